@@ -1,0 +1,116 @@
+"""Oracle: the rows the test wrote."""
+
+import os
+
+import pytest
+
+from vireid_plugins.data.datasets import CSVDataset, DatasetError
+
+GOOD = [
+    ("a/v 1.png", 3, 1, "visible", "train"),
+    ("a\\i1.png", 3, 2, "infrared", "train"),
+    ("q.png", 8, 2, "Infrared", "query"),
+    ("g.png", 8, 1, "visible", "Gallery"),
+]
+
+
+def brief(items):
+    return [(os.path.basename(item[0]), *item[1:]) for item in items]
+
+
+def message(path, **kwargs):
+    with pytest.raises(DatasetError) as error:
+        CSVDataset(root=str(path.parent), csv_file=path.name, **kwargs)
+    return str(error.value)
+
+
+def test_rows_become_items(make_csv, tmp_path):
+    path = make_csv(GOOD)
+    dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
+    assert brief(dataset.train) == [("v 1.png", 3, 1, 0), ("i1.png", 3, 2, 1)]
+    assert brief(dataset.query) == [("q.png", 8, 2, 1)]
+    assert brief(dataset.gallery) == [("g.png", 8, 1, 0)]
+    assert all(os.path.isfile(item[0]) for item in dataset.train)
+    assert dataset.skip_same_camera is True
+    absolute = CSVDataset(root="/nowhere", csv_file=str(path))
+    assert absolute.fingerprint() == dataset.fingerprint()
+
+
+def test_words_are_numbered_in_natural_order(make_csv, tmp_path):
+    make_csv(
+        [
+            ("1.png", "anna", "c10", "visible", "train"),
+            ("2.png", "bob", "c2", "infrared", "train"),
+            ("3.png", "anna", "c2", "visible", "query"),
+        ]
+    )
+    dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
+    assert brief(dataset.train) == [("1.png", 0, 1, 0), ("2.png", 1, 0, 1)]
+    assert brief(dataset.query) == [("3.png", 0, 0, 0)]
+
+
+def test_quotes_mark_and_extra_columns(make_csv, tmp_path):
+    path = make_csv(GOOD[:2])
+    path.write_bytes(
+        b"\xef\xbb\xbfsplit, camid,path,pid,modality,note\r\n"
+        b'train,1,"a/v 1.png",3,visible,"x, y"\r\n\r\ntrain,2,a/i1.png,3,infrared,\r\n'
+    )
+    dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
+    assert brief(dataset.train) == [("v 1.png", 3, 1, 0), ("i1.png", 3, 2, 1)]
+
+
+def test_no_file_given(tmp_path):
+    with pytest.raises(DatasetError, match="DATASETS.CSV_FILE.*path,pid,camid,modality,split"):
+        CSVDataset(root=str(tmp_path))
+
+
+def test_file_does_not_exist(tmp_path):
+    with pytest.raises(DatasetError, match="no file .*none.csv.*FASTREID_DATASETS"):
+        CSVDataset(root=str(tmp_path), csv_file="none.csv")
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        (("x.png", 1, 1, "thermal", "train"), r"line 6: Unknown modality 'thermal'"),
+        (("x.png", 1, 1, "visible", "trian"), r"line 6: unknown split 'trian'. Did you mean 'train'"),
+        (("x.png", "", 1, "visible", "train"), r"line 6: no value for pid"),
+        (("x.png", 1, 1), r"line 6: no value for modality, split"),
+    ],
+)
+def test_bad_row_is_named_with_its_line(make_csv, row, expected):
+    path = make_csv([*GOOD, row])
+    with pytest.raises(DatasetError, match=expected):
+        CSVDataset(root=str(path.parent), csv_file=path.name)
+
+
+def test_missing_column(make_csv):
+    path = make_csv(GOOD)
+    path.write_text("path,pid,camera,modality,split\n")
+    text = message(path)
+    assert "line 1" in text and "camid" in text
+
+
+def test_absent_image(make_csv):
+    path = make_csv(GOOD)
+    (path.parent / "g.png").unlink()
+    assert "g.png (line 5)" in message(path)
+
+
+def test_not_text(make_csv):
+    path = make_csv(GOOD)
+    path.write_bytes(b"PK\x03\x04\xff\xfe")
+    assert "not a CSV file in UTF-8" in message(path)
+
+
+def test_training_needs_both_modalities(make_csv, tmp_path):
+    make_csv(GOOD[:1])
+    with pytest.raises(DatasetError, match="no infrared images in the train split"):
+        CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
+
+
+def test_empty_split(make_csv, tmp_path):
+    make_csv(GOOD[:3])
+    dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
+    with pytest.raises(DatasetError, match="no images in the gallery split"):
+        _ = dataset.gallery

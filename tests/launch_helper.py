@@ -1,0 +1,27 @@
+"""A script that FastReID's own ``launch`` runs in two processes; see ``test_compat.py``."""
+
+import sys
+from pathlib import Path
+
+import vireid_plugins  # noqa: F401  first: it repairs FastReID
+
+import torch  # isort: skip
+from fastreid.engine import defaults, launch  # isort: skip
+from fastreid.utils import comm  # isort: skip
+from torch import nn  # isort: skip
+
+
+def host_step(folder):
+    """One DDP step of FastReID's wrapper on different data per process; saves the weights."""
+    torch.manual_seed(0)
+    model = defaults.DistributedDataParallel(
+        nn.Linear(3, 1), device_ids=[comm.get_local_rank()], broadcast_buffers=False
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(torch.full((2, 3), float(comm.get_rank() + 1))).sum().backward()
+    optimizer.step()
+    torch.save(model.module.weight.detach(), Path(folder) / f"{comm.get_rank()}.pt")
+
+
+if __name__ == "__main__":
+    launch(host_step, 2, dist_url="auto", args=(sys.argv[1],))

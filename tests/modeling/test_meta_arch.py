@@ -1,0 +1,202 @@
+"""Every registered meta-architecture and every config file: the contract all methods share.
+
+A new method is tested here by being registered and by having a config; its own file adds only
+its equations.
+"""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import vireid_plugins  # noqa: F401
+from vireid_plugins.engine.setup import build_config
+from vireid_plugins.modality import Modality
+from vireid_plugins.modeling.meta_arch import DualStreamBaseline
+
+from fastreid.modeling.meta_arch import build_model
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "configs").glob("*/**/*.yml")
+    if not path.name.startswith("Base-")
+)
+P, K, NUM_CLASSES = 3, 2, 5
+
+
+def make_model(config, *opts):
+    """The config's model at a small size, from random weights, on the CPU."""
+    small = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"]
+    cfg = build_config(str(ROOT / config), [*small, "MODEL.HEADS.NUM_CLASSES", "5", *opts])
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def make_batch(size=(96, 48)):
+    """P identities x (K visible + K infrared), in no order, as the loader gives it."""
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randperm(2 * P * K, generator=generator)
+    targets = torch.arange(P).repeat_interleave(2 * K)[rows] + 1
+    modalities = torch.tensor([0, 1]).repeat(P * K)[rows]
+    return {
+        "images": torch.rand(2 * P * K, 3, *size, generator=generator) * 255,
+        "targets": targets,
+        "camids": modalities * 2 + 1,
+        "modalities": modalities,
+        "index": rows + 10,
+        "img_paths": [f"{i}.jpg" for i in rows.tolist()],
+    }
+
+
+def take(batch, rows):
+    """The batch with its rows in another order."""
+    return {
+        key: value[rows] if torch.is_tensor(value) else [value[i] for i in rows.tolist()]
+        for key, value in batch.items()
+    }
+
+
+def statistics_free(model):
+    """Training mode without batch norm's dependence on rounding order: statistics stand still."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
+def test_every_method_has_a_config():
+    ours = {
+        name
+        for name, cls in META_ARCH_REGISTRY._obj_map.items()
+        if cls.__module__.startswith("vireid_plugins")
+    }
+    used = {build_config(str(ROOT / c), ["MODEL.DEVICE", "cpu"]).MODEL.META_ARCHITECTURE
+            for c in CONFIGS}
+    assert ours and ours <= used
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_trainable_parameter_gets_a_finite_gradient(config):
+    model = make_model(config).train()
+    terms = model(make_batch())
+    assert terms and all("loss" in name and term.dim() == 0 for name, term in terms.items())
+    sum(terms.values()).backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
+    model, batch = make_model(config), make_batch()
+    rows = torch.randperm(len(batch["targets"]))
+    statistics_free(model)
+    with torch.no_grad():
+        expected, found = model(batch), model(take(batch, rows))
+        for name in expected:
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        model.eval()
+        torch.testing.assert_close(
+            model(take(batch, rows)), model(batch)[rows], rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_batch_is_never_changed_and_one_modality_is_normal(config):
+    model, batch = make_model(config), make_batch()
+    kept = copy.deepcopy(batch)
+    model.train()(batch)
+    for modality in Modality:
+        rows = torch.nonzero(batch["modalities"] == modality)[:1, 0]
+        with torch.no_grad():
+            features = model.eval()(take(batch, rows))
+        assert features.shape[0] == 1 and features.dim() == 2 and features.isfinite().all()
+    assert all(
+        torch.equal(batch[k], kept[k]) if torch.is_tensor(kept[k]) else batch[k] == kept[k]
+        for k in kept
+    )
+
+
+SYNTHETIC = "configs/agw/synthetic.yml"
+
+
+def test_the_head_takes_the_backbones_feature_size():
+    model = make_model(SYNTHETIC)
+    assert model.heads.weight.shape == (NUM_CLASSES, 512)
+
+
+def test_a_batch_without_modalities_names_the_feature_extractor():
+    model = make_model(SYNTHETIC).eval()
+    with pytest.raises(ValueError, match="FeatureExtractor"):
+        model({"images": torch.zeros(1, 3, 96, 48)})
+
+
+@pytest.mark.parametrize("head", ["BNNeckHead", "EmbeddingHead"])
+@pytest.mark.parametrize("backbone", ["build_dual_stream_resnet_backbone", "build_resnet_backbone"])
+def test_heads_and_backbones_of_either_side_fit(head, backbone):
+    """FastReID's parts work beside ours; its head gives what ours gives."""
+    opts = ["MODEL.HEADS.NAME", head, "MODEL.BACKBONE.NAME", backbone]
+    opts += ["MODEL.BACKBONE.FEAT_DIM", "512", "MODEL.BACKBONE.WITH_NL", "False"]
+    model, batch = make_model(SYNTHETIC, *opts), make_batch()
+    assert model.train()(batch).keys() == {"loss_id", "loss_weighted_triplet"}
+    assert model.eval()(batch).shape == (2 * P * K, 512)
+
+
+def test_our_head_equals_the_hosts():
+    ours = make_model(SYNTHETIC)
+    host = make_model(SYNTHETIC, "MODEL.HEADS.NAME", "EmbeddingHead")
+    host.load_state_dict(ours.state_dict())
+    batch = make_batch()
+    for name, term in statistics_free(ours)(batch).items():
+        torch.testing.assert_close(term, statistics_free(host)(batch)[name])
+
+
+@pytest.mark.parametrize(
+    "pool", ["GlobalAvgPool", "GlobalMaxPool", "GeneralizedMeanPooling", "GeneralizedMeanPoolingP"]
+)
+def test_poolings_against_their_formulas(pool):
+    model = make_model(SYNTHETIC, "MODEL.HEADS.POOL_LAYER", pool)
+    maps = torch.rand(2, 512, 3, 2)
+    flat = maps.flatten(2)
+    expected = {
+        "GlobalAvgPool": flat.mean(2),
+        "GlobalMaxPool": flat.amax(2),
+        "GeneralizedMeanPooling": (flat.clamp(min=1e-6) ** 3).mean(2) ** (1 / 3),
+    }
+    expected["GeneralizedMeanPoolingP"] = expected["GeneralizedMeanPooling"]
+    found = model.heads.train()(maps, torch.tensor([0, 1]))["features"]
+    torch.testing.assert_close(found, expected[pool])
+
+
+def test_metric_losses_see_the_feature_that_neck_feat_names():
+    for where, name in (("before", "features"), ("after", "bn_features")):
+        head = make_model(SYNTHETIC, "MODEL.HEADS.NECK_FEAT", where).heads.train()
+        outputs = head(torch.rand(4, 512, 3, 2), torch.tensor([0, 0, 1, 1]))
+        assert torch.equal(outputs["features"], outputs["bn_features"]) == (name == "bn_features")
+    with pytest.raises(ValueError, match="NECK_FEAT is 'middle'"):
+        make_model(SYNTHETIC, "MODEL.HEADS.NECK_FEAT", "middle")
+
+
+def test_normalisation_is_exact_and_out_of_place():
+    model, images = make_model(SYNTHETIC), torch.full((1, 3, 4, 2), 200.0)
+    found = model.normalise(images)
+    assert images.unique().tolist() == [200.0]
+    pixel_mean, pixel_std = model.pixel_mean.flatten(), model.pixel_std.flatten()
+    expected = (200 - pixel_mean) / pixel_std
+    torch.testing.assert_close(found[0, :, 0, 0], expected)
+
+
+def test_a_subclass_may_write_its_own_sum():
+    class Doubled(DualStreamBaseline):
+        def losses(self, outputs, batch):
+            return {k: 2 * v for k, v in super().losses(outputs, batch).items()}
+
+    model, batch = statistics_free(make_model(SYNTHETIC)), make_batch()
+    plain = model(batch)
+    model.__class__ = Doubled
+    for name, term in model(batch).items():
+        torch.testing.assert_close(term, 2 * plain[name])

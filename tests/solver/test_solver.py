@@ -1,0 +1,145 @@
+"""The schedule against the published table, the optimizer's groups against the config."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vireid_plugins import add_vireid_config
+from vireid_plugins.solver import build_lr_scheduler, build_optimizer
+
+from fastreid.config import get_cfg
+
+
+def make_cfg(**overrides):
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    cfg.merge_from_list(
+        [word for key, value in overrides.items() for word in (key.replace("__", "."), value)]
+    )
+    return cfg
+
+
+def rates(cfg, epochs, iters_per_epoch=4, base=0.1):
+    """Rate at each iteration of a lone parameter."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base)
+    schedule = build_lr_scheduler(cfg, optimizer, iters_per_epoch)["lr_sched"]
+    return [schedule.rates(i)[0] for i in range(epochs * iters_per_epoch)]
+
+
+AGW = dict(SOLVER__WARMUP_EPOCHS=10, SOLVER__STEPS=[20, 50], SOLVER__WARMUP_METHOD="epoch")
+
+
+def test_agw_table():
+    """lr * (epoch + 1) / 10 for epochs 0-9, lr to 19, lr / 10 to 49, lr / 100 from 50."""
+    found = rates(make_cfg(**AGW), 60)
+    for epoch in range(60):
+        if epoch < 10:
+            expected = 0.1 * (epoch + 1) / 10
+        else:
+            expected = 0.1 if epoch < 20 else 0.01 if epoch < 50 else 0.001
+        assert found[epoch * 4 : epoch * 4 + 4] == pytest.approx([expected] * 4), epoch
+
+
+def test_linear_warmup_by_iteration():
+    cfg = make_cfg(SOLVER__WARMUP_EPOCHS=1, SOLVER__STEPS=[99], SOLVER__WARMUP_FACTOR=0.5)
+    assert rates(cfg, 2) == pytest.approx([0.05, 0.0625, 0.075, 0.0875] + [0.1] * 4)
+
+
+def test_a_step_inside_warmup_still_counts():
+    cfg = make_cfg(SOLVER__WARMUP_EPOCHS=4, SOLVER__STEPS=[2], SOLVER__WARMUP_METHOD="epoch")
+    assert rates(cfg, 5)[::4] == pytest.approx([0.025, 0.05, 0.0075, 0.01, 0.01])
+
+
+def test_cosine_ends_at_its_floor():
+    cfg = make_cfg(
+        SOLVER__SCHED="CosineAnnealingLR",
+        SOLVER__WARMUP_ITERS=0,
+        SOLVER__MAX_EPOCH=10,
+        SOLVER__ETA_MIN_LR=0.02,
+    )
+    found = rates(cfg, 11)[::4]
+    expected = [0.02 + 0.08 * (1 + math.cos(math.pi * e / 10)) / 2 for e in range(11)]
+    assert found == pytest.approx(expected)
+
+
+def test_state_is_the_iteration():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = build_lr_scheduler(make_cfg(**AGW), optimizer, 4)["lr_sched"]
+    schedule.set(100)
+    other = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    resumed = build_lr_scheduler(make_cfg(**AGW), other, 4)["lr_sched"]
+    resumed.load_state_dict(schedule.state_dict())
+    assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_unknown_words_are_refused():
+    for key, value in (("SOLVER__SCHED", "Cosine"), ("SOLVER__WARMUP_METHOD", "slow")):
+        with pytest.raises(ValueError, match=key.replace("__", ".")):
+            rates(make_cfg(**{key: value}), 1)
+    with pytest.raises(ValueError, match="larger than the training set"):
+        rates(make_cfg(), 1, iters_per_epoch=0)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        self.heads = nn.Linear(2, 1)
+        self.centres = nn.Linear(2, 1, bias=False)
+        self.centres.param_group_overrides = {"lr": 0.5, "weight_decay": 0.0, "momentum": 0.0}
+
+
+def test_learning_rates_and_decay_of_each_part():
+    cfg = make_cfg(
+        SOLVER__OPT="SGD",
+        SOLVER__BASE_LR=0.1,
+        SOLVER__BACKBONE_LR_FACTOR=0.1,
+        SOLVER__HEADS_LR_FACTOR=2.0,
+        SOLVER__WEIGHT_DECAY=0.01,
+        SOLVER__WEIGHT_DECAY_NORM=0.02,
+        SOLVER__WEIGHT_DECAY_BIAS=0.03,
+    )
+    model = Model()
+    optimizer = build_optimizer(cfg, model)
+    found = {
+        name: (group["lr"], group["weight_decay"], group["momentum"])
+        for name, parameter in model.named_parameters()
+        for group in optimizer.param_groups
+        if any(parameter is p for p in group["params"])
+    }
+    assert found == {
+        "backbone.0.weight": (pytest.approx(0.01), 0.01, 0.9),
+        "backbone.0.bias": (pytest.approx(0.01), 0.03, 0.9),
+        "backbone.1.weight": (pytest.approx(0.01), 0.02, 0.9),
+        "backbone.1.bias": (pytest.approx(0.01), 0.03, 0.9),
+        "heads.weight": (0.2, 0.01, 0.9),
+        "heads.bias": (0.2, 0.03, 0.9),
+        "centres.weight": (0.5, 0.0, 0.0),
+    }
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(found)
+
+
+def test_gradients_are_clipped_and_set_to_none():
+    cfg = make_cfg(
+        SOLVER__OPT="SGD",
+        SOLVER__BASE_LR=1.0,
+        SOLVER__MOMENTUM=0.0,
+        SOLVER__WEIGHT_DECAY=0.0,
+        SOLVER__CLIP_GRADIENTS__ENABLED=True,
+        SOLVER__CLIP_GRADIENTS__CLIP_VALUE=1.0,
+    )
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = build_optimizer(cfg, model)
+    before = model.weight.item()
+    (100 * model.weight).sum().backward()
+    optimizer.step()
+    assert before - model.weight.item() == pytest.approx(1.0, abs=1e-4)
+    optimizer.zero_grad()
+    assert model.weight.grad is None
+
+
+def test_unknown_optimizer_names_the_nearest():
+    with pytest.raises(ValueError, match="SOLVER.OPT is 'AdmW'.*'AdamW'"):
+        build_optimizer(make_cfg(SOLVER__OPT="AdmW"), nn.Linear(1, 1))

@@ -1,0 +1,213 @@
+"""Imports go one way. Oracle: the table of areas below, read against the package's syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "vireid_plugins"
+PACKAGE_DIR = Path(__file__).resolve().parent.parent / PACKAGE
+
+# area -> the areas below it that it may import, besides itself; "base" is below every other area
+MAY_IMPORT = {
+    "base": set(),
+    "data": set(),
+    "data.synthetic": set(),
+    "evaluation": {"data"},
+    "solver": set(),
+    "modeling.pieces": set(),
+    "modeling.meta_arch": {"modeling.pieces"},
+    "modeling": {"modeling.pieces", "modeling.meta_arch"},  # its __init__, which registers them
+    "visualization": {"data", "evaluation"},
+    "engine": {
+        "data", "evaluation", "solver", "visualization",
+        "modeling", "modeling.pieces", "modeling.meta_arch",
+    },
+    "train": {"engine", "data", "evaluation"},
+}
+# module (and all inside it) -> area; the longest name that fits holds
+AREAS = {
+    "compat": "base", "config": "base", "modality": "base", "registry": "base", "version": "base",
+    "data": "data",
+    "data.synthetic": "data.synthetic",
+    "engine": "engine",
+    "evaluation": "evaluation",
+    "modeling.backbones": "modeling.pieces",
+    "modeling.ema": "modeling.pieces",
+    "modeling.heads": "modeling.pieces",
+    "modeling.layers": "modeling.pieces",
+    "modeling.losses": "modeling.pieces",
+    "modeling.memory": "modeling.pieces",
+    "modeling.meta_arch": "modeling.meta_arch",
+    "solver": "solver",
+    "train": "train",
+    "visualization": "visualization",
+}
+# in meta_arch, what every paper may share; any other file there is one paper's
+SHARED_META_ARCH = {"__init__", "base", "build"}
+# compat hands replacements of ours to the host, inside the repairs that need them: there it may
+# import from anywhere, and at the top of its file only what "base" may
+LATE_IMPORTS_ALLOWED = {"compat"}
+# the renderer starts many processes, which must not pay for these
+TOO_HEAVY = {"data.synthetic": {"torch", "torchvision", "fastreid"}}
+
+
+def dotted_name(path, package_dir):
+    """Return a file's module name inside the package ("" for the package's own __init__)."""
+    parts = path.relative_to(package_dir).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def area_of(module):
+    """Return the area of a module inside the package; None where AREAS does not place it."""
+    if module == "modeling":
+        return "modeling"
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((AREAS[name] for name in names if name in AREAS), None)
+
+
+def absolute_base(node, path, package_dir):
+    """Return the dotted name that an `import from` statement starts at."""
+    if not node.level:
+        return node.module
+    folder = path.parent.relative_to(package_dir.parent).parts
+    start = folder[: len(folder) - node.level + 1]
+    return ".".join([*start, *([node.module] if node.module else [])])
+
+
+def statements(tree, inside_functions):
+    """Yield the nodes of a syntax tree, with or without those inside functions."""
+    for node in ast.iter_child_nodes(tree):
+        if inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+            yield from statements(node, inside_functions)
+
+
+def imported_names(path, package_dir):
+    """Return the absolute dotted names that a file imports, as a rule also inside functions."""
+    names = set()
+    late = dotted_name(path, package_dir) not in LATE_IMPORTS_ALLOWED
+    for node in statements(ast.parse(path.read_text(encoding="utf-8")), late):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute_base(node, path, package_dir)
+            for alias in node.names:
+                inner = package_dir.parent.joinpath(*base.split("."), alias.name)
+                is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+                names.add(f"{base}.{alias.name}" if is_module else base)
+    return names
+
+
+def papers_mix(importer, imported):
+    """Return whether a file of meta_arch imports a paper's file: its own neighbours' business."""
+    prefix = "modeling.meta_arch."
+    if not (importer.startswith(prefix) and imported.startswith(prefix)):
+        return False
+    paper = imported[len(prefix) :].split(".")[0]
+    return paper not in SHARED_META_ARCH and paper != importer[len(prefix) :].split(".")[0]
+
+
+def complaint(importer, name):
+    """Return what is wrong with the module `importer` importing `name`, or None."""
+    top, _, imported = name.partition(".")
+    area = area_of(importer)
+    if top != PACKAGE:
+        forbidden = TOO_HEAVY.get(area, set()) | {"tools", "tests"}
+        return f"{importer} ({area}) imports {name}" if top in forbidden else None
+    if not imported:
+        return f"{importer} imports the package's root; import the module that defines the name"
+    target = area_of(imported)
+    if papers_mix(importer, imported):
+        return f"{importer} imports the paper's file {imported}; what two share moves down a layer"
+    if target not in {area, "base"} | MAY_IMPORT[area]:
+        return f"{importer} ({area}) imports {imported} ({target})"
+    return None
+
+
+def violations(package_dir):
+    """Return one sentence for each import that goes the wrong way, sorted."""
+    found = []
+    for path in package_dir.rglob("*.py"):
+        importer = dotted_name(path, package_dir)
+        if not importer:
+            continue  # the root registers everything
+        if area_of(importer) is None:
+            found.append(f"{importer} has no area: place it in AREAS of tests/test_imports.py")
+            continue
+        sentences = (complaint(importer, name) for name in imported_names(path, package_dir))
+        found.extend(sentence for sentence in sentences if sentence)
+    return sorted(found)
+
+
+def test_package_imports_one_way():
+    assert len(list(PACKAGE_DIR.rglob("*.py"))) > 5  # the right folder was read
+    assert violations(PACKAGE_DIR) == []
+
+
+@pytest.fixture
+def skeleton(tmp_path):
+    """A small package of the same shape, without imports."""
+    for name in (
+        "__init__", "registry", "engine/trainer", "data/build", "data/synthetic/render",
+        "evaluation/ranking", "modeling/__init__", "modeling/losses/triplet",
+        "modeling/meta_arch/__init__", "modeling/meta_arch/base", "modeling/meta_arch/agw",
+        "modeling/meta_arch/ddag",
+    ):
+        path = tmp_path / PACKAGE / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return tmp_path / PACKAGE
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("data/build", "from vireid_plugins.modeling.losses import triplet"),
+        ("data/build", "from ..modeling import losses"),
+        ("data/build", "from .. import modeling"),
+        ("data/build", "def f():\n    import vireid_plugins.engine.trainer"),
+        ("data/synthetic/render", "import torch"),
+        ("data/synthetic/render", "from ..build import anything"),
+        ("evaluation/ranking", "from ..modeling.meta_arch.base import DualStreamBaseline"),
+        ("evaluation/ranking", "import tools.bench"),
+        ("modeling/losses/triplet", "from ..meta_arch.base import DualStreamBaseline"),
+        ("modeling/losses/triplet", "from vireid_plugins import Modality"),
+        ("modeling/meta_arch/agw", "from .ddag import Attention"),
+        ("modeling/meta_arch/base", "from . import agw"),
+        ("modeling/meta_arch/agw", "from ...engine import trainer"),
+        ("registry", "from .data import build"),
+        ("compat", "from .engine import trainer"),
+    ],
+)
+def test_wrong_way_is_found(skeleton, file, line):
+    """Each line is against a sentence of the design; without it the skeleton is clean."""
+    assert violations(skeleton) == []
+    (skeleton / f"{file}.py").write_text(line)
+    assert len(violations(skeleton)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("engine/trainer", "from ..modeling.meta_arch import base"),
+        ("modeling/meta_arch/agw", "from .base import DualStreamBaseline"),
+        ("modeling/meta_arch/agw", "from ..losses.triplet import BatchHardTripletLoss"),
+        ("modeling/losses/triplet", "from ...registry import lookup"),
+        ("modeling/__init__", "from . import losses, meta_arch"),
+        ("modeling/meta_arch/__init__", "from .agw import AGW"),
+        ("evaluation/ranking", "import torch"),
+        ("compat", "def repair():\n    from .engine import trainer"),
+    ],
+)
+def test_right_way_passes(skeleton, file, line):
+    (skeleton / f"{file}.py").write_text(line)
+    assert violations(skeleton) == []
+
+
+def test_unplaced_module_is_named(skeleton):
+    (skeleton / "odds_and_ends.py").write_text("")
+    assert violations(skeleton) == [
+        "odds_and_ends has no area: place it in AREAS of tests/test_imports.py"
+    ]

@@ -1,0 +1,52 @@
+"""Splitting, restoring and averaging by modality, against plain loops."""
+
+import pytest
+import torch
+
+from vireid_plugins.modality import Modality, apply_per_modality, identity_centres
+
+
+def test_parse_knows_two_words():
+    assert Modality.parse("visible") is Modality.VISIBLE
+    assert Modality.parse("Infrared") is Modality.INFRARED
+    with pytest.raises(ValueError, match="'rgb'.*'visible' or 'infrared'"):
+        Modality.parse("rgb")
+
+
+def test_each_row_passes_its_own_function_and_keeps_its_place():
+    inputs = torch.arange(6.0).view(6, 1)
+    modalities = torch.tensor([1, 0, 0, 1, 0, 1])
+    outputs = apply_per_modality([lambda x: x + 10, lambda x: x + 20], inputs, modalities)
+    expected = [x + (10 if m == 0 else 20) for x, m in zip(range(6), modalities.tolist())]
+    assert outputs.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_batch_of_one_modality_never_runs_the_other(modality):
+    def refuse(x):
+        raise AssertionError("an empty slice was run")
+
+    functions = [refuse, refuse]
+    functions[modality] = torch.neg
+    out = apply_per_modality(functions, torch.ones(3, 1), torch.full((3,), int(modality)))
+    assert out.tolist() == [[-1.0]] * 3
+
+
+def test_unknown_numbers_are_named():
+    with pytest.raises(ValueError, match=r"\[2\]"):
+        apply_per_modality([torch.neg, torch.neg], torch.ones(2, 1), torch.tensor([0, 2]))
+
+
+def test_centres_equal_a_loop_and_ignore_order():
+    targets = torch.tensor([5, 5, 2, 2, 2, 5])
+    modalities = torch.tensor([0, 1, 0, 0, 1, 0])
+    features = torch.randn(6, 3, dtype=torch.float64)
+    centres = identity_centres(features, targets, modalities)
+    pairs = sorted(set(zip(targets.tolist(), modalities.tolist())))
+    assert list(zip(centres.targets.tolist(), centres.modalities.tolist())) == pairs
+    for row, (target, modality) in enumerate(pairs):
+        rows = [i for i in range(6) if (targets[i], modalities[i]) == (target, modality)]
+        torch.testing.assert_close(centres.features[row], features[rows].mean(0))
+    order = torch.randperm(6)
+    shuffled = identity_centres(features[order], targets[order], modalities[order])
+    torch.testing.assert_close(shuffled.features, centres.features)

@@ -1,0 +1,350 @@
+"""Make the environment, then run the demo or the tests. Standard library only.
+
+    python tools/bootstrap.py setup [--force]     only install
+    python tools/bootstrap.py demo  [ARGUMENTS]   render SynthVI, train AGW on it, evaluate it
+    python tools/bootstrap.py test  [ARGUMENTS]   the linter and the whole test suite
+
+`make setup`, `make demo` and `make test` call the same. ARGUMENTS are handed on: to
+tools/train_net.py (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
+
+The environment is `.venv`, made by the Python that runs this file. Where `.venv` belongs to another
+Python, this one gets its own beside it, such as `.venv-3.10`. Environment variables:
+
+    VENV          another place for the environment
+    TORCH_INDEX   an extra package index for torch and torchvision, such as PyTorch's own CPU index,
+                  which spares a Linux machine without a GPU the gigabytes of CUDA libraries
+    PIP_*         pip's own settings hold as always
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Optional, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = "vireid_plugins.json"
+LOG = "bootstrap.log"
+
+# Python -> (torch, torchvision): the newest tested pair that has wheels for that Python
+TORCH_PAIRS = {
+    "3.9": ("2.8.0", "0.23.0"),
+    "3.10": ("2.13.0", "0.28.0"),
+    "3.11": ("2.13.0", "0.28.0"),
+    "3.12": ("2.13.0", "0.28.0"),
+    "3.13": ("2.13.0", "0.28.0"),
+}
+BUILD_TOOLS = ("setuptools>=70.1",)
+# What FastReID imports and what the package imports. Upper bounds: the next major version, unseen.
+LIBRARIES = (
+    "faiss-cpu>=1.7.3,<2",
+    "matplotlib<4",
+    "numpy<3",
+    "opencv-python-headless>=4.7,<6",
+    "pillow",
+    "pyyaml<7",
+    "scikit-learn>=1.2,<2",
+    "scipy<2",
+    "tabulate>=0.9,<1",
+    "tensorboard>=2.12,<3",
+    "termcolor>=2.2,<4",
+    "tqdm<5",
+    "yacs>=0.1.8,<0.2",
+)
+DEVELOPMENT = ("pytest>=8,<10", "pytest-xdist>=3.5,<4", "ruff>=0.17,<0.18")
+FASTREID = "fastreid==1.4.0"
+
+
+class BootstrapError(Exception):
+    """Something the user can mend; the message says what and how."""
+
+
+def say(message: str) -> None:
+    """Write one line of progress to standard output at once."""
+    sys.stdout.write(f"[bootstrap] {message}\n")
+    sys.stdout.flush()
+
+
+# The environment
+
+
+def running_python() -> str:
+    """Return the running Python's version as `3.11`."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def venv_python(venv: Path, os_name: str = os.name) -> Path:
+    """Return the interpreter inside a virtual environment; os_name is `os.name` ("nt": Windows)."""
+    return venv / "Scripts" / "python.exe" if os_name == "nt" else venv / "bin" / "python"
+
+
+def venv_version(venv: Path) -> Optional[str]:
+    """Return the Python (`3.11`) that made the environment; None where there is no such folder.
+
+    Raises:
+        BootstrapError: the folder holds other things, or an environment without its interpreter.
+    """
+    if not venv.is_dir() or not any(venv.iterdir()):
+        return None
+    config = venv / "pyvenv.cfg"
+    if not config.is_file():
+        raise BootstrapError(
+            f"{venv} exists and is not a virtual environment (no pyvenv.cfg). "
+            "Move it away, or name another folder: VENV=..."
+        )
+    if not venv_python(venv).exists():
+        raise BootstrapError(
+            f"{venv} has lost its Python ({venv_python(venv)}). Delete {venv} and run this again."
+        )
+    for line in config.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() in ("version", "version_info"):
+            return ".".join(value.strip().split(".")[:2])
+    raise BootstrapError(f"{config} names no version. Delete {venv} and run this again.")
+
+
+def choose_venv(version: str, requested: Optional[str] = None, root: Path = ROOT) -> Path:
+    """Return the folder of the environment for Python `version` (`3.11`).
+
+    Args:
+        version: of the Python that runs.
+        requested: the folder the user names (VENV); None: `.venv` or, where that one belongs to
+            another Python, `.venv-<version>`.
+        root: folder of the checkout.
+
+    Raises:
+        BootstrapError: the requested environment belongs to another Python, or cannot be used.
+    """
+    venv = Path(requested).expanduser().absolute() if requested else root / ".venv"
+    found = venv_version(venv)
+    if found in (None, version):
+        return venv
+    if requested:
+        raise BootstrapError(
+            f"VENV={requested} was made by Python {found}, and this is Python {version}. "
+            f"Name another folder, or choose the Python: PYTHON=python{found} make ..."
+        )
+    own = root / f".venv-{version}"
+    say(f".venv belongs to Python {found}; Python {version} uses {own.name}")
+    venv_version(own)
+    return own
+
+
+def create_venv(venv: Path) -> None:
+    """Make a virtual environment with pip in it; leave nothing behind where that fails."""
+    say(f"making {venv} with Python {running_python()}")
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", str(venv)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    if made.returncode:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise BootstrapError(
+            f"{sys.executable} cannot make a virtual environment (on Debian and Ubuntu: "
+            f"apt install python{running_python()}-venv). It says: {made.stdout.strip()}"
+        )
+
+
+# Installing
+
+
+def pip_steps(version: str, torch_index: Optional[str] = None) -> list[tuple[str, list[str]]]:
+    """Return what pip installs for Python `version`: (title, arguments of `pip install`) in order.
+
+    FastReID and torchvision come without their dependencies: the one pins an old torch, and neither
+    shall replace the torch that was just installed.
+
+    Raises:
+        BootstrapError: the package does not support that Python.
+    """
+    if version not in TORCH_PAIRS:
+        raise BootstrapError(
+            f"Python {version} is not supported; supported: {', '.join(TORCH_PAIRS)}. "
+            "Choose one: PYTHON=python3.11 make ..., or python3.11 tools/bootstrap.py ..."
+        )
+    torch, torchvision = TORCH_PAIRS[version]
+    index = ["--extra-index-url", torch_index] if torch_index else []
+    return [
+        ("build tools", list(BUILD_TOOLS)),
+        ("PyTorch and libraries", [*index, f"torch=={torch}", *LIBRARIES, *DEVELOPMENT]),
+        ("torchvision, FastReID", [*index, "--no-deps", f"torchvision=={torchvision}", FASTREID]),
+        ("vireid_plugins", ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]),
+    ]
+
+
+def fingerprint(steps: Sequence[tuple[str, list[str]]]) -> dict[str, object]:
+    """Return what the stamp of a finished installation must say for it to be up to date."""
+    metadata = (ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / "vireid_plugins" / "version.py")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in metadata)).hexdigest()
+    return {"installed": [arguments for _, arguments in steps], "metadata": digest}
+
+
+def is_installed(venv: Path, wanted: dict[str, object]) -> bool:
+    """Return whether the environment's stamp says that exactly `wanted` was installed."""
+    try:
+        return json.loads((venv / STAMP).read_text(encoding="utf-8")) == wanted
+    except (OSError, ValueError):  # no stamp, or half a stamp
+        return False
+
+
+def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> None:
+    """Run `pip install`: all it says goes to `log`, what it downloads also to standard output.
+
+    Raises:
+        BootstrapError: pip failed; the message carries its last error and the log's path.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "PIP_USER"}
+    command = [
+        str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+        "--progress-bar", "off", *arguments,
+    ]
+    last_error = "no message"
+    with log.open("a", encoding="utf-8") as record:
+        record.write(f"$ {' '.join(command)}\n")
+        with subprocess.Popen(
+            command, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
+        ) as pip:
+            for line in pip.stdout:
+                record.write(line)
+                if re.search(r"\b(ERROR|\w+Error): ", line):  # pip's own, or of a build it started
+                    last_error = line.strip()
+                if line.lstrip().startswith(("Downloading", "Installing collected")):
+                    say(f"  {line.strip()[:90]}")
+    if pip.returncode:
+        raise BootstrapError(
+            f"pip could not install {title}: {last_error} (whole log: {log}). "
+            "Check the network and the disk, then run the same command again."
+        )
+
+
+def install(venv: Path, force: bool = False) -> None:
+    """Bring the environment to what `pip_steps` lists; at once done where its stamp says so."""
+    wanted = fingerprint(pip_steps(running_python()))  # from whichever index
+    if venv_version(venv) is None:
+        create_venv(venv)
+    elif is_installed(venv, wanted) and not force:
+        say(f"{venv} is up to date")
+        return
+    start = time.monotonic()
+    stamp = venv / STAMP
+    if stamp.exists():
+        stamp.unlink()
+    log = venv / LOG
+    log.write_text("", encoding="utf-8")
+    steps = pip_steps(running_python(), os.environ.get("TORCH_INDEX"))
+    for number, (title, arguments) in enumerate(steps, start=1):
+        say(f"{number}/{len(steps)} installing {title}")
+        run_pip(venv_python(venv), title, arguments, log)
+    stamp.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    say(f"installed in {time.monotonic() - start:.0f} s; use it with {venv_python(venv)}")
+
+
+# The commands
+
+
+def output_dir(arguments: Sequence[str]) -> str:
+    """Return the demo's output folder: the value after OUTPUT_DIR in `arguments`, or logs/demo."""
+    if "OUTPUT_DIR" in arguments[:-1]:
+        return arguments[arguments.index("OUTPUT_DIR") + 1]
+    return "logs/demo"
+
+
+def has_run(output: Path) -> bool:
+    """Return whether an output folder holds a checkpoint that training can go on from."""
+    return (output / "last_checkpoint").is_file()
+
+
+def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> list[list[str]]:
+    """Return the demo's commands in order: render, then train and evaluate.
+
+    A checkpoint in the output folder is resumed: an interrupted demo goes on, and a finished one
+    is evaluated again without training.
+    """
+    output = output_dir(arguments)
+    resume = ["--resume"] if has_run(root / output) else []
+    override = [] if "OUTPUT_DIR" in arguments else ["OUTPUT_DIR", output]
+    return [
+        [str(python), "tools/make_synthetic.py", "--layout", "sysu", "--preset", "small",
+         "--out", "datasets/SynthVI", "--preview", f"{output}/dataset.png"],
+        [str(python), "tools/train_net.py", "--config-file", "configs/agw/synthetic.yml",
+         *resume, *arguments, *override],
+    ]
+
+
+def test_commands(python: Path, arguments: Sequence[str]) -> list[list[str]]:
+    """Return the commands of the test run: the linter, then pytest with a worker per core, <= 4."""
+    workers = str(min(4, os.cpu_count() or 1))
+    return [
+        [str(python), "-m", "ruff", "check", "."],
+        [str(python), "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile", *arguments],
+    ]
+
+
+def call(command: Sequence[str], **environment: str) -> int:
+    """Show and run one command in the checkout's root; return its exit status."""
+    say(" ".join([Path(command[0]).name, *command[1:]]))
+    # MPLBACKEND: pictures are written to files, also where there is no display
+    return subprocess.call(
+        list(command), cwd=str(ROOT), env={**os.environ, "MPLBACKEND": "Agg", **environment}
+    )
+
+
+def demo(python: Path, arguments: Sequence[str]) -> int:
+    """Render, train and evaluate; stop at the first command that fails and return its status."""
+    output = output_dir(arguments)
+    (ROOT / output).mkdir(parents=True, exist_ok=True)
+    if has_run(ROOT / output):
+        say(f"{output} holds a run: it is reused. Delete the folder to train afresh.")
+    for command in demo_commands(python, arguments):
+        # a folder of its own, so that rendered images never lie among real ones
+        status = call(command, FASTREID_DATASETS=str(ROOT / "datasets" / "SynthVI"))
+        if status:
+            return status
+    say(f"log, metrics, checkpoint, events and pictures are in {output}")
+    return 0
+
+
+def test(python: Path, arguments: Sequence[str]) -> int:
+    """Run the linter and the tests, both whatever the first says; return the first bad status."""
+    commands = test_commands(python, arguments)
+    statuses = [call(command, OMP_NUM_THREADS="1") for command in commands]
+    for command, status in zip(commands, statuses):
+        if status:  # the linter's complaints scrolled away above the tests'
+            say(f"{command[2]} failed with status {status}")
+    return next((status for status in statuses if status), 0)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command line and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("setup", "demo", "test"))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on; setup: --force")
+    options = parser.parse_args(argv)
+    if options.command == "setup" and options.arguments not in ([], ["--force"]):
+        parser.error(f"setup takes only --force; got {' '.join(options.arguments)}")
+    run = {"setup": None, "demo": demo, "test": test}[options.command]
+    try:
+        venv = choose_venv(running_python(), os.environ.get("VENV"))
+        install(venv, force=run is None and "--force" in options.arguments)
+        return run(venv_python(venv), options.arguments) if run else 0
+    except BootstrapError as error:
+        sys.stderr.write(f"[bootstrap] error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("[bootstrap] interrupted; run the same command again to go on\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Check a dataset on this machine: ``python tools/check_dataset.py NAME [--full]``.
+
+Prints identities, images per camera and split against the published counts, what is missing or
+unreadable, and the page where the dataset is requested. Exit code 0: usable; 1: not; 2: the
+command itself was wrong.
+"""
+
+import argparse
+import logging
+import sys
+from typing import Any, Dict, List, Optional
+
+from vireid_plugins.data.build import dataset_root
+from vireid_plugins.data.check import ALIASES, DATASETS, check_dataset
+
+
+def parse_args(words: Optional[List[str]] = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    names = ", ".join([*DATASETS, *ALIASES])
+    parser.add_argument("name", metavar="NAME", help=f"one of {names}, in any case")
+    parser.add_argument("--root", help="folder of all datasets; default $FASTREID_DATASETS")
+    parser.add_argument("--full", action="store_true", help="decode every image")
+    parser.add_argument("--trial", type=int, help="RegDB: which split, 1..10; default 1")
+    parser.add_argument("--csv", metavar="FILE", help="CSVDataset: the list of images")
+    return parser.parse_args(words)
+
+
+def main(words: Optional[List[str]] = None) -> int:
+    """Run the check and return the exit code."""
+    args = parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options: Dict[str, Any] = {}
+    if args.trial is not None:
+        options["trial"] = args.trial
+    if args.csv is not None:
+        options["csv_file"] = args.csv
+    try:
+        report = check_dataset(args.name, args.root or dataset_root(), full=args.full, **options)
+    except (KeyError, ValueError) as error:
+        sys.stderr.write(f"{error.args[0]}\n")
+        return 2
+    sys.stdout.write(f"{report}\n")
+    return 0 if report.usable else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,505 @@
+"""Every repair of FastReID or of a library it stands on, one function each.
+
+FastReID 1.4.0 (the registry's package) and the last commit of its repository do not import on
+Python 3.10 or newer, and on PyTorch 2 they train nothing. Nothing of FastReID is edited or
+copied: what is wrong is replaced in memory, here and nowhere else. Each repair says what it
+replaces, what goes wrong without it and when it can go, and may run twice. Numbers in brackets
+are those of ``tests/test_compat.py``, which fails without them.
+
+``prepare()`` runs at ``import vireid_plugins``. Where FastReID is absent or cannot be repaired
+it raises one ``ImportError`` that says what to do.
+"""
+
+import collections
+import collections.abc
+import contextlib
+import functools
+import importlib
+import importlib.util
+import logging
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import numpy as np
+import torch
+
+logger = logging.getLogger(__name__)
+
+INSTALL_HINT = "pip install --no-deps fastreid==1.4.0"
+_REPAIRED = "_vireid_repair"  # set on every replacement, so that a repair is made once
+
+
+def prepare() -> None:
+    """Import FastReID under the repairs it needs, then repair what it does.
+
+    Raises:
+        ImportError: PyTorch's torchvision or FastReID is missing or broken beyond these repairs.
+    """
+    if importlib.util.find_spec("fastreid") is None:
+        raise ImportError(
+            f"vireid_plugins extends FastReID, which is not installed. Run: {INSTALL_HINT}"
+        )
+    make_torchvision_importable()
+    restore_numpy_bool()
+    with names_fastreid_imports():
+        try:
+            for name in ("config", "data", "evaluation", "modeling", "solver", "engine"):
+                importlib.import_module(f"fastreid.{name}")
+        except Exception as error:
+            raise ImportError(_broken_host(error)) from error
+    for repair in REPAIRS:
+        repair()
+
+
+def _broken_host(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("fastreid"):
+        return (
+            f"FastReID needs the package {error.name!r}, which is not installed. "
+            f"Run: pip install {_PIP_NAMES.get(str(error.name), error.name)}"
+        )
+    return (
+        f"FastReID could not be imported ({type(error).__name__}: {error}). If fastreid was "
+        "imported before vireid_plugins, import vireid_plugins first, in a new process; else "
+        f"reinstall it: {INSTALL_HINT} --force-reinstall"
+    )
+
+
+_PIP_NAMES = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+# ---------------------------------------------------------------- before FastReID is imported
+
+
+def make_torchvision_importable() -> None:
+    """[13] torchvision beside a CPU build of PyTorch of the same release.
+
+    Its compiled operators do not load, and importing it raises ``operator torchvision::nms does
+    not exist``. The operators' names are declared, without code, and the import is repeated.
+    Only when they are missing; ``torchvision.ops`` then has no ``nms``, ``roi_align``, ... Goes
+    when torchvision imports without its operators.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"FastReID needs torchvision ({error}). Run: pip install --no-deps torchvision, of the "
+            f"release that belongs to PyTorch {torch.__version__}"
+        ) from error
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        _declare_torchvision_operators()
+        importlib.import_module("torchvision")
+        logger.warning(
+            "torchvision's compiled operators do not load beside PyTorch %s: nms, roi_align, "
+            "roi_pool, ps_roi_align, deform_conv2d and image decoding are absent from "
+            "torchvision. Nothing here uses them.",
+            torch.__version__,
+        )
+
+
+_torchvision_library: List[Any] = []  # keeps the declarations alive
+
+
+def _declare_torchvision_operators() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    spec = importlib.util.find_spec("torchvision")
+    source = Path(spec.origin).parent / "_meta_registrations.py"
+    names = re.findall(r"""["']torchvision::(\w+)["']""", source.read_text(encoding="utf-8"))
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in sorted(set(names)):
+        library.define(f"{name}(Tensor a) -> Tensor")
+    _torchvision_library.append(library)
+
+
+def restore_numpy_bool() -> None:
+    """[1] ``np.bool`` in ``evaluation/rank.py``, absent in NumPy 1.24 to 1.26.
+
+    Goes when NumPy 2 is the oldest that is supported.
+    """
+    if "bool" not in np.__dict__:
+        np.bool = bool
+
+
+@contextlib.contextmanager
+def names_fastreid_imports() -> Iterator[None]:
+    """[1, 10] Names that FastReID imports and that are gone, or may be: only while it imports.
+
+    ``collections.Mapping`` (gone in Python 3.10), ``torch._six`` (gone in PyTorch 2) and, where
+    it is not installed, ``faiss``, which three modules of FastReID import and which only its
+    re-ranking and ROC need. Goes when FastReID imports without.
+    """
+    borrowed = []
+    if not hasattr(collections, "Mapping"):
+        collections.Mapping = collections.abc.Mapping
+        borrowed.append(functools.partial(delattr, collections, "Mapping"))
+    stand_ins = {"torch._six": types.SimpleNamespace(string_classes=str), "faiss": _NoFaiss()}
+    for name, stand_in in stand_ins.items():
+        if name in sys.modules or importlib.util.find_spec(name) is not None:
+            continue
+        sys.modules[name] = stand_in  # type: ignore[assignment]
+        borrowed.append(functools.partial(sys.modules.pop, name, None))
+    try:
+        yield
+    finally:
+        for give_back in borrowed:
+            give_back()
+
+
+class _NoFaiss(types.ModuleType):
+    """Stands where FastReID expects faiss; any use says what to install."""
+
+    METRIC_L2 = 1  # read by a default argument while FastReID imports
+
+    def __init__(self) -> None:
+        super().__init__("faiss")
+        self.__spec__ = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ImportError(
+            f"FastReID asks for faiss.{name}, and faiss is not installed. "
+            "Run: pip install faiss-cpu (or faiss-gpu)"
+        )
+
+
+# ----------------------------------------------------------------- after FastReID is imported
+
+
+def _replace(old: Any, new: Any) -> None:
+    """Put ``new`` wherever a loaded module of FastReID holds the function or class ``old``."""
+    setattr(new, _REPAIRED, True)
+    name, found = old.__name__, False
+    for module in [m for key, m in sys.modules.items() if key.split(".")[0] == "fastreid"]:
+        if getattr(module, "__dict__", {}).get(name) is old:
+            setattr(module, name, new)
+            found = True
+    if not found:
+        raise ImportError(f"FastReID has no {name} to repair; this FastReID is not supported.")
+
+
+def _override(owner: Any, name: str) -> Callable[[Callable], Callable]:
+    """Decorator: replace the method ``owner.name``; the replacement takes the old one first."""
+
+    def decorate(replacement: Callable) -> Callable:
+        old = owner.__dict__[name]  # KeyError here: this FastReID is not supported
+        if not getattr(old, _REPAIRED, False):
+            new = functools.wraps(old)(lambda *args, **kwargs: replacement(old, *args, **kwargs))
+            setattr(new, _REPAIRED, True)
+            setattr(owner, name, new)
+        return replacement
+
+    return decorate
+
+
+def train_on_pytorch_2() -> None:
+    """[2, 18] The optimizer steps the model's own parameters, and gradients are set to None.
+
+    FastReID flattens all parameters into one buffer whose gradient PyTorch 2 sets to None before
+    every step: weights move by 0.0 and every check passes. On PyTorch 1.13 gradients were zeroed
+    instead, so a frozen parameter still moved by momentum and weight decay. Goes when FastReID's
+    ``build_optimizer`` defaults to ``contiguous=False`` and PyTorch 1.13 is no longer supported.
+    """
+    from fastreid.solver import build as module
+
+    old = module.build_optimizer
+    if getattr(old, _REPAIRED, False):
+        return
+
+    @functools.wraps(old)
+    def build_optimizer(cfg: Any, model: Any, contiguous: bool = False) -> Any:
+        optimizer, parameters = old(cfg, model, contiguous=False)
+        optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
+        return optimizer, parameters
+
+    _replace(old, build_optimizer)
+
+
+def step_the_schedule_by_epoch() -> None:
+    """[15] Learning-rate steps at the epochs that ``SOLVER.STEPS`` names.
+
+    FastReID's schedule stands still during warm-up, so steps (20, 50) after ten epochs of
+    warm-up fall at epochs 29 and 59. Goes when FastReID counts its steps from epoch 0.
+    """
+    from fastreid.engine import hooks
+    from fastreid.solver import build as module
+
+    from .solver.schedule import EpochSchedule, build_lr_scheduler
+
+    if not getattr(module.build_lr_scheduler, _REPAIRED, False):
+        _replace(module.build_lr_scheduler, build_lr_scheduler)
+
+    def ours(hook: Any) -> bool:
+        return isinstance(hook._scheduler.get("lr_sched"), EpochSchedule)
+
+    @_override(hooks.LRScheduler, "after_step")
+    def after_step(old: Callable, hook: Any) -> None:
+        if not ours(hook):
+            return old(hook)
+        lr = hook._optimizer.param_groups[hook._best_param_group_id]["lr"]
+        hook.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
+        hook._scheduler["lr_sched"].set(hook.trainer.iter + 1)
+
+    @_override(hooks.LRScheduler, "after_epoch")
+    def after_epoch(old: Callable, hook: Any) -> None:
+        if not ours(hook):
+            old(hook)
+
+
+def load_data_without_cuda() -> None:
+    """[3] ``DataLoaderX`` makes a CUDA stream and a thread bound to a CUDA device.
+
+    Without CUDA the plain loader of PyTorch takes its place. Goes when FastReID's loader works
+    without CUDA.
+    """
+    from fastreid.data import data_utils
+
+    old = data_utils.DataLoaderX
+    if getattr(old, _REPAIRED, False) or torch.cuda.is_available():
+        return
+
+    class DataLoaderX(torch.utils.data.DataLoader):
+        def __init__(self, local_rank: int, **kwargs: Any) -> None:
+            super().__init__(**{**kwargs, "pin_memory": False})
+
+        def shutdown(self) -> None:
+            """Nothing runs in the background."""
+
+    _replace(old, DataLoaderX)
+
+
+def evaluate_without_a_compiler() -> None:
+    """[4] ``ReidEvaluator`` runs ``make`` at run time and ends the process if that fails.
+
+    FastReID ranks in Python where its compiled helper is absent; nothing is compiled here. Goes
+    when FastReID stops compiling at run time.
+    """
+    from fastreid.evaluation.reid_evaluation import ReidEvaluator
+
+    @_override(ReidEvaluator, "_compile_dependencies")
+    def _compile_dependencies(old: Callable, evaluator: Any) -> None:
+        logger.info("FastReID's compiled ranking is not built at run time; ranking in Python.")
+
+
+def normalise_out_of_place() -> None:
+    """[5] ``preprocess_image`` normalises the batch in place.
+
+    The flip test then feeds a twice-normalised image and any second pass is wrong. Also moves
+    the images to the model's device. Goes when FastReID normalises a copy.
+    """
+    from fastreid.modeling.meta_arch import baseline, mgn
+
+    for architecture in (baseline.Baseline, mgn.MGN):
+
+        @_override(architecture, "preprocess_image")
+        def preprocess_image(old: Callable, model: Any, batched_inputs: Any) -> torch.Tensor:
+            if not isinstance(batched_inputs, (dict, torch.Tensor)):
+                return old(model, batched_inputs)  # FastReID's own TypeError
+            images = batched_inputs
+            if isinstance(images, dict):
+                images = images["images"]
+            return (images.to(model.device) - model.pixel_mean) / model.pixel_std
+
+
+def collate_every_kind_of_value() -> None:
+    """[6] ``fast_batch_collator`` returns None for tuples and NumPy numbers.
+
+    Goes when FastReID collates them.
+    """
+    from fastreid.data import build as module
+
+    old = module.fast_batch_collator
+    if getattr(old, _REPAIRED, False):
+        return
+
+    def fast_batch_collator(batched_inputs: Any) -> Any:
+        first = batched_inputs[0]
+        if isinstance(first, collections.abc.Mapping):
+            return {
+                key: fast_batch_collator([item[key] for item in batched_inputs]) for key in first
+            }
+        if isinstance(first, (tuple, list)):
+            return type(first)(fast_batch_collator(list(column)) for column in zip(*batched_inputs))
+        if isinstance(first, (np.ndarray, np.generic)):
+            return torch.as_tensor(np.stack(batched_inputs))
+        return old(batched_inputs)
+
+    _replace(old, fast_batch_collator)
+
+
+def refuse_endless_sampling() -> None:
+    """[8] ``NaiveIdentitySampler`` loops for ever with fewer identities than a batch needs.
+
+    Goes when FastReID checks this itself.
+    """
+    from fastreid.data.samplers import NaiveIdentitySampler
+
+    @_override(NaiveIdentitySampler, "__init__")
+    def __init__(old: Callable, sampler: Any, *args: Any, **kwargs: Any) -> None:
+        old(sampler, *args, **kwargs)
+        if sampler.num_identities < sampler.num_pids_per_batch:
+            raise ValueError(
+                f"A batch needs {sampler.num_pids_per_batch} identities and the training set has "
+                f"{sampler.num_identities}; lower SOLVER.IMS_PER_BATCH or raise "
+                "DATALOADER.NUM_INSTANCE."
+            )
+
+
+def load_checkpoints_safely() -> None:
+    """[14] Checkpoints are loaded with ``weights_only=True``: no code in them runs.
+
+    A checkpoint that needs more is refused with an explanation. Goes when FastReID does so.
+    """
+    from fastreid.utils.checkpoint import Checkpointer
+
+    @_override(Checkpointer, "_load_file")
+    def _load_file(old: Callable, checkpointer: Any, file: str) -> Any:
+        return load_weights_only(file)
+
+
+def load_weights_only(file: Any) -> Any:
+    """Load a checkpoint that holds only tensors, numbers, strings, lists and dicts, on the CPU.
+
+    Raises:
+        RuntimeError: the file is not a checkpoint, is cut short, or holds other objects.
+    """
+    with _allow_counters():
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            raise
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise RuntimeError(
+                f"{file} was not loaded ({type(error).__name__}: {reason}). It is not a whole "
+                "PyTorch checkpoint, or it holds Python objects that could run code. If you trust "
+                "it, load it yourself with weights_only=False and save its tensors: "
+                "torch.save({'model': state_dict}, 'weights.pth')."
+            ) from error
+
+
+@contextlib.contextmanager
+def _allow_counters() -> Iterator[None]:
+    """MultiStepLR of a host checkpoint keeps its milestones in a ``collections.Counter``."""
+    safe_globals = getattr(torch.serialization, "safe_globals", None)
+    if safe_globals is None:  # PyTorch < 2.5: such a checkpoint is refused with the explanation
+        yield
+    else:
+        with safe_globals([collections.Counter]):
+            yield
+
+
+def launch_without_cuda() -> None:
+    """[16] ``launch`` asserts CUDA and NCCL; DDP on a CPU refuses ``device_ids``.
+
+    Without CUDA processes talk through gloo. Goes when FastReID's does so.
+    """
+    from fastreid.engine import defaults
+    from fastreid.engine import launch as _  # noqa: F401  the function hides the module
+
+    module = sys.modules["fastreid.engine.launch"]
+    if not torch.cuda.is_available():
+        module._distributed_worker = _worker_without_cuda
+
+    plain = defaults.DistributedDataParallel
+    if not getattr(plain, _REPAIRED, False):
+
+        class DistributedDataParallel(plain):
+            def __init__(self, module: Any, device_ids: Any = None, **kwargs: Any) -> None:
+                on_cpu = next(module.parameters()).device.type == "cpu"
+                super().__init__(module, device_ids=None if on_cpu else device_ids, **kwargs)
+
+        setattr(DistributedDataParallel, _REPAIRED, True)
+        defaults.DistributedDataParallel = DistributedDataParallel
+
+
+def _worker_without_cuda(*args: Any) -> None:
+    """One process of FastReID's ``launch``, over gloo. At the top of this module, so that a new
+    process that unpickles it imports this package, and so the repairs, before FastReID."""
+    from .engine.launch import distributed_worker
+
+    distributed_worker(*args)
+
+
+def end_training_normally() -> None:
+    """[17] Resuming a finished run, ``EVAL_PERIOD 0`` and runs of one or two steps end normally.
+
+    FastReID raises ``AttributeError``, ``ZeroDivisionError`` and ``AssertionError``. Goes when it
+    does not.
+    """
+    from fastreid.engine import defaults, hooks
+    from fastreid.utils import events
+
+    @_override(events.CommonMetricPrinter, "write")
+    def write(old: Callable, printer: Any) -> None:
+        written = getattr(printer, "_last_write", None)  # set only before steps are timed
+        if written is None or written[0] != events.get_event_storage().iter:
+            old(printer)
+
+    @_override(hooks.EvalHook, "after_train")
+    def after_train(old: Callable, hook: Any) -> None:
+        if hook._period > 0 and hasattr(hook.trainer, "epoch"):
+            old(hook)
+        else:
+            del hook._func
+
+    @_override(defaults.DefaultTrainer, "train")
+    def train(old: Callable, trainer: Any) -> Any:
+        if trainer.start_epoch >= trainer.max_epoch:
+            logger.info(
+                "Nothing to train: the checkpoint is at the end of epoch %d of %d. Raise "
+                "SOLVER.MAX_EPOCH to train on, or use --eval-only.",
+                trainer.start_epoch,
+                trainer.max_epoch,
+            )
+            return {}
+        if trainer.cfg.TEST.EVAL_PERIOD <= 0:
+            trainer._last_eval_results = {}
+            logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", trainer.cfg.TEST.EVAL_PERIOD)
+        return old(trainer)
+
+
+def fetch_pretrained_weights_clearly() -> None:
+    """FastReID downloads pretrained ResNets through a package that it does not require.
+
+    PyTorch's own download takes its place; a failure names the file and the key to set. Goes
+    when FastReID does so.
+    """
+    from fastreid.modeling.backbones import resnet
+
+    old = resnet.init_pretrained_weights
+    if not getattr(old, _REPAIRED, False):
+
+        @functools.wraps(old)
+        def init_pretrained_weights(key: str) -> Any:
+            from .modeling.backbones.pretrained import fetch_pretrained
+
+            return fetch_pretrained(key, resnet.model_urls)
+
+        setattr(init_pretrained_weights, _REPAIRED, True)
+        resnet.init_pretrained_weights = init_pretrained_weights
+
+
+REPAIRS = (
+    train_on_pytorch_2,
+    step_the_schedule_by_epoch,
+    load_data_without_cuda,
+    evaluate_without_a_compiler,
+    normalise_out_of_place,
+    collate_every_kind_of_value,
+    refuse_endless_sampling,
+    load_checkpoints_safely,
+    launch_without_cuda,
+    end_training_normally,
+    fetch_pretrained_weights_clearly,
+)

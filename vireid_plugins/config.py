@@ -1,0 +1,203 @@
+"""Every config key that this package adds to FastReID's.
+
+Each line says what the key means, its unit, its allowed values and, where a paper has one, its
+symbol. Keys of FastReID keep their meaning; where a visible-infrared run reads one differently,
+it is repeated here as a comment.
+"""
+
+from typing import Any, Iterable, List, Sequence
+
+from fastreid.config import CfgNode as CN
+
+from .registry import nearest
+
+_MARKER = "VIREID"  # present once the keys have been added
+
+
+def add_vireid_config(cfg: CN) -> None:
+    """Add this package's keys, with their defaults, to a FastReID config, in place.
+
+    Calling it twice changes nothing. FastReID's global defaults are never edited.
+
+    Raises:
+        RuntimeError: ``cfg`` is frozen.
+    """
+    if cfg.is_frozen():
+        raise RuntimeError(
+            "add_vireid_config needs a config that is not frozen; call it right after get_cfg(), "
+            "before cfg.freeze()."
+        )
+    if _MARKER in cfg:
+        return
+    cfg[_MARKER] = CN({"CONFIG_VERSION": 1})
+    # One number decides every random choice of a run: weights, order of images, augmentation.
+    # Same seed, same machine, CPU: bitwise the same losses and metrics. Negative: drawn and logged.
+    cfg.SEED = 0
+    for add in (_add_model, _add_losses, _add_input, _add_data, _add_solver, _add_test):
+        add(cfg)
+
+
+def _add_model(cfg: CN) -> None:
+    backbone = cfg.MODEL.BACKBONE
+    # Stages with separate weights per modality, counted from the image: 1 = stem, 2 = stem and
+    # layer1, ... 5 = the whole network; 0 = one network for both.
+    backbone.UNSHARED_STAGES = 1
+    # Stages that never train, counted from the image: 0..5.
+    backbone.FROZEN_STAGES = 0
+    # Non-local blocks after the last blocks of layer1..layer4, used when WITH_NL is True (AGW).
+    backbone.NL_BLOCKS = [0, 2, 3, 0]
+    # True: one inner channel, as the public AGW code and FastReID's layer have by a slip.
+    # False: half the input channels, as AGW describes.
+    backbone.NL_LEGACY_WIDTH = False
+
+
+def _add_losses(cfg: CN) -> None:
+    losses = cfg.MODEL.LOSSES
+    # MODEL.LOSSES.NAME lists terms by class name; each term's SCALE is its weight in the sum.
+    # LabelSmoothingCrossEntropyLoss. SMOOTHING: mass spread over all classes, 0..1 (xi).
+    losses.LABEL_SMOOTHING = CN({"SMOOTHING": 0.1, "SCALE": 1.0})
+    # BatchHardTripletLoss. MARGIN: Euclidean distance (rho).
+    losses.BATCH_HARD = CN({"MARGIN": 0.3, "SCALE": 1.0})
+    # HeteroCenterTripletLoss. REDUCTION over the 2P centres: "mean" or "sum".
+    losses.HETERO_CENTER = CN({"MARGIN": 0.3, "REDUCTION": "mean", "SCALE": 1.0})
+    # WeightedTripletLoss. REDUCTION of each anchor's difference: "softplus" (AGW), "hinge"
+    # (adaptive-weight triplet, MARGIN = alpha of its Eq. 15) or "signed_square" (CAJ).
+    # ALPHA: temperature of the weights; GAMMA: factor on the difference.
+    # LEGACY_WEIGHTS: the weights of the common public code, which vanish at large distances.
+    losses.WEIGHTED_TRIPLET = CN(
+        {
+            "REDUCTION": "softplus",
+            "MARGIN": 1.0,
+            "ALPHA": 1.0,
+            "GAMMA": 1.0,
+            "LEGACY_WEIGHTS": False,
+            "SCALE": 1.0,
+        }
+    )
+    # CorrelationConsistencyLoss. NORM of the Gram matrix: "matrix" or "row"; REDUCTION of the
+    # difference: "frobenius" or "mse"; LEVEL: "identity" (centres) or "image" (rows by index).
+    losses.CORRELATION = CN(
+        {"NORM": "matrix", "REDUCTION": "frobenius", "LEVEL": "identity", "SCALE": 1.0}
+    )
+    # CenterLoss. LR: learning rate of the centres, whatever SCALE is.
+    losses.CENTER = CN({"LR": 0.5, "SCALE": 5e-4})
+
+
+def _add_input(cfg: CN) -> None:
+    # INPUT.SIZE_TRAIN and SIZE_TEST are (height, width) in pixels.
+    # Every augmentation has ENABLED, and MODALITIES: which images it touches. They run in the
+    # order of data/transforms.py, whose docstrings say what each does to both kinds of image.
+    both = ("visible", "infrared")
+    for node in (cfg.INPUT.FLIP, cfg.INPUT.PADDING, cfg.INPUT.CJ, cfg.INPUT.REA):
+        node.MODALITIES = both
+    # Random erasing: smallest and largest share of the area, 0..1; smallest aspect ratio.
+    cfg.INPUT.REA.AREA = (0.02, 0.4)
+    cfg.INPUT.REA.MIN_ASPECT = 0.3
+    # Random grey: PROB of replacing an image by its luminance, in three equal channels.
+    cfg.INPUT.GREY = CN({"ENABLED": False, "PROB": 0.1, "MODALITIES": ("visible",)})
+    # torchvision's TrivialAugmentWide: one random operation at a random strength.
+    cfg.INPUT.TRIVIAL_AUGMENT = CN({"ENABLED": False, "PROB": 1.0, "MODALITIES": both})
+
+
+def _add_data(cfg: CN) -> None:
+    # Which of RegDB's ten splits to train and test on, 1..10. Ten models make a published row.
+    cfg.DATASETS.REGDB_TRIAL = 1
+    # CSVDataset: the file with columns path,pid,camid,modality,split. Relative: from
+    # FASTREID_DATASETS.
+    cfg.DATASETS.CSV_FILE = ""
+    # CSVDataset: never compare images of one identity taken by one camera.
+    cfg.DATASETS.CSV_SKIP_SAME_CAMERA = True
+    # Open every image once before training: "sizes" reads the file sizes only, "full" decodes.
+    cfg.DATASETS.VERIFY_IMAGES = "full"
+    # DATALOADER.NUM_INSTANCE is K: images per identity in each modality.
+    # DATALOADER.SAMPLER_TRAIN may name CrossModalityIdentitySampler.
+
+
+def _add_solver(cfg: CN) -> None:
+    # SOLVER.IMS_PER_BATCH = 2*P*K over all processes, before any extra views.
+    # Warm-up length in epochs; -1: use WARMUP_ITERS. WARMUP_METHOD also knows "epoch", which is
+    # (epoch + 1) / WARMUP_EPOCHS for the whole epoch, as AGW's code.
+    cfg.SOLVER.WARMUP_EPOCHS = -1
+    # Factor on BASE_LR for everything in the backbone (AGW: 0.1); HEADS_LR_FACTOR is FastReID's.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
+    # Number type of mixed precision: "float16" (GPU) or "bfloat16" (GPU, or a CPU that has it).
+    cfg.SOLVER.AMP.DTYPE = "float16"
+    # Iterations between two progress lines in the log.
+    cfg.SOLVER.LOG_PERIOD = 50
+
+
+def _add_test(cfg: CN) -> None:
+    protocol = cfg.TEST.PROTOCOL = CN()
+    # SYSU-MM01: "all" (visible cameras 1, 2, 4, 5) and "indoor" (1, 2).
+    protocol.MODES = ("all", "indoor")
+    # SYSU-MM01: gallery images per identity and camera: 1 (single-shot), 10 (multi-shot).
+    protocol.SHOTS = (1,)
+    # Galleries drawn for one model (SYSU-MM01, LLCM).
+    protocol.TRIALS = 10
+    # SYSU-MM01: "random" (seeded draw of the AGW family) or "official" (rand_perm_cam.mat).
+    protocol.GALLERY = "random"
+    # Where rand_perm_cam.mat lies; empty: exp/rand_perm_cam.mat in the dataset's folder.
+    protocol.PERMUTATION_FILE = ""
+    # RegDB, LLCM and CSVDataset: query to gallery.
+    protocol.DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
+    # Where similarities are computed and neighbours searched: "cpu", "cuda", "cuda:1", ...;
+    # empty: MODEL.DEVICE.
+    cfg.TEST.DEVICE = ""
+    # Queries drawn with their ten nearest gallery images after the last evaluation; 0: none.
+    cfg.TEST.RETRIEVAL_PICTURES = 8
+
+
+def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
+    """All full key names below ``cfg``, such as ``"MODEL.BACKBONE.DEPTH"``."""
+    keys = []
+    for name, value in cfg.items():
+        keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else [prefix + name]
+    return keys
+
+
+def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
+    """Raise ``KeyError`` naming the first unknown key, where it stands and the nearest valid ones.
+
+    yacs raises ``KeyError`` from files and ``AssertionError`` from the command line and names
+    no alternative.
+    """
+    valid = set(flat_keys(cfg))
+    groups = {key.rsplit(".", i)[0] for key in valid for i in range(1, key.count(".") + 1)}
+    for name in names:
+        if name in valid or name in groups:
+            continue
+        close = nearest(name, valid)
+        if close.startswith("Valid"):  # nothing is near as a whole: compare last parts
+            tails = {key.rsplit(".", 1)[-1]: key for key in sorted(valid)}
+            close = nearest(name.rsplit(".", 1)[-1], tails)
+            close = "It resembles no known key." if close.startswith("Valid") else close
+        raise KeyError(f"Unknown config key {name!r} in {source}. {close}")
+
+
+def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> None:
+    """Merge a YAML file and then ``KEY VALUE`` pairs into ``cfg``, in place.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        KeyError: a key is unknown; the nearest valid ones are named.
+        ValueError: ``opts`` does not come in pairs, or a value has the wrong type.
+    """
+    if config_file:
+        loaded = CN(CN.load_yaml_with_base(config_file))
+        check_known_keys(flat_keys(loaded), cfg, config_file)
+        _merge(lambda: cfg.merge_from_other_cfg(loaded), config_file)
+    opts = list(opts)
+    if len(opts) % 2:
+        raise ValueError(
+            f"Overrides come as KEY VALUE pairs; got {len(opts)} words: {' '.join(map(str, opts))}."
+        )
+    check_known_keys(opts[0::2], cfg, "the command line")
+    for key, value in zip(opts[0::2], opts[1::2]):
+        _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
+
+
+def _merge(action: Any, source: str) -> None:
+    try:
+        action()
+    except (ValueError, AssertionError, KeyError) as error:
+        raise ValueError(f"{source}: {error}") from error

@@ -1,0 +1,304 @@
+"""Data loaders from a config: datasets, checks before training, samplers, workers."""
+
+import logging
+import os
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.data.samplers import InferenceSampler
+from fastreid.utils import comm
+
+from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
+from .dataset import ItemRequest, VIReIDDataset, collate
+from .datasets import CrossModalityDataset, DatasetError
+from .datasets.base import fingerprint
+from .labels import natural_key
+from .seeding import stream_seeds
+from .transforms import build_transforms
+from .verify import find_broken_images, raise_if_broken
+
+logger = logging.getLogger(__name__)
+
+_AUGMENTATION = 1  # keeps the seeds of augmentation apart from those of the sampler
+
+
+def dataset_root() -> str:
+    """``$FASTREID_DATASETS``, read now and not at import, or ``datasets``."""
+    return os.environ.get("FASTREID_DATASETS") or "datasets"
+
+
+def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs: Any) -> Any:
+    """The dataset registered as ``name``, below :func:`dataset_root`.
+
+    Args:
+        key: the config key that names it, for messages.
+        kwargs: for the dataset's constructor, such as ``combineall``.
+
+    Raises:
+        KeyError: no such dataset; the message names the nearest.
+        DatasetError: a visible-infrared dataset is not as documented.
+    """
+    kind = lookup(DATASET_REGISTRY, name, key)
+    if name == "RegDB":
+        kwargs["trial"] = cfg.DATASETS.REGDB_TRIAL
+    elif name == "CSVDataset":
+        kwargs["csv_file"] = cfg.DATASETS.CSV_FILE
+        kwargs["skip_same_camera"] = cfg.DATASETS.CSV_SKIP_SAME_CAMERA
+    return kind(root=dataset_root(), **kwargs)
+
+
+class EpochBatchSampler(Sampler):
+    """Batches of :class:`ItemRequest`: a sampler's positions, each with a seed of its own.
+
+    The seed of a row is a function of (seed, epoch, rank, position in the epoch), so it does not
+    matter which worker loads it. Incomplete batches are dropped.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, *, seed: int, rank: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch, from 0, the next iteration yields."""
+        self.epoch = int(epoch)
+        self.sampler.set_epoch(self.epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.batch_size
+
+    def __iter__(self) -> Iterator[List[ItemRequest]]:
+        key = (self._seed, self.epoch, self._rank, _AUGMENTATION)
+        seeds = stream_seeds(len(self) * self.batch_size, *key)
+        requests = map(ItemRequest, self.sampler, seeds)
+        for _ in range(len(self)):
+            yield [next(requests) for _ in range(self.batch_size)]
+
+
+class TrainLoader(DataLoader):
+    """A ``DataLoader`` over one epoch; ``set_epoch`` chooses which."""
+
+    #: dataset objects behind the items, in the order of DATASETS.NAMES
+    sources: Sequence[ImageDataset] = ()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch, from 0, the next iteration yields."""
+        self.batch_sampler.set_epoch(epoch)
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return len(self.batch_sampler)
+
+
+def build_train_loader(cfg: CfgNode) -> TrainLoader:
+    """The loader of ``DATASETS.NAMES``, after every check that can fail before training.
+
+    Batches are dicts as :func:`vireid_plugins.data.dataset.collate` describes. ``.dataset`` has
+    ``num_classes`` and ``class_ids``; ``.sources`` are the dataset objects; ``len`` is the number
+    of iterations in an epoch. The loader starts at epoch 0 and stays there until ``set_epoch``.
+
+    Raises:
+        DatasetError, ImageError, KeyError, ValueError: the data or the config cannot be trained
+            on; the message says what to change.
+    """
+    seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
+    transforms = build_transforms(cfg, is_train=True)
+    sources = _training_sources(cfg)
+    items = join_items(sources)
+    sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
+    _check_images(cfg, items + _check_tests(cfg))
+    dataset = VIReIDDataset(items, transforms, relabel=True, fingerprint=_fingerprint(sources))
+    batches = EpochBatchSampler(
+        sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, seed=seed, rank=rank
+    )
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = TrainLoader(
+        dataset, batch_sampler=batches, persistent_workers=workers > 0, **_loader_options(cfg)
+    )
+    loader.sources = sources
+    if comm.is_main_process():
+        _log_training(cfg, loader, transforms.describe())
+    return loader
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, ImageDataset]:
+    """The loader of all test images, ``query + gallery`` in this order, and the dataset object.
+
+    Each process of a distributed run gets a contiguous share; every row comes exactly once.
+    ``index`` in a batch is the position in ``query + gallery``.
+
+    Raises:
+        DatasetError, ImageError, KeyError, ValueError: as :func:`build_train_loader`.
+    """
+    transforms = build_transforms(cfg, is_train=False)
+    source = build_dataset(cfg, dataset_name, "DATASETS.TESTS", mode="query")
+    if comm.is_main_process():
+        source.show_test()
+        logger.info("Test transforms:\n%s", transforms.describe())
+    items = source.query + source.gallery
+    check_queries(source, dataset_name)
+    _check_images(cfg, items)
+    dataset = VIReIDDataset(items, transforms, relabel=False)
+    loader = DataLoader(
+        dataset,
+        batch_size=max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size()),
+        sampler=InferenceSampler(len(dataset)),
+        **_loader_options(cfg),
+    )
+    return loader, source
+
+
+def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
+    """The sampler that ``DATALOADER.SAMPLER_TRAIN`` names.
+
+    Args:
+        ranks: ``seed``, ``rank`` and ``world_size``.
+
+    Raises:
+        KeyError: no such sampler; the message names the nearest.
+        ValueError: the items or the batch size do not suit it.
+    """
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    kind = lookup(SAMPLER_REGISTRY, name, "DATALOADER.SAMPLER_TRAIN")
+    return kind.from_config(cfg, items, **ranks)
+
+
+def join_items(sources: Sequence[ImageDataset]) -> List[Sequence]:
+    """Training items of all ``sources``, identities kept apart.
+
+    With several datasets an identity becomes ``"<place>/<dataset>/<identity>"``, so two persons
+    with one number stay two classes. Cameras keep their numbers. Items are sorted by path within
+    a dataset whose class leaves them in the order of the file system, as stock ones do.
+    """
+    lists = [
+        source.train if isinstance(source, CrossModalityDataset) else sorted(source.train)
+        for source in sources
+    ]
+    if len(sources) == 1:
+        return list(lists[0])
+    return [
+        (item[0], f"{place}/{source.dataset_name}/{item[1]}") + tuple(item[2:])
+        for place, (source, items) in enumerate(zip(sources, lists))
+        for item in items
+    ]
+
+
+def check_queries(source: ImageDataset, name: str) -> None:
+    """Say how many queries have no gallery image of their identity in the other modality.
+
+    Single-modality datasets are compared within theirs. Rules about cameras belong to the
+    protocol and are not looked at here.
+
+    Raises:
+        DatasetError: no query has a match.
+    """
+    both = {modality for _, modality in _identities(source.query + source.gallery)}
+    cross = len(both) > 1
+    gallery = _identities(source.gallery)
+    queries = _identities(source.query)
+    unmatched = sorted(
+        {pid for pid, m in queries if (pid, 1 - m if cross else m) not in gallery}, key=natural_key
+    )
+    if not unmatched:
+        return
+    matched = len({pid for pid, _ in queries}) - len(unmatched)
+    shown = ", ".join(map(str, unmatched[:5]))
+    if matched == 0:
+        raise DatasetError(
+            f"{name}: no query identity has a gallery image"
+            f"{' in the other modality' if cross else ''}: {shown}, ... The numbers of identities "
+            "in the two lists must agree."
+        )
+    if comm.is_main_process():
+        logger.warning(
+            "%s: %d query identities have no gallery image to find (%s, ...); protocols leave "
+            "their images out.",
+            name,
+            len(unmatched),
+            shown,
+        )
+
+
+def _identities(items: Sequence[Sequence]) -> set:
+    return {(i[1], int(i[3]) if len(i) > 3 else int(Modality.VISIBLE)) for i in items}
+
+
+def _fingerprint(sources: Sequence[ImageDataset]) -> str:
+    """Of the training items of all sources; stock datasets count with the names below the root."""
+    return "-".join(
+        source.fingerprint(("train",))
+        if isinstance(source, CrossModalityDataset)
+        else fingerprint(type(source).__name__, dataset_root(), {"train": source.train})
+        for source in sources
+    )
+
+
+def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
+    names = list(cfg.DATASETS.NAMES)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"DATASETS.NAMES must name datasets, each once; got {names}.")
+    sources = [build_dataset(cfg, name, combineall=cfg.DATASETS.COMBINEALL) for name in names]
+    if comm.is_main_process():
+        for source in sources:
+            source.show_train()
+    return sources
+
+
+def _check_tests(cfg: CfgNode) -> List[Sequence]:
+    """Test items of ``DATASETS.TESTS``: what an evaluation will need is checked before training."""
+    items: List[Sequence] = []
+    for name in cfg.DATASETS.TESTS:
+        source = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
+        check_queries(source, name)
+        items += source.query + source.gallery
+    return items
+
+
+def _check_images(cfg: CfgNode, items: Sequence[Sequence]) -> None:
+    """Verify the images; processes share the work and all raise the same error."""
+    paths = [item[0] for item in items]
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    mine = find_broken_images(paths[rank::world_size], cfg.DATASETS.VERIFY_IMAGES)
+    raise_if_broken([message for part in comm.all_gather(mine) for message in part])
+
+
+def _seed(cfg: CfgNode) -> int:
+    if cfg.SEED >= 0:
+        return int(cfg.SEED)
+    return int(comm.shared_random_seed())  # the trainer draws and logs one; this is for scripts
+
+
+def _loader_options(cfg: CfgNode) -> Dict[str, Any]:
+    on_gpu = str(cfg.MODEL.DEVICE).startswith("cuda") and torch.cuda.is_available()
+    return {
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "collate_fn": collate,
+        "pin_memory": on_gpu,
+        # the loader draws a base seed when iterated: not from the training's generator
+        "generator": torch.Generator(),
+    }
+
+
+def _log_training(cfg: CfgNode, loader: TrainLoader, transforms: str) -> None:
+    logger.info(
+        "Training on %s: %d images, %d identities, %d iterations of %d images per epoch, "
+        "sampler %s",
+        ", ".join(cfg.DATASETS.NAMES),
+        len(loader.dataset),
+        loader.dataset.num_classes,
+        loader.iterations_per_epoch,
+        cfg.SOLVER.IMS_PER_BATCH,
+        cfg.DATALOADER.SAMPLER_TRAIN,
+    )
+    logger.info("Training transforms:\n%s", transforms)

@@ -1,0 +1,118 @@
+"""Items to tensors: one image is read, transformed by its modality and collated into a batch."""
+
+from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Sequence, Union
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vireid_plugins.modality import Modality
+
+from .images import read_image
+from .labels import number_labels, sorted_labels
+from .seeding import seeded
+
+Transform = Callable[[Image.Image, Modality], Tensor]
+Sample = Dict[str, Any]
+
+
+class ItemRequest(NamedTuple):
+    """What the batch sampler asks the dataset for."""
+
+    index: int  # position in the dataset's list
+    seed: int  # of every random draw made for this item, 0 .. 2**64 - 1
+
+
+class VIReIDDataset(Dataset):
+    """Items ``(path, pid, camid, modality)`` as samples.
+
+    A stock FastReID item has three fields and counts as visible. Camera numbers stay as they
+    are; only words, as FastReID's Market1501 gives them, are numbered, in natural order.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Sequence],
+        transform: Transform,
+        relabel: bool,
+        fingerprint: str = "",
+    ) -> None:
+        """Keep ``items`` in their order.
+
+        Args:
+            transform: called with the image (PIL, RGB) and its modality; returns (3, H, W).
+            relabel: targets are class numbers 0..N-1, identities in natural order (training);
+                else the identities' own numbers.
+            fingerprint: of the items, the same on every machine; checkpoints carry it.
+        """
+        self.items = [_four_fields(item) for item in items]
+        self.transform = transform
+        self.relabel = relabel
+        self.fingerprint = fingerprint
+        #: identity of each class, in order; ``class_ids[target]`` undoes the relabelling
+        self.class_ids: List[Hashable] = sorted_labels(item[1] for item in self.items)
+        classes = {pid: target for target, pid in enumerate(self.class_ids)}
+        self._targets = classes if relabel else number_labels(self.class_ids)
+        self._camids = number_labels(item[2] for item in self.items)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities."""
+        return len(self.class_ids)
+
+    @property
+    def num_cameras(self) -> int:
+        """Number of distinct camera numbers."""
+        return len(self._camids)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, request: Union[int, ItemRequest]) -> Sample:
+        """One sample; an :class:`ItemRequest` fixes its random draws, an integer does not.
+
+        Raises:
+            ImageError: the image cannot be read; names the file.
+        """
+        if isinstance(request, ItemRequest):
+            with seeded(request.seed):
+                return self._load(request.index)
+        return self._load(int(request))
+
+    def _load(self, index: int) -> Sample:
+        path, pid, camid, modality = self.items[index]
+        return {
+            "images": self.transform(read_image(path), Modality(modality)),
+            "targets": self._targets[pid],
+            "camids": self._camids[camid],
+            "modalities": modality,
+            "index": index,
+            "img_paths": path,
+        }
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Samples to one batch of B rows.
+
+    Returns:
+        ``images`` (B, 3, H, W) float32 in 0..255; ``targets``, ``camids``, ``modalities`` and
+        ``index`` (B,) int64; ``img_paths``, a list of B strings. Keys that transforms added hold
+        tensors of one shape and are stacked.
+    """
+    batch: Sample = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if isinstance(values[0], Tensor):
+            batch[key] = torch.stack(values)
+        elif isinstance(values[0], str):
+            batch[key] = values
+        else:
+            batch[key] = torch.tensor(values, dtype=torch.int64)
+    return batch
+
+
+def _four_fields(item: Sequence) -> tuple:
+    path, pid, camid = item[:3]
+    modality = item[3] if len(item) > 3 else Modality.VISIBLE
+    return str(path), pid, camid, int(modality)

@@ -1,0 +1,303 @@
+"""What every visible-infrared dataset shares: items, splits, tables, checks and fingerprints.
+
+An item is ``(path, pid, camid, modality)``: the identity and the camera as the dataset numbers
+them, and the modality as an integer of :class:`vireid_plugins.modality.Modality`.
+"""
+
+import hashlib
+import logging
+import os
+import unicodedata
+from collections import Counter
+from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+from tabulate import tabulate
+
+from vireid_plugins.modality import Modality
+
+from fastreid.data.datasets.bases import ImageDataset
+
+from ..images import is_image_name
+
+logger = logging.getLogger(__name__)
+
+Item = Tuple[str, int, int, int]
+
+SPLITS = ("train", "query", "gallery")
+MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
+_SHOWN = 5  # names listed in one message
+
+
+class DatasetError(RuntimeError):
+    """A dataset on disk is not as documented; the message says where and how to mend it."""
+
+
+class CrossModalityDataset(ImageDataset):
+    """A dataset of persons seen by visible and by infrared cameras.
+
+    ``train``, ``query`` and ``gallery`` are lists of items, read when they are first asked for
+    and sorted by identity, camera and file name. ``query + gallery`` are all test images; an
+    evaluation protocol picks rows of them.
+
+    Subclasses set the class attributes, read lists of files in ``read_train`` and ``read_test``,
+    and need nothing else.
+    """
+
+    dataset_name: ClassVar[str] = ""
+    #: folder below the root
+    folder: ClassVar[str] = ""
+    #: page where the dataset is requested
+    dataset_url: ClassVar[str] = ""
+    #: name of the evaluation protocol in PROTOCOL_REGISTRY
+    protocol: ClassVar[str] = "CrossModalityProtocol"
+    #: published counts: "train ids", "train visible", "test infrared", ...
+    published: ClassVar[Dict[str, int]] = {}
+    #: modality of the query images; None: the lists say
+    query_modality: ClassVar[Any] = Modality.VISIBLE
+
+    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+        """Read the splits of the dataset below ``root``; what the host passes on is accepted.
+
+        Raises:
+            DatasetError: a folder, list or image that must be there is not, or a list is wrong.
+        """
+        self.root = os.path.expanduser(str(root))
+        self.dataset_dir = self.locate()
+        self._test: List[Item] = []
+        self.check_layout()
+        super().__init__(
+            self._checked("train", self.read_train),
+            self._checked("query", lambda: self._test_half(query=True)),
+            self._checked("gallery", lambda: self._test_half(query=False)),
+            **kwargs,
+        )
+
+    # ------------------------------------------------------------ for subclasses
+
+    def locate(self) -> str:
+        """The dataset's folder; raises ``DatasetError`` where there is none."""
+        folder = os.path.join(self.root, self.folder)
+        if not os.path.isdir(folder):
+            raise DatasetError(
+                f"{self.dataset_name}: no folder {folder}. {_what_is_there(self.root)} Put the "
+                f"dataset there or point FASTREID_DATASETS to the folder that holds "
+                f"{self.folder!r}. It is requested at {self.dataset_url}"
+            )
+        return folder
+
+    def check_layout(self) -> None:
+        """Raise ``DatasetError`` where folders or lists are missing; reads no images."""
+
+    def read_train(self) -> List[Item]:
+        """Items for training."""
+        raise NotImplementedError
+
+    def read_test(self) -> List[Item]:
+        """Every test item, of both modalities."""
+        raise NotImplementedError
+
+    def settings(self) -> Dict[str, Any]:
+        """What chooses between splits of the same files, for the fingerprint."""
+        return {}
+
+    # ------------------------------------------------------------ splits
+
+    def _test_half(self, query: bool) -> List[Item]:
+        if not self._test:
+            self._test = self.read_test()
+        return [item for item in self._test if (item[3] == self.query_modality) == query]
+
+    def _checked(self, split: str, read: Callable[[], List[Item]]) -> Callable[[], List[Item]]:
+        def load() -> List[Item]:
+            items = sorted(read(), key=self._item_key)
+            self.check_split(split, items)
+            return items
+
+        return load
+
+    def _item_key(self, item: Item) -> Tuple[int, int, str]:
+        return item[1], item[2], item[0].replace("\\", "/")
+
+    def check_split(self, split: str, items: Sequence[Item]) -> None:
+        """Raise ``DatasetError`` where a split is empty or training lacks a modality."""
+        found = Counter(Modality(item[3]) for item in items)
+        wanted = list(Modality) if split == "train" else []
+        missing = [modality.label for modality in wanted if not found[modality]]
+        if not items or missing:
+            what = " and ".join(missing) + " images" if items else "images"
+            raise DatasetError(
+                f"{self.dataset_name}: no {what} in the {split} split below {self.dataset_dir}. "
+                f"The copy is incomplete: extract it again (tools/check_dataset.py shows what is "
+                f"there), or request it at {self.dataset_url}"
+            )
+
+    def combine_all(self) -> None:
+        """Add the test images to ``train``; test identities get numbers above the training ones.
+
+        RegDB gives the same numbers to its training and test persons, hence the shift. Cameras
+        keep theirs.
+        """
+        shift = max(item[1] for item in self.train) + 1
+        test = [
+            (path, pid + shift, camid, modality)
+            for path, pid, camid, modality in self.query + self.gallery
+        ]
+        self._train = self.train + test
+
+    # ------------------------------------------------------------ description
+
+    def fingerprint(self, splits: Iterable[str] = SPLITS) -> str:
+        """16 hexadecimal digits of the name, the settings and every item's split, path and pid.
+
+        Paths count relative to the dataset's folder, with forward slashes, so the same files
+        give the same fingerprint on every machine.
+        """
+        header = f"{self.dataset_name} {sorted(self.settings().items())}"
+        return fingerprint(header, self.dataset_dir, {s: getattr(self, s) for s in splits})
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images were rendered by ``tools/make_synthetic.py``."""
+        return os.path.isfile(os.path.join(self.dataset_dir, MARKER))
+
+    def summary(self, splits: Iterable[str] = SPLITS) -> List[List[Any]]:
+        """Rows ``[split, modality, identities, images, camera numbers]``."""
+        rows = []
+        for split in splits:
+            items = getattr(self, split)
+            for modality in Modality:
+                part = [item for item in items if item[3] == modality]
+                cameras = sorted({item[2] for item in part})
+                if part:
+                    ids = len({item[1] for item in part})
+                    rows.append([split, modality.label, ids, len(part), _join(cameras)])
+            if len({item[3] for item in items}) > 1:
+                ids, cameras = self.parse_data(items)
+                rows.append([split, "both", ids, len(items), f"{cameras} in all"])
+        return rows
+
+    def show_train(self) -> None:
+        """Log a table of the training split, by modality."""
+        self._show(("train",))
+
+    def show_test(self) -> None:
+        """Log a table of the test splits, by modality."""
+        self._show(("query", "gallery"))
+
+    def _show(self, splits: Sequence[str]) -> None:
+        headers = ["subset", "modality", "# ids", "# images", "cameras"]
+        table = tabulate(self.summary(splits), headers=headers, tablefmt="pipe", numalign="left")
+        rendered = " (synthetic)" if self.synthetic else ""
+        logger.info("=> Loaded %s%s from %s:\n%s", self.dataset_name, rendered, self.root, table)
+
+
+def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
+    """16 hexadecimal digits of ``header`` and the items' splits, paths below ``folder`` and pids."""
+    lines = [header]
+    for split, items in splits.items():
+        lines += sorted(f"{split} {_relative(item[0], folder)} {item[1]}" for item in items)
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
+
+
+def _relative(path: str, folder: str) -> str:
+    inside = os.path.abspath(path).replace("\\", "/")
+    folder = os.path.abspath(folder).replace("\\", "/").rstrip("/") + "/"
+    inside = inside[len(folder) :] if inside.startswith(folder) else inside
+    return unicodedata.normalize("NFC", inside)  # macOS may store accents decomposed
+
+
+def _what_is_there(root: str) -> str:
+    if not os.path.isdir(root):
+        return f"{os.path.abspath(root)} does not exist."
+    names = sorted(os.listdir(root))
+    return f"{os.path.abspath(root)} holds {_join(names) or 'nothing'}."
+
+
+def _join(values: Sequence[Any], limit: int = 12) -> str:
+    more = f", ... ({len(values)} in all)" if len(values) > limit else ""
+    return ", ".join(str(value) for value in values[:limit]) + more
+
+
+def first_few(values: Sequence[Any]) -> str:
+    """The first of many names, for a message."""
+    return _join(values, _SHOWN)
+
+
+def list_images(folder: str) -> List[str]:
+    """Paths of the image files in ``folder``, sorted by name; none where it does not exist."""
+    try:
+        names = sorted(filter(is_image_name, os.listdir(folder)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [os.path.join(folder, name) for name in names]
+
+
+def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
+    """The lines of a text file that are not blank, each with its number, from 1.
+
+    Any line ending and a byte-order mark are accepted.
+
+    Raises:
+        DatasetError: the file is missing, is not text, or has no line.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [(n, line.strip()) for n, line in enumerate(file, 1) if line.strip()]
+    except FileNotFoundError:
+        hint = f" It comes with the dataset: {url}" if url else ""
+        raise DatasetError(f"{path} is missing.{hint}") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise DatasetError(f"{path} cannot be read as text ({error}).") from error
+    if not lines:
+        raise DatasetError(f"{path} is empty; extract it again from the original archive.")
+    return lines
+
+
+def read_ids(path: str, url: str = "") -> List[int]:
+    """Identity numbers of a file of comma-separated lines, ascending, each once.
+
+    Raises:
+        DatasetError: as :func:`read_lines`, or a word is not a number; names the line.
+    """
+    found = set()
+    for number, line in read_lines(path, url):
+        for word in filter(None, (part.strip() for part in line.replace(" ", ",").split(","))):
+            if not word.isdecimal():
+                raise DatasetError(
+                    f"{path}, line {number}: expected identity numbers separated by commas; "
+                    f"got {word!r}."
+                )
+            found.add(int(word))
+    return sorted(found)
+
+
+def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, int]]:
+    """Pairs (path of an existing image, identity) of a file of lines ``relative/path identity``.
+
+    The last word of a line is the identity, so names may hold spaces; backslashes are accepted.
+
+    Args:
+        path: the list.
+        folder: what the paths in it are relative to.
+        url: where the dataset is requested, for messages.
+
+    Raises:
+        DatasetError: as :func:`read_lines`; a line of another form; an image that does not exist.
+    """
+    pairs, absent = [], []
+    for number, line in read_lines(path, url):
+        words = line.rsplit(None, 1)
+        if len(words) != 2 or not words[1].isdecimal():
+            raise DatasetError(
+                f"{path}, line {number}: expected 'relative/path identity'; got {line!r}."
+            )
+        image = os.path.normpath(os.path.join(folder, words[0].replace("\\", "/")))
+        if not os.path.isfile(image):
+            absent.append(f"{words[0]} (line {number})")
+        pairs.append((image, int(words[1])))
+    if absent:
+        raise DatasetError(
+            f"{path} names {len(absent)} image(s) that do not exist below {folder}: "
+            f"{first_few(absent)}. Extract the dataset again, or take the lines out."
+        )
+    return pairs

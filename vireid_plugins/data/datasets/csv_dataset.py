@@ -1,0 +1,146 @@
+"""A dataset of the user's own, described by one CSV file and no code."""
+
+import csv
+import os
+from typing import Any, Dict, List, Tuple
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import nearest
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from ..labels import number_labels
+from .base import SPLITS, CrossModalityDataset, DatasetError, Item, first_few
+
+COLUMNS = ("path", "pid", "camid", "modality", "split")
+
+
+@DATASET_REGISTRY.register()
+class CSVDataset(CrossModalityDataset):
+    """Images listed in a CSV file with the columns ``path,pid,camid,modality,split``.
+
+    ``path`` is relative to the file's own folder, or absolute; ``pid`` and ``camid`` are whole
+    numbers, or words, which are then numbered in natural order; ``modality`` is ``visible`` or
+    ``infrared``; ``split`` is ``train``, ``query`` or ``gallery``. More columns do no harm.
+    """
+
+    dataset_name = "CSVDataset"
+    dataset_url = "datasets/README.md, section CSVDataset"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        csv_file: str = "",
+        skip_same_camera: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Read ``csv_file``, absolute or relative to ``root``.
+
+        Args:
+            skip_same_camera: evaluation never compares images of one identity and one camera.
+
+        Raises:
+            DatasetError: no file; a column, value or image is missing or wrong, with its line.
+        """
+        self.csv_file = csv_file
+        self.skip_same_camera = skip_same_camera
+        self._rows: Dict[str, List[Item]] = {}
+        super().__init__(root, **kwargs)
+
+    def locate(self) -> str:
+        if not self.csv_file:
+            raise DatasetError(
+                "CSVDataset needs a file: set DATASETS.CSV_FILE to one with the columns "
+                + ",".join(COLUMNS)
+            )
+        path = os.path.join(self.root, os.path.expanduser(self.csv_file))
+        if not os.path.isfile(path):
+            raise DatasetError(
+                f"DATASETS.CSV_FILE: no file {os.path.abspath(path)}. A relative name counts from "
+                "FASTREID_DATASETS."
+            )
+        self.csv_file = path
+        return os.path.dirname(os.path.abspath(path))
+
+    def check_layout(self) -> None:
+        lines, rows = self._read_rows()
+        pids = number_labels(_as_number(row["pid"]) for row in rows)
+        camids = number_labels(_as_number(row["camid"]) for row in rows)
+        self._rows = {split: [] for split in SPLITS}
+        absent = []
+        for line, row in zip(lines, rows):
+            path = self._image_path(row["path"])
+            if not os.path.isfile(path):
+                absent.append(f"{row['path']} (line {line})")
+            item = (
+                path,
+                pids[_as_number(row["pid"])],
+                camids[_as_number(row["camid"])],
+                self._modality(line, row["modality"]),
+            )
+            self._rows[self._split(line, row["split"])].append(item)
+        if absent:
+            raise DatasetError(
+                f"{self.csv_file} names {len(absent)} image(s) that do not exist: "
+                f"{first_few(absent)}. Paths count from {self.dataset_dir}."
+            )
+
+    def read_train(self) -> List[Item]:
+        return self._rows["train"]
+
+    def read_test(self) -> List[Item]:
+        return self._rows["query"] + self._rows["gallery"]
+
+    def _test_half(self, query: bool) -> List[Item]:
+        return self._rows["query" if query else "gallery"]
+
+    def _read_rows(self) -> Tuple[List[int], List[Dict[str, str]]]:
+        lines, rows = [], []
+        try:
+            with open(self.csv_file, encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file, skipinitialspace=True)
+                self._check_columns(reader.fieldnames or [])
+                for row in reader:
+                    lines.append(reader.line_num)
+                    rows.append(self._strip(reader.line_num, row))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{self.csv_file} is not a CSV file in UTF-8: {error}.") from error
+        return lines, rows
+
+    def _check_columns(self, names: List[str]) -> None:
+        missing = [column for column in COLUMNS if column not in [name.strip() for name in names]]
+        if missing:
+            raise DatasetError(
+                f"{self.csv_file}, line 1: lacks the column(s) {', '.join(missing)}; the header "
+                f"must be {','.join(COLUMNS)}; got {','.join(names)!r}."
+            )
+
+    def _strip(self, line: int, row: Dict[str, str]) -> Dict[str, str]:
+        values = {str(key).strip(): (value or "") for key, value in row.items() if key}
+        values = {column: values[column].strip() for column in COLUMNS}
+        empty = [column for column, value in values.items() if not value]
+        if empty:
+            raise DatasetError(f"{self.csv_file}, line {line}: no value for {', '.join(empty)}.")
+        return values
+
+    def _image_path(self, path: str) -> str:
+        if os.sep == "/" and not os.path.exists(os.path.join(self.dataset_dir, path)):
+            path = path.replace("\\", "/")  # written on Windows
+        return os.path.normpath(os.path.join(self.dataset_dir, os.path.expanduser(path)))
+
+    def _modality(self, line: int, word: str) -> int:
+        try:
+            return int(Modality.parse(word))
+        except ValueError as error:
+            raise DatasetError(f"{self.csv_file}, line {line}: {error}") from None
+
+    def _split(self, line: int, word: str) -> str:
+        if word.lower() not in SPLITS:
+            raise DatasetError(
+                f"{self.csv_file}, line {line}: unknown split {word!r}. {nearest(word, SPLITS)}"
+            )
+        return word.lower()
+
+
+def _as_number(word: str) -> Any:
+    return int(word) if word.isdecimal() else word

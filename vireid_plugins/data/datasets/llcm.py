@@ -1,0 +1,117 @@
+"""LLCM (Zhang and Wang, CVPR 2023): nine cameras by day and night, 1064 identities."""
+
+import os
+import re
+from typing import List
+
+from vireid_plugins.modality import Modality
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from .base import (
+    CrossModalityDataset,
+    DatasetError,
+    Item,
+    first_few,
+    list_images,
+    read_ids,
+    read_image_list,
+)
+
+CAMERAS = tuple(range(1, 10))
+
+_CAMERA_IN_NAME = re.compile(r"_c(\d+)(?=[_.])", re.IGNORECASE)  # 0001_c04_s1_f2_vis.jpg
+_CAMERA_FOLDER = re.compile(r"^cam(\d+)$", re.IGNORECASE)  # vis/cam4/0001/...
+
+
+@DATASET_REGISTRY.register()
+class LLCM(CrossModalityDataset):
+    """LLCM as distributed: lists for training, ``test_vis`` and ``test_nir`` folders for testing.
+
+    Training images stand in ``idx/train_vis.txt`` and ``idx/train_nir.txt``; the camera is read
+    from the file's name. Test images lie in ``test_vis/cam1/0001`` and so on, for the identities
+    of ``idx/test_id.txt``. The query images are visible, the gallery images infrared. Camera 3
+    has no infrared images by design. Several cameras film in both modalities, so a camera number
+    does not tell the modality.
+    """
+
+    dataset_name = "LLCM"
+    folder = "LLCM"
+    dataset_url = "https://github.com/ZYK100/LLCM"
+    protocol = "LLCMProtocol"
+    published = {
+        "train ids": 713,
+        "train visible": 16946,
+        "train infrared": 13975,
+        "test ids": 351,
+        "test visible": 8680,
+        "test infrared": 7166,
+    }
+
+    def check_layout(self) -> None:
+        self._test_ids()
+        folders = [os.path.join(self.dataset_dir, name) for name in ("test_vis", "test_nir")]
+        missing = [folder for folder in folders if not os.path.isdir(folder)]
+        if missing:
+            raise DatasetError(
+                f"{self.dataset_name}: {', '.join(missing)} missing. Extract the dataset again; "
+                f"it is requested at {self.dataset_url}"
+            )
+
+    def read_train(self) -> List[Item]:
+        items: List[Item] = []
+        for name, modality in (
+            ("train_vis.txt", Modality.VISIBLE),
+            ("train_nir.txt", Modality.INFRARED),
+        ):
+            path = os.path.join(self.dataset_dir, "idx", name)
+            for image, pid in read_image_list(path, self.dataset_dir, self.dataset_url):
+                items.append((image, pid, camera_of(image, path), int(modality)))
+        return items
+
+    def read_test(self) -> List[Item]:
+        items = [
+            (path, pid, camera, int(modality))
+            for name, modality in (
+                ("test_vis", Modality.VISIBLE),
+                ("test_nir", Modality.INFRARED),
+            )
+            for camera in CAMERAS
+            for pid in self._test_ids()
+            for path in list_images(
+                os.path.join(self.dataset_dir, name, f"cam{camera}", f"{pid:04d}")
+            )
+        ]
+        seen = {item[1] for item in items}
+        absent = [f"{pid:04d}" for pid in self._test_ids() if pid not in seen]
+        if absent:
+            raise DatasetError(
+                f"{self._test_id_file()} lists {len(absent)} identit(ies) without an image in "
+                f"test_vis or test_nir: {first_few(absent)}. The copy is incomplete: extract it "
+                "again, or take them out of the list."
+            )
+        return items
+
+    def _test_id_file(self) -> str:
+        return os.path.join(self.dataset_dir, "idx", "test_id.txt")
+
+    def _test_ids(self) -> List[int]:
+        return read_ids(self._test_id_file(), self.dataset_url)
+
+
+def camera_of(path: str, source: str) -> int:
+    """The camera number in a file's name (``_c04``) or, failing that, in its folders (``cam4``).
+
+    Raises:
+        DatasetError: neither names a camera; the message names ``source``, the list.
+    """
+    parts = path.replace("\\", "/").split("/")
+    match = _CAMERA_IN_NAME.search(parts[-1])
+    if match is None:
+        match = next(filter(None, map(_CAMERA_FOLDER.match, reversed(parts[:-1]))), None)
+    if match is None:
+        raise DatasetError(
+            f"{source}: no camera in the name {parts[-1]!r}; expected one like 0001_c04_..., or a "
+            "folder like cam4."
+        )
+    return int(match.group(1))

@@ -1,0 +1,69 @@
+"""RegDB (Nguyen et al., Sensors 2017): 412 persons, ten visible and ten thermal images each."""
+
+import os
+from typing import Any, Dict, List
+
+from vireid_plugins.modality import Modality
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from .base import CrossModalityDataset, Item, read_image_list
+
+TRIALS = tuple(range(1, 11))
+
+
+@DATASET_REGISTRY.register()
+class RegDB(CrossModalityDataset):
+    """One of RegDB's ten splits, ``idx/{train,test}_{visible,thermal}_<trial>.txt``.
+
+    The dataset has one camera of each kind: visible images get camera 1, infrared ones 2. The
+    query images are visible, the gallery images infrared. Training and test persons of a split
+    differ although the lists number both from 0.
+    """
+
+    dataset_name = "RegDB"
+    folder = "RegDB"
+    dataset_url = "http://dm.dongguk.edu/link.html"
+    protocol = "RegDBProtocol"
+    published = {
+        "train ids": 206,
+        "train visible": 2060,
+        "train infrared": 2060,
+        "test ids": 206,
+        "test visible": 2060,
+        "test infrared": 2060,
+    }
+
+    def __init__(self, root: str = "datasets", trial: int = 1, **kwargs: Any) -> None:
+        """Read split ``trial``, 1..10.
+
+        Raises:
+            ValueError: no such trial.
+            DatasetError: see :class:`CrossModalityDataset`.
+        """
+        if isinstance(trial, bool) or trial not in TRIALS:
+            raise ValueError(
+                f"RegDB has the trials 1..10; got {trial!r}. Set DATASETS.REGDB_TRIAL to one."
+            )
+        self.trial = int(trial)
+        super().__init__(root, **kwargs)
+
+    def settings(self) -> Dict[str, Any]:
+        return {"trial": self.trial}
+
+    def read_train(self) -> List[Item]:
+        return self._read("train")
+
+    def read_test(self) -> List[Item]:
+        return self._read("test")
+
+    def _read(self, part: str) -> List[Item]:
+        items: List[Item] = []
+        for word, camera, modality in (
+            ("visible", 1, Modality.VISIBLE),
+            ("thermal", 2, Modality.INFRARED),
+        ):
+            path = os.path.join(self.dataset_dir, "idx", f"{part}_{word}_{self.trial}.txt")
+            pairs = read_image_list(path, self.dataset_dir, self.dataset_url)
+            items += [(image, pid, camera, int(modality)) for image, pid in pairs]
+        return items

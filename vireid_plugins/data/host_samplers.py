@@ -1,0 +1,182 @@
+"""FastReID's own samplers, cut into epochs that are a function of (seed, epoch).
+
+The host's samplers are endless streams over three-field items; they seed NumPy's global
+generator when iterated. Here each epoch starts a new stream with its own seed, under protected
+generators, and ends after a known number of batches.
+"""
+
+import itertools
+from typing import Any, ClassVar, Iterator, List, Sequence
+
+from torch.utils.data import Sampler
+
+from vireid_plugins.registry import SAMPLER_REGISTRY
+
+from fastreid.config import CfgNode
+from fastreid.data import samplers as host
+
+from .labels import sorted_labels
+from .seeding import seeded, stream_seeds
+
+_HOST_SEED_LIMIT = 2**31  # the host seeds NumPy with one 32-bit number
+
+
+class HostSampler(Sampler):
+    """One of FastReID's samplers as epochs of ``iterations_per_epoch`` batches.
+
+    An epoch has as many batches as the images fill, the last incomplete one left out, as the
+    host counts. Subclasses say which sampler.
+    """
+
+    #: whether a batch is made of identities with ``DATALOADER.NUM_INSTANCE`` images each
+    by_identity: ClassVar[bool] = True
+
+    def __init__(self, cfg: CfgNode, items: Sequence[Sequence], seed: int, world_size: int) -> None:
+        """Check that the batch can be filled; the host's samplers loop for ever if it cannot.
+
+        Raises:
+            ValueError: it cannot; the message names the keys.
+        """
+        self._items = [tuple(item[:3]) for item in items]
+        self._seed = seed
+        self._epoch = 0
+        self._num_instances = cfg.DATALOADER.NUM_INSTANCE
+        self._rows = _rows_per_rank(cfg, world_size)
+        self._set_weight = list(cfg.DATALOADER.SET_WEIGHT)
+        if self.by_identity:
+            self._check_identities(world_size)
+        self.iterations_per_epoch = len(items) // cfg.SOLVER.IMS_PER_BATCH
+        if self.iterations_per_epoch == 0:
+            raise ValueError(
+                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
+                f"of {len(items)} images; lower it."
+            )
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, items: Sequence[Sequence], *, seed: int, rank: int, world_size: int
+    ) -> "HostSampler":
+        """From ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.NUM_INSTANCE`` and ``SET_WEIGHT``.
+
+        The host's samplers ask the process group for ``rank`` themselves.
+        """
+        return cls(cfg, items, seed, world_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch, from 0, the next iteration yields."""
+        self._epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return self.iterations_per_epoch * self._rows
+
+    def __iter__(self) -> Iterator[int]:
+        """Positions in the list of items, this rank's rows of batch after batch."""
+        (seed,) = stream_seeds(1, self._seed, self._epoch)
+        with seeded(seed):
+            stream = iter(self._make(seed % _HOST_SEED_LIMIT))
+            rows = [int(index) for index in itertools.islice(stream, len(self))]
+        return iter(rows)
+
+    def _make(self, seed: int) -> Any:
+        """The host's sampler with this seed."""
+        raise NotImplementedError
+
+    def _check_identities(self, world_size: int) -> None:
+        instances = self._num_instances
+        if instances < 1 or self._rows % instances:
+            raise ValueError(
+                f"A process's batch of {self._rows} images must be a multiple of "
+                f"DATALOADER.NUM_INSTANCE = {instances}; change it or SOLVER.IMS_PER_BATCH."
+            )
+        needed = self._rows // instances * world_size
+        identities = len({item[1] for item in self._items})
+        if identities < needed:
+            raise ValueError(
+                f"{type(self).__name__} needs {needed} identities for a batch, the training set "
+                f"has {identities}. Lower SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE."
+            )
+
+
+@SAMPLER_REGISTRY.register()
+class TrainingSampler(HostSampler):
+    """Every image once, shuffled."""
+
+    by_identity = False
+
+    def _make(self, seed: int) -> Any:
+        return host.TrainingSampler(len(self._items), seed=seed)
+
+
+@SAMPLER_REGISTRY.register()
+class ImbalancedDatasetSampler(HostSampler):
+    """Images drawn with replacement so that identities are equally likely."""
+
+    by_identity = False
+
+    def _make(self, seed: int) -> Any:
+        return host.ImbalancedDatasetSampler(self._items, seed=seed)
+
+
+@SAMPLER_REGISTRY.register()
+class NaiveIdentitySampler(HostSampler):
+    """Identities with NUM_INSTANCE images each."""
+
+    def _make(self, seed: int) -> Any:
+        return host.NaiveIdentitySampler(self._items, self._rows, self._num_instances, seed=seed)
+
+
+@SAMPLER_REGISTRY.register()
+class BalancedIdentitySampler(HostSampler):
+    """Identities with NUM_INSTANCE images each, from different cameras where possible."""
+
+    def _make(self, seed: int) -> Any:
+        return host.BalancedIdentitySampler(self._items, self._rows, self._num_instances, seed=seed)
+
+
+@SAMPLER_REGISTRY.register()
+class SetReWeightSampler(HostSampler):
+    """Identities drawn camera by camera, ``DATALOADER.SET_WEIGHT[i]`` from the i-th camera.
+
+    The host's class never yields: its constructor asks for a batch of several such groups and
+    its loop for a batch of exactly one. Here the loop yields groups, of which batches are filled.
+    It also expects cameras numbered from 0, so they are numbered in order for it.
+    """
+
+    def __init__(self, cfg: CfgNode, items: Sequence[Sequence], seed: int, world_size: int) -> None:
+        super().__init__(cfg, items, seed, world_size)
+        cameras = sorted_labels(item[2] for item in items)
+        places = {camera: place for place, camera in enumerate(cameras)}
+        self._items = [(path, pid, places[camid]) for path, pid, camid in self._items]
+        self._group = sum(self._set_weight) * self._num_instances
+        self._check_weights(len(cameras), world_size)
+
+    def _make(self, seed: int) -> Any:
+        sampler = host.SetReWeightSampler(
+            self._items, 2 * self._group, self._num_instances, self._set_weight, seed=seed
+        )
+        sampler.batch_size = self._group
+        return sampler
+
+    def _check_weights(self, cameras: int, world_size: int) -> None:
+        weights: List[int] = self._set_weight
+        if len(weights) != cameras or min(weights, default=0) < 0 or sum(weights) == 0:
+            raise ValueError(
+                f"DATALOADER.SET_WEIGHT needs one number of identities per camera, {cameras} in "
+                f"all, not all 0; got {weights}."
+            )
+        if self._group % world_size or (self._rows * world_size) % self._group:
+            raise ValueError(
+                f"SOLVER.IMS_PER_BATCH must be a multiple of sum(DATALOADER.SET_WEIGHT) * "
+                f"DATALOADER.NUM_INSTANCE = {self._group}, and that one of the {world_size} "
+                f"process(es); got {self._rows * world_size}."
+            )
+
+
+def _rows_per_rank(cfg: CfgNode, world_size: int) -> int:
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % world_size:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH must be a positive multiple of the {world_size} process(es); "
+            f"got {batch}."
+        )
+    return batch // world_size

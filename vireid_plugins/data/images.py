@@ -1,0 +1,74 @@
+"""Reading image files: every kind becomes 3-channel, 8-bit RGB, or an error names the file."""
+
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+REMEDY = "Replace the file from the original archive, or take it out of the dataset's lists."
+
+_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_LARGEST_16_BIT = 65535
+
+
+class ImageError(RuntimeError):
+    """An image file that cannot be used; the message names the file and the remedy."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name looks like an image, whatever the case of its suffix.
+
+    Hidden files (``.DS_Store``, ``._0001.jpg``) and others (``Thumbs.db``) do not.
+    """
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def check_size(path: str) -> None:
+    """Raise ``ImageError`` where the file is absent or empty; its content is not read."""
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}). {REMEDY}") from error
+    if size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes). {REMEDY}")
+
+
+def read_image(path: str) -> Image.Image:
+    """The image in ``path``, upright, as a PIL image of mode ``RGB``.
+
+    Grey and black-and-white images get three equal channels; palettes are resolved; CMYK is
+    converted; the transparency of RGBA is dropped; 16-bit grey is scaled from 0..65535 to 0..255
+    (PIL alone clips it to white); a rotation in the EXIF data is carried out.
+
+    Raises:
+        ImageError: absent, empty, truncated, not an image, or floating-point pixels.
+    """
+    check_size(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        raise ImageError(
+            f"{path}: not a readable image ({type(error).__name__}: {error}). {REMEDY}"
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _WIDE_GREY:
+        image = _narrow(np.asarray(image))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _narrow(pixels: np.ndarray) -> Image.Image:
+    """16-bit grey (H, W) as 8-bit grey: 0 stays 0 and 65535 becomes 255."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > _LARGEST_16_BIT:
+        raise ValueError(f"grey values {low}..{high} do not fit into 16 bits; save it with 8 or 16")
+    scaled = np.rint(pixels.astype(np.float64) * (255.0 / _LARGEST_16_BIT))
+    return Image.fromarray(scaled.astype(np.uint8))

@@ -1,0 +1,211 @@
+"""Which images make a batch: P identities, K visible and K infrared images of each.
+
+Shorthand: N identities in all, P identities in a batch, K images per identity and modality, B
+batches in an epoch.
+"""
+
+from collections import defaultdict
+from typing import Dict, Hashable, Iterator, List, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import SAMPLER_REGISTRY
+
+from fastreid.config import CfgNode
+
+from .labels import sorted_labels
+from .seeding import generator
+
+_SHOWN = 5  # identities named in one message
+
+
+@SAMPLER_REGISTRY.register()
+class CrossModalityIdentitySampler(Sampler):
+    """Epochs of batches with P identities x (K visible + K infrared) images, counts exact.
+
+    An epoch has max(#visible, #infrared) // (P*K) batches. Identities are drawn by going through
+    shuffled lists of all N of them: none comes twice in a batch, and over an epoch no two
+    identities are visited more than once apart. The K images are drawn anew at each visit,
+    without repetition; an identity with fewer than K images in a modality repeats one only after
+    all of them came.
+
+    Everything is a function of (``seed``, epoch): no other generator is read or changed. Several
+    ranks draw the same global batches and take disjoint identities of each, P / ``world_size``,
+    so together they see exactly what one process would.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Sequence],
+        num_identities: int,
+        num_instances: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Index ``items`` by identity and modality.
+
+        Args:
+            items: ``(path, pid, camid, modality)``; paths and cameras are not read.
+            num_identities: P, over all ranks.
+            num_instances: K, images per identity in each modality.
+            seed: not negative.
+
+        Raises:
+            ValueError: P, K, seed, rank or world size make no sense, or there are fewer than P
+                identities, or some lack a modality, or the images do not fill one batch.
+        """
+        _check_numbers(num_identities, num_instances, seed, rank, world_size)
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+        self._pids: List[Hashable] = sorted_labels(item[1] for item in items)
+        self._images = _index_images(items, self._pids)
+        self._check_identities()
+        counts = [sum(map(len, self._images[modality])) for modality in Modality]
+        #: B
+        self.iterations_per_epoch = max(counts) // (num_identities * num_instances)
+        if self.iterations_per_epoch == 0:
+            raise ValueError(
+                f"An epoch would have no batch: {num_identities} identities x {num_instances} "
+                f"images exceed the {max(counts)} images of the larger modality. Lower "
+                "SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> "Sampler":
+        """P from ``SOLVER.IMS_PER_BATCH`` = 2*P*K, K = ``DATALOADER.NUM_INSTANCE``.
+
+        Args:
+            ranks: ``seed``, ``rank`` and ``world_size``.
+
+        Raises:
+            ValueError: the batch is no multiple of 2*K*``world_size``, or as the constructor.
+        """
+        instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
+        unit = 2 * instances * ranks.get("world_size", 1)
+        if instances < 1 or batch < unit or batch % unit:
+            raise ValueError(
+                "SOLVER.IMS_PER_BATCH = 2*P*K over all processes, so it must be a multiple of "
+                f"2 * DATALOADER.NUM_INSTANCE * processes = 2 * {instances} * "
+                f"{ranks.get('world_size', 1)} = {unit}; got {batch}. "
+                f"Nearest: {_nearest_multiple(batch, unit)}."
+            )
+        return cls(items, batch // (2 * instances), instances, **ranks)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch, from 0, the next iteration yields."""
+        self._epoch = int(epoch)
+
+    def __len__(self) -> int:
+        share = self.num_identities // self._world_size
+        return self.iterations_per_epoch * share * 2 * self.num_instances
+
+    def __iter__(self) -> Iterator[int]:
+        """Positions in ``items``, this rank's rows of batch after batch."""
+        rng = generator(self._seed, self._epoch)
+        batches = self._draw_identities(rng)
+        rows = np.stack([self._draw_images(rng, batches, m) for m in Modality], axis=2)
+        share = self.num_identities // self._world_size
+        mine = rows[:, self._rank * share : (self._rank + 1) * share]
+        return iter(mine.reshape(-1).tolist())
+
+    def _draw_identities(self, rng: np.random.Generator) -> np.ndarray:
+        """(B, P) identity numbers, distinct within each row."""
+        total = len(self._pids)
+        wanted = self.iterations_per_epoch * self.num_identities
+        stream = np.empty(0, dtype=np.int64)
+        while len(stream) < wanted:
+            left = stream[len(stream) - len(stream) % self.num_identities :]
+            stream = np.concatenate([stream, self._shuffled(rng, total, left)])
+        return stream[:wanted].reshape(self.iterations_per_epoch, self.num_identities)
+
+    def _shuffled(self, rng: np.random.Generator, total: int, left: np.ndarray) -> np.ndarray:
+        """All identities, those in ``left`` (a batch begun but not full) after the batch is."""
+        order = rng.permutation(total)
+        fresh = np.flatnonzero(~np.isin(order, left))[: self.num_identities - len(left)]
+        head = order[fresh]
+        return np.concatenate([head, np.delete(order, fresh)]) if len(left) else order
+
+    def _draw_images(
+        self, rng: np.random.Generator, batches: np.ndarray, modality: Modality
+    ) -> np.ndarray:
+        """(B, P, K) positions in the list of items."""
+        flat = batches.reshape(-1)
+        order = np.argsort(flat, kind="stable")  # visits grouped by identity
+        drawn = np.empty((len(flat), self.num_instances), dtype=np.int64)
+        ends = np.cumsum(np.bincount(flat, minlength=len(self._images[modality])))
+        for images, visits in zip(self._images[modality], np.split(order, ends[:-1])):
+            rounds = -(-self.num_instances // len(images))  # of all images, for those with too few
+            keys = rng.random((len(visits), rounds, len(images)))
+            shuffled = np.argsort(keys, axis=2).reshape(len(visits), rounds * len(images))
+            drawn[visits] = images[shuffled[:, : self.num_instances]]
+        return drawn.reshape(*batches.shape, self.num_instances)
+
+    def _check_identities(self) -> None:
+        for modality in Modality:
+            images = self._images[modality]
+            without = [pid for pid, rows in zip(self._pids, images) if len(rows) == 0]
+            if without:
+                raise ValueError(
+                    f"{len(without)} training identit(ies) have no {modality.label} image: "
+                    f"{_first_few(without)}. CrossModalityIdentitySampler needs every identity in "
+                    "both modalities: take them out of the training list, add images, or name "
+                    "another sampler in DATALOADER.SAMPLER_TRAIN."
+                )
+        total = len(self._pids)
+        if total < self.num_identities:
+            raise ValueError(
+                f"A batch needs {self.num_identities} identities, the training set has {total}. "
+                "Lower SOLVER.IMS_PER_BATCH (= 2*P*K) or raise DATALOADER.NUM_INSTANCE (K)."
+            )
+
+
+def _index_images(
+    items: Sequence[Sequence], pids: Sequence[Hashable]
+) -> Dict[Modality, List[np.ndarray]]:
+    """Positions of each identity's images, in the order of ``pids``, per modality."""
+    positions = {modality: defaultdict(list) for modality in Modality}
+    for position, item in enumerate(items):
+        modality = Modality(item[3]) if len(item) > 3 else Modality.VISIBLE
+        positions[modality][item[1]].append(position)
+    return {
+        modality: [np.array(by_pid.get(pid, ()), dtype=np.int64) for pid in pids]
+        for modality, by_pid in positions.items()
+    }
+
+
+def _check_numbers(
+    num_identities: int, num_instances: int, seed: int, rank: int, world_size: int
+) -> None:
+    for name, value, least in (
+        ("num_identities", num_identities, 1),
+        ("num_instances", num_instances, 1),
+        ("world_size", world_size, 1),
+        ("seed", seed, 0),
+        ("rank", rank, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
+    if rank >= world_size:
+        raise ValueError(f"rank must be below world_size = {world_size}; got {rank}.")
+    if num_identities % world_size:
+        raise ValueError(
+            f"num_identities counts over all ranks and must be a multiple of world_size = "
+            f"{world_size}; got {num_identities}."
+        )
+
+
+def _nearest_multiple(value: int, unit: int) -> int:
+    return max(1, round(value / max(unit, 1))) * max(unit, 1)
+
+
+def _first_few(pids: Sequence[Hashable]) -> str:
+    more = ", ..." if len(pids) > _SHOWN else ""
+    return ", ".join(map(str, pids[:_SHOWN])) + more

@@ -1,0 +1,89 @@
+"""Side files: key points and masks of rendered images, apart from the dataset's own files.
+
+``<dataset>/synthvi/index.csv`` names, for every image, a side file and a row in it. A side file is
+one compressed ``.npz`` for one identity in one camera: ``keypoints`` (n, 17, 3) float32, ``masks``
+(n, ceil(H * W / 8)) uint8, packed bits row by row, and ``size`` (2,) height and width.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, Sequence, Tuple, Union
+
+import numpy as np
+
+INDEX_FILE = "synthvi/index.csv"
+IDENTITY_FILE = "synthvi/identities.json"
+
+
+def pack(keypoints: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> bytes:
+    """The content of a side file from n key point arrays (17, 3) and n masks (H, W)."""
+    buffer = io.BytesIO()
+    stacked = np.stack(masks)
+    np.savez_compressed(
+        buffer,
+        keypoints=np.stack(keypoints).astype(np.float32),
+        masks=np.packbits(stacked.reshape(len(stacked), -1), axis=1),
+        size=np.array(stacked.shape[1:], np.int32),
+    )
+    return buffer.getvalue()
+
+
+class Annotations:
+    """Key points and masks of the images under a rendered dataset.
+
+    Args:
+        root: The dataset's own folder, such as ``.../SYSU-MM01``.
+
+    Raises:
+        FileNotFoundError: ``root`` was not rendered by this package, or not to its end.
+    """
+
+    def __init__(self, root: Union[str, Path]) -> None:
+        self.root = Path(root)
+        index = self.root / INDEX_FILE
+        if not index.is_file():
+            raise FileNotFoundError(
+                f"no side files in {self.root}: {index} is missing; "
+                "render the dataset with tools/make_synthetic.py"
+            )
+        self._rows: Dict[str, Tuple[str, int]] = {}
+        with open(index, newline="", encoding="ascii") as stream:
+            for path, side_file, row in csv.reader(stream):
+                self._rows[path] = (side_file, int(row))
+        self._load = lru_cache(maxsize=64)(self._read)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _read(self, side_file: str) -> Tuple[np.ndarray, np.ndarray, Tuple[int, int]]:
+        with np.load(self.root / side_file) as content:
+            height, width = (int(side) for side in content["size"])
+            return content["keypoints"], content["masks"], (height, width)
+
+    def _find(self, path: Union[str, Path]) -> Tuple[str, int]:
+        path = Path(path)
+        if path.is_absolute() or self.root in path.parents:
+            path = path.resolve().relative_to(self.root.resolve())
+        try:
+            return self._rows[path.as_posix()]
+        except KeyError:
+            raise KeyError(f"{path} is not an image of the dataset in {self.root}") from None
+
+    def keypoints(self, path: Union[str, Path]) -> np.ndarray:
+        """Key points (17, 3) float32 of an image: x, y in its pixels, seen (1) or not (0).
+
+        Args:
+            path: Path of the image, or its path relative to the dataset's folder.
+        """
+        side_file, row = self._find(path)
+        return self._load(side_file)[0][row].copy()
+
+    def mask(self, path: Union[str, Path]) -> np.ndarray:
+        """Mask (H, W) bool of the person and what it carries; ``path`` as in `keypoints`."""
+        side_file, row = self._find(path)
+        _, masks, (height, width) = self._load(side_file)
+        return np.unpackbits(masks[row], count=height * width).reshape(height, width).astype(bool)

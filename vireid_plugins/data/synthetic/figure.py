@@ -1,0 +1,229 @@
+"""Draws a person: limbs, garments, head and carried things as parts of a sketch.
+
+Layers, far to near: 0 far arm, 1 legs, 2 skirt and hips, 3 torso, 4 head, 5 near arm; things on the
+back or at the side go behind or before them as the view asks.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+
+from .identity import Identity, Lower, Material
+from .pose import SIDES, Skeleton
+from .shapes import Sketch, Tube, capsule, segment
+from .wear import add_carried, add_head, add_torso_pattern
+
+FAR_ARM, LEGS, SKIRT, TORSO, HEAD, NEAR_ARM = 0.0, 1.0, 2.0, 3.0, 4.0, 5.0
+LEFT, FRONT, RIGHT, BACK = 0.0, pi / 2, pi, 3 * pi / 2
+ARM_BEHIND = -0.07  # metres: an arm farther back than this is painted before the torso
+
+
+def sketch_person(identity: Identity, skeleton: Skeleton) -> Sketch:
+    """The sketch of ``identity`` in the pose ``skeleton``, which is in the view frame."""
+    sketch = Sketch()
+    _add_legs(sketch, identity, skeleton)
+    torso = _add_torso(sketch, identity, skeleton)
+    for name in SIDES:
+        _add_arm(sketch, identity, skeleton, name)
+    add_head(sketch, identity, skeleton)
+    add_carried(sketch, identity, skeleton, torso)
+    return sketch
+
+
+def _mix(start: np.ndarray, end: np.ndarray, part: float) -> np.ndarray:
+    return start + (end - start) * part
+
+
+def _leg_radii(identity: Identity) -> tuple:
+    scale = identity.body.height * identity.body.girth
+    return 0.049 * scale, 0.034 * scale, 0.022 * scale
+
+
+def _leg_point(skeleton: Skeleton, name: str, part: float) -> np.ndarray:
+    """The point of a leg at ``part``: 0 hip, 0.5 knee, 1 ankle."""
+    hip, knee, ankle = (skeleton.joints[f"{name}_{j}"] for j in ("hip", "knee", "ankle"))
+    return _mix(hip, knee, 2 * part) if part < 0.5 else _mix(knee, ankle, 2 * part - 1)
+
+
+def _add_legs(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
+    thigh, knee, ankle = _leg_radii(identity)
+    for name in SIDES:
+        joints = skeleton.joints
+        hip_at, knee_at, ankle_at = (joints[f"{name}_{j}"] for j in ("hip", "knee", "ankle"))
+        depth = float(knee_at[2])
+        layer = LEGS + 0.4 * float(np.clip(depth, -1, 1))
+        sketch.add(layer, capsule(hip_at, knee_at, thigh, knee), Material.SKIN, depth=depth)
+        calf = _mix(knee_at, ankle_at, 0.35)
+        sketch.add(layer, capsule(knee_at, calf, knee, knee), Material.SKIN, depth=depth)
+        sketch.add(layer, capsule(calf, ankle_at, knee, ankle), Material.SKIN, depth=depth)
+        _add_shoe(sketch, identity, skeleton, name, layer, depth)
+        if identity.lower.kind != "skirt":
+            _add_trouser_leg(sketch, identity, skeleton, name, layer, depth)
+    _add_hips(sketch, identity, skeleton)
+
+
+def _add_shoe(sketch, identity, skeleton, name, layer, depth) -> None:
+    _, knee, ankle = _leg_radii(identity)
+    joints = skeleton.joints
+    at, toe, heel = (joints[f"{name}_{j}"] for j in ("ankle", "toe", "heel"))
+    size = identity.body.height * 0.020
+    outline = np.concatenate([capsule(heel, toe, size, size * 0.9), at[None]])
+    sketch.add(layer, outline, Material.SHOES, depth=depth, raised=0.02)
+    sketch.add(layer, capsule(heel, at, size, ankle * 1.1), Material.SHOES, depth=depth)
+    if identity.lower.boot > 0.05:
+        top = _leg_point(skeleton, name, 1 - 0.5 * identity.lower.boot)
+        wide = ankle + (knee - ankle) * min(1.0, identity.lower.boot * 1.4)
+        sketch.add(layer, segment(at, top, ankle * 1.2, wide * 1.12), Material.SHOES, depth=depth)
+
+
+def _add_trouser_leg(sketch, identity, skeleton, name, layer, depth) -> None:
+    lower = identity.lower
+    thigh, knee, ankle = _leg_radii(identity)
+    slack = lower.width
+    hem = ankle + (knee - ankle) * 0.45 if slack > 1.05 else ankle  # cloth hangs off the ankle
+    if lower.kind == "wide":
+        hem = knee * 1.05
+    joints = skeleton.joints
+    hip_at, knee_at = joints[f"{name}_hip"], joints[f"{name}_knee"]
+    end_at = _leg_point(skeleton, name, lower.length)
+    if lower.length <= 0.5:
+        part = lower.length * 2
+        radius = _mix(thigh, knee, part) * slack
+        cloth = [(hip_at, end_at, thigh * 1.05 * min(slack, 1.3), radius)]
+    else:
+        part = lower.length * 2 - 1
+        radius = _mix(knee, hem, part) * slack
+        cloth = [(hip_at, knee_at, thigh * 1.05 * min(slack, 1.3), knee * slack),
+                 (knee_at, end_at, knee * slack, radius)]
+    for start, end, start_radius, end_radius in cloth:
+        sketch.add(layer, segment(start, end, start_radius, end_radius), Material.LOWER, depth=depth)
+    for start, end, start_radius, _ in cloth:
+        joint = capsule(start, start + 1e-4, start_radius, start_radius)
+        sketch.add(layer, joint, Material.LOWER, depth=depth)
+    _add_leg_pattern(sketch, lower, skeleton, name, layer, depth, cloth)
+
+
+def _add_leg_pattern(sketch, lower: Lower, skeleton, name, layer, depth, cloth) -> None:
+    kind, pattern = lower.pattern.kind, Material.LOWER_PATTERN
+    start, end, start_radius, end_radius = cloth[-1]
+    if kind == "hem" or (kind == "half" and len(cloth) == 1):
+        part = 0.65 if kind == "hem" else 0.4
+        band = segment(_mix(start, end, part), end, _mix(start_radius, end_radius, part), end_radius)
+        sketch.add(layer, band, pattern, depth=depth)
+    elif kind == "half":
+        sketch.add(layer, segment(start, end, start_radius, end_radius), pattern, depth=depth)
+    elif kind == "knee" and len(cloth) == 2:
+        top = _mix(cloth[0][0], cloth[0][1], 0.78)
+        radius = cloth[0][3] * 1.02
+        sketch.add(layer, segment(top, _mix(start, end, 0.3), radius, radius), pattern, depth=depth)
+    elif kind == "side":
+        outward = skeleton.torso_axes[0] * SIDES[name]
+        if outward[2] > -0.35:
+            for first, last, first_radius, last_radius in cloth:
+                a, b = first + outward * first_radius * 0.7, last + outward * last_radius * 0.7
+                strip = segment(a, b, first_radius * 0.3, last_radius * 0.3)
+                sketch.add(layer, strip, pattern, depth=depth)
+
+
+def _ring_around_legs(identity: Identity, skeleton: Skeleton, part: float, slack: float) -> tuple:
+    """Centre and half axes of a ring of cloth around both legs at ``part`` of their length."""
+    left, _, front = skeleton.torso_axes
+    a, b = (_leg_point(skeleton, name, part) for name in SIDES)
+    thigh, knee, ankle = _leg_radii(identity)
+    radius = _mix(thigh, knee, 2 * part) if part < 0.5 else _mix(knee, ankle, 2 * part - 1)
+    apart = a - b
+    across = max(abs(float(apart @ left)) / 2 + radius, identity.body.hip_half * 0.92)
+    deep = max(abs(float(apart @ front)) / 2 + radius, identity.body.depth_half)
+    return (a + b) / 2, across * slack, deep * slack
+
+
+def _add_hips(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
+    body, lower = identity.body, identity.lower
+    left, up, front = skeleton.torso_axes
+    pelvis = skeleton.joints["pelvis"]
+    length, slack = (lower.length, lower.width) if lower.kind == "skirt" else (0.07, 1.0)
+    rings = []
+    for step in range(4):
+        part = length * (1 - step / 4)
+        rings.append(_ring_around_legs(identity, skeleton, part, 1 + (slack - 1) * (1 - step / 4)))
+    rings.append((pelvis + up * 0.02, body.hip_half, body.depth_half * 1.1))
+    rings.append((pelvis + up * 0.075 * body.height, body.waist_half, body.depth_half))
+    tube = Tube(*zip(*rings), left, front)
+    depth = float(pelvis[2])
+    sketch.add(SKIRT, tube.outline(), Material.LOWER, depth=depth, raised=0.03)
+    if lower.kind == "skirt" and lower.pattern.kind != "none":
+        bands = {"hem": [(0.0, 0.16)], "half": [(0.0, 0.4)], "knee": [(0.2, 0.34)]}.get(
+            lower.pattern.kind, [(0.05, 0.14), (0.26, 0.35), (0.47, 0.56)]
+        )
+        for v0, v1 in bands:
+            sketch.add(SKIRT, tube.band(v0, v1), Material.LOWER_PATTERN, depth=depth, raised=0.03)
+
+
+def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
+    body, upper = identity.body, identity.upper
+    left, up, front = skeleton.torso_axes
+    pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
+    slack, thick = upper.looseness, body.depth_half
+    rings = []
+    if upper.hem > 0.02:
+        flare = upper.flare * 0.6
+        for step in range(3):
+            part = upper.hem * (1 - step / 3)
+            widening = slack * (1 + flare * upper.hem * (1 - step / 3))
+            rings.append(_ring_around_legs(identity, skeleton, part, widening))
+    fitted = 0.5 * (slack - 1) + 1
+    top = body.shoulder_half
+    trunk = (
+        (0.0, body.hip_half * fitted, thick * 1.1),
+        (0.33, body.waist_half * slack, thick),
+        (0.68, top * 0.86 * fitted, thick * 1.12),
+        (0.90, top * 0.92 * fitted, thick * 1.0),
+        (0.985, top * 0.72, thick * 0.7),
+        (1.03, body.head * 0.62, thick * 0.5),
+    )
+    rings += [(_mix(pelvis, neck, part), a, b * slack) for part, a, b in trunk]
+    tube = Tube(*zip(*rings), left, front)
+    depth = float(_mix(pelvis, neck, 0.6)[2])
+    sketch.add(TORSO, tube.outline(), Material.UPPER, depth=depth, raised=0.05)
+    add_torso_pattern(sketch, identity, tube, depth)
+    return tube
+
+
+def _add_arm(sketch: Sketch, identity: Identity, skeleton: Skeleton, name: str) -> None:
+    upper, scale = identity.upper, identity.body.height * identity.body.girth
+    shoulder, elbow, wrist, hand = (
+        skeleton.joints[f"{name}_{j}"] for j in ("shoulder", "elbow", "wrist", "hand")
+    )
+    depth = float(_mix(shoulder, wrist, 0.4)[2])
+    reference = float(skeleton.joints["neck"][2])
+    near = depth - reference > ARM_BEHIND
+    layer = (NEAR_ARM if near else FAR_ARM) + 0.1 * depth
+    wide, middle, thin = 0.029 * scale, 0.023 * scale, 0.0165 * scale
+    surface = {"depth": depth, "raised": 0.09}
+    for start, end, a, b in (
+        (shoulder, elbow, wide, middle), (elbow, wrist, middle, thin), (wrist, hand, thin, thin * 1.15)
+    ):
+        sketch.add(layer, capsule(start, end, a, b), Material.SKIN, **surface)
+    if upper.sleeve <= 0.02:
+        return
+    material = Material.UPPER_PATTERN if upper.pattern.kind == "sleeves" else Material.UPPER
+    slack = upper.looseness * 1.08
+    end = _mix(shoulder, elbow, min(1.0, upper.sleeve * 2))
+    sleeve = segment(shoulder, end, wide * slack, _mix(wide, middle, min(1, upper.sleeve * 2)) * slack)
+    cap = capsule(shoulder, shoulder + 1e-4, wide * slack, wide * slack)
+    sketch.add(layer, cap, material, **surface)
+    sketch.add(layer, sleeve, material, **surface)
+    if upper.sleeve > 0.5:
+        cuff = _mix(elbow, wrist, upper.sleeve * 2 - 1)
+        sketch.add(layer, capsule(elbow, cuff, middle * slack, thin * slack * 1.25), material, **surface)
+    if upper.pattern.kind == "yoke":
+        band = segment(shoulder, _mix(shoulder, elbow, 0.35), wide * slack, wide * slack)
+        sketch.add(layer, cap, Material.UPPER_PATTERN, **surface)
+        sketch.add(layer, band, Material.UPPER_PATTERN, **surface)
+    if upper.pattern.kind == "hstripes" and upper.sleeve > 0.5:
+        for part in (0.25, 0.65):
+            a, b = _mix(shoulder, elbow, part), _mix(shoulder, elbow, part + 0.2)
+            band = segment(a, b, middle * slack * 1.1, middle * slack * 1.1)
+            sketch.add(layer, band, Material.UPPER_PATTERN, **surface)

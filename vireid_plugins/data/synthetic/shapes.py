@@ -1,0 +1,200 @@
+"""Solid shapes in the view frame and the sketch that paints them back to front.
+
+All points are (n, 3) in the view frame, metres: x right, y up, z towards the camera.
+"""
+
+from __future__ import annotations
+
+from math import atan2, cos, hypot, pi, sin
+from typing import List, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+DEPTH_ZERO, DEPTH_SCALE = 150.0, 130.0  # grey level of z = 0, grey levels per metre
+DEPTH_RANGE = (75, 235)
+SUBPIXEL_BITS = 4
+
+
+def capsule(
+    start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float, steps: int = 4
+) -> np.ndarray:
+    """Outline (2 * steps + 2, 3) of a limb with round ends."""
+    heading = atan2(end[1] - start[1], end[0] - start[0])
+    outline = []
+    for centre, radius, first in ((end, end_radius, -pi / 2), (start, start_radius, pi / 2)):
+        for i in range(steps + 1):
+            angle = heading + first + pi * i / steps
+            outline.append(
+                (centre[0] + radius * cos(angle), centre[1] + radius * sin(angle), centre[2])
+            )
+    return np.array(outline)
+
+
+def segment(
+    start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float
+) -> np.ndarray:
+    """Outline (4, 3) of a limb with flat ends."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = max(hypot(dx, dy), 1e-6)
+    across = np.array([-dy / length, dx / length, 0.0])
+    return np.stack(
+        [
+            start + across * start_radius,
+            end + across * end_radius,
+            end - across * end_radius,
+            start - across * start_radius,
+        ]
+    )
+
+
+class Tube:
+    """A trunk of elliptic rings: torso, skirt, coat, bag.
+
+    Args:
+        centres: (n, 3) centres of the rings, bottom to top.
+        left_radii: (n,) half axes along ``left``.
+        front_radii: (n,) half axes along ``front``.
+        left: (3,) unit vector to the person's left.
+        front: (3,) unit vector to the person's front.
+
+    A height on the tube is ``v`` in 0 (bottom ring) .. 1 (top ring); an angle ``t`` on the visible
+    half runs from -pi/2 (left edge in the image) to pi/2 (right edge).
+    """
+
+    def __init__(
+        self,
+        centres: Sequence[np.ndarray],
+        left_radii: Sequence[float],
+        front_radii: Sequence[float],
+        left: np.ndarray,
+        front: np.ndarray,
+    ) -> None:
+        self.centres = np.asarray(centres, dtype=float)
+        a = np.asarray(left_radii, dtype=float)[:, None]
+        b = np.asarray(front_radii, dtype=float)[:, None]
+        theta = np.arctan2(b * front[0], a * left[0])
+        self.edge = a * np.cos(theta) * left + b * np.sin(theta) * front
+        face = -a * np.sin(theta) * left + b * np.cos(theta) * front
+        self.flip = np.where(face[:, 2:] < 0, -1.0, 1.0)
+        self.face = face * self.flip
+        self.theta = theta
+        self.levels = np.linspace(0.0, 1.0, len(self.centres))
+
+    def _at(self, values: np.ndarray, v: float) -> np.ndarray:
+        position = min(max(v, 0.0), 1.0) * (len(values) - 1)
+        low = min(int(position), len(values) - 2)
+        return values[low] + (values[low + 1] - values[low]) * (position - low)
+
+    def arc(self, v: float, t0: float = -pi / 2, t1: float = pi / 2, steps: int = 6) -> np.ndarray:
+        """Points (steps + 1, 3) of the visible half at height ``v``."""
+        t = np.linspace(t0, t1, steps + 1)[:, None]
+        return (
+            self._at(self.centres, v)
+            + self._at(self.edge, v) * np.sin(t)
+            + self._at(self.face, v) * np.cos(t)
+        )
+
+    def outline(self) -> np.ndarray:
+        """Silhouette of the tube, closed by the visible arcs at both ends."""
+        right, left = self.centres + self.edge, self.centres - self.edge
+        bottom, top = self.arc(0.0), self.arc(1.0)
+        return np.concatenate([bottom, right[1:-1], top[::-1], left[-2:0:-1]])
+
+    def band(self, v0: float, v1: float, t0: float = -pi / 2, t1: float = pi / 2) -> np.ndarray:
+        """A patch of the visible half between two heights and two angles."""
+        steps = 6 if t1 - t0 > 1.0 else 2
+        middle = []
+        if v1 - v0 > 0.25:  # follow the rings between, so that long patches keep to the surface
+            middle = [v for v in self.levels if v0 + 0.02 < v < v1 - 0.02]
+        rows = [self.arc(v, t0, t1, steps) for v in (v0, *middle, v1)]
+        right = [row[-1:] for row in rows[1:-1]]
+        left = [row[:1] for row in rows[-2:0:-1]]
+        return np.concatenate([rows[0], *right, rows[-1][::-1], *left])
+
+    def visible_range(self, centre: float, half: float) -> Tuple[float, float]:
+        """Visible angles of a strip fixed to the body, or an empty range (t0 >= t1).
+
+        ``centre``: 0 the person's left, pi/2 the front, pi the right, 3 pi/2 the back;
+        ``half``: half the strip's width in radians.
+        """
+        delta = centre - float(self.theta[len(self.theta) // 2, 0])
+        flip = float(self.flip[len(self.flip) // 2, 0])
+        t = atan2(cos(delta), flip * sin(delta))
+        return max(t - half, -pi / 2), min(t + half, pi / 2)
+
+
+def head_patch(
+    centre: np.ndarray,
+    radii: np.ndarray,
+    axes: np.ndarray,
+    longitude: float,
+    low: float,
+    high: float,
+) -> np.ndarray:
+    """A patch of a head, |longitude from the front| <= ``longitude``, between two latitudes.
+
+    Hidden points are moved to the rim; a wholly hidden patch is an empty array (0, 3).
+    ``radii`` (3,) and ``axes`` (3, 3): left, up, front.
+    """
+    lon = np.linspace(-longitude, longitude, 7)
+    lat = np.linspace(low, high, 4)[1:-1]
+    angles = np.concatenate(
+        [
+            np.stack([lon, np.full(7, low)], 1),
+            np.stack([np.full(2, longitude), lat], 1),
+            np.stack([lon[::-1], np.full(7, high)], 1),
+            np.stack([np.full(2, -longitude), lat[::-1]], 1),
+        ]
+    )
+    unit = np.stack(
+        [
+            np.sin(angles[:, 0]) * np.cos(angles[:, 1]),
+            np.sin(angles[:, 1]),
+            np.cos(angles[:, 0]) * np.cos(angles[:, 1]),
+        ],
+        axis=1,
+    )
+    turned = unit @ axes
+    if turned[:, 2].max() <= 0.02:
+        return np.zeros((0, 3))
+    hidden = turned[:, 2] < 0
+    flat = np.maximum(np.hypot(turned[:, 0], turned[:, 1]), 1e-6)
+    unit[hidden] = (turned * np.stack([1 / flat, 1 / flat, 0 * flat], 1))[hidden] @ axes.T
+    return centre + (unit * radii) @ axes
+
+
+class Sketch:
+    """Parts collected in any order and painted by layer, then depth (far first).
+
+    The canvas has three channels: material, depth grey level, and 255 where the person is.
+    """
+
+    def __init__(self) -> None:
+        self._parts: List[Tuple[float, int, np.ndarray, int, float]] = []
+
+    def add(
+        self, layer: float, points: np.ndarray, material: int, *, depth: float, raised: float = 0.0
+    ) -> None:
+        """Add a polygon. ``raised``: how far (metres) its surface stands above ``depth``."""
+        if len(points) >= 3:
+            self._parts.append((layer, len(self._parts), points, int(material), depth + raised))
+
+    def paint(self, canvas: np.ndarray, project) -> None:
+        """Paint all parts; ``project`` maps (n, 3) view points to (n, 2) canvas pixels."""
+        parts = sorted(self._parts, key=lambda part: part[:2])
+        pixels = project(np.concatenate([part[2] for part in parts]))
+        fixed = np.round(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        first = 0
+        for _, _, points, material, depth in parts:
+            outline = fixed[first : first + len(points)]
+            first += len(points)
+            cv2.fillPoly(
+                canvas, [outline], (material, depth_level(depth), 255), shift=SUBPIXEL_BITS
+            )
+
+
+def depth_level(depth: float) -> int:
+    """Grey level of a depth in metres towards the camera."""
+    low, high = DEPTH_RANGE
+    return int(min(max(DEPTH_ZERO + DEPTH_SCALE * depth, low), high))

@@ -1,0 +1,238 @@
+"""What a person wears on torso and head and carries: patterns, hair, hats, bags."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+
+from .identity import Identity, Material
+from .pose import SIDES, Skeleton
+from .shapes import Sketch, Tube, capsule, head_patch, segment
+
+FRONT, BACK = pi / 2, 3 * pi / 2
+BEHIND_LEGS, BEHIND_TORSO, ON_TORSO, BEHIND_HEAD, ON_HEAD, IN_HAND = 0.5, 2.5, 3.5, 3.9, 4.5, 5.5
+STRIPE_SHARE = 0.5  # painted part of a period of stripes
+
+
+def _add_strip(sketch, tube: Tube, v0, v1, centre, half, material, depth, layer=3.0) -> None:
+    """Paint a strip fixed to the body, where it can be seen."""
+    t0, t1 = tube.visible_range(centre, half)
+    if t1 - t0 > 0.02:
+        sketch.add(layer, tube.band(v0, v1, t0, t1), material, depth=depth, raised=0.05)
+
+
+def add_torso_pattern(sketch: Sketch, identity: Identity, tube: Tube, depth: float) -> None:
+    """Paint the pattern, the open front and the hood of the upper garment on its ``tube``."""
+    upper, pattern = identity.upper, Material.UPPER_PATTERN
+    kind, count, offset = upper.pattern.kind, upper.pattern.count, upper.pattern.offset
+    if kind in ("hstripes", "check"):
+        part = STRIPE_SHARE if kind == "hstripes" else 0.3
+        for i in range(count):
+            v0 = (i + 0.2) / count * 0.95
+            band = tube.band(v0, v0 + part / count)
+            sketch.add(3.0, band, pattern, depth=depth, raised=0.05)
+    if kind in ("vstripes", "check"):
+        number = 2 * count + 2
+        for i in range(number):
+            half = pi / number * (0.55 if kind == "vstripes" else 0.3)
+            _add_strip(sketch, tube, 0.0, 0.93, 2 * pi * i / number, half, pattern, depth)
+    elif kind == "block":
+        sketch.add(3.0, tube.band(0.0, offset), pattern, depth=depth, raised=0.05)
+    elif kind == "yoke":
+        sketch.add(3.0, tube.band(0.72, 1.0), pattern, depth=depth, raised=0.05)
+    elif kind == "logo":
+        half = 0.25 + 0.09 * count
+        for side in (FRONT, BACK):
+            _add_strip(sketch, tube, offset, offset + 0.06 + 0.03 * count, side, half, pattern, depth)
+    if upper.open_front:
+        _add_strip(sketch, tube, 0.0, 0.97, FRONT, 0.33, Material.INNER, depth)
+
+
+def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
+    """Add neck, head, hair, headwear, scarf and hood."""
+    body, style, joints = identity.body, identity.head, skeleton.joints
+    centre, neck, axes = joints["head"], joints["neck"], skeleton.head_axes
+    depth, facing = float(centre[2]), float(axes[2, 2])
+    throat = body.head * 0.52
+    base = neck - 0.02 * axes[1]
+    sketch.add(3.2, capsule(base, centre, throat, throat), Material.SKIN, depth=depth, raised=0.02)
+    skull = body.head * np.array([0.98, 1.28, 1.08])
+    bald = style.hair == "bald"
+    volume = 1.0 if bald else style.volume
+    _add_long_hair(sketch, identity, skeleton, facing)
+    whole = head_outline(centre + 0.06 * (volume - 1) * axes[1], skull * volume, axes)
+    sketch.add(4.0, whole, Material.SKIN if bald else Material.HAIR, depth=depth, raised=0.06)
+    if not bald:
+        wide = 1.15 if style.hair in ("bob", "long", "afro") else 1.4
+        face = head_patch(centre, skull, axes, wide, -1.45, 0.5)
+        sketch.add(4.1, face, Material.SKIN, depth=depth, raised=0.08)
+    for side in (-1.0, 1.0):
+        at = joints["nose"] + body.head * (0.32 * axes[1] + 0.36 * side * axes[0] - 0.18 * axes[2])
+        if facing + 0.8 * side * float(axes[0, 2]) > 0.25:
+            eye = capsule(at, at + 0.12 * body.head * side * axes[0], 0.01, 0.01, steps=2)
+            sketch.add(4.15, eye, Material.EYES, depth=depth, raised=0.08)
+    _add_headwear(sketch, identity, skeleton, skull * max(volume, 1.05), facing)
+    if style.scarf:
+        wrap = capsule(neck - 0.05 * axes[0], neck + 0.05 * axes[0], throat * 1.15, throat * 1.15)
+        sketch.add(4.3, wrap + 0.02 * axes[1], Material.SCARF, depth=depth, raised=0.08)
+    if identity.upper.hood:
+        _add_hood(sketch, identity, skeleton, facing)
+
+
+def head_outline(centre: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Silhouette (16, 3) of an ellipsoid with half axes ``radii`` along the rows of ``axes``."""
+    shape = (axes[:, :2] * radii[:, None]).T
+    values, vectors = np.linalg.eigh(shape @ shape.T)
+    angle = np.linspace(0, 2 * pi, 16, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)]) * np.sqrt(np.maximum(values, 0))[:, None]
+    flat = (vectors @ circle).T
+    return centre + np.concatenate([flat, np.zeros((16, 1))], axis=1)
+
+
+def _add_long_hair(sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
+    style, size = identity.head, identity.body.head
+    centre, (left, up, front) = skeleton.joints["head"], skeleton.head_axes
+    behind = facing > 0.1
+    layer = 2.6 if behind else 4.2
+    surface = {"depth": float(centre[2]), "raised": 0.0 if behind else 0.08}
+    back = centre - 0.35 * size * front
+    if style.hair in ("long", "bob"):
+        fall = style.length if style.hair == "long" else 0.35
+        wide = size * style.volume
+        tube = Tube(
+            [back - up * size * (1.0 + 1.5 * fall), back - up * size * 0.6, back + up * size * 0.4],
+            [wide * 0.85, wide * 1.12, wide],
+            [wide * 0.35, wide * 0.8, wide * 0.9],
+            left,
+            front,
+        )
+        sketch.add(layer, tube.outline(), Material.HAIR, **surface)
+    elif style.hair == "ponytail":
+        root = centre - 1.1 * size * front + 0.4 * size * up
+        tip = root - up * size * (0.9 + 1.1 * style.length) - 0.4 * size * front
+        tail = capsule(root, tip, size * 0.42, size * 0.28)
+        sketch.add(layer, tail, Material.HAIR, **surface)
+    elif style.hair == "bun":
+        at = centre + 1.35 * size * up - 0.45 * size * front
+        sketch.add(3.95, capsule(at, at + 1e-4, size * 0.5, size * 0.5), Material.HAIR, **surface)
+
+
+def _add_headwear(sketch, identity: Identity, skeleton: Skeleton, skull, facing: float) -> None:
+    kind, size = identity.head.headwear, identity.body.head
+    if kind == "none":
+        return
+    centre, axes = skeleton.joints["head"], skeleton.head_axes
+    surface = {"depth": float(centre[2]), "raised": 0.09}
+    radii = skull * (1.12 if kind == "beanie" else 1.06)
+    low = 0.15 if kind == "beanie" else 0.3
+    dome = head_patch(centre, radii, axes, pi, low, 1.5)
+    ring = head_outline(centre + axes[1] * radii[1] * 0.25, radii * np.array([1, 0.2, 1]), axes)
+    crown = head_outline(centre + axes[1] * radii[1] * 0.45, radii * np.array([0.96, 0.62, 0.96]), axes)
+    sketch.add(4.45, crown, Material.HEADWEAR, **surface)
+    if len(dome):
+        sketch.add(4.46, ring, Material.HEADWEAR, **surface)
+    if kind == "brim":
+        wide = radii * np.array([1.7, 0.12, 1.7])
+        brim = head_outline(centre + axes[1] * radii[1] * 0.3, wide, axes)
+        sketch.add(4.5, brim, Material.HEADWEAR, **surface)
+    elif kind == "cap" and facing > -0.5:
+        start = centre + axes[1] * radii[1] * 0.33 + axes[2] * size * 0.5
+        peak = capsule(start, start + axes[2] * size * 1.25, size * 0.62, size * 0.5)
+        flat = peak.copy()
+        flat[:, 1] = start[1] + (peak[:, 1] - start[1]) * 0.35
+        sketch.add(4.5, flat, Material.HEADWEAR, **surface)
+
+
+def _add_hood(sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
+    size = identity.body.head
+    neck, (left, up, front) = skeleton.joints["neck"], skeleton.torso_axes
+    at = neck - front * size * 0.75 + up * size * 0.1
+    radii = size * np.array([1.25, 0.8, 0.7])
+    outline = head_outline(at, radii, np.stack([left, up, front]))
+    layer = 2.7 if facing > 0 else 4.35
+    raised = -0.02 if facing > 0 else 0.1
+    sketch.add(layer, outline, Material.UPPER, depth=float(neck[2]), raised=raised)
+
+
+def add_carried(sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: Tube) -> None:
+    """Add what the person carries."""
+    kind = identity.carried.kind
+    if kind == "backpack":
+        _add_backpack(sketch, identity, skeleton, torso)
+    elif kind == "crossbody":
+        _add_crossbody(sketch, identity, skeleton)
+    elif kind != "none":
+        _add_hand_luggage(sketch, identity, skeleton)
+
+
+def _box(at, axes, half_width, half_height, half_depth) -> Tube:
+    """A box-like tube around ``at`` with axes left, up, front."""
+    left, up, front = axes
+    heights = (-1.0, -0.92, 0.85, 1.0)
+    widths = (0.9, 1.0, 1.0, 0.75)
+    centres = [at + up * half_height * h for h in heights]
+    return Tube(
+        centres, [half_width * w for w in widths], [half_depth * w for w in widths], left, front
+    )
+
+
+def _add_backpack(sketch, identity: Identity, skeleton: Skeleton, torso: Tube) -> None:
+    body, size = identity.body, identity.carried.size
+    axes = skeleton.torso_axes
+    pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
+    thick = body.depth_half * (0.7 + 0.35 * size)
+    at = pelvis + (neck - pelvis) * 0.62 - axes[2] * (body.depth_half + thick)
+    tube = _box(at, axes, body.shoulder_half * 0.78 * size, body.height * 0.125 * size, thick)
+    seen_from_behind = float(axes[2, 2]) < 0
+    layer = 5.4 if axes[2, 2] < -0.25 else (3.4 if seen_from_behind else BEHIND_TORSO)
+    depth = float(at[2])
+    sketch.add(layer, tube.outline(), Material.BAG, depth=depth, raised=0.06)
+    for v0, v1 in ((0.12, 0.42), (0.8, 0.86)):
+        _add_strip(sketch, tube, v0, v1, BACK, 0.9, Material.BAG_DETAIL, depth, layer + 0.01)
+    strap_depth = float(neck[2])
+    for side in (-1, 1):
+        centre = FRONT + side * 0.75
+        _add_strip(sketch, torso, 0.5, 0.97, centre, 0.16, Material.BAG, strap_depth, 3.45)
+
+
+def _add_crossbody(sketch, identity: Identity, skeleton: Skeleton) -> None:
+    body, side, size = identity.body, identity.carried.side, identity.carried.size
+    left, up, front = skeleton.torso_axes
+    pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
+    shoulder = neck - side * left * body.shoulder_half * 0.6
+    at = pelvis + side * left * body.hip_half * 1.3 - up * 0.05 * body.height
+    towards = float(side * left[2])
+    layer = 5.3 if towards > -0.3 else BEHIND_LEGS
+    bag = _box(at, (front, up, left), body.height * 0.075 * size, body.height * 0.06 * size, 0.05)
+    depth = float(at[2])
+    sketch.add(layer, bag.outline(), Material.BAG, depth=depth, raised=0.06)
+    sketch.add(layer + 0.01, bag.band(0.55, 0.95), Material.BAG_DETAIL, depth=depth, raised=0.06)
+    out = front if front[2] > 0 else -front
+    lift = out * body.depth_half * 1.15
+    strap = segment(shoulder + lift * 0.7, at + lift * 0.8, 0.022, 0.022)
+    sketch.add(3.45, strap, Material.BAG, depth=float(neck[2]), raised=0.06)
+
+
+def _add_hand_luggage(sketch, identity: Identity, skeleton: Skeleton) -> None:
+    body, side = identity.body, identity.carried.side
+    kind, size = identity.carried.kind, identity.carried.size
+    name = next(n for n, s in SIDES.items() if s == side)
+    hand = skeleton.joints[f"{name}_hand"]
+    left, up, front = skeleton.torso_axes
+    upright = np.array([0.0, up[1], up[2]])
+    near = float(hand[2] - skeleton.joints["pelvis"][2]) > -0.05
+    layer = IN_HAND if near else 0.45
+    width, height, deep, drop = {
+        "handbag": (0.085, 0.07, 0.035, 0.10),
+        "box": (0.10, 0.055, 0.07, 0.02),
+        "suitcase": (0.10, 0.155, 0.06, 0.2),
+    }[kind]
+    tall = body.height * size
+    at = hand - upright * drop * tall
+    tube = _box(at, (front, upright, left), width * tall, height * tall, deep * tall)
+    depth = float(at[2])
+    handle = segment(hand, at + upright * height * tall, 0.012, 0.03)
+    sketch.add(layer, handle, Material.BAG_DETAIL, depth=depth, raised=0.06)
+    sketch.add(layer + 0.01, tube.outline(), Material.BAG, depth=depth, raised=0.06)
+    sketch.add(layer + 0.02, tube.band(0.4, 0.62), Material.BAG_DETAIL, depth=depth, raised=0.06)

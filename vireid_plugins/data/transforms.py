@@ -1,0 +1,314 @@
+"""What happens to an image before it enters a batch, and to which of the two modalities.
+
+Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
+RandomGrey, ToTensor, RandomErasing; testing: Resize, ToTensor. Each augmentation has a node in
+``INPUT`` with ``ENABLED`` and ``MODALITIES``. Images stay in 0..255; the model normalises them.
+
+Infrared images are stored with three equal channels. Each docstring says what its transform
+does to both kinds; the tests hold the statements about equal channels.
+"""
+
+from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
+
+from fastreid.config import CfgNode
+
+Picture = Union[Image.Image, Tensor]
+
+TRAIN_ORDER = (
+    "TrivialAugment",
+    "Resize",
+    "PadCrop",
+    "RandomFlip",
+    "ColorJitter",
+    "RandomGrey",
+    "ToTensor",
+    "RandomErasing",
+)
+TEST_ORDER = ("Resize", "ToTensor")
+
+#: switches of FastReID that these chains do not know, and what to use instead
+REFUSED = {
+    "AUTOAUG": "use INPUT.TRIVIAL_AUGMENT",
+    "AUGMIX": "use INPUT.TRIVIAL_AUGMENT",
+    "AFFINE": "use INPUT.PADDING, or INPUT.TRIVIAL_AUGMENT, which shears and rotates",
+    "RPT": "use INPUT.REA",
+    "CROP": "use INPUT.PADDING, which crops the size back out of a padded image",
+}
+
+
+class Transform:
+    """One step of a chain: called with a picture, returns a picture.
+
+    ``node`` names the augmentation's node in ``INPUT``; steps without one are always on, for
+    both modalities.
+    """
+
+    node: ClassVar[str] = ""
+
+    def __init__(self, apply: Callable[[Picture], Picture], **described: Any) -> None:
+        self._apply = apply
+        self._described = described
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "Transform":
+        """Build from ``cfg.INPUT``."""
+        raise NotImplementedError
+
+    def __call__(self, picture: Picture) -> Picture:
+        return self._apply(picture)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value}" for name, value in self._described.items())
+        return f"{type(self).__name__}({inside})"
+
+
+@TRANSFORM_REGISTRY.register()
+class TrivialAugment(Transform):
+    """torchvision's ``TrivialAugmentWide``: one of 14 operations at a random strength.
+
+    Visible: shape, brightness, contrast, sharpness, colour and tone change. Infrared: the same
+    except that *Color* does nothing; the channels stay equal.
+    """
+
+    node = "TRIVIAL_AUGMENT"
+
+    def __init__(self, prob: float) -> None:
+        augment = T.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)
+        super().__init__(T.RandomApply([augment], p=prob), prob=prob)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "TrivialAugment":
+        return cls(_probability(cfg, cls.node))
+
+
+@TRANSFORM_REGISTRY.register()
+class Resize(Transform):
+    """To (height, width) pixels, bicubic, without keeping the aspect ratio; the same for both."""
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__(T.Resize(list(size), InterpolationMode.BICUBIC), size=tuple(size))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "Resize":
+        return cls(_size(cfg, is_train))
+
+
+@TRANSFORM_REGISTRY.register()
+class PadCrop(Transform):
+    """Pad every side and cut the former size out at a random place; the same for both.
+
+    ``mode`` "constant" pads with black, as AGW does; torchvision's other modes are "edge",
+    "reflect" and "symmetric".
+    """
+
+    node = "PADDING"
+
+    def __init__(self, size: Sequence[int], padding: int, mode: str = "constant") -> None:
+        steps = [T.Pad(padding, fill=0, padding_mode=mode), T.RandomCrop(list(size))]
+        super().__init__(T.Compose(steps), padding=padding, mode=mode)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "PadCrop":
+        return cls(_size(cfg, is_train), cfg.INPUT.PADDING.SIZE, cfg.INPUT.PADDING.MODE)
+
+
+@TRANSFORM_REGISTRY.register()
+class RandomFlip(Transform):
+    """Mirror left and right; the same for both."""
+
+    node = "FLIP"
+
+    def __init__(self, prob: float) -> None:
+        super().__init__(T.RandomHorizontalFlip(prob), prob=prob)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomFlip":
+        return cls(_probability(cfg, cls.node))
+
+
+@TRANSFORM_REGISTRY.register()
+class ColorJitter(Transform):
+    """Random brightness, contrast, saturation and hue.
+
+    Visible: all four. Infrared: brightness and contrast only; with three equal channels
+    saturation and hue change nothing.
+    """
+
+    node = "CJ"
+
+    def __init__(
+        self, prob: float, brightness: float, contrast: float, saturation: float, hue: float
+    ) -> None:
+        jitter = T.ColorJitter(brightness, contrast, saturation, hue)
+        super().__init__(
+            T.RandomApply([jitter], p=prob),
+            prob=prob,
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            hue=hue,
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ColorJitter":
+        node = cfg.INPUT.CJ
+        prob = _probability(cfg, cls.node)
+        return cls(prob, node.BRIGHTNESS, node.CONTRAST, node.SATURATION, node.HUE)
+
+
+@TRANSFORM_REGISTRY.register()
+class RandomGrey(Transform):
+    """Luminance in three equal channels.
+
+    Visible: the colour goes. Infrared: nothing happens, which is why it is off there by default.
+    """
+
+    node = "GREY"
+
+    def __init__(self, prob: float) -> None:
+        super().__init__(T.RandomGrayscale(prob), prob=prob)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomGrey":
+        return cls(_probability(cfg, cls.node))
+
+
+@TRANSFORM_REGISTRY.register()
+class ToTensor(Transform):
+    """PIL image to (3, H, W) float32 in 0..255; the same for both."""
+
+    def __init__(self) -> None:
+        super().__init__(_to_tensor)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ToTensor":
+        return cls()
+
+
+@TRANSFORM_REGISTRY.register()
+class RandomErasing(Transform):
+    """Fill a random rectangle with one colour (Zhong et al., AAAI 2020).
+
+    Visible: the colour, by default the mean pixel, which the model normalises to 0. Infrared: the
+    same colour; its channels differ, so equal channels are lost inside the rectangle until the
+    model has normalised them.
+    """
+
+    node = "REA"
+
+    def __init__(
+        self,
+        prob: float,
+        area: Tuple[float, float] = (0.02, 0.4),
+        min_aspect: float = 0.3,
+        value: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
+        """``area``: share of the image, 0..1; ``value``: per channel, 0..255."""
+        low, high = area
+        if not 0 < low <= high <= 1 or not 0 < min_aspect <= 1:
+            raise ValueError(
+                "INPUT.REA needs 0 < AREA[0] <= AREA[1] <= 1 and 0 < MIN_ASPECT <= 1; got AREA "
+                f"{tuple(area)} and MIN_ASPECT {min_aspect}."
+            )
+        value = [float(v) for v in value]
+        erase = T.RandomErasing(prob, (low, high), (min_aspect, 1 / min_aspect), value)
+        shown = tuple(round(v, 1) for v in value)
+        super().__init__(erase, prob=prob, area=(low, high), min_aspect=min_aspect, value=shown)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomErasing":
+        node = cfg.INPUT.REA
+        return cls(_probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
+
+
+class ModalityTransforms:
+    """One chain of transforms per modality."""
+
+    def __init__(self, chains: Dict[Modality, List[Transform]]) -> None:
+        self.chains = chains
+
+    def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
+        """A PIL image of mode RGB to (3, H, W) float32 in 0..255."""
+        picture: Picture = image
+        for step in self.chains[Modality(modality)]:
+            picture = step(picture)
+        return picture
+
+    def describe(self) -> str:
+        """One line per modality, for the log."""
+        return "\n".join(
+            f"{modality.label}: " + " -> ".join(map(repr, self.chains[modality]))
+            for modality in Modality
+        )
+
+
+def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
+    """The chains that ``cfg.INPUT`` asks for.
+
+    Raises:
+        ValueError: an augmentation of FastReID that these chains do not know is enabled, or a
+            value is out of range; the message names the key.
+    """
+    for node, instead in REFUSED.items():
+        if cfg.INPUT[node].ENABLED:
+            raise ValueError(
+                f"INPUT.{node}.ENABLED is not supported by this package's data loader: {instead} "
+                f"and set INPUT.{node}.ENABLED False."
+            )
+    chains: Dict[Modality, List[Transform]] = {modality: [] for modality in Modality}
+    for name in TRAIN_ORDER if is_train else TEST_ORDER:
+        transform = lookup(TRANSFORM_REGISTRY, name, "TRAIN_ORDER")
+        modalities = _modalities(cfg, transform.node)
+        if modalities:
+            step = transform.from_config(cfg, is_train)
+            for modality in modalities:
+                chains[modality].append(step)
+    return ModalityTransforms(chains)
+
+
+def _modalities(cfg: CfgNode, node: str) -> List[Modality]:
+    if not node:
+        return list(Modality)
+    if not cfg.INPUT[node].ENABLED:
+        return []
+    key = f"INPUT.{node}.MODALITIES"
+    try:
+        found = [Modality.parse(word) for word in cfg.INPUT[node].MODALITIES]
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if not found:
+        raise ValueError(
+            f"{key} is empty although INPUT.{node}.ENABLED is True; name 'visible', 'infrared' or "
+            "both, or set ENABLED False."
+        )
+    return sorted(set(found))
+
+
+def _probability(cfg: CfgNode, node: str) -> float:
+    prob = float(cfg.INPUT[node].PROB)
+    if not 0.0 <= prob <= 1.0:
+        raise ValueError(f"INPUT.{node}.PROB must lie in 0..1; got {prob}.")
+    return prob
+
+
+def _size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:
+    key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
+    size = tuple(cfg.INPUT[key])
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"INPUT.{key} must be [height, width] in pixels; got {list(size)}.")
+    return int(size[0]), int(size[1])
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+    return pixels.permute(2, 0, 1).to(torch.float32).contiguous()

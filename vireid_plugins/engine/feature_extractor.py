@@ -1,0 +1,101 @@
+"""Features of one's own images from a checkpoint of this package."""
+
+from pathlib import Path
+from typing import Any, Sequence, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from PIL import Image
+
+from fastreid.config import CfgNode, get_cfg
+from fastreid.modeling.meta_arch import build_model
+
+from ..config import add_vireid_config
+from ..data.images import read_image
+from ..data.transforms import build_transforms
+from ..modality import Modality
+from .checkpoint import FACTS, AtomicCheckpointer, read_facts
+
+ImageLike = Union[str, Path, Image.Image, np.ndarray]
+
+
+class FeatureExtractor:
+    """``FeatureExtractor(weights)(images, modality) -> (N, D)`` float32 rows of length 1.
+
+    The checkpoint carries its config, so no config file is needed. Compare rows of either
+    modality by their inner product (cosine similarity).
+
+    Args:
+        weights: a checkpoint written by ``VIReIDTrainer``.
+        device: such as ``"cpu"`` or ``"cuda"``.
+        batch_size: images per forward pass.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the checkpoint is of another program and carries no config.
+    """
+
+    def __init__(self, weights: str, device: str = "cpu", batch_size: int = 64) -> None:
+        facts = read_facts(str(weights))
+        if facts is None:
+            raise ValueError(
+                f"{weights} says nothing about its model ({FACTS!r} is absent). Write it with "
+                "VIReIDTrainer: train, or evaluate and save, in vireid_plugins."
+            )
+        cfg = get_cfg()
+        add_vireid_config(cfg)
+        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(facts["config"])))
+        cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN = device, False
+        cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
+        self.cfg = cfg
+        self.batch_size = batch_size
+        self.transforms = build_transforms(cfg, is_train=False)
+        self.model = build_model(cfg).eval()
+        AtomicCheckpointer(self.model).load(str(weights), checkpointables=[])
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Sequence[ImageLike], modality: Union[str, Modality]
+    ) -> np.ndarray:
+        """Features of images that are all visible or all infrared.
+
+        Args:
+            images: paths, PIL images, or uint8 arrays (H, W, 3) in RGB or (H, W) grey.
+            modality: ``"visible"`` or ``"infrared"``.
+
+        Raises:
+            ValueError: an unknown modality; OSError: an image that cannot be read.
+        """
+        modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
+        batches = [
+            self._features(images[start : start + self.batch_size], modality)
+            for start in range(0, len(images), self.batch_size)
+        ]
+        if not batches:
+            return np.zeros((0, self.feature_size), np.float32)
+        return torch.cat(batches).numpy()
+
+    @property
+    def feature_size(self) -> int:
+        """D, the length of a feature."""
+        height, width = self.cfg.INPUT.SIZE_TEST
+        blank = Image.new("RGB", (width, height))
+        return self._features([blank], Modality.VISIBLE).shape[1]
+
+    def _features(self, images: Sequence[ImageLike], modality: Modality) -> torch.Tensor:
+        tensors = [self.transforms(_to_pil(image), modality) for image in images]
+        batch = {
+            "images": torch.stack(tensors),
+            "modalities": torch.full((len(tensors),), int(modality), dtype=torch.int64),
+        }
+        return F.normalize(self.model(batch).float(), dim=1).cpu()
+
+
+def _to_pil(image: Any) -> Image.Image:
+    if isinstance(image, (str, Path)):
+        return read_image(str(image))
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    return image.convert("RGB")

@@ -1,0 +1,207 @@
+"""What happens around training steps: freezing, evaluation, checkpoints, the progress line."""
+
+import datetime
+import logging
+import re
+from typing import Any, Callable, Dict, List, Sequence
+
+import torch
+from torch import nn
+
+from fastreid.engine.hooks import HookBase
+from fastreid.utils import comm
+from fastreid.utils.events import EventWriter, get_event_storage
+
+logger = logging.getLogger(__name__)
+
+
+class FreezeLayers(HookBase):
+    """Keep named parts still for the first iterations, counted over the whole run.
+
+    FastReID counts in a closure that restarts on resume, and its frozen batch norm trains again
+    after the first evaluation. Here what is frozen follows from ``trainer.iter`` alone.
+
+    Args:
+        model: without its DDP wrapper.
+        names: patterns matched from the beginning of parameter names (``MODEL.FREEZE_LAYERS``).
+        iterations: how long (``SOLVER.FREEZE_ITERS``).
+
+    Raises:
+        ValueError: a pattern matches no parameter.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str], iterations: int) -> None:
+        patterns = [re.compile(name) for name in names]
+        for pattern in patterns:
+            if not any(pattern.match(name) for name, _ in model.named_parameters()):
+                raise ValueError(
+                    f"MODEL.FREEZE_LAYERS names {pattern.pattern!r}, which no parameter starts "
+                    f"with; the model's parts are {[name for name, _ in model.named_children()]}."
+                )
+        self.parameters = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if any(pattern.match(name) for pattern in patterns)
+        ]
+        self.modules = [
+            module
+            for name, module in model.named_modules()
+            if name and any(pattern.match(name) for pattern in patterns)
+        ]
+        self.iterations = iterations
+        self._was_frozen = False
+
+    def before_step(self) -> None:
+        frozen = self.trainer.iter < self.iterations
+        self.trainer._trainer.frozen = self.parameters if frozen else []
+        if frozen:
+            for module in self.modules:
+                module.eval()
+        elif self._was_frozen:
+            self.trainer.model.train()
+            logger.info("Iteration %d: all layers train from now on.", self.trainer.iter)
+        self._was_frozen = frozen
+
+
+class EvaluateAndSave(HookBase):
+    """Evaluate every few epochs and at the end; keep the best and the last weights.
+
+    Args:
+        evaluate: () to flat metrics; ``metric`` decides which is best. Runs on all processes.
+        save: (file name without suffix) to None; called on the main process.
+        eval_period: epochs between evaluations; 0 or less: never.
+        checkpoint_period: epochs between checkpoints; 0 or less: only at the end.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[], Dict[str, float]],
+        save: Callable[[str], None],
+        eval_period: int,
+        checkpoint_period: int,
+    ) -> None:
+        self._evaluate = evaluate
+        self._save = save
+        self._eval_period = eval_period
+        self._checkpoint_period = checkpoint_period
+
+    def after_epoch(self) -> None:
+        done, last = self.trainer.epoch + 1, self.trainer.epoch + 1 >= self.trainer.max_epoch
+        comm.synchronize()
+        results = {}
+        if self._eval_period > 0 and (last or done % self._eval_period == 0):
+            results = self._evaluated()
+        is_best = results.get("metric", float("-inf")) > self.trainer.best_metric
+        if is_best:
+            self.trainer.best_metric = results["metric"]
+        if comm.is_main_process():
+            self._save_all(last, done, is_best)
+        comm.synchronize()
+
+    def _save_all(self, last: bool, done: int, is_best: bool) -> None:
+        if is_best:
+            self._save("model_best")
+        if last:
+            self._save("model_final")
+        elif self._checkpoint_period > 0 and done % self._checkpoint_period == 0:
+            self._save(f"model_{self.trainer.epoch:04d}")
+
+    def _evaluated(self) -> Dict[str, float]:
+        try:
+            results = self._evaluate()
+        except Exception:
+            if comm.is_main_process():
+                logger.error("The evaluation failed; the weights are kept.")
+                self._save("model_before_failed_evaluation")
+            raise
+        if results:
+            self.trainer.storage.put_scalars(**results, smoothing_hint=False)
+        return results
+
+
+class PhaseHook(HookBase):
+    """Tell the model which phase of its schedule the epoch belongs to."""
+
+    def before_epoch(self) -> None:
+        model = unwrap(self.trainer.model)
+        if hasattr(model, "phase_of"):
+            phase = model.phase_of(self.trainer.epoch)
+            if phase != model.phase:
+                logger.info("Epoch %d: phase %r.", self.trainer.epoch, phase)
+            model.phase = phase
+
+
+class WriteEvents(HookBase):
+    """Run the writers every ``period`` iterations and at the end of each epoch, once each."""
+
+    def __init__(self, writers: List[EventWriter], period: int) -> None:
+        self._writers = writers
+        self._period = max(1, period)
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter + 1
+        ends_epoch = iteration % self.trainer.iters_per_epoch == 0
+        if iteration % self._period == 0 and not ends_epoch:
+            self._write()
+
+    def after_epoch(self) -> None:
+        self._write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def _write(self) -> None:
+        for writer in self._writers:
+            writer.write()
+
+
+class ProgressLine(EventWriter):
+    """One line: remaining time, epoch, iteration, losses, speed in images per second, rate."""
+
+    def __init__(self, max_epoch: int, max_iter: int) -> None:
+        self._max_epoch = max_epoch
+        self._max_iter = max_iter
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        history = storage.histories()
+        if "total_loss" not in history:
+            return
+        losses = [
+            f"{name}: {values.median(20):.4g}" for name, values in history.items() if "loss" in name
+        ]
+        parts = [
+            f"eta: {self._remaining(storage)}",
+            f"epoch/iter: {storage.epoch + 1}/{self._max_epoch} {storage.iter + 1}/"
+            f"{self._max_iter}",
+            *losses,
+            *self._speed(history),
+        ]
+        if "lr" in history:
+            parts.append(f"lr: {history['lr'].latest():.2e}")
+        if torch.cuda.is_available():
+            parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
+        logger.info("  ".join(parts))
+
+    def _remaining(self, storage: Any) -> str:
+        if "time" not in storage.histories():
+            return "?"
+        seconds = storage.history("time").median(100) * (self._max_iter - storage.iter - 1)
+        return str(datetime.timedelta(seconds=int(seconds)))
+
+    @staticmethod
+    def _speed(history: Dict[str, Any]) -> List[str]:
+        if "time" not in history:  # the first iterations are not timed
+            return []
+        step = history["time"].median(20)
+        return [
+            f"time: {step:.3f}",
+            f"data_time: {history['data_time'].avg(20):.3f}",
+            f"images/s: {history['images_seen'].latest() / max(step, 1e-9):.0f}",
+        ]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a DDP wrapper, or the model."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model

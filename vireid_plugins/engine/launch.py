@@ -1,0 +1,107 @@
+"""Start one process per device: ``--num-gpus N``, ``torchrun``, GPUs over NCCL, CPUs over gloo."""
+
+import os
+import socket
+from typing import Any, Callable, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from fastreid.utils import comm
+
+
+def launch(
+    main: Callable,
+    num_processes: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+    args: Tuple[Any, ...] = (),
+    device: str = "cuda",
+) -> Any:
+    """Call ``main(*args)`` in ``num_processes`` processes on each of ``num_machines`` machines.
+
+    Under ``torchrun`` this process is one of them already, and the numbers come from its
+    environment. With one process in all, ``main`` runs right here and its result is returned.
+
+    Args:
+        num_processes: processes per machine; on GPUs one per GPU.
+        dist_url: where rank 0 listens, such as ``tcp://host:port``; ``"auto"``: a free port of
+            this machine.
+        device: ``MODEL.DEVICE``; ``"cpu"`` means gloo.
+
+    Raises:
+        RuntimeError: fewer GPUs than processes, or several machines without an address.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local_size = int(os.environ["LOCAL_WORLD_SIZE"])
+        _check_devices(local_size, device)
+        _join(
+            "env://", int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]), local_size, device
+        )
+        return main(*args)
+    world_size = num_processes * num_machines
+    if world_size == 1:
+        return main(*args)
+    _check_devices(num_processes, device)
+    if dist_url == "auto":
+        if num_machines > 1:
+            raise RuntimeError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
+        dist_url = f"tcp://127.0.0.1:{_free_port()}"
+    multiprocessing.spawn(
+        distributed_worker,
+        nprocs=num_processes,
+        args=(main, world_size, num_processes, machine_rank, dist_url, args, device),
+    )
+    return None
+
+
+def distributed_worker(
+    local_rank: int,
+    main: Callable,
+    world_size: int,
+    num_processes: int,
+    machine_rank: int,
+    dist_url: str,
+    args: Tuple[Any, ...],
+    device: str = "cpu",
+) -> None:
+    """One process of ``launch``; the arguments before ``device`` are those of FastReID's."""
+    # Processes share the cores; more threads than cores only slow each other down.
+    if device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+    rank = machine_rank * num_processes + local_rank
+    _join(dist_url, world_size, rank, num_processes, device)
+    try:
+        main(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _join(url: str, world_size: int, rank: int, local_size: int, device: str) -> None:
+    backend = "gloo" if device == "cpu" else "nccl"
+    dist.init_process_group(backend, init_method=url, world_size=world_size, rank=rank)
+    if device != "cpu":
+        torch.cuda.set_device(rank % local_size)
+    for machine in range(world_size // local_size):
+        first = machine * local_size
+        group = dist.new_group(list(range(first, first + local_size)))
+        if first <= rank < first + local_size:
+            comm._LOCAL_PROCESS_GROUP = group
+    comm.synchronize()
+
+
+def _check_devices(num_processes: int, device: str) -> None:
+    available = torch.cuda.device_count()
+    if device != "cpu" and num_processes > available:
+        raise RuntimeError(
+            f"{num_processes} processes were asked for and this machine has {available} GPUs. "
+            f"Use --num-gpus {max(available, 1)}, or MODEL.DEVICE cpu to train on the CPU."
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,37 @@
+"""Random states as functions of the seed, so that a resumed run goes on exactly as it would have.
+
+The trainer seeds once before anything is built and again before each epoch; items of a batch and
+the evaluation have generators of their own (``data/dataset.py``, ``evaluation``).
+"""
+
+import logging
+import random
+from typing import Tuple
+
+import numpy as np
+import torch
+
+from fastreid.utils import comm
+
+logger = logging.getLogger(__name__)
+
+
+def choose_seed(seed: int) -> int:
+    """``SEED``, or, where it is negative, one that is drawn, shared by all processes and logged."""
+    if seed >= 0:
+        return seed
+    drawn = comm.all_gather(int(np.random.SeedSequence().generate_state(1)[0]))[0]
+    logger.info("SEED is negative: drew %d. Set SEED %d to repeat this run.", drawn, drawn)
+    return drawn
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's global generators from all ``parts`` together."""
+    python, numpy, torch_seed = _states(parts)
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.manual_seed(torch_seed)
+
+
+def _states(parts: Tuple[int, ...]) -> Tuple[int, int, int]:
+    return tuple(int(word) for word in np.random.SeedSequence(list(parts)).generate_state(3))

@@ -1,0 +1,135 @@
+"""From command-line words to a config that can be run: files, overrides, log, environment."""
+
+import importlib
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import torch
+
+from fastreid.config import CfgNode, get_cfg
+from fastreid.utils import comm
+from fastreid.utils.logger import setup_logger
+
+from ..config import add_vireid_config, flat_keys, merge_config
+from ..version import __version__
+from .checkpoint import write_atomically
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
+
+
+def find_config(name: str) -> str:
+    """The path of a config file: as given, or below this package's ``configs``.
+
+    Raises:
+        FileNotFoundError: neither exists; names what there is.
+    """
+    if not name or os.path.isfile(name):
+        return name
+    relative = Path(*[part for part in Path(name).parts if part not in ("configs", "..")])
+    for folder in CONFIG_FOLDERS:
+        if (folder / relative).is_file():
+            return str(folder / relative)
+    known = sorted(
+        {p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")}
+    )
+    raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
+
+
+def build_config(config_file: str, opts: Sequence[str]) -> CfgNode:
+    """FastReID's defaults, this package's keys, a file and ``KEY VALUE`` pairs, checked.
+
+    Raises:
+        KeyError, ValueError, FileNotFoundError: a key, a value or the file is wrong.
+    """
+    if len(opts) % 2 and (os.path.sep in opts[0] or opts[0].endswith(".pth")):
+        raise ValueError(
+            f"{opts[0]!r} stands where a KEY was expected. --resume and --eval-only take no path: "
+            "--resume continues the run in OUTPUT_DIR; weights are given by MODEL.WEIGHTS PATH."
+        )
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    merge_config(cfg, find_config(config_file), opts)
+    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    if cfg.TEST.DEVICE:
+        check_device(cfg.TEST.DEVICE, "TEST.DEVICE")
+    return cfg
+
+
+def check_device(device: str, key: str) -> None:
+    """Raise ``ValueError`` if PyTorch cannot use ``device``."""
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"{key} is {device!r} and PyTorch {torch.__version__} sees no GPU. Add: {key} cpu"
+        )
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"{key} is {device!r}: {str(error).splitlines()[0]}") from error
+
+
+def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
+    """Make ``OUTPUT_DIR``, open its log, keep the config and say what the run stands on."""
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    for name in ("fastreid", "vireid_plugins"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logger.info("Environment: %s", ", ".join(f"{k} {v}" for k, v in environment().items()))
+    logger.info("Differs from the defaults:\n%s", "\n".join(differences(cfg)))
+    if comm.is_main_process() and not eval_only:
+        path = Path(cfg.OUTPUT_DIR) / "config.yaml"
+        write_atomically(path, lambda file: file.write(cfg.dump().encode()))
+        logger.info("The whole config: %s", path)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
+
+
+def environment() -> Dict[str, str]:
+    """Versions and hardware that decide a number."""
+    found = {
+        "vireid_plugins": __version__,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+    }
+    for module, name in (
+        ("fastreid", "FastReID"),
+        ("torchvision", "torchvision"),
+        ("numpy", "NumPy"),
+        ("faiss", "faiss"),
+    ):
+        try:
+            found[name] = str(getattr(importlib.import_module(module), "__version__", "?"))
+        except ImportError:
+            found[name] = "absent"
+    if torch.cuda.is_available():
+        found["GPU"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return found
+
+
+def differences(cfg: CfgNode) -> List[str]:
+    """Lines ``KEY: value`` for every key that is not at its default."""
+    plain = get_cfg()
+    add_vireid_config(plain)
+
+    def read(node: Any, key: str) -> Any:
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    defaults = set(flat_keys(plain))
+    return [
+        f"  {key}: {read(cfg, key)}"
+        for key in flat_keys(cfg)
+        if key not in defaults or read(cfg, key) != read(plain, key)
+    ]
+
+
+def command_line() -> str:
+    """The command that started this process, for records."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

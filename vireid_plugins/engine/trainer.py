@@ -1,0 +1,284 @@
+"""The trainer: FastReID's ``DefaultTrainer`` with parts that keep what they promise."""
+
+import logging
+import os
+from collections import OrderedDict
+from typing import Any, Dict, List, Tuple
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fastreid.engine import hooks as host_hooks
+from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.train_loop import TrainerBase
+from fastreid.utils import comm
+from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from fastreid.utils.logger import setup_logger
+
+from .. import data, evaluation
+from ..solver import build_lr_scheduler, build_optimizer
+from ..version import __version__
+from ..visualization import save_retrieval_pictures
+from . import hooks
+from .checkpoint import FACTS, AtomicCheckpointer, remove_partial_files
+from .seeding import choose_seed, seed_everything
+from .step import StepTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class VIReIDTrainer(DefaultTrainer):
+    """Trains and evaluates what a config describes, visible-infrared or not.
+
+    As with ``DefaultTrainer``: ``VIReIDTrainer(cfg)``, then ``resume_or_load(resume)``, then
+    ``train()``; the ``build_*`` methods may be overridden.
+
+    Raises:
+        ValueError, RuntimeError: the config or the data cannot be trained on; said before the
+            first iteration, with the key or file to mend.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
+        for name in ("fastreid", "vireid_plugins"):
+            if not logging.getLogger(name).handlers:
+                setup_logger(name=name, distributed_rank=comm.get_rank())
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        self.seed = choose_seed(cfg.SEED)
+        seed_everything(self.seed)
+        loader = self.build_train_loader(_with_seed(cfg, self.seed))
+        cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
+        _check(cfg, loader.dataset.num_classes)
+        model = self.build_model(cfg)
+        optimizer, _ = self.build_optimizer(cfg, model)
+        amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
+        self._trainer = StepTrainer(_distributed(model), loader, optimizer, amp)
+        self.cfg = cfg
+        self.iters_per_epoch = len(loader)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
+        self.start_epoch, self.max_epoch = 0, cfg.SOLVER.MAX_EPOCH
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        self.best_metric = float("-inf")
+        self.checkpointer = self._build_checkpointer(model, optimizer)
+        self.register_hooks(self.build_hooks())
+
+    def _build_checkpointer(self, model: nn.Module, optimizer: Any) -> AtomicCheckpointer:
+        stateful = {"optimizer": optimizer, **self.scheduler}
+        if self.grad_scaler is not None:
+            stateful["grad_scaler"] = self.grad_scaler
+        return AtomicCheckpointer(
+            model, self.cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(), **stateful
+        )
+
+    # ------------------------------------------------------------------------------ building
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Any:
+        """The loader of ``DATASETS.NAMES``; one pass is one epoch."""
+        return data.build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Tuple[Any, Any]:
+        """The loader of all test images of a dataset, and the dataset."""
+        return data.build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_optimizer(cls, cfg: Any, model: nn.Module) -> Tuple[torch.optim.Optimizer, None]:
+        """The optimizer, and None where FastReID returns its parameter wrapper."""
+        return build_optimizer(cfg, model), None
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: Any, optimizer: Any, iters_per_epoch: int) -> Dict[str, Any]:
+        """The learning-rate schedule, under FastReID's name for it."""
+        return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+
+    def build_hooks(self) -> List[host_hooks.HookBase]:
+        """Timing, phases, learning rate, freezing, evaluation, checkpoints, writers: this order."""
+        cfg = self.cfg
+        result = [
+            host_hooks.IterationTimer(),
+            hooks.PhaseHook(),
+            host_hooks.LRScheduler(self.optimizer, self.scheduler),
+        ]
+        if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
+            model = hooks.unwrap(self.model)
+            result.append(
+                hooks.FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
+            )
+        result.append(
+            hooks.EvaluateAndSave(
+                self._evaluate, self.save, cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD
+            )
+        )
+        if comm.is_main_process():
+            result.append(hooks.WriteEvents(self.build_writers(), cfg.SOLVER.LOG_PERIOD))
+        return result
+
+    def build_writers(self) -> List[EventWriter]:
+        """The progress line, ``metrics.json`` and TensorBoard events."""
+        output = self.cfg.OUTPUT_DIR
+        return [
+            hooks.ProgressLine(self.max_epoch, self.max_iter),
+            JSONWriter(os.path.join(output, "metrics.json")),
+            TensorboardXWriter(output),
+        ]
+
+    # ------------------------------------------------------------------------------ training
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue the run in ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``, or from nothing.
+
+        Raises:
+            RuntimeError: the checkpoint belongs to other data or to another model.
+        """
+        if comm.is_main_process():
+            remove_partial_files(self.cfg.OUTPUT_DIR)
+        if not (resume and self.checkpointer.has_checkpoint()):
+            if resume:
+                logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            return
+        path = self.checkpointer.get_checkpoint_file()
+        try:
+            rest = self.checkpointer.load(path)
+        except ValueError as error:  # the optimizer's groups differ
+            raise RuntimeError(
+                f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
+                "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
+                "OUTPUT_DIR, and no --resume."
+            ) from error
+        self._take_up(rest, path)
+
+    def _take_up(self, rest: Dict[str, Any], path: str) -> None:
+        """Continue where the checkpoint stood."""
+        facts = rest.get(FACTS, {})
+        own = self.facts()
+        for key in ("fingerprint", "num_classes", "iters_per_epoch"):
+            if key in facts and facts[key] != own[key]:
+                raise RuntimeError(
+                    f"{path} cannot be resumed: its {key} is {facts[key]}, and that of this run is "
+                    f"{own[key]}. The training data or the batch changed; use another OUTPUT_DIR."
+                )
+        self.start_epoch = rest.get("epoch", -1) + 1
+        self.best_metric = rest.get("best_metric", self.best_metric)
+        if facts.get("seed", self.seed) != self.seed:
+            if self.cfg.SEED >= 0:
+                logger.warning(
+                    "SEED is %d; the run began with %d, which is kept.", self.seed, facts["seed"]
+                )
+            self.seed = facts["seed"]
+            self._trainer.data_loader = self.build_train_loader(_with_seed(self.cfg, self.seed))
+        self.scheduler["lr_sched"].set(self.start_epoch * self.iters_per_epoch)
+        logger.info("Resumed %s: epoch %d of %d.", path, self.start_epoch, self.max_epoch)
+
+    def train(self) -> Dict[str, float]:
+        """Train to ``SOLVER.MAX_EPOCH``.
+
+        Returns:
+            The last evaluation's metrics on the main process; empty without an evaluation.
+        """
+        self._last_eval_results: Dict[str, float] = {}
+        if self.start_epoch >= self.max_epoch:
+            logger.info(
+                "Nothing to train: epoch %d of %d is done. Raise SOLVER.MAX_EPOCH to train on.",
+                self.start_epoch,
+                self.max_epoch,
+            )
+            return self._evaluate() if self.cfg.TEST.EVAL_PERIOD > 0 else {}
+        if self.cfg.TEST.EVAL_PERIOD <= 0:
+            logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", self.cfg.TEST.EVAL_PERIOD)
+        TrainerBase.train(self, self.start_epoch, self.max_epoch, self.iters_per_epoch)
+        return self._last_eval_results
+
+    def before_epoch(self) -> None:
+        """Random states and the order of images follow from the seed and the epoch."""
+        seed_everything(self.seed, self.epoch, comm.get_rank())
+        self._trainer.start_epoch(self.epoch)
+        super().before_epoch()
+
+    def save(self, name: str) -> None:
+        """Write ``<name>.pth``, with all that a resumed run needs."""
+        self.checkpointer.save(
+            name, epoch=self.epoch, best_metric=self.best_metric, **{FACTS: self.facts()}
+        )
+
+    def facts(self) -> Dict[str, Any]:
+        """What a checkpoint says about itself; numbers and strings only."""
+        dataset = self.data_loader.dataset
+        return {
+            "version": __version__,
+            "config": self.cfg.dump(),
+            "seed": self.seed,
+            "num_classes": dataset.num_classes,
+            "train_datasets": list(self.cfg.DATASETS.NAMES),
+            "regdb_trial": self.cfg.DATASETS.REGDB_TRIAL,
+            "fingerprint": dataset.fingerprint,
+            "iters_per_epoch": self.iters_per_epoch,
+        }
+
+    # ---------------------------------------------------------------------------- evaluation
+
+    def _evaluate(self) -> Dict[str, float]:
+        synchronise_buffers(self.model)
+        self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
+        return self._last_eval_results
+
+    @classmethod
+    def test(cls, cfg: Any, model: nn.Module) -> Dict[str, float]:
+        """Evaluate on every dataset of ``DATASETS.TESTS``.
+
+        Returns:
+            Flat metrics in percent, see ``evaluation``; ``metric`` is that of the first dataset.
+            Empty on all processes but the main one.
+        """
+        results: Dict[str, float] = OrderedDict()
+        for name in cfg.DATASETS.TESTS:
+            loader, dataset = cls.build_test_loader(cfg, name)
+            features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+            if not comm.is_main_process():
+                continue
+            table = evaluation.evaluate(cfg, name, dataset, features)
+            logger.info("Results on %s:\n%s", name, table.format_table())
+            for key, value in table.metrics.items():
+                results.setdefault(key, value)
+            if cfg.OUTPUT_DIR and cfg.TEST.RETRIEVAL_PICTURES > 0:
+                folder = os.path.join(cfg.OUTPUT_DIR, "retrieval")
+                save_retrieval_pictures(cfg, name, dataset, features, folder)
+        return results
+
+
+def synchronise_buffers(model: nn.Module) -> None:
+    """Give all processes the batch-norm statistics of the first, as its checkpoint holds them."""
+    if comm.get_world_size() > 1:
+        for buffer in hooks.unwrap(model).buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+def _distributed(model: nn.Module) -> nn.Module:
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model,
+        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        broadcast_buffers=False,
+        find_unused_parameters=getattr(model, "may_leave_parameters_unused", False),
+    )
+
+
+def _with_seed(cfg: Any, seed: int) -> Any:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = seed
+    return cfg
+
+
+def _check(cfg: Any, num_classes: int) -> None:
+    if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
+        raise ValueError(
+            f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
+            f"{num_classes} identities; leave it 0 to take the number from the data."
+        )
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise ValueError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")

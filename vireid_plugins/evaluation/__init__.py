@@ -1,0 +1,1 @@
+from .ranking import rank_metrics, rank_metrics_from_similarity

@@ -1,0 +1,180 @@
+"""Ranks by counting: how many valid gallery items stand ahead of each positive.
+
+No similarity is ever sorted together with its indices. The rank of an item is one plus the number
+of items with a greater score, plus the items with the very same score and a smaller gallery
+index. Shapes: Q queries, G gallery items ordered by identity, M positives of a query (padded),
+I gallery identities. Items that a query must not see hold minus infinity. NumPy does the work on
+a CPU, where its value sort and comparisons are several times faster than PyTorch's; every other
+device runs the same steps in PyTorch.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Comparing costs one pass over the scores per positive, sorting about seven passes in all.
+COMPARE_UP_TO = 6
+# Rows in which more positives than this are tied are ranked by a stable sort with indices.
+TIES_BY_COMPARISON = 16
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def on_cpu(scores: Tensor) -> bool:
+    """Whether NumPy can work on the memory of ``scores`` in place."""
+    return scores.device.type == "cpu"
+
+
+def take_columns(scores: Tensor, columns: Tensor) -> Tensor:
+    """A copy of the given columns of ``scores`` (Q, N): (Q, G)."""
+    if not on_cpu(scores):
+        return scores.index_select(1, columns)
+    return torch.from_numpy(np.take(scores.numpy(), columns.numpy(), axis=1))
+
+
+def segment_reduce(values: Tensor, starts: Tensor, reduce: str) -> Tensor:
+    """Reduce runs of neighbouring columns.
+
+    Args:
+        values: (Q, G).
+        starts: (I,) first column of each run, ascending from 0; no run is empty.
+        reduce: ``"amax"`` or ``"amin"``.
+
+    Returns:
+        (Q, I).
+    """
+    if on_cpu(values):
+        ufunc = np.maximum if reduce == "amax" else np.minimum
+        return torch.from_numpy(ufunc.reduceat(values.numpy(), starts.numpy(), axis=1))
+    columns = torch.arange(values.shape[1], device=values.device)
+    runs = (torch.searchsorted(starts, columns, right=True) - 1).expand_as(values)
+    out = values.new_empty((values.shape[0], len(starts)))
+    return out.scatter_reduce(1, runs, values, reduce, include_self=False)
+
+
+def count_true(mask_of: Callable[..., object], scores: Tensor, values: Tensor) -> Tensor:
+    """Per row, the number of columns where ``mask_of(scores, values[:, None])`` holds: (Q,)."""
+    if on_cpu(scores):
+        mask = mask_of(scores.numpy(), values.numpy()[:, None])
+        return torch.from_numpy(np.count_nonzero(mask, axis=1).astype(np.int64, copy=False))
+    return mask_of(scores, values[:, None]).sum(1)
+
+
+def sort_rows(scores: Tensor) -> Tensor:
+    """Each row of ``scores`` (Q, G) ascending, values only; a CPU sorts blocks in parallel."""
+    if not on_cpu(scores):
+        return scores.sort(dim=1).values
+    values = scores.numpy().copy()
+    threads = torch.get_num_threads()
+    if threads == 1 or values.size < 1 << 18:
+        values.sort(axis=1)
+        return torch.from_numpy(values)
+    with ThreadPoolExecutor(threads) as pool:  # the sort releases the interpreter lock
+        list(pool.map(lambda block: block.sort(axis=1), np.array_split(values, threads * 4)))
+    return torch.from_numpy(values)
+
+
+def count_ahead(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
+    """Count the scores above and equal to each value in its own row.
+
+    Args:
+        scores: (Q, G), minus infinity where a query must not look.
+        values: (Q, M), plus infinity as padding.
+
+    Returns:
+        ``greater`` (Q, M) and ``equal`` (Q, M), int64.
+    """
+    if values.shape[1] <= COMPARE_UP_TO:
+        slots = values.unbind(1)
+        greater = [count_true(lambda s, v: s > v, scores, slot.contiguous()) for slot in slots]
+        equal = [count_true(lambda s, v: s == v, scores, slot.contiguous()) for slot in slots]
+        return torch.stack(greater, 1), torch.stack(equal, 1)
+    ascending = sort_rows(scores)
+    upto = torch.searchsorted(ascending, values, right=True)
+    below = torch.searchsorted(ascending, values)
+    return scores.shape[1] - upto, upto - below
+
+
+def positive_ranks(
+    scores: Tensor, values: Tensor, columns: Tensor, valid: Tensor, position: Tensor
+) -> Tensor:
+    """Rank, counted from 1, of each positive among the items its query may see.
+
+    Args:
+        scores: (Q, G).
+        values: (Q, M) scores of the positives, plus infinity where not ``valid``.
+        columns: (Q, M) their columns; anything in range where not ``valid``.
+        valid: (Q, M) bool.
+        position: (G,) gallery index of each column, which decides between equal scores.
+
+    Returns:
+        (Q, M) int64; entries that are not ``valid`` mean nothing.
+    """
+    greater, equal = count_ahead(scores, values)
+    ranks = greater + 1
+    tied = (equal > 1) & valid
+    if not bool(tied.any()):
+        return ranks
+    many = tied.sum(1) > TIES_BY_COMPARISON
+    tied_few = tied & ~many[:, None]
+    rows, slots = tied_few.nonzero(as_tuple=True)
+    own = columns[rows, slots]
+    ranks[rows, slots] += _equal_and_earlier(scores, rows, own, position)
+    rows = many.nonzero(as_tuple=True)[0]
+    if len(rows):
+        ranks[rows] = _ranks_by_sorting(scores[rows], position).gather(1, columns[rows])
+    return ranks
+
+
+def _equal_and_earlier(scores: Tensor, rows: Tensor, own: Tensor, position: Tensor) -> Tensor:
+    """For items (rows, own) (T,): how many equal scores of the row have a smaller position."""
+    counts = torch.zeros_like(rows)
+    step = max(1, _BLOCK_ELEMENTS // max(1, scores.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
+        block = scores[rows[part]]
+        equal = block == block.gather(1, own[part, None])
+        counts[part] = (equal & (position < position[own[part], None])).sum(1)
+    return counts
+
+
+def _ranks_by_sorting(scores: Tensor, position: Tensor) -> Tensor:
+    """Rank from 1 of every item of ``scores`` (T, G) by a stable sort in gallery order."""
+    descending = torch.empty_like(scores)
+    descending[:, position] = -scores
+    order = torch.sort(descending, dim=1, stable=True).indices
+    steps = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(1, order, steps)
+    return ranks[:, position]
+
+
+def identity_ranks(
+    scores: Tensor, best: Tensor, own: Tensor, starts: Tensor, position: Tensor
+) -> Tensor:
+    """Rank, counted from 1, of each query's identity when an identity counts once, at its best.
+
+    Args:
+        scores: (Q, G) with columns ordered by identity.
+        best: (Q,) score of the query's best positive; every query has one.
+        own: (Q,) number of the query's identity among the gallery's identities.
+        starts: (I,) first column of each identity.
+        position: (G,) gallery index of each column.
+
+    Returns:
+        (Q,) int64.
+    """
+    top = segment_reduce(scores, starts, "amax")
+    ranks = 1 + count_true(lambda s, v: s > v, top, best)
+    rows = (count_true(lambda s, v: s == v, top, best) > 1).nonzero(as_tuple=True)[0]
+    if len(rows) == 0:
+        return ranks
+    value = best[rows, None]
+    end = torch.full((), len(position), dtype=position.dtype, device=position.device)
+    first = torch.where(scores[rows] == value, position.expand(len(rows), -1), end)
+    first = segment_reduce(first, starts, "amin")
+    # An identity already counted by a greater score may hold this score too: leave it out.
+    first = torch.where(top[rows] == value, first, end)
+    ranks[rows] += (first < first.gather(1, own[rows, None])).sum(1)
+    return ranks

@@ -1,0 +1,139 @@
+"""Features of a whole test set, extracted once, whatever the number of processes.
+
+Shapes: N test images, D features, B rows of a batch.
+"""
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastreid.utils import comm
+
+logger = logging.getLogger(__name__)
+
+_LABELS = ("targets", "camids", "modalities", "index")
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class TestFeatures:
+    """Features and labels of the test images, ordered by place in the test list."""
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    features: Tensor  # (N, D) float32 on the CPU
+    targets: np.ndarray  # (N,) int64
+    camids: np.ndarray  # (N,) int64
+    modalities: np.ndarray  # (N,) int64, -1 where the loader gives none (stock datasets)
+    index: np.ndarray  # (N,) int64, ascending place in the test list
+    flip: bool = False  # features are means over the image and its mirror image
+
+
+def extract_features(model: nn.Module, loader: Iterable[Any], *, flip: bool = False) -> TestFeatures:
+    """Run ``model`` over ``loader`` once, without gradients, in evaluation mode.
+
+    With several processes each brings its share; rows are put in the order of ``index`` and
+    images that a sampler repeated to fill up are kept once. The batch is never changed, and the
+    model's training mode is restored, also after an error.
+
+    Args:
+        model: ``model(batch)`` returns features (B, D).
+        loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
+            give them, ``modalities`` and ``index``.
+        flip: average the features of each image and its mirror image, before normalisation.
+
+    Raises:
+        ValueError: an empty loader, several processes without ``index``, or no features.
+    """
+    with evaluation_mode(model), torch.no_grad():
+        parts = list(_run(model, loader, flip))
+    if not parts and comm.get_world_size() == 1:
+        raise ValueError("The test loader is empty: no image to extract features from.")
+    columns = {name: [part[name] for part in parts] for name in ("features",) + _LABELS}
+    joined = {name: torch.cat(values) if values else None for name, values in columns.items()}
+    if comm.get_world_size() > 1:
+        joined = _gathered(joined)
+    order, keep = np.unique(joined["index"].numpy(), return_index=True)
+    labels = {name: joined[name].numpy()[keep] for name in _LABELS[:-1]}
+    return TestFeatures(
+        features=joined["features"][torch.from_numpy(keep)], index=order, flip=flip, **labels
+    )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own former mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _run(model: nn.Module, loader: Iterable[Any], flip: bool) -> Iterator[Dict[str, Tensor]]:
+    done, begin = 0, time.perf_counter()
+    last_line = begin
+    for batch in loader:
+        features = model(batch)
+        if flip:
+            mirrored = dict(batch, images=batch["images"].flip(dims=[3]))
+            features = (features.float() + model(mirrored).float()) / 2
+        size = len(batch["targets"])
+        _check_features(features, size)
+        yield {"features": features.float().cpu(), **_labels_of(batch, size, done)}
+        done += size
+        now = time.perf_counter()
+        if now - last_line > _SECONDS_BETWEEN_LINES:
+            logger.info("Features of %d images, %.0f images/s", done, done / (now - begin))
+            last_line = now
+    seconds = max(time.perf_counter() - begin, 1e-9)
+    logger.info(
+        "Features of %d images in %.1f s (%.0f images/s)%s",
+        done,
+        seconds,
+        done / seconds,
+        ", each with its mirror image" if flip else "",
+    )
+
+
+def _check_features(features: Any, size: int) -> None:
+    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != size:
+        raise ValueError(
+            f"At test time the model must return features ({size}, D) for a batch of {size} "
+            f"images; got {shape}."
+        )
+
+
+def _labels_of(batch: Dict[str, Any], size: int, done: int) -> Dict[str, Tensor]:
+    labels: Dict[str, Tensor] = {}
+    for name in _LABELS:
+        if name in batch:
+            labels[name] = torch.as_tensor(batch[name]).cpu().long()
+        elif name == "modalities":
+            labels[name] = torch.full((size,), -1)
+        elif name == "index" and comm.get_world_size() == 1:
+            labels[name] = torch.arange(done, done + size)
+        else:
+            raise ValueError(
+                f"The test batches have no {name!r}; they hold {sorted(batch)}. Build the loader "
+                "with vireid_plugins.data."
+            )
+    return labels
+
+
+def _gathered(columns: Dict[str, Any]) -> Dict[str, Tensor]:
+    comm.synchronize()
+    shares: List[Dict[str, Any]] = comm.all_gather(columns)
+    shares = [share for share in shares if share["index"] is not None]
+    if not shares:
+        raise ValueError("The test loader is empty on every process.")
+    return {name: torch.cat([share[name] for share in shares]) for name in columns}

@@ -1,0 +1,70 @@
+"""The official galleries of SYSU-MM01: reader of ``rand_perm_cam.mat``."""
+
+import os
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+import scipy.io
+
+_VARIABLE = "rand_perm_cam"
+_WHERE = (
+    "The file comes with the dataset's evaluation code (github.com/wuancong/SYSU-MM01, folder "
+    "evaluation/data_split); put it there, or set TEST.PROTOCOL.PERMUTATION_FILE to where it "
+    "lies. TEST.PROTOCOL.GALLERY 'random' needs no file."
+)
+
+
+def read_permutations(
+    dataset: Any, counts: Mapping[Tuple[int, int], int], trials: int, path: str = ""
+) -> Dict[Tuple[int, int], List[np.ndarray]]:
+    """Orders of the sorted images of each (identity, camera), one per trial.
+
+    Args:
+        dataset: has ``dataset_dir``, below which ``exp/rand_perm_cam.mat`` is looked for.
+        counts: number of images of each (identity, camera) that is needed.
+        trials: how many of the file's trials are needed.
+        path: the file, if it lies elsewhere.
+
+    Returns:
+        For each key of ``counts``, ``trials`` arrays (count,) of positions from 0.
+
+    Raises:
+        FileNotFoundError: no such file; says where it comes from.
+        ValueError: the file has not the official structure, or does not fit the images.
+    """
+    path = path or os.path.join(str(dataset.dataset_dir), "exp", _VARIABLE + ".mat")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"No {path}, which the official SYSU-MM01 galleries need. {_WHERE}"
+        )
+    try:
+        cells = scipy.io.loadmat(path)[_VARIABLE]
+    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path} is not the official permutation file: no readable variable {_VARIABLE!r} "
+            f"({error}). {_WHERE}"
+        ) from error
+    return {key: _orders(cells, key, count, trials, path) for key, count in counts.items()}
+
+
+def _orders(
+    cells: np.ndarray, key: Tuple[int, int], count: int, trials: int, path: str
+) -> List[np.ndarray]:
+    identity, camera = key
+    try:
+        orders = [
+            np.asarray(cells[camera - 1][0][identity - 1][0][trial], dtype=np.int64) - 1
+            for trial in range(trials)
+        ]
+    except (IndexError, TypeError, ValueError):
+        raise ValueError(
+            f"{path} has no {trials} permutations for identity {identity}, camera {camera}."
+        ) from None
+    for trial, order in enumerate(orders):
+        if not np.array_equal(np.sort(order.reshape(-1)), np.arange(count)):
+            raise ValueError(
+                f"{path}, identity {identity}, camera {camera}, trial {trial}: a permutation of "
+                f"{order.size} images, but the folder has {count}. The file and the images belong "
+                "to different copies of the dataset; check that no image is missing."
+            )
+    return orders

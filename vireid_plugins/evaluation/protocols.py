@@ -1,0 +1,324 @@
+"""Who is query, who is gallery, who is never compared: evaluation protocols as data.
+
+A protocol turns a dataset into trials, row numbers in the one list ``dataset.query +
+dataset.gallery``, whose features are extracted once. A dataset needs ``query`` and ``gallery``,
+lists of items ``(path, pid, camid, modality)``, and, for the official galleries of SYSU-MM01,
+``dataset_dir``. Shapes: Q query rows, G gallery rows of one trial.
+
+Random galleries are those of AGW's code (Ye et al.; LLCM's code does the same): for each trial the
+generator is seeded with the trial's number, then draws over the sorted files, identities in sorted
+order, cameras in the listed order. A private generator yields the same stream as ``random.seed``
+and leaves the global one alone.
+"""
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+
+from ..modality import Modality
+from ..registry import PROTOCOL_REGISTRY
+from .permutation import read_permutations
+from .ranker import RankRules
+
+DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
+GALLERY_RULES = ("random", "official")
+SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+_OLD_WORDS = {
+    "v2t": DIRECTIONS[0],
+    "v2i": DIRECTIONS[0],
+    "vis2ir": DIRECTIONS[0],
+    "rgb2ir": DIRECTIONS[0],
+    "t2v": DIRECTIONS[1],
+    "i2v": DIRECTIONS[1],
+    "ir2vis": DIRECTIONS[1],
+    "ir2rgb": DIRECTIONS[1],
+}
+
+Groups = Dict[Tuple[int, int], List[int]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One ranking problem: row numbers in ``dataset.query + dataset.gallery``."""
+
+    query: np.ndarray  # (Q,) int64
+    gallery: np.ndarray  # (G,) int64; equal scores are ordered by place in this list
+
+
+def check_direction(direction: Any) -> str:
+    """``direction`` itself, or a ``ValueError`` that names the right word."""
+    if direction in DIRECTIONS:
+        return direction
+    hint = f"Valid: {' and '.join(DIRECTIONS)}."
+    meant = _OLD_WORDS.get(str(direction).lower().replace("-", ""))
+    if meant:
+        hint = f"Say {meant!r}. " + hint
+    elif isinstance(direction, bool):
+        hint = "A boolean does not say which way. " + hint
+    raise ValueError(f"Unknown search direction {direction!r} (query_to_gallery). {hint}")
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    if isinstance(value, bool) or value not in choices:
+        raise ValueError(f"{name} must be one of {tuple(choices)}; got {value!r}.")
+
+
+def _check_trials(trials: Any, most: int = 0) -> None:
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"trials must be a whole number of at least 1; got {trials!r}.")
+    if most and trials > most:
+        raise ValueError(f"trials must be at most {most}; got {trials}.")
+
+
+def test_items(dataset: Any) -> List[Sequence[Any]]:
+    """All test items in the order of the rows: the queries', then the gallery's."""
+    return list(dataset.query) + list(dataset.gallery)
+
+
+def _rows_of(dataset: Any, modality: Modality, name: str) -> np.ndarray:
+    rows = [row for row, item in enumerate(test_items(dataset)) if item[3] == modality]
+    if not rows:
+        raise ValueError(f"{name}: the test set has no {modality.label} images.")
+    return np.array(rows, dtype=np.int64)
+
+
+def _folders(dataset: Any, modality: Modality, cameras: Sequence[int]) -> Groups:
+    """Rows of each (identity, camera) sorted by file; identities ascending, cameras as listed."""
+    items = test_items(dataset)
+    found: Groups = defaultdict(list)
+    for row, item in enumerate(items):
+        if item[3] == modality:
+            found[item[1], item[2]].append(row)
+    identities = sorted({identity for identity, _ in found})
+    keys = [(i, camera) for i in identities for camera in cameras if (i, camera) in found]
+    return {key: sorted(found[key], key=lambda row: _file_key(items[row][0])) for key in keys}
+
+
+def _file_key(path: Any) -> str:
+    return str(path).replace("\\", "/")
+
+
+def _draw(folders: Groups, shots: int, trial: int) -> np.ndarray:
+    """Rows of a random gallery: one ``choice``, or a ``sample`` of at most ``shots``, a folder."""
+    generator = random.Random(trial)
+    rows: List[int] = []
+    for files in folders.values():
+        if shots == 1:
+            rows.append(generator.choice(files))
+        else:
+            rows += generator.sample(files, min(shots, len(files)))
+    return np.array(rows, dtype=np.int64)
+
+
+class Protocol:
+    """Base of all protocols: trials from a dataset, and what a result line must say.
+
+    ``key`` is ``<mode or direction>/<single|multi>``, the middle of a metric's name;
+    ``direction`` and ``gallery_rule`` are words for the table.
+    """
+
+    skip_camera_pairs: ClassVar[Tuple[Tuple[int, int], ...]] = ()
+    skip_same_camera: bool = False
+    cmc: str = "image"
+    direction: str = ""
+    key: str = ""
+    gallery_rule: str = "all images"
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> List["Protocol"]:
+        """The protocol lines that ``cfg.TEST.PROTOCOL`` asks for, in order."""
+        raise NotImplementedError
+
+    def trials(self, dataset: Any) -> Iterator[Trial]:
+        """Trials of ``dataset``, numbered from 0."""
+        raise NotImplementedError
+
+    def rules(self, max_rank: int = 20) -> RankRules:
+        """Who is compared with whom and how hits are counted, for ``rank_trials``."""
+        return RankRules(self.skip_camera_pairs, self.skip_same_camera, self.cmc, max_rank)
+
+
+class DirectedProtocol(Protocol):
+    """A protocol that searches from one modality in the other."""
+
+    def __init__(self, direction: str) -> None:
+        self.direction = check_direction(direction)
+        query, gallery = self.direction.split("_to_")
+        self.query_modality = Modality.parse(query)
+        self.gallery_modality = Modality.parse(gallery)
+        self.key = f"{self.direction}/multi"
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> List[Protocol]:
+        return [cls(direction) for direction in cfg.TEST.PROTOCOL.DIRECTIONS]
+
+    def trials(self, dataset: Any) -> Iterator[Trial]:
+        name = type(self).__name__
+        yield Trial(
+            _rows_of(dataset, self.query_modality, name),
+            _rows_of(dataset, self.gallery_modality, name),
+        )
+
+
+@PROTOCOL_REGISTRY.register()
+class SYSUMM01Protocol(Protocol):
+    """SYSU-MM01: infrared cameras 3 and 6 search the visible ones (Wu et al., ICCV 2017).
+
+    Camera 3 is never compared with camera 2, which sees the same place; the CMC counts each
+    identity once.
+
+    Args:
+        mode: ``"all"``: gallery of cameras 1, 2, 4, 5; ``"indoor"``: 1, 2.
+        shots: gallery images per identity and camera, 1 or 10.
+        trials: number of galleries; trial t is drawn with seed t.
+        gallery: ``"random"``, or ``"official"``: the first ``shots`` of the permutations in
+            ``exp/rand_perm_cam.mat`` (ten of them).
+        permutation_file: where that file lies if not there.
+
+    Raises:
+        ValueError: an unknown word, or a gallery that cannot be drawn.
+        FileNotFoundError: the permutation file is missing.
+    """
+
+    skip_camera_pairs = ((3, 2),)
+    cmc = "identity"
+    direction = DIRECTIONS[1]
+
+    def __init__(
+        self,
+        mode: str = "all",
+        shots: int = 1,
+        trials: int = 10,
+        gallery: str = "random",
+        permutation_file: str = "",
+    ) -> None:
+        _check_choice("mode", mode, tuple(SYSU_CAMERAS))
+        _check_choice("shots", shots, (1, 10))
+        _check_choice("gallery", gallery, GALLERY_RULES)
+        _check_trials(trials, most=10 if gallery == "official" else 0)
+        self.mode, self.shots, self.num_trials, self.gallery = mode, shots, trials, gallery
+        self.permutation_file = permutation_file
+        self.key = f"{mode}/{'single' if shots == 1 else 'multi'}"
+        self.gallery_rule = f"{gallery}, {shots} per id and camera"
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> List[Protocol]:
+        keys = cfg.TEST.PROTOCOL
+        return [
+            cls(mode, shots, keys.TRIALS, keys.GALLERY, keys.PERMUTATION_FILE)
+            for mode in keys.MODES
+            for shots in keys.SHOTS
+        ]
+
+    def trials(self, dataset: Any) -> Iterator[Trial]:
+        query = _rows_of(dataset, Modality.INFRARED, "SYSUMM01Protocol")
+        folders = _folders(dataset, Modality.VISIBLE, SYSU_CAMERAS[self.mode])
+        if not folders:
+            raise ValueError(
+                f"SYSUMM01Protocol: no visible test image of cameras {SYSU_CAMERAS[self.mode]}, "
+                f"which mode {self.mode!r} searches."
+            )
+        if self.gallery == "official":
+            counts = {key: len(files) for key, files in folders.items()}
+            orders = read_permutations(dataset, counts, self.num_trials, self.permutation_file)
+        for trial in range(self.num_trials):
+            if self.gallery == "random":
+                yield Trial(query, _draw(folders, self.shots, trial))
+                continue
+            picks = [
+                np.asarray(files, dtype=np.int64)[orders[key][trial][: self.shots]]
+                for key, files in folders.items()
+            ]
+            yield Trial(query, np.concatenate(picks))
+
+
+@PROTOCOL_REGISTRY.register()
+class RegDBProtocol(DirectedProtocol):
+    """RegDB: all images of one modality search all of the other (Nguyen et al., 2017).
+
+    One trial: the split that the dataset was made with. The CMC counts images.
+
+    Args:
+        direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
+    """
+
+
+@PROTOCOL_REGISTRY.register()
+class LLCMProtocol(DirectedProtocol):
+    """LLCM: a gallery of one image per identity and camera (Zhang and Wang, CVPR 2023).
+
+    A query is never compared with images of its identity from its own camera; the CMC counts
+    each identity once. Infrared camera 3 does not exist, by design of the dataset.
+
+    Args:
+        direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
+        trials: number of galleries; trial t is drawn with seed t.
+    """
+
+    skip_same_camera = True
+    cmc = "identity"
+    gallery_rule = "random, 1 per id and camera"
+
+    def __init__(self, direction: str, trials: int = 10) -> None:
+        super().__init__(direction)
+        _check_trials(trials)
+        self.num_trials = trials
+        self.key = f"{direction}/single"
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> List[Protocol]:
+        keys = cfg.TEST.PROTOCOL
+        return [cls(direction, keys.TRIALS) for direction in keys.DIRECTIONS]
+
+    def trials(self, dataset: Any) -> Iterator[Trial]:
+        query = _rows_of(dataset, self.query_modality, "LLCMProtocol")
+        folders = _folders(dataset, self.gallery_modality, LLCM_CAMERAS)
+        if not folders:
+            raise ValueError(
+                f"LLCMProtocol: no {self.gallery_modality.label} test image of cameras 1 to 9."
+            )
+        for trial in range(self.num_trials):
+            yield Trial(query, _draw(folders, 1, trial))
+
+
+@PROTOCOL_REGISTRY.register()
+class CrossModalityProtocol(DirectedProtocol):
+    """All images of one modality search all of the other: for a dataset of the user's own.
+
+    Args:
+        direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
+        skip_same_camera: never compare images of one identity from one camera number; for
+            cameras that film in both modalities.
+        cmc: ``"image"`` or ``"identity"``.
+    """
+
+    def __init__(self, direction: str, skip_same_camera: bool = False, cmc: str = "image") -> None:
+        super().__init__(direction)
+        self.skip_same_camera, self.cmc = skip_same_camera, cmc
+        self.rules()  # an unknown cmc raises now, not after feature extraction
+
+
+@PROTOCOL_REGISTRY.register()
+class SingleModalityProtocol(Protocol):
+    """``dataset.query`` searches ``dataset.gallery``, as FastReID's own evaluator does it.
+
+    Market-1501's rule: a query is never compared with images of its identity from its own
+    camera; the CMC counts images.
+    """
+
+    skip_same_camera = True
+    direction = "query_to_gallery"
+    key = "all/multi"
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> List[Protocol]:
+        return [cls()]
+
+    def trials(self, dataset: Any) -> Iterator[Trial]:
+        num_query, num_gallery = len(dataset.query), len(dataset.gallery)
+        yield Trial(np.arange(num_query), num_query + np.arange(num_gallery))

@@ -1,0 +1,177 @@
+"""One trial's ranks: the positives' places, collected block by block, and what they amount to.
+
+Shapes: Q queries, R queries of one block, U distinct gallery rows, G gallery items of the trial,
+M positives of a query (padded).
+"""
+
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .counting import identity_ranks, positive_ranks, take_columns
+
+CMC_RULES = ("image", "identity")
+_TRIAL_BLOCK_ELEMENTS = 1 << 24
+
+
+@dataclass(frozen=True)
+class RankMetrics:
+    """Scores of one ranking; NaN throughout where no query has a valid match."""
+
+    cmc: np.ndarray  # (max_rank,) percent of valid queries matched within the first k, k from 1
+    mAP: float  # percent, mean over valid queries
+    mINP: float  # percent, mean over valid queries
+    average_precision: np.ndarray  # (Q,) percent, NaN for a query without a valid match
+    num_valid_queries: int
+
+
+@dataclass(frozen=True)
+class RankRules:
+    """Who is compared with whom, and how hits are counted; see ``rank_metrics``."""
+
+    skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
+    skip_same_camera: bool = False
+    cmc: str = "image"
+    max_rank: int = 20
+
+    def __post_init__(self) -> None:
+        if self.cmc not in CMC_RULES:
+            raise ValueError(f"cmc must be one of {CMC_RULES}; got {self.cmc!r}.")
+        if int(self.max_rank) < 1:
+            raise ValueError(f"max_rank must be at least 1; got {self.max_rank!r}.")
+        pairs = tuple(sorted({_camera_pair(pair) for pair in self.skip_camera_pairs}))
+        object.__setattr__(self, "skip_camera_pairs", pairs)
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether camera numbers decide who is compared."""
+        return bool(self.skip_camera_pairs) or self.skip_same_camera
+
+
+def _camera_pair(pair: Sequence[int]) -> Tuple[int, int]:
+    try:
+        query_camera, gallery_camera = pair
+        return int(query_camera), int(gallery_camera)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "skip_camera_pairs must hold pairs (query camera, gallery camera), such as "
+            f"{{(3, 2)}}; got {pair!r}."
+        ) from None
+
+
+class TrialRanker:
+    """One gallery, ordered by identity, and the per-query results collected so far."""
+
+    def __init__(
+        self,
+        targets: np.ndarray,
+        camids: Optional[np.ndarray],
+        columns: Tensor,
+        num_queries: int,
+        rules: RankRules,
+    ) -> None:
+        device = columns.device
+        order = np.argsort(targets, kind="stable")
+        identities, starts, counts = np.unique(
+            targets[order], return_index=True, return_counts=True
+        )
+        self.rules = rules
+        self.identities = torch.from_numpy(identities).to(device)
+        self.starts = torch.from_numpy(starts).to(device)
+        self.counts = torch.from_numpy(counts).to(device)
+        self.position = torch.from_numpy(order).to(device)
+        self.columns = columns[self.position]
+        self.camids = None if camids is None else torch.from_numpy(camids[order]).to(device)
+        self.first_rank = np.zeros(num_queries, dtype=np.int64)  # 0: no valid match
+        self.average_precision = np.full(num_queries, np.nan)
+        self.inverse_penalty = np.full(num_queries, np.nan)
+
+    def add(
+        self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
+    ) -> None:
+        """Rank some queries: ``scores`` (R, U), their numbers, targets and camids (R,)."""
+        if len(self.position) == 0:
+            return
+        step = max(1, _TRIAL_BLOCK_ELEMENTS // len(self.position))
+        for begin in range(0, len(rows), step):
+            part = slice(begin, begin + step)
+            self._add_block(
+                scores[part], rows[part], targets[part], None if camids is None else camids[part]
+            )
+
+    def _add_block(
+        self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
+    ) -> None:
+        scores = take_columns(scores, self.columns)
+        query_targets = torch.from_numpy(targets).to(scores.device)
+        cameras = None
+        if self.rules.needs_cameras:
+            cameras = torch.from_numpy(camids).to(scores.device)
+            self._hide_camera_pairs(scores, cameras)
+        own = torch.searchsorted(self.identities, query_targets).clamp_(max=len(self.starts) - 1)
+        count = self.counts[own] * (self.identities[own] == query_targets)
+        slots = torch.arange(int(count.max()) if len(count) else 0, device=scores.device)
+        valid = slots < count[:, None]
+        columns = (self.starts[own][:, None] + slots).clamp_(max=len(self.position) - 1)
+        if self.rules.skip_same_camera:
+            same = valid & (self.camids[columns] == cameras[:, None])
+            scores[same.nonzero(as_tuple=True)[0], columns[same]] = -torch.inf
+        values = scores.gather(1, columns)
+        valid &= values > -torch.inf
+        matched = valid.any(1).nonzero(as_tuple=True)[0]
+        if len(matched) < len(rows):
+            scores, values, columns = scores[matched], values[matched], columns[matched]
+            valid, own, rows = valid[matched], own[matched], rows[matched.cpu().numpy()]
+        if len(rows):
+            self._store(scores, values, columns, valid, own, rows)
+
+    def _hide_camera_pairs(self, scores: Tensor, cameras: Tensor) -> None:
+        for query_camera, gallery_camera in self.rules.skip_camera_pairs:
+            rows = (cameras == query_camera).nonzero(as_tuple=True)[0]
+            columns = (self.camids == gallery_camera).nonzero(as_tuple=True)[0]
+            scores[rows[:, None], columns] = -torch.inf
+
+    def _store(
+        self,
+        scores: Tensor,
+        values: Tensor,
+        columns: Tensor,
+        valid: Tensor,
+        own: Tensor,
+        rows: np.ndarray,
+    ) -> None:
+        padded = values.masked_fill(~valid, torch.inf)
+        ranks = positive_ranks(scores, padded, columns, valid, self.position)
+        ranks = ranks.masked_fill(~valid, torch.iinfo(torch.int64).max).sort(dim=1).values
+        hits = torch.arange(1, ranks.shape[1] + 1, dtype=torch.float64, device=ranks.device)
+        count = valid.sum(1)
+        precision = (hits / ranks.double()).masked_fill(hits > count[:, None], 0.0)
+        last = ranks.gather(1, count[:, None] - 1)[:, 0]
+        if self.rules.cmc == "identity":
+            best = values.masked_fill(~valid, -torch.inf).amax(1)
+            first = identity_ranks(scores, best, own, self.starts, self.position)
+        else:
+            first = ranks[:, 0]
+        self.first_rank[rows] = first.cpu().numpy()
+        self.average_precision[rows] = 100.0 * (precision.sum(1) / count).cpu().numpy()
+        self.inverse_penalty[rows] = 100.0 * (count.double() / last.double()).cpu().numpy()
+
+    def metrics(self) -> RankMetrics:
+        """What all queries ranked so far amount to."""
+        found = self.first_rank > 0
+        num_valid = int(found.sum())
+        max_rank = int(self.rules.max_rank)
+        if num_valid == 0:
+            nothing = np.full(max_rank, np.nan)
+            return RankMetrics(nothing, float("nan"), float("nan"), self.average_precision, 0)
+        hits = np.bincount(np.minimum(self.first_rank[found], max_rank + 1), minlength=max_rank + 2)
+        return RankMetrics(
+            cmc=100.0 * hits[1 : max_rank + 1].cumsum() / num_valid,
+            mAP=float(self.average_precision[found].mean()),
+            mINP=float(self.inverse_penalty[found].mean()),
+            average_precision=self.average_precision,
+            num_valid_queries=num_valid,
+        )

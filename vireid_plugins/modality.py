@@ -1,0 +1,104 @@
+"""The two modalities and everything that depends on how they are encoded.
+
+No other file compares modality numbers, splits a batch by modality or averages by identity and
+modality. Shapes: B rows in a batch, C, H, W as usual, D feature size, M distinct
+(identity, modality) pairs.
+"""
+
+from enum import IntEnum
+from typing import Callable, NamedTuple, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+
+class Modality(IntEnum):
+    """What kind of camera took an image."""
+
+    VISIBLE = 0
+    INFRARED = 1
+
+    @classmethod
+    def parse(cls, name: str) -> "Modality":
+        """``"visible"`` or ``"infrared"`` to a member; any other word raises ``ValueError``."""
+        try:
+            return {"visible": cls.VISIBLE, "infrared": cls.INFRARED}[str(name).strip().lower()]
+        except KeyError:
+            raise ValueError(
+                f"Unknown modality {name!r}; expected 'visible' or 'infrared'."
+            ) from None
+
+    @property
+    def label(self) -> str:
+        """The lower-case word used in tables, file names and error messages."""
+        return self.name.lower()
+
+
+def check_modalities(modalities: Tensor) -> None:
+    """Raise ``ValueError`` if ``modalities`` (B,) holds anything but the two known numbers."""
+    known = (modalities == Modality.VISIBLE) | (modalities == Modality.INFRARED)
+    if not bool(known.all()):
+        strange = sorted(set(modalities[~known].tolist()))
+        raise ValueError(
+            f"modalities must be {int(Modality.VISIBLE)} (visible) or "
+            f"{int(Modality.INFRARED)} (infrared); got {strange}."
+        )
+
+
+def modality_rows(modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Row numbers of the visible and of the infrared images, each ascending, (V,) and (I,)."""
+    return (
+        torch.nonzero(modalities == Modality.VISIBLE, as_tuple=True)[0],
+        torch.nonzero(modalities == Modality.INFRARED, as_tuple=True)[0],
+    )
+
+
+def apply_per_modality(
+    functions: Sequence[Callable[[Tensor], Tensor]], inputs: Tensor, modalities: Tensor
+) -> Tensor:
+    """Run each row through its own modality's function and keep the order of the rows.
+
+    Args:
+        functions: one for visible rows, one for infrared rows, in this order; both return
+            tensors of the same shape per row.
+        inputs: (B, ...).
+        modalities: (B,).
+
+    Returns:
+        (B, ...) in the order of ``inputs``. A modality without rows is not run at all, so a
+        batch of one modality is normal and never feeds batch norm an empty slice.
+    """
+    check_modalities(modalities)
+    visible, infrared = modality_rows(modalities)
+    if len(infrared) == 0:
+        return functions[0](inputs)
+    if len(visible) == 0:
+        return functions[1](inputs)
+    outputs = torch.cat([functions[0](inputs[visible]), functions[1](inputs[infrared])])
+    order = torch.argsort(torch.cat([visible, infrared]))
+    return outputs[order]
+
+
+class Centres(NamedTuple):
+    """Mean features of each (identity, modality) pair present in a batch."""
+
+    features: Tensor  # (M, D)
+    targets: Tensor  # (M,) int64
+    modalities: Tensor  # (M,) int64
+
+
+def identity_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Centres:
+    """Average ``features`` (B, D) over the images of each identity in each modality.
+
+    Pairs are ordered by identity, then modality, whatever the order of the rows, so a shuffled
+    batch gives the same centres.
+    """
+    keys = targets.long() * len(Modality) + modalities.long()
+    unique, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+    sums = features.new_zeros((len(unique), features.shape[1])).index_add(0, inverse, features)
+    means = sums / counts.to(features.dtype).unsqueeze(1)
+    return Centres(
+        means,
+        torch.div(unique, len(Modality), rounding_mode="floor"),
+        unique % len(Modality),
+    )

@@ -1,0 +1,217 @@
+"""A ResNet whose first stages are separate per modality and whose last are shared.
+
+The common backbone of visible-infrared re-identification (Ye et al., AGW, TPAMI 2021, separate
+stems). Blocks are FastReID's own. B images of (H, W) pixels; a stage's output is (B, C, H', W').
+"""
+
+import copy
+import logging
+from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
+
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.modeling.backbones import BACKBONE_REGISTRY, resnet
+
+from ...modality import apply_per_modality
+from ..layers import NonLocal
+from .pretrained import LoadReport, fetch_pretrained, fill, read_weights
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+DEPTHS = ("18x", "34x", "50x", "101x")
+
+
+class ResNetStage(nn.Sequential):
+    """Residual blocks, the last few of which are followed by a non-local block."""
+
+    def __init__(self, blocks: nn.Sequential, num_non_local: int, norm: str, legacy: bool) -> None:
+        super().__init__(*blocks)
+        last = blocks[-1]
+        width = (last.bn3 if hasattr(last, "bn3") else last.bn2).num_features
+        first = len(blocks) - num_non_local
+        self.num_blocks = len(blocks)
+        self.non_local = nn.ModuleDict(
+            {str(i): NonLocal(width, norm, legacy) for i in range(first, len(blocks))}
+        )
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        for name in map(str, range(self.num_blocks)):
+            feature_map = self._modules[name](feature_map)
+            if name in self.non_local:
+                feature_map = self.non_local[name](feature_map)
+        return feature_map
+
+
+class DualStreamResNet(nn.Module):
+    """``backbone(images, modalities) -> feature_map``.
+
+    Args:
+        network: a ResNet of FastReID, without its own non-local blocks.
+        unshared_stages: stages with separate weights, 0 (none) to 5 (all), from the image on.
+        frozen_stages: stages that never train, 0 to 5, from the image on.
+        non_local: blocks of each of the four layers that a non-local block follows.
+        norm: normalisation of the non-local blocks.
+        legacy_non_local: their inner width is one channel, as in the public AGW code.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    takes_modalities = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        unshared_stages: int = 1,
+        frozen_stages: int = 0,
+        non_local: Sequence[int] = (0, 0, 0, 0),
+        norm: str = "BN",
+        legacy_non_local: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_range("MODEL.BACKBONE.UNSHARED_STAGES", unshared_stages, len(STAGES))
+        _check_range("MODEL.BACKBONE.FROZEN_STAGES", frozen_stages, len(STAGES))
+        stages = [_stem(network)]
+        for name, count in zip(STAGES[1:], non_local):
+            blocks = getattr(network, name)
+            _check_range(f"MODEL.BACKBONE.NL_BLOCKS of {name}", count, len(blocks))
+            stages.append(ResNetStage(blocks, count, norm, legacy_non_local))
+        self.unshared = STAGES[:unshared_stages]
+        self.frozen = STAGES[:frozen_stages]
+        named = dict(zip(STAGES, stages))
+        self.visible = nn.ModuleDict({name: named[name] for name in self.unshared})
+        self.infrared = copy.deepcopy(self.visible)
+        self.shared = nn.ModuleDict({n: named[n] for n in STAGES if n not in self.unshared})
+        last = network.layer4[-1]
+        self.feat_dim = (last.bn3 if hasattr(last, "bn3") else last.bn2).num_features
+        self._freeze()
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.BACKBONE.*``."""
+        backbone = cfg.MODEL.BACKBONE
+        if backbone.DEPTH not in DEPTHS:
+            raise ValueError(f"MODEL.BACKBONE.DEPTH is {backbone.DEPTH!r}; expected {DEPTHS}.")
+        plain = cfg.clone()
+        plain.defrost()
+        plain.MODEL.BACKBONE.PRETRAIN = plain.MODEL.BACKBONE.WITH_NL = False
+        return {
+            "network": resnet.build_resnet_backbone(plain),
+            "unshared_stages": backbone.UNSHARED_STAGES,
+            "frozen_stages": backbone.FROZEN_STAGES,
+            "non_local": backbone.NL_BLOCKS if backbone.WITH_NL else (0, 0, 0, 0),
+            "norm": backbone.NORM,
+            "legacy_non_local": backbone.NL_LEGACY_WIDTH,
+        }
+
+    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """(B, 3, H, W) images and (B,) modalities to the last stage's (B, C, H', W')."""
+        return self.forward_with_taps(images, modalities, ())[0]
+
+    def forward_with_taps(
+        self, images: Tensor, modalities: Tensor, taps: Collection[str]
+    ) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """As ``forward``, and the output of each stage that ``taps`` names, rows in batch order."""
+        unknown = sorted(set(taps) - set(STAGES))
+        if unknown:
+            raise ValueError(f"The backbone has no stage {unknown}; its stages are {STAGES}.")
+        tapped, feature_map = {}, images
+        for names in _segments(self.unshared, taps):
+            streams = [
+                nn.Sequential(*(stream[name] for name in names))
+                for stream in (self.visible, self.infrared)
+            ]
+            feature_map = apply_per_modality(streams, feature_map, modalities)
+            if names[-1] in taps:
+                tapped[names[-1]] = feature_map
+        for name, stage in self.shared.items():
+            feature_map = stage(feature_map)
+            if name in taps:
+                tapped[name] = feature_map
+        return feature_map, tapped
+
+    def train(self, mode: bool = True) -> "DualStreamResNet":
+        """Frozen stages stay in evaluation mode, so that their batch norm stands still."""
+        super().train(mode)
+        for stage in self._frozen_stages():
+            stage.eval()
+        return self
+
+    def load_ordinary(self, state: Mapping[str, Tensor]) -> LoadReport:
+        """Fill both streams from the checkpoint of an ordinary ResNet.
+
+        Args:
+            state: name to tensor, in torchvision's or FastReID's names.
+        """
+        return fill(self, {name: self._places(name) for name in state}, state)
+
+    def _places(self, name: str) -> Tuple[str, ...]:
+        """Where a tensor of an ordinary ResNet belongs: twice in an unshared stage."""
+        head, _, rest = name.partition(".")
+        if head in ("conv1", "bn1"):
+            stage, rest = "stem", name
+        elif head.startswith("NL_"):  # FastReID's names: NL_<layer>.<counter>.<rest>
+            stage = f"layer{head[3:]}"
+            rest = self._non_local_place(stage, rest)
+        else:
+            stage = head
+        if stage not in STAGES:
+            return ()
+        streams = ("visible", "infrared") if stage in self.unshared else ("shared",)
+        return tuple(f"{stream}.{stage}.{rest}" for stream in streams)
+
+    def _non_local_place(self, stage: str, rest: str) -> str:
+        counter, _, rest = rest.partition(".")
+        streams = self.visible if stage in self.unshared else self.shared
+        names = list(streams[stage].non_local) if stage in streams else []
+        block = names[int(counter)] if int(counter) < len(names) else counter
+        return f"non_local.{block}.{rest}"
+
+    def _frozen_stages(self) -> List[nn.Module]:
+        streams = (self.visible, self.infrared, self.shared)
+        return [stream[name] for name in self.frozen for stream in streams if name in stream]
+
+    def _freeze(self) -> None:
+        for stage in self._frozen_stages():
+            stage.requires_grad_(False)
+
+
+def _stem(network: nn.Module) -> nn.Sequential:
+    stem = nn.Sequential()
+    for name in ("conv1", "bn1", "relu", "maxpool"):
+        stem.add_module(name, getattr(network, name))
+    return stem
+
+
+def _segments(names: Sequence[str], taps: Collection[str]) -> List[List[str]]:
+    """Cut ``names`` behind every tap, so that rows are sorted by modality once per segment."""
+    segments: List[List[str]] = [[]]
+    for name in names:
+        segments[-1].append(name)
+        if name in taps:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def _check_range(key: str, value: int, largest: int) -> None:
+    if not 0 <= value <= largest:
+        raise ValueError(f"{key} is {value}; expected 0 to {largest}.")
+
+
+@BACKBONE_REGISTRY.register()
+def build_dual_stream_resnet_backbone(cfg: Any) -> DualStreamResNet:
+    """A ``DualStreamResNet`` from ``MODEL.BACKBONE.*``, with pretrained weights if asked for."""
+    backbone = DualStreamResNet(cfg)
+    node = cfg.MODEL.BACKBONE
+    if node.PRETRAIN:
+        if node.PRETRAIN_PATH:
+            state = read_weights(node.PRETRAIN_PATH)
+        else:
+            prefix = ("se_" if node.WITH_SE else "") + ("ibn_" if node.WITH_IBN else "")
+            state = fetch_pretrained(prefix + node.DEPTH, resnet.model_urls)
+        backbone.load_ordinary(state)
+    return backbone

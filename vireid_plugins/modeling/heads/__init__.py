@@ -1,0 +1,6 @@
+"""Heads: from a feature map to training outputs, or to the feature used for retrieval."""
+
+from .bnneck_head import BNNeckHead
+from .build import build_head, head_outputs
+
+__all__ = ["BNNeckHead", "build_head", "head_outputs"]

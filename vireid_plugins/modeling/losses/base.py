@@ -1,0 +1,98 @@
+"""What every loss of this package has in common.
+
+Shapes: B rows in a batch, D feature size, N identities.
+"""
+
+import contextlib
+import functools
+from typing import Any, Callable, ClassVar, ContextManager, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from fastreid.config import CfgNode
+
+from ...modality import check_modalities
+
+
+class Loss(nn.Module):
+    """A scalar function of named tensors: no logging, no config, no order of rows.
+
+    A subclass takes explicit keyword arguments, declares the attributes below, is registered
+    in ``LOSS_REGISTRY`` and decorates its ``forward`` with :func:`full_precision`.
+
+    Attributes:
+        inputs: names of the tensors that ``forward`` takes, in its order; head and batch
+            provide them (``features``, ``logits``, ``targets``, ``modalities``, ``index``, ...).
+        log_name: name of the term in the log; it contains ``loss``, as the host's printer asks.
+        config_node: the node below ``MODEL.LOSSES`` that holds this loss's keys and its SCALE.
+    """
+
+    inputs: Tuple[str, ...] = ("features", "targets")
+    log_name: ClassVar[str]
+    config_node: ClassVar[str]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Loss":
+        """Build the loss from ``MODEL.LOSSES.<config_node>``; ``SCALE`` is the sum's, not its."""
+        raise NotImplementedError(f"{cls.__name__} needs a from_config(cfg).")
+
+    @classmethod
+    def node(cls, cfg: CfgNode) -> CfgNode:
+        """The config node with this loss's keys."""
+        return cfg.MODEL.LOSSES[cls.config_node]
+
+
+def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Run a loss's ``forward(self, x, targets, ...)`` in float32 or better, outside autocast.
+
+    float16 and bfloat16 become float32, float64 stays: distances of un-normalised features
+    overflow float16, and autocast would take their matrix products back to it.
+
+    Raises (from the decorated function):
+        ValueError: ``x`` is not (B, ...) with at least two axes, or ``targets`` is not (B,).
+    """
+
+    @functools.wraps(forward)
+    def wrapped(self: Loss, x: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if x.ndim < 2 or targets.shape != x.shape[:1]:
+            raise ValueError(
+                f"{type(self).__name__} takes rows (B, ...) and targets (B,); got "
+                f"{tuple(x.shape)} and {tuple(targets.shape)}."
+            )
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
+        with _without_autocast(x.device.type):
+            return forward(self, x, targets, *args, **kwargs)
+
+    return wrapped
+
+
+def _without_autocast(device_type: str) -> ContextManager[Any]:
+    if device_type not in ("cpu", "cuda"):  # PyTorch 1.13 knows autocast on these only
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
+def require_choice(owner: str, argument: str, value: str, choices: Sequence[str]) -> str:
+    """``value`` if it is one of ``choices``; else a ``ValueError`` that lists them."""
+    if value not in choices:
+        raise ValueError(
+            f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}; got {value!r}."
+        )
+    return value
+
+
+def require_rows(owner: str, name: str, values: Optional[Tensor], rows: int) -> Tensor:
+    """``values`` (B,) if it is there and has ``rows`` rows; else a ``ValueError``."""
+    if values is None or values.shape != (rows,):
+        came = "None" if values is None else str(tuple(values.shape))
+        raise ValueError(f"{owner} needs {name} (B,) with B = {rows}; got {came}.")
+    return values
+
+
+def require_modalities(owner: str, modalities: Optional[Tensor], rows: int) -> Tensor:
+    """``modalities`` (B,) if they are there and valid; else a ``ValueError``."""
+    modalities = require_rows(owner, "modalities", modalities, rows)
+    check_modalities(modalities)
+    return modalities

@@ -1,0 +1,87 @@
+"""From ``MODEL.LOSSES`` to the weighted sum of a batch."""
+
+from typing import Dict, Iterable, List, Mapping
+
+from torch import Tensor, nn
+
+from fastreid.config import CfgNode
+
+from ...registry import LOSS_REGISTRY, lookup, registered_names
+from .base import Loss
+
+_KEY = "MODEL.LOSSES.NAME"
+
+
+class LossTerms(nn.ModuleDict):
+    """Losses by class name, each with its weight in the sum.
+
+    Args:
+        losses: the losses, by name.
+        scales: weight of each, by the same names.
+
+    Attributes:
+        scales: as given.
+    """
+
+    def __init__(self, losses: Mapping[str, Loss], scales: Mapping[str, float]) -> None:
+        super().__init__(losses)
+        self.scales = dict(scales)
+
+    def forward(self, tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+        """Weighted terms by log name.
+
+        Args:
+            tensors: what head and batch provide, by name; entries nobody asks for are ignored.
+
+        Returns:
+            ``{"loss_<name>": scalar}``; their sum is the objective.
+        """
+        return {
+            loss.log_name: loss(*(tensors[key] for key in loss.inputs)) * self.scales[name]
+            for name, loss in self.items()
+        }
+
+
+def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:
+    """Build the losses that ``MODEL.LOSSES.NAME`` lists.
+
+    Args:
+        cfg: the config.
+        provided: names of the tensors that head and batch will provide, such as
+            ``("features", "logits", "targets", "modalities", "index")``.
+
+    Raises:
+        KeyError: a name is not registered; the nearest ones are named.
+        ValueError: no loss is named, one is named twice, or one needs a tensor that is not
+            provided.
+    """
+    names = list(cfg.MODEL.LOSSES.NAME)
+    _check_names(names)
+    losses = {}
+    for name in names:
+        losses[name] = lookup(LOSS_REGISTRY, name, _KEY).from_config(cfg)
+        _check_inputs(name, losses[name], provided)
+    return LossTerms(losses, {name: loss.node(cfg).SCALE for name, loss in losses.items()})
+
+
+def _check_names(names: List[str]) -> None:
+    if not names:
+        raise ValueError(
+            f"{_KEY} is empty; name at least one of: {', '.join(registered_names(LOSS_REGISTRY))}."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"{_KEY} names {', '.join(twice)} more than once; name it once and set its SCALE."
+        )
+
+
+def _check_inputs(name: str, loss: Loss, provided: Iterable[str]) -> None:
+    provided = sorted(provided)
+    missing = [key for key in loss.inputs if key not in provided]
+    if missing:
+        raise ValueError(
+            f"{_KEY} names {name}, which needs {', '.join(loss.inputs)}; head and batch provide "
+            f"{', '.join(provided) or 'nothing'}. Missing: {', '.join(missing)}. Choose a head "
+            f"that provides it, or drop {name}."
+        )

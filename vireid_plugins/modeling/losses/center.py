@@ -1,0 +1,70 @@
+"""Centre loss (Wen et al., ECCV 2016), with learnable centres.
+
+Shapes: B rows, D feature size, N identities.
+"""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from fastreid.config import CfgNode
+
+from ...registry import LOSS_REGISTRY
+from .base import Loss, full_precision
+from .pairs import masked_mean
+
+
+@LOSS_REGISTRY.register()
+class CenterLoss(Loss):
+    """Half the mean squared distance to the identity's centre: ``1/2 mean_b |f_b - c_y(b)|^2``.
+
+    The centres have a learning rate of their own, which the optimizer takes from
+    ``param_group_overrides``: plain SGD, no weight decay, no momentum. The step that the public
+    code takes is that of the unweighted loss, so :meth:`from_config` divides the rate by the
+    weight, which the sum multiplies the gradient by. With an optimizer that is not SGD a step
+    does not grow with the gradient, and this division is wrong.
+
+    Args:
+        num_classes: N.
+        feat_dim: D.
+        lr: learning rate of the centres; None: that of the other parameters. The schedule
+            scales it as it scales theirs.
+
+    Attributes:
+        centres: (N, D), drawn from the standard normal distribution.
+
+    Raises:
+        ValueError: ``num_classes`` or ``feat_dim`` is below 1.
+    """
+
+    log_name = "loss_center"
+    config_node = "CENTER"
+
+    def __init__(self, num_classes: int, feat_dim: int, lr: Optional[float] = None) -> None:
+        super().__init__()
+        if num_classes < 1 or feat_dim < 1:
+            raise ValueError(
+                "CenterLoss needs at least one identity (MODEL.HEADS.NUM_CLASSES) and one feature "
+                "(MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM); got "
+                f"num_classes={num_classes}, feat_dim={feat_dim}."
+            )
+        self.centres = nn.Parameter(torch.randn(num_classes, feat_dim))
+        self.param_group_overrides = {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}
+        if lr is not None:
+            self.param_group_overrides["lr"] = lr
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "CenterLoss":
+        """Read ``MODEL.LOSSES.CENTER`` and the sizes of ``MODEL.HEADS``."""
+        node = cls.node(cfg)
+        return cls(
+            num_classes=cfg.MODEL.HEADS.NUM_CLASSES,
+            feat_dim=cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM,
+            lr=node.LR / node.SCALE if node.SCALE else node.LR,
+        )
+
+    @full_precision
+    def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
+        """Loss of features ``x`` (B, D) with ``targets`` (B,) in 0..N-1; a scalar."""
+        return 0.5 * masked_mean((x - self.centres[targets]).square().sum(dim=1), x)

@@ -1,0 +1,150 @@
+"""Correlation consistency between the modalities: their Gram matrices should agree.
+
+MRDA's modality correlation loss and, with ``norm="row", reduction="mse"``, the loss of the
+CM-NAS code (Fu et al., ICCV 2021, arXiv 2101.08467).
+
+Shapes: B rows, D feature size, n paired rows of each modality (identities, or images).
+"""
+
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...modality import identity_centres, modality_rows
+from ...registry import LOSS_REGISTRY
+from .base import Loss, full_precision, require_choice, require_modalities, require_rows
+from .pairs import zero_of
+
+_EPSILON = 1e-12
+
+
+@LOSS_REGISTRY.register()
+class CorrelationConsistencyLoss(Loss):
+    """Difference of the normalised Gram matrices ``F F^T`` (n, n) of the two modalities.
+
+    Row i of the visible and row i of the infrared matrix F must belong together. Identities
+    with images of one modality only are left out; a batch without a shared identity gives 0.
+
+    Args:
+        norm: divide each Gram matrix by its Frobenius norm (``"matrix"``) or each of its rows
+            by its own norm (``"row"``).
+        reduction: ``"frobenius"`` norm of the difference, or ``"mse"``, its mean square.
+        level: ``"identity"``: F holds the identities' mean features. ``"image"``: F holds the
+            images; within an identity the visible and infrared rows are paired by ascending
+            ``index``. Nothing relates the images so paired: the value depends on how the
+            dataset's list happens to be sorted.
+
+    Raises:
+        ValueError: an argument is not one of these words.
+    """
+
+    inputs = ("features", "targets", "modalities")
+    log_name = "loss_correlation"
+    config_node = "CORRELATION"
+
+    def __init__(
+        self, norm: str = "matrix", reduction: str = "frobenius", level: str = "identity"
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.norm = require_choice(name, "norm", norm, ("matrix", "row"))
+        self.reduction = require_choice(name, "reduction", reduction, ("frobenius", "mse"))
+        self.level = require_choice(name, "level", level, ("identity", "image"))
+        if level == "image":
+            self.inputs = (*type(self).inputs, "index")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "CorrelationConsistencyLoss":
+        """Read ``MODEL.LOSSES.CORRELATION``."""
+        node = cls.node(cfg)
+        return cls(norm=node.NORM, reduction=node.REDUCTION, level=node.LEVEL)
+
+    @full_precision
+    def forward(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        modalities: Optional[Tensor] = None,
+        index: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Loss of features ``x`` (B, D); a scalar.
+
+        Args:
+            x: (B, D).
+            targets: (B,).
+            modalities: (B,), needed.
+            index: (B,) position in the dataset's list, needed at level ``"image"``.
+
+        Raises:
+            ValueError: ``modalities`` or ``index`` is missing or has another length, or, at
+                level ``"image"``, an identity has unequal numbers of visible and infrared rows.
+        """
+        name = type(self).__name__
+        modalities = require_modalities(name, modalities, len(x))
+        if self.level == "identity":
+            visible, infrared = _paired_centres(x, targets, modalities)
+        else:
+            index = require_rows(name + "(level='image')", "index", index, len(x))
+            visible, infrared = _paired_images(x, targets, modalities, index)
+        if len(visible) == 0:
+            return zero_of(x)
+        difference = self._normalised_gram(visible) - self._normalised_gram(infrared)
+        if self.reduction == "mse":
+            return difference.square().mean()
+        return torch.linalg.vector_norm(difference)
+
+    def _normalised_gram(self, rows: Tensor) -> Tensor:
+        gram = rows @ rows.t()
+        if self.norm == "row":
+            return F.normalize(gram, dim=1, eps=_EPSILON)
+        return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)
+
+
+def _paired_centres(
+    features: Tensor, targets: Tensor, modalities: Tensor
+) -> Tuple[Tensor, Tensor]:
+    """Centres of the identities seen in both modalities: visible and infrared, (n, D) each."""
+    centres = identity_centres(features, targets, modalities)
+    visible, infrared = _shared_rows(centres.targets, centres.modalities)
+    return centres.features[visible], centres.features[infrared]
+
+
+def _paired_images(
+    features: Tensor, targets: Tensor, modalities: Tensor, index: Tensor
+) -> Tuple[Tensor, Tensor]:
+    """Rows of the identities seen in both modalities, by identity, then index, (n, D) each."""
+    # Rows of one index (an image drawn twice, or its augmented copies) have no order of their
+    # own; the mean feature gives them one that the order of the batch does not change.
+    tie_break = features.detach().mean(dim=1)
+    keys = [key.cpu().numpy() for key in (tie_break, index, targets)]
+    order = torch.from_numpy(np.lexsort(keys)).to(features.device)
+    visible, infrared = (order[rows] for rows in _shared_rows(targets[order], modalities[order]))
+    if not torch.equal(targets[visible], targets[infrared]):
+        raise ValueError(
+            "CorrelationConsistencyLoss(level='image') pairs the visible and infrared rows of "
+            "each identity, so their numbers must be equal; got visible "
+            f"{_counts(targets[visible])} and infrared {_counts(targets[infrared])} (identity: "
+            "rows). Use CrossModalityIdentitySampler, or MODEL.LOSSES.CORRELATION.LEVEL "
+            "'identity'."
+        )
+    return features[visible], features[infrared]
+
+
+def _shared_rows(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Visible and infrared row numbers, ascending, of the identities that have both."""
+    visible, infrared = modality_rows(modalities)
+    seen_visible, seen_infrared = targets[visible], targets[infrared]
+    return (
+        visible[torch.isin(seen_visible, seen_infrared)],
+        infrared[torch.isin(seen_infrared, seen_visible)],
+    )
+
+
+def _counts(targets: Tensor) -> Dict[int, int]:
+    identities, counts = targets.unique(return_counts=True)
+    return dict(zip(identities.tolist(), counts.tolist()))

@@ -1,0 +1,70 @@
+"""Hetero-centre triplet loss (Liu et al., IEEE TMM 2021, arXiv 2008.06223).
+
+Shapes: B rows, D feature size, M centres, P identities.
+"""
+
+from typing import Optional
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...modality import identity_centres
+from ...registry import LOSS_REGISTRY
+from .base import Loss, full_precision, require_choice, require_modalities
+from .pairs import farthest, masked_mean, nearest, pair_masks, pairwise_distances
+
+
+@LOSS_REGISTRY.register()
+class HeteroCenterTripletLoss(Loss):
+    """Triplets of centres: over the 2P centres c, ``[margin + d(c, c') - min_n d(c, c_n)]_+``.
+
+    A centre is the mean feature of an identity's images in one modality; c' is the same
+    identity's centre in the other modality, c_n runs over the other identities' centres in both.
+    The public code reads identity and modality from the position of a row; here ``targets`` and
+    ``modalities`` say them, with the same value on an ordered batch. An identity with images of
+    one modality only gives no triplet, but its centre stays a negative of the others.
+
+    Args:
+        margin: Euclidean distance (rho).
+        reduction: ``"mean"`` over the centres (the public code) or ``"sum"`` (the paper).
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+    """
+
+    inputs = ("features", "targets", "modalities")
+    log_name = "loss_hetero_center"
+    config_node = "HETERO_CENTER"
+
+    def __init__(self, margin: float = 0.3, reduction: str = "mean") -> None:
+        super().__init__()
+        self.margin = margin
+        self.reduction = require_choice(
+            "HeteroCenterTripletLoss", "reduction", reduction, ("mean", "sum")
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "HeteroCenterTripletLoss":
+        """Read ``MODEL.LOSSES.HETERO_CENTER``."""
+        node = cls.node(cfg)
+        return cls(margin=node.MARGIN, reduction=node.REDUCTION)
+
+    @full_precision
+    def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
+        """Loss of features ``x`` (B, D) with ``targets`` (B,) and ``modalities`` (B,); a scalar.
+
+        Raises:
+            ValueError: ``modalities`` is missing, has another length or holds unknown numbers.
+        """
+        modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
+        centres = identity_centres(x, targets, modalities)
+        positives, negatives = pair_masks(centres.targets)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        distances = pairwise_distances(centres.features)[anchors]
+        to_positive = farthest(distances, positives[anchors])  # the one other centre
+        to_negative = nearest(distances, negatives[anchors])
+        terms = F.relu(self.margin + to_positive - to_negative)
+        mean = masked_mean(terms, x)
+        return mean * len(terms) if self.reduction == "sum" else mean

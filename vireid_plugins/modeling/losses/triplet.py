@@ -1,0 +1,49 @@
+"""Batch-hard triplet loss (Hermans et al., 2017, arXiv 1703.07737).
+
+Shapes: B rows, D feature size.
+"""
+
+from typing import Optional
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...registry import LOSS_REGISTRY
+from .base import Loss, full_precision
+from .pairs import farthest, masked_mean, nearest, pair_masks, pairwise_distances
+
+
+@LOSS_REGISTRY.register()
+class BatchHardTripletLoss(Loss):
+    """Mean over anchors of ``[margin + max_p d(a, p) - min_n d(a, n)]_+``.
+
+    Positives and negatives come from both modalities. An anchor without another row of its
+    identity, or without a row of another identity, is left out of the mean.
+
+    Args:
+        margin: Euclidean distance.
+    """
+
+    log_name = "loss_batch_hard"
+    config_node = "BATCH_HARD"
+
+    def __init__(self, margin: float = 0.3) -> None:
+        super().__init__()
+        self.margin = margin
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "BatchHardTripletLoss":
+        """Read ``MODEL.LOSSES.BATCH_HARD``."""
+        return cls(margin=cls.node(cfg).MARGIN)
+
+    @full_precision
+    def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
+        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        positives, negatives = pair_masks(targets)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        distances = pairwise_distances(x)[anchors]
+        hardest_positive = farthest(distances, positives[anchors])
+        hardest_negative = nearest(distances, negatives[anchors])
+        return masked_mean(F.relu(self.margin + hardest_positive - hardest_negative), x)

@@ -1,0 +1,142 @@
+"""Triplet losses that weigh all pairs of an anchor: one core, three reductions.
+
+AGW's weighted regularised triplet (Ye et al., PAMI 2022, arXiv 2001.04193), its hinge form, the
+adaptive-weight triplet, and the signed-square form of channel-augmented joint learning (Ye et
+al., ICCV 2021).
+
+Shapes: B rows, A anchors, D feature size.
+"""
+
+from typing import Callable, Dict, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...registry import LOSS_REGISTRY
+from .base import Loss, full_precision, require_choice
+from .pairs import masked_mean, pair_masks, pairwise_distances
+
+# The public code clips here, where exp() of a float32 is about to overflow.
+_SQUARE_LIMIT = 88.0
+# What the public code adds to the sum of the weights, and its smallest distance.
+_LEGACY_SUM = 1e-6
+_LEGACY_DISTANCE = 1e-6
+
+
+def _softplus(difference: Tensor, gamma: float, margin: float) -> Tensor:
+    return F.softplus(gamma * difference)
+
+
+def _hinge(difference: Tensor, gamma: float, margin: float) -> Tensor:
+    return F.relu(gamma * difference + margin)
+
+
+def _signed_square(difference: Tensor, gamma: float, margin: float) -> Tensor:
+    square = gamma * difference * difference.abs()
+    return F.softplus(square.clamp(-_SQUARE_LIMIT, _SQUARE_LIMIT))
+
+
+_REDUCTIONS: Dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "softplus": _softplus,
+    "hinge": _hinge,
+    "signed_square": _signed_square,
+}
+
+
+@LOSS_REGISTRY.register()
+class WeightedTripletLoss(Loss):
+    """Mean over anchors of a reduction of ``mu = sum_p w_p d(a, p) - sum_n w_n d(a, n)``.
+
+    ``w_p`` is the softmax of ``alpha * d`` over the anchor's positives, ``w_n`` that of
+    ``-alpha * d`` over its negatives: far positives and near negatives weigh most. Gradients
+    flow through the weights too, as in the public code. An anchor without a positive or without
+    a negative is left out of the mean.
+
+    Args:
+        reduction: ``"softplus"``: log(1 + exp(gamma mu)) (AGW); ``"hinge"``:
+            [gamma mu + margin]_+ (adaptive-weight triplet); ``"signed_square"``:
+            log(1 + exp(sign(mu) min(gamma mu^2, 88))) (CAJ), which has no gradient beyond 88.
+        margin: Euclidean distance, used by ``"hinge"`` only.
+        alpha: temperature of the weights.
+        gamma: factor on the difference, or on its square.
+        legacy_weights: the weights of the common public code and of FastReID's
+            ``triplet_loss(hard_mining=False)``: each anchor is a positive of itself, and the
+            negative weights vanish where distances are far above 14, because 1e-6 is added to
+            a sum that nothing scales. For reproducing published numbers only.
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+    """
+
+    log_name = "loss_weighted_triplet"
+    config_node = "WEIGHTED_TRIPLET"
+
+    def __init__(
+        self,
+        reduction: str = "softplus",
+        margin: float = 1.0,
+        alpha: float = 1.0,
+        gamma: float = 1.0,
+        legacy_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.reduction = require_choice(
+            "WeightedTripletLoss", "reduction", reduction, sorted(_REDUCTIONS)
+        )
+        self.margin = margin
+        self.alpha = alpha
+        self.gamma = gamma
+        self.legacy_weights = legacy_weights
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "WeightedTripletLoss":
+        """Read ``MODEL.LOSSES.WEIGHTED_TRIPLET``."""
+        node = cls.node(cfg)
+        return cls(
+            reduction=node.REDUCTION,
+            margin=node.MARGIN,
+            alpha=node.ALPHA,
+            gamma=node.GAMMA,
+            legacy_weights=node.LEGACY_WEIGHTS,
+        )
+
+    @full_precision
+    def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
+        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        positives, negatives = pair_masks(targets)
+        distances = pairwise_distances(x)
+        weigh = masked_softmax
+        if self.legacy_weights:
+            positives, weigh = ~negatives, legacy_softmax
+            distances = distances.clamp_min(_LEGACY_DISTANCE)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        distances, positives, negatives = (
+            rows[anchors] for rows in (distances, positives, negatives)
+        )
+        positive_weights = weigh(self.alpha * distances, positives)
+        negative_weights = weigh(-self.alpha * distances, negatives)
+        difference = ((positive_weights - negative_weights) * distances).sum(dim=1)
+        reduce = _REDUCTIONS[self.reduction]
+        return masked_mean(reduce(difference, self.gamma, self.margin), x)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of each row of ``scores`` (A, B) over its entries in ``mask``, zero elsewhere.
+
+    Every row of ``mask`` (A, B) has an entry.
+    """
+    return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=1)
+
+
+def legacy_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """The public code's stand-in for :func:`masked_softmax`.
+
+    It subtracts the row's maximum of ``scores * mask``, which for scores that are all negative
+    is a masked-out zero, and adds 1e-6 to the sum; the rows then sum to less than one.
+    """
+    masked = scores.masked_fill(~mask, 0.0)
+    powers = torch.exp(masked - masked.amax(dim=1, keepdim=True)).masked_fill(~mask, 0.0)
+    return powers / (powers.sum(dim=1, keepdim=True) + _LEGACY_SUM)

@@ -1,0 +1,131 @@
+"""The dual-stream baseline: backbone, head, weighted sum of losses.
+
+*Papers*: M. Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook" (AGW),
+TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``configs/agw``.
+*Here*: ``DualStreamBaseline``; every other method derives from it.
+*Departs*: see ``configs/agw/README.md``.
+
+B images, H x W pixels, D features, N identities.
+"""
+
+from typing import Any, Dict, Union
+
+import torch
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ..heads import build_head, head_outputs
+from ..heads.build import output_names
+from ..losses import LossTerms, build_losses
+
+BATCH_TENSORS = ("targets", "modalities", "camids", "index")  # what a loss may ask of a batch
+
+
+@META_ARCH_REGISTRY.register()
+class DualStreamBaseline(nn.Module):
+    """Features per image in evaluation, named loss terms in training.
+
+    Args:
+        backbone: ``backbone(images, modalities)``, or one of FastReID's, which sees no modality.
+        heads: see ``modeling/heads``; the name is FastReID's, so that its checkpoints fit.
+        loss_terms: named, weighted losses.
+        pixel_mean, pixel_std: of the three channels, in 0..255.
+    """
+
+    # Set by the trainer before each epoch; a method with phases overrides ``phase_of``.
+    phase = "train"
+    # True in a method that leaves parameters without a gradient in some phase (DDP asks).
+    may_leave_parameters_unused = False
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        heads: nn.Module,
+        loss_terms: LossTerms,
+        pixel_mean: Any,
+        pixel_std: Any,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = heads
+        self.loss_terms = loss_terms
+        # Not in checkpoints, as in FastReID: they belong to the config.
+        for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from a config; the head's input size comes from the backbone."""
+        backbone = build_backbone(cfg)
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.FEAT_DIM = getattr(backbone, "feat_dim", cfg.MODEL.BACKBONE.FEAT_DIM)
+        heads = build_head(cfg)
+        return {
+            "backbone": backbone,
+            "heads": heads,
+            "loss_terms": build_losses(cfg, cls.provided(heads)),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    @classmethod
+    def provided(cls, heads: nn.Module) -> tuple:
+        """Names of the tensors that losses may ask for."""
+        return output_names(heads) + BATCH_TENSORS
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.pixel_mean.device
+
+    def phase_of(self, epoch: int) -> str:
+        """The name of the phase that ``epoch`` (from 0) belongs to."""
+        return "train"
+
+    def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
+        """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""
+        modalities = self.modalities_of(batch)
+        feature_map = self.extract(self.normalise(batch["images"]), modalities)
+        if not self.training:
+            return head_outputs(self.heads, feature_map, modalities=modalities)
+        targets = batch["targets"].to(self.device)
+        outputs = head_outputs(self.heads, feature_map, targets, modalities)
+        return self.losses(outputs, batch)
+
+    def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
+        if getattr(self.backbone, "takes_modalities", False):
+            return self.backbone(images, modalities)
+        return self.backbone(images)
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Weighted loss terms by name; a paper whose objective is no plain sum overrides this."""
+        tensors = dict(outputs)
+        for name in BATCH_TENSORS:
+            if name in batch:
+                tensors[name] = batch[name].to(self.device)
+        return self.loss_terms(tensors)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images in 0..255 minus mean, divided by deviation; a copy, the batch is never changed."""
+        return (images.to(self.device, torch.float32) - self.pixel_mean) / self.pixel_std
+
+    def modalities_of(self, batch: Dict[str, Any]) -> Tensor:
+        """(B,) modalities of a batch.
+
+        Raises:
+            ValueError: the batch has none, as that of FastReID's ``DefaultPredictor``.
+        """
+        if not isinstance(batch, dict) or "modalities" not in batch:
+            raise ValueError(
+                "This model needs to know which images are infrared: the batch has no "
+                "'modalities' (B,), 0 visible, 1 infrared. For images of your own use "
+                "vireid_plugins.FeatureExtractor(weights)(images, modality)."
+            )
+        return batch["modalities"].to(self.device)

@@ -1,0 +1,52 @@
+"""The registries FastReID lacks, on FastReID's own ``Registry`` class, and one way to look up."""
+
+import difflib
+from typing import Any, Iterable, List
+
+from fastreid.utils.registry import Registry
+
+LOSS_REGISTRY = Registry("LOSS")
+LOSS_REGISTRY.__doc__ = "Losses: ``cls.from_config(cfg)`` builds one; see ``modeling/losses``."
+
+SAMPLER_REGISTRY = Registry("SAMPLER")
+SAMPLER_REGISTRY.__doc__ = "Training samplers, named by ``DATALOADER.SAMPLER_TRAIN``."
+
+TRANSFORM_REGISTRY = Registry("TRANSFORM")
+TRANSFORM_REGISTRY.__doc__ = "Image transforms; see ``data/transforms``."
+
+PROTOCOL_REGISTRY = Registry("PROTOCOL")
+PROTOCOL_REGISTRY.__doc__ = "Evaluation protocols; see ``evaluation/protocols``."
+
+
+def registered_names(registry: Registry) -> List[str]:
+    """Names in ``registry``, sorted."""
+    return sorted(registry._obj_map)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A sentence that helps with a misspelt ``name``: the nearest valid ones, or all of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
+    if close:
+        return "Did you mean " + " or ".join(repr(word) for word in close) + "?"
+    return f"Valid: {', '.join(valid) or '(none)'}."
+
+
+def lookup(registry: Registry, name: str, key: str) -> Any:
+    """The object registered as ``name``.
+
+    Args:
+        registry: any FastReID registry.
+        name: what the user asked for.
+        key: the config key that named it, for the message.
+
+    Raises:
+        KeyError: the name is unknown; the message names ``key`` and the nearest valid names.
+    """
+    names = registered_names(registry)
+    if name not in names:
+        raise KeyError(
+            f"{key} names {name!r}, which is not in the {registry._name} registry. "
+            + nearest(name, names)
+        )
+    return registry.get(name)

@@ -1,0 +1,80 @@
+"""The optimizer: FastReID's rules for each parameter, plus this package's learning-rate keys."""
+
+import functools
+import logging
+from typing import Any, Dict, List
+
+import torch
+from torch import nn
+
+from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+
+from ..registry import nearest
+
+logger = logging.getLogger(__name__)
+
+
+def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer over the model's own parameters, grouped by learning rate and weight decay.
+
+    FastReID decides weight decay and the head's rate (``HEADS_LR_FACTOR``); parameters of
+    ``model.backbone`` get ``BACKBONE_LR_FACTOR``; a module with ``param_group_overrides``, such
+    as the centre loss, decides for its own parameters. Gradients are always set to None: zeroed
+    ones would let a frozen parameter move by momentum and weight decay.
+
+    Raises:
+        ValueError: ``SOLVER.OPT`` is not an optimizer of PyTorch.
+    """
+    name = cfg.SOLVER.OPT
+    optimizers = {
+        key
+        for key, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    } - {"Optimizer", "LBFGS", "SparseAdam"}
+    if name not in optimizers:
+        raise ValueError(
+            f"SOLVER.OPT is {name!r}, which is no optimizer of PyTorch {torch.__version__}. "
+            + nearest(name, optimizers)
+        )
+    options = {}
+    if name == "SGD":
+        options = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
+    optimizer_class = maybe_add_gradient_clipping(cfg, getattr(torch.optim, name))
+    optimizer = optimizer_class(parameter_groups(cfg, model), **options)
+    optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
+    return optimizer
+
+
+def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
+    """Trainable parameters of ``model``, in few groups, in an order that depends on names only."""
+    solver = cfg.SOLVER
+    single = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        heads_lr_factor=solver.HEADS_LR_FACTOR,
+    )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    overrides = _overrides_by_parameter(model)
+    groups: Dict[Any, Dict[str, Any]] = {}
+    for group in single:
+        del group["freeze_status"]  # freezing is the trainer's: it must survive a resume
+        (parameter,) = group.pop("params")
+        if names[id(parameter)].startswith("backbone."):
+            group["lr"] *= solver.BACKBONE_LR_FACTOR
+        group.update(overrides.get(id(parameter), {}))
+        key = tuple(sorted(group.items()))
+        groups.setdefault(key, {**group, "params": []})["params"].append(parameter)
+    return list(groups.values())
+
+
+def _overrides_by_parameter(model: nn.Module) -> Dict[int, Dict[str, Any]]:
+    return {
+        id(parameter): module.param_group_overrides
+        for module in model.modules()
+        if hasattr(module, "param_group_overrides")
+        for parameter in module.parameters(recurse=False)
+    }

@@ -1,0 +1,130 @@
+"""The learning rate as a pure function of the iteration.
+
+FastReID steps two chained schedulers, one of which waits for the other, so that milestones fall
+late. Here each group's rate is computed from the iteration alone: milestones are epochs counted
+from 0, warm-up lies on top, and a resumed run needs no more than its iteration.
+"""
+
+import logging
+import math
+from bisect import bisect_right
+from typing import Any, Callable, Dict, List
+
+from torch.optim import Optimizer
+
+logger = logging.getLogger(__name__)
+
+WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
+
+
+class EpochSchedule:
+    """Sets the rate of every parameter group: its own base rate, decayed, times warm-up.
+
+    Args:
+        optimizer: its groups' ``lr`` (or ``initial_lr``) are the base rates.
+        decay: (base rate, epoch from 0) to rate, warm-up not counted.
+        warmup: iteration from 0 to a factor in (0, 1].
+        iters_per_epoch: iterations in an epoch.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        decay: Callable[[float, int], float],
+        warmup: Callable[[int], float],
+        iters_per_epoch: int,
+    ) -> None:
+        self.optimizer = optimizer
+        self.decay = decay
+        self.warmup = warmup
+        self.iters_per_epoch = iters_per_epoch
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.set(0)
+
+    def rates(self, iteration: int) -> List[float]:
+        """The rate of each parameter group during ``iteration`` (from 0)."""
+        epoch, factor = iteration // self.iters_per_epoch, self.warmup(iteration)
+        return [self.decay(g["initial_lr"], epoch) * factor for g in self.optimizer.param_groups]
+
+    def set(self, iteration: int) -> None:
+        """Give the optimizer the rates of ``iteration``."""
+        self.iteration = iteration
+        for group, rate in zip(self.optimizer.param_groups, self.rates(iteration)):
+            group["lr"] = rate
+
+    def state_dict(self) -> Dict[str, int]:
+        """The iteration; everything else follows from the config."""
+        return {"iteration": self.iteration}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Continue at a stored iteration; a checkpoint of FastReID's schedulers stores epochs."""
+        if "iteration" in state:
+            self.set(state["iteration"])
+        else:
+            self.set(int(state.get("last_epoch", 0)) * self.iters_per_epoch)
+
+
+def build_lr_scheduler(
+    cfg: Any, optimizer: Optimizer, iters_per_epoch: int
+) -> Dict[str, EpochSchedule]:
+    """The schedule of ``SOLVER.*`` under the host's name, ``{"lr_sched": schedule}``.
+
+    Raises:
+        ValueError: ``SOLVER.SCHED`` or ``SOLVER.WARMUP_METHOD`` is unknown, or an epoch has no
+            iteration.
+    """
+    if iters_per_epoch < 1:
+        raise ValueError(
+            f"An epoch has {iters_per_epoch} iterations: SOLVER.IMS_PER_BATCH "
+            f"({cfg.SOLVER.IMS_PER_BATCH}) is larger than the training set."
+        )
+    solver = cfg.SOLVER
+    warmup_iters = solver.WARMUP_ITERS
+    if solver.get("WARMUP_EPOCHS", -1) >= 0:
+        warmup_iters = solver.WARMUP_EPOCHS * iters_per_epoch
+    schedule = EpochSchedule(
+        optimizer,
+        _build_decay(solver, math.ceil(warmup_iters / iters_per_epoch)),
+        _build_warmup(solver, warmup_iters, iters_per_epoch),
+        iters_per_epoch,
+    )
+    return {"lr_sched": schedule}
+
+
+def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], float]:
+    if solver.SCHED == "MultiStepLR":
+        steps, gamma = sorted(solver.STEPS), solver.GAMMA
+        return lambda base, epoch: base * gamma ** bisect_right(steps, epoch)
+    if solver.SCHED == "CosineAnnealingLR":
+        start = max(warmup_epochs, solver.DELAY_EPOCHS)
+        length, floor = max(solver.MAX_EPOCH - start, 1), solver.ETA_MIN_LR
+
+        def cosine(base: float, epoch: int) -> float:
+            progress = min(max(epoch - start, 0) / length, 1.0)
+            return floor + (base - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+        return cosine
+    raise ValueError(
+        f"SOLVER.SCHED is {solver.SCHED!r}; expected 'MultiStepLR' or 'CosineAnnealingLR'."
+    )
+
+
+def _build_warmup(solver: Any, iters: int, iters_per_epoch: int) -> Callable[[int], float]:
+    method, start = solver.WARMUP_METHOD, solver.WARMUP_FACTOR
+    if method not in WARMUP_METHODS:
+        raise ValueError(f"SOLVER.WARMUP_METHOD is {method!r}; expected one of {WARMUP_METHODS}.")
+
+    def factor(iteration: int) -> float:
+        if iteration >= iters:
+            return 1.0
+        progress = iteration / iters
+        if method == "constant":
+            return start
+        if method == "linear":
+            return start + (1 - start) * progress
+        if method == "exp":
+            return start ** (1 - progress)
+        return (iteration // iters_per_epoch + 1) * iters_per_epoch / iters
+
+    return factor

@@ -85,6 +85,18 @@ def test_interpreter_lies_where_the_system_puts_it():
     assert bootstrap.venv_python(venv, "posix") == venv / "bin" / "python"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a POSIX script")
+def test_environment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
+    """The interpreter is replaced by a script that does what Debian's does without python3-venv."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nmkdir "$3"\necho "ensurepip is\nnot available"\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(bootstrap.BootstrapError, match="apt install.*ensurepip is not available"):
+        bootstrap.create_venv(tmp_path / "env")
+    assert not (tmp_path / "env").exists()
+
+
 # What is installed
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -142,6 +143,6 @@ def test_source_archive_holds_what_the_wheel_is_made_of(source, wheel, tmp_path)
         cwd=str(source), check=True, capture_output=True,
     )
     (path,) = tmp_path.glob("*.tar.gz")
-    shutil.unpack_archive(str(path), str(tmp_path / "unpacked"))
-    (root,) = (tmp_path / "unpacked").iterdir()
-    assert source_files(root) == source_files(source)
+    with tarfile.open(str(path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert source_files(source) - names == set()

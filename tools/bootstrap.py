@@ -141,16 +141,18 @@ def choose_venv(version: str, requested: Optional[str] = None, root: Path = ROOT
 def create_venv(venv: Path) -> None:
     """Make a virtual environment with pip in it; leave nothing behind where that fails."""
     say(f"making {venv} with Python {running_python()}")
-    made = subprocess.run(
-        [sys.executable, "-m", "venv", str(venv)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )
-    if made.returncode:
+    command = [sys.executable, "-m", "venv", str(venv)]
+    try:
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except BaseException as error:  # Ctrl-C too: half an environment would pass for a whole one
         shutil.rmtree(venv, ignore_errors=True)
+        if not isinstance(error, subprocess.CalledProcessError):
+            raise
+        words = " ".join(error.stdout.decode(errors="replace").split())
         raise BootstrapError(
             f"{sys.executable} cannot make a virtual environment (on Debian and Ubuntu: "
-            f"apt install python{running_python()}-venv). It says: {made.stdout.strip()}"
-        )
+            f"apt install python{running_python()}-venv). It says: {words}"
+        ) from error
 
 
 # Installing
@@ -182,7 +184,7 @@ def pip_steps(version: str, torch_index: Optional[str] = None) -> list[tuple[str
 
 def fingerprint(steps: Sequence[tuple[str, list[str]]]) -> dict[str, object]:
     """Return what the stamp of a finished installation must say for it to be up to date."""
-    metadata = (ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / "vireid_plugins" / "version.py")
+    metadata = (ROOT / "setup.py", ROOT / "vireid_plugins" / "version.py")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in metadata)).hexdigest()
     return {"installed": [arguments for _, arguments in steps], "metadata": digest}
 
@@ -206,7 +208,7 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
         str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
         "--progress-bar", "off", *arguments,
     ]
-    last_error = "no message"
+    last_line = last_error = ""
     with log.open("a", encoding="utf-8") as record:
         record.write(f"$ {' '.join(command)}\n")
         with subprocess.Popen(
@@ -215,13 +217,14 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
         ) as pip:
             for line in pip.stdout:
                 record.write(line)
+                last_line = line.strip() or last_line
                 if re.search(r"\b(ERROR|\w+Error): ", line):  # pip's own, or of a build it started
                     last_error = line.strip()
                 if line.lstrip().startswith(("Downloading", "Installing collected")):
                     say(f"  {line.strip()[:90]}")
     if pip.returncode:
         raise BootstrapError(
-            f"pip could not install {title}: {last_error} (whole log: {log}). "
+            f"pip could not install {title}: {last_error or last_line} (whole log: {log}). "
             "Check the network and the disk, then run the same command again."
         )
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from vireid_plugins.data.build import dataset_root
-from vireid_plugins.data.check import ALIASES, DATASETS, check_dataset
+from vireid_plugins.data.check import ALIASES, DATASETS, check_dataset, dataset_class
 
 
 def parse_args(words: Optional[List[str]] = None) -> argparse.Namespace:
@@ -26,16 +26,27 @@ def parse_args(words: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def dataset_options(args: argparse.Namespace) -> Dict[str, Any]:
+    """Arguments of the dataset's constructor; ``ValueError`` for an option it does not have."""
+    name = dataset_class(args.name).__name__
+    options: Dict[str, Any] = {}
+    for flag, value, owner, argument in (
+        ("--trial", args.trial, "RegDB", "trial"),
+        ("--csv", args.csv, "CSVDataset", "csv_file"),
+    ):
+        if value is not None and name != owner:
+            raise ValueError(f"{flag} belongs to {owner}, not to {name}.")
+        if value is not None:
+            options[argument] = value
+    return options
+
+
 def main(words: Optional[List[str]] = None) -> int:
     """Run the check and return the exit code."""
     args = parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options: Dict[str, Any] = {}
-    if args.trial is not None:
-        options["trial"] = args.trial
-    if args.csv is not None:
-        options["csv_file"] = args.csv
     try:
+        options = dataset_options(args)
         report = check_dataset(args.name, args.root or dataset_root(), full=args.full, **options)
     except (KeyError, ValueError) as error:
         sys.stderr.write(f"{error.args[0]}\n")

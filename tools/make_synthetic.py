@@ -15,7 +15,13 @@ from typing import List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vireid_plugins.data.synthetic import LAYOUT_FOLDERS, PRESETS, render_dataset  # noqa: E402
+from vireid_plugins.data.synthetic import (  # noqa: E402
+    LAYOUT_FOLDERS,
+    PRESETS,
+    make_settings,
+    render_dataset,
+    write_preview,
+)
 
 
 def whole_numbers(text: str, separator: str, meaning: str) -> Tuple[int, int]:
@@ -86,6 +92,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except (ValueError, FileExistsError) as error:
         parser.exit(2, f"make_synthetic: {error}\n")
     logging.info("SynthVI: %s", root)
+    if options.preview:
+        settings = make_settings(options.layout, options.preset, options.seed, **choice)
+        logging.info("SynthVI: picture sheet %s", write_preview(options.preview, settings))
     return 0
 
 

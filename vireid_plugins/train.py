@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from fastreid.utils import comm
@@ -16,7 +18,7 @@ from fastreid.utils import comm
 from .engine import VIReIDTrainer
 from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
-from .engine.setup import build_config, set_up_run
+from .engine.setup import PACKAGE, build_config, set_up_run
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,12 @@ def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
     cfg.DATASETS.REGDB_TRIAL = trial
 
 
+def is_foreseen(error: Exception) -> bool:
+    """Whether this package itself raised ``error``: then its message says all that helps."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    return PACKAGE in raised_in.parents
+
+
 def main(words: Optional[Sequence[str]] = None) -> int:
     """Run the command line; foreseeable mistakes end with one line and exit status 1."""
     args = argument_parser().parse_args(words)
@@ -108,8 +116,8 @@ def main(words: Optional[Sequence[str]] = None) -> int:
             args=(args,),
             device=str(cfg.MODEL.DEVICE).split(":")[0],
         )
-    except (ValueError, KeyError, FileNotFoundError, FloatingPointError) as error:
-        if os.environ.get("VIREID_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("VIREID_TRACEBACK") or not is_foreseen(error):
             raise
         text = error.args[0] if error.args and isinstance(error, KeyError) else error
         sys.stderr.write(f"error: {text}\n(VIREID_TRACEBACK=1 shows where it was raised)\n")

@@ -144,7 +144,7 @@ def make_csv(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def cfg(tmp_path, monkeypatch) -> CfgNode:
-    """A config of SYSU-MM01 below ``tmp_path``: 2 identities x (2 + 2) images, small, on the CPU."""
+    """SYSU-MM01 below ``tmp_path``: 2 identities x (2 + 2) small images, on the CPU."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = get_cfg()
     add_vireid_config(cfg)

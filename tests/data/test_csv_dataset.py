@@ -49,6 +49,13 @@ def test_words_are_numbered_in_natural_order(make_csv, tmp_path):
     assert brief(dataset.query) == [("3.png", 0, 0, 0)]
 
 
+def test_split_named_test(make_csv, tmp_path):
+    make_csv([("v.png", 5, 1, "visible", "test"), ("i.png", 5, 2, "infrared", "test")])
+    dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv", mode="query")
+    assert brief(dataset.query) == [("v.png", 5, 1, 0)]
+    assert brief(dataset.gallery) == [("i.png", 5, 2, 1)]
+
+
 def test_quotes_mark_and_extra_columns(make_csv, tmp_path):
     path = make_csv(GOOD[:2])
     path.write_bytes(
@@ -73,7 +80,7 @@ def test_file_does_not_exist(tmp_path):
     "row, expected",
     [
         (("x.png", 1, 1, "thermal", "train"), r"line 6: Unknown modality 'thermal'"),
-        (("x.png", 1, 1, "visible", "trian"), r"line 6: unknown split 'trian'. Did you mean 'train'"),
+        (("x.png", 1, 1, "visible", "trian"), r"line 6: unknown split 'trian'.*mean 'train'"),
         (("x.png", "", 1, "visible", "train"), r"line 6: no value for pid"),
         (("x.png", 1, 1), r"line 6: no value for modality, split"),
     ],
@@ -105,7 +112,7 @@ def test_not_text(make_csv):
 
 def test_training_needs_both_modalities(make_csv, tmp_path):
     make_csv(GOOD[:1])
-    with pytest.raises(DatasetError, match="no infrared images in the train split"):
+    with pytest.raises(DatasetError, match="no infrared images in the train split.*Add rows"):
         CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
 
 

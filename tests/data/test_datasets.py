@@ -27,10 +27,11 @@ def test_registered_as_the_host_calls_them(make_sysu, tmp_path):
 
 def test_sysu_train_is_train_and_val(make_sysu, tmp_path):
     folder = make_sysu(train=(2, 11), val=(9,), test=(4,), images=2)
+    modalities = {1: VISIBLE, 2: VISIBLE, 3: INFRARED, 4: VISIBLE, 5: VISIBLE, 6: INFRARED}
     expected = [
-        (f"cam{camera}/{pid:04d}/{k:04d}.jpg", pid, camera, INFRARED if camera in (3, 6) else VISIBLE)
+        (f"cam{camera}/{pid:04d}/{k:04d}.jpg", pid, camera, modality)
         for pid in (2, 9, 11)
-        for camera in (1, 2, 3, 4, 5, 6)
+        for camera, modality in modalities.items()
         for k in (1, 2)
     ]
     assert brief(SYSUMM01(root=str(tmp_path)).train, folder) == expected

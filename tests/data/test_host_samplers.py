@@ -80,11 +80,17 @@ def test_naive_stream_is_the_hosts_own():
 
 
 def test_set_weights_choose_identities_per_camera():
-    items = [(f"{c}-{p}-{k}", f"{c}_{p}", f"set_{c}", 0) for c in (2, 10) for p in range(4) for k in (0, 1, 2)]
+    items = [
+        ("", f"{camera}_{person}", f"set_{camera}", 0)
+        for camera in (2, 10)
+        for person in range(4)
+        for _ in range(3)
+    ]
     sampler = build("SetReWeightSampler", items, batch=8, weights=(1, 3))
     for batch in np.array(list(sampler)).reshape(-1, 8):
-        cameras = Counter(items[i][2] for i in batch)
-        assert cameras == {"set_2": 2, "set_10": 6}  # natural order: set_2 is the first camera
+        # natural order: set_2 is the first camera
+        assert Counter(items[i][2] for i in batch) == {"set_2": 2, "set_10": 6}
+        assert set(Counter(items[i][1] for i in batch).values()) == {2}
 
 
 @pytest.mark.parametrize("name", ["NaiveIdentitySampler", "BalancedIdentitySampler"])
@@ -99,10 +105,15 @@ def test_batch_must_be_a_multiple_of_the_instances(name):
         build(name, instances=5)
 
 
-@pytest.mark.parametrize("weights", [(), (1, 1), (0, 0, 0), (1, 1, 2)])
+@pytest.mark.parametrize("weights", [(), (1, 1), (0, 0, 0), (1, 1, 2), (1, -1, 3)])
 def test_bad_set_weights(weights):
     with pytest.raises(ValueError, match="SET_WEIGHT"):
         build("SetReWeightSampler", weights=weights)
+
+
+def test_more_identities_of_a_camera_than_it_has():
+    with pytest.raises(ValueError, match=r"SET_WEIGHT\[1\] asks for 7 identities .* has 6"):
+        build("SetReWeightSampler", batch=14, instances=1, weights=(0, 7, 0))
 
 
 def test_batch_larger_than_the_data():

@@ -89,7 +89,8 @@ def test_unusable_file_is_named_with_the_remedy(tmp_path, content, expected):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
 def test_truncated_file_is_named(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ImageError, match=f"a.{suffix}"):
         read_image(str(path))

@@ -21,7 +21,12 @@ def decoded(monkeypatch):
     """Names of the images that were decoded."""
     names = []
     real = verify.read_image
-    monkeypatch.setattr(verify, "read_image", lambda p: (names.append(os.path.basename(p)), real(p)))
+
+    def counting(path):
+        names.append(os.path.basename(path))
+        return real(path)
+
+    monkeypatch.setattr(verify, "read_image", counting)
     return names
 
 

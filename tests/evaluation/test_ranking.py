@@ -3,52 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from evaluation_oracles import loop_metrics, loop_scores
 
-from vireid_plugins.evaluation import counting, rank_metrics, rank_metrics_from_similarity
-from vireid_plugins.evaluation.ranker import RankRules
-from vireid_plugins.evaluation.ranking import rank_trials
-
-
-def loop_metrics(scores, case, skip_camera_pairs, skip_same_camera, cmc, max_rank):
-    """CMC (percent), AP and INP per query from scores (Q, G), one item after the other."""
-    hits, precisions, penalties = np.zeros(max_rank), [], []
-    for row, target, camera in zip(scores, case["query_targets"], case["query_camids"]):
-        ranking = []
-        for index in sorted(range(len(row)), key=lambda j: (-row[j], j)):
-            gallery_target = case["gallery_targets"][index]
-            gallery_camera = case["gallery_camids"][index]
-            if (camera, gallery_camera) in skip_camera_pairs:
-                continue
-            if skip_same_camera and gallery_target == target and gallery_camera == camera:
-                continue
-            ranking.append(gallery_target)
-        if target not in ranking:
-            precisions.append(np.nan)
-            penalties.append(np.nan)
-            continue
-        places = [rank for rank, found in enumerate(ranking, 1) if found == target]
-        precisions.append(100 * np.mean([k / rank for k, rank in enumerate(places, 1)]))
-        penalties.append(100 * len(places) / places[-1])
-        once = list(dict.fromkeys(ranking)) if cmc == "identity" else ranking
-        hits[once.index(target) :] += 1
-    valid = int(np.sum(~np.isnan(precisions)))
-    if valid == 0:
-        return np.full(max_rank, np.nan), np.nan, np.nan, np.array(precisions), 0
-    curve = 100 * hits / valid
-    return curve, np.nanmean(precisions), np.nanmean(penalties), np.array(precisions), valid
-
-
-def loop_scores(query, gallery, metric):
-    query, gallery = np.asarray(query, np.float64), np.asarray(gallery, np.float64)
-    scores = np.zeros((len(query), len(gallery)))
-    for i, a in enumerate(query):
-        for j, b in enumerate(gallery):
-            if metric == "cosine":
-                lengths = np.linalg.norm(a) * np.linalg.norm(b)
-                scores[i, j] = a @ b / lengths if lengths else 0.0
-            else:
-                scores[i, j] = -((a - b) ** 2).sum()
-    return scores
+from vireid_plugins.evaluation import (
+    RankRules,
+    Trial,
+    counting,
+    rank_metrics,
+    rank_metrics_from_similarity,
+    rank_trials,
+    ranking,
+)
 
 
 def random_case(rng, metric):
@@ -99,7 +64,7 @@ def strategy(request, monkeypatch):
 @pytest.mark.parametrize("cmc", ["image", "identity"])
 def test_random_cases_equal_the_loop(strategy, metric, cmc):
     rng = np.random.default_rng(7)
-    for number in range(100):
+    for number in range(50):
         case = random_case(rng, metric)
         pairs = [(), {(3, 2)}, {(1, 1), (2, 1), (3, 2)}][number % 3]
         same, max_rank = bool(number % 2), int(rng.integers(1, 25))
@@ -111,3 +76,116 @@ def test_random_cases_equal_the_loop(strategy, metric, cmc):
         assert_equal(rank_metrics(**case, metric=metric, **rules), expected)
         labels = {name: value for name, value in case.items() if "features" not in name}
         assert_equal(rank_metrics_from_similarity(scores, **labels, **rules), expected)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_trials_equal_one_call_each(metric, monkeypatch):
+    """Oracle: ``rank_metrics`` on the rows of each trial; in blocks of three queries."""
+    monkeypatch.setattr(ranking, "_BLOCK_BYTES", 8 * 40 * 3)
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((60, 5))
+    targets, camids = rng.integers(0, 6, 60), rng.integers(1, 5, 60)
+    trials = [
+        Trial(rng.permutation(60)[:n], rng.permutation(60)[:m])
+        for n, m in ((20, 30), (20, 0), (0, 9), (60, 60), (1, 40))
+    ]
+    rules = RankRules(skip_camera_pairs=((1, 2),), skip_same_camera=True, cmc="identity")
+    results = rank_trials(features, targets, camids, trials, rules, metric=metric)
+    for trial, result in zip(trials, results):
+        labels = [v[rows] for v in (targets, camids) for rows in (trial.query, trial.gallery)]
+        expected = rank_metrics(
+            features[trial.query], features[trial.gallery], *labels, metric=metric,
+            skip_camera_pairs={(1, 2)}, skip_same_camera=True, cmc="identity",
+        )
+        np.testing.assert_allclose(result.average_precision, expected.average_precision)
+        np.testing.assert_allclose(result.cmc, expected.cmc)
+        assert result.num_valid_queries == expected.num_valid_queries
+
+
+def test_larger_float32_case_with_threads_and_many_positives():
+    """Oracle: the loop on the float32 scores themselves; sorting, blocks and ties all take part."""
+    rng = np.random.default_rng(4)
+    scores = rng.integers(0, 4000, (40, 900)).astype(np.float32)
+    case = {
+        "query_targets": rng.integers(0, 12, 40),
+        "gallery_targets": rng.integers(0, 12, 900),
+        "query_camids": rng.integers(1, 4, 40),
+        "gallery_camids": rng.integers(1, 4, 900),
+    }
+    expected = loop_metrics(scores, case, {(3, 2)}, True, "identity", 20)
+    got = rank_metrics_from_similarity(
+        torch.from_numpy(scores), **case, skip_camera_pairs={(3, 2)}, skip_same_camera=True,
+        cmc="identity",
+    )
+    assert_equal(got, expected)
+
+
+def test_identical_gallery_rows_tie_whatever_the_matrix_product_does():
+    """197 copies of one vector and one hit, last: it must stand last, at rank 197."""
+    rng = np.random.default_rng(5)
+    gallery = np.repeat(rng.standard_normal((1, 515)).astype(np.float32), 197, axis=0)
+    targets = np.zeros(197, dtype=np.int64)
+    targets[-1] = 1
+    query = rng.standard_normal((50, 515)).astype(np.float32)
+    for metric in ("cosine", "euclidean"):
+        got = rank_metrics(query, gallery, np.ones(50, dtype=np.int64), targets, metric=metric)
+        np.testing.assert_allclose(got.average_precision, 100 / 197)
+
+
+def test_hand_example():
+    """Gallery by score: B A A C B (query A). Hits at ranks 2, 3.
+
+    AP = (1/2 + 2/3)/2 = 7/12; INP = 2/3; image CMC first hit 2; identities B A C: also 2.
+    """
+    query, scores = np.array([[1.0, 0.0]]), np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    gallery = np.stack([scores, np.sqrt(1 - scores**2)], 1)
+    got = rank_metrics(query, gallery, [0], [1, 0, 0, 2, 1], max_rank=8)
+    assert got.mAP == pytest.approx(100 * 7 / 12) and got.mINP == pytest.approx(200 / 3)
+    assert got.cmc.tolist() == [0] + [100] * 7
+
+
+@pytest.mark.parametrize("num_query,num_gallery", [(0, 0), (3, 0), (0, 4)])
+def test_nothing_to_rank_is_nan(num_query, num_gallery):
+    got = rank_metrics(
+        torch.zeros(num_query, 2), torch.zeros(num_gallery, 2), torch.zeros(num_query).long(),
+        torch.zeros(num_gallery).long(), max_rank=5,
+    )
+    assert got.cmc.shape == (5,) and np.isnan(got.cmc).all()
+    assert np.isnan(got.mAP) and np.isnan(got.mINP) and got.num_valid_queries == 0
+    assert got.average_precision.shape == (num_query,) and np.isnan(got.average_precision).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_other_number_types_are_raised(dtype):
+    """Small integers are exact in every type: the ranks are those of float64."""
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (torch.randint(-3, 4, (n, 4), generator=generator) for n in (6, 25))
+    labels = torch.arange(6), torch.arange(25) % 6
+    expected = rank_metrics(query.double(), gallery.double(), *labels, metric="euclidean")
+    got = rank_metrics(query.to(dtype), gallery.to(dtype), *labels, metric="euclidean")
+    np.testing.assert_array_equal(got.average_precision, expected.average_precision)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (dict(metric="l2"), r"metric must be one of .*cosine.*euclidean.*'l2'"),
+        (dict(cmc="person"), r"cmc must be one of .*image.*identity.*'person'"),
+        (dict(max_rank=0), "max_rank must be at least 1"),
+        (dict(skip_same_camera=True), "query_camids is missing"),
+        (dict(skip_camera_pairs=[3, 2]), "pairs"),
+        (dict(query_targets=np.zeros(4, int)), r"query_targets has shape \(4,\).* 3 rows"),
+        (dict(gallery_targets=np.zeros((5, 1), int)), r"gallery_targets has shape \(5, 1\)"),
+        (dict(gallery_targets=np.zeros(5)), "must hold integers"),
+        (dict(gallery_features=np.zeros((5, 3))), r"\(3, 2\) and gallery_features \(5, 3\)"),
+        (dict(query_features=np.full((3, 2), np.nan)), "query_features row 0 holds NaN"),
+        (dict(query_features=np.zeros(3)), "two-dimensional"),
+    ],
+)
+def test_errors_name_both_sides(change, message):
+    good = dict(
+        query_features=np.ones((3, 2)), gallery_features=np.ones((5, 2)),
+        query_targets=np.zeros(3, int), gallery_targets=np.zeros(5, int),
+    )
+    with pytest.raises(ValueError, match=message):
+        rank_metrics(**{**good, **change})

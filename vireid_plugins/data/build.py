@@ -7,7 +7,6 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
@@ -18,9 +17,9 @@ from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .dataset import ItemRequest, VIReIDDataset, collate
-from .datasets import CrossModalityDataset, DatasetError
+from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
-from .labels import natural_key
+from .queries import check_queries
 from .seeding import stream_seeds
 from .transforms import build_transforms
 from .verify import find_broken_images, raise_if_broken
@@ -194,46 +193,6 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Sequence]:
     ]
 
 
-def check_queries(source: ImageDataset, name: str) -> None:
-    """Say how many queries have no gallery image of their identity in the other modality.
-
-    Single-modality datasets are compared within theirs. Rules about cameras belong to the
-    protocol and are not looked at here.
-
-    Raises:
-        DatasetError: no query has a match.
-    """
-    both = {modality for _, modality in _identities(source.query + source.gallery)}
-    cross = len(both) > 1
-    gallery = _identities(source.gallery)
-    queries = _identities(source.query)
-    unmatched = sorted(
-        {pid for pid, m in queries if (pid, 1 - m if cross else m) not in gallery}, key=natural_key
-    )
-    if not unmatched:
-        return
-    matched = len({pid for pid, _ in queries}) - len(unmatched)
-    shown = ", ".join(map(str, unmatched[:5]))
-    if matched == 0:
-        raise DatasetError(
-            f"{name}: no query identity has a gallery image"
-            f"{' in the other modality' if cross else ''}: {shown}, ... The numbers of identities "
-            "in the two lists must agree."
-        )
-    if comm.is_main_process():
-        logger.warning(
-            "%s: %d query identities have no gallery image to find (%s, ...); protocols leave "
-            "their images out.",
-            name,
-            len(unmatched),
-            shown,
-        )
-
-
-def _identities(items: Sequence[Sequence]) -> set:
-    return {(i[1], int(i[3]) if len(i) > 3 else int(Modality.VISIBLE)) for i in items}
-
-
 def _fingerprint(sources: Sequence[ImageDataset]) -> str:
     """Of the training items of all sources; stock datasets count with the names below the root."""
     return "-".join(
@@ -258,7 +217,7 @@ def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
 def _check_tests(cfg: CfgNode) -> List[Sequence]:
     """Test items of ``DATASETS.TESTS``: what an evaluation will need is checked before training."""
     items: List[Sequence] = []
-    for name in cfg.DATASETS.TESTS:
+    for name in cfg.DATASETS.TESTS if cfg.TEST.EVAL_PERIOD > 0 else ():
         source = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
         check_queries(source, name)
         items += source.query + source.gallery

@@ -93,9 +93,7 @@ def _without_query(
         return None
 
 
-def _read_splits(
-    dataset: CrossModalityDataset, problems: List[str]
-) -> Dict[str, Sequence[Item]]:
+def _read_splits(dataset: CrossModalityDataset, problems: List[str]) -> Dict[str, Sequence[Item]]:
     splits: Dict[str, Sequence[Item]] = {}
     for split in SPLITS:
         try:

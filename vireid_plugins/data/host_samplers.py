@@ -6,14 +6,17 @@ generators, and ends after a known number of batches.
 """
 
 import itertools
-from typing import Any, ClassVar, Iterator, List, Sequence
+from collections import defaultdict
+from typing import Any, ClassVar, Dict, Iterator, List, Sequence
 
+import numpy as np
 from torch.utils.data import Sampler
 
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
 from fastreid.config import CfgNode
 from fastreid.data import samplers as host
+from fastreid.utils import comm
 
 from .labels import sorted_labels
 from .seeding import seeded, stream_seeds
@@ -37,7 +40,7 @@ class HostSampler(Sampler):
         Raises:
             ValueError: it cannot; the message names the keys.
         """
-        self._items = [tuple(item[:3]) for item in items]
+        self._items = [tuple(item[:3]) for item in items]  # the host unpacks exactly three
         self._seed = seed
         self._epoch = 0
         self._num_instances = cfg.DATALOADER.NUM_INSTANCE
@@ -137,39 +140,64 @@ class BalancedIdentitySampler(HostSampler):
 class SetReWeightSampler(HostSampler):
     """Identities drawn camera by camera, ``DATALOADER.SET_WEIGHT[i]`` from the i-th camera.
 
-    The host's class never yields: its constructor asks for a batch of several such groups and
-    its loop for a batch of exactly one. Here the loop yields groups, of which batches are filled.
-    It also expects cameras numbered from 0, so they are numbered in order for it.
+    An identity is drawn with a probability proportional to its images in the camera. The host's
+    class raises at its first batch (it adds an array to a list) and could not yield one either
+    (its constructor and its loop ask for different batch sizes), so the draw is written out here,
+    under its name and keys. Batches are filled with whole groups of sum(SET_WEIGHT) identities.
     """
+
+    by_identity = False  # groups are checked instead
 
     def __init__(self, cfg: CfgNode, items: Sequence[Sequence], seed: int, world_size: int) -> None:
         super().__init__(cfg, items, seed, world_size)
-        cameras = sorted_labels(item[2] for item in items)
-        places = {camera: place for place, camera in enumerate(cameras)}
-        self._items = [(path, pid, places[camid]) for path, pid, camid in self._items]
+        self._world_size = world_size
+        self._rank = comm.get_rank()
         self._group = sum(self._set_weight) * self._num_instances
-        self._check_weights(len(cameras), world_size)
+        #: positions of images, by camera and identity, both in natural order
+        self._cameras = _by_camera(self._items)
+        self._check_weights()
 
-    def _make(self, seed: int) -> Any:
-        sampler = host.SetReWeightSampler(
-            self._items, 2 * self._group, self._num_instances, self._set_weight, seed=seed
-        )
-        sampler.batch_size = self._group
-        return sampler
+    def _make(self, seed: int) -> Iterator[int]:
+        rng = np.random.default_rng(seed)
+        while True:
+            group: List[int] = []
+            for people, weight in zip(self._cameras, self._set_weight):
+                sizes = np.array([len(images) for images in people])
+                chosen = rng.choice(len(people), weight, replace=False, p=sizes / sizes.sum())
+                for person in chosen:
+                    few = sizes[person] < self._num_instances
+                    group += rng.choice(people[person], self._num_instances, replace=few).tolist()
+            yield from rng.permutation(group).tolist()[self._rank :: self._world_size]
 
-    def _check_weights(self, cameras: int, world_size: int) -> None:
-        weights: List[int] = self._set_weight
-        if len(weights) != cameras or min(weights, default=0) < 0 or sum(weights) == 0:
+    def _check_weights(self) -> None:
+        weights = self._set_weight
+        if len(weights) != len(self._cameras) or min(weights) < 0 or sum(weights) == 0:
             raise ValueError(
-                f"DATALOADER.SET_WEIGHT needs one number of identities per camera, {cameras} in "
-                f"all, not all 0; got {weights}."
+                f"DATALOADER.SET_WEIGHT needs one number of identities per camera, "
+                f"{len(self._cameras)} in all, not all 0; got {weights}."
             )
-        if self._group % world_size or (self._rows * world_size) % self._group:
+        for place, (people, weight) in enumerate(zip(self._cameras, weights)):
+            if len(people) < weight:
+                raise ValueError(
+                    f"DATALOADER.SET_WEIGHT[{place}] asks for {weight} identities of a camera "
+                    f"that has {len(people)}."
+                )
+        if self._group % self._world_size or (self._rows * self._world_size) % self._group:
             raise ValueError(
                 f"SOLVER.IMS_PER_BATCH must be a multiple of sum(DATALOADER.SET_WEIGHT) * "
-                f"DATALOADER.NUM_INSTANCE = {self._group}, and that one of the {world_size} "
-                f"process(es); got {self._rows * world_size}."
+                f"DATALOADER.NUM_INSTANCE = {self._group}, and that one of the {self._world_size} "
+                f"process(es); got {self._rows * self._world_size}."
             )
+
+
+def _by_camera(items: Sequence[Sequence]) -> List[List[List[int]]]:
+    positions: Dict[Any, Dict[Any, List[int]]] = defaultdict(lambda: defaultdict(list))
+    for position, (_, pid, camid) in enumerate(items):
+        positions[camid][pid].append(position)
+    return [
+        [positions[camid][pid] for pid in sorted_labels(positions[camid])]
+        for camid in sorted_labels(positions)
+    ]
 
 
 def _rows_per_rank(cfg: CfgNode, world_size: int) -> int:

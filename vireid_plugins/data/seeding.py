@@ -31,8 +31,8 @@ def seeded(seed: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-    # the CPU generator takes a signed number on PyTorch 1.13
-    torch.default_generator.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+    # PyTorch's CPU generator looks at 32 bits only
+    torch.default_generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
     try:
         yield
     finally:

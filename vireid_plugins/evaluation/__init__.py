@@ -1,1 +1,55 @@
-from .ranking import rank_metrics, rank_metrics_from_similarity
+"""Evaluation: features once, trials by protocol, exact ranks, one table. Knows no model."""
+
+from .evaluator import (
+    Reranking,
+    ResultRow,
+    ResultTable,
+    VIReIDEvaluator,
+    build_evaluator,
+    build_protocols,
+    evaluate,
+)
+from .features import TestFeatures, evaluation_mode, extract_features
+from .neighbors import NearestNeighbors
+from .protocols import (
+    DIRECTIONS,
+    CrossModalityProtocol,
+    LLCMProtocol,
+    Protocol,
+    RegDBProtocol,
+    SingleModalityProtocol,
+    SYSUMM01Protocol,
+    Trial,
+)
+from .ranker import RankMetrics, RankRules
+from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
+from .rerank import jaccard_distance, k_reciprocal_rerank
+
+__all__ = [
+    "DIRECTIONS",
+    "CrossModalityProtocol",
+    "LLCMProtocol",
+    "NearestNeighbors",
+    "Protocol",
+    "RankMetrics",
+    "RankRules",
+    "RegDBProtocol",
+    "Reranking",
+    "ResultRow",
+    "ResultTable",
+    "SYSUMM01Protocol",
+    "SingleModalityProtocol",
+    "TestFeatures",
+    "Trial",
+    "VIReIDEvaluator",
+    "build_evaluator",
+    "build_protocols",
+    "evaluate",
+    "evaluation_mode",
+    "extract_features",
+    "jaccard_distance",
+    "k_reciprocal_rerank",
+    "rank_metrics",
+    "rank_metrics_from_similarity",
+    "rank_trials",
+]

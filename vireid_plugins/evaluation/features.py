@@ -35,7 +35,9 @@ class TestFeatures:
     flip: bool = False  # features are means over the image and its mirror image
 
 
-def extract_features(model: nn.Module, loader: Iterable[Any], *, flip: bool = False) -> TestFeatures:
+def extract_features(
+    model: nn.Module, loader: Iterable[Any], *, flip: bool = False
+) -> TestFeatures:
     """Run ``model`` over ``loader`` once, without gradients, in evaluation mode.
 
     With several processes each brings its share; rows are put in the order of ``index`` and

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .ranker import RankMetrics, RankRules, TrialRanker
-from .similarity import Array, Scorer, as_features, check_metric
+from .similarity import Array, Scorer, all_finite, as_features, check_metric
 
 _BLOCK_BYTES = 256 << 20
 
@@ -235,7 +235,7 @@ def rank_metrics_from_similarity(
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float() if scores.is_floating_point() else scores.double()
     num_query, num_gallery = scores.shape
-    if scores.numel() and not bool(torch.isfinite(scores.sum(1, dtype=torch.float64)).all()):
+    if not all_finite(scores):
         raise ValueError("similarity holds NaN or infinity; ranks would mean nothing.")
     query_targets = _labels(query_targets, "query_targets", num_query, "similarity")
     gallery_targets = _labels(gallery_targets, "gallery_targets", num_gallery, "similarity.T")

@@ -17,8 +17,6 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from ..images import is_image_name
-
 logger = logging.getLogger(__name__)
 
 Item = Tuple[str, int, int, int]
@@ -127,9 +125,15 @@ class CrossModalityDataset(ImageDataset):
             what = " and ".join(missing) + " images" if items else "images"
             raise DatasetError(
                 f"{self.dataset_name}: no {what} in the {split} split below {self.dataset_dir}. "
-                f"The copy is incomplete: extract it again (tools/check_dataset.py shows what is "
-                f"there), or request it at {self.dataset_url}"
+                + self.remedy()
             )
+
+    def remedy(self) -> str:
+        """What to do about missing images, for messages."""
+        return (
+            "The copy is incomplete: extract it again (tools/check_dataset.py shows what is "
+            f"there), or request it at {self.dataset_url}"
+        )
 
     def combine_all(self) -> None:
         """Add the test images to ``train``; test identities get numbers above the training ones.
@@ -192,7 +196,7 @@ class CrossModalityDataset(ImageDataset):
 
 
 def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
-    """16 hexadecimal digits of ``header`` and the items' splits, paths below ``folder`` and pids."""
+    """16 hexadecimal digits of ``header`` and every item's split, path below ``folder`` and pid."""
     lines = [header]
     for split, items in splits.items():
         lines += sorted(f"{split} {_relative(item[0], folder)} {item[1]}" for item in items)
@@ -221,83 +225,3 @@ def _join(values: Sequence[Any], limit: int = 12) -> str:
 def first_few(values: Sequence[Any]) -> str:
     """The first of many names, for a message."""
     return _join(values, _SHOWN)
-
-
-def list_images(folder: str) -> List[str]:
-    """Paths of the image files in ``folder``, sorted by name; none where it does not exist."""
-    try:
-        names = sorted(filter(is_image_name, os.listdir(folder)))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [os.path.join(folder, name) for name in names]
-
-
-def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
-    """The lines of a text file that are not blank, each with its number, from 1.
-
-    Any line ending and a byte-order mark are accepted.
-
-    Raises:
-        DatasetError: the file is missing, is not text, or has no line.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(n, line.strip()) for n, line in enumerate(file, 1) if line.strip()]
-    except FileNotFoundError:
-        hint = f" It comes with the dataset: {url}" if url else ""
-        raise DatasetError(f"{path} is missing.{hint}") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read as text ({error}).") from error
-    if not lines:
-        raise DatasetError(f"{path} is empty; extract it again from the original archive.")
-    return lines
-
-
-def read_ids(path: str, url: str = "") -> List[int]:
-    """Identity numbers of a file of comma-separated lines, ascending, each once.
-
-    Raises:
-        DatasetError: as :func:`read_lines`, or a word is not a number; names the line.
-    """
-    found = set()
-    for number, line in read_lines(path, url):
-        for word in filter(None, (part.strip() for part in line.replace(" ", ",").split(","))):
-            if not word.isdecimal():
-                raise DatasetError(
-                    f"{path}, line {number}: expected identity numbers separated by commas; "
-                    f"got {word!r}."
-                )
-            found.add(int(word))
-    return sorted(found)
-
-
-def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, int]]:
-    """Pairs (path of an existing image, identity) of a file of lines ``relative/path identity``.
-
-    The last word of a line is the identity, so names may hold spaces; backslashes are accepted.
-
-    Args:
-        path: the list.
-        folder: what the paths in it are relative to.
-        url: where the dataset is requested, for messages.
-
-    Raises:
-        DatasetError: as :func:`read_lines`; a line of another form; an image that does not exist.
-    """
-    pairs, absent = [], []
-    for number, line in read_lines(path, url):
-        words = line.rsplit(None, 1)
-        if len(words) != 2 or not words[1].isdecimal():
-            raise DatasetError(
-                f"{path}, line {number}: expected 'relative/path identity'; got {line!r}."
-            )
-        image = os.path.normpath(os.path.join(folder, words[0].replace("\\", "/")))
-        if not os.path.isfile(image):
-            absent.append(f"{words[0]} (line {number})")
-        pairs.append((image, int(words[1])))
-    if absent:
-        raise DatasetError(
-            f"{path} names {len(absent)} image(s) that do not exist below {folder}: "
-            f"{first_few(absent)}. Extract the dataset again, or take the lines out."
-        )
-    return pairs

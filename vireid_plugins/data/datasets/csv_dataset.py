@@ -21,7 +21,8 @@ class CSVDataset(CrossModalityDataset):
 
     ``path`` is relative to the file's own folder, or absolute; ``pid`` and ``camid`` are whole
     numbers, or words, which are then numbered in natural order; ``modality`` is ``visible`` or
-    ``infrared``; ``split`` is ``train``, ``query`` or ``gallery``. More columns do no harm.
+    ``infrared``; ``split`` is ``train``, ``query``, ``gallery`` or ``test``, which makes visible
+    images queries and infrared ones gallery, as in RegDB. More columns do no harm.
     """
 
     dataset_name = "CSVDataset"
@@ -72,13 +73,10 @@ class CSVDataset(CrossModalityDataset):
             path = self._image_path(row["path"])
             if not os.path.isfile(path):
                 absent.append(f"{row['path']} (line {line})")
-            item = (
-                path,
-                pids[_as_number(row["pid"])],
-                camids[_as_number(row["camid"])],
-                self._modality(line, row["modality"]),
-            )
-            self._rows[self._split(line, row["split"])].append(item)
+            modality = self._modality(line, row["modality"])
+            pid, camid = pids[_as_number(row["pid"])], camids[_as_number(row["camid"])]
+            split = self._split(line, row["split"], modality)
+            self._rows[split].append((path, pid, camid, int(modality)))
         if absent:
             raise DatasetError(
                 f"{self.csv_file} names {len(absent)} image(s) that do not exist: "
@@ -93,6 +91,9 @@ class CSVDataset(CrossModalityDataset):
 
     def _test_half(self, query: bool) -> List[Item]:
         return self._rows["query" if query else "gallery"]
+
+    def remedy(self) -> str:
+        return f"Add rows of that split and modality to {self.csv_file}."
 
     def _read_rows(self) -> Tuple[List[int], List[Dict[str, str]]]:
         lines, rows = [], []
@@ -128,18 +129,21 @@ class CSVDataset(CrossModalityDataset):
             path = path.replace("\\", "/")  # written on Windows
         return os.path.normpath(os.path.join(self.dataset_dir, os.path.expanduser(path)))
 
-    def _modality(self, line: int, word: str) -> int:
+    def _modality(self, line: int, word: str) -> Modality:
         try:
-            return int(Modality.parse(word))
+            return Modality.parse(word)
         except ValueError as error:
             raise DatasetError(f"{self.csv_file}, line {line}: {error}") from None
 
-    def _split(self, line: int, word: str) -> str:
-        if word.lower() not in SPLITS:
-            raise DatasetError(
-                f"{self.csv_file}, line {line}: unknown split {word!r}. {nearest(word, SPLITS)}"
-            )
-        return word.lower()
+    def _split(self, line: int, word: str, modality: Modality) -> str:
+        if word.lower() == "test":
+            return "query" if modality == self.query_modality else "gallery"
+        if word.lower() in SPLITS:
+            return word.lower()
+        raise DatasetError(
+            f"{self.csv_file}, line {line}: unknown split {word!r}. "
+            + nearest(word, [*SPLITS, "test"])
+        )
 
 
 def _as_number(word: str) -> Any:

@@ -8,15 +8,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import (
-    CrossModalityDataset,
-    DatasetError,
-    Item,
-    first_few,
-    list_images,
-    read_ids,
-    read_image_list,
-)
+from .base import CrossModalityDataset, DatasetError, Item, first_few
+from .lists import list_images, read_ids, read_image_list
 
 CAMERAS = tuple(range(1, 10))
 

@@ -7,7 +7,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, Item, read_image_list
+from .base import CrossModalityDataset, Item
+from .lists import read_image_list
 
 TRIALS = tuple(range(1, 11))
 

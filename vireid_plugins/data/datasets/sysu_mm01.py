@@ -8,7 +8,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, DatasetError, Item, first_few, list_images, read_ids
+from .base import CrossModalityDataset, DatasetError, Item, first_few
+from .lists import list_images, read_ids
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ Needs NumPy, OpenCV, SciPy and tqdm only. Start at `render_dataset`; one image c
 
 from .annotations import Annotations
 from .dataset import render_dataset
+from .preview import write_preview
 from .settings import LAYOUT_FOLDERS, PRESETS, Settings, make_settings
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Settings",
     "make_settings",
     "render_dataset",
+    "write_preview",
 ]

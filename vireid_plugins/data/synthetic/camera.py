@@ -79,7 +79,7 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
         noise=rng.uniform(0.008, 0.02) if visible else rng.uniform(0.02, 0.035),
         vignette=rng.uniform(0.05, 0.15) if not infrared else rng.uniform(0.3, 0.5),
         background_light=1.0 if visible else rng.uniform(0.45, 0.7),
-        framing=rng.uniform(0.025, 0.05),
+        framing=rng.uniform(0.015, 0.035),
         occlusion=rng.uniform(0.08, 0.18),
         jpeg_quality=int(rng.integers(84, 95)),
     )

@@ -6,17 +6,14 @@ back or at the side go behind or before them as the view asks.
 
 from __future__ import annotations
 
-from math import pi
-
 import numpy as np
 
 from .identity import Identity, Lower, Material
 from .pose import SIDES, Skeleton
-from .shapes import Sketch, Tube, capsule, segment
+from .shapes import Sketch, Tube, capsule, hull, segment
 from .wear import add_carried, add_head, add_torso_pattern
 
 FAR_ARM, LEGS, SKIRT, TORSO, HEAD, NEAR_ARM = 0.0, 1.0, 2.0, 3.0, 4.0, 5.0
-LEFT, FRONT, RIGHT, BACK = 0.0, pi / 2, pi, 3 * pi / 2
 ARM_BEHIND = -0.07  # metres: an arm farther back than this is painted before the torso
 
 
@@ -69,9 +66,8 @@ def _add_shoe(sketch, identity, skeleton, name, layer, depth) -> None:
     joints = skeleton.joints
     at, toe, heel = (joints[f"{name}_{j}"] for j in ("ankle", "toe", "heel"))
     size = identity.body.height * 0.020
-    outline = np.concatenate([capsule(heel, toe, size, size * 0.9), at[None]])
-    sketch.add(layer, outline, Material.SHOES, depth=depth, raised=0.02)
-    sketch.add(layer, capsule(heel, at, size, ankle * 1.1), Material.SHOES, depth=depth)
+    outline = np.concatenate([capsule(heel, toe, size, size * 0.9), capsule(at, heel, ankle, size)])
+    sketch.add(layer, hull(outline), Material.SHOES, depth=depth, raised=0.02)
     if identity.lower.boot > 0.05:
         top = _leg_point(skeleton, name, 1 - 0.5 * identity.lower.boot)
         wide = ankle + (knee - ankle) * min(1.0, identity.lower.boot * 1.4)

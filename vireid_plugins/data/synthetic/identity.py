@@ -282,7 +282,7 @@ def _cloth_colour(rng: np.random.Generator, domain: Domain) -> np.ndarray:
         grey = rng.choice((0.07, 0.16, 0.35, 0.6, 0.85))
         return np.clip(grey + rng.uniform(-0.04, 0.04, 3), 0.02, 0.95)
     hue = (rng.normal(domain.hue, 0.16) if rng.random() < 0.35 else rng.random()) % 1.0
-    saturation, value = rng.uniform(0.35, 0.95), rng.uniform(0.25, 0.95)
+    saturation, value = rng.uniform(0.3, 0.8), rng.uniform(0.25, 0.92)
     wheel = np.clip(np.abs((hue + np.array([1 / 3, 2 / 3, 0.0])) % 1.0 * 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - wheel))
 

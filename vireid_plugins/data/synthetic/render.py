@@ -117,7 +117,7 @@ def _paint_occluder(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 def _look_with_occluder(identity: Identity, band: str, rng: np.random.Generator) -> np.ndarray:
     look = identity.looks[band].copy()
-    shades = rng.uniform(0.1, 0.7, (2, 3))
+    shades = rng.uniform(0.1, 0.7, (2, 1)) * rng.uniform(0.75, 1.25, (2, 3))
     if band != "visible":
         shades[:] = shades.mean(axis=1, keepdims=True)
     look[[Material.OCCLUDER, Material.OCCLUDER_DETAIL]] = shades

@@ -56,7 +56,7 @@ def _paint(rng: np.random.Generator, domain: Domain, band: str) -> Callable[[], 
 
     def visible() -> np.ndarray:
         grey = rng.uniform(0.15, 0.8)
-        tint = rng.normal(0, 0.09, 3) + 0.05 * domain.warmth * np.array([-1.0, 0.2, 1.0])
+        tint = rng.normal(0, 0.045, 3) + 0.05 * domain.warmth * np.array([-1.0, 0.2, 1.0])
         return np.clip(grey + tint, 0.03, 0.95)
 
     def single() -> np.ndarray:

@@ -78,22 +78,21 @@ class Tube:
         face = -a * np.sin(theta) * left + b * np.cos(theta) * front
         self.flip = np.where(face[:, 2:] < 0, -1.0, 1.0)
         self.face = face * self.flip
+        self.rings = np.stack([self.centres, self.edge, self.face], axis=1)
         self.theta = theta
         self.levels = np.linspace(0.0, 1.0, len(self.centres))
 
-    def _at(self, values: np.ndarray, v: float) -> np.ndarray:
-        position = min(max(v, 0.0), 1.0) * (len(values) - 1)
-        low = min(int(position), len(values) - 2)
-        return values[low] + (values[low + 1] - values[low]) * (position - low)
+    def _at(self, rings: np.ndarray, v: float) -> np.ndarray:
+        """Centre, edge and face vectors (3, 3) at height ``v``, between two rings."""
+        position = min(max(v, 0.0), 1.0) * (len(rings) - 1)
+        low = min(int(position), len(rings) - 2)
+        return rings[low] + (rings[low + 1] - rings[low]) * (position - low)
 
     def arc(self, v: float, t0: float = -pi / 2, t1: float = pi / 2, steps: int = 6) -> np.ndarray:
         """Points (steps + 1, 3) of the visible half at height ``v``."""
-        t = np.linspace(t0, t1, steps + 1)[:, None]
-        return (
-            self._at(self.centres, v)
-            + self._at(self.edge, v) * np.sin(t)
-            + self._at(self.face, v) * np.cos(t)
-        )
+        t = t0 + (t1 - t0) / steps * np.arange(steps + 1)[:, None]
+        centre, edge, face = self._at(self.rings, v)
+        return centre + edge * np.sin(t) + face * np.cos(t)
 
     def outline(self) -> np.ndarray:
         """Silhouette of the tube, closed by the visible arcs at both ends."""
@@ -124,6 +123,12 @@ class Tube:
         return max(t - half, -pi / 2), min(t + half, pi / 2)
 
 
+def hull(points: np.ndarray) -> np.ndarray:
+    """Convex outline (m, 3), seen in the image plane, of points (n, 3)."""
+    order = cv2.convexHull(points[:, :2].astype(np.float32), returnPoints=False)
+    return points[order[:, 0]]
+
+
 def head_patch(
     centre: np.ndarray,
     radii: np.ndarray,
@@ -132,36 +137,21 @@ def head_patch(
     low: float,
     high: float,
 ) -> np.ndarray:
-    """A patch of a head, |longitude from the front| <= ``longitude``, between two latitudes.
+    """The visible part of a patch of a head, as a convex outline (m, 3); empty (0, 3) if hidden.
 
-    Hidden points are moved to the rim; a wholly hidden patch is an empty array (0, 3).
-    ``radii`` (3,) and ``axes`` (3, 3): left, up, front.
+    The patch spans |longitude from the front| <= ``longitude`` and latitudes ``low`` to ``high``,
+    in radians; ``radii`` (3,) and ``axes`` (3, 3): left, up, front.
     """
-    lon = np.linspace(-longitude, longitude, 7)
-    lat = np.linspace(low, high, 4)[1:-1]
-    angles = np.concatenate(
-        [
-            np.stack([lon, np.full(7, low)], 1),
-            np.stack([np.full(2, longitude), lat], 1),
-            np.stack([lon[::-1], np.full(7, high)], 1),
-            np.stack([np.full(2, -longitude), lat[::-1]], 1),
-        ]
+    lon, lat = np.meshgrid(
+        np.linspace(-longitude, longitude, 17), np.linspace(low, high, 7), indexing="ij"
     )
-    unit = np.stack(
-        [
-            np.sin(angles[:, 0]) * np.cos(angles[:, 1]),
-            np.sin(angles[:, 1]),
-            np.cos(angles[:, 0]) * np.cos(angles[:, 1]),
-        ],
-        axis=1,
-    )
-    turned = unit @ axes
-    if turned[:, 2].max() <= 0.02:
+    flat = np.cos(lat)
+    unit = np.stack([np.sin(lon) * flat, np.sin(lat), np.cos(lon) * flat], axis=-1).reshape(-1, 3)
+    normals = (unit / radii) @ axes  # of the ellipsoid, up to their length
+    seen = unit[normals[:, 2] > 0]
+    if len(seen) < 3:
         return np.zeros((0, 3))
-    hidden = turned[:, 2] < 0
-    flat = np.maximum(np.hypot(turned[:, 0], turned[:, 1]), 1e-6)
-    unit[hidden] = (turned * np.stack([1 / flat, 1 / flat, 0 * flat], 1))[hidden] @ axes.T
-    return centre + (unit * radii) @ axes
+    return hull(centre + (seen * radii) @ axes)
 
 
 class Sketch:

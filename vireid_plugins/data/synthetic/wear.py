@@ -11,7 +11,7 @@ from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, head_patch, segment
 
 FRONT, BACK = pi / 2, 3 * pi / 2
-BEHIND_LEGS, BEHIND_TORSO, ON_TORSO, BEHIND_HEAD, ON_HEAD, IN_HAND = 0.5, 2.5, 3.5, 3.9, 4.5, 5.5
+BEHIND_LEGS, BEHIND_TORSO, IN_HAND = 0.5, 2.5, 5.5
 STRIPE_SHARE = 0.5  # painted part of a period of stripes
 
 
@@ -74,8 +74,12 @@ def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
             sketch.add(4.15, eye, Material.EYES, depth=depth, raised=0.08)
     _add_headwear(sketch, identity, skeleton, skull * max(volume, 1.05), facing)
     if style.scarf:
-        wrap = capsule(neck - 0.05 * axes[0], neck + 0.05 * axes[0], throat * 1.15, throat * 1.15)
-        sketch.add(4.3, wrap + 0.02 * axes[1], Material.SCARF, depth=depth, raised=0.08)
+        wrap = head_outline(neck, body.head * np.array([1.1, 0.42, 0.95]), skeleton.torso_axes)
+        end = neck + 0.1 * axes[0] + body.depth_half * axes[2]
+        tail = segment(end, end - 0.16 * body.height * skeleton.torso_axes[1], 0.045, 0.05)
+        if skeleton.torso_axes[2, 2] > -0.2:
+            sketch.add(4.28, tail, Material.SCARF, depth=depth, raised=0.07)
+        sketch.add(3.95, wrap, Material.SCARF, depth=depth, raised=0.06)
     if identity.upper.hood:
         _add_hood(sketch, identity, skeleton, facing)
 
@@ -125,19 +129,14 @@ def _add_headwear(sketch, identity: Identity, skeleton: Skeleton, skull, facing:
     centre, axes = skeleton.joints["head"], skeleton.head_axes
     surface = {"depth": float(centre[2]), "raised": 0.09}
     radii = skull * (1.12 if kind == "beanie" else 1.06)
-    low = 0.15 if kind == "beanie" else 0.3
-    dome = head_patch(centre, radii, axes, pi, low, 1.5)
-    ring = head_outline(centre + axes[1] * radii[1] * 0.25, radii * np.array([1, 0.2, 1]), axes)
-    crown = head_outline(centre + axes[1] * radii[1] * 0.45, radii * np.array([0.96, 0.62, 0.96]), axes)
-    sketch.add(4.45, crown, Material.HEADWEAR, **surface)
-    if len(dome):
-        sketch.add(4.46, ring, Material.HEADWEAR, **surface)
+    dome = head_patch(centre, radii, axes, pi, 0.28 if kind == "beanie" else 0.42, 1.5)
+    sketch.add(4.45, dome, Material.HEADWEAR, **surface)
     if kind == "brim":
         wide = radii * np.array([1.7, 0.12, 1.7])
-        brim = head_outline(centre + axes[1] * radii[1] * 0.3, wide, axes)
+        brim = head_outline(centre + axes[1] * radii[1] * 0.42, wide, axes)
         sketch.add(4.5, brim, Material.HEADWEAR, **surface)
     elif kind == "cap" and facing > -0.5:
-        start = centre + axes[1] * radii[1] * 0.33 + axes[2] * size * 0.5
+        start = centre + axes[1] * radii[1] * 0.42 + axes[2] * size * 0.5
         peak = capsule(start, start + axes[2] * size * 1.25, size * 0.62, size * 0.5)
         flat = peak.copy()
         flat[:, 1] = start[1] + (peak[:, 1] - start[1]) * 0.35

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode
 
 from ...modality import check_modalities
+from .pairs import zero_of
 
 
 class Loss(nn.Module):
@@ -49,6 +50,8 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     float16 and bfloat16 become float32, float64 stays: distances of un-normalised features
     overflow float16, and autocast would take their matrix products back to it.
 
+    A batch without rows gives a zero in its graph.
+
     Raises (from the decorated function):
         ValueError: ``x`` is not (B, ...) with at least two axes, or ``targets`` is not (B,).
     """
@@ -62,6 +65,8 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
             )
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
+        if len(x) == 0:
+            return zero_of(x)
         with _without_autocast(x.device.type):
             return forward(self, x, targets, *args, **kwargs)
 

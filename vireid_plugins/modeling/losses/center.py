@@ -12,7 +12,6 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import masked_mean
 
 
 @LOSS_REGISTRY.register()
@@ -67,4 +66,4 @@ class CenterLoss(Loss):
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,) in 0..N-1; a scalar."""
-        return 0.5 * masked_mean((x - self.centres[targets]).square().sum(dim=1), x)
+        return 0.5 * (x - self.centres[targets]).square().sum(dim=1).mean()

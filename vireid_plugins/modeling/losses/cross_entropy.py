@@ -12,7 +12,6 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import masked_mean
 
 
 @LOSS_REGISTRY.register()
@@ -49,5 +48,4 @@ class LabelSmoothingCrossEntropyLoss(Loss):
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1; a scalar."""
-        rows = F.cross_entropy(x, targets, label_smoothing=self.smoothing, reduction="none")
-        return masked_mean(rows, x)
+        return F.cross_entropy(x, targets, label_smoothing=self.smoothing)

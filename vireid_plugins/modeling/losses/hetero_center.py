@@ -13,7 +13,7 @@ from fastreid.config import CfgNode
 from ...modality import identity_centres
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_choice, require_modalities
-from .pairs import farthest, masked_mean, nearest, pair_masks, pairwise_distances
+from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 
 @LOSS_REGISTRY.register()
@@ -62,9 +62,10 @@ class HeteroCenterTripletLoss(Loss):
         centres = identity_centres(x, targets, modalities)
         positives, negatives = pair_masks(centres.targets)
         anchors = positives.any(dim=1) & negatives.any(dim=1)
+        if not anchors.any():
+            return zero_of(x)
         distances = pairwise_distances(centres.features)[anchors]
         to_positive = farthest(distances, positives[anchors])  # the one other centre
         to_negative = nearest(distances, negatives[anchors])
         terms = F.relu(self.margin + to_positive - to_negative)
-        mean = masked_mean(terms, x)
-        return mean * len(terms) if self.reduction == "sum" else mean
+        return terms.sum() if self.reduction == "sum" else terms.mean()

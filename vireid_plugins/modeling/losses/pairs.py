@@ -47,11 +47,6 @@ def nearest(distances: Tensor, mask: Tensor) -> Tensor:
     return distances.masked_fill(~mask, torch.inf).amin(dim=1)
 
 
-def masked_mean(values: Tensor, inputs: Tensor) -> Tensor:
-    """Mean of ``values`` (A,); with none, a zero that is still in the graph of ``inputs``."""
-    return values.mean() if len(values) else zero_of(inputs)
-
-
 def zero_of(inputs: Tensor) -> Tensor:
     """A scalar zero whose gradient with respect to ``inputs`` is zero, even where they are inf."""
     return inputs[:0].sum()

@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import farthest, masked_mean, nearest, pair_masks, pairwise_distances
+from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 
 @LOSS_REGISTRY.register()
@@ -42,8 +42,10 @@ class BatchHardTripletLoss(Loss):
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
         positives, negatives = pair_masks(targets)
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        anchors = negatives.any(dim=1)
+        if not anchors.any():
+            return zero_of(x)
         distances = pairwise_distances(x)[anchors]
         hardest_positive = farthest(distances, positives[anchors])
         hardest_negative = nearest(distances, negatives[anchors])
-        return masked_mean(F.relu(self.margin + hardest_positive - hardest_negative), x)
+        return F.relu(self.margin + hardest_positive - hardest_negative).mean()

@@ -17,7 +17,7 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_choice
-from .pairs import masked_mean, pair_masks, pairwise_distances
+from .pairs import pair_masks, pairwise_distances, zero_of
 
 # The public code clips here, where exp() of a float32 is about to overflow.
 _SQUARE_LIMIT = 88.0
@@ -107,12 +107,15 @@ class WeightedTripletLoss(Loss):
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
         positives, negatives = pair_masks(targets)
+        if self.legacy_weights:
+            positives = ~negatives
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        if not anchors.any():
+            return zero_of(x)
         distances = pairwise_distances(x)
         weigh = masked_softmax
         if self.legacy_weights:
-            positives, weigh = ~negatives, legacy_softmax
-            distances = distances.clamp_min(_LEGACY_DISTANCE)
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
+            distances, weigh = distances.clamp_min(_LEGACY_DISTANCE), legacy_softmax
         distances, positives, negatives = (
             rows[anchors] for rows in (distances, positives, negatives)
         )
@@ -120,7 +123,7 @@ class WeightedTripletLoss(Loss):
         negative_weights = weigh(-self.alpha * distances, negatives)
         difference = ((positive_weights - negative_weights) * distances).sum(dim=1)
         reduce = _REDUCTIONS[self.reduction]
-        return masked_mean(reduce(difference, self.gamma, self.margin), x)
+        return reduce(difference, self.gamma, self.margin).mean()
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

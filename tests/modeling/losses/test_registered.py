@@ -1,0 +1,162 @@
+"""What holds for every registered loss; a new loss is tested by being registered.
+
+Oracles: the same batch in another order; finite differences; the same values given in float32;
+zero where nothing can be compared.
+"""
+
+from typing import Callable, Dict, Tuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import vireid_plugins as vp
+from vireid_plugins.modeling.losses import LOSS_REGISTRY, Loss
+from vireid_plugins.registry import registered_names
+
+from fastreid.config import get_cfg
+
+NAMES = registered_names(LOSS_REGISTRY)
+OWN = [name for name in NAMES if not LOSS_REGISTRY.get(name).__module__.endswith(".host")]
+# Losses of whole identities or pairs: without a pair they are zero.
+PAIRED = [name for name in OWN if name not in ("CenterLoss", "LabelSmoothingCrossEntropyLoss")]
+# The host detaches the circle loss's weights, so its gradient is none of its value.
+DIFFERENTIABLE = [name for name in NAMES if name != "CircleLoss"]
+DIM = 5
+
+
+def build(name: str) -> Loss:
+    cfg = get_cfg()
+    vp.add_vireid_config(cfg)
+    cfg.MODEL.HEADS.NUM_CLASSES = 6
+    cfg.MODEL.BACKBONE.FEAT_DIM = DIM
+    return LOSS_REGISTRY.get(name).from_config(cfg).double()
+
+
+def evaluate(loss: Loss, tensors: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
+    """Value, and gradient with respect to the first input."""
+    first = tensors[loss.inputs[0]].clone().requires_grad_()
+    value = loss(first, *(tensors[name] for name in loss.inputs[1:]))
+    (gradient,) = torch.autograd.grad(value, first)
+    return value.detach(), gradient
+
+
+def take(tensors: Dict[str, Tensor], rows: Tensor) -> Dict[str, Tensor]:
+    return {name: values[rows] for name, values in tensors.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_what_the_base_model_needs(name: str) -> None:
+    loss = build(name)
+    assert "loss" in loss.log_name
+    assert loss.inputs[:2] in (("features", "targets"), ("logits", "targets"))
+
+
+def test_log_names_are_distinct() -> None:
+    assert len({LOSS_REGISTRY.get(name).log_name for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_order_of_rows_carries_no_meaning(name: str, seed: int, make_batch: Callable) -> None:
+    loss, tensors = build(name), make_batch(seed)
+    # a row drawn twice makes ties, whose gradient must not go to whichever comes first
+    rows = torch.arange(len(tensors["targets"]))
+    tensors = take(tensors, torch.cat([rows, rows[:2]]))
+    order = torch.randperm(len(tensors["targets"]))
+    value, gradient = evaluate(loss, tensors)
+    shuffled_value, shuffled_gradient = evaluate(loss, take(tensors, order))
+    torch.testing.assert_close(shuffled_value, value)
+    torch.testing.assert_close(shuffled_gradient, gradient[order])
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradient_is_that_of_the_value(name: str, make_batch: Callable) -> None:
+    loss, tensors = build(name), make_batch(7)
+    first = tensors[loss.inputs[0]].requires_grad_()
+    others = [tensors[key] for key in loss.inputs[1:]]
+    assert torch.autograd.gradcheck(lambda x: loss(x, *others), first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_half_precision_is_computed_in_float32(
+    name: str, dtype: torch.dtype, scale: float, make_batch: Callable
+) -> None:
+    loss, tensors = build(name).float(), make_batch(3, dim=DIM, scale=scale)
+    tensors[loss.inputs[0]] = tensors[loss.inputs[0]].to(dtype)
+    raised = {**tensors, loss.inputs[0]: tensors[loss.inputs[0]].float()}
+    expected, _ = evaluate(loss, raised)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, gradient = evaluate(loss, tensors)
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
+    assert gradient.dtype == dtype and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_large_features_stay_finite(name: str, make_batch: Callable) -> None:
+    loss, tensors = build(name).float(), make_batch(4)
+    tensors["features"] = tensors["features"].float() * 1e4
+    tensors["logits"] = tensors["logits"].float() * 1e2
+    value, gradient = evaluate(loss, tensors)
+    assert value.isfinite() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_rows_have_a_finite_gradient(name: str, make_batch: Callable) -> None:
+    loss, tensors = build(name), make_batch(5)
+    tensors = {**tensors, "features": torch.ones_like(tensors["features"])}
+    value, gradient = evaluate(loss, tensors)
+    assert value.isfinite() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("modality", list(vp.Modality))
+def test_a_batch_of_one_modality_works(
+    name: str, modality: vp.Modality, make_batch: Callable
+) -> None:
+    loss, tensors = build(name), make_batch(6)
+    value, gradient = evaluate(loss, take(tensors, tensors["modalities"] == modality))
+    assert value.isfinite() and gradient.isfinite().all()
+    needs_both = "modalities" in loss.inputs
+    assert (gradient.abs().max() == 0) == needs_both
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_row_and_a_single_identity_work(name: str, make_batch: Callable) -> None:
+    loss = build(name)
+    for tensors in (make_batch(8, identities=1), take(make_batch(8), torch.tensor([0]))):
+        value, gradient = evaluate(loss, tensors)
+        assert value.isfinite() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_without_a_pair_the_loss_is_a_zero_in_the_graph(name: str, make_batch: Callable) -> None:
+    loss, tensors = build(name), make_batch(9)
+    tensors["features"][0, 0] = torch.inf  # 0 * inf would be NaN
+    for rows in (torch.tensor([0]), torch.tensor([], dtype=torch.int64)):
+        value, gradient = evaluate(loss, take(tensors, rows))
+        assert value == 0 and torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("name", ["CenterLoss", "LabelSmoothingCrossEntropyLoss"])
+def test_without_a_row_the_loss_is_a_zero(name: str, make_batch: Callable) -> None:
+    value, _ = evaluate(build(name), take(make_batch(9), torch.tensor([], dtype=torch.int64)))
+    assert value == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_batch_is_not_mutated(name: str, make_batch: Callable) -> None:
+    tensors = make_batch(10)
+    before = {key: values.clone() for key, values in tensors.items()}
+    evaluate(build(name), tensors)
+    assert all(torch.equal(tensors[key], before[key]) for key in tensors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_and_targets_must_match(name: str, make_batch: Callable) -> None:
+    loss, tensors = build(name), make_batch(11)
+    with pytest.raises(ValueError, match=rf"{name}.*\(B,\)"):
+        loss(tensors[loss.inputs[0]], tensors["targets"][:-1], tensors["modalities"])

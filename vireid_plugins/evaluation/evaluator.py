@@ -1,0 +1,299 @@
+"""From the features of a test set to one table: every protocol line, mean ± std over its trials."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from ..registry import PROTOCOL_REGISTRY, lookup
+from .features import TestFeatures
+from .protocols import Protocol, Trial, test_items
+from .ranker import RankMetrics
+from .ranking import rank_metrics_from_similarity, rank_trials
+from .rerank import k_reciprocal_rerank
+from .similarity import check_metric, normalise
+
+logger = logging.getLogger(__name__)
+
+RANKS = (1, 5, 10, 20)
+METRIC_NAMES = tuple(f"Rank-{rank}" for rank in RANKS) + ("mAP", "mINP")
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """k-reciprocal re-ranking (Zhong et al., CVPR 2017): neighbours, expansion, weight of the
+    original distance."""
+
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+
+    def __str__(self) -> str:
+        return f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One protocol line: means and population standard deviations over trials, in percent."""
+
+    key: str  # <dataset>/<mode or direction>/<single|multi>
+    direction: str
+    gallery_rule: str
+    num_trials: int
+    num_queries: int
+    num_invalid_queries: float  # mean over trials of queries left out for having no valid match
+    num_gallery: float  # mean over trials
+    mean: Dict[str, float]
+    std: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Everything that was measured on one test set, and how."""
+
+    rows: List[ResultRow]
+    feature: str
+    metric: str
+    flip: bool
+    reranking: Optional[Reranking] = None
+    note: str = ""
+    metrics: Dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", self._flat())
+
+    def _flat(self) -> Dict[str, float]:
+        """``<key>/<metric>`` and its ``_std`` twin for each row, and ``metric`` of the first."""
+        flat: Dict[str, float] = {}
+        for row in self.rows:
+            for name in METRIC_NAMES:
+                flat[f"{row.key}/{name}"] = row.mean[name]
+                flat[f"{row.key}/{name}_std"] = row.std[name]
+        first = self.rows[0].mean
+        flat["metric"] = (first["Rank-1"] + first["mAP"]) / 2
+        return flat
+
+    def format_table(self) -> str:
+        """The table for people; each line says all that decides its numbers."""
+        header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]
+        header += ["gallery size", "feature", "flip", "re-ranking", *METRIC_NAMES]
+        lines = [self._cells(row) for row in self.rows]
+        text = tabulate(lines, headers=header, tablefmt="pipe", disable_numparse=True)
+        text += "\nPercent; ± is the population standard deviation over trials."
+        return text + (f"\n{self.note}" if self.note else "")
+
+    def _cells(self, row: ResultRow) -> List[str]:
+        scores = [
+            f"{row.mean[name]:.2f} ± {row.std[name]:.2f}"
+            if row.num_trials > 1
+            else f"{row.mean[name]:.2f}"
+            for name in METRIC_NAMES
+        ]
+        return [
+            row.key,
+            row.direction,
+            row.gallery_rule,
+            str(row.num_trials),
+            f"{row.num_queries} ({row.num_invalid_queries:g})",
+            f"{row.num_gallery:g}",
+            f"{self.feature}, {self.metric}",
+            "yes" if self.flip else "no",
+            str(self.reranking) if self.reranking else "no",
+            *scores,
+        ]
+
+
+class VIReIDEvaluator:
+    """Scores the features of one test set by several protocols.
+
+    Args:
+        protocols: lines of the table, in order; the first decides ``metric``.
+        dataset: the dataset whose ``query + gallery`` the features belong to.
+        dataset_name: first part of every metric's name.
+        metric: ``"cosine"`` or ``"euclidean"``.
+        reranking: re-rank every trial's gallery; None: do not.
+        device: where to compute; empty: on the CPU.
+        feature: what the features are, for the table.
+        note: a sentence below the table.
+
+    Raises:
+        ValueError: no protocol, or an unknown metric.
+    """
+
+    def __init__(
+        self,
+        protocols: Sequence[Protocol],
+        dataset: Any,
+        *,
+        dataset_name: str,
+        metric: str = "cosine",
+        reranking: Optional[Reranking] = None,
+        device: str = "",
+        feature: str = "model output",
+        note: str = "",
+    ) -> None:
+        check_metric(metric)
+        if not protocols:
+            raise ValueError(
+                f"{dataset_name}: no protocol to evaluate; TEST.PROTOCOL names no mode, shots or "
+                "direction."
+            )
+        self.protocols, self.dataset, self.dataset_name = list(protocols), dataset, dataset_name
+        self.metric, self.reranking, self.device = metric, reranking, device or "cpu"
+        self.feature, self.note = feature, note
+
+    def evaluate(self, features: TestFeatures) -> ResultTable:
+        """Score ``features``, one row per test image.
+
+        Raises:
+            ValueError: features that are not those of the dataset's test images, or a protocol
+                none of whose queries has a valid match, with the reason.
+        """
+        expected = len(test_items(self.dataset))
+        if not np.array_equal(features.index, np.arange(expected)):
+            raise ValueError(
+                f"{self.dataset_name} has {expected} test images, but features came for "
+                f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
+                "each must come once."
+            )
+        rows = [self._row(protocol, features) for protocol in self.protocols]
+        return ResultTable(
+            rows, self.feature, self.metric, features.flip, self.reranking, self.note
+        )
+
+    def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
+        trials = list(protocol.trials(self.dataset))
+        if self.reranking is None:
+            results = rank_trials(
+                features.features,
+                features.targets,
+                features.camids,
+                trials,
+                protocol.rules(max(RANKS)),
+                metric=self.metric,
+                device=self.device,
+            )
+        else:
+            results = [self._reranked(protocol, trial, features) for trial in trials]
+        for number, (trial, result) in enumerate(zip(trials, results)):
+            if result.num_valid_queries == 0:
+                raise ValueError(self._why_no_match(protocol, trial, number, features))
+        values = {name: [_value(result, name) for result in results] for name in METRIC_NAMES}
+        queries = [len(trial.query) for trial in trials]
+        return ResultRow(
+            key=f"{self.dataset_name}/{protocol.key}",
+            direction=protocol.direction,
+            gallery_rule=protocol.gallery_rule,
+            num_trials=len(trials),
+            num_queries=max(queries),
+            num_invalid_queries=float(
+                np.mean([n - r.num_valid_queries for n, r in zip(queries, results)])
+            ),
+            num_gallery=float(np.mean([len(trial.gallery) for trial in trials])),
+            mean={name: float(np.mean(value)) for name, value in values.items()},
+            std={name: float(np.std(value)) for name, value in values.items()},
+        )
+
+    def _reranked(self, protocol: Protocol, trial: Trial, features: TestFeatures) -> RankMetrics:
+        query = features.features[torch.from_numpy(trial.query)]
+        gallery = features.features[torch.from_numpy(trial.gallery)]
+        if self.metric == "cosine":
+            query, gallery = normalise(query), normalise(gallery)
+        distances = k_reciprocal_rerank(
+            query,
+            gallery,
+            k1=self.reranking.k1,
+            k2=self.reranking.k2,
+            lambda_value=self.reranking.lambda_value,
+        )
+        rules = protocol.rules(max(RANKS))
+        return rank_metrics_from_similarity(
+            -distances,
+            features.targets[trial.query],
+            features.targets[trial.gallery],
+            features.camids[trial.query],
+            features.camids[trial.gallery],
+            skip_camera_pairs=rules.skip_camera_pairs,
+            skip_same_camera=rules.skip_same_camera,
+            cmc=rules.cmc,
+            max_rank=rules.max_rank,
+        )
+
+    def _why_no_match(
+        self, protocol: Protocol, trial: Trial, number: int, features: TestFeatures
+    ) -> str:
+        query, gallery = features.targets[trial.query], features.targets[trial.gallery]
+        shared = np.intersect1d(query, gallery)
+        head = (
+            f"{self.dataset_name}/{protocol.key}, trial {number}: none of {len(query)} queries has "
+            f"a valid match among {len(gallery)} gallery images. "
+        )
+        if len(shared) == 0:
+            return head + (
+                f"All query identities do not appear in gallery: queries show {_few(query)}, the "
+                f"gallery {_few(gallery)}. Check identities and splits of the test lists."
+            )
+        return head + (
+            f"Identities {_few(shared)} are in both, but every such pair is never compared: query "
+            f"cameras {_few(features.camids[trial.query])}, gallery cameras "
+            f"{_few(features.camids[trial.gallery])}, skipped camera pairs "
+            f"{protocol.rules().skip_camera_pairs}, same camera skipped: "
+            f"{protocol.skip_same_camera}. Check the camera numbers."
+        )
+
+
+def _value(result: RankMetrics, name: str) -> float:
+    if name.startswith("Rank-"):
+        return float(result.cmc[int(name[len("Rank-") :]) - 1])
+    return getattr(result, name)
+
+
+def _few(values: np.ndarray, most: int = 5) -> str:
+    unique = np.unique(values).tolist()
+    return ", ".join(map(str, unique[:most])) + (f", ... ({len(unique)})" if unique[most:] else "")
+
+
+def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
+    """The protocol lines for a registered dataset, from ``cfg.TEST.PROTOCOL``.
+
+    A dataset class names its protocol in the attribute ``protocol``; one without it (FastReID's
+    own datasets) is evaluated by ``SingleModalityProtocol``.
+
+    Raises:
+        KeyError: an unknown dataset or protocol name.
+        ValueError: a value that the protocol does not know, with the right word.
+    """
+    dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
+    name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
+    return lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol").from_config(cfg)
+
+
+def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
+    """An evaluator from ``cfg.TEST``; reads METRIC, RERANK, DEVICE and PROTOCOL.
+
+    Raises:
+        ValueError: AQE or ROC, which are FastReID's own evaluator's, are switched on.
+    """
+    for key in ("AQE", "ROC"):
+        if cfg.TEST[key].ENABLED:
+            raise ValueError(f"TEST.{key}.ENABLED is not supported here; set it False.")
+    rerank = cfg.TEST.RERANK
+    return VIReIDEvaluator(
+        build_protocols(cfg, dataset_name),
+        dataset,
+        dataset_name=dataset_name,
+        metric=cfg.TEST.METRIC,
+        reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        device=cfg.TEST.DEVICE or cfg.MODEL.DEVICE,
+        feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
+    )
+
+
+def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:
+    """Score ``features`` of ``dataset`` by the protocols that ``cfg`` names; see the classes."""
+    return build_evaluator(cfg, dataset_name, dataset).evaluate(features)

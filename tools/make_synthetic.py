@@ -50,7 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images-per-camera", type=int, metavar="N")
     parser.add_argument("--size", type=image_size, metavar="HxW", help="pixels, such as 288x144")
-    parser.add_argument("--difficulty", type=float, default=1.0, help="0 tidy .. 1 as designed .. 3")
+    parser.add_argument(
+        "--difficulty", type=float, default=1.0, help="0 tidy .. 1 as designed .. 3"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, help="processes; default: one per core where it pays")
     parser.add_argument("--overwrite", action="store_true", help="replace other SynthVI settings")

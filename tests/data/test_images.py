@@ -27,10 +27,10 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path, suffix):
     assert np.array_equal(pixels(tmp_path / f"a.{suffix}"), np.dstack([RAMP] * 3))
 
 
-def test_16_bit_black_and_dark_stay_dark(tmp_path):
-    # 257 = 65535 / 255, so these are the grey values 0, 1, 2 and 3 exactly
-    Image.fromarray(np.array([[0, 257], [514, 771]], dtype=np.uint16)).save(tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png")[:, :, 0].tolist() == [[0, 1], [2, 3]]
+def test_16_bit_grey_between_the_levels_is_rounded(tmp_path):
+    # by hand, in units of 257 = 65535 / 255: 0.498, 0.502, 3.89, 252.9
+    Image.fromarray(np.array([[128, 129], [1000, 65000]], dtype=np.uint16)).save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png")[:, :, 0].tolist() == [[0, 1], [4, 253]]
 
 
 def test_palette_becomes_its_colours(tmp_path):

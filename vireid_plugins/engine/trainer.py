@@ -47,6 +47,8 @@ class VIReIDTrainer(DefaultTrainer):
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         self.seed = choose_seed(cfg.SEED)
         seed_everything(self.seed)
+        for name in cfg.DATASETS.TESTS:  # a wrong word of TEST.* must not wait for the evaluation
+            evaluation.build_evaluator(cfg, name, dataset=None)
         loader = self.build_train_loader(_with_seed(cfg, self.seed))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         _check(cfg, loader.dataset.num_classes)

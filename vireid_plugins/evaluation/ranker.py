@@ -14,7 +14,7 @@ from torch import Tensor
 from .counting import identity_ranks, positive_ranks, take_columns
 
 CMC_RULES = ("image", "identity")
-_TRIAL_BLOCK_ELEMENTS = 1 << 21
+_TRIAL_BLOCK_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)

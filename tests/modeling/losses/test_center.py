@@ -20,7 +20,7 @@ def test_equals_the_loop_and_the_closed_form_of_the_gradient(make_batch: Callabl
         0.5 * float((feature - loss.centres[target].detach()).pow(2).sum())
         for feature, target in zip(features, targets)
     ) / len(features)
-    assert float(value) == pytest.approx(expected)
+    assert value.item() == pytest.approx(expected)
     value.backward()
     for target in range(6):  # d/dc = sum over its rows of (c - f) / B
         rows = features[targets == target]
@@ -69,4 +69,4 @@ def test_sizes_come_from_the_head_and_are_checked() -> None:
 def test_a_weight_of_zero_switches_the_term_off() -> None:
     terms = build_losses(center_config(0.0), ["features", "targets"])
     value = terms({"features": torch.ones(1, 3), "targets": torch.tensor([0])})["loss_center"]
-    assert float(value) == 0
+    assert value.item() == 0

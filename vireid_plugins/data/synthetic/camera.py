@@ -18,6 +18,8 @@ from .seeding import generator
 
 BAND_CODES = {"visible": 1, "infrared": 2, "thermal": 3}
 CHARACTER = 31  # stream of camera characters
+MEAN_HEIGHT = 1.70  # metres
+SHARE_OF_HEIGHT = 0.6  # how much of a person's height the framing leaves in the image
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
         gain *= domain.brightness * (0.85 if spec.indoor else 1.0)
     return Camera(
         spec=spec,
-        yaw=float(rng.choice((0.0, pi))) + rng.uniform(-0.7, 0.7),
-        yaw_range=rng.uniform(0.5, 0.9),
-        turn_share=rng.uniform(0.15, 0.35),
-        pitch=rng.uniform(0.08, 0.30),
+        yaw=float(rng.choice((0.0, pi))) + rng.uniform(-0.5, 0.5),
+        yaw_range=rng.uniform(0.35, 0.6),
+        turn_share=rng.uniform(0.1, 0.25),
+        pitch=rng.uniform(0.06, 0.22),
         distance=rng.uniform(4.5, 9.0),
         gain=gain,
         gamma=rng.uniform(0.85, 1.2),
@@ -76,11 +78,11 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
         haze=rng.uniform(0.0, 0.06),
         contrast=rng.uniform(0.85, 1.05) if visible else rng.uniform(0.7, 0.9),
         blur=rng.uniform(0.001, 0.003) if visible else rng.uniform(0.0025, 0.005),
-        noise=rng.uniform(0.008, 0.02) if visible else rng.uniform(0.02, 0.035),
+        noise=rng.uniform(0.008, 0.016) if visible else rng.uniform(0.014, 0.026),
         vignette=rng.uniform(0.05, 0.15) if not infrared else rng.uniform(0.3, 0.5),
         background_light=1.0 if visible else rng.uniform(0.45, 0.7),
-        framing=rng.uniform(0.015, 0.035),
-        occlusion=rng.uniform(0.08, 0.18),
+        framing=rng.uniform(0.012, 0.025),
+        occlusion=rng.uniform(0.05, 0.12),
         jpeg_quality=int(rng.integers(84, 95)),
     )
 
@@ -124,8 +126,10 @@ def sample_view(
     ends = np.array([[0.0, body_height + 0.03, 0.0], [0.0, -0.03, 0.0]])
     y, z = ((ends - target) @ rotation.T)[:, 1:].T
     top, bottom = -y * distance / (distance - z)
+    # a detector's boxes follow the person, but not wholly: some of the height stays visible
+    bigger = (MEAN_HEIGHT / body_height) ** SHARE_OF_HEIGHT
     error = camera.framing * difficulty * np.clip(rng.normal(size=3), -2.5, 2.5)
-    extent = (bottom - top) * (1.06 + abs(error[0]) + 0.5 * error[0])
-    middle = (top + bottom) / 2 + error[1] * extent
+    extent = (bottom - top) * (1.10 * bigger + abs(error[0]) + 0.5 * error[0])
+    middle = bottom + (0.02 + error[1] - 0.5) * extent
     box = (error[2] * extent, middle - extent / 2, extent)
     return View(rotation, target, distance, box, roll=0.02 * difficulty * rng.normal())

@@ -94,10 +94,10 @@ def _add_trouser_leg(sketch, identity, skeleton, name, layer, depth) -> None:
         cloth = [(hip_at, knee_at, thigh * 1.05 * min(slack, 1.3), knee * slack),
                  (knee_at, end_at, knee * slack, radius)]
     for start, end, start_radius, end_radius in cloth:
-        sketch.add(layer, segment(start, end, start_radius, end_radius), Material.LOWER, depth=depth)
-    for start, end, start_radius, _ in cloth:
         joint = capsule(start, start + 1e-4, start_radius, start_radius)
-        sketch.add(layer, joint, Material.LOWER, depth=depth)
+        leg = segment(start, end, start_radius, end_radius)
+        for outline in (joint, leg):
+            sketch.add(layer, outline, Material.LOWER, depth=depth)
     _add_leg_pattern(sketch, lower, skeleton, name, layer, depth, cloth)
 
 
@@ -106,7 +106,8 @@ def _add_leg_pattern(sketch, lower: Lower, skeleton, name, layer, depth, cloth) 
     start, end, start_radius, end_radius = cloth[-1]
     if kind == "hem" or (kind == "half" and len(cloth) == 1):
         part = 0.65 if kind == "hem" else 0.4
-        band = segment(_mix(start, end, part), end, _mix(start_radius, end_radius, part), end_radius)
+        radius = _mix(start_radius, end_radius, part)
+        band = segment(_mix(start, end, part), end, radius, end_radius)
         sketch.add(layer, band, pattern, depth=depth)
     elif kind == "half":
         sketch.add(layer, segment(start, end, start_radius, end_radius), pattern, depth=depth)
@@ -199,21 +200,25 @@ def _add_arm(sketch: Sketch, identity: Identity, skeleton: Skeleton, name: str) 
     wide, middle, thin = 0.029 * scale, 0.023 * scale, 0.0165 * scale
     surface = {"depth": depth, "raised": 0.09}
     for start, end, a, b in (
-        (shoulder, elbow, wide, middle), (elbow, wrist, middle, thin), (wrist, hand, thin, thin * 1.15)
+        (shoulder, elbow, wide, middle),
+        (elbow, wrist, middle, thin),
+        (wrist, hand, thin, thin * 1.15),
     ):
         sketch.add(layer, capsule(start, end, a, b), Material.SKIN, **surface)
     if upper.sleeve <= 0.02:
         return
     material = Material.UPPER_PATTERN if upper.pattern.kind == "sleeves" else Material.UPPER
     slack = upper.looseness * 1.08
-    end = _mix(shoulder, elbow, min(1.0, upper.sleeve * 2))
-    sleeve = segment(shoulder, end, wide * slack, _mix(wide, middle, min(1, upper.sleeve * 2)) * slack)
+    part = min(1.0, upper.sleeve * 2)
+    end = _mix(shoulder, elbow, part)
+    sleeve = segment(shoulder, end, wide * slack, _mix(wide, middle, part) * slack)
     cap = capsule(shoulder, shoulder + 1e-4, wide * slack, wide * slack)
     sketch.add(layer, cap, material, **surface)
     sketch.add(layer, sleeve, material, **surface)
     if upper.sleeve > 0.5:
         cuff = _mix(elbow, wrist, upper.sleeve * 2 - 1)
-        sketch.add(layer, capsule(elbow, cuff, middle * slack, thin * slack * 1.25), material, **surface)
+        forearm = capsule(elbow, cuff, middle * slack, thin * slack * 1.25)
+        sketch.add(layer, forearm, material, **surface)
     if upper.pattern.kind == "yoke":
         band = segment(shoulder, _mix(shoulder, elbow, 0.35), wide * slack, wide * slack)
         sketch.add(layer, cap, Material.UPPER_PATTERN, **surface)

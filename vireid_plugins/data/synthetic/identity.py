@@ -167,7 +167,7 @@ def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
     carried = Carried(
         kind=_pick(rng, domain.carried),
         side=int(rng.choice((-1, 1))),
-        size=rng.uniform(0.75, 1.3),
+        size=rng.uniform(0.75, 1.45),
     )
     looks = {
         "visible": _visible_look(generator(seed, domain.code, Stream.VISIBLE, number), domain),
@@ -188,17 +188,17 @@ def _pick(rng: np.random.Generator, shares: Dict[str, float]) -> str:
 
 
 def _sample_body(rng: np.random.Generator) -> Body:
-    height = float(np.clip(rng.normal(1.70, 0.10), 1.45, 1.98))
+    height = float(np.clip(rng.normal(1.70, 0.13), 1.40, 1.98))
     build = rng.uniform(-1.0, 1.0)  # thin .. heavy
     frame = rng.uniform(-1.0, 1.0)  # wide hips .. wide shoulders
     return Body(
         height=height,
         hip_height=height * rng.uniform(0.475, 0.535),
-        shoulder_half=height * (0.110 + 0.012 * frame + 0.010 * build),
-        hip_half=height * (0.088 - 0.006 * frame + 0.016 * build),
-        waist_half=height * (0.078 + 0.004 * frame + 0.022 * build),
-        depth_half=height * (0.064 + 0.020 * build),
-        girth=1.0 + 0.22 * build,
+        shoulder_half=height * (0.112 + 0.014 * frame + 0.016 * build),
+        hip_half=height * (0.090 - 0.009 * frame + 0.021 * build),
+        waist_half=height * (0.080 + 0.005 * frame + 0.030 * build),
+        depth_half=height * (0.066 + 0.026 * build),
+        girth=1.02 + 0.30 * build,
         head=height * rng.uniform(0.066, 0.076),
         arm=height * rng.uniform(0.170, 0.190),
     )
@@ -209,7 +209,7 @@ def _sample_pattern(rng: np.random.Generator, shares: Dict[str, float]) -> Patte
         kind=_pick(rng, shares),
         count=int(rng.integers(2, 7)),
         offset=rng.uniform(0.3, 0.7),
-        band=str(rng.choice(("both", "visible", "infrared"), p=(0.8, 0.1, 0.1))),
+        band=str(rng.choice(("both", "visible", "infrared"), p=(0.86, 0.07, 0.07))),
     )
 
 
@@ -315,7 +315,7 @@ def _thermal_look(rng: np.random.Generator) -> np.ndarray:
     return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
 
 
-def _contrasting(draw, base, least: float = 0.28):
+def _contrasting(draw, base, least: float = 0.34):
     """The first of a few draws whose mean differs from ``base`` by ``least``, else the last."""
     for _ in range(12):
         value = draw()

@@ -27,7 +27,7 @@ TEXTURE_SIZE = 512
 class Rendered:
     """``image`` (H, W, 3) uint8 blue-green-red, three equal channels where not visible band.
 
-    ``keypoints`` (17, 3) float32 in COCO order: x, y in pixels, 1 if seen or 0 if hidden or outside.
+    ``keypoints`` (17, 3) float32 in COCO order: x, y in pixels, 1 seen or 0 hidden or outside.
     ``mask`` (H, W) bool: pixels more than half covered by the person and what it carries.
     """
 
@@ -156,7 +156,7 @@ def _compose(
 
 
 def _shading(depth: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Light from the side and above on the solid whose depth levels are ``depth``: (H, W) factor."""
+    """Light from the side and above on the solid with these depth levels: (H, W) factor."""
     solid = cv2.resize(depth, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     soft = cv2.GaussianBlur(solid, (0, 0), 0.011 * height)
     across = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3)
@@ -192,7 +192,8 @@ def _photograph(
         image = image[..., :1]
     image = np.maximum(image, 0) ** np.float32(camera.gamma)
     mean = np.float32(0.42)
-    image = mean + (image - mean) * np.float32(camera.contrast) + np.float32(camera.haze * difficulty)
+    image = mean + (image - mean) * np.float32(camera.contrast)
+    image = image + np.float32(camera.haze * difficulty)
     sigma = camera.blur * height * max(0.2, 1 + 0.5 * difficulty * (rng.random() - 0.3))
     if sigma > 0.25:
         image = cv2.GaussianBlur(image, (0, 0), float(sigma)).reshape(image.shape)

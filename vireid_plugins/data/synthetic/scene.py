@@ -42,8 +42,8 @@ def _layout(rng: np.random.Generator, indoor: bool) -> List[Shape]:
         x, y = rng.uniform(0, wide), rng.uniform(0.1, 0.75) * high
         shapes.append(("ellipse", np.array([x, y, rng.uniform(8, 45), rng.uniform(8, 55)])))
     for _ in range(14):
-        x = rng.uniform(0, wide)
-        shapes.append(("box", np.array([x, -5, x + rng.uniform(2, 12), ground + 30 * rng.random()])))
+        x, width = rng.uniform(0, wide), rng.uniform(2, 12)
+        shapes.append(("box", np.array([x, -5, x + width, ground + 30 * rng.random()])))
     for _ in range(16):
         y = rng.uniform(ground, high)
         slope = rng.uniform(-60, 60)
@@ -68,7 +68,7 @@ def _paint(rng: np.random.Generator, domain: Domain, band: str) -> Callable[[], 
 
 @lru_cache(maxsize=32)
 def scene(seed: int, domain_name: str, number: int, band: str, indoor: bool) -> np.ndarray:
-    """The place ``number`` seen in ``band``: (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8, kept in memory."""
+    """The place ``number`` in ``band``: (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8, kept in memory."""
     domain = DOMAINS[domain_name]
     rng = generator(seed, domain.code, Stream.SCENE_LAYOUT, number)
     shapes = _layout(rng, indoor)
@@ -106,5 +106,5 @@ def cut_background(
         picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     ).astype(np.float32)
     mean = window.mean(axis=(0, 1), keepdims=True)
-    strength = min(1.0, 0.75 * difficulty)
+    strength = min(1.0, 0.5 * difficulty)
     return (mean + (window - mean) * strength) / np.float32(255.0)

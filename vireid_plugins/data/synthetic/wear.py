@@ -44,7 +44,8 @@ def add_torso_pattern(sketch: Sketch, identity: Identity, tube: Tube, depth: flo
     elif kind == "logo":
         half = 0.25 + 0.09 * count
         for side in (FRONT, BACK):
-            _add_strip(sketch, tube, offset, offset + 0.06 + 0.03 * count, side, half, pattern, depth)
+            top = offset + 0.06 + 0.03 * count
+            _add_strip(sketch, tube, offset, top, side, half, pattern, depth)
     if upper.open_front:
         _add_strip(sketch, tube, 0.0, 0.97, FRONT, 0.33, Material.INNER, depth)
 

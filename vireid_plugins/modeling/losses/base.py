@@ -35,7 +35,7 @@ class Loss(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Loss":
-        """Build the loss from ``MODEL.LOSSES.<config_node>``; ``SCALE`` is the sum's, not its."""
+        """Build the loss from ``MODEL.LOSSES.<config_node>``; ``LossTerms`` applies ``SCALE``."""
         raise NotImplementedError(f"{cls.__name__} needs a from_config(cfg).")
 
     @classmethod

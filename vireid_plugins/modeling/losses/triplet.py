@@ -42,7 +42,7 @@ class BatchHardTripletLoss(Loss):
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
         positives, negatives = pair_masks(targets)
-        anchors = negatives.any(dim=1)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
         if not anchors.any():
             return zero_of(x)
         distances = pairwise_distances(x)[anchors]

@@ -1,0 +1,134 @@
+"""SynthVI is hard in the right way: nothing but shape is shared between the modalities.
+
+Oracle: chance. Pictures come from memory; no network is trained here.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from vireid_plugins.data.synthetic.camera import make_camera
+from vireid_plugins.data.synthetic.domains import SYSU
+from vireid_plugins.data.synthetic.identity import Material, sample_identity
+from vireid_plugins.data.synthetic.render import render_image
+
+PEOPLE, FRAMES = 32, 2
+CHANCE = 100.0 / PEOPLE
+VISIBLE = tuple(s.number for s in SYSU.cameras if s.band == "visible")
+INFRARED = tuple(s.number for s in SYSU.cameras if s.band == "infrared")
+MANY = 800
+GARMENTS = (Material.UPPER, Material.LOWER, Material.SHOES, Material.BAG, Material.HAIR,
+            Material.HEADWEAR, Material.INNER, Material.SCARF)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """(identity, camera, frame) -> image, for everybody."""
+    cameras = [make_camera(SYSU, spec) for spec in SYSU.cameras]
+    drawn = {}
+    for number in range(1, PEOPLE + 1):
+        person = sample_identity(0, SYSU, number)
+        for camera in cameras:
+            for frame in range(FRAMES):
+                rendered = render_image(0, SYSU, person, camera, frame, (96, 48))
+                drawn[number, camera.spec.number, frame] = rendered.image
+    return drawn
+
+
+def normalised(values):
+    values = values.astype(float).ravel() - values.mean()
+    return values / np.linalg.norm(values)
+
+
+def raw_pixels(image):
+    return normalised(cv2.resize(image, (12, 24), interpolation=cv2.INTER_AREA))
+
+
+def raw_grey(image):
+    return raw_pixels(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+
+
+def stripe_colours(image):
+    stripes = np.array_split(image[:, 14:34].astype(float), 8)
+    return normalised(np.stack([stripe.mean(axis=(0, 1)) for stripe in stripes]))
+
+
+def rank1(pictures, feature, query_cameras, gallery_cameras):
+    """Rank-1 in percent, frame 0 against frame 1, one camera never against itself or its twin."""
+    queries = [(n, c) for n in range(1, PEOPLE + 1) for c in query_cameras]
+    gallery = [(n, c) for n in range(1, PEOPLE + 1) for c in gallery_cameras]
+    similarity = (
+        np.stack([feature(pictures[n, c, 0]) for n, c in queries])
+        @ np.stack([feature(pictures[n, c, 1]) for n, c in gallery]).T
+    )
+    for row, (_, camera) in enumerate(queries):
+        for column, (_, other) in enumerate(gallery):
+            if camera == other or {camera, other} == {2, 3}:
+                similarity[row, column] = -np.inf
+    found = [gallery[best][0] for best in similarity.argmax(axis=1)]
+    return 100.0 * np.mean([number == n for number, (n, _) in zip(found, queries)])
+
+
+@pytest.mark.parametrize("feature", [raw_pixels, raw_grey, stripe_colours])
+@pytest.mark.parametrize(
+    "query, gallery", [(INFRARED, VISIBLE), (VISIBLE, INFRARED)], ids=["infrared", "visible"]
+)
+def test_pixels_across_modalities_are_near_chance(pictures, feature, query, gallery):
+    queries = PEOPLE * len(query)
+    # three standard errors of a coin with the odds of chance, and as much again for shape
+    noise = 300.0 * np.sqrt(CHANCE / 100 * (1 - CHANCE / 100) / queries)
+    assert rank1(pictures, feature, query, gallery) < 2 * CHANCE + noise
+
+
+@pytest.mark.parametrize("feature", [raw_pixels, stripe_colours])
+@pytest.mark.parametrize("band", [VISIBLE, INFRARED], ids=["visible", "infrared"])
+def test_pixels_within_a_modality_match_much_better(pictures, feature, band):
+    other = INFRARED if band is VISIBLE else VISIBLE
+    within = rank1(pictures, feature, band, band)
+    across = rank1(pictures, feature, band, other)
+    assert within > 4 * CHANCE
+    assert within > 2.5 * max(across, CHANCE)
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    return [sample_identity(7, SYSU, number) for number in range(1, MANY + 1)]
+
+
+@pytest.mark.parametrize("material", GARMENTS, ids=lambda m: m.name.lower())
+def test_visible_colour_predicts_no_infrared_reflectance(crowd, material):
+    visible = np.stack([person.looks["visible"][material] for person in crowd])
+    infrared = np.array([person.looks["infrared"][material][0] for person in crowd])
+    # the correlation of independent draws has standard deviation 1 / sqrt(n)
+    for channel in range(3):
+        assert abs(np.corrcoef(visible[:, channel], infrared)[0, 1]) < 4 / np.sqrt(MANY)
+    # neither does any linear mix of the whole visible table: R^2 of p noise columns is about p / n
+    table = np.stack([person.looks["visible"][1:14].ravel() for person in crowd])
+    table = np.concatenate([table - table.mean(0), np.ones((MANY, 1))], axis=1)
+    half = MANY // 2
+    weights = np.linalg.lstsq(table[:half], infrared[:half], rcond=None)[0]
+    error = np.mean((table[half:] @ weights - infrared[half:]) ** 2)
+    assert error > 0.95 * infrared[half:].var()
+
+
+def test_infrared_reflectances_differ_within_a_person(crowd):
+    # upper and lower must be drawn apart too, or one number would name a person
+    upper = [person.looks["infrared"][Material.UPPER][0] for person in crowd]
+    lower = [person.looks["infrared"][Material.LOWER][0] for person in crowd]
+    assert abs(np.corrcoef(upper, lower)[0, 1]) < 4 / np.sqrt(MANY)
+    assert np.std(upper) > 0.2
+
+
+def test_patterns_show_in_the_bands_they_say(crowd):
+    shown = {"both": (True, True), "visible": (True, False), "infrared": (False, True)}
+    seen_bands = set()
+    for person in crowd:
+        band = person.upper.pattern.band
+        seen_bands.add(band)
+        for name, expected in zip(("visible", "infrared"), shown[band]):
+            look = person.looks[name]
+            differs = np.abs(look[Material.UPPER_PATTERN] - look[Material.UPPER]).max() > 1e-6
+            assert differs == expected
+    assert seen_bands == set(shown)

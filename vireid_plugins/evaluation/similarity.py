@@ -61,7 +61,8 @@ def normalise(features: Tensor) -> Tensor:
     Lengths are taken in float64, so that neither huge nor tiny features lose their direction.
     """
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
-    return (features / norms.masked_fill(norms == 0, 1.0)).to(features.dtype)
+    norms = norms.to(features.dtype)  # a float64 divisor would make a float64 copy of everything
+    return features / norms.masked_fill(norms == 0, 1.0)
 
 
 def unique_rows(features: Tensor) -> Tensor:

@@ -14,14 +14,21 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 import torch
 
-import vireid_plugins  # noqa: F401  repairs the host before anything imports it
-from vireid_plugins.evaluation import RankRules, Trial, rank_metrics_from_similarity, rank_trials
-from vireid_plugins.evaluation.similarity import normalise
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vireid_plugins.evaluation import (  # noqa: E402
+    RankRules,
+    Trial,
+    rank_metrics_from_similarity,
+    rank_trials,
+)
+from vireid_plugins.evaluation.similarity import normalise  # noqa: E402
 
 SYSU = RankRules(skip_camera_pairs=((3, 2),), cmc="identity")
 REGDB = RankRules()

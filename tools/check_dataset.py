@@ -8,10 +8,18 @@ command itself was wrong.
 import argparse
 import logging
 import sys
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from vireid_plugins.data.build import dataset_root
-from vireid_plugins.data.check import ALIASES, DATASETS, check_dataset, dataset_class
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vireid_plugins.data.build import dataset_root  # noqa: E402
+from vireid_plugins.data.check import (  # noqa: E402
+    ALIASES,
+    DATASETS,
+    check_dataset,
+    dataset_class,
+)
 
 
 def parse_args(words: Optional[List[str]] = None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from .seeding import generator
 BAND_CODES = {"visible": 1, "infrared": 2, "thermal": 3}
 CHARACTER = 31  # stream of camera characters
 MEAN_HEIGHT = 1.70  # metres
-SHARE_OF_HEIGHT = 0.6  # how much of a person's height the framing leaves in the image
+SHARE_OF_HEIGHT = 0.4  # how much of a person's height the framing leaves in the image
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,12 @@ def _map(work, groups: List[Group], jobs: int) -> Iterator[None]:
         finally:
             cv2.setNumThreads(threads)
         return
-    # spawn: a forked child may inherit locked locks of OpenCV's or PyTorch's threads
-    context = multiprocessing.get_context("spawn")
+    # never a plain fork: a child may inherit locked locks of OpenCV's or PyTorch's threads
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # the imports are paid once, not per process
+    else:
+        context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:

@@ -36,20 +36,33 @@ class Domain:
     carried: Dict[str, float]
     upper_patterns: Dict[str, float] = field(
         default_factory=lambda: {
-            "none": 0.22,
-            "hstripes": 0.16,
-            "vstripes": 0.08,
-            "check": 0.08,
-            "block": 0.14,
-            "logo": 0.12,
-            "yoke": 0.1,
-            "sleeves": 0.1,
+            "none": 0.08,
+            "hstripes": 0.2,
+            "vstripes": 0.13,
+            "check": 0.11,
+            "diagonal": 0.11,
+            "dots": 0.12,
+            "block": 0.08,
+            "logo": 0.06,
+            "yoke": 0.06,
+            "sleeves": 0.05,
         }
     )
     lower_patterns: Dict[str, float] = field(
-        default_factory=lambda: {"none": 0.5, "side": 0.15, "knee": 0.12, "hem": 0.12, "half": 0.11}
+        default_factory=lambda: {
+            "none": 0.14,
+            "hstripes": 0.16,
+            "vstripes": 0.12,
+            "check": 0.1,
+            "diagonal": 0.08,
+            "dots": 0.12,
+            "side": 0.08,
+            "knee": 0.06,
+            "hem": 0.06,
+            "half": 0.08,
+        }
     )
-    neutral_share: float = 0.4
+    neutral_share: float = 0.55
     hue: float = 0.6
     scarf_share: float = 0.1
     warmth: float = 0.0  # colour of the light: -1 cold .. 1 warm

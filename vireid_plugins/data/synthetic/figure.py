@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .identity import Identity, Lower, Material
+from .patterns import Paint, paint_limb, paint_tube
 from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, hull, segment
 from .wear import add_carried, add_head, add_torso_pattern
@@ -122,6 +123,11 @@ def _add_leg_pattern(sketch, lower: Lower, skeleton, name, layer, depth, cloth) 
                 a, b = first + outward * first_radius * 0.7, last + outward * last_radius * 0.7
                 strip = segment(a, b, first_radius * 0.3, last_radius * 0.3)
                 sketch.add(layer, strip, pattern, depth=depth)
+    else:
+        rows = max(2, round(lower.pattern.count * 0.7))
+        paint = Paint(sketch, layer, pattern, depth)
+        for first, last, *radii in cloth:
+            paint_limb(paint, first, last, radii, lower.pattern, rows)
 
 
 def _ring_around_legs(identity: Identity, skeleton: Skeleton, part: float, slack: float) -> tuple:
@@ -150,12 +156,13 @@ def _add_hips(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     tube = Tube(*zip(*rings), left, front)
     depth = float(pelvis[2])
     sketch.add(SKIRT, tube.outline(), Material.LOWER, depth=depth, raised=0.03)
-    if lower.kind == "skirt" and lower.pattern.kind != "none":
-        bands = {"hem": [(0.0, 0.16)], "half": [(0.0, 0.4)], "knee": [(0.2, 0.34)]}.get(
-            lower.pattern.kind, [(0.05, 0.14), (0.26, 0.35), (0.47, 0.56)]
-        )
-        for v0, v1 in bands:
-            sketch.add(SKIRT, tube.band(v0, v1), Material.LOWER_PATTERN, depth=depth, raised=0.03)
+    if lower.kind == "skirt":
+        paint = Paint(sketch, SKIRT, Material.LOWER_PATTERN, depth, 0.03)
+        bands = {"hem": (0.0, 0.16), "half": (0.0, 0.4), "knee": (0.2, 0.34)}
+        if lower.pattern.kind in bands:
+            paint.add(tube.band(*bands[lower.pattern.kind]))
+        else:
+            paint_tube(paint, tube, lower.pattern, 0.4 + lower.length)
 
 
 def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
@@ -184,7 +191,7 @@ def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
     tube = Tube(*zip(*rings), left, front)
     depth = float(_mix(pelvis, neck, 0.6)[2])
     sketch.add(TORSO, tube.outline(), Material.UPPER, depth=depth, raised=0.05)
-    add_torso_pattern(sketch, identity, tube, depth)
+    add_torso_pattern(sketch, identity, tube, depth, 1 + 1.5 * max(0.0, upper.hem))
     return tube
 
 
@@ -219,12 +226,12 @@ def _add_arm(sketch: Sketch, identity: Identity, skeleton: Skeleton, name: str) 
         cuff = _mix(elbow, wrist, upper.sleeve * 2 - 1)
         forearm = capsule(elbow, cuff, middle * slack, thin * slack * 1.25)
         sketch.add(layer, forearm, material, **surface)
+    paint = Paint(sketch, layer, Material.UPPER_PATTERN, **surface)
     if upper.pattern.kind == "yoke":
-        band = segment(shoulder, _mix(shoulder, elbow, 0.35), wide * slack, wide * slack)
-        sketch.add(layer, cap, Material.UPPER_PATTERN, **surface)
-        sketch.add(layer, band, Material.UPPER_PATTERN, **surface)
-    if upper.pattern.kind == "hstripes" and upper.sleeve > 0.5:
-        for part in (0.25, 0.65):
-            a, b = _mix(shoulder, elbow, part), _mix(shoulder, elbow, part + 0.2)
-            band = segment(a, b, middle * slack * 1.1, middle * slack * 1.1)
-            sketch.add(layer, band, Material.UPPER_PATTERN, **surface)
+        paint.add(cap)
+        paint.add(segment(shoulder, _mix(shoulder, elbow, 0.35), wide * slack, wide * slack))
+    rows = max(2, round(upper.pattern.count * 0.6))
+    radii = (wide * slack, middle * slack)
+    paint_limb(paint, shoulder, end, radii, upper.pattern, max(1, round(rows * part)))
+    if upper.sleeve > 0.5:
+        paint_limb(paint, elbow, cuff, (middle * slack, thin * slack * 1.2), upper.pattern, rows)

@@ -207,9 +207,9 @@ def _sample_body(rng: np.random.Generator) -> Body:
 def _sample_pattern(rng: np.random.Generator, shares: Dict[str, float]) -> Pattern:
     return Pattern(
         kind=_pick(rng, shares),
-        count=int(rng.integers(2, 7)),
+        count=int(rng.integers(3, 9)),
         offset=rng.uniform(0.3, 0.7),
-        band=str(rng.choice(("both", "visible", "infrared"), p=(0.86, 0.07, 0.07))),
+        band=str(rng.choice(("both", "visible", "infrared"), p=(0.9, 0.05, 0.05))),
     )
 
 
@@ -282,7 +282,7 @@ def _cloth_colour(rng: np.random.Generator, domain: Domain) -> np.ndarray:
         grey = rng.choice((0.07, 0.16, 0.35, 0.6, 0.85))
         return np.clip(grey + rng.uniform(-0.04, 0.04, 3), 0.02, 0.95)
     hue = (rng.normal(domain.hue, 0.16) if rng.random() < 0.35 else rng.random()) % 1.0
-    saturation, value = rng.uniform(0.3, 0.8), rng.uniform(0.25, 0.92)
+    saturation, value = rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.92)
     wheel = np.clip(np.abs((hue + np.array([1 / 3, 2 / 3, 0.0])) % 1.0 * 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - wheel))
 
@@ -315,9 +315,9 @@ def _thermal_look(rng: np.random.Generator) -> np.ndarray:
     return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
 
 
-def _contrasting(draw, base, least: float = 0.34):
+def _contrasting(draw, base, least: float = 0.42):
     """The first of a few draws whose mean differs from ``base`` by ``least``, else the last."""
-    for _ in range(12):
+    for _ in range(20):
         value = draw()
         if abs(float(np.mean(value)) - float(np.mean(base))) >= least:
             break

@@ -7,47 +7,25 @@ from math import pi
 import numpy as np
 
 from .identity import Identity, Material
+from .patterns import BACK, FRONT, Paint, add_strip, paint_tube
 from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, head_patch, segment
 
-FRONT, BACK = pi / 2, 3 * pi / 2
 BEHIND_LEGS, BEHIND_TORSO, IN_HAND = 0.5, 2.5, 5.5
-STRIPE_SHARE = 0.5  # painted part of a period of stripes
 
 
-def _add_strip(sketch, tube: Tube, v0, v1, centre, half, material, depth, layer=3.0) -> None:
-    """Paint a strip fixed to the body, where it can be seen."""
-    t0, t1 = tube.visible_range(centre, half)
-    if t1 - t0 > 0.02:
-        sketch.add(layer, tube.band(v0, v1, t0, t1), material, depth=depth, raised=0.05)
+def add_torso_pattern(
+    sketch: Sketch, identity: Identity, tube: Tube, depth: float, length: float
+) -> None:
+    """Paint the pattern and the open front of the upper garment on its ``tube``.
 
-
-def add_torso_pattern(sketch: Sketch, identity: Identity, tube: Tube, depth: float) -> None:
-    """Paint the pattern, the open front and the hood of the upper garment on its ``tube``."""
-    upper, pattern = identity.upper, Material.UPPER_PATTERN
-    kind, count, offset = upper.pattern.kind, upper.pattern.count, upper.pattern.offset
-    if kind in ("hstripes", "check"):
-        part = STRIPE_SHARE if kind == "hstripes" else 0.3
-        for i in range(count):
-            v0 = (i + 0.2) / count * 0.95
-            band = tube.band(v0, v0 + part / count)
-            sketch.add(3.0, band, pattern, depth=depth, raised=0.05)
-    if kind in ("vstripes", "check"):
-        number = 2 * count + 2
-        for i in range(number):
-            half = pi / number * (0.55 if kind == "vstripes" else 0.3)
-            _add_strip(sketch, tube, 0.0, 0.93, 2 * pi * i / number, half, pattern, depth)
-    elif kind == "block":
-        sketch.add(3.0, tube.band(0.0, offset), pattern, depth=depth, raised=0.05)
-    elif kind == "yoke":
-        sketch.add(3.0, tube.band(0.72, 1.0), pattern, depth=depth, raised=0.05)
-    elif kind == "logo":
-        half = 0.25 + 0.09 * count
-        for side in (FRONT, BACK):
-            top = offset + 0.06 + 0.03 * count
-            _add_strip(sketch, tube, offset, top, side, half, pattern, depth)
+    ``length``: of the garment, in torsos.
+    """
+    upper = identity.upper
+    paint_tube(Paint(sketch, 3.0, Material.UPPER_PATTERN, depth, 0.05), tube, upper.pattern, length)
     if upper.open_front:
-        _add_strip(sketch, tube, 0.0, 0.97, FRONT, 0.33, Material.INNER, depth)
+        paint = Paint(sketch, 3.0, Material.INNER, depth, 0.05)
+        add_strip(paint, tube, 0.0, 0.97, FRONT, 0.33)
 
 
 def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
@@ -189,11 +167,11 @@ def _add_backpack(sketch, identity: Identity, skeleton: Skeleton, torso: Tube) -
     depth = float(at[2])
     sketch.add(layer, tube.outline(), Material.BAG, depth=depth, raised=0.06)
     for v0, v1 in ((0.12, 0.42), (0.8, 0.86)):
-        _add_strip(sketch, tube, v0, v1, BACK, 0.9, Material.BAG_DETAIL, depth, layer + 0.01)
-    strap_depth = float(neck[2])
+        pocket = Paint(sketch, layer + 0.01, Material.BAG_DETAIL, depth, 0.06)
+        add_strip(pocket, tube, v0, v1, BACK, 0.9)
+    strap = Paint(sketch, 3.45, Material.BAG, float(neck[2]), 0.06)
     for side in (-1, 1):
-        centre = FRONT + side * 0.75
-        _add_strip(sketch, torso, 0.5, 0.97, centre, 0.16, Material.BAG, strap_depth, 3.45)
+        add_strip(strap, torso, 0.5, 0.97, FRONT + side * 0.75, 0.16)
 
 
 def _add_crossbody(sketch, identity: Identity, skeleton: Skeleton) -> None:

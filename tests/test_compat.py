@@ -151,9 +151,9 @@ def test_without_faiss_fastreid_imports_and_says_what_to_install():  # [10]
         """
         import sys
         sys.modules.pop("faiss", None)
-        import importlib.util as util
-        find = util.find_spec
-        util.find_spec = lambda name, *a: None if name == "faiss" else find(name, *a)
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *a: None if name == "faiss" else find(name, *a)
         import vireid_plugins
         assert "faiss" not in sys.modules
         from fastreid.utils import faiss_utils
@@ -266,9 +266,6 @@ def test_a_checkpoint_that_holds_code_is_refused(tmp_path, capsys):  # [14]
     assert "this code ran" not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(
-    not hasattr(torch.serialization, "safe_globals"), reason="PyTorch < 2.5 refuses a Counter"
-)
 def test_a_checkpoint_of_fastreid_loads(tmp_path):  # [14]
     """With the scheduler state of FastReID, whose milestones are a ``Counter``."""
     model = nn.Linear(2, 1)

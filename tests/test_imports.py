@@ -27,7 +27,8 @@ MAY_IMPORT = {
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
-    "compat": "base", "config": "base", "modality": "base", "registry": "base", "version": "base",
+    "compat": "base", "config": "base", "modality": "base", "registry": "base",
+    "safe_load": "base", "version": "base",
     "data": "data",
     "data.synthetic": "data.synthetic",
     "engine": "engine",

@@ -362,41 +362,11 @@ def load_checkpoints_safely() -> None:
     """
     from fastreid.utils.checkpoint import Checkpointer
 
+    from .safe_load import load_weights_only
+
     @_override(Checkpointer, "_load_file")
     def _load_file(old: Callable, checkpointer: Any, file: str) -> Any:
         return load_weights_only(file)
-
-
-def load_weights_only(file: Any) -> Any:
-    """Load a checkpoint that holds only tensors, numbers, strings, lists and dicts, on the CPU.
-
-    Raises:
-        RuntimeError: the file is not a checkpoint, is cut short, or holds other objects.
-    """
-    with _allow_counters():
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
-            raise
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0]
-            raise RuntimeError(
-                f"{file} was not loaded ({type(error).__name__}: {reason}). It is not a whole "
-                "PyTorch checkpoint, or it holds Python objects that could run code. If you trust "
-                "it, load it yourself with weights_only=False and save its tensors: "
-                "torch.save({'model': state_dict}, 'weights.pth')."
-            ) from error
-
-
-@contextlib.contextmanager
-def _allow_counters() -> Iterator[None]:
-    """MultiStepLR of a host checkpoint keeps its milestones in a ``collections.Counter``."""
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:  # PyTorch < 2.5: such a checkpoint is refused with the explanation
-        yield
-    else:
-        with safe_globals([collections.Counter]):
-            yield
 
 
 def launch_without_cuda() -> None:

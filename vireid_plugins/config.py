@@ -7,6 +7,8 @@ it is repeated here as a comment.
 
 from typing import Any, Iterable, List, Sequence
 
+import yaml
+
 from fastreid.config import CfgNode as CN
 
 from .registry import nearest
@@ -183,7 +185,7 @@ def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> No
         ValueError: ``opts`` does not come in pairs, or a value has the wrong type.
     """
     if config_file:
-        loaded = CN(CN.load_yaml_with_base(config_file))
+        loaded = _read_file(config_file)
         check_known_keys(flat_keys(loaded), cfg, config_file)
         _merge(lambda: cfg.merge_from_other_cfg(loaded), config_file)
     opts = list(opts)
@@ -194,6 +196,18 @@ def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> No
     check_known_keys(opts[0::2], cfg, "the command line")
     for key, value in zip(opts[0::2], opts[1::2]):
         _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
+
+
+def _read_file(config_file: str) -> CN:
+    try:
+        return CN(CN.load_yaml_with_base(config_file))
+    except OSError as error:  # of a _BASE_
+        raise FileNotFoundError(f"{config_file} cannot be read: {error}") from error
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"{config_file} is no config file, which is YAML with nested keys: {text}"
+        ) from error
 
 
 def _merge(action: Any, source: str) -> None:

@@ -26,9 +26,10 @@ def registered_names(registry: Registry) -> List[str]:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A sentence that helps with a misspelt ``name``: the nearest valid ones, or all of them."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
+    by_lower = {word.lower(): word for word in valid}  # "sgd" is near "SGD"
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)
     if close:
-        return "Did you mean " + " or ".join(repr(word) for word in close) + "?"
+        return "Did you mean " + " or ".join(repr(by_lower[word]) for word in close) + "?"
     return f"Valid: {', '.join(valid) or '(none)'}."
 
 

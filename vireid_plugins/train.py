@@ -9,9 +9,12 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
+
+from torch import multiprocessing
 
 from fastreid.utils import comm
 
@@ -21,6 +24,8 @@ from .engine.launch import launch
 from .engine.setup import PACKAGE, build_config, set_up_run
 
 logger = logging.getLogger(__name__)
+
+REPORT_DELAY = 3.0  # seconds
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -70,7 +75,7 @@ def evaluate_only(cfg: Any, args: argparse.Namespace) -> Dict[str, float]:
     cfg.freeze()
     set_up_run(cfg, eval_only=True)
     model = VIReIDTrainer.build_model(cfg)
-    AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[], need="features")
     results = VIReIDTrainer.test(cfg, model)
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
@@ -96,19 +101,50 @@ def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
     cfg.DATASETS.REGDB_TRIAL = trial
 
 
-def is_foreseen(error: Exception) -> bool:
-    """Whether this package itself raised ``error``: then its message says all that helps."""
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    return PACKAGE in raised_in.parents
+def run_one_of_many(args: argparse.Namespace) -> Dict[str, float]:
+    """``run`` in one of several processes: a foreseen error is told once, and all of them end."""
+    try:
+        return run(args)
+    except Exception as error:
+        if not is_foreseen(error):
+            raise
+        if not comm.is_main_process():
+            time.sleep(REPORT_DELAY)  # the same error in the first process ends this one meanwhile
+        report(error)
+        logging.shutdown()
+        sys.stdout.flush()
+        # Unwinding closes connections, and the others would report that instead of the error.
+        os._exit(1)
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether the user can mend ``error`` by its message alone.
+
+    So it is where this package raised it by a ``raise`` of its own; an error that Python or a
+    library raised keeps its traceback.
+    """
+    if os.environ.get("VIREID_TRACEBACK"):
+        return False
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    ours = PACKAGE in Path(raised.filename).resolve().parents
+    return ours and (raised.line or "").startswith("raise")
+
+
+def report(error: BaseException) -> None:
+    """Write ``error`` as one line, without a traceback."""
+    text = error.args[0] if error.args and isinstance(error, KeyError) else error
+    sys.stderr.write(f"error: {text}\n(VIREID_TRACEBACK=1 shows where it was raised)\n")
+    sys.stderr.flush()
 
 
 def main(words: Optional[Sequence[str]] = None) -> int:
     """Run the command line; foreseeable mistakes end with one line and exit status 1."""
     args = argument_parser().parse_args(words)
+    many = args.num_gpus * args.num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ
     try:
         cfg = build_config(args.config_file, args.opts)
         launch(
-            run,
+            run_one_of_many if many else run,
             args.num_gpus,
             args.num_machines,
             args.machine_rank,
@@ -116,11 +152,14 @@ def main(words: Optional[Sequence[str]] = None) -> int:
             args=(args,),
             device=str(cfg.MODEL.DEVICE).split(":")[0],
         )
+    except multiprocessing.ProcessExitedException as error:
+        if error.exit_code != 1:  # 1: the process has said why
+            sys.stderr.write(f"error: {error}\n")
+        return 1
     except Exception as error:
-        if os.environ.get("VIREID_TRACEBACK") or not is_foreseen(error):
+        if not is_foreseen(error):
             raise
-        text = error.args[0] if error.args and isinstance(error, KeyError) else error
-        sys.stderr.write(f"error: {text}\n(VIREID_TRACEBACK=1 shows where it was raised)\n")
+        report(error)
         return 1
     return 0
 

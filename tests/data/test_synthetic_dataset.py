@@ -285,6 +285,8 @@ def test_what_is_missing_is_rendered_again(copy, roots):
     for path in sorted(copy.rglob("*.jpg"))[::3]:
         path.unlink()
     next(copy.rglob("*.npz")).unlink()
+    (copy / "synthvi/writing").mkdir()
+    (copy / "synthvi/writing/.writing-killed").write_bytes(b"half an image")
     (copy / "exp/rand_perm_cam.mat").unlink()
     render_dataset("sysu", copy.parent, jobs=1, **SMALL)
     assert digest(copy) == whole

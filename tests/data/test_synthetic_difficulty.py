@@ -11,7 +11,8 @@ import pytest
 
 from vireid_plugins.data.synthetic.camera import make_camera
 from vireid_plugins.data.synthetic.domains import SYSU
-from vireid_plugins.data.synthetic.identity import Material, sample_identity
+from vireid_plugins.data.synthetic.identity import sample_identity
+from vireid_plugins.data.synthetic.looks import Material
 from vireid_plugins.data.synthetic.render import render_image
 
 PEOPLE, FRAMES = 32, 2
@@ -71,25 +72,25 @@ def rank1(pictures, feature, query_cameras, gallery_cameras):
     return 100.0 * np.mean([number == n for number, (n, _) in zip(found, queries)])
 
 
-@pytest.mark.parametrize("feature", [raw_pixels, raw_grey, stripe_colours])
-@pytest.mark.parametrize(
-    "query, gallery", [(INFRARED, VISIBLE), (VISIBLE, INFRARED)], ids=["infrared", "visible"]
-)
-def test_pixels_across_modalities_are_near_chance(pictures, feature, query, gallery):
-    queries = PEOPLE * len(query)
-    # three standard errors of a coin with the odds of chance, and as much again for shape
-    noise = 300.0 * np.sqrt(CHANCE / 100 * (1 - CHANCE / 100) / queries)
-    assert rank1(pictures, feature, query, gallery) < 2 * CHANCE + noise
+FEATURES = (raw_pixels, raw_grey, stripe_colours)
+DIRECTIONS = ((INFRARED, VISIBLE), (VISIBLE, INFRARED))
 
 
-@pytest.mark.parametrize("feature", [raw_pixels, stripe_colours])
+def test_pixels_across_modalities_are_near_chance(pictures):
+    # the silhouette is shared on purpose, so not chance itself: on the mean over features and
+    # directions at most 2.5 times; within a modality it is about 14 times
+    scores = [rank1(pictures, f, *direction) for f in FEATURES for direction in DIRECTIONS]
+    assert np.mean(scores) < 2.5 * CHANCE
+    assert max(scores) < 5 * CHANCE
+
+
+@pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("band", [VISIBLE, INFRARED], ids=["visible", "infrared"])
 def test_pixels_within_a_modality_match_much_better(pictures, feature, band):
-    other = INFRARED if band is VISIBLE else VISIBLE
     within = rank1(pictures, feature, band, band)
-    across = rank1(pictures, feature, band, other)
-    assert within > 4 * CHANCE
-    assert within > 2.5 * max(across, CHANCE)
+    across = np.mean([rank1(pictures, feature, *direction) for direction in DIRECTIONS])
+    assert within > 8 * CHANCE
+    assert within > 4 * across
 
 
 @pytest.fixture(scope="module")

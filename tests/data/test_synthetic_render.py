@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -130,6 +131,15 @@ def test_every_part_of_the_key_changes_the_image(change):
     base = draw(number=2, camera=3, frame=0)
     other = draw(**{"number": 2, "camera": 3, "frame": 0, **change})
     assert np.abs(base.image.astype(int) - other.image.astype(int)).mean() > 4
+
+
+def test_twin_cameras_see_other_moments():
+    # all but the number equal: the same optics and place, but not the same step of the walk
+    camera = CAMERAS[3]
+    twin = replace(camera, spec=replace(camera.spec, number=9))
+    person = sample_identity(0, SYSU, 2)
+    first, second = (render_image(0, SYSU, person, c, 0, SIZE).keypoints for c in (camera, twin))
+    assert np.abs(first - second)[:, :2].mean() > 0.5
 
 
 # --- images

@@ -13,6 +13,7 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer, write_atomically
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.safe_load import load_weights_only
 
 from fastreid.utils.events import EventStorage
 
@@ -44,7 +45,7 @@ def same_state(a, b):
 
 
 def checkpoint(folder, name):
-    return torch.load(os.path.join(folder, f"{name}.pth"), weights_only=True)
+    return load_weights_only(os.path.join(folder, f"{name}.pth"))
 
 
 def test_one_epoch_moves_every_trainable_weight(datasets, tmp_path):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
@@ -9,12 +10,14 @@ import torch
 
 from fastreid.utils.checkpoint import Checkpointer
 
-from ..compat import load_weights_only
+from ..safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
 
 FACTS = "vireid"  # the key of what a checkpoint says about itself
 LAST = "last_checkpoint"
+# Of training only: losses with parameters, and the classifiers of FastReID's heads (also MGN's).
+_TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -23,6 +26,8 @@ class AtomicCheckpointer(Checkpointer):
     A file under its final name is always complete: it is written under another name, flushed to
     the disk, then renamed, and only then named in ``last_checkpoint``, itself written so.
     """
+
+    _need, _path = "some", ""  # of the load in progress
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<name>.pth`` with the model, every checkpointable and ``kwargs``."""
@@ -35,6 +40,64 @@ class AtomicCheckpointer(Checkpointer):
         write_atomically(target, lambda file: torch.save(data, file))
         logger.info("Saved %s", target)
         self.tag_last_checkpoint(target.name)
+
+    def load(self, path: str, checkpointables: Any = None, need: str = "some") -> Any:
+        """Load weights and say how many tensors fitted; FastReID's leaves the rest as it was.
+
+        Args:
+            path: empty: nothing is loaded.
+            checkpointables: names of what else to load; None: all.
+            need: ``"some"``: any tensor may be absent, but not all (to fine-tune);
+                ``"features"``: all that features are computed from (to evaluate); ``"all"``: the
+                checkpoint is of this very model (to resume).
+
+        Returns:
+            What else the checkpoint holds, by name.
+
+        Raises:
+            FileNotFoundError: no such file.
+            RuntimeError: the file is no checkpoint, or of another model than ``need`` allows.
+            ValueError: the optimizer's groups differ.
+        """
+        if path:
+            check_weights_exist(path)
+            self._need, self._path = need, path
+        return super().load(path, checkpointables)
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+            raise RuntimeError(
+                f"{self._path} holds no 'model'. Weights of an ordinary backbone belong in "
+                "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
+            )
+        self._check_fit(
+            {name: tuple(value.shape) for name, value in self.model.state_dict().items()},
+            {
+                re.sub(r"^module\.", "", name): tuple(value.shape)
+                for name, value in checkpoint["model"].items()
+            },
+        )
+        return super()._load_model(checkpoint)
+
+    def _check_fit(self, own: Dict[str, Any], held: Dict[str, Any]) -> None:
+        """Compare the shapes of the model's tensors and of the checkpoint's, by name."""
+        fitting = [name for name, shape in held.items() if own.get(name) == shape]
+        absent = [name for name in own if held.get(name) != own[name]]
+        unexpected = [name for name in held if name not in fitting]
+        logger.info(
+            "%s: %d tensors loaded, %d missing, %d unexpected.",
+            *(self._path, len(fitting), len(absent), len(unexpected)),
+        )
+        if self._need == "features":
+            absent = [name for name in absent if not _TRAINING_ONLY.match(name)]
+        refused = absent + unexpected if self._need == "all" else absent
+        if not fitting or (refused and self._need != "some"):
+            raise RuntimeError(
+                f"{self._path} is of another model: {len(fitting)} of the model's {len(own)} "
+                f"tensors are in it, and these are not, or have another shape: "
+                f"{', '.join(refused[:3])}, ... Use the config it was trained with (the "
+                "config.yaml beside it)."
+            )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the file that ``--resume`` continues from."""
@@ -80,16 +143,21 @@ def remove_partial_files(folder: str) -> None:
         path.unlink()
 
 
+def check_weights_exist(path: str) -> None:
+    """Raise ``FileNotFoundError`` unless ``path`` is a file."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"MODEL.WEIGHTS names {path!r}, which does not exist or is no file. Train a model "
+            "first, or give the path of a .pth file."
+        )
+
+
 def read_facts(path: str) -> Optional[Dict[str, Any]]:
     """What a checkpoint of this package says about itself; None for any other checkpoint.
 
     Raises:
         FileNotFoundError: no such file; RuntimeError: no whole checkpoint.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"MODEL.WEIGHTS names {path!r}, which does not exist. Train a model first, or give "
-            "the path of a .pth file."
-        )
+    check_weights_exist(path)
     state = load_weights_only(path)
     return state.get(FACTS) if isinstance(state, dict) else None

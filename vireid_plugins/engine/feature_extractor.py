@@ -53,7 +53,7 @@ class FeatureExtractor:
         self.batch_size = batch_size
         self.transforms = build_transforms(cfg, is_train=False)
         self.model = build_model(cfg).eval()
-        AtomicCheckpointer(self.model).load(str(weights), checkpointables=[])
+        AtomicCheckpointer(self.model).load(str(weights), checkpointables=[], need="features")
 
     @torch.no_grad()
     def __call__(

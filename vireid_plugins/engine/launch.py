@@ -1,5 +1,6 @@
 """Start one process per device: ``--num-gpus N``, ``torchrun``, GPUs over NCCL, CPUs over gloo."""
 
+import datetime
 import os
 import socket
 from typing import Any, Callable, Tuple
@@ -9,6 +10,10 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from fastreid.utils import comm
+
+# How long processes wait for each other: the first computes the evaluation's metrics alone, which
+# may take longer than the ten minutes that PyTorch allows on GPUs.
+TIMEOUT = datetime.timedelta(hours=2)
 
 
 def launch(
@@ -32,15 +37,24 @@ def launch(
         device: ``MODEL.DEVICE``; ``"cpu"`` means gloo.
 
     Raises:
+        ValueError: less than one process.
         RuntimeError: fewer GPUs than processes, or several machines without an address.
     """
+    if num_processes < 1 or num_machines < 1:
+        raise ValueError(
+            f"{num_processes} processes on {num_machines} machines were asked for; expected 1 or "
+            "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
+        )
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local_size = int(os.environ["LOCAL_WORLD_SIZE"])
         _check_devices(local_size, device)
         _join(
             "env://", int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]), local_size, device
         )
-        return main(*args)
+        try:
+            return main(*args)
+        finally:
+            dist.destroy_process_group()
     world_size = num_processes * num_machines
     if world_size == 1:
         return main(*args)
@@ -81,7 +95,9 @@ def distributed_worker(
 
 def _join(url: str, world_size: int, rank: int, local_size: int, device: str) -> None:
     backend = "gloo" if device == "cpu" else "nccl"
-    dist.init_process_group(backend, init_method=url, world_size=world_size, rank=rank)
+    dist.init_process_group(
+        backend, init_method=url, world_size=world_size, rank=rank, timeout=TIMEOUT
+    )
     if device != "cpu":
         torch.cuda.set_device(rank % local_size)
     for machine in range(world_size // local_size):

@@ -17,6 +17,7 @@ from fastreid.utils.logger import setup_logger
 from ..config import add_vireid_config, flat_keys, merge_config
 from ..version import __version__
 from .checkpoint import write_atomically
+from .checks import make_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def check_device(device: str, key: str) -> None:
 
 def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
     """Make ``OUTPUT_DIR``, open its log, keep the config and say what the run stands on."""
-    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    make_output_folder(cfg.OUTPUT_DIR)
     for name in ("fastreid", "vireid_plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
     logger.info("Environment: %s", ", ".join(f"{k} {v}" for k, v in environment().items()))

@@ -128,7 +128,8 @@ def _amp_dtype(name: Any, device: torch.device) -> Any:
         raise ValueError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
     if name == "float16" and device.type == "cpu":
         raise ValueError(
-            "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16."
+            "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
+            "SOLVER.AMP.ENABLED False."
         )
     if device.type == "cpu" and not _cpu_has_bfloat16():
         logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")

@@ -21,7 +21,8 @@ from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
 from ..visualization import save_retrieval_pictures
 from . import hooks
-from .checkpoint import FACTS, AtomicCheckpointer, remove_partial_files
+from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
+from .checks import check_model_names, check_run, make_output_folder
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
 
@@ -44,14 +45,14 @@ class VIReIDTrainer(DefaultTrainer):
         for name in ("fastreid", "vireid_plugins"):
             if not logging.getLogger(name).handlers:
                 setup_logger(name=name, distributed_rank=comm.get_rank())
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        make_output_folder(cfg.OUTPUT_DIR)
         self.seed = choose_seed(cfg.SEED)
         seed_everything(self.seed)
         for name in cfg.DATASETS.TESTS:  # a wrong word of TEST.* must not wait for the evaluation
             evaluation.build_evaluator(cfg, name, dataset=None)
         loader = self.build_train_loader(_with_seed(cfg, self.seed))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
-        _check(cfg, loader.dataset.num_classes)
+        check_run(cfg, loader.dataset.num_classes)
         model = self.build_model(cfg)
         optimizer, _ = self.build_optimizer(cfg, model)
         amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
@@ -74,6 +75,12 @@ class VIReIDTrainer(DefaultTrainer):
         )
 
     # ------------------------------------------------------------------------------ building
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> nn.Module:
+        """The model of ``MODEL.*``; a name that is not registered is answered with the nearest."""
+        check_model_names(cfg)
+        return super().build_model(cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -142,8 +149,9 @@ class VIReIDTrainer(DefaultTrainer):
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
             return
         path = self.checkpointer.get_checkpoint_file()
+        self._check_same_run(read_facts(path) or {}, path)
         try:
-            rest = self.checkpointer.load(path)
+            rest = self.checkpointer.load(path, need="all")
         except ValueError as error:  # the optimizer's groups differ
             raise RuntimeError(
                 f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
@@ -152,9 +160,7 @@ class VIReIDTrainer(DefaultTrainer):
             ) from error
         self._take_up(rest, path)
 
-    def _take_up(self, rest: Dict[str, Any], path: str) -> None:
-        """Continue where the checkpoint stood."""
-        facts = rest.get(FACTS, {})
+    def _check_same_run(self, facts: Dict[str, Any], path: str) -> None:
         own = self.facts()
         for key in ("fingerprint", "num_classes", "iters_per_epoch"):
             if key in facts and facts[key] != own[key]:
@@ -162,6 +168,10 @@ class VIReIDTrainer(DefaultTrainer):
                     f"{path} cannot be resumed: its {key} is {facts[key]}, and that of this run is "
                     f"{own[key]}. The training data or the batch changed; use another OUTPUT_DIR."
                 )
+
+    def _take_up(self, rest: Dict[str, Any], path: str) -> None:
+        """Continue where the checkpoint stood."""
+        facts = rest.get(FACTS, {})
         self.start_epoch = rest.get("epoch", -1) + 1
         self.best_metric = rest.get("best_metric", self.best_metric)
         if facts.get("seed", self.seed) != self.seed:
@@ -274,13 +284,3 @@ def _with_seed(cfg: Any, seed: int) -> Any:
     cfg.defrost()
     cfg.SEED = seed
     return cfg
-
-
-def _check(cfg: Any, num_classes: int) -> None:
-    if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
-        raise ValueError(
-            f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
-            f"{num_classes} identities; leave it 0 to take the number from the data."
-        )
-    if cfg.TEST.PRECISE_BN.ENABLED:
-        raise ValueError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")

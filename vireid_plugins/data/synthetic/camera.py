@@ -68,8 +68,8 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
     return Camera(
         spec=spec,
         yaw=float(rng.choice((0.0, pi))) + rng.uniform(-0.5, 0.5),
-        yaw_range=rng.uniform(0.35, 0.6),
-        turn_share=rng.uniform(0.1, 0.25),
+        yaw_range=rng.uniform(0.25, 0.45),
+        turn_share=rng.uniform(0.06, 0.15),
         pitch=rng.uniform(0.06, 0.22),
         distance=rng.uniform(4.5, 9.0),
         gain=gain,
@@ -77,12 +77,12 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
         cast=(float(cast[0]), float(cast[1]), float(cast[2])),
         haze=rng.uniform(0.0, 0.06),
         contrast=rng.uniform(0.85, 1.05) if visible else rng.uniform(0.7, 0.9),
-        blur=rng.uniform(0.001, 0.003) if visible else rng.uniform(0.0025, 0.005),
-        noise=rng.uniform(0.008, 0.016) if visible else rng.uniform(0.014, 0.026),
+        blur=rng.uniform(0.001, 0.0025) if visible else rng.uniform(0.002, 0.0035),
+        noise=rng.uniform(0.008, 0.014) if visible else rng.uniform(0.012, 0.022),
         vignette=rng.uniform(0.05, 0.15) if not infrared else rng.uniform(0.3, 0.5),
         background_light=1.0 if visible else rng.uniform(0.45, 0.7),
         framing=rng.uniform(0.012, 0.025),
-        occlusion=rng.uniform(0.05, 0.12),
+        occlusion=rng.uniform(0.03, 0.08),
         jpeg_quality=int(rng.integers(84, 95)),
     )
 

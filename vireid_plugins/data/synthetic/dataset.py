@@ -30,6 +30,7 @@ from .settings import Settings, make_settings
 logger = logging.getLogger(__name__)
 
 MARKER_FILE = "synthvi.json"
+SCRATCH_FOLDER = "synthvi/writing"
 IMAGES_WORTH_A_PROCESS = 400  # fewer images than this are rendered before a process has started
 
 
@@ -96,7 +97,8 @@ def render_dataset(
         logger.info("SynthVI: completing %s, %d groups are missing", root, len(waiting))
     _render_groups(root, settings, waiting, jobs, progress)
     for name, content in {**plan.files, **_side_tables(settings, plan)}.items():
-        write_atomically(root / name, content)
+        write_atomically(root / name, content, root / SCRATCH_FOLDER)
+    shutil.rmtree(root / SCRATCH_FOLDER, ignore_errors=True)
     _write_marker(root, settings, finished=True)
     return root
 
@@ -152,10 +154,16 @@ def _is_complete(root: Path, group: Group) -> bool:
     return all((root / path).is_file() for path in (*paths, group.side_file))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment it is either absent, as before, or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+def write_atomically(path: Path, content: bytes, scratch: Optional[Path] = None) -> None:
+    """Write a file so that at any moment it is either absent, as before, or whole.
+
+    ``scratch``: a folder on the same disk for the half-written file, where nobody takes it for an
+    image; None: beside ``path``.
+    """
+    scratch = path.parent if scratch is None else scratch
+    for folder in (path.parent, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=scratch, prefix=".writing-")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -221,6 +229,7 @@ def _render_group(root: str, settings: Settings, group: Group) -> None:
     identity = _identity(settings.seed, settings.layout, group.identity)
     camera = _camera(settings.layout, group.spec)
     domain = DOMAINS[settings.layout]
+    scratch = Path(root, SCRATCH_FOLDER)
     keypoints, masks = [], []
     for shot in group.shots:
         rendered = render_image(
@@ -231,8 +240,8 @@ def _render_group(root: str, settings: Settings, group: Group) -> None:
         suffix = Path(shot.paths[0]).suffix
         content = encode(rendered.image, suffix, camera.jpeg_quality)
         for path in shot.paths:
-            write_atomically(Path(root, path), content)
-    write_atomically(Path(root, group.side_file), pack(keypoints, masks))
+            write_atomically(Path(root, path), content, scratch)
+    write_atomically(Path(root, group.side_file), pack(keypoints, masks), scratch)
 
 
 def encode(image, suffix: str, jpeg_quality: int) -> bytes:

@@ -36,7 +36,7 @@ class Domain:
     carried: Dict[str, float]
     upper_patterns: Dict[str, float] = field(
         default_factory=lambda: {
-            "none": 0.08,
+            "none": 0.05,
             "hstripes": 0.2,
             "vstripes": 0.13,
             "check": 0.11,
@@ -50,7 +50,7 @@ class Domain:
     )
     lower_patterns: Dict[str, float] = field(
         default_factory=lambda: {
-            "none": 0.14,
+            "none": 0.08,
             "hstripes": 0.16,
             "vstripes": 0.12,
             "check": 0.1,
@@ -62,7 +62,7 @@ class Domain:
             "half": 0.08,
         }
     )
-    neutral_share: float = 0.55
+    neutral_share: float = 0.65
     hue: float = 0.6
     scarf_share: float = 0.1
     warmth: float = 0.0  # colour of the light: -1 cold .. 1 warm
@@ -89,8 +89,8 @@ MIXED_LOWERS = {
 MIXED_HEADWEAR = {"none": 0.72, "cap": 0.14, "beanie": 0.09, "brim": 0.05}
 MIXED_CARRIED = {
     "none": 0.24,
-    "backpack": 0.24,
-    "handbag": 0.18,
+    "backpack": 0.18,
+    "handbag": 0.2,
     "crossbody": 0.18,
     "box": 0.08,
     "suitcase": 0.08,

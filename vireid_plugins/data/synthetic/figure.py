@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .identity import Identity, Lower, Material
+from .identity import Identity, Lower
+from .looks import Material
 from .patterns import Paint, paint_limb, paint_tube
 from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, hull, segment

@@ -1,45 +1,20 @@
-"""Who is drawn: body, garments and carried things of one identity, and what they look like.
+"""Who is drawn: body, garments and carried things of one identity.
 
-The look in each band (visible colour, near-infrared reflectance, long-wave emission) comes from a
-random stream of its own, so knowing one band says nothing about another. What the bands share is
-the shape: body, cut, layout, hair, carried things and most patterns.
+What the modalities share is the shape drawn here: body, cut, layout, hair, carried things and most
+patterns. The look in each band comes from `looks`, from random streams of their own, so that
+knowing one band says nothing about another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
 from .domains import Domain
+from .looks import make_looks
 from .seeding import Stream, generator
-
-
-class Material(IntEnum):
-    """Index of a surface in the colour table of an image; 0 is the background."""
-
-    BACKGROUND = 0
-    SKIN = 1
-    HAIR = 2
-    UPPER = 3
-    UPPER_PATTERN = 4
-    INNER = 5
-    LOWER = 6
-    LOWER_PATTERN = 7
-    SHOES = 8
-    BAG = 9
-    BAG_DETAIL = 10
-    HEADWEAR = 11
-    SCARF = 12
-    EYES = 13
-    OCCLUDER = 14
-    OCCLUDER_DETAIL = 15
-
-
-PATTERNED = {Material.UPPER_PATTERN: Material.UPPER, Material.LOWER_PATTERN: Material.LOWER}
-BANDS = ("visible", "infrared", "thermal")
 
 
 @dataclass(frozen=True)
@@ -147,7 +122,7 @@ def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
     rng = generator(seed, domain.code, Stream.SHAPE, number)
     body = _sample_body(rng)
     gait = Gait(
-        stride=rng.uniform(0.25, 0.6),
+        stride=rng.uniform(0.2, 0.5),
         arm_swing=rng.uniform(0.1, 0.65),
         elbow=rng.uniform(0.05, 0.7),
         lean=rng.uniform(-0.03, 0.14),
@@ -169,16 +144,8 @@ def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
         side=int(rng.choice((-1, 1))),
         size=rng.uniform(0.75, 1.45),
     )
-    looks = {
-        "visible": _visible_look(generator(seed, domain.code, Stream.VISIBLE, number), domain),
-        "infrared": _infrared_look(generator(seed, domain.code, Stream.INFRARED, number)),
-        "thermal": _thermal_look(generator(seed, domain.code, Stream.THERMAL, number)),
-    }
-    for pattern, material in (
-        (upper.pattern, Material.UPPER_PATTERN),
-        (lower.pattern, Material.LOWER_PATTERN),
-    ):
-        _hide_pattern(looks, material, pattern.band)
+    bands = {"upper": upper.pattern.band, "lower": lower.pattern.band}
+    looks = make_looks(seed, domain, number, bands)
     return Identity(number, body, gait, upper, lower, head, carried, looks)
 
 
@@ -255,78 +222,3 @@ def _sample_lower(rng: np.random.Generator, domain: Domain, upper: Upper) -> Low
     }[kind]
     boot = rng.uniform(0.35, 0.9) if rng.random() < 0.3 else rng.uniform(0.0, 0.12)
     return Lower(kind, length, width, boot, _sample_pattern(rng, domain.lower_patterns))
-
-
-def _visible_look(rng: np.random.Generator, domain: Domain) -> np.ndarray:
-    look = np.zeros((16, 3), dtype=np.float32)
-    look[Material.SKIN] = np.array([0.52, 0.66, 0.86]) * rng.uniform(0.55, 1.0)
-    look[Material.HAIR] = _hair_colour(rng)
-    for material in (
-        Material.UPPER,
-        Material.INNER,
-        Material.LOWER,
-        Material.SHOES,
-        Material.BAG,
-        Material.HEADWEAR,
-        Material.SCARF,
-    ):
-        look[material] = _cloth_colour(rng, domain)
-    for detail, base in (*PATTERNED.items(), (Material.BAG_DETAIL, Material.BAG)):
-        look[detail] = _contrasting(lambda: _cloth_colour(rng, domain), look[base])
-    look[Material.EYES] = 0.12
-    return look
-
-
-def _cloth_colour(rng: np.random.Generator, domain: Domain) -> np.ndarray:
-    if rng.random() < domain.neutral_share:
-        grey = rng.choice((0.07, 0.16, 0.35, 0.6, 0.85))
-        return np.clip(grey + rng.uniform(-0.04, 0.04, 3), 0.02, 0.95)
-    hue = (rng.normal(domain.hue, 0.16) if rng.random() < 0.35 else rng.random()) % 1.0
-    saturation, value = rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.92)
-    wheel = np.clip(np.abs((hue + np.array([1 / 3, 2 / 3, 0.0])) % 1.0 * 6 - 3) - 1, 0, 1)
-    return value * (1 - saturation * (1 - wheel))
-
-
-def _hair_colour(rng: np.random.Generator) -> np.ndarray:
-    tones = ((0.05, 0.05, 0.06), (0.09, 0.13, 0.20), (0.20, 0.34, 0.50), (0.42, 0.60, 0.72),
-             (0.55, 0.55, 0.55), (0.14, 0.20, 0.46))
-    share = (0.36, 0.26, 0.14, 0.1, 0.08, 0.06)
-    return np.array(tones[int(rng.choice(len(tones), p=share))]) * rng.uniform(0.85, 1.15)
-
-
-def _infrared_look(rng: np.random.Generator) -> np.ndarray:
-    grey = np.zeros(16)
-    grey[1:14] = rng.uniform(0.10, 0.95, 13)
-    grey[Material.SKIN] = rng.uniform(0.66, 0.86)
-    grey[Material.HAIR] = rng.uniform(0.12, 0.6)
-    for detail, base in (*PATTERNED.items(), (Material.BAG_DETAIL, Material.BAG)):
-        grey[detail] = _contrasting(lambda: rng.uniform(0.10, 0.95), grey[base])
-    grey[Material.EYES] = 0.15
-    return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
-
-
-def _thermal_look(rng: np.random.Generator) -> np.ndarray:
-    grey = np.zeros(16)
-    grey[1:14] = rng.uniform(0.25, 0.72, 13)
-    grey[Material.SKIN] = rng.uniform(0.86, 0.98)
-    grey[Material.EYES] = 0.8
-    for detail, base in (*PATTERNED.items(), (Material.BAG_DETAIL, Material.BAG)):
-        grey[detail] = np.clip(grey[base] + rng.choice((-1, 1)) * rng.uniform(0.1, 0.2), 0.1, 0.95)
-    return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
-
-
-def _contrasting(draw, base, least: float = 0.42):
-    """The first of a few draws whose mean differs from ``base`` by ``least``, else the last."""
-    for _ in range(20):
-        value = draw()
-        if abs(float(np.mean(value)) - float(np.mean(base))) >= least:
-            break
-    return value
-
-
-def _hide_pattern(looks: Dict[str, np.ndarray], pattern: Material, band: str) -> None:
-    """Paint ``pattern`` like its base in the bands where it cannot be seen."""
-    if band != "both":
-        for name in BANDS:
-            if (name == "visible") != (band == "visible"):
-                looks[name][pattern] = looks[name][PATTERNED[pattern]]

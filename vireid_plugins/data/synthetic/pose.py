@@ -67,7 +67,7 @@ def make_skeleton(body: Body, gait: Gait, rng: np.random.Generator, variety: flo
     ``variety`` scales how far a moment strays from the person's own gait (1 = as designed).
     """
     phase = rng.uniform(0.0, 2.0 * pi)
-    stride = gait.stride * np.clip(1.0 + 0.35 * variety * rng.normal(), 0.1, 1.7)
+    stride = gait.stride * np.clip(1.0 + 0.25 * variety * rng.normal(), 0.1, 1.7)
     lean = gait.lean + 0.04 * variety * rng.normal()
     joints: Dict[str, np.ndarray] = {}
     pelvis = np.zeros(3)

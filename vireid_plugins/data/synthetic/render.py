@@ -12,7 +12,8 @@ import numpy as np
 from .camera import BAND_CODES, Camera, View, sample_view
 from .domains import Domain
 from .figure import sketch_person
-from .identity import Identity, Material
+from .identity import Identity
+from .looks import Material
 from .pose import COCO_JOINTS, Skeleton, make_skeleton
 from .scene import cut_background, scene
 from .seeding import Stream, generator
@@ -184,7 +185,7 @@ def _photograph(
     """Light, lens and sensor: float32 in 0-1 to uint8."""
     height, width = plain.shape[:2]
     visible = camera.band == "visible"
-    light = camera.gain * np.exp(0.14 * difficulty * rng.normal())
+    light = camera.gain * np.exp(0.1 * difficulty * rng.normal())
     cast = np.asarray(camera.cast) * np.exp(0.04 * difficulty * rng.normal(size=3) * visible)
     field = _light_field(height, width, camera.vignette, difficulty, rng)
     image = plain * (field[..., None] * (light * cast).astype(np.float32))
@@ -207,7 +208,7 @@ def _light_field(height, width, vignette, difficulty, rng: np.random.Generator) 
     """Uneven light (H, W): a gradient in a random direction and darker corners."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    gx, gy = (0.12 * difficulty * rng.normal(size=2)).astype(np.float32)
+    gx, gy = (0.08 * difficulty * rng.normal(size=2)).astype(np.float32)
     field = 1 + gx * x + gy * y - np.float32(0.5 * vignette) * (x * x + y * y)
     return np.maximum(field, np.float32(0.2))
 

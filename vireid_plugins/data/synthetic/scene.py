@@ -106,5 +106,5 @@ def cut_background(
         picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     ).astype(np.float32)
     mean = window.mean(axis=(0, 1), keepdims=True)
-    strength = min(1.0, 0.5 * difficulty)
+    strength = min(1.0, 0.4 * difficulty)
     return (mean + (window - mean) * strength) / np.float32(255.0)

@@ -6,7 +6,8 @@ from math import pi
 
 import numpy as np
 
-from .identity import Identity, Material
+from .identity import Identity
+from .looks import Material
 from .patterns import BACK, FRONT, Paint, add_strip, paint_tube
 from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, head_patch, segment

@@ -75,6 +75,11 @@ class DualStreamResNet(nn.Module):
         super().__init__()
         _check_range("MODEL.BACKBONE.UNSHARED_STAGES", unshared_stages, len(STAGES))
         _check_range("MODEL.BACKBONE.FROZEN_STAGES", frozen_stages, len(STAGES))
+        if len(non_local) != len(STAGES) - 1:
+            raise ValueError(
+                f"MODEL.BACKBONE.NL_BLOCKS is {list(non_local)}; expected a number of blocks for "
+                f"each of {', '.join(STAGES[1:])}."
+            )
         stages = [_stem(network)]
         for name, count in zip(STAGES[1:], non_local):
             blocks = getattr(network, name)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastreid.utils import comm
 
-from ...compat import load_weights_only
+from ...safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
         )
     url = urls[key]
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if not target.exists() and comm.is_main_process():
+    if not target.exists() and comm.get_local_rank() == 0:  # one process on each machine
         logger.info("Fetching pretrained weights from %s to %s", url, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

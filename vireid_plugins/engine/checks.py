@@ -1,0 +1,65 @@
+"""Mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
+
+import os
+from typing import Any
+
+from fastreid.layers import any_softmax, pooling
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils import comm
+
+from ..registry import lookup, nearest
+
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+
+
+def check_model_names(cfg: Any) -> None:
+    """Look up every name of ``MODEL.*`` that a model is built from.
+
+    Raises:
+        KeyError: a name is not registered; the nearest ones are named.
+        ValueError: a pooling, classifier or normalisation layer is unknown.
+    """
+    model = cfg.MODEL
+    lookup(META_ARCH_REGISTRY, model.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+    lookup(BACKBONE_REGISTRY, model.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+    lookup(REID_HEADS_REGISTRY, model.HEADS.NAME, "MODEL.HEADS.NAME")
+    for key, name, valid in (
+        ("MODEL.HEADS.POOL_LAYER", model.HEADS.POOL_LAYER, pooling.__all__),
+        ("MODEL.HEADS.CLS_LAYER", model.HEADS.CLS_LAYER, any_softmax.__all__),
+        ("MODEL.HEADS.NORM", model.HEADS.NORM, NORMS),
+        ("MODEL.BACKBONE.NORM", model.BACKBONE.NORM, NORMS),
+    ):
+        if name not in valid:
+            raise ValueError(f"{key} is {name!r}. {nearest(name, valid)}")
+
+
+def check_run(cfg: Any, num_classes: int) -> None:
+    """Raise ``ValueError`` if the training set or the processes do not suit the config."""
+    if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
+        raise ValueError(
+            f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
+            f"{num_classes} identities; leave it 0 to take the number from the data."
+        )
+    if comm.get_world_size() > 1 and ":" in cfg.MODEL.DEVICE:
+        raise ValueError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r} for {comm.get_world_size()} processes, which "
+            "need a GPU each; leave the number out and choose GPUs by CUDA_VISIBLE_DEVICES."
+        )
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise ValueError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")
+
+
+def make_output_folder(path: str) -> None:
+    """Make ``OUTPUT_DIR``.
+
+    Raises:
+        ValueError: it cannot be a folder that can be written to.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"OUTPUT_DIR is {path!r}, which cannot be made: {error}") from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"OUTPUT_DIR is {path!r}, which cannot be written to.")

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -213,6 +214,18 @@ def test_stock_config_trains_and_evaluates_on_the_cpu(market):  # [2, 3, 4, 5, 1
     assert finished.train() == {}
 
 
+def test_mixed_precision_falls_back_to_full_on_the_cpu(market, caplog):  # [3]
+    """Nearly every stock config enables it; FastReID's trainer asserts a GPU."""
+    cfg = host_cfg(market, SOLVER__AMP__ENABLED=True, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=0)
+    trainer = DefaultTrainer(cfg)
+    before = copy.deepcopy(dict(trainer.model.named_parameters()))
+    with caplog.at_level("WARNING", logger="vireid_plugins"):
+        trainer.train()
+    moved = [k for k, v in trainer.model.named_parameters() if not torch.equal(before[k], v)]
+    assert len(moved) > 50
+    assert caplog.text.count("training in full precision on the CPU") == 1
+
+
 def test_no_evaluation_ends_normally(market):  # [17]
     trainer = DefaultTrainer(host_cfg(market, TEST__EVAL_PERIOD=0, SOLVER__MAX_EPOCH=1))
     assert trainer.train() == {}
@@ -325,9 +338,18 @@ def test_the_host_launches_two_processes_on_the_cpu(tmp_path):  # [16]
     assert torch.equal(*weights)  # both processes took the same, averaged step
 
 
-def test_pretrained_weights_that_cannot_be_fetched_name_file_and_key(tmp_path, monkeypatch):
-    from fastreid.modeling.backbones import resnet
-
+@pytest.mark.parametrize(
+    "module,key,file",
+    [
+        ("resnet", "18x", "resnet18-5c106cde.pth"),
+        ("resnext", "ibn_101x", "resnext101_ibn_a-6ace051d.pth"),
+        ("regnet.regnet", "800x", "RegNetX-200MF_dds_8gpu.pyth"),
+    ],
+)
+def test_pretrained_weights_that_cannot_be_fetched_name_file_and_key(
+    tmp_path, monkeypatch, module, key, file
+):
+    backbone = importlib.import_module(f"fastreid.modeling.backbones.{module}")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def no_network(url, *args, **kwargs):
@@ -335,8 +357,8 @@ def test_pretrained_weights_that_cannot_be_fetched_name_file_and_key(tmp_path, m
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(RuntimeError) as error:
-        resnet.init_pretrained_weights("18x")
-    assert "resnet18-5c106cde.pth" in str(error.value)
+        backbone.init_pretrained_weights(key)
+    assert file in str(error.value)
     assert "MODEL.BACKBONE.PRETRAIN_PATH" in str(error.value)
 
 

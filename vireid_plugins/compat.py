@@ -278,6 +278,25 @@ def load_data_without_cuda() -> None:
     _replace(old, DataLoaderX)
 
 
+def train_in_full_precision_on_a_cpu() -> None:
+    """[3] ``AMPTrainer`` asserts CUDA, and nearly every stock config asks for mixed precision.
+
+    A model on the CPU is trained in full precision, and the log says so once. Goes when FastReID's
+    ``AMPTrainer`` does so.
+    """
+    from fastreid.engine import train_loop
+
+    @_override(train_loop.AMPTrainer, "run_step")
+    def run_step(old: Callable, trainer: Any) -> None:
+        if next(trainer.model.parameters()).device.type != "cpu":
+            return old(trainer)
+        if trainer.iter == 0:
+            logger.warning(
+                "SOLVER.AMP.ENABLED is for a GPU: training in full precision on the CPU."
+            )
+        return train_loop.SimpleTrainer.run_step(trainer)
+
+
 def evaluate_without_a_compiler() -> None:
     """[4] ``ReidEvaluator`` runs ``make`` at run time and ends the process if that fails.
 
@@ -440,30 +459,34 @@ def end_training_normally() -> None:
 
 
 def fetch_pretrained_weights_clearly() -> None:
-    """FastReID downloads pretrained ResNets through a package that it does not require.
+    """FastReID downloads pretrained weights through a package that it does not require.
 
-    PyTorch's own download takes its place; a failure names the file and the key to set. Goes
-    when FastReID does so.
+    PyTorch's own download takes its place for ResNet, ResNeXt, RegNet and EfficientNet; a failure
+    names the file and the key to set. Goes when FastReID does so.
     """
-    from fastreid.modeling.backbones import resnet
+    for name in ("resnet", "resnext", "regnet.regnet", "regnet.effnet"):
+        module = importlib.import_module(f"fastreid.modeling.backbones.{name}")
+        if not getattr(module.init_pretrained_weights, _REPAIRED, False):
+            module.init_pretrained_weights = _fetcher(module)
 
-    old = resnet.init_pretrained_weights
-    if not getattr(old, _REPAIRED, False):
 
-        @functools.wraps(old)
-        def init_pretrained_weights(key: str) -> Any:
-            from .modeling.backbones.pretrained import fetch_pretrained
+def _fetcher(module: Any) -> Callable[[str], Any]:
+    @functools.wraps(module.init_pretrained_weights)
+    def init_pretrained_weights(key: str) -> Any:
+        from .modeling.backbones.pretrained import fetch_pretrained
 
-            return fetch_pretrained(key, resnet.model_urls)
+        weights = fetch_pretrained(key, module.model_urls)
+        return weights.get("model_state", weights)  # RegNet's and EfficientNet's wrapper
 
-        setattr(init_pretrained_weights, _REPAIRED, True)
-        resnet.init_pretrained_weights = init_pretrained_weights
+    setattr(init_pretrained_weights, _REPAIRED, True)
+    return init_pretrained_weights
 
 
 REPAIRS = (
     train_on_pytorch_2,
     step_the_schedule_by_epoch,
     load_data_without_cuda,
+    train_in_full_precision_on_a_cpu,
     evaluate_without_a_compiler,
     normalise_out_of_place,
     collate_every_kind_of_value,

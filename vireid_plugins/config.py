@@ -214,4 +214,7 @@ def _merge(action: Any, source: str) -> None:
     try:
         action()
     except (ValueError, AssertionError, KeyError) as error:
-        raise ValueError(f"{source}: {error}") from error
+        text = " ".join(str(error).split())  # may quote a whole node of the config
+        if len(text) > 300:
+            text = f"{text[:180]} ... {text[-100:]}"
+        raise ValueError(f"{source}: {text}") from error

@@ -187,3 +187,14 @@ def test_published_counts_are_consistent(kind):
     ids = counts["train ids"] + counts["test ids"]
     images = sum(number for what, number in counts.items() if not what.endswith("ids"))
     assert (ids, images) == totals[kind.dataset_name]
+
+
+def test_notes_name_the_trial_and_rendered_images(tmp_path):
+    from vireid_plugins.data.synthetic import render_dataset
+
+    options = dict(ids=(2, 2), images_per_camera=1, size=(48, 32), jobs=1, progress=False)
+    for layout in ("sysu", "regdb"):
+        render_dataset(layout, tmp_path, "tiny", **options)
+    assert SYSUMM01(root=str(tmp_path)).note.startswith("Rendered images (SynthVI)")
+    note = RegDB(root=str(tmp_path), trial=3).note
+    assert note.startswith("RegDB trial 3;") and "Rendered" in note

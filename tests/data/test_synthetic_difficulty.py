@@ -15,7 +15,7 @@ from vireid_plugins.data.synthetic.identity import sample_identity
 from vireid_plugins.data.synthetic.looks import Material
 from vireid_plugins.data.synthetic.render import render_image
 
-PEOPLE, FRAMES = 32, 2
+SEEDS, PEOPLE = (0, 1, 2), 24  # luck is per person, so many people
 CHANCE = 100.0 / PEOPLE
 VISIBLE = tuple(s.number for s in SYSU.cameras if s.band == "visible")
 INFRARED = tuple(s.number for s in SYSU.cameras if s.band == "infrared")
@@ -26,15 +26,15 @@ GARMENTS = (Material.UPPER, Material.LOWER, Material.SHOES, Material.BAG, Materi
 
 @pytest.fixture(scope="module")
 def pictures():
-    """(identity, camera, frame) -> image, for everybody."""
+    """(seed, identity, camera) -> image, for everybody in three separate worlds."""
     cameras = [make_camera(SYSU, spec) for spec in SYSU.cameras]
     drawn = {}
-    for number in range(1, PEOPLE + 1):
-        person = sample_identity(0, SYSU, number)
-        for camera in cameras:
-            for frame in range(FRAMES):
-                rendered = render_image(0, SYSU, person, camera, frame, (96, 48))
-                drawn[number, camera.spec.number, frame] = rendered.image
+    for seed in SEEDS:
+        for number in range(1, PEOPLE + 1):
+            person = sample_identity(seed, SYSU, number)
+            for camera in cameras:
+                rendered = render_image(seed, SYSU, person, camera, 0, (96, 48))
+                drawn[seed, number, camera.spec.number] = rendered.image
     return drawn
 
 
@@ -56,13 +56,13 @@ def stripe_colours(image):
     return normalised(np.stack([stripe.mean(axis=(0, 1)) for stripe in stripes]))
 
 
-def rank1(pictures, feature, query_cameras, gallery_cameras):
-    """Rank-1 in percent, frame 0 against frame 1, one camera never against itself or its twin."""
+def rank1_in_world(pictures, seed, feature, query_cameras, gallery_cameras):
+    """Rank-1 in percent within one seed; a camera never against itself or its twin in one place."""
     queries = [(n, c) for n in range(1, PEOPLE + 1) for c in query_cameras]
     gallery = [(n, c) for n in range(1, PEOPLE + 1) for c in gallery_cameras]
     similarity = (
-        np.stack([feature(pictures[n, c, 0]) for n, c in queries])
-        @ np.stack([feature(pictures[n, c, 1]) for n, c in gallery]).T
+        np.stack([feature(pictures[(seed, *query)]) for query in queries])
+        @ np.stack([feature(pictures[(seed, *item)]) for item in gallery]).T
     )
     for row, (_, camera) in enumerate(queries):
         for column, (_, other) in enumerate(gallery):
@@ -72,16 +72,22 @@ def rank1(pictures, feature, query_cameras, gallery_cameras):
     return 100.0 * np.mean([number == n for number, (n, _) in zip(found, queries)])
 
 
+def rank1(pictures, feature, query_cameras, gallery_cameras):
+    """Mean rank-1 in percent over the worlds."""
+    cameras = (query_cameras, gallery_cameras)
+    return np.mean([rank1_in_world(pictures, seed, feature, *cameras) for seed in SEEDS])
+
+
 FEATURES = (raw_pixels, raw_grey, stripe_colours)
 DIRECTIONS = ((INFRARED, VISIBLE), (VISIBLE, INFRARED))
 
 
 def test_pixels_across_modalities_are_near_chance(pictures):
     # the silhouette is shared on purpose, so not chance itself: on the mean over features and
-    # directions at most 2.5 times; within a modality it is about 14 times
+    # directions at most 2.5 times; within a modality it is about 10 times
     scores = [rank1(pictures, f, *direction) for f in FEATURES for direction in DIRECTIONS]
     assert np.mean(scores) < 2.5 * CHANCE
-    assert max(scores) < 5 * CHANCE
+    assert max(scores) < 4 * CHANCE
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -89,7 +95,7 @@ def test_pixels_across_modalities_are_near_chance(pictures):
 def test_pixels_within_a_modality_match_much_better(pictures, feature, band):
     within = rank1(pictures, feature, band, band)
     across = np.mean([rank1(pictures, feature, *direction) for direction in DIRECTIONS])
-    assert within > 8 * CHANCE
+    assert within > 6 * CHANCE
     assert within > 4 * across
 
 

@@ -31,6 +31,14 @@ def train(folder, *flags, config=SYNTHETIC, **overrides):
         (["DATASETS.NAMES", "('SYSU',)"], "SYSUMM01"),
         (["DATALOADER.SAMPLER_TRAIN", "IdentitySampler"], "'CrossModalityIdentitySampler'"),
         (["MODEL.BACKBONE.UNSHARED_STAGES", "7"], "expected 0 to 5"),
+        (["MODEL.META_ARCHITECTURE", "DualStreamBasline"], "'DualStreamBaseline'"),
+        (["MODEL.BACKBONE.NAME", "build_resnet"], "'build_resnet_backbone'"),
+        (["MODEL.HEADS.POOL_LAYER", "gem"], "GeneralizedMeanPooling"),
+        (["MODEL.BACKBONE.NORM", "bn"], "'BN'"),
+        (["MODEL.BACKBONE.WITH_NL", "True", "MODEL.BACKBONE.NL_BLOCKS", "[0, 1]"], "layer4"),
+        (["SOLVER.OPT", "sgd"], "'SGD'"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], "MODEL.WEIGHTS names 'nowhere.pth'"),
+        (["OUTPUT_DIR", __file__], "cannot be made"),
         (["TEST.PROTOCOL.DIRECTIONS", "('t2v',)"], "infrared_to_visible"),
     ],
 )
@@ -41,6 +49,56 @@ def test_foreseeable_mistakes_end_with_one_line(datasets, tmp_path, capsys, word
     error = capsys.readouterr().err
     assert status == 1 and error.startswith("error: ") and message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("MODEL: [1\n", "is no config file"),
+        ("- a\n- b\n", "is no config file"),
+        ("_BASE_: nowhere.yml\nSEED: 1\n", "cannot be read"),
+        ("MODEL: 5\n", "Type mismatch"),
+    ],
+)
+def test_a_broken_config_file_ends_with_one_line(tmp_path, capsys, text, message):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    assert main(["--config-file", str(path), "MODEL.DEVICE", "cpu"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "mine.yml" in lines[0] and message in lines[0] and len(lines) == 2
+
+
+def test_no_process_is_an_error_and_not_a_success(datasets, tmp_path, capsys):
+    words = ["--config-file", SYNTHETIC, "--num-gpus", "0", *small_words(tmp_path)]
+    assert main(words) == 1
+    assert "MODEL.DEVICE cpu" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(datasets, tmp_path, monkeypatch):
+    monkeypatch.setattr("vireid_plugins.train.set_up_run", lambda cfg: {}["layer3"])
+    with pytest.raises(KeyError, match="layer3"):
+        main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
+
+
+def test_a_mistake_of_two_processes_is_told_once(datasets, tmp_path):
+    words = [
+        *(sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", SYNTHETIC),
+        *("--num-gpus", "2", *small_words(tmp_path, SOLVER__OPT="sgd")),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("error: SOLVER.OPT is 'sgd'") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_weights_of_another_model_are_refused(datasets, tmp_path):
+    """Scored in silence, they give the numbers of chance."""
+    train(tmp_path, SOLVER__MAX_EPOCH=1)
+    weights = str(tmp_path / "model_final.pth")
+    with pytest.raises(RuntimeError, match="of another model.*backbone.visible.layer1"):
+        train(tmp_path, "--eval-only", MODEL__WEIGHTS=weights, MODEL__BACKBONE__UNSHARED_STAGES=2)
+    with pytest.raises(RuntimeError, match="of another model"):
+        train(tmp_path, "--resume", MODEL__BACKBONE__UNSHARED_STAGES=2, SOLVER__MAX_EPOCH=2)
 
 
 def test_a_path_after_resume_is_explained(capsys):

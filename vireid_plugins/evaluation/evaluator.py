@@ -291,6 +291,7 @@ def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluato
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
         device=cfg.TEST.DEVICE or cfg.MODEL.DEVICE,
         feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
+        note=getattr(dataset, "note", ""),
     )
 
 

@@ -164,6 +164,13 @@ class CrossModalityDataset(ImageDataset):
         """Whether the images were rendered by ``tools/make_synthetic.py``."""
         return os.path.isfile(os.path.join(self.dataset_dir, MARKER))
 
+    @property
+    def note(self) -> str:
+        """A sentence for below a table of results; empty where there is nothing to add."""
+        if self.synthetic:
+            return "Rendered images (SynthVI): these numbers say nothing about the real dataset."
+        return ""
+
     def summary(self, splits: Iterable[str] = SPLITS) -> List[List[Any]]:
         """Rows ``[split, modality, identities, images, camera numbers]``."""
         rows = []

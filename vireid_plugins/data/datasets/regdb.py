@@ -52,6 +52,12 @@ class RegDB(CrossModalityDataset):
     def settings(self) -> Dict[str, Any]:
         return {"trial": self.trial}
 
+    @property
+    def note(self) -> str:
+        """Which of the ten splits this is."""
+        trial = f"RegDB trial {self.trial}; a published row is the mean of ten trials, ten models."
+        return f"{trial} {super().note}".strip()
+
     def read_train(self) -> List[Item]:
         return self._read("train")
 

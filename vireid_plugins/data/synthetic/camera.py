@@ -81,7 +81,7 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
         noise=rng.uniform(0.008, 0.014) if visible else rng.uniform(0.012, 0.022),
         vignette=rng.uniform(0.05, 0.15) if not infrared else rng.uniform(0.3, 0.5),
         background_light=1.0 if visible else rng.uniform(0.45, 0.7),
-        framing=rng.uniform(0.012, 0.025),
+        framing=rng.uniform(0.025, 0.04),
         occlusion=rng.uniform(0.03, 0.08),
         jpeg_quality=int(rng.integers(84, 95)),
     )

@@ -46,15 +46,7 @@ def launch(
             "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
         )
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-        _check_devices(local_size, device)
-        _join(
-            "env://", int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]), local_size, device
-        )
-        try:
-            return main(*args)
-        finally:
-            dist.destroy_process_group()
+        return _run_under_torchrun(main, args, device)
     world_size = num_processes * num_machines
     if world_size == 1:
         return main(*args)
@@ -89,6 +81,19 @@ def distributed_worker(
     _join(dist_url, world_size, rank, num_processes, device)
     try:
         main(*args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _run_under_torchrun(main: Callable, args: Tuple[Any, ...], device: str) -> Any:
+    """This process is one of many already; its numbers stand in the environment."""
+    world_size, rank, local_size = (
+        int(os.environ[name]) for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
+    )
+    _check_devices(local_size, device)
+    _join("env://", world_size, rank, local_size, device)
+    try:
+        return main(*args)
     finally:
         dist.destroy_process_group()
 

@@ -4,7 +4,6 @@ import importlib
 import logging
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -129,8 +128,3 @@ def differences(cfg: CfgNode) -> List[str]:
         for key in flat_keys(cfg)
         if key not in defaults or read(cfg, key) != read(plain, key)
     ]
-
-
-def command_line() -> str:
-    """The command that started this process, for records."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

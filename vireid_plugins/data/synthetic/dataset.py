@@ -14,9 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from .annotations import IDENTITY_FILE, INDEX_FILE, pack
@@ -193,7 +194,7 @@ def _render_groups(
             bar.update(len(group.shots))
 
 
-def _map(work, groups: List[Group], jobs: int) -> Iterator[None]:
+def _map(work: Callable[[Group], None], groups: List[Group], jobs: int) -> Iterator[None]:
     if jobs == 1 or len(groups) < 2:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
@@ -244,7 +245,7 @@ def _render_group(root: str, settings: Settings, group: Group) -> None:
     write_atomically(Path(root, group.side_file), pack(keypoints, masks), scratch)
 
 
-def encode(image, suffix: str, jpeg_quality: int) -> bytes:
+def encode(image: np.ndarray, suffix: str, jpeg_quality: int) -> bytes:
     """The bytes of an image file; ``jpeg_quality`` in 1-100 counts for '.jpg' only."""
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix == ".jpg" else []
     done, content = cv2.imencode(suffix, image, options)

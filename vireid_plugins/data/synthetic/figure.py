@@ -1,13 +1,16 @@
 """Draws a person: limbs, garments, head and carried things as parts of a sketch.
 
-Layers, far to near: 0 far arm, 1 legs, 2 skirt and hips, 3 torso, 4 head, 5 near arm; things on the
-back or at the side go behind or before them as the view asks.
+The order of painting is in `layers`; things on the back or at the side go behind or before the body
+as the view asks.
 """
 
 from __future__ import annotations
 
+from typing import List, Tuple
+
 import numpy as np
 
+from . import layers
 from .identity import Identity, Lower
 from .looks import Material
 from .patterns import Paint, paint_limb, paint_tube
@@ -15,7 +18,8 @@ from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, hull, segment
 from .wear import add_carried, add_head, add_torso_pattern
 
-FAR_ARM, LEGS, SKIRT, TORSO, HEAD, NEAR_ARM = 0.0, 1.0, 2.0, 3.0, 4.0, 5.0
+# pieces of a trouser leg: start, end, radius at start, radius at end
+Cloth = List[Tuple[np.ndarray, np.ndarray, float, float]]
 ARM_BEHIND = -0.07  # metres: an arm farther back than this is painted before the torso
 
 
@@ -35,7 +39,8 @@ def _mix(start: np.ndarray, end: np.ndarray, part: float) -> np.ndarray:
     return start + (end - start) * part
 
 
-def _leg_radii(identity: Identity) -> tuple:
+def _leg_radii(identity: Identity) -> Tuple[float, float, float]:
+    """Radii of a leg at hip, knee and ankle, in metres."""
     scale = identity.body.height * identity.body.girth
     return 0.049 * scale, 0.034 * scale, 0.022 * scale
 
@@ -52,7 +57,7 @@ def _add_legs(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
         joints = skeleton.joints
         hip_at, knee_at, ankle_at = (joints[f"{name}_{j}"] for j in ("hip", "knee", "ankle"))
         depth = float(knee_at[2])
-        layer = LEGS + 0.4 * float(np.clip(depth, -1, 1))
+        layer = layers.LEGS + 0.4 * float(np.clip(depth, -1, 1))
         sketch.add(layer, capsule(hip_at, knee_at, thigh, knee), Material.SKIN, depth=depth)
         calf = _mix(knee_at, ankle_at, 0.35)
         sketch.add(layer, capsule(knee_at, calf, knee, knee), Material.SKIN, depth=depth)
@@ -63,7 +68,14 @@ def _add_legs(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     _add_hips(sketch, identity, skeleton)
 
 
-def _add_shoe(sketch, identity, skeleton, name, layer, depth) -> None:
+def _add_shoe(
+    sketch: Sketch,
+    identity: Identity,
+    skeleton: Skeleton,
+    name: str,
+    layer: float,
+    depth: float,
+) -> None:
     _, knee, ankle = _leg_radii(identity)
     joints = skeleton.joints
     at, toe, heel = (joints[f"{name}_{j}"] for j in ("ankle", "toe", "heel"))
@@ -76,7 +88,14 @@ def _add_shoe(sketch, identity, skeleton, name, layer, depth) -> None:
         sketch.add(layer, segment(at, top, ankle * 1.2, wide * 1.12), Material.SHOES, depth=depth)
 
 
-def _add_trouser_leg(sketch, identity, skeleton, name, layer, depth) -> None:
+def _add_trouser_leg(
+    sketch: Sketch,
+    identity: Identity,
+    skeleton: Skeleton,
+    name: str,
+    layer: float,
+    depth: float,
+) -> None:
     lower = identity.lower
     thigh, knee, ankle = _leg_radii(identity)
     slack = lower.width
@@ -93,8 +112,10 @@ def _add_trouser_leg(sketch, identity, skeleton, name, layer, depth) -> None:
     else:
         part = lower.length * 2 - 1
         radius = _mix(knee, hem, part) * slack
-        cloth = [(hip_at, knee_at, thigh * 1.05 * min(slack, 1.3), knee * slack),
-                 (knee_at, end_at, knee * slack, radius)]
+        cloth = [
+            (hip_at, knee_at, thigh * 1.05 * min(slack, 1.3), knee * slack),
+            (knee_at, end_at, knee * slack, radius),
+        ]
     for start, end, start_radius, end_radius in cloth:
         joint = capsule(start, start + 1e-4, start_radius, start_radius)
         leg = segment(start, end, start_radius, end_radius)
@@ -103,7 +124,15 @@ def _add_trouser_leg(sketch, identity, skeleton, name, layer, depth) -> None:
     _add_leg_pattern(sketch, lower, skeleton, name, layer, depth, cloth)
 
 
-def _add_leg_pattern(sketch, lower: Lower, skeleton, name, layer, depth, cloth) -> None:
+def _add_leg_pattern(
+    sketch: Sketch,
+    lower: Lower,
+    skeleton: Skeleton,
+    name: str,
+    layer: float,
+    depth: float,
+    cloth: Cloth,
+) -> None:
     kind, pattern = lower.pattern.kind, Material.LOWER_PATTERN
     start, end, start_radius, end_radius = cloth[-1]
     if kind == "hem" or (kind == "half" and len(cloth) == 1):
@@ -131,7 +160,9 @@ def _add_leg_pattern(sketch, lower: Lower, skeleton, name, layer, depth, cloth) 
             paint_limb(paint, first, last, radii, lower.pattern, rows)
 
 
-def _ring_around_legs(identity: Identity, skeleton: Skeleton, part: float, slack: float) -> tuple:
+def _ring_around_legs(
+    identity: Identity, skeleton: Skeleton, part: float, slack: float
+) -> Tuple[np.ndarray, float, float]:
     """Centre and half axes of a ring of cloth around both legs at ``part`` of their length."""
     left, _, front = skeleton.torso_axes
     a, b = (_leg_point(skeleton, name, part) for name in SIDES)
@@ -156,9 +187,9 @@ def _add_hips(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     rings.append((pelvis + up * 0.075 * body.height, body.waist_half, body.depth_half))
     tube = Tube(*zip(*rings), left, front)
     depth = float(pelvis[2])
-    sketch.add(SKIRT, tube.outline(), Material.LOWER, depth=depth, raised=0.03)
+    sketch.add(layers.SKIRT, tube.outline(), Material.LOWER, depth=depth, raised=0.03)
     if lower.kind == "skirt":
-        paint = Paint(sketch, SKIRT, Material.LOWER_PATTERN, depth, 0.03)
+        paint = Paint(sketch, layers.SKIRT, Material.LOWER_PATTERN, depth, 0.03)
         bands = {"hem": (0.0, 0.16), "half": (0.0, 0.4), "knee": (0.2, 0.34)}
         if lower.pattern.kind in bands:
             paint.add(tube.band(*bands[lower.pattern.kind]))
@@ -191,7 +222,7 @@ def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
     rings += [(_mix(pelvis, neck, part), a, b * slack) for part, a, b in trunk]
     tube = Tube(*zip(*rings), left, front)
     depth = float(_mix(pelvis, neck, 0.6)[2])
-    sketch.add(TORSO, tube.outline(), Material.UPPER, depth=depth, raised=0.05)
+    sketch.add(layers.TORSO, tube.outline(), Material.UPPER, depth=depth, raised=0.05)
     add_torso_pattern(sketch, identity, tube, depth, 1 + 1.5 * max(0.0, upper.hem))
     return tube
 
@@ -204,7 +235,7 @@ def _add_arm(sketch: Sketch, identity: Identity, skeleton: Skeleton, name: str) 
     depth = float(_mix(shoulder, wrist, 0.4)[2])
     reference = float(skeleton.joints["neck"][2])
     near = depth - reference > ARM_BEHIND
-    layer = (NEAR_ARM if near else FAR_ARM) + 0.1 * depth
+    layer = (layers.NEAR_ARM if near else layers.FAR_ARM) + 0.1 * depth
     wide, middle, thin = 0.029 * scale, 0.023 * scale, 0.0165 * scale
     surface = {"depth": depth, "raised": 0.09}
     for start, end, a, b in (

@@ -41,7 +41,6 @@ class Gait:
     elbow: float
     lean: float
     splay: float
-    bounce: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,6 @@ def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
         elbow=rng.uniform(0.05, 0.7),
         lean=rng.uniform(-0.03, 0.14),
         splay=rng.uniform(0.0, 0.35),
-        bounce=rng.uniform(0.0, 0.03),
     )
     upper = _sample_upper(rng, domain)
     lower = _sample_lower(rng, domain, upper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import pi
+from typing import Sequence
 
 import numpy as np
 
@@ -85,7 +86,12 @@ def _diagonals(paint: Paint, tube: Tube, around: int, sense: float) -> None:
 
 
 def paint_limb(
-    paint: Paint, start: np.ndarray, end: np.ndarray, radii: tuple, pattern: Pattern, rows: int
+    paint: Paint,
+    start: np.ndarray,
+    end: np.ndarray,
+    radii: Sequence[float],
+    pattern: Pattern,
+    rows: int,
 ) -> None:
     """Paint ``pattern`` on a sleeve or trouser leg from ``start`` to ``end``, ``rows`` periods.
 

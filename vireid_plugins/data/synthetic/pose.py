@@ -19,6 +19,7 @@ COCO_JOINTS = (
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
     "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
+Joints = Dict[str, np.ndarray]
 SIDES = {"left": 1.0, "right": -1.0}
 
 
@@ -26,7 +27,7 @@ SIDES = {"left": 1.0, "right": -1.0}
 class Skeleton:
     """Joints by name (3,), and the axes of torso and head: rows left, up, front."""
 
-    joints: Dict[str, np.ndarray]
+    joints: Joints
     torso_axes: np.ndarray
     head_axes: np.ndarray
 
@@ -69,7 +70,7 @@ def make_skeleton(body: Body, gait: Gait, rng: np.random.Generator, variety: flo
     phase = rng.uniform(0.0, 2.0 * pi)
     stride = gait.stride * np.clip(1.0 + 0.25 * variety * rng.normal(), 0.1, 1.7)
     lean = gait.lean + 0.04 * variety * rng.normal()
-    joints: Dict[str, np.ndarray] = {}
+    joints: Joints = {}
     pelvis = np.zeros(3)
     for name, sign in SIDES.items():
         _add_leg(joints, body, name, sign, pelvis, phase, stride)
@@ -95,7 +96,15 @@ def _lean_rotation(lean: float) -> np.ndarray:
     return np.array([[1, 0, 0], [0, cos(lean), -sin(lean)], [0, sin(lean), cos(lean)]])
 
 
-def _add_leg(joints, body, name, sign, pelvis, phase, stride) -> None:
+def _add_leg(
+    joints: Joints,
+    body: Body,
+    name: str,
+    sign: float,
+    pelvis: np.ndarray,
+    phase: float,
+    stride: float,
+) -> None:
     moment = phase if sign > 0 else phase + pi
     swing = stride * sin(moment)
     flex = 0.08 + 1.1 * stride * max(0.0, cos(moment))
@@ -112,7 +121,16 @@ def _add_leg(joints, body, name, sign, pelvis, phase, stride) -> None:
     )
 
 
-def _add_arm(joints, body, gait, name, sign, phase, rng, variety) -> None:
+def _add_arm(
+    joints: Joints,
+    body: Body,
+    gait: Gait,
+    name: str,
+    sign: float,
+    phase: float,
+    rng: np.random.Generator,
+    variety: float,
+) -> None:
     moment = phase + pi if sign > 0 else phase
     swing = gait.arm_swing * sin(moment) + 0.1 * variety * rng.normal()
     bend = gait.elbow + 0.5 * gait.arm_swing * max(0.0, sin(moment))
@@ -124,7 +142,14 @@ def _add_arm(joints, body, gait, name, sign, phase, rng, variety) -> None:
     joints[f"{name}_hand"] = wrist + _down(swing + bend, 0.0, body.arm * 0.36)
 
 
-def _add_head(joints, body, neck, lean, rng, variety) -> np.ndarray:
+def _add_head(
+    joints: Joints,
+    body: Body,
+    neck: np.ndarray,
+    lean: float,
+    rng: np.random.Generator,
+    variety: float,
+) -> np.ndarray:
     turn, nod = 0.3 * variety * rng.normal(), 0.1 * variety * rng.normal() + 0.5 * lean
     axes = (rotation_y(turn) @ _lean_rotation(nod)).T
     left, up, front = axes

@@ -68,7 +68,7 @@ def _cell(settings: Settings, person: Identity, camera: Camera) -> List[Rendered
     ]
 
 
-def _diagonal(cells) -> List[Tuple[int, int, int]]:
+def _diagonal(cells: List[List[List[Rendered]]]) -> List[Tuple[int, int, int]]:
     return [(j * FRAMES + k, j, k) for j in range(len(cells[0])) for k in range(FRAMES)]
 
 

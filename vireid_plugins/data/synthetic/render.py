@@ -204,7 +204,9 @@ def _photograph(
     return image if visible else np.repeat(image, 3, axis=2)
 
 
-def _light_field(height, width, vignette, difficulty, rng: np.random.Generator) -> np.ndarray:
+def _light_field(
+    height: int, width: int, vignette: float, difficulty: float, rng: np.random.Generator
+) -> np.ndarray:
     """Uneven light (H, W): a gradient in a random direction and darker corners."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]

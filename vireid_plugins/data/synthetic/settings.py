@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
-RENDERER_VERSION = 1  # raise it when the same settings give other images
+RENDERER_VERSION = 2  # raise it when the same settings give other images
 
 LAYOUT_FOLDERS = {
     "sysu": "SYSU-MM01",

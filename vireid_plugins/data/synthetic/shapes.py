@@ -6,7 +6,7 @@ All points are (n, 3) in the view frame, metres: x right, y up, z towards the ca
 from __future__ import annotations
 
 from math import atan2, cos, hypot, pi, sin
-from typing import List, Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -170,7 +170,9 @@ class Sketch:
         if len(points) >= 3:
             self._parts.append((layer, len(self._parts), points, int(material), depth + raised))
 
-    def paint(self, canvas: np.ndarray, project) -> None:
+    def paint(
+        self, canvas: np.ndarray, project: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
         """Paint all parts; ``project`` maps (n, 3) view points to (n, 2) canvas pixels."""
         parts = sorted(self._parts, key=lambda part: part[:2])
         pixels = project(np.concatenate([part[2] for part in parts]))

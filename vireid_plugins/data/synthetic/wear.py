@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from math import pi
+from typing import Sequence
 
 import numpy as np
 
+from . import layers
 from .identity import Identity
 from .looks import Material
 from .patterns import BACK, FRONT, Paint, add_strip, paint_tube
 from .pose import SIDES, Skeleton
 from .shapes import Sketch, Tube, capsule, head_patch, segment
-
-BEHIND_LEGS, BEHIND_TORSO, IN_HAND = 0.5, 2.5, 5.5
 
 
 def add_torso_pattern(
@@ -23,9 +23,10 @@ def add_torso_pattern(
     ``length``: of the garment, in torsos.
     """
     upper = identity.upper
-    paint_tube(Paint(sketch, 3.0, Material.UPPER_PATTERN, depth, 0.05), tube, upper.pattern, length)
+    paint = Paint(sketch, layers.TORSO, Material.UPPER_PATTERN, depth, 0.05)
+    paint_tube(paint, tube, upper.pattern, length)
     if upper.open_front:
-        paint = Paint(sketch, 3.0, Material.INNER, depth, 0.05)
+        paint = Paint(sketch, layers.TORSO, Material.INNER, depth, 0.05)
         add_strip(paint, tube, 0.0, 0.97, FRONT, 0.33)
 
 
@@ -36,30 +37,32 @@ def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     depth, facing = float(centre[2]), float(axes[2, 2])
     throat = body.head * 0.52
     base = neck - 0.02 * axes[1]
-    sketch.add(3.2, capsule(base, centre, throat, throat), Material.SKIN, depth=depth, raised=0.02)
+    column = capsule(base, centre, throat, throat)
+    sketch.add(layers.NECK, column, Material.SKIN, depth=depth, raised=0.02)
     skull = body.head * np.array([0.98, 1.28, 1.08])
     bald = style.hair == "bald"
     volume = 1.0 if bald else style.volume
     _add_long_hair(sketch, identity, skeleton, facing)
     whole = head_outline(centre + 0.06 * (volume - 1) * axes[1], skull * volume, axes)
-    sketch.add(4.0, whole, Material.SKIN if bald else Material.HAIR, depth=depth, raised=0.06)
+    surface = Material.SKIN if bald else Material.HAIR
+    sketch.add(layers.HEAD, whole, surface, depth=depth, raised=0.06)
     if not bald:
         wide = 1.15 if style.hair in ("bob", "long", "afro") else 1.4
         face = head_patch(centre, skull, axes, wide, -1.45, 0.5)
-        sketch.add(4.1, face, Material.SKIN, depth=depth, raised=0.08)
+        sketch.add(layers.FACE, face, Material.SKIN, depth=depth, raised=0.08)
     for side in (-1.0, 1.0):
         at = joints["nose"] + body.head * (0.32 * axes[1] + 0.36 * side * axes[0] - 0.18 * axes[2])
         if facing + 0.8 * side * float(axes[0, 2]) > 0.25:
             eye = capsule(at, at + 0.12 * body.head * side * axes[0], 0.01, 0.01, steps=2)
-            sketch.add(4.15, eye, Material.EYES, depth=depth, raised=0.08)
+            sketch.add(layers.EYES, eye, Material.EYES, depth=depth, raised=0.08)
     _add_headwear(sketch, identity, skeleton, skull * max(volume, 1.05), facing)
     if style.scarf:
         wrap = head_outline(neck, body.head * np.array([1.1, 0.42, 0.95]), skeleton.torso_axes)
         end = neck + 0.1 * axes[0] + body.depth_half * axes[2]
         tail = segment(end, end - 0.16 * body.height * skeleton.torso_axes[1], 0.045, 0.05)
         if skeleton.torso_axes[2, 2] > -0.2:
-            sketch.add(4.28, tail, Material.SCARF, depth=depth, raised=0.07)
-        sketch.add(3.95, wrap, Material.SCARF, depth=depth, raised=0.06)
+            sketch.add(layers.SCARF_END, tail, Material.SCARF, depth=depth, raised=0.07)
+        sketch.add(layers.COLLAR, wrap, Material.SCARF, depth=depth, raised=0.06)
     if identity.upper.hood:
         _add_hood(sketch, identity, skeleton, facing)
 
@@ -74,11 +77,13 @@ def head_outline(centre: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> np.
     return centre + np.concatenate([flat, np.zeros((16, 1))], axis=1)
 
 
-def _add_long_hair(sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
+def _add_long_hair(
+    sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float
+) -> None:
     style, size = identity.head, identity.body.head
     centre, (left, up, front) = skeleton.joints["head"], skeleton.head_axes
     behind = facing > 0.1
-    layer = 2.6 if behind else 4.2
+    layer = layers.FAR_HAIR if behind else layers.NEAR_HAIR
     surface = {"depth": float(centre[2]), "raised": 0.0 if behind else 0.08}
     back = centre - 0.35 * size * front
     if style.hair in ("long", "bob"):
@@ -99,10 +104,13 @@ def _add_long_hair(sketch, identity: Identity, skeleton: Skeleton, facing: float
         sketch.add(layer, tail, Material.HAIR, **surface)
     elif style.hair == "bun":
         at = centre + 1.35 * size * up - 0.45 * size * front
-        sketch.add(3.95, capsule(at, at + 1e-4, size * 0.5, size * 0.5), Material.HAIR, **surface)
+        knot = capsule(at, at + 1e-4, size * 0.5, size * 0.5)
+        sketch.add(layers.COLLAR, knot, Material.HAIR, **surface)
 
 
-def _add_headwear(sketch, identity: Identity, skeleton: Skeleton, skull, facing: float) -> None:
+def _add_headwear(
+    sketch: Sketch, identity: Identity, skeleton: Skeleton, skull: np.ndarray, facing: float
+) -> None:
     kind, size = identity.head.headwear, identity.body.head
     if kind == "none":
         return
@@ -110,26 +118,28 @@ def _add_headwear(sketch, identity: Identity, skeleton: Skeleton, skull, facing:
     surface = {"depth": float(centre[2]), "raised": 0.09}
     radii = skull * (1.12 if kind == "beanie" else 1.06)
     dome = head_patch(centre, radii, axes, pi, 0.28 if kind == "beanie" else 0.42, 1.5)
-    sketch.add(4.45, dome, Material.HEADWEAR, **surface)
+    sketch.add(layers.HAT, dome, Material.HEADWEAR, **surface)
     if kind == "brim":
         wide = radii * np.array([1.7, 0.12, 1.7])
         brim = head_outline(centre + axes[1] * radii[1] * 0.42, wide, axes)
-        sketch.add(4.5, brim, Material.HEADWEAR, **surface)
+        sketch.add(layers.BRIM, brim, Material.HEADWEAR, **surface)
     elif kind == "cap" and facing > -0.5:
         start = centre + axes[1] * radii[1] * 0.42 + axes[2] * size * 0.5
         peak = capsule(start, start + axes[2] * size * 1.25, size * 0.62, size * 0.5)
         flat = peak.copy()
         flat[:, 1] = start[1] + (peak[:, 1] - start[1]) * 0.35
-        sketch.add(4.5, flat, Material.HEADWEAR, **surface)
+        sketch.add(layers.BRIM, flat, Material.HEADWEAR, **surface)
 
 
-def _add_hood(sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
+def _add_hood(
+    sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float
+) -> None:
     size = identity.body.head
     neck, (left, up, front) = skeleton.joints["neck"], skeleton.torso_axes
     at = neck - front * size * 0.75 + up * size * 0.1
     radii = size * np.array([1.25, 0.8, 0.7])
     outline = head_outline(at, radii, np.stack([left, up, front]))
-    layer = 2.7 if facing > 0 else 4.35
+    layer = layers.FAR_HOOD if facing > 0 else layers.NEAR_HOOD
     raised = -0.02 if facing > 0 else 0.1
     sketch.add(layer, outline, Material.UPPER, depth=float(neck[2]), raised=raised)
 
@@ -145,7 +155,13 @@ def add_carried(sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: T
         _add_hand_luggage(sketch, identity, skeleton)
 
 
-def _box(at, axes, half_width, half_height, half_depth) -> Tube:
+def _box(
+    at: np.ndarray,
+    axes: Sequence[np.ndarray],
+    half_width: float,
+    half_height: float,
+    half_depth: float,
+) -> Tube:
     """A box-like tube around ``at`` with axes left, up, front."""
     left, up, front = axes
     heights = (-1.0, -0.92, 0.85, 1.0)
@@ -156,33 +172,37 @@ def _box(at, axes, half_width, half_height, half_depth) -> Tube:
     )
 
 
-def _add_backpack(sketch, identity: Identity, skeleton: Skeleton, torso: Tube) -> None:
+def _add_backpack(
+    sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: Tube
+) -> None:
     body, size = identity.body, identity.carried.size
     axes = skeleton.torso_axes
     pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
     thick = body.depth_half * (0.7 + 0.35 * size)
     at = pelvis + (neck - pelvis) * 0.62 - axes[2] * (body.depth_half + thick)
     tube = _box(at, axes, body.shoulder_half * 0.78 * size, body.height * 0.125 * size, thick)
-    seen_from_behind = float(axes[2, 2]) < 0
-    layer = 5.4 if axes[2, 2] < -0.25 else (3.4 if seen_from_behind else BEHIND_TORSO)
+    if axes[2, 2] < -0.25:
+        layer = layers.NEAR_BACKPACK
+    else:
+        layer = layers.SIDE_BACKPACK if axes[2, 2] < 0 else layers.FAR_BACKPACK
     depth = float(at[2])
     sketch.add(layer, tube.outline(), Material.BAG, depth=depth, raised=0.06)
     for v0, v1 in ((0.12, 0.42), (0.8, 0.86)):
         pocket = Paint(sketch, layer + 0.01, Material.BAG_DETAIL, depth, 0.06)
         add_strip(pocket, tube, v0, v1, BACK, 0.9)
-    strap = Paint(sketch, 3.45, Material.BAG, float(neck[2]), 0.06)
+    strap = Paint(sketch, layers.STRAP, Material.BAG, float(neck[2]), 0.06)
     for side in (-1, 1):
         add_strip(strap, torso, 0.5, 0.97, FRONT + side * 0.75, 0.16)
 
 
-def _add_crossbody(sketch, identity: Identity, skeleton: Skeleton) -> None:
+def _add_crossbody(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     body, side, size = identity.body, identity.carried.side, identity.carried.size
     left, up, front = skeleton.torso_axes
     pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
     shoulder = neck - side * left * body.shoulder_half * 0.6
     at = pelvis + side * left * body.hip_half * 1.3 - up * 0.05 * body.height
     towards = float(side * left[2])
-    layer = 5.3 if towards > -0.3 else BEHIND_LEGS
+    layer = layers.NEAR_BAG if towards > -0.3 else layers.FAR_BAG
     bag = _box(at, (front, up, left), body.height * 0.075 * size, body.height * 0.06 * size, 0.05)
     depth = float(at[2])
     sketch.add(layer, bag.outline(), Material.BAG, depth=depth, raised=0.06)
@@ -190,10 +210,10 @@ def _add_crossbody(sketch, identity: Identity, skeleton: Skeleton) -> None:
     out = front if front[2] > 0 else -front
     lift = out * body.depth_half * 1.15
     strap = segment(shoulder + lift * 0.7, at + lift * 0.8, 0.022, 0.022)
-    sketch.add(3.45, strap, Material.BAG, depth=float(neck[2]), raised=0.06)
+    sketch.add(layers.STRAP, strap, Material.BAG, depth=float(neck[2]), raised=0.06)
 
 
-def _add_hand_luggage(sketch, identity: Identity, skeleton: Skeleton) -> None:
+def _add_hand_luggage(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     body, side = identity.body, identity.carried.side
     kind, size = identity.carried.kind, identity.carried.size
     name = next(n for n, s in SIDES.items() if s == side)
@@ -201,7 +221,7 @@ def _add_hand_luggage(sketch, identity: Identity, skeleton: Skeleton) -> None:
     left, up, front = skeleton.torso_axes
     upright = np.array([0.0, up[1], up[2]])
     near = float(hand[2] - skeleton.joints["pelvis"][2]) > -0.05
-    layer = IN_HAND if near else 0.45
+    layer = layers.LUGGAGE if near else layers.FAR_LUGGAGE
     width, height, deep, drop = {
         "handbag": (0.085, 0.07, 0.035, 0.10),
         "box": (0.10, 0.055, 0.07, 0.02),

@@ -187,6 +187,7 @@ def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> No
     if config_file:
         loaded = _read_file(config_file)
         check_known_keys(flat_keys(loaded), cfg, config_file)
+        _whole_numbers_as_floats(loaded, cfg)
         _merge(lambda: cfg.merge_from_other_cfg(loaded), config_file)
     opts = list(opts)
     if len(opts) % 2:
@@ -195,7 +196,25 @@ def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> No
         )
     check_known_keys(opts[0::2], cfg, "the command line")
     for key, value in zip(opts[0::2], opts[1::2]):
+        if isinstance(read_key(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
+            value = f"{value}.0"
         _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
+
+
+def read_key(cfg: CN, key: str) -> Any:
+    """The value of a full key name."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
+    """``BASE_LR: 1`` means 1.0; yacs would refuse the type."""
+    for name, value in loaded.items():
+        if isinstance(value, CN):
+            _whole_numbers_as_floats(value, cfg[name])
+        elif isinstance(cfg[name], float) and type(value) is int:
+            loaded[name] = float(value)
 
 
 def _read_file(config_file: str) -> CN:

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Dict, List, Sequence
 
 import torch
 
@@ -13,7 +13,7 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
-from ..config import add_vireid_config, flat_keys, merge_config
+from ..config import add_vireid_config, flat_keys, merge_config, read_key
 from ..version import __version__
 from .checkpoint import write_atomically
 from .checks import make_output_folder
@@ -117,14 +117,9 @@ def differences(cfg: CfgNode) -> List[str]:
     plain = get_cfg()
     add_vireid_config(plain)
 
-    def read(node: Any, key: str) -> Any:
-        for part in key.split("."):
-            node = node[part]
-        return node
-
     defaults = set(flat_keys(plain))
     return [
-        f"  {key}: {read(cfg, key)}"
+        f"  {key}: {read_key(cfg, key)}"
         for key in flat_keys(cfg)
-        if key not in defaults or read(cfg, key) != read(plain, key)
+        if key not in defaults or read_key(cfg, key) != read_key(plain, key)
     ]

@@ -116,7 +116,6 @@ def differences(cfg: CfgNode) -> List[str]:
     """Lines ``KEY: value`` for every key that is not at its default."""
     plain = get_cfg()
     add_vireid_config(plain)
-
     defaults = set(flat_keys(plain))
     return [
         f"  {key}: {read_key(cfg, key)}"

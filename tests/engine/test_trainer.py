@@ -133,6 +133,14 @@ def test_a_finished_run_resumes_to_nothing(datasets, tmp_path, capsys):
     assert again.results == {} and "Nothing to train: epoch 1 of 1" in capsys.readouterr().out
 
 
+def test_a_changed_learning_rate_holds_on_resume(datasets, tmp_path):
+    trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1, SOLVER__WARMUP_EPOCHS=0))
+    options = dict(SOLVER__MAX_EPOCH=2, SOLVER__WARMUP_EPOCHS=0, SOLVER__BASE_LR=0.25)
+    resumed = VIReIDTrainer(small_cfg(tmp_path, **options))
+    resumed.resume_or_load(resume=True)
+    assert {group["lr"] for group in resumed.optimizer.param_groups} == {0.25}
+
+
 def test_other_data_are_refused_on_resume(datasets, tmp_path):
     trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1))
     other = small_cfg(tmp_path, DATASETS__NAMES='("RegDB",)', DATASETS__TESTS='("RegDB",)')

@@ -150,6 +150,7 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         self._check_same_run(read_facts(path) or {}, path)
+        base_rates = [group["initial_lr"] for group in self.optimizer.param_groups]
         try:
             rest = self.checkpointer.load(path, need="all")
         except ValueError as error:  # the optimizer's groups differ
@@ -158,6 +159,9 @@ class VIReIDTrainer(DefaultTrainer):
                 "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
                 "OUTPUT_DIR, and no --resume."
             ) from error
+        # The config decides the rates, not the checkpoint: a changed SOLVER.BASE_LR holds.
+        for group, rate in zip(self.optimizer.param_groups, base_rates):
+            group["initial_lr"] = rate
         self._take_up(rest, path)
 
     def _check_same_run(self, facts: Dict[str, Any], path: str) -> None:

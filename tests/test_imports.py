@@ -24,6 +24,9 @@ MAY_IMPORT = {
         "modeling", "modeling.pieces", "modeling.meta_arch",
     },
     "train": {"engine", "data", "evaluation"},
+    "comparison": {
+        "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
+    },
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
@@ -31,6 +34,7 @@ AREAS = {
     "safe_load": "base", "version": "base",
     "data": "data",
     "data.synthetic": "data.synthetic",
+    "comparison": "comparison",
     "engine": "engine",
     "evaluation": "evaluation",
     "modeling.backbones": "modeling.pieces",
@@ -38,7 +42,9 @@ AREAS = {
     "modeling.heads": "modeling.pieces",
     "modeling.layers": "modeling.pieces",
     "modeling.losses": "modeling.pieces",
+    "modeling.maps": "modeling.pieces",
     "modeling.memory": "modeling.pieces",
+    "modeling.precision": "modeling.pieces",
     "modeling.meta_arch": "modeling.meta_arch",
     "solver": "solver",
     "train": "train",

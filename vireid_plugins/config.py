@@ -35,8 +35,13 @@ def add_vireid_config(cfg: CN) -> None:
     # One number decides every random choice of a run: weights, order of images, augmentation.
     # Same seed, same machine, CPU: bitwise the same losses and metrics. Negative: drawn and logged.
     cfg.SEED = 0
-    for add in (_add_model, _add_losses, _add_input, _add_data, _add_solver, _add_test):
-        add(cfg)
+    _add_model(cfg)
+    _add_methods(cfg)
+    _add_losses(cfg)
+    _add_input(cfg)
+    _add_data(cfg)
+    _add_solver(cfg)
+    _add_test(cfg)
 
 
 def _add_model(cfg: CN) -> None:
@@ -53,11 +58,38 @@ def _add_model(cfg: CN) -> None:
     backbone.NL_LEGACY_WIDTH = False
 
 
+def _add_methods(cfg: CN) -> None:
+    heads = cfg.MODEL.HEADS
+    # MRDAHead. NAME of what refines the last feature map: "dam" (dynamic attention), "bam",
+    # "cbam", "iwpam" or "none". dam: STRIPES (R) horizontal regions, KEPT (k) of them ask,
+    # SCALED: affinities divided by the root of their width, C / 8. bam: COMBINE "sum" (the
+    # paper) or "product" (its code).
+    heads.ATTENTION = CN(
+        {"NAME": "dam", "STRIPES": 6, "KEPT": 3, "SCALED": True, "COMBINE": "sum"}
+    )
+    # StripeHead: horizontal stripes, and the width of each one's feature.
+    heads.NUM_STRIPES = 6
+    heads.STRIPE_DIM = 256
+    # MRDA. MASK: the second, mask-reconstructed view of each image and its loss L_ac (Eq. 1-7).
+    # CONSTRAINT_STAGE: stage after which L_ac compares the views, 0 (stem) to 4 (Fig. 6).
+    # LOSS_VIEWS: rows in centres and Gram matrices (Eq. 19, 21): "both" or "original".
+    # TEST_VIEW: image whose feature is tested: "original", "masked", or "mean" of both features.
+    cfg.MODEL.MRDA = CN(
+        {"MASK": True, "CONSTRAINT_STAGE": 1, "LOSS_VIEWS": "both", "TEST_VIEW": "original"}
+    )
+    # MutualPrediction. ALPHA, BETA: weights of L^{v-t} and L^{t-v} (Eq. 13); START_EPOCH: first
+    # epoch of the alternation; PERIOD: epochs of each of its two phases.
+    cfg.MODEL.MUTUAL_PREDICTION = CN(
+        {"ALPHA": 12.2, "BETA": 0.4, "START_EPOCH": 20, "PERIOD": 5}
+    )
+
+
 def _add_losses(cfg: CN) -> None:
     losses = cfg.MODEL.LOSSES
     # MODEL.LOSSES.NAME lists terms by class name; each term's SCALE is its weight in the sum.
     # LabelSmoothingCrossEntropyLoss. SMOOTHING: mass spread over all classes, 0..1 (xi).
-    losses.LABEL_SMOOTHING = CN({"SMOOTHING": 0.1, "SCALE": 1.0})
+    # PER_MODALITY: mean over the visible plus mean over the infrared rows, not over all rows.
+    losses.LABEL_SMOOTHING = CN({"SMOOTHING": 0.1, "PER_MODALITY": False, "SCALE": 1.0})
     # BatchHardTripletLoss. MARGIN: Euclidean distance (rho).
     losses.BATCH_HARD = CN({"MARGIN": 0.3, "SCALE": 1.0})
     # HeteroCenterTripletLoss. REDUCTION over the 2P centres: "mean" or "sum".
@@ -80,6 +112,19 @@ def _add_losses(cfg: CN) -> None:
     # difference: "frobenius" or "mse"; LEVEL: "identity" (centres) or "image" (rows by index).
     losses.CORRELATION = CN(
         {"NORM": "matrix", "REDUCTION": "frobenius", "LEVEL": "identity", "SCALE": 1.0}
+    )
+    # MRDA's regional centre loss L_ac (Eq. 7). CROSS_TERM: view of which the two modalities are
+    # compared: "original" (the formula) or "masked" (the text). BACKGROUND_SCALE: weight of the
+    # hinge that pushes the background's map BACKGROUND_MARGIN away; 0: off. PER_ELEMENT: divide
+    # distances of maps by the root of C*H*W; False: as printed.
+    losses.REGIONAL_CENTER = CN(
+        {
+            "CROSS_TERM": "original",
+            "BACKGROUND_SCALE": 0.0,
+            "BACKGROUND_MARGIN": 0.3,
+            "PER_ELEMENT": True,
+            "SCALE": 1.0,
+        }
     )
     # CenterLoss. LR: learning rate of the centres, whatever SCALE is.
     losses.CENTER = CN({"LR": 0.5, "SCALE": 5e-4})

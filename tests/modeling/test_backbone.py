@@ -8,6 +8,7 @@ from vireid_plugins.modeling.backbones import build_dual_stream_resnet_backbone
 from vireid_plugins.modeling.backbones.dual_stream_resnet import STAGES
 from vireid_plugins.modeling.backbones.pretrained import read_weights
 from vireid_plugins.modeling.layers import NonLocal
+from vireid_plugins.modeling.maps import recorded_maps
 
 from fastreid.config import get_cfg
 from fastreid.layers import Non_local
@@ -70,17 +71,34 @@ def test_one_modality_is_normal(modality):
     assert out.shape == (1, 512, 4, 2)
 
 
-def test_taps_are_the_stages_outputs_in_batch_order():
-    backbone = build(UNSHARED_STAGES=2)
+@pytest.mark.parametrize("unshared", range(6))
+@pytest.mark.parametrize("cut", range(6))
+def test_stages_run_in_two_parts_equal_the_whole(unshared, cut):
+    backbone = build(UNSHARED_STAGES=unshared)
     with torch.no_grad():
-        out, taps = backbone.forward_with_taps(IMAGES, MODALITIES, ("stem", "layer1", "layer3"))
-        visible = MODALITIES == Modality.VISIBLE
+        first = backbone.forward_stages(IMAGES, MODALITIES, STAGES[:cut])
+        second = backbone.forward_stages(first, MODALITIES, STAGES[cut:])
+        assert torch.equal(second, backbone(IMAGES, MODALITIES))
+
+
+@pytest.mark.parametrize("stages", [("layer9",), ("layer2", "layer1"), ("stem", "layer2")])
+def test_stages_that_do_not_follow_each_other_are_refused(stages):
+    with pytest.raises(ValueError, match="consecutive stages"):
+        build().forward_stages(IMAGES, MODALITIES, stages)
+
+
+def test_every_stage_can_be_recorded_in_batch_order():
+    backbone = build(UNSHARED_STAGES=2)
+    visible = MODALITIES == Modality.VISIBLE
+    with torch.no_grad():
+        with recorded_maps(backbone) as maps:
+            recorded = backbone(IMAGES, MODALITIES)
+        assert torch.equal(recorded, backbone(IMAGES, MODALITIES))
         stem = backbone.visible["stem"](IMAGES[visible])
-        torch.testing.assert_close(taps["stem"][visible], stem)
-        torch.testing.assert_close(taps["layer1"][visible], backbone.visible["layer1"](stem))
-        torch.testing.assert_close(backbone.shared["layer4"](taps["layer3"]), out)
-    with pytest.raises(ValueError, match="layer9"):
-        backbone.forward_with_taps(IMAGES, MODALITIES, ("layer9",))
+        torch.testing.assert_close(maps["stem"][visible], stem)
+        torch.testing.assert_close(maps["layer1"][visible], backbone.visible["layer1"](stem))
+        torch.testing.assert_close(backbone.shared["layer4"](maps["layer3"]), recorded)
+    assert tuple(maps) == STAGES
 
 
 @pytest.mark.parametrize("depth,features", [("18x", 512), ("34x", 512), ("50x", 2048)])

@@ -42,6 +42,8 @@ def make_batch() -> Callable[..., Dict[str, Tensor]]:
         return {
             "features": scale * (places[targets] + torch.randn(len(rows), dim, **normal)),
             "logits": scale * torch.randn(len(rows), NUM_CLASSES, **normal),
+            "original_map": scale * torch.randn(len(rows), 2, 3, 2, **normal),
+            "masked_map": scale * torch.randn(len(rows), 2, 3, 2, **normal),
             "targets": targets,
             "modalities": modalities,
             "index": torch.randperm(len(rows), generator=generator),

@@ -6,6 +6,7 @@ from typing import Callable
 import pytest
 import torch
 
+from vireid_plugins import Modality
 from vireid_plugins.modeling.losses import LabelSmoothingCrossEntropyLoss
 
 
@@ -35,3 +36,55 @@ def test_by_hand() -> None:
 def test_smoothing_is_checked(smoothing: float) -> None:
     with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\)"):
         LabelSmoothingCrossEntropyLoss(smoothing)
+
+
+def log_probability(logits, target):
+    """log softmax(logits)_target, in plain Python."""
+    return logits[target] - math.log(sum(math.exp(logit) for logit in logits))
+
+
+def test_per_modality_equals_the_loop(make_batch: Callable) -> None:
+    """(1/n) sum over each modality's own rows, the two added; counts differ here."""
+    batch = make_batch(0)
+    rows = list(
+        zip(batch["logits"].tolist(), batch["targets"].tolist(), batch["modalities"].tolist())
+    )
+    expected = 0.0
+    for modality in Modality:
+        own = [-log_probability(x, y) for x, y, m in rows if m == modality]
+        expected += sum(own) / len(own)
+    counts = batch["modalities"].bincount().tolist()
+    assert counts[0] != counts[1]
+    loss = LabelSmoothingCrossEntropyLoss(0.0, per_modality=True)
+    value = loss(batch["logits"], batch["targets"], batch["modalities"])
+    assert float(value) == pytest.approx(expected)
+
+
+def test_per_modality_by_hand() -> None:
+    # Visible: p = 3/4 twice and 1/4 once; infrared: 1/4 once.
+    logits = torch.tensor([[math.log(3.0), 0.0]] * 4)
+    targets, modalities = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0])
+    expected = -(2 * math.log(0.75) + math.log(0.25)) / 3 - math.log(0.25)
+    value = LabelSmoothingCrossEntropyLoss(0.0, per_modality=True)(logits, targets, modalities)
+    assert float(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_an_absent_modality_adds_nothing(modality: Modality, make_batch: Callable) -> None:
+    """Then it is the plain mean, also under smoothing."""
+    batch = make_batch(1)
+    rows = batch["modalities"] == modality
+    logits, targets = batch["logits"][rows], batch["targets"][rows]
+    plain = LabelSmoothingCrossEntropyLoss(0.1)(logits, targets)
+    loss = LabelSmoothingCrossEntropyLoss(0.1, per_modality=True)
+    torch.testing.assert_close(loss(logits, targets, batch["modalities"][rows]), plain)
+
+
+def test_per_modality_asks_for_modalities(make_batch: Callable) -> None:
+    """At build time by its inputs, at run time by an error."""
+    loss = LabelSmoothingCrossEntropyLoss(per_modality=True)
+    assert loss.inputs == ("logits", "targets", "modalities")
+    assert LabelSmoothingCrossEntropyLoss().inputs == ("logits", "targets")
+    batch = make_batch(0)
+    with pytest.raises(ValueError, match="needs modalities"):
+        loss(batch["logits"], batch["targets"])

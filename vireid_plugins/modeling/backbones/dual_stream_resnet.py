@@ -6,7 +6,7 @@ stems). Blocks are FastReID's own. B images of (H, W) pixels; a stage's output i
 
 import copy
 import logging
-from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, resnet
 
 from ...modality import apply_per_modality
 from ..layers import NonLocal
+from ..maps import Tap
 from .pretrained import LoadReport, fetch_pretrained, fill, read_weights
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,9 @@ class DualStreamResNet(nn.Module):
         self.visible = nn.ModuleDict({name: named[name] for name in self.unshared})
         self.infrared = copy.deepcopy(self.visible)
         self.shared = nn.ModuleDict({n: named[n] for n in STAGES if n not in self.unshared})
+        self.taps = nn.ModuleDict(
+            {name: Tap(name, f"output of {name}, (B, C, H, W)") for name in STAGES}
+        )
         last = network.layer4[-1]
         self.feat_dim = (last.bn3 if hasattr(last, "bn3") else last.bn2).num_features
         self._freeze()
@@ -115,29 +119,47 @@ class DualStreamResNet(nn.Module):
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """(B, 3, H, W) images and (B,) modalities to the last stage's (B, C, H', W')."""
-        return self.forward_with_taps(images, modalities, ())[0]
+        return self.forward_stages(images, modalities, STAGES)
 
-    def forward_with_taps(
-        self, images: Tensor, modalities: Tensor, taps: Collection[str]
-    ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """As ``forward``, and the output of each stage that ``taps`` names, rows in batch order."""
-        unknown = sorted(set(taps) - set(STAGES))
-        if unknown:
-            raise ValueError(f"The backbone has no stage {unknown}; its stages are {STAGES}.")
-        tapped, feature_map = {}, images
-        for names in _segments(self.unshared, taps):
+    def forward_stages(self, inputs: Tensor, modalities: Tensor, stages: Sequence[str]) -> Tensor:
+        """Run only ``stages``, for a method that works on a map between two of them.
+
+        Args:
+            inputs: images, or the output of the stage before; (B, ...).
+            modalities: (B,).
+            stages: consecutive names of ``STAGES``, such as ``STAGES[:2]``; none: no change.
+
+        Returns:
+            The last of these stages' output (B, C, H', W'), rows in batch order.
+
+        Raises:
+            ValueError: ``stages`` are not consecutive stages.
+        """
+        stages = tuple(stages)
+        if stages not in {STAGES[i : i + len(stages)] for i in range(len(STAGES))}:
+            raise ValueError(f"Expected consecutive stages of {STAGES}; got {stages}.")
+        feature_map = inputs
+        for names in self._segments([name for name in stages if name in self.unshared]):
             streams = [
                 nn.Sequential(*(stream[name] for name in names))
                 for stream in (self.visible, self.infrared)
             ]
-            feature_map = apply_per_modality(streams, feature_map, modalities)
-            if names[-1] in taps:
-                tapped[names[-1]] = feature_map
-        for name, stage in self.shared.items():
-            feature_map = stage(feature_map)
-            if name in taps:
-                tapped[name] = feature_map
-        return feature_map, tapped
+            feature_map = self.taps[names[-1]](
+                apply_per_modality(streams, feature_map, modalities)
+            )
+        for name in stages:
+            if name in self.shared:
+                feature_map = self.taps[name](self.shared[name](feature_map))
+        return feature_map
+
+    def _segments(self, names: Sequence[str]) -> List[List[str]]:
+        """Cut ``names`` behind every map that is wanted; rows are sorted once per segment."""
+        segments: List[List[str]] = [[]]
+        for name in names:
+            segments[-1].append(name)
+            if self.taps[name].wanted:
+                segments.append([])
+        return [segment for segment in segments if segment]
 
     def train(self, mode: bool = True) -> "DualStreamResNet":
         """Frozen stages stay in evaluation mode, so that their batch norm stands still."""
@@ -190,16 +212,6 @@ def _stem(network: nn.Module) -> nn.Sequential:
     for name in ("conv1", "bn1", "relu", "maxpool"):
         stem.add_module(name, getattr(network, name))
     return stem
-
-
-def _segments(names: Sequence[str], taps: Collection[str]) -> List[List[str]]:
-    """Cut ``names`` behind every tap, so that rows are sorted by modality once per segment."""
-    segments: List[List[str]] = [[]]
-    for name in names:
-        segments[-1].append(name)
-        if name in taps:
-            segments.append([])
-    return [segment for segment in segments if segment]
 
 
 def _check_range(key: str, value: int, largest: int) -> None:

@@ -2,5 +2,6 @@
 
 from .bnneck_head import BNNeckHead
 from .build import build_head, head_outputs
+from .stripe_head import StripeHead
 
-__all__ = ["BNNeckHead", "build_head", "head_outputs"]
+__all__ = ["BNNeckHead", "StripeHead", "build_head", "head_outputs"]

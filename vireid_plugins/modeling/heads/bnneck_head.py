@@ -37,7 +37,7 @@ class BNNeckHead(EmbeddingHead):
         - ``bn_features`` (B, D): after batch norm, what the test sees;
         - ``logits`` (B, N): of the classifier, with its margin and scale.
         """
-        pooled = self.pool_layer(feature_map)
+        pooled = self.pool(feature_map)
         bn_features = self.bottleneck(pooled)[..., 0, 0]
         if not self.training:
             return bn_features
@@ -50,3 +50,7 @@ class BNNeckHead(EmbeddingHead):
             "bn_features": bn_features,
             "logits": self.cls_layer(logits.clone(), targets),
         }
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, 1, 1)."""
+        return self.pool_layer(feature_map)

@@ -8,6 +8,7 @@ from .correlation import CorrelationConsistencyLoss
 from .cross_entropy import LabelSmoothingCrossEntropyLoss
 from .hetero_center import HeteroCenterTripletLoss
 from .host import CircleLoss, Cosface, CrossEntropyLoss, FocalLoss, TripletLoss
+from .regional_center import RegionalCenterLoss
 from .triplet import BatchHardTripletLoss
 from .weighted_triplet import WeightedTripletLoss
 
@@ -24,6 +25,7 @@ __all__ = [
     "LabelSmoothingCrossEntropyLoss",
     "Loss",
     "LossTerms",
+    "RegionalCenterLoss",
     "TripletLoss",
     "WeightedTripletLoss",
     "build_losses",

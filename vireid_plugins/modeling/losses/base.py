@@ -3,9 +3,8 @@
 Shapes: B rows in a batch, D feature size, N identities.
 """
 
-import contextlib
 import functools
-from typing import Any, Callable, ClassVar, ContextManager, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from fastreid.config import CfgNode
 
 from ...modality import check_modalities
+from ..precision import raised, without_autocast
 from .pairs import zero_of
 
 
@@ -63,20 +63,13 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 f"{type(self).__name__} takes rows (B, ...) and targets (B,); got "
                 f"{tuple(x.shape)} and {tuple(targets.shape)}."
             )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
+        x = raised(x)
         if len(x) == 0:
             return zero_of(x)
-        with _without_autocast(x.device.type):
+        with without_autocast(x):
             return forward(self, x, targets, *args, **kwargs)
 
     return wrapped
-
-
-def _without_autocast(device_type: str) -> ContextManager[Any]:
-    if device_type not in ("cpu", "cuda"):  # PyTorch 1.13 knows autocast on these only
-        return contextlib.nullcontext()
-    return torch.autocast(device_type, enabled=False)
 
 
 def require_choice(owner: str, argument: str, value: str, choices: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """From ``MODEL.LOSSES`` to the weighted sum of a batch."""
 
-from typing import Dict, Iterable, List, Mapping
+from typing import Dict, Iterable, List, Mapping, Optional
 
 from torch import Tensor, nn
 
@@ -27,19 +27,24 @@ class LossTerms(nn.ModuleDict):
         super().__init__(losses)
         self.scales = dict(scales)
 
-    def forward(self, tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(
+        self, tensors: Mapping[str, Tensor], names: Optional[Iterable[str]] = None
+    ) -> Dict[str, Tensor]:
         """Weighted terms by log name.
 
         Args:
             tensors: what head and batch provide, by name; entries nobody asks for are ignored.
+            names: of the losses to compute; None: all.
 
         Returns:
             ``{"loss_<name>": scalar}``; their sum is the objective.
         """
-        return {
-            loss.log_name: loss(*(tensors[key] for key in loss.inputs)) * self.scales[name]
-            for name, loss in self.items()
-        }
+        terms = {}
+        for name in self if names is None else names:
+            loss = self[name]
+            term = loss(*(tensors[key] for key in loss.inputs))
+            terms[loss.log_name] = term * self.scales[name]
+        return terms
 
 
 def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:

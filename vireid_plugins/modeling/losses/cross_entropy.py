@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fastreid.config import CfgNode
 
+from ...modality import modality_rows
 from ...registry import LOSS_REGISTRY
-from .base import Loss, full_precision
+from .base import Loss, full_precision, require_modalities
 
 
 @LOSS_REGISTRY.register()
@@ -23,6 +24,8 @@ class LabelSmoothingCrossEntropyLoss(Loss):
 
     Args:
         smoothing: probability spread evenly over all N identities, 0 to below 1.
+        per_modality: the mean over the visible rows plus the mean over the infrared rows, as
+            papers write that sum over pairs of images; a modality without rows adds nothing.
 
     Raises:
         ValueError: ``smoothing`` is out of range.
@@ -32,20 +35,35 @@ class LabelSmoothingCrossEntropyLoss(Loss):
     log_name = "loss_id"
     config_node = "LABEL_SMOOTHING"
 
-    def __init__(self, smoothing: float = 0.1) -> None:
+    def __init__(self, smoothing: float = 0.1, per_modality: bool = False) -> None:
         super().__init__()
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(
                 f"LabelSmoothingCrossEntropyLoss: smoothing must be in [0, 1); got {smoothing}."
             )
         self.smoothing = smoothing
+        self.per_modality = per_modality
+        if per_modality:
+            self.inputs = (*type(self).inputs, "modalities")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "LabelSmoothingCrossEntropyLoss":
         """Read ``MODEL.LOSSES.LABEL_SMOOTHING``."""
-        return cls(smoothing=cls.node(cfg).SMOOTHING)
+        node = cls.node(cfg)
+        return cls(smoothing=node.SMOOTHING, per_modality=node.PER_MODALITY)
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1; a scalar."""
-        return F.cross_entropy(x, targets, label_smoothing=self.smoothing)
+        """Loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1; a scalar.
+
+        Raises:
+            ValueError: ``per_modality``, and ``modalities`` (B,) are missing or unknown.
+        """
+        if not self.per_modality:
+            return F.cross_entropy(x, targets, label_smoothing=self.smoothing)
+        modalities = require_modalities(type(self).__name__, modalities, len(x))
+        return sum(
+            F.cross_entropy(x[rows], targets[rows], label_smoothing=self.smoothing)
+            for rows in modality_rows(modalities)
+            if len(rows)
+        )

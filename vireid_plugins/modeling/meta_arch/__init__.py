@@ -1,5 +1,6 @@
 """One file per paper; ``base.py`` is what they share."""
 
 from .base import DualStreamBaseline
+from .mrda import MRDA
 
-__all__ = ["DualStreamBaseline"]
+__all__ = ["MRDA", "DualStreamBaseline"]

@@ -8,7 +8,7 @@ TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``conf
 B images, H x W pixels, D features, N identities.
 """
 
-from typing import Any, Dict, Union
+from typing import Any, Dict, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,9 @@ class DualStreamBaseline(nn.Module):
         pixel_mean, pixel_std: of the three channels, in 0..255.
     """
 
-    # Set by the trainer before each epoch; a method with phases overrides ``phase_of``.
+    # Names of the phases of the schedule; ``phase_of`` says which an epoch belongs to.
+    phases: Tuple[str, ...] = ("train",)
+    # The one that holds now: set by the trainer before each epoch.
     phase = "train"
     # True in a method that leaves parameters without a gradient in some phase (DDP asks).
     may_leave_parameters_unused = False
@@ -85,8 +87,8 @@ class DualStreamBaseline(nn.Module):
         return self.pixel_mean.device
 
     def phase_of(self, epoch: int) -> str:
-        """The name of the phase that ``epoch`` (from 0) belongs to."""
-        return "train"
+        """The name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
+        return self.phases[0]
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""
@@ -106,11 +108,11 @@ class DualStreamBaseline(nn.Module):
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Weighted loss terms by name; a paper whose objective is no plain sum overrides this."""
-        tensors = dict(outputs)
-        for name in BATCH_TENSORS:
-            if name in batch:
-                tensors[name] = batch[name].to(self.device)
-        return self.loss_terms(tensors)
+        return self.loss_terms({**outputs, **self.labels(batch)})
+
+    def labels(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """The tensors (B,) of a batch that losses may ask for, by name, on the model's device."""
+        return {n: batch[n].to(self.device) for n in BATCH_TENSORS if n in batch}
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in 0..255 minus mean, divided by deviation; a copy, the batch is never changed."""

@@ -1,0 +1,175 @@
+"""Processes for runs: one at a time or several, stopped together."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Sequence
+
+import torch
+
+from ..engine.checkpoint import write_atomically
+from ..engine.setup import PACKAGE
+from .runs import PlanError, Run
+from .worker import CONFIG, Progress
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+OUTPUT = "output.txt"  # what a run's process writes to its standard streams
+_POLL, _PATIENCE = 0.2, 10.0  # seconds
+
+
+@dataclass
+class Job:
+    """A run in progress."""
+
+    run: Run
+    slot: int
+    process: Any
+    began: float
+
+
+def execute(
+    runs: Sequence[Run],
+    jobs: int,
+    on_start: Callable[[Run], None],
+    on_end: Callable[[Run, float], None],
+) -> None:
+    """Run all, at most ``jobs`` at once; a run that fails does not stop the others.
+
+    Args:
+        runs: in order.
+        jobs: processes at once.
+        on_start: called when a run's process has started.
+        on_end: called with the run and its seconds when the process has ended, well or not.
+
+    Raises:
+        KeyboardInterrupt: after every process has been stopped.
+    """
+    waiting, running = list(runs), []  # type: ignore[var-annotated]
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                slot = min(set(range(jobs)) - {job.slot for job in running})
+                running.append(_start(waiting.pop(0), slot, jobs))
+                on_start(running[-1].run)
+            time.sleep(_POLL)
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                _close(job)
+                on_end(job.run, time.monotonic() - job.began)
+    finally:
+        _stop(running)
+
+
+def _start(run: Run, slot: int, jobs: int) -> Job:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = run.cfg.dump().encode()
+    write_atomically(run.folder / CONFIG, lambda file: file.write(text))
+    words = [sys.executable, "-m", "vireid_plugins.comparison.worker", str(run.folder)]
+    words += ["--name", run.entry.name, "--config-file", run.entry.shown_path]
+    words += ["--runs-at-once", str(jobs), "--end-with-stdin"]
+    with open(run.folder / OUTPUT, "ab") as output:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=child_environment(slot, jobs),
+            start_new_session=True,  # Ctrl-C is for this process, which stops the others in order
+        )
+    return Job(run, slot, process, time.monotonic())
+
+
+def child_environment(slot: int, jobs: int) -> Dict[str, str]:
+    """Variables of a run's process: its share of the cores, its GPU, where the package is.
+
+    Args:
+        slot: 0 .. jobs - 1, which of the runs at once.
+        jobs: how many run at once.
+    """
+    values = dict(os.environ)
+    values.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // jobs)))
+    values.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    values["PYTHONPATH"] = os.pathsep.join(
+        [str(PACKAGE.parent), *filter(None, [values.get("PYTHONPATH")])]
+    )
+    gpus = _visible_gpus() if jobs > 1 else []
+    if len(gpus) > 1:
+        values["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    return values
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _visible_gpus() -> List[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _close(job: Job) -> None:
+    """See to it that a process that ended without a result has left a reason."""
+    job.process.stdin.close()
+    status = job.process.returncode
+    progress = Progress(job.run.folder)
+    if status != 0 and not progress.error:
+        reason = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        progress.fail(f"the process ended early: {reason}")
+
+
+def _stop(running: Sequence[Job]) -> None:
+    for job in running:
+        _signal(job, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE
+    for job in running:
+        try:
+            job.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal(job, getattr(signal, "SIGKILL", signal.SIGTERM))
+            job.process.wait()
+        job.process.stdin.close()
+
+
+def _signal(job: Job, number: int) -> None:
+    """To the run's process and to those that load images for it."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(job.process.pid, number)
+        else:
+            job.process.terminate()
+    except ProcessLookupError:
+        return
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Keep a second comparison out of ``folder`` while this one runs (not on Windows).
+
+    Raises:
+        PlanError: there is one already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PlanError(
+                    f"Another comparison is running in {folder}. Wait for it, or give another "
+                    "--output."
+                ) from error
+        yield

@@ -1,0 +1,112 @@
+"""What a model costs (parameters, operations, memory) and which source it ran from."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional, Tuple
+
+import torch
+from torch import nn
+
+from ..engine.setup import PACKAGE
+from ..evaluation.features import evaluation_mode
+from ..modality import Modality
+
+try:
+    from torch.utils.flop_counter import FlopCounterMode
+except ImportError:  # PyTorch < 2.1
+    FlopCounterMode = None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_MIB = 2**20
+
+
+def count_parameters(model: nn.Module) -> Tuple[int, int]:
+    """Numbers of all parameters and of those that require a gradient."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+
+
+def flops_per_image(model: nn.Module, size: Tuple[int, int]) -> Optional[float]:
+    """Floating-point operations of one test image, two for each multiply-add.
+
+    Counted are convolutions and matrix products, of one visible and one infrared image in one
+    batch, and halved.
+
+    Args:
+        model: ``model(batch)`` returns features in evaluation mode.
+        size: height and width of a test image, in pixels.
+
+    Returns:
+        None where PyTorch cannot count (before 2.1).
+    """
+    if FlopCounterMode is None:
+        return None
+    device = next(model.parameters()).device
+    noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    zeros = torch.zeros(2, dtype=torch.int64, device=device)
+    modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED], device=device)
+    batch = {
+        "images": (255 * noise).to(device),
+        "modalities": modalities,
+        "targets": zeros,
+        "camids": zeros,
+        "index": torch.arange(2, device=device),
+    }
+    with evaluation_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(batch)
+    return counter.get_total_flops() / 2
+
+
+def peak_memory(device: torch.device) -> Optional[float]:
+    """Largest memory so far, in MiB; None where the system does not tell.
+
+    On a GPU what PyTorch had allocated there; else the resident set of this process alone,
+    without those that load images.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _MIB
+    return _own_peak() or _reported_peak()
+
+
+def _own_peak() -> Optional[float]:
+    """Linux: of this program alone; ``getrusage`` would count the one that started it, too."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0][1]) * 1024 / _MIB if lines else None
+
+
+def _reported_peak() -> Optional[float]:
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
+
+
+def source_commit() -> str:
+    """Commit of the checkout that this package is imported from, ``-dirty`` if files differ.
+
+    Empty where the package is installed, or git is absent.
+    """
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return ""
+    commit = _git(root, "rev-parse", "--short=10", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", "vireid_plugins", "configs", "tools")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _git(folder: Path, *words: str) -> str:
+    """Output of a git command; empty if it fails."""
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=str(folder), capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

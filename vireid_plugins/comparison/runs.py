@@ -1,0 +1,250 @@
+"""What a comparison consists of: configs and their names, runs and how far each has come."""
+
+import glob
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List, Optional, Sequence
+
+import yaml
+
+from fastreid.config import CfgNode
+
+from ..engine import VIReIDTrainer
+from ..engine.checkpoint import LAST
+from ..engine.setup import CONFIG_FOLDERS, PACKAGE, build_config, find_config
+from ..evaluation.evaluator import build_evaluator
+from .worker import CONFIG, PROGRESS, RESULT, read_json
+
+DONE, RESUME, NEW = "done", "to resume", "to do"
+# Set by the comparison itself; the flag, if any, that does it.
+_OWN_KEYS = {"SEED": "--seeds", "OUTPUT_DIR": "--output", "TEST.EVAL_PERIOD": ""}
+_SHOWN = 6  # differing keys in one message
+
+
+class PlanError(ValueError):
+    """Nothing was started: the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: a config file."""
+
+    name: str  # unique in the comparison; also its folder below the output
+    path: Path
+    cfg: CfgNode  # without seed and folder
+
+    @property
+    def shown_path(self) -> str:
+        """The file as seen from the checkout or from the working folder, never absolute."""
+        return shown_path(self.path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One config with one seed."""
+
+    entry: Entry
+    seed: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.entry.name} seed {self.seed}"
+
+    @property
+    def cfg(self) -> CfgNode:
+        """What is run."""
+        cfg = self.entry.cfg.clone()
+        cfg.defrost()
+        cfg.SEED, cfg.OUTPUT_DIR = self.seed, self.folder.as_posix()
+        return cfg
+
+    @property
+    def state(self) -> str:
+        """``"done"``, ``"to resume"`` or ``"to do"``."""
+        if (self.folder / RESULT).is_file():
+            return DONE
+        return RESUME if (self.folder / LAST).is_file() else NEW
+
+    def result(self) -> Optional[Dict[str, Any]]:
+        """What ``result.json`` holds; None if the run is not complete."""
+        return read_json(self.folder / RESULT) if self.state == DONE else None
+
+    def error(self) -> str:
+        """Why the last attempt failed; empty if it did not."""
+        path = self.folder / PROGRESS
+        return read_json(path).get("error", "") if path.is_file() else ""
+
+
+def expand_configs(words: Sequence[str]) -> List[Path]:
+    """Config files that ``words`` name, each once, in order.
+
+    A word is a path or a file below ``configs/``, or a pattern (``*``, ``?``, ``[]``, ``**``) of
+    either, whose files come sorted: Windows and quotes leave patterns as they are.
+
+    Raises:
+        PlanError: nothing is there.
+    """
+    found: Dict[Path, None] = {}
+    for word in words:
+        try:
+            paths = [word] if os.path.isfile(word) else _matches(word) or [find_config(word)]
+        except FileNotFoundError as error:
+            raise PlanError(str(error)) from error
+        found.update({Path(path).resolve(): None for path in paths})
+    return list(found)
+
+
+def _matches(pattern: str) -> List[str]:
+    if not glob.has_magic(pattern):
+        return []
+    inner = Path(*[part for part in Path(pattern).parts if part not in ("configs", "..")])
+    for candidate in (pattern, *(str(folder / inner) for folder in CONFIG_FOLDERS)):
+        files = sorted(p for p in glob.glob(candidate, recursive=True) if os.path.isfile(p))
+        if files:
+            return files
+    raise PlanError(f"No config file fits {pattern!r}, here or below configs/.")
+
+
+def unique_names(paths: Sequence[Path]) -> List[str]:
+    """The stem of each file, with as many parent folders as tell equal stems apart.
+
+    Raises:
+        PlanError: two files differ only in their suffix.
+    """
+    parts = [(*path.parent.parts[1:], path.stem) for path in paths]
+    lengths = [1] * len(paths)
+    while True:
+        names = ["/".join(own[-length:]) for own, length in zip(parts, lengths)]
+        counts = Counter(names)
+        repeated = [i for i, name in enumerate(names) if counts[name] > 1]
+        if not repeated:
+            return names
+        grown = [i for i in repeated if lengths[i] < len(parts[i])]
+        if not grown:
+            raise PlanError(f"These configs cannot be told apart: {', '.join(map(str, paths))}.")
+        for index in grown:
+            lengths[index] += 1
+
+
+def shown_path(path: Path) -> str:
+    """``path`` from the checkout, else from the working folder, else its name alone."""
+    for folder in (PACKAGE.parent, PACKAGE, Path.cwd()):
+        try:
+            return path.resolve().relative_to(folder.resolve()).as_posix()
+        except ValueError:
+            continue
+    return path.name
+
+
+def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
+    """Read and check every config before any of them runs.
+
+    Args:
+        paths: config files.
+        opts: ``KEY VALUE`` pairs for all of them.
+
+    Raises:
+        PlanError: a file or a pair is wrong, a model cannot be built, or the test sets differ.
+    """
+    for key in opts[0::2]:
+        if key in _OWN_KEYS:
+            instead = _OWN_KEYS[key] or "it: the final model alone is evaluated"
+            raise PlanError(f"--set {key}: use {instead}." if _OWN_KEYS[key] else
+                            f"--set {key}: leave out {instead}.")  # fmt: skip
+    entries = []
+    for name, path in zip(unique_names(paths), paths):
+        try:
+            entries.append(Entry(name, path, _checked_config(path, opts)))
+        except Exception as error:
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            raise PlanError(f"{shown_path(path)}: {text}") from error
+    first = entries[0]
+    for other in entries[1:]:
+        if list(other.cfg.DATASETS.TESTS) != list(first.cfg.DATASETS.TESTS):
+            raise PlanError(
+                f"One table, one dataset: DATASETS.TESTS is {list(first.cfg.DATASETS.TESTS)} in "
+                f"{first.shown_path} and {list(other.cfg.DATASETS.TESTS)} in {other.shown_path}. "
+                "Compare them apart, or --set DATASETS.TESTS."
+            )
+    return entries
+
+
+def _checked_config(path: Path, opts: Sequence[str]) -> CfgNode:
+    """The config; its evaluation and, on the CPU with two classes, its model can be built."""
+    cfg = build_config(str(path), opts)
+    cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
+    if not cfg.DATASETS.TESTS:
+        raise ValueError("DATASETS.TESTS is empty: there is nothing to compare.")
+    for name in cfg.DATASETS.TESTS:
+        build_evaluator(cfg, name, dataset=None)
+    trial = cfg.clone()
+    trial.defrost()
+    trial.MODEL.DEVICE, trial.MODEL.BACKBONE.PRETRAIN = "cpu", False
+    trial.MODEL.HEADS.NUM_CLASSES = trial.MODEL.HEADS.NUM_CLASSES or 2
+    trial.freeze()
+    VIReIDTrainer.build_model(trial)
+    return cfg
+
+
+def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[Run]:
+    """All configs of the first seed, then of the next: cut short, it compares already.
+
+    Raises:
+        PlanError: a finished or unfinished run has other settings.
+    """
+    runs = [
+        Run(entry, seed, output.joinpath(*PurePosixPath(entry.name).parts, f"seed{seed}"))
+        for seed in seeds
+        for entry in entries
+    ]
+    for run in runs:
+        _check_settings(run)
+    return runs
+
+
+def _check_settings(run: Run) -> None:
+    result = run.result()
+    kept = run.folder / CONFIG
+    if result is not None:
+        stored = result["config"]
+    elif run.state == RESUME and kept.is_file():
+        stored = kept.read_text(encoding="utf-8")
+    else:
+        return
+    keys = differing_settings(yaml.safe_load(stored), yaml.safe_load(run.cfg.dump()))
+    if keys:
+        told = "; ".join(keys[:_SHOWN]) + ("; ..." if len(keys) > _SHOWN else "")
+        raise PlanError(
+            f"{run.title} was {'run' if result else 'begun'} with other settings: {told}. Give "
+            f"another --output, or delete {run.folder} to run it anew."
+        )
+
+
+def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[str]:
+    """``KEY: was ..., is ...`` for every key whose value changed.
+
+    ``OUTPUT_DIR`` does not count, nor does a key that is new and has its default.
+    """
+    defaults = _flat(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
+    old, new = _flat(stored), _flat(wanted)
+    told = []
+    for key in sorted(set(old) | set(new)):
+        was = old.get(key, defaults.get(key, "absent"))
+        now = new.get(key, "absent")
+        if key != "OUTPUT_DIR" and was != now:
+            told.append(f"{key}: was {was}, is {now}")
+    return told
+
+
+def _flat(values: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
+    flat: Dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,283 @@
+"""One run in a process of its own: train, evaluate ``model_final``, write ``result.json``.
+
+    python -m vireid_plugins.comparison.worker FOLDER --name NAME --config-file FILE
+
+``FOLDER/config.yaml`` says what is run. Started again, the run goes on from its last checkpoint.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+
+from .. import evaluation
+from ..data.datasets.base import MARKER
+from ..engine import VIReIDTrainer
+from ..engine.checkpoint import AtomicCheckpointer, write_atomically
+from ..engine.hooks import unwrap
+from ..engine.setup import build_config, environment, set_up_run
+from .measure import count_parameters, flops_per_image, peak_memory, source_commit
+
+CONFIG, RESULT, PROGRESS = "config.yaml", "result.json", "progress.json"
+WEIGHTS = "model_final"
+_ERROR_LENGTH = 200  # characters
+
+
+class Progress:
+    """What must outlive an interruption besides checkpoints: times, peak memory, the last error.
+
+    Args:
+        folder: of the run; ``progress.json`` in it is read, and written by every method.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / PROGRESS
+        kept = read_json(self._path) if self._path.is_file() else {}
+        self.epoch_seconds: List[float] = kept.get("epoch_seconds", [])
+        self.peak_memory_mib: Optional[float] = kept.get("peak_memory_mib")
+        self.commits: List[str] = kept.get("commits", [])
+        self.sessions: int = kept.get("sessions", 0)
+        self.error: str = kept.get("error", "")
+
+    def begin_session(self, commit: str) -> None:
+        """Count this process, and forget the error that ended the one before."""
+        self.sessions += 1
+        self.commits += [commit] if commit not in self.commits else []
+        self.error = ""
+        self._write()
+
+    def resume_at(self, epoch: int) -> None:
+        """Forget the times of epochs that are trained again."""
+        self.epoch_seconds = self.epoch_seconds[:epoch]
+
+    def end_epoch(self, epoch: int, seconds: float, memory: Optional[float]) -> None:
+        """Keep an epoch's time, and the peak memory so far."""
+        self.epoch_seconds[epoch:] = [seconds]
+        peaks = [peak for peak in (self.peak_memory_mib, memory) if peak is not None]
+        self.peak_memory_mib = max(peaks, default=None)
+        self._write()
+
+    def fail(self, error: str) -> None:
+        """Keep why this process ended early."""
+        self.error = error
+        self._write()
+
+    def _write(self) -> None:
+        values = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        write_json(self._path, values)
+
+
+class TimedTrainer(VIReIDTrainer):
+    """Keeps the time of each epoch, without checkpoints, before its checkpoint is written."""
+
+    progress: Progress
+
+    def before_epoch(self) -> None:
+        self._epoch_began = time.perf_counter()
+        super().before_epoch()
+
+    def after_epoch(self) -> None:
+        seconds = time.perf_counter() - self._epoch_began
+        device = next(self.model.parameters()).device
+        self.progress.end_epoch(self.epoch, seconds, peak_memory(device))
+        super().after_epoch()
+
+
+def run(folder: Path, facts: Dict[str, Any]) -> None:
+    """Train what ``folder/config.yaml`` describes from where it stands, evaluate, write the result.
+
+    Args:
+        folder: of the run.
+        facts: what else ``result.json`` is to hold.
+    """
+    progress = Progress(folder)
+    commit = source_commit()
+    progress.begin_session(commit)
+    cfg = build_config(str(folder / CONFIG), [])
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    set_up_run(cfg)
+    trainer = TimedTrainer(cfg)
+    trainer.progress = progress
+    costs = _costs(unwrap(trainer.model), cfg)
+    trainer.resume_or_load(resume=True)
+    progress.resume_at(trainer.start_epoch)
+    trainer.train()
+    scores = evaluate_final(trainer.cfg)
+    write_json(
+        folder / RESULT,
+        {
+            **facts,
+            "seed": cfg.SEED,
+            **scores,
+            **_training_facts(trainer, progress),
+            **costs,
+            "peak_memory_mib": progress.peak_memory_mib,
+            "device": torch.device(cfg.MODEL.DEVICE).type,
+            "environment": environment(),
+            "commit": ", ".join(name for name in progress.commits if name),
+            "sessions": progress.sessions,
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "config": cfg.dump(),
+        },
+    )
+
+
+def _costs(model: torch.nn.Module, cfg: Any) -> Dict[str, Any]:
+    """Before training, so that a model that cannot be counted fails in seconds."""
+    total, trainable = count_parameters(model)
+    flops = flops_per_image(model, tuple(cfg.INPUT.SIZE_TEST))
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return {"parameters": total, "trainable_parameters": trainable, "flops_per_image": flops}
+
+
+def _training_facts(trainer: TimedTrainer, progress: Progress) -> Dict[str, Any]:
+    """Size of the training; its time is None if an earlier session's was lost."""
+    whole = len(progress.epoch_seconds) == trainer.max_epoch
+    seconds = sum(progress.epoch_seconds) if whole else None
+    dataset = trainer.data_loader.dataset
+    return {
+        "iterations": trainer.max_iter,
+        "epochs": trainer.max_epoch,
+        "images_per_batch": trainer.cfg.SOLVER.IMS_PER_BATCH,
+        "train_seconds": seconds,
+        "seconds_per_iteration": None if seconds is None else seconds / trainer.max_iter,
+        "train_fingerprint": dataset.fingerprint,
+        "train_identities": dataset.num_classes,
+        "train_images": len(dataset),
+    }
+
+
+def evaluate_final(cfg: Any) -> Dict[str, Any]:
+    """Metrics of ``model_final.pth`` read back, as ``--eval-only`` gives them, and the protocols.
+
+    Args:
+        cfg: of the trainer, whose number of classes is that of the training set.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    model = VIReIDTrainer.build_model(cfg)
+    weights = os.path.join(cfg.OUTPUT_DIR, f"{WEIGHTS}.pth")
+    AtomicCheckpointer(model).load(weights, checkpointables=[], need="features")
+    metrics: Dict[str, float] = {}
+    protocols: List[Dict[str, Any]] = []
+    seconds, rendered = 0.0, {}
+    for name in cfg.DATASETS.TESTS:
+        loader, dataset = VIReIDTrainer.build_test_loader(cfg, name)
+        began = time.perf_counter()
+        features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+        table = evaluation.evaluate(cfg, name, dataset, features)
+        seconds += time.perf_counter() - began
+        for key, value in table.metrics.items():
+            metrics.setdefault(key, value)
+        protocols += [_protocol_facts(row, table) for row in table.rows]
+        rendered[name] = _rendering(dataset)
+    return {
+        "weights": WEIGHTS,
+        "metrics": metrics,
+        "protocols": protocols,
+        "rendered": rendered,
+        "evaluation_seconds": seconds,
+    }
+
+
+def _protocol_facts(row: Any, table: Any) -> Dict[str, Any]:
+    return {
+        "key": row.key,
+        "direction": row.direction,
+        "gallery_rule": row.gallery_rule,
+        "trials": row.num_trials,
+        "queries": row.num_queries,
+        "queries_left_out": row.num_invalid_queries,
+        "gallery": row.num_gallery,
+        "feature": table.feature,
+        "metric": table.metric,
+        "flip": table.flip,
+        "reranking": str(table.reranking) if table.reranking else "",
+    }
+
+
+def _rendering(dataset: Any) -> Dict[str, Any]:
+    """Settings of SynthVI, if that made the images; else empty."""
+    marker = Path(getattr(dataset, "dataset_dir", "")) / MARKER
+    return read_json(marker).get("parameters", {}) if marker.is_file() else {}
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON; names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
+
+
+def write_json(path: Path, values: Dict[str, Any]) -> None:
+    """Put ``values`` into ``path``, whole or not at all."""
+    text = json.dumps(values, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def describe_error(error: BaseException) -> str:
+    """The kind and the first line of ``error``, not too long."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    line = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+    return line if len(line) <= _ERROR_LENGTH else f"{line[:_ERROR_LENGTH]} ..."
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its standard input is closed, however the one that holds it ended."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _parse(words: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Dict[str, Any]]:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--name", default="", help="of the config, for the table")
+    parser.add_argument("--config-file", default="", help="for the record")
+    parser.add_argument("--runs-at-once", type=int, default=1, help="for the record")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin is closed")
+    args = parser.parse_args(words)
+    facts = {
+        "name": args.name,
+        "config_file": args.config_file,
+        "runs_at_once": args.runs_at_once,
+    }
+    return args, facts
+
+
+def main(words: Optional[Sequence[str]] = None) -> int:
+    """Run; an error is kept in ``progress.json`` and shown with its traceback."""
+    args, facts = _parse(words)
+    if args.end_with_stdin:
+        _end_with_the_parent()
+    try:
+        run(args.folder, facts)
+    except Exception as error:
+        Progress(args.folder).fail(describe_error(error))
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Cut a feature map into horizontal stripes (PCB, Sun et al., ECCV 2018), of any height.
+
+Row h of H belongs to stripe floor(h * R / H) of R: heights differ by one where R does not
+divide H. B images, C channels, H x W positions, R stripes.
+"""
+
+from typing import List
+
+import torch
+from torch import Tensor
+
+
+def stripe_heights(height: int, num_stripes: int) -> List[int]:
+    """Rows of each stripe, from the top; they add up to ``height``.
+
+    Raises:
+        ValueError: there are fewer rows than stripes.
+    """
+    if not 1 <= num_stripes <= height:
+        raise ValueError(
+            f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
+            f"give the model fewer stripes, or a higher map (INPUT.SIZE_*, "
+            f"MODEL.BACKBONE.LAST_STRIDE 1)."
+        )
+    starts = [-(-stripe * height // num_stripes) for stripe in range(num_stripes + 1)]
+    return [end - start for start, end in zip(starts, starts[1:])]
+
+
+def split_stripes(feature_map: Tensor, num_stripes: int) -> List[Tensor]:
+    """(B, C, H, W) to R maps (B, C, h, W), from the top."""
+    return list(feature_map.split(stripe_heights(feature_map.shape[2], num_stripes), dim=2))
+
+
+def stripe_means(feature_map: Tensor, num_stripes: int) -> Tensor:
+    """Mean of each stripe: (B, C, H, W) to (B, C, R)."""
+    means = [stripe.mean(dim=(2, 3)) for stripe in split_stripes(feature_map, num_stripes)]
+    return torch.stack(means, dim=2)

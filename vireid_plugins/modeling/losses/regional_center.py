@@ -1,0 +1,134 @@
+"""MRDA's regional centre loss (Zhang et al., Laser & Optoelectronics Progress, 2024).
+
+Shapes: B images, C x H x W a shallow feature map.
+"""
+
+import math
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...modality import modality_rows
+from ...registry import LOSS_REGISTRY
+from ..precision import raised
+from .base import Loss, full_precision, require_choice, require_modalities
+from .pairs import zero_of
+
+@LOSS_REGISTRY.register()
+class RegionalCenterLoss(Loss):
+    """L_ac (Eq. 7): an image's shallow map near its body region's, and visible near infrared.
+
+    Mean over visible images of |f_original - f_masked|, plus that over infrared images, plus the
+    mean over all (visible, infrared) pairs of one identity of |f_visible - f_infrared|. The
+    paper prints sums over the batch and pairs images by their number; nothing pairs them, so all
+    pairs of an identity count alike, and means do not grow with the batch.
+
+    Row i of all maps is one image; the order of images is free. A term without rows is 0.
+
+    Args:
+        cross_term: view of which visible and infrared are compared: ``"original"``, as the
+            formula has it, or ``"masked"``, as its text says (the body regions).
+        background_scale: weight of the mean over images of
+            ``[background_margin - |f_original - f_background|]_+``; the text pushes the
+            background away, Eq. 7 has no such term.
+        background_margin: distance, in the unit of ``per_element``.
+        per_element: divide distances by sqrt(C * H * W), or else they dwarf all other losses.
+
+    Raises:
+        ValueError: an unknown word, or a negative number.
+    """
+
+    inputs = ("original_map", "targets", "modalities", "masked_map")
+    log_name = "loss_regional_center"
+    config_node = "REGIONAL_CENTER"
+
+    def __init__(
+        self,
+        cross_term: str = "original",
+        background_scale: float = 0.0,
+        background_margin: float = 0.3,
+        per_element: bool = True,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if min(background_scale, background_margin) < 0:
+            raise ValueError(
+                f"{name}: background_scale and background_margin must not be negative; got "
+                f"{background_scale} and {background_margin}."
+            )
+        self.cross_term = require_choice(name, "cross_term", cross_term, ("original", "masked"))
+        self.background_scale = background_scale
+        self.background_margin = background_margin
+        self.per_element = per_element
+        if background_scale > 0:
+            self.inputs = (*type(self).inputs, "background_map")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "RegionalCenterLoss":
+        """Read ``MODEL.LOSSES.REGIONAL_CENTER``."""
+        node = cls.node(cfg)
+        return cls(
+            cross_term=node.CROSS_TERM,
+            background_scale=node.BACKGROUND_SCALE,
+            background_margin=node.BACKGROUND_MARGIN,
+            per_element=node.PER_ELEMENT,
+        )
+
+    @full_precision
+    def forward(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        modalities: Optional[Tensor] = None,
+        masked: Optional[Tensor] = None,
+        background: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Loss of the shallow maps ``x`` (B, C, H, W) of the original images; a scalar.
+
+        Args:
+            x: (B, C, H, W).
+            targets: (B,).
+            modalities: (B,), needed.
+            masked: maps of the same images' body regions, as ``x``, needed.
+            background: maps of their background regions, needed if ``background_scale`` > 0.
+
+        Raises:
+            ValueError: one that is needed is missing, or has another shape.
+        """
+        name = type(self).__name__
+        modalities = require_modalities(name, modalities, len(x))
+        masked = _like(x, masked, "masked")
+        to_masked = self._distances(x, masked)
+        visible, infrared = modality_rows(modalities)
+        same = targets[visible].unsqueeze(1) == targets[infrared]
+        pairs = torch.nonzero(same, as_tuple=True)
+        compared = x if self.cross_term == "original" else masked
+        across = self._distances(compared[visible[pairs[0]]], compared[infrared[pairs[1]]])
+        loss = _mean(to_masked[visible]) + _mean(to_masked[infrared]) + _mean(across)  # Eq. (7)
+        if self.background_scale > 0:
+            apart = self._distances(x, _like(x, background, "background"))
+            loss = loss + self.background_scale * _mean(F.relu(self.background_margin - apart))
+        return loss
+
+    def _distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distance of each row of ``a`` (n, C, H, W) to the same row of ``b``: (n,)."""
+        distances = torch.linalg.vector_norm((a - b).flatten(1), dim=1)
+        return distances / math.prod(a.shape[1:]) ** 0.5 if self.per_element else distances
+
+
+def _like(x: Tensor, maps: Optional[Tensor], name: str) -> Tensor:
+    if maps is None or maps.shape != x.shape:
+        came = "None" if maps is None else str(tuple(maps.shape))
+        raise ValueError(
+            f"RegionalCenterLoss needs {name} maps of the shape of the original ones, "
+            f"{tuple(x.shape)}; got {came}."
+        )
+    return raised(maps)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean() if len(values) else zero_of(values)

@@ -1,0 +1,97 @@
+"""Look at a model's intermediate maps without changing its forward.
+
+A model marks what is worth seeing with a :class:`Tap`; ``recorded_maps`` collects what passes:
+
+    with torch.no_grad(), recorded_maps(model.eval(), ["layer1", "attention"]) as maps:
+        model(batch)
+    maps["attention"]   # (B, H, W)
+
+``map_names(model)`` lists them. Outside ``no_grad`` the maps keep their graph, as gradient-based
+pictures (Grad-CAM) need.
+"""
+
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Dict, Iterable, Iterator, Optional
+
+from torch import Tensor, nn
+
+from ..registry import nearest
+
+
+class Tap(nn.Module):
+    """A named place of a model: hands its tensor on, and to whoever is recording.
+
+    Args:
+        name: under which the tensor is recorded; one place per name and model.
+        meaning: what it is, with its shape and range.
+    """
+
+    def __init__(self, name: str, meaning: str) -> None:
+        super().__init__()
+        self.name = name
+        self.meaning = meaning
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody is recording: a map needed for nothing else is then computed."""
+        return bool(self._forward_hooks)
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+def map_names(model: nn.Module) -> Dict[str, str]:
+    """The maps that ``model`` can show: name to meaning, in the order of its modules."""
+    return {name: tap.meaning for name, tap in _taps(model).items()}
+
+
+@contextmanager
+def recorded_maps(
+    model: nn.Module, names: Optional[Iterable[str]] = None
+) -> Iterator[Dict[str, Tensor]]:
+    """Record intermediate maps of every forward pass inside the ``with``.
+
+    Args:
+        model: any model of this package, also inside a DDP wrapper.
+        names: of ``map_names(model)``; None: all.
+
+    Yields:
+        A dict that each forward pass fills: name to tensor, rows in the order that the pass has
+        them (at test the batch's; in training a method may have added views below them). A map
+        that the pass does not compute is absent.
+
+    Raises:
+        KeyError: the model has no such map; the nearest names are given.
+    """
+    taps = _taps(model)
+    wanted = list(taps if names is None else names)
+    for name in wanted:
+        if name not in taps:
+            raise KeyError(
+                f"{type(model).__name__} has no intermediate map {name!r}. {nearest(name, taps)}"
+            )
+    maps: Dict[str, Tensor] = {}
+    handles = [taps[n].register_forward_hook(partial(_keep, maps, n)) for n in wanted]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _taps(model: nn.Module) -> Dict[str, Tap]:
+    found: Dict[str, Tap] = {}
+    for module in model.modules():
+        if isinstance(module, Tap):
+            if module.name in found:
+                raise ValueError(f"{type(model).__name__} has two maps named {module.name!r}.")
+            found[module.name] = module
+    return found
+
+
+def _keep(maps: Dict[str, Tensor], name: str, tap: Tap, inputs: Any, output: Tensor) -> None:
+    maps[name] = output

@@ -1,0 +1,330 @@
+"""MRDA: mask reconstruction and dynamic attention.
+
+*Paper*: K. Zhang, X. Fan, J. Li, G. Zhang, "Cross-Modal Person Re-Identification Based on Mask
+Reconstruction with Dynamic Attention", Laser & Optoelectronics Progress, 2024, doi
+10.3788/LOP231742 (in Chinese; no public code).
+*Idea*: a second view of each image, in which bright pixels outweigh the background, goes through
+the network beside the image, and a shallow layer must see both alike. On the last map an
+attention asks only from the few horizontal regions that all others attend to.
+*Here*: ``mask_of`` (Eq. 1, 2), ``DynamicAttention`` (Eq. 9-15), ``MRDAHead`` (Eq. 16, 17),
+``MRDA`` (Eq. 3-8, 18-23). Losses: ``LabelSmoothingCrossEntropyLoss`` (18),
+``HeteroCenterTripletLoss`` (19, 20), ``CorrelationConsistencyLoss`` (21, 22),
+``RegionalCenterLoss`` (7). BAM, CBAM and IWPAM (Table 1): ``modeling/layers``.
+*Departs*, or reads what the paper leaves open:
+
+- Eq. 1: the norm runs over the channels and is divided by the root of their number, so that the
+  mask is in 0..1 and Eq. 2 can hold; minimum and maximum are of one image in 0..255, over
+  channels and pixels; a constant image has the mask 1.
+- Eq. 7: means instead of sums, distances per element, visible and infrared images paired with all
+  of the same identity (``MODEL.LOSSES.REGIONAL_CENTER``). The text's push away from the
+  background is off (``BACKGROUND_SCALE``). Without the mask (Table 2) there is no L_ac.
+- Eq. 9: Q and K have C / 8 channels, V has C. Eq. 10: R = 6 stripes; Eq. 12: k = 3 of them, those
+  with the largest mean of their column of M_aff, that is, to which all stripes attend most; of
+  equal ones the upper. Eq. 14: affinities are divided by sqrt(C / 8) (``SCALED``).
+- Eq. 16: avg runs over the kept positions. It is linear, as Eq. 15 is, so the mean of alpha comes
+  first and V is computed for one position per image: the same value, far fewer products.
+- Eq. 17: b is learnable, from 3. Eq. 18, 19, 21 run over both views (Eq. 5-8 leave both in f);
+  ``LOSS_VIEWS`` restricts 19 and 21 to the originals. Eq. 20: the anchor of each term is its own
+  centre. Eq. 21: Gram matrices of the identities' centres, as nothing pairs single images.
+- Not printed: image size, rho, xi, the epochs and the test feature (that of the original image).
+
+*Config*: ``MODEL.MRDA``, ``MODEL.HEADS.ATTENTION``, ``MODEL.LOSSES.*``; ``configs/mrda``.
+
+B images, C x H x W a feature map, d inner channels, R stripes, k kept ones, m rows of the highest.
+"""
+
+from typing import Any, Dict, Optional, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ..backbones.dual_stream_resnet import STAGES
+from ..heads import BNNeckHead, head_outputs
+from ..layers import BAM, CBAM, IWPAM, stripe_means
+from ..losses import RegionalCenterLoss
+from ..losses.base import require_choice
+from ..maps import Tap
+from ..precision import raised, without_autocast
+from .base import DualStreamBaseline
+
+
+@torch.no_grad()
+def mask_of(images: Tensor) -> Tensor:
+    """M+ of images (B, 3, H, W) in 0..255: (B, 1, H, W) in 0..1, large on bright pixels. Eq. (1).
+
+    The background's mask is M- = 1 - M+, Eq. (2).
+    """
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    spread = high - low
+    scaled = (images - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
+    mask = scaled.square().mean(dim=1, keepdim=True).sqrt()  # ||.||_2 / sqrt(3)
+    return torch.where(spread > 0, mask, torch.ones_like(mask))
+
+
+class DynamicAttention(nn.Module):
+    """DAM: attention of a few chosen horizontal stripes to all positions; mean of its output.
+
+    Queries of the other stripes enter no product: the cost is k / R of full attention's.
+
+    Args:
+        in_channels: C, at least 8.
+        num_stripes: R.
+        num_kept: k, 1..R.
+        scaled: divide affinities by sqrt(d).
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    gives_map = False
+
+    def __init__(
+        self, in_channels: int, num_stripes: int = 6, num_kept: int = 3, scaled: bool = True
+    ) -> None:
+        super().__init__()
+        if not 1 <= num_kept <= num_stripes:
+            raise ValueError(
+                f"MODEL.HEADS.ATTENTION.KEPT is {num_kept}; expected 1 to STRIPES, {num_stripes}."
+            )
+        if in_channels < 8:
+            raise ValueError(f"DynamicAttention needs at least 8 channels; got {in_channels}.")
+        width = in_channels // 8
+        self.num_stripes, self.num_kept = num_stripes, num_kept
+        self.scale = width**-0.5 if scaled else 1.0
+        self.query = nn.Conv2d(in_channels, width, 1)
+        # No bias: the softmax and the choice of stripes take it away again.
+        self.key = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.value = nn.Conv2d(in_channels, in_channels, 1)
+        self.scores_tap = Tap("stripe_scores", "how much all stripes attend to each, (B, R)")
+        self.kept_tap = Tap("kept_stripes", "numbers of the k chosen stripes, best first, (B, k)")
+        self.attention_tap = Tap("attention", "mean of alpha over the queries, (B, H, W), sum 1")
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, H, W) to avg of the attended map, (B, C), to be added to the pooled feature."""
+        query, key = self.query(feature_map), self.key(feature_map)  # Eq. (9)
+        with without_autocast(feature_map):  # un-scaled affinities may overflow float16
+            query, key = raised(query), raised(key)
+            kept = self.kept_tap(self.choose(query, key))
+            attention = self.attend(query, key, kept)
+            attention = self.attention_tap(attention.view(-1, *feature_map.shape[2:]))
+            attended = torch.einsum("bchw,bhw->bc", raised(feature_map), attention)
+        # Eq. (9), (15) and the avg of Eq. (16): V is linear and each row of alpha sums to 1, so
+        # avg(alpha V) = V of the mean of alpha over the map.
+        return self.value(attended[..., None, None])[..., 0, 0]
+
+    def choose(self, query: Tensor, key: Tensor) -> Tensor:
+        """Numbers of the kept stripes (B, k) from Q and K (B, d, H, W); of equals the upper."""
+        query_mean = stripe_means(query, self.num_stripes)  # Eq. (10): (B, d, R)
+        key_mean = stripe_means(key, self.num_stripes)
+        affinity = query_mean.transpose(1, 2) @ key_mean  # Eq. (11): M_aff (B, R, R)
+        scores = self.scores_tap(affinity.mean(dim=1))
+        order = torch.sort(scores, dim=1, descending=True, stable=True).indices
+        return order[:, : self.num_kept]  # Eq. (12): M_index
+
+    def attend(self, query: Tensor, key: Tensor, kept: Tensor) -> Tensor:
+        """Mean over the kept positions of alpha: Q, K (B, d, H, W), ``kept`` (B, k): (B, H*W)."""
+        batch, width, height, columns = query.shape
+        rows, valid = _rows_of_stripes(height, self.num_stripes, query.device)
+        rows, valid = rows[kept].flatten(1), valid[kept].flatten(1)  # (B, k * m)
+        places = rows[:, None, :, None].expand(-1, width, -1, columns)
+        chosen = query.gather(2, places).flatten(2)  # Eq. (13): Q_index (B, d, k * m * W)
+        affinity = self.scale * chosen.transpose(1, 2) @ key.flatten(2)
+        alpha = affinity.softmax(dim=-1)  # Eq. (14): (B, k * m * W, H * W)
+        weights = valid.to(alpha).repeat_interleave(columns, dim=1)
+        weights = weights / weights.sum(dim=1, keepdim=True)
+        return (weights.unsqueeze(1) @ alpha).squeeze(1)
+
+
+def _rows_of_stripes(height: int, num_stripes: int, device: Any) -> Tuple[Tensor, Tensor]:
+    """Row numbers of each stripe (R, m), and which of them are rows and not filling (R, m)."""
+    ends = torch.arange(num_stripes + 1, device=device) * height + num_stripes - 1
+    ends = torch.div(ends, num_stripes, rounding_mode="floor")
+    steps = torch.arange(-(-height // num_stripes), device=device)
+    rows = ends[:-1, None] + steps
+    return rows.clamp(max=height - 1), rows < ends[1:, None]
+
+
+@REID_HEADS_REGISTRY.register()
+class MRDAHead(BNNeckHead):
+    """Attention, generalised-mean pooling, BNNeck, classifier.
+
+    Args:
+        attention: gives a map (B, C, H, W) that is pooled in place of the backbone's, or, where
+            its ``gives_map`` is False, a vector (B, C) that is added to the pooled feature; None:
+            pooling only.
+        kwargs: of ``BNNeckHead``.
+    """
+
+    @configurable
+    def __init__(self, *, attention: Optional[nn.Module], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attention = attention
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.HEADS``.
+
+        Raises:
+            ValueError: ``MODEL.HEADS.ATTENTION.NAME`` is unknown.
+        """
+        node, channels = cfg.MODEL.HEADS.ATTENTION, cfg.MODEL.BACKBONE.FEAT_DIM
+        build = {
+            "dam": lambda: DynamicAttention(channels, node.STRIPES, node.KEPT, node.SCALED),
+            "bam": lambda: BAM(channels, combine=node.COMBINE),
+            "cbam": lambda: CBAM(channels),
+            "iwpam": lambda: IWPAM(channels),
+            "none": lambda: None,
+        }
+        require_choice("MODEL.HEADS.ATTENTION", "NAME", node.NAME, tuple(build))
+        return {**super().from_config(cfg), "attention": build[node.NAME]()}
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """(B, C, H, W) to F-bar (B, C, 1, 1). Eq. (16), (17)."""
+        if self.attention is None:
+            return self.pool_layer(feature_map)
+        attended = self.attention(feature_map)
+        if self.attention.gives_map:
+            return self.pool_layer(attended)
+        return self.pool_layer(feature_map) + attended[..., None, None]
+
+
+@META_ARCH_REGISTRY.register()
+class MRDA(DualStreamBaseline):
+    """The dual-stream network on images and their masked views.
+
+    Args:
+        masked_view: train on both views, with L_ac; False: the baseline of Table 2.
+        regional_center: L_ac.
+        regional_center_scale: its weight.
+        constraint_stage: number of the stage after which L_ac compares, 0..4.
+        loss_views: rows of Eq. 19 and 21: ``"both"`` or ``"original"``.
+        test_view: ``"original"``, ``"masked"``, or ``"mean"`` of both features.
+        kwargs: of ``DualStreamBaseline``.
+
+    Raises:
+        ValueError: a word or number is out of range, or the backbone has no stages to stop at.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        masked_view: bool = True,
+        regional_center: RegionalCenterLoss,
+        regional_center_scale: float = 1.0,
+        constraint_stage: int = 1,
+        loss_views: str = "both",
+        test_view: str = "original",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_choice("MODEL.MRDA", "LOSS_VIEWS", loss_views, ("both", "original"))
+        require_choice("MODEL.MRDA", "TEST_VIEW", test_view, ("original", "masked", "mean"))
+        if not 0 <= constraint_stage < len(STAGES):
+            raise ValueError(
+                f"MODEL.MRDA.CONSTRAINT_STAGE is {constraint_stage}; expected 0 (stem) to 4."
+            )
+        if not hasattr(self.backbone, "forward_stages"):
+            raise ValueError(
+                "MRDA compares maps inside the backbone; MODEL.BACKBONE.NAME must be "
+                "build_dual_stream_resnet_backbone."
+            )
+        if test_view != "original" and not masked_view:
+            raise ValueError(
+                f"MODEL.MRDA.TEST_VIEW is {test_view!r}, but MODEL.MRDA.MASK is False: the network "
+                "never sees masked images; set TEST_VIEW 'original' or MASK True."
+            )
+        self.masked_view = masked_view
+        self.regional_center = regional_center
+        self.regional_center_scale = regional_center_scale
+        self.first_stages = STAGES[: constraint_stage + 1]
+        self.last_stages = STAGES[constraint_stage + 1 :]
+        self.loss_views, self.test_view = loss_views, test_view
+        self.mask_tap = Tap("mask", "M+ of each image, (B, 1, H, W) in 0..1")
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.MRDA`` and ``MODEL.LOSSES.REGIONAL_CENTER``."""
+        node = cfg.MODEL.MRDA
+        return {
+            **super().from_config(cfg),
+            "masked_view": node.MASK,
+            "regional_center": RegionalCenterLoss.from_config(cfg),
+            "regional_center_scale": RegionalCenterLoss.node(cfg).SCALE,
+            "constraint_stage": node.CONSTRAINT_STAGE,
+            "loss_views": node.LOSS_VIEWS,
+            "test_view": node.TEST_VIEW,
+        }
+
+    def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
+        """A batch to features (B, D), or in training to the loss terms of Eq. (23)."""
+        images = batch["images"].to(self.device, torch.float32)
+        modalities = self.modalities_of(batch)
+        if not self.training:
+            return self.test_features(images, modalities)
+        if not self.masked_view:
+            return super().forward(batch)
+        views = self.views(images)
+        shallow = self.backbone.forward_stages(  # Eq. (5), (6)
+            self.normalise(torch.cat(views)), modalities.repeat(len(views)), self.first_stages
+        )
+        both = torch.cat([modalities, modalities])
+        feature_map = self.backbone.forward_stages(  # Eq. (8)
+            shallow[: len(both)], both, self.last_stages
+        )
+        targets = batch["targets"].to(self.device).repeat(2)
+        outputs = head_outputs(self.heads, feature_map, targets, both)
+        names = ("original_map", "masked_map", "background_map")
+        outputs.update(zip(names, shallow.chunk(len(views))))
+        return self.losses(outputs, batch)
+
+    def views(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Images (B, 3, H, W), their body regions and, if L_ac asks for it, their background."""
+        mask = self.mask_tap(mask_of(images))
+        body = mask * images  # Eq. (3)
+        if self.regional_center.background_scale == 0:
+            return images, body
+        return images, body, (1 - mask) * images  # Eq. (2), (4)
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Eq. (23): L = L_id + L_hc,tri + L_mc + L_ac, each under its ``SCALE``."""
+        if not self.masked_view:
+            return super().losses(outputs, batch)
+        labels = self.labels(batch)
+        both = {**outputs, **{name: values.repeat(2) for name, values in labels.items()}}
+        rows = len(labels["targets"]) * (2 if self.loss_views == "both" else 1)
+        metric = {name: values[:rows] for name, values in both.items()}
+        identity = [n for n, loss in self.loss_terms.items() if "logits" in loss.inputs]
+        others = [n for n in self.loss_terms if n not in identity]
+        terms = self.loss_terms(both, identity)  # L_id, Eq. (18)
+        terms.update(self.loss_terms(metric, others))  # L_hc,tri, Eq. (19, 20); L_mc, Eq. (21, 22)
+        regional = self.regional_center(
+            outputs["original_map"],
+            labels["targets"],
+            labels["modalities"],
+            outputs["masked_map"],
+            outputs.get("background_map"),
+        )
+        terms[self.regional_center.log_name] = self.regional_center_scale * regional  # Eq. (7)
+        return terms
+
+    def test_features(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Features (B, D) of the view, or the mean of the two, that ``test_view`` names."""
+        views = []
+        if self.test_view != "masked":
+            views.append(images)
+        if self.test_view != "original" or self.mask_tap.wanted:
+            mask = self.mask_tap(mask_of(images))
+        if self.test_view != "original":
+            views.append(mask * images)
+        features = [
+            head_outputs(
+                self.heads, self.extract(self.normalise(view), modalities), modalities=modalities
+            )
+            for view in views
+        ]
+        return sum(features) / len(features)

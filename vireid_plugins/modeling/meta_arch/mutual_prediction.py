@@ -1,0 +1,166 @@
+"""Mutual prediction: fine-grained features, and classifiers that cross the modalities.
+
+*Paper*: "Fine-grained cross-modality person re-identification based on mutual prediction
+learning" (in Chinese; authors, venue and DOI are not in the source text).
+*Idea*: a classifier for each modality learns what identifies a person in that modality. Then the
+classifiers stand still and each must recognise the *other* modality's images, which drives the
+network to turn what is particular to one modality into what both share.
+*Here*: ``MutualPrediction``; the features of Eq. (3)-(8) are ``heads/stripe_head.py``, L_ID and
+L_tri of Eq. (9), (10) are the losses that the config names.
+*Departs*:
+
+- W_v and W_t take all D features. The text says 2048 inputs, but Eq. (11), (12) feed f^m (3584).
+- The identity losses (Eq. 1, 9, 11, 12) divide the sum over *both* modalities by the n_b images
+  of *one*: mean over the visible rows plus mean over the infrared rows. A batch that lacks a
+  modality gets the mean over the other.
+- Eq. (2), (10) print a minus sign before the triplet loss: it is dropped.
+- L^{v-t} and L^{t-v} alternate, as the text says; Eq. (13) prints their sum, of which an epoch
+  has one. The first alternating phase, epochs 20-24, is that of L^{v-t}.
+- "Batch size 32" is n_b, images per modality: 8 identities x (4 + 4) = 64 rows.
+- Section 4.5 calls beta = 1 reasonable right after choosing 0.4 and 4, which are taken.
+- Not printed, and chosen: classifiers have a bias and start as in ``StripeHead``.
+
+*Config*: ``configs/mutual_prediction``; ``MODEL.MUTUAL_PREDICTION``, ``MODEL.HEADS.NUM_STRIPES``,
+``STRIPE_DIM``, ``MODEL.LOSSES.LABEL_SMOOTHING`` (of all identity losses).
+
+B images, D features, N identities.
+"""
+
+from typing import Any, Callable, Dict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.layers.weight_init import weights_init_kaiming
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ...modality import apply_per_modality
+from ..losses import LabelSmoothingCrossEntropyLoss
+from .base import DualStreamBaseline
+
+SHARED, OWN, CROSSED = "shared", "own", "crossed"
+
+
+@META_ARCH_REGISTRY.register()
+class MutualPrediction(DualStreamBaseline):
+    """The baseline with a classifier for each modality, trained and then crossed in turn.
+
+    Phases: ``"shared"``: L_ID + L_tri; ``"own"``: and alpha L^{v-t}; ``"crossed"``: and
+    beta L^{t-v}, in which W_v and W_t get no gradient and so stand still.
+
+    Args:
+        num_classes: N.
+        identity_loss: cross-entropy of the modality classifiers.
+        alpha, beta: weights of L^{v-t} and of L^{t-v}, 0 or more.
+        start_epoch: first epoch of the alternation, 0 or more.
+        period: epochs of each of its phases, 1 or more.
+        baseline: arguments of ``DualStreamBaseline``; the head has a ``feat_dim``.
+
+    Raises:
+        ValueError: a number is out of its range, or the head does not tell its feature size.
+    """
+
+    phases = (SHARED, OWN, CROSSED)
+    may_leave_parameters_unused = True  # W_v and W_t, but in the phase "own"
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        identity_loss: LabelSmoothingCrossEntropyLoss,
+        alpha: float = 12.2,
+        beta: float = 0.4,
+        start_epoch: int = 20,
+        period: int = 5,
+        **baseline: Any,
+    ) -> None:
+        super().__init__(**baseline)
+        for key, value, least in (
+            ("ALPHA", alpha, 0), ("BETA", beta, 0), ("START_EPOCH", start_epoch, 0),
+            ("PERIOD", period, 1),
+        ):  # fmt: skip
+            if not value >= least:
+                raise ValueError(
+                    f"MODEL.MUTUAL_PREDICTION.{key} is {value}; expected {least} or more."
+                )
+        feat_dim = getattr(self.heads, "feat_dim", None)
+        if feat_dim is None:
+            raise ValueError(
+                f"MutualPrediction sizes its classifiers by the head's feat_dim, which "
+                f"{type(self.heads).__name__} does not have; set MODEL.HEADS.NAME StripeHead."
+            )
+        self.visible_classifier = nn.Linear(feat_dim, num_classes)  # W_v
+        self.infrared_classifier = nn.Linear(feat_dim, num_classes)  # W_t
+        self.visible_classifier.apply(weights_init_kaiming)
+        self.infrared_classifier.apply(weights_init_kaiming)
+        self.identity_loss = identity_loss
+        self.alpha, self.beta = alpha, beta
+        self.start_epoch, self.period = start_epoch, period
+        self.phase = self.phase_of(0)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.MUTUAL_PREDICTION`` and those of the baseline."""
+        node = cfg.MODEL.MUTUAL_PREDICTION
+        return {
+            **super().from_config(cfg),
+            "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
+            "identity_loss": LabelSmoothingCrossEntropyLoss.from_config(cfg),
+            "alpha": node.ALPHA,
+            "beta": node.BETA,
+            "start_epoch": node.START_EPOCH,
+            "period": node.PERIOD,
+        }
+
+    def phase_of(self, epoch: int) -> str:
+        """``"shared"`` before ``start_epoch``; then ``"own"`` and ``"crossed"`` in turn."""
+        if epoch < self.start_epoch:
+            return SHARED
+        turn = (epoch - self.start_epoch) // self.period
+        return CROSSED if turn % 2 else OWN
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """The terms of Eq. (13) that the phase has; their sum is L_full."""
+        terms = super().losses(outputs, batch)  # L_ID + L_tri, Eq. (9), (10)
+        tensors = self.loss_tensors(outputs, batch)
+        if self.phase == OWN:
+            terms["loss_own_prediction"] = self.alpha * self.own_prediction(tensors)
+        elif self.phase == CROSSED:
+            terms["loss_crossed_prediction"] = self.beta * self.crossed_prediction(tensors)
+        elif self.phase != SHARED:
+            raise ValueError(f"phase is {self.phase!r}; expected one of {self.phases}.")
+        return terms
+
+    def own_prediction(self, tensors: Dict[str, Tensor]) -> Tensor:
+        """L^{v-t}, Eq. (11): W_v on visible rows, W_t on infrared rows; all of them learn."""
+        return self._prediction(tensors, self.visible_classifier, self.infrared_classifier)
+
+    def crossed_prediction(self, tensors: Dict[str, Tensor]) -> Tensor:
+        """L^{t-v}, Eq. (12): W_t on visible rows, W_v on infrared rows; only features learn."""
+        return self._prediction(
+            tensors, _standing_still(self.infrared_classifier),
+            _standing_still(self.visible_classifier),
+        )  # fmt: skip
+
+    def _prediction(
+        self,
+        tensors: Dict[str, Tensor],
+        of_visible: Callable[[Tensor], Tensor],
+        of_infrared: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Identity loss of classifiers (B, D) -> (B, N), each on the rows of one modality."""
+        modalities = tensors["modalities"]
+        logits = apply_per_modality((of_visible, of_infrared), tensors["features"], modalities)
+        return self.identity_loss(logits, tensors["targets"], modalities)
+
+
+def _standing_still(classifier: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """The layer as a function of its input only.
+
+    Its parameters get no gradient at all, so the optimizer passes them by: a gradient of zero
+    would still move them, by momentum and weight decay.
+    """
+    weight, bias = classifier.weight.detach(), classifier.bias.detach()
+    return lambda features: F.linear(features, weight, bias)

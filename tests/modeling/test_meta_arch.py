@@ -79,26 +79,49 @@ def test_every_method_has_a_config():
     assert ours and ours <= used
 
 
+def gradients_by_phase(model, batch):
+    """Phase to the names of parameters with a gradient in it; all gradients are finite."""
+    found = {}
+    for phase in model.phases:
+        model.phase = phase
+        model.zero_grad(set_to_none=True)
+        terms = model(batch)
+        assert terms and all("loss" in name and term.dim() == 0 for name, term in terms.items())
+        sum(terms.values()).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+        found[phase] = set(gradients)
+    return found
+
+
 @pytest.mark.parametrize("config", CONFIGS)
-def test_each_trainable_parameter_gets_a_finite_gradient(config):
+def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
     model = make_model(config).train()
-    terms = model(make_batch())
-    assert terms and all("loss" in name and term.dim() == 0 for name, term in terms.items())
-    sum(terms.values()).backward()
-    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not missing
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    by_phase = gradients_by_phase(model, make_batch())
+    assert set.union(*by_phase.values()) == trainable
+    left_out = any(names != trainable for names in by_phase.values())
+    assert model.may_leave_parameters_unused == left_out  # or else DDP stops, or waits in vain
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_epoch_has_a_declared_phase_and_the_first_holds_at_the_start(config):
+    model = make_model(config)
+    seen = {model.phase_of(epoch) for epoch in range(80)}
+    assert seen == set(model.phases) and model.phase == model.phase_of(0)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
     model, batch = make_model(config), make_batch()
     rows = torch.randperm(len(batch["targets"]))
-    statistics_free(model)
     with torch.no_grad():
-        expected, found = model(batch), model(take(batch, rows))
-        for name in expected:
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        for phase in model.phases:
+            model.phase = phase
+            statistics_free(model)
+            expected, found = model(batch), model(take(batch, rows))
+            for name in expected:
+                torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
         model.eval()
         torch.testing.assert_close(
             model(take(batch, rows)), model(batch)[rows], rtol=1e-3, atol=1e-4

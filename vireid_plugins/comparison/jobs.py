@@ -14,8 +14,8 @@ import torch
 
 from ..engine.checkpoint import write_atomically
 from ..engine.setup import PACKAGE
-from .runs import PlanError, Run
-from .worker import CONFIG, Progress
+from .runs import DONE, PlanError, Run
+from .worker import SETTINGS, Progress
 
 try:
     import fcntl
@@ -53,7 +53,8 @@ def execute(
     Raises:
         KeyboardInterrupt: after every process has been stopped.
     """
-    waiting, running = list(runs), []  # type: ignore[var-annotated]
+    waiting = list(runs)
+    running: List[Job] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -72,7 +73,8 @@ def execute(
 def _start(run: Run, slot: int, jobs: int) -> Job:
     run.folder.mkdir(parents=True, exist_ok=True)
     text = run.cfg.dump().encode()
-    write_atomically(run.folder / CONFIG, lambda file: file.write(text))
+    write_atomically(run.folder / SETTINGS, lambda file: file.write(text))
+    Progress(run.folder).fail("")  # of an earlier attempt
     words = [sys.executable, "-m", "vireid_plugins.comparison.worker", str(run.folder)]
     words += ["--name", run.entry.name, "--config-file", run.entry.shown_path]
     words += ["--runs-at-once", str(jobs), "--end-with-stdin"]
@@ -90,6 +92,8 @@ def _start(run: Run, slot: int, jobs: int) -> Job:
 
 def child_environment(slot: int, jobs: int) -> Dict[str, str]:
     """Variables of a run's process: its share of the cores, its GPU, where the package is.
+
+    ``OMP_NUM_THREADS`` stays as the user has set it. GPUs are dealt out only to several runs.
 
     Args:
         slot: 0 .. jobs - 1, which of the runs at once.
@@ -126,7 +130,7 @@ def _close(job: Job) -> None:
     job.process.stdin.close()
     status = job.process.returncode
     progress = Progress(job.run.folder)
-    if status != 0 and not progress.error:
+    if job.run.state != DONE and not progress.error:
         reason = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         progress.fail(f"the process ended early: {reason}")
 

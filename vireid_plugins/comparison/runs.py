@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,11 +16,15 @@ from ..engine import VIReIDTrainer
 from ..engine.checkpoint import LAST
 from ..engine.setup import CONFIG_FOLDERS, PACKAGE, build_config, find_config
 from ..evaluation.evaluator import build_evaluator
-from .worker import CONFIG, PROGRESS, RESULT, read_json
+from .worker import PROGRESS, RESULT, SETTINGS, read_json
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
-# Set by the comparison itself; the flag, if any, that does it.
-_OWN_KEYS = {"SEED": "--seeds", "OUTPUT_DIR": "--output", "TEST.EVAL_PERIOD": ""}
+# Set by the comparison itself.
+_OWN_KEYS = {
+    "SEED": "use --seeds",
+    "OUTPUT_DIR": "use --output",
+    "TEST.EVAL_PERIOD": "leave it out; the final model is evaluated, once",
+}
 _SHOWN = 6  # differing keys in one message
 
 
@@ -131,13 +136,22 @@ def unique_names(paths: Sequence[Path]) -> List[str]:
 
 
 def shown_path(path: Path) -> str:
-    """``path`` from the checkout, else from the working folder, else its name alone."""
-    for folder in (PACKAGE.parent, PACKAGE, Path.cwd()):
+    """``path`` as ``configs/...``, from the checkout or the working folder, else its name alone."""
+    for folder in (PACKAGE, PACKAGE.parent, Path.cwd()):
         try:
             return path.resolve().relative_to(folder.resolve()).as_posix()
         except ValueError:
             continue
     return path.name
+
+
+def hide_paths(text: str) -> str:
+    """``text`` with absolute paths cut to their last part: they tell of a machine, not of a run."""
+    return re.sub(r"(?<![\w./])(?:[A-Za-z]:)?(?:[\\/][\w.+-]+){2,}", _last_part, text)
+
+
+def _last_part(match: "re.Match[str]") -> str:
+    return "…/" + re.split(r"[\\/]", match.group())[-1]
 
 
 def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
@@ -152,9 +166,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
     """
     for key in opts[0::2]:
         if key in _OWN_KEYS:
-            instead = _OWN_KEYS[key] or "it: the final model alone is evaluated"
-            raise PlanError(f"--set {key}: use {instead}." if _OWN_KEYS[key] else
-                            f"--set {key}: leave out {instead}.")  # fmt: skip
+            raise PlanError(f"--set {key}: {_OWN_KEYS[key]}.")
     entries = []
     for name, path in zip(unique_names(paths), paths):
         try:
@@ -208,7 +220,7 @@ def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> L
 
 def _check_settings(run: Run) -> None:
     result = run.result()
-    kept = run.folder / CONFIG
+    kept = run.folder / SETTINGS
     if result is not None:
         stored = result["config"]
     elif run.state == RESUME and kept.is_file():

@@ -2,7 +2,7 @@
 
     python -m vireid_plugins.comparison.worker FOLDER --name NAME --config-file FILE
 
-``FOLDER/config.yaml`` says what is run. Started again, the run goes on from its last checkpoint.
+``FOLDER/settings.yaml`` says what is run. Started again, the run goes on from its last checkpoint.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from ..engine.hooks import unwrap
 from ..engine.setup import build_config, environment, set_up_run
 from .measure import count_parameters, flops_per_image, peak_memory, source_commit
 
-CONFIG, RESULT, PROGRESS = "config.yaml", "result.json", "progress.json"
+SETTINGS, RESULT, PROGRESS = "settings.yaml", "result.json", "progress.json"
 WEIGHTS = "model_final"
 _ERROR_LENGTH = 200  # characters
 
@@ -91,7 +91,7 @@ class TimedTrainer(VIReIDTrainer):
 
 
 def run(folder: Path, facts: Dict[str, Any]) -> None:
-    """Train what ``folder/config.yaml`` describes from where it stands, evaluate, write the result.
+    """Train what ``folder/settings.yaml`` describes from where it stands; write the result.
 
     Args:
         folder: of the run.
@@ -100,7 +100,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     progress = Progress(folder)
     commit = source_commit()
     progress.begin_session(commit)
-    cfg = build_config(str(folder / CONFIG), [])
+    cfg = build_config(str(folder / SETTINGS), [])
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     set_up_run(cfg)

@@ -169,7 +169,10 @@ class ProgressLine(EventWriter):
         if "total_loss" not in history:
             return
         losses = [
-            f"{name}: {values.median(20):.4g}" for name, values in history.items() if "loss" in name
+            f"{name}: {values.median(20):.4g}"
+            for name, values in history.items()
+            # of this iteration: a term of an earlier phase has ended
+            if "loss" in name and values.values()[-1][1] == storage.iter
         ]
         parts = [
             f"eta: {self._remaining(storage)}",

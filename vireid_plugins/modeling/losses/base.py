@@ -6,7 +6,6 @@ Shapes: B rows in a batch, D feature size, N identities.
 import functools
 from typing import Any, Callable, ClassVar, Optional, Sequence, Tuple
 
-import torch
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode

@@ -18,6 +18,7 @@ from ..precision import raised
 from .base import Loss, full_precision, require_choice, require_modalities
 from .pairs import zero_of
 
+
 @LOSS_REGISTRY.register()
 class RegionalCenterLoss(Loss):
     """L_ac (Eq. 7): an image's shallow map near its body region's, and visible near infrared.

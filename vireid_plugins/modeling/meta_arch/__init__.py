@@ -2,5 +2,6 @@
 
 from .base import DualStreamBaseline
 from .mrda import MRDA
+from .mutual_prediction import MutualPrediction
 
-__all__ = ["MRDA", "DualStreamBaseline"]
+__all__ = ["MRDA", "DualStreamBaseline", "MutualPrediction"]

@@ -124,7 +124,7 @@ class MutualPrediction(DualStreamBaseline):
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """The terms of Eq. (13) that the phase has; their sum is L_full."""
         terms = super().losses(outputs, batch)  # L_ID + L_tri, Eq. (9), (10)
-        tensors = self.loss_tensors(outputs, batch)
+        tensors = {**outputs, **self.labels(batch)}
         if self.phase == OWN:
             terms["loss_own_prediction"] = self.alpha * self.own_prediction(tensors)
         elif self.phase == CROSSED:

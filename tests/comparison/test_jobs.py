@@ -1,0 +1,118 @@
+"""Several processes: how many, on which cores and GPUs, and that none outlives the others."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vireid_plugins.comparison import jobs
+from vireid_plugins.comparison.jobs import Job, child_environment, execute, sole_user
+from vireid_plugins.comparison.runs import PlanError
+
+from tests.comparison.fakes import fail, fake_runs, finish
+
+
+@pytest.fixture
+def sleepers(monkeypatch):
+    """Runs that sleep; what was started, by slot."""
+    started = []
+
+    def start(run, slot, count):
+        run.folder.mkdir(parents=True)
+        words = [sys.executable, "-I", "-S", "-c", f"import time; time.sleep({run.seed / 10})"]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+        started.append((run, slot, process))
+        return Job(run, slot, process, time.monotonic())
+
+    monkeypatch.setattr(jobs, "_start", start)
+    monkeypatch.setattr(jobs, "_POLL", 0.01)
+    return started
+
+
+def test_as_many_at_once_as_asked(tmp_path, sleepers):
+    """In order; the third takes the slot of whichever of the first two ends first."""
+    runs = [run for seed in (9, 1, 2) for run in fake_runs(tmp_path, ["a"], [seed])]
+    events = []
+    execute(runs, 2, lambda run: events.append(("+", run.seed)),
+            lambda run, seconds: events.append(("-", run.seed)))  # fmt: skip
+    assert events == [("+", 9), ("+", 1), ("-", 1), ("+", 2), ("-", 2), ("-", 9)]
+    assert [slot for _, slot, _ in sleepers] == [0, 1, 1]
+
+
+def test_an_interruption_stops_all_of_them(tmp_path, sleepers):
+    runs = fake_runs(tmp_path, ["a", "b"], [600])
+
+    def interrupted(run):
+        if run is runs[1]:
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        execute(runs, 2, interrupted, lambda *_: pytest.fail("none ends by itself"))
+    codes = [process.poll() for _, _, process in sleepers]
+    assert codes == [-signal.SIGTERM] * 2 and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "code,error", [(-9, "ended early: killed by signal 9"), (3, "ended early: exit status 3")]
+)
+def test_a_process_that_left_no_reason_gets_one(tmp_path, code, error):
+    """As one that the system kills for its memory; a reason of its own stays."""
+    silent, told, done = fake_runs(tmp_path, ["silent", "told", "done"], [0])
+    silent.folder.mkdir(parents=True)
+    fail(told, "ValueError: no")
+    finish(done, 30.0, 20.0)
+    for run in (silent, told, done):
+        process = type("Process", (), {"stdin": open(__file__), "returncode": code})
+        jobs._close(Job(run, 0, process, 0.0))
+    assert silent.error().endswith(error)
+    assert told.error() == "ValueError: no" and done.error() == ""
+
+
+def test_cores_are_shared_unless_the_user_says_how_many(monkeypatch):
+    monkeypatch.setattr(jobs, "cpu_count", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    threads = [child_environment(0, count)["OMP_NUM_THREADS"] for count in (1, 2, 9)]
+    assert threads == ["7", "3", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert child_environment(0, 7)["OMP_NUM_THREADS"] == "2"
+
+
+def test_gpus_are_dealt_out_only_to_several_runs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert child_environment(0, 1)["CUDA_VISIBLE_DEVICES"] == "3,5"
+    given = [child_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert given == ["3", "5", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert child_environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+@pytest.mark.skipif(jobs.fcntl is None, reason="no such lock on Windows")
+def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path):
+    with sole_user(tmp_path / "out"):
+        with pytest.raises(PlanError, match="Another comparison is running"):
+            with sole_user(tmp_path / "out"):
+                pass
+    with sole_user(tmp_path / "out"):
+        pass
+
+
+def test_a_run_ends_with_the_process_that_started_it():
+    """However that ended: its end of the pipe is closed by the system."""
+    code = (
+        "import time\nfrom vireid_plugins.comparison import worker\n"
+        "worker._end_with_the_parent()\nprint('ready', flush=True)\ntime.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=child_environment(0, 1),
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(10) == 1
+    process.stdout.close()

@@ -1,0 +1,87 @@
+"""Costs. Oracle: hand arithmetic on layers of a line, memory that the test itself takes."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vireid_plugins.comparison import measure
+
+
+class Small(nn.Module):
+    """A convolution, mean over pixels, a linear layer; infrared rows pass the latter twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, batch):
+        assert not self.training and batch["images"].max() > 1
+        features = self.linear(self.conv(batch["images"]).mean((2, 3)))
+        infrared = batch["modalities"] == 1
+        return torch.cat([features[~infrared], self.linear(features[infrared])])
+
+
+@pytest.mark.skipif(measure.FlopCounterMode is None, reason="PyTorch before 2.1 cannot count")
+def test_flops_are_two_per_multiply_add():
+    """8 x 6 pixels, 3 x 3 without padding: 6 x 4 places, each 4 outputs of 27 products; the
+    linear layer's 4 x 4, for one image once and for the other twice, on average 1.5 times."""
+    model = Small().train()
+    assert measure.flops_per_image(model, (8, 6)) == 2 * (6 * 4 * 4 * 27) + 1.5 * 2 * 16
+    assert model.training and model.linear.training
+
+
+def test_flops_are_unknown_where_pytorch_cannot_count(monkeypatch):
+    monkeypatch.setattr(measure, "FlopCounterMode", None)
+    assert measure.flops_per_image(Small(), (8, 6)) is None
+
+
+def test_parameters_all_and_trainable():
+    """4 * 3 * 9 = 108 of the convolution; 4 * 4 + 4 = 20 of the linear layer."""
+    model = Small()
+    model.linear.bias.requires_grad_(False)
+    assert measure.count_parameters(model) == (128, 124)
+
+
+def test_peak_memory_follows_what_is_taken():
+    """The peak so far, and 64 MiB above it."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("only Linux tells how much is used now")
+    before = measure.peak_memory(torch.device("cpu"))
+    lines = status.read_text().splitlines()
+    now = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    taken = np.ones(int(before - now + 64) * 2**20, np.uint8)
+    after = measure.peak_memory(torch.device("cpu"))
+    assert taken.all() and 48 < after - before < 96
+
+
+def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(measure, "resource", None)
+    monkeypatch.setattr(measure, "_own_peak", lambda: None)
+    assert measure.peak_memory(torch.device("cpu")) is None
+
+
+def test_commit_says_whether_the_sources_differ(tmp_path, monkeypatch):
+    """A changed config counts, a changed text beside the sources does not."""
+    monkeypatch.setattr(measure, "PACKAGE", tmp_path / "vireid_plugins")
+    assert measure.source_commit() == ""
+    for name in ("vireid_plugins/a.py", "configs/a.yml", "tools/a.py", "README.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "a"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "README.md").write_text("2")
+    clean = measure.source_commit()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert len(clean) >= 10 and head.stdout.startswith(clean)
+    (tmp_path / "configs/new.yml").write_text("2")
+    assert measure.source_commit() == f"{clean}-dirty"

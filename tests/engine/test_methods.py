@@ -1,0 +1,36 @@
+"""Every method trains through the whole engine and resumes exactly; found by its config."""
+
+import pytest
+import torch
+
+from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.safe_load import load_weights_only
+
+from tests.engine.small import ROOT, small_cfg
+
+CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/*/synthetic.yml"))
+# A map of 2 x 1, which two stripes cut.
+SMALL = {
+    "MODEL__BACKBONE__LAST_STRIDE": 1,
+    "MODEL__HEADS__NUM_STRIPES": 2,
+    "MODEL__HEADS__ATTENTION__STRIPES": 2,
+    "MODEL__HEADS__ATTENTION__KEPT": 1,
+}
+
+
+def trained(config, folder, epochs, resume=False):
+    cfg = small_cfg(folder, config, SOLVER__MAX_EPOCH=epochs, **SMALL)
+    trainer = VIReIDTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return load_weights_only(f"{folder}/model_final.pth")["model"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_two_runs_of_two_epochs_equal_one_of_four(config, datasets, tmp_path):
+    """Bitwise, weights and buffers; STEPS and MAX_EPOCH do not tell an epoch's rate apart."""
+    whole = trained(config, tmp_path / "whole", 4)
+    trained(config, tmp_path / "parts", 2)
+    parts = trained(config, tmp_path / "parts", 4, resume=True)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -1,0 +1,92 @@
+"""The outcome as CSV, for programs: unrounded, unknown values empty."""
+
+import csv
+import io
+from typing import Any, Dict, List, Optional, Sequence
+
+from .runs import Run, hide_paths
+from .summary import COSTS, METRICS, Row, choose_baseline, difference
+
+VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
+
+
+def format_runs(rows: Sequence[Row]) -> str:
+    """A line for each config, seed and protocol, with all that was measured, unrounded."""
+    lines: List[Dict[str, Any]] = []
+    for row in rows:
+        for run in row.runs:
+            result = run.result()
+            lines += _result_lines(run, result) if result else [_missing_line(run)]
+    return _csv(lines)
+
+
+def _result_lines(run: Run, result: Dict[str, Any]) -> List[Dict[str, Any]]:
+    keys = ("iterations", "images_per_batch", "train_images", "device", "runs_at_once", "sessions")
+    environment = {name.lower(): result["environment"].get(name, "") for name in VERSIONS}
+    lines = []
+    for protocol in result["protocols"]:
+        prefix = f"{protocol['key']}/"
+        metrics = {
+            key[len(prefix) :]: value
+            for key, value in result["metrics"].items()
+            if key.startswith(prefix)
+        }
+        lines.append(
+            {
+                **_identity(run, "done"),
+                "protocol": protocol["key"],
+                **metrics,
+                **{name: protocol[name] for name in ("trials", "queries", "gallery")},
+                **{name: result[name] for name in (*COSTS, *keys, "commit", "finished")},
+                "threads": result["environment"]["threads"],
+                **environment,
+                "error": "",
+            }
+        )
+    return lines
+
+
+def _identity(run: Run, state: str) -> Dict[str, Any]:
+    entry = run.entry
+    return {"config": entry.name, "config_file": entry.shown_path, "seed": run.seed, "state": state}
+
+
+def _missing_line(run: Run) -> Dict[str, Any]:
+    error = hide_paths(run.error())
+    return {**_identity(run, "failed" if error else run.state), "error": error}
+
+
+def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> str:
+    """A line for each config and protocol: means and deviations over seeds, and verdicts."""
+    baseline = choose_baseline(rows, baseline_name)
+    lines: List[Dict[str, Any]] = []
+    for row in rows:
+        for protocol in row.results[0]["protocols"] if row.results else []:
+            line = {"config": row.name, "protocol": protocol["key"], "seeds": len(row.results)}
+            for metric in METRICS:
+                line.update(_summary_cells(row, baseline, protocol["key"], metric))
+            lines.append({**line, **{name: row.cost(name) for name in COSTS}})
+    return _csv(lines)
+
+
+def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[str, Any]:
+    own, reference = row.estimate(protocol, metric), baseline.estimate(protocol, metric)
+    cells = {metric: own.mean, f"{metric}_std": own.std, f"{metric}_trials_std": own.trials_std}
+    if reference is not None and row is not baseline:
+        found = difference(own, reference)
+        cells[f"{metric}_delta"] = found.delta
+        cells[f"{metric}_standard_error"] = found.standard_error
+        cells[f"{metric}_verdict"] = found.verdict
+    return cells
+
+
+def _csv(lines: Sequence[Dict[str, Any]]) -> str:
+    """Unknown values are empty; the columns are those of the fullest line."""
+    names: Dict[str, None] = {}
+    for line in sorted(lines, key=len, reverse=True):
+        names.update(dict.fromkeys(line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

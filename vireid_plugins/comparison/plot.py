@@ -1,0 +1,86 @@
+"""The outcome as a picture: every seed a dot, means beside the baseline's."""
+
+import io
+from typing import Optional, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .summary import Estimate, Row
+
+_PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
+_DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
+_ABSENT = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
+# Inches: a row, what stands above and below the rows, a panel, a letter of the longest name.
+_ROW, _AROUND, _PANEL, _LETTER = 0.34, 1.55, 3.9, 0.085
+_DPI = 130
+
+
+def draw_plot(rows: Sequence[Row], baseline: Row, protocol: str, title: str) -> bytes:
+    """A PNG with a panel for rank-1 and one for mAP, and a line for each config.
+
+    Args:
+        rows: in the order of the table, from the top.
+        baseline: of ``rows``; its mean is drawn through, with twice its standard error.
+        protocol: whose metrics are drawn.
+        title: above both panels.
+    """
+    names = max(len(row.name) for row in rows) * _LETTER
+    width, height = names + len(_PANELS) * _PANEL + 0.3, _AROUND + _ROW * len(rows)
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(_PANELS), sharey=True)
+    for axes, (metric, label) in zip(panels, _PANELS):
+        _draw_panel(axes, [row.estimate(protocol, metric) for row in rows], rows.index(baseline))
+        axes.set_xlabel(label)
+    panels[0].set_yticks(range(len(rows)), [row.name for row in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    figure.suptitle(title, x=0.02, y=1 - 0.14 / height, ha="left", va="top", fontsize=11)
+    figure.text(0.02, 1 - 0.4 / height, protocol, ha="left", va="top", fontsize=8, color="#555555")
+    legend_of = panels[0].get_legend_handles_labels()
+    figure.legend(*legend_of, loc="lower center", ncol=4, fontsize=8, frameon=False)
+    figure.subplots_adjust(
+        left=(names + 0.25) / width,
+        right=1 - 0.15 / width,
+        bottom=0.85 / height,
+        top=1 - 0.66 / height,
+        wspace=0.06,
+    )
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _draw_panel(axes: Axes, estimates: Sequence[Optional[Estimate]], reference: int) -> None:
+    base = estimates[reference]
+    if base is not None:
+        error = 2 * (base.squared_error or 0.0) ** 0.5
+        label = "baseline ± 2 standard errors" if error else "baseline"
+        axes.axvline(base.mean, color=_BASELINE, ls="--", lw=1.2, zorder=1, label=label)
+        if error:
+            axes.axvspan(base.mean - error, base.mean + error, color=_BASELINE, alpha=0.12, lw=0)
+    known = [(place, one) for place, one in enumerate(estimates) if one is not None]
+    dots = [(value, place) for place, one in known for value in one.values]
+    axes.scatter(*zip(*dots), s=26, color=_DOT, ec="white", lw=0.6, zorder=4, label="one seed")
+    for place in set(range(len(estimates))) - {place for place, _ in known}:
+        axes.text(0.5, place, "no result", transform=axes.get_yaxis_transform(), **_ABSENT)
+    axes.errorbar(
+        [one.mean for _, one in known],
+        [place for place, _ in known],
+        xerr=[one.std or 0.0 for _, one in known],
+        fmt="D",
+        ms=5,
+        color=_MEAN,
+        ecolor=_MEAN,
+        elinewidth=1.2,
+        capsize=3,
+        zorder=3,
+        label="mean ± standard deviation",
+    )
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)

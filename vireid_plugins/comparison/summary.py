@@ -1,0 +1,159 @@
+"""Statistics over seeds, and whether a difference is beyond the noise."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence
+
+from .runs import DONE, PlanError, Run
+
+METRICS = ("Rank-1", "mAP", "mINP")  # of the table; the CSV file has all
+COSTS = (
+    "train_seconds",
+    "seconds_per_iteration",
+    "evaluation_seconds",
+    "parameters",
+    "trainable_parameters",
+    "flops_per_image",
+    "peak_memory_mib",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric of one config, in percent."""
+
+    values: Sequence[float]  # one a seed
+    trial_stds: Sequence[float]  # of each seed, over the trials of the protocol
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> Optional[float]:
+        """Sample standard deviation over seeds (n - 1); None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def trials_std(self) -> float:
+        """Mean over seeds of the standard deviation over trials."""
+        return statistics.fmean(self.trial_stds)
+
+    @property
+    def squared_error(self) -> Optional[float]:
+        """Squared standard error of the mean, s² / n; None for one seed."""
+        return None if self.std is None else self.std**2 / len(self.values)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean minus the baseline's mean, in percentage points."""
+
+    delta: float
+    standard_error: Optional[float]  # None where either has one seed
+
+    @property
+    def beyond_noise(self) -> Optional[bool]:
+        """Whether ``|delta|`` is above twice its standard error; None: cannot be judged."""
+        return None if self.standard_error is None else abs(self.delta) > 2 * self.standard_error
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        words = {None: "one seed: not judged", True: "beyond noise", False: "within noise"}
+        return words[self.beyond_noise]
+
+
+def difference(own: Estimate, baseline: Estimate) -> Difference:
+    """Of two means, with the standard error sqrt(s1² / n1 + s2² / n2)."""
+    errors = [own.squared_error, baseline.squared_error]
+    known = None not in errors
+    return Difference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one config."""
+
+    runs: Sequence[Run]  # all seeds that were asked for
+    results: Sequence[Dict[str, Any]]  # of the complete ones
+
+    @property
+    def name(self) -> str:
+        """Of the config."""
+        return self.runs[0].entry.name
+
+    def estimate(self, protocol: str, metric: str) -> Optional[Estimate]:
+        """Of ``<protocol>/<metric>``; None where no run is complete.
+
+        Raises:
+            PlanError: a run was not scored by the protocol; names those that there are.
+        """
+        key = f"{protocol}/{metric}"
+        for result in self.results:
+            if key not in result["metrics"]:
+                known = ", ".join(line["key"] for line in result["protocols"])
+                raise PlanError(
+                    f"{self.name} seed {result['seed']} was not scored by {protocol!r}; it has: "
+                    f"{known}."
+                )
+        if not self.results:
+            return None
+        found = [result["metrics"] for result in self.results]
+        return Estimate([one[key] for one in found], [one[f"{key}_std"] for one in found])
+
+    def cost(self, name: str) -> Optional[float]:
+        """Mean over seeds of one of ``COSTS``; None where any run does not know it."""
+        values = [result[name] for result in self.results]
+        return None if None in values or not values else statistics.fmean(values)
+
+    @property
+    def failures(self) -> List[str]:
+        """Why runs that are not complete failed when they were last tried; seeds by reason."""
+        seeds: Dict[str, List[str]] = {}
+        for run in self.runs:
+            error = "" if run.state == DONE else run.error()
+            if error:
+                seeds.setdefault(error, []).append(str(run.seed))
+        return [f"seed {', '.join(own)} failed: {error}" for error, own in seeds.items()]
+
+
+def collect(runs: Sequence[Run]) -> List[Row]:
+    """A row for each config, in order."""
+    own: Dict[str, List[Run]] = {}
+    for run in runs:
+        own.setdefault(run.entry.name, []).append(run)
+    found = {name: [run.result() for run in seeds] for name, seeds in own.items()}
+    return [
+        Row(seeds, [result for result in found[name] if result is not None])
+        for name, seeds in own.items()
+    ]
+
+
+def protocols_of(rows: Sequence[Row]) -> List[Dict[str, Any]]:
+    """The protocol lines of the first complete run; empty where there is none."""
+    return next((row.results[0]["protocols"] for row in rows if row.results), [])
+
+
+def choose_protocol(rows: Sequence[Row], wanted: str) -> Dict[str, Any]:
+    """The line named ``wanted``, or the first.
+
+    Raises:
+        PlanError: there is no such line.
+    """
+    lines = protocols_of(rows)
+    chosen = [line for line in lines if line["key"] == wanted] if wanted else lines[:1]
+    if not chosen:
+        known = ", ".join(line["key"] for line in lines)
+        raise PlanError(f"--protocol {wanted!r} was not evaluated; there are: {known}.")
+    return chosen[0]
+
+
+def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:
+    """The row of config ``wanted``; without a wish that of ``baseline.yml``, or the first."""
+    for row in rows:
+        if row.name == wanted or (wanted is None and row.runs[0].entry.path.stem == "baseline"):
+            return row
+    return rows[0]

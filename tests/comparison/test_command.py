@@ -112,6 +112,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(compared, datasets, capsys
     assert main(words) == 0
     resumed, plain = result_of(output, "plain"), result_of(whole, "plain")
     assert resumed["metrics"] == plain["metrics"] and resumed["sessions"] == 2
+    assert "Resumed " in (run / "log.txt").read_text()
     assert len(Progress(run).epoch_seconds) == EPOCHS and resumed["train_seconds"] > 0
     assert main(words) == 0
     assert "1 runs, 1 done" in capsys.readouterr().out

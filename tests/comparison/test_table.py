@@ -173,7 +173,7 @@ def test_a_panel_shows_every_seed_every_mean_and_the_baselines_band():
     estimates = [Estimate([30.0, 32.0], [1.0] * 2), Estimate([40.0], [1.0]), None]
     plot._draw_panel(axes, estimates, reference=0)
     (dots, *_), (line, means, *_) = axes.collections, axes.lines
-    assert dots.get_offsets().tolist() == [[30.0, 0.0], [32.0, 0.0], [40.0, 1.0]]
+    assert dots.get_offsets().tolist() == [[30.0, 0.24], [32.0, 0.24], [40.0, 1.24]]
     assert means.get_xydata().tolist() == [[31.0, 0.0], [40.0, 1.0]]
     assert list(line.get_xdata()) == [31.0, 31.0]
     (band,) = axes.patches

@@ -22,7 +22,7 @@ from .runs import (
     plan_runs,
     shown_path,
 )
-from .summary import choose_protocol, collect
+from .summary import collect
 from .table import TABLE, Outcome, format_seconds, repeat_command, write_outcome
 
 
@@ -91,10 +91,11 @@ class Comparison:
         return names[0]
 
     def _check_protocol(self) -> None:
-        """A word that no finished run knows must not wait for the end."""
-        rows = collect(self.runs)
-        if self._args.protocol and any(row.results for row in rows):
-            choose_protocol(rows, self._args.protocol)
+        """A wrong word must not wait for the first result."""
+        wanted, known = self._args.protocol, self.entries[0].protocols
+        if wanted and wanted not in known:
+            raise PlanError(f"--protocol {wanted!r} is not evaluated; there are: "
+                            f"{', '.join(known)}.")  # fmt: skip
 
     def _known_durations(self) -> List[float]:
         done = [run.result() for run in self.runs if run.state == DONE]

@@ -15,7 +15,7 @@ from fastreid.config import CfgNode
 from ..engine import VIReIDTrainer
 from ..engine.checkpoint import LAST
 from ..engine.setup import CONFIG_FOLDERS, PACKAGE, build_config, find_config
-from ..evaluation.evaluator import build_evaluator
+from ..evaluation.evaluator import build_evaluator, build_protocols
 from .worker import PROGRESS, RESULT, SETTINGS, read_json
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
@@ -44,6 +44,15 @@ class Entry:
     def shown_path(self) -> str:
         """The file as seen from the checkout or from the working folder, never absolute."""
         return shown_path(self.path)
+
+    @property
+    def protocols(self) -> Dict[str, str]:
+        """How galleries are drawn, by ``<dataset>/<mode or direction>/<single|multi>``."""
+        return {
+            f"{name}/{protocol.key}": protocol.gallery_rule
+            for name in self.cfg.DATASETS.TESTS
+            for protocol in build_protocols(self.cfg, name)
+        }
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
         opts: ``KEY VALUE`` pairs for all of them.
 
     Raises:
-        PlanError: a file or a pair is wrong, a model cannot be built, or the test sets differ.
+        PlanError: a file or a pair is wrong, a model cannot be built, or the tests differ.
     """
     for key in opts[0::2]:
         if key in _OWN_KEYS:
@@ -176,13 +185,18 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
             raise PlanError(f"{shown_path(path)}: {text}") from error
     first = entries[0]
     for other in entries[1:]:
-        if list(other.cfg.DATASETS.TESTS) != list(first.cfg.DATASETS.TESTS):
+        if other.protocols != first.protocols:
             raise PlanError(
-                f"One table, one dataset: DATASETS.TESTS is {list(first.cfg.DATASETS.TESTS)} in "
-                f"{first.shown_path} and {list(other.cfg.DATASETS.TESTS)} in {other.shown_path}. "
-                "Compare them apart, or --set DATASETS.TESTS."
+                f"One table, one dataset, scored in one way: {first.shown_path} is tested by "
+                f"{_listed(first.protocols)} and {other.shown_path} by "
+                f"{_listed(other.protocols)}. Compare them apart, or --set DATASETS.TESTS and "
+                "TEST.PROTOCOL.*."
             )
     return entries
+
+
+def _listed(protocols: Dict[str, str]) -> str:
+    return ", ".join(f"{key} (gallery {rule})" for key, rule in protocols.items())
 
 
 def _checked_config(path: Path, opts: Sequence[str]) -> CfgNode:

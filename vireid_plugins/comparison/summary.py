@@ -132,23 +132,9 @@ def collect(runs: Sequence[Run]) -> List[Row]:
     ]
 
 
-def protocols_of(rows: Sequence[Row]) -> List[Dict[str, Any]]:
-    """The protocol lines of the first complete run; empty where there is none."""
-    return next((row.results[0]["protocols"] for row in rows if row.results), [])
-
-
-def choose_protocol(rows: Sequence[Row], wanted: str) -> Dict[str, Any]:
-    """The line named ``wanted``, or the first.
-
-    Raises:
-        PlanError: there is no such line.
-    """
-    lines = protocols_of(rows)
-    chosen = [line for line in lines if line["key"] == wanted] if wanted else lines[:1]
-    if not chosen:
-        known = ", ".join(line["key"] for line in lines)
-        raise PlanError(f"--protocol {wanted!r} was not evaluated; there are: {known}.")
-    return chosen[0]
+def choose_protocol(rows: Sequence[Row], wanted: str) -> str:
+    """``wanted``, or the first that a complete run was scored by; there must be one."""
+    return wanted or next(row.results[0]["protocols"][0]["key"] for row in rows if row.results)
 
 
 def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:

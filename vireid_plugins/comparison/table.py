@@ -59,11 +59,11 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
         RUNS: format_runs(outcome.rows).encode(),
     }
     if has_results:
-        line = choose_protocol(outcome.rows, outcome.protocol)
+        protocol = choose_protocol(outcome.rows, outcome.protocol)
         baseline = choose_baseline(outcome.rows, outcome.baseline)
         contents[SUMMARY] = format_summary(outcome.rows, outcome.baseline).encode()
         contents[PLOT] = draw_plot(
-            outcome.rows, baseline, line["key"], outcome.title or default_title(outcome)
+            outcome.rows, baseline, protocol, outcome.title or default_title(outcome)
         )
     for name, content in contents.items():
         write_atomically(folder / name, lambda file, content=content: file.write(content))
@@ -89,9 +89,9 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
         failed = [f"- {row.name}: {hide_paths(text)}" for row in outcome.rows
                   for text in row.failures]  # fmt: skip
         return head + command + "\nNo run is complete.\n\n" + "\n".join(failed) + "\n"
-    line = choose_protocol(outcome.rows, outcome.protocol)
+    protocol = choose_protocol(outcome.rows, outcome.protocol)
     baseline = choose_baseline(outcome.rows, outcome.baseline)
-    facts = "\n".join(f"- {fact}" for fact in provenance(results, line, outcome))
+    facts = "\n".join(f"- {fact}" for fact in provenance(results, protocol, outcome))
     devices = sorted({result["device"] for result in results})
     jobs = max(result["runs_at_once"] for result in results)
     notes = _NOTES.format(
@@ -100,18 +100,18 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
         jobs=f" (up to {jobs} runs shared the machine: compare with care)" if jobs > 1 else "",
         memory="; ".join(_MEMORY.get(device, device) for device in devices),
     )
-    table = _markdown_table([_cells(row, baseline, line["key"], folder) for row in outcome.rows])
+    table = _markdown_table([_cells(row, baseline, protocol, folder) for row in outcome.rows])
     return f"{head}{command}\n{facts}\n\n{table}\n\n{notes}\n\n![rank-1 and mAP]({PLOT})\n"
 
 
 def provenance(
-    results: Sequence[Dict[str, Any]], line: Dict[str, Any], outcome: Outcome
+    results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcome
 ) -> List[str]:
     """What decides the numbers, one fact a sentence; where runs differ, each value with its count.
 
     Args:
         results: of all complete runs.
-        line: the protocol that is shown.
+        protocol: that is shown.
     """
     environments = [result["environment"] for result in results]
     versions = [
@@ -123,10 +123,11 @@ def provenance(
         else f"{env['threads']} CPU thread{'s' * (env['threads'] != '1')} per run, {env['system']}"
         for env, result in zip(environments, results)
     ]  # fmt: skip
+    lines = [line for one in results for line in one["protocols"] if line["key"] == protocol]
     total = len(outcome.rows) * len(outcome.seeds)
     facts = [
         f"Data: {_distinct([_data_words(result) for result in results])}",
-        f"Protocol: {protocol_words(line)}",
+        f"Protocol: {_distinct([protocol_words(line) for line in lines])}",
         f"Seeds: {', '.join(map(str, outcome.seeds))} ({len(results)} of {total} runs complete)",
         f"Iterations: {_distinct([result['iterations'] for result in results])}; images per batch: "
         f"{_distinct([result['images_per_batch'] for result in results])}",

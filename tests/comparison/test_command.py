@@ -197,6 +197,8 @@ def test_what_cannot_be_run_as_asked_ends_with_one_line(planned, capsys, more, m
 def test_the_folder_is_named_after_the_configs(tmp_path):
     assert default_name(expand_configs(["agw/sysu.yml", "agw/regdb.yml"])) == "agw"
     assert default_name([SYNTHETIC]) == "synthetic"
+    assert default_name([ROOT / f"configs/{n}/sysu.yml" for n in ("agw", "mrda")]) == "agw-mrda"
+    assert default_name([ROOT / "configs/a.yml", ROOT / "configs/b.yml"]) == "a"
     assert default_name([ROOT / "configs/mrda/ablation" / f"{n}.yml" for n in "ab"]) == (
         "mrda-ablation"
     )
@@ -213,7 +215,6 @@ def test_times_of_epochs_that_are_trained_again_are_forgotten(tmp_path):
     again = Progress(tmp_path)
     assert again.error == "ValueError: no"
     again.begin_session("abd")
-    again.resume_at(1)
     again.end_epoch(1, 8.0, 60.0)
     found = Progress(tmp_path)
     assert found.epoch_seconds == [1.0, 8.0] and found.peak_memory_mib == 70.0

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from vireid_plugins.comparison import plot
@@ -176,6 +177,12 @@ def test_a_panel_shows_every_seed_every_mean_and_the_baselines_band():
     assert dots.get_offsets().tolist() == [[30.0, 0.24], [32.0, 0.24], [40.0, 1.24]]
     assert means.get_xydata().tolist() == [[31.0, 0.0], [40.0, 1.0]]
     assert list(line.get_xdata()) == [31.0, 31.0]
+    whiskers = [
+        part.get_segments()[0][:, 0].tolist()
+        for part in axes.collections
+        if isinstance(part, LineCollection)
+    ]
+    assert whiskers == [pytest.approx([31 - 2**0.5, 31 + 2**0.5])]  # s² = (1 + 1) / (2 - 1)
     (band,) = axes.patches
     assert band.get_extents().transformed(axes.transData.inverted()).intervalx.tolist() == (
         pytest.approx([29.0, 33.0])

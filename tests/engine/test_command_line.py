@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
+import numpy as np
 import pytest
+import torch
 
-from vireid_plugins.engine.setup import build_config, differences, find_config
+from vireid_plugins.engine.setup import build_config, differences, environment, find_config
 from vireid_plugins.train import argument_parser, main, run
 
 from tests.engine.small import ROOT, small_words
@@ -169,3 +172,13 @@ def test_the_script_runs_from_any_folder(datasets, tmp_path):
     for part in ("eta: ", "epoch/iter: 1/1 ", "loss_id: ", "lr: "):
         assert part in progress[-1]
     assert (tmp_path / "logs" / "config.yaml").exists() and (tmp_path / "logs/log.txt").exists()
+
+
+def test_the_log_names_the_installed_version_of_each_library():
+    """FastReID 1.4.0's own ``__version__`` is 1.3; a library that is missing is absent."""
+    found = environment()
+    try:
+        assert found["FastReID"] == metadata.version("fastreid")
+    except metadata.PackageNotFoundError:
+        assert found["FastReID"] not in ("", "absent")
+    assert found["NumPy"] == np.__version__ and found["torch"] == torch.__version__

@@ -1,5 +1,6 @@
 """Oracle: brute-force ranking of planted features, trial by trial, and hand arithmetic."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_keys_and_lines_say_what_was_done():
         for word in ("infrared_to_visible", f"random, {shots} per id", "neck after", "cosine"):
             assert word in line
         assert f"{len(dataset.query)} (0)" in line and " 10 " in line and "±" in line
+
+
+def test_what_the_model_says_of_its_features_stands_in_the_table():
+    class Stripes(Model):
+        test_feature = "six stripes"
+
+    assert extract_features(Model(), batches([range(8)])).feature == ""
+    assert extract_features(Stripes(), batches([range(8)])).feature == "six stripes"
+    dataset = fake_dataset((1, 2, 4, 5), (3, 6))
+    evaluator = VIReIDEvaluator(
+        [SYSUMM01Protocol("all")], dataset, dataset_name="SYSUMM01", feature="pooled"
+    )
+    features = features_of(dataset)
+    assert "pooled, cosine" in evaluator.evaluate(features).format_table()
+    features = dataclasses.replace(features, feature="six stripes")
+    assert "six stripes, cosine" in evaluator.evaluate(features).format_table()
 
 
 def test_single_modality_planted():

@@ -340,6 +340,8 @@ def test_test_views():
         torch.testing.assert_close(
             features["masked"], make_model(CONFIG).eval()(masked_batch), rtol=1e-4, atol=1e-5
         )
+    assert make_model(CONFIG).test_feature == "after BNNeck"
+    assert model.test_feature == "after BNNeck, mean of both views"  # of the last one
     torch.testing.assert_close(features["mean"], (features["original"] + features["masked"]) / 2)
     assert not torch.allclose(features["original"], features["masked"])
 

@@ -6,7 +6,6 @@ The same command goes on where it was interrupted. Nothing is ever deleted.
 """
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -183,11 +182,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def default_name(paths: Sequence[Path]) -> str:
-    """``mrda-ablation`` for files of ``configs/mrda/ablation``; else the first file's stem."""
-    folder = Path(os.path.commonpath([str(path.parent) for path in paths]))
-    inside = Path(shown_path(folder)).parts
-    named = "-".join(inside[1:]) if inside[:1] == ("configs",) else ""
-    return named if named and len(paths) > 1 else paths[0].stem
+    """``mrda-ablation`` for files of ``configs/mrda/ablation``, ``agw-mrda`` for files of several
+    folders of ``configs``, else the first file's stem."""
+    folders = {Path(shown_path(path)).parts[:-1]: None for path in paths}
+    if len(paths) == 1 or any(parts[:1] != ("configs",) or not parts[1:] for parts in folders):
+        return paths[0].stem
+    if len(folders) == 1:
+        return "-".join(next(iter(folders))[1:])
+    return "-".join(dict.fromkeys(parts[1] for parts in folders))
 
 
 def say(text: str) -> None:

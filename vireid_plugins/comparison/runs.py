@@ -124,7 +124,7 @@ def _matches(pattern: str) -> List[str]:
 
 
 def unique_names(paths: Sequence[Path]) -> List[str]:
-    """The stem of each file, with as many parent folders as tell equal stems apart.
+    """The stem of each file; before equal stems the folder that tells them apart.
 
     Raises:
         PlanError: two files differ only in their suffix.
@@ -136,12 +136,19 @@ def unique_names(paths: Sequence[Path]) -> List[str]:
         counts = Counter(names)
         repeated = [i for i, name in enumerate(names) if counts[name] > 1]
         if not repeated:
-            return names
+            return _without_middle(names)
         grown = [i for i in repeated if lengths[i] < len(parts[i])]
         if not grown:
             raise PlanError(f"These configs cannot be told apart: {', '.join(map(str, paths))}.")
         for index in grown:
             lengths[index] += 1
+
+
+def _without_middle(names: Sequence[str]) -> List[str]:
+    """``mrda/baseline`` for ``mrda/ablation/baseline``, unless that makes names equal."""
+    parts = [name.split("/") for name in names]
+    short = ["/".join(own[:1] + own[1:][-1:]) for own in parts]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def shown_path(path: Path) -> str:

@@ -53,12 +53,9 @@ class Progress:
         self.error = ""
         self._write()
 
-    def resume_at(self, epoch: int) -> None:
-        """Forget the times of epochs that are trained again."""
-        self.epoch_seconds = self.epoch_seconds[:epoch]
-
     def end_epoch(self, epoch: int, seconds: float, memory: Optional[float]) -> None:
-        """Keep an epoch's time, and the peak memory so far."""
+        """Keep an epoch's time, in place of an earlier session's whose checkpoint was not
+        written, and the peak memory so far."""
         self.epoch_seconds[epoch:] = [seconds]
         peaks = [peak for peak in (self.peak_memory_mib, memory) if peak is not None]
         self.peak_memory_mib = max(peaks, default=None)
@@ -108,7 +105,6 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     trainer.progress = progress
     costs = _costs(unwrap(trainer.model), cfg)
     trainer.resume_or_load(resume=True)
-    progress.resume_at(trainer.start_epoch)
     trainer.train()
     scores = evaluate_final(trainer.cfg)
     write_json(

@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Sequence
 
@@ -103,13 +104,22 @@ def environment() -> Dict[str, str]:
         ("numpy", "NumPy"),
         ("faiss", "faiss"),
     ):
-        try:
-            found[name] = str(getattr(importlib.import_module(module), "__version__", "?"))
-        except ImportError:
-            found[name] = "absent"
+        found[name] = _version_of(module)
     if torch.cuda.is_available():
         found["GPU"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return found
+
+
+def _version_of(module: str) -> str:
+    """As its package says; FastReID 1.4.0 calls itself 1.3."""
+    try:
+        imported = importlib.import_module(module)
+    except ImportError:
+        return "absent"
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:  # a checkout; or a package of another name
+        return str(getattr(imported, "__version__", "?"))
 
 
 def differences(cfg: CfgNode) -> List[str]:

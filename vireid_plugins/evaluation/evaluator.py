@@ -118,7 +118,7 @@ class VIReIDEvaluator:
         metric: ``"cosine"`` or ``"euclidean"``.
         reranking: re-rank every trial's gallery; None: do not.
         device: where to compute; empty: on the CPU.
-        feature: what the features are, for the table.
+        feature: what the features are, for the table, where they do not say it themselves.
         note: a sentence below the table.
 
     Raises:
@@ -162,8 +162,9 @@ class VIReIDEvaluator:
                 "each must come once."
             )
         rows = [self._row(protocol, features) for protocol in self.protocols]
+        feature = features.feature or self.feature
         return ResultTable(
-            rows, self.feature, self.metric, features.flip, self.reranking, self.note
+            rows, feature, self.metric, features.flip, self.reranking, self.note
         )
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:

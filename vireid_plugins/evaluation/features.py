@@ -33,6 +33,7 @@ class TestFeatures:
     modalities: np.ndarray  # (N,) int64, -1 where the loader gives none (stock datasets)
     index: np.ndarray  # (N,) int64, ascending place in the test list
     flip: bool = False  # features are means over the image and its mirror image
+    feature: str = ""  # what the model says its features are; empty: nothing
 
 
 def extract_features(
@@ -45,7 +46,8 @@ def extract_features(
     model's training mode is restored, also after an error.
 
     Args:
-        model: ``model(batch)`` returns features (B, D).
+        model: ``model(batch)`` returns features (B, D), and ``test_feature`` may say in words
+            what they are.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
         flip: average the features of each image and its mirror image, before normalisation.
@@ -64,7 +66,11 @@ def extract_features(
     order, keep = np.unique(joined["index"].numpy(), return_index=True)
     labels = {name: joined[name].numpy()[keep] for name in _LABELS[:-1]}
     return TestFeatures(
-        features=joined["features"][torch.from_numpy(keep)], index=order, flip=flip, **labels
+        features=joined["features"][torch.from_numpy(keep)],
+        index=order,
+        flip=flip,
+        feature=getattr(model, "test_feature", ""),
+        **labels,
     )
 
 

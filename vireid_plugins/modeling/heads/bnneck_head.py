@@ -51,6 +51,12 @@ class BNNeckHead(EmbeddingHead):
             "logits": self.cls_layer(logits.clone(), targets),
         }
 
+    @property
+    def test_feature(self) -> str:
+        """In words, what evaluation sees."""
+        has_norm = any(hasattr(layer, "running_mean") for layer in self.bottleneck)
+        return "after BNNeck" if has_norm else "pooled"
+
     def pool(self, feature_map: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, 1, 1)."""
         return self.pool_layer(feature_map)

@@ -44,6 +44,7 @@ class StripeHead(nn.Module):
     """
 
     outputs = ("features", "logits")
+    test_feature = "global and stripes, pooled"
     takes_modalities = True
 
     @configurable

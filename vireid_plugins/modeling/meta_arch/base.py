@@ -86,6 +86,11 @@ class DualStreamBaseline(nn.Module):
         """Where the weights are."""
         return self.pixel_mean.device
 
+    @property
+    def test_feature(self) -> str:
+        """In words, what the features of evaluation are; empty if the head does not say."""
+        return getattr(self.heads, "test_feature", "")
+
     def phase_of(self, epoch: int) -> str:
         """The name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
         return self.phases[0]

@@ -260,6 +260,12 @@ class MRDA(DualStreamBaseline):
             "test_view": node.TEST_VIEW,
         }
 
+    @property
+    def test_feature(self) -> str:
+        """The head's, and the view unless it is the original one."""
+        views = {"original": "", "masked": ", masked view", "mean": ", mean of both views"}
+        return super().test_feature + views[self.test_view]
+
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch to features (B, D), or in training to the loss terms of Eq. (23)."""
         images = batch["images"].to(self.device, torch.float32)

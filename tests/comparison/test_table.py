@@ -14,6 +14,7 @@ from vireid_plugins.comparison.export import format_runs, format_summary
 from vireid_plugins.comparison.summary import Estimate, collect
 from vireid_plugins.comparison.table import (
     Outcome,
+    feature_words,
     format_markdown,
     format_seconds,
     protocol_words,
@@ -33,8 +34,8 @@ python tools/compare.py x
 
 - Data: SYSUMM01, rendered by SynthVI (test 4, train 8); trained on 8 identities, 48 images
 - Protocol: SYSUMM01/all/single, infrared to visible, gallery random, 1 per id and camera, \
-10 trials, 64 queries (0 without a match left out), 32 gallery images, feature after BNNeck, \
-cosine, no flip, no re-ranking
+10 trials, 64 queries (0 without a match left out), 32 gallery images
+- Features: after BNNeck, cosine, no flip, no re-ranking
 - Seeds: 0, 1 (5 of 8 runs complete)
 - Iterations: 260; images per batch: 64
 - Machine: 2 CPU threads per run, Linux x86_64
@@ -43,7 +44,7 @@ cosine, no flip, no re-ranking
 - Date: 2026-01-02 to 2026-01-03
 
 | config | seeds | rank-1 | mAP | mINP | Δ rank-1 | Δ mAP | training | parameters (M) | \
-GFLOPs per image | peak memory (MiB) | remarks |
+GFLOPs per test image | peak memory (MiB) | remarks |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 | baseline | 2 | 31.0 ± 1.4 (trials 2.0) | 21.0 ± 1.4 (trials 1.0) | 10.5 ± 0.7 (trials 0.5) | \
 baseline | baseline | 01:02 | 11.20 | 0.171 | 700 |  |
@@ -105,7 +106,7 @@ def test_runs_on_different_images_are_marked(runs, tmp_path):
 def test_words_of_a_protocol():
     line = {**protocol("RegDB/x/multi"), "trials": 1, "flip": True, "reranking": "k1=20"}
     assert "1 trial," in protocol_words(line)
-    assert protocol_words(line).endswith("cosine, flip, re-ranking k1=20")
+    assert feature_words(line) == "after BNNeck, cosine, flip, re-ranking k1=20"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ except ImportError:  # Windows
     resource = None
 
 _MIB = 2**20
+_STATUS = Path("/proc/self/status")
 
 
 def count_parameters(model: nn.Module) -> Tuple[int, int]:
@@ -74,11 +75,10 @@ def peak_memory(device: torch.device) -> Optional[float]:
 
 def _own_peak() -> Optional[float]:
     """Linux: of this program alone; ``getrusage`` would count the one that started it, too."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
+    if not _STATUS.is_file():
         return None
-    lines = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(lines[0][1]) * 1024 / _MIB if lines else None
+    lines = [line.split() for line in _STATUS.read_text().splitlines()]
+    return next((int(line[1]) * 1024 / _MIB for line in lines if line[:1] == ["VmHWM:"]), None)
 
 
 def _reported_peak() -> Optional[float]:

@@ -128,6 +128,7 @@ def provenance(
     facts = [
         f"Data: {_distinct([_data_words(result) for result in results])}",
         f"Protocol: {_distinct([protocol_words(line) for line in lines])}",
+        f"Features: {_distinct([feature_words(line) for line in lines])}",
         f"Seeds: {', '.join(map(str, outcome.seeds))} ({len(results)} of {total} runs complete)",
         f"Iterations: {_distinct([result['iterations'] for result in results])}; images per batch: "
         f"{_distinct([result['images_per_batch'] for result in results])}",
@@ -142,18 +143,22 @@ def provenance(
 
 
 def protocol_words(line: Dict[str, Any]) -> str:
-    """All that decides a protocol's numbers, in words."""
+    """Who is searched where, in words."""
     parts = [
         f"{line['key']}, {line['direction'].replace('_', ' ')}",
         f"gallery {line['gallery_rule']}",
         f"{line['trials']} trial{'s' * (line['trials'] != 1)}",
         f"{line['queries']} queries ({line['queries_left_out']:g} without a match left out)",
         f"{line['gallery']:g} gallery images",
-        f"feature {line['feature']}, {line['metric']}",
-        "flip" if line["flip"] else "no flip",
-        f"re-ranking {line['reranking']}" if line["reranking"] else "no re-ranking",
     ]
     return ", ".join(parts)
+
+
+def feature_words(line: Dict[str, Any]) -> str:
+    """By what images are compared, in words."""
+    flip = "flip" if line["flip"] else "no flip"
+    rerank = f"re-ranking {line['reranking']}" if line["reranking"] else "no re-ranking"
+    return f"{line['feature']}, {line['metric']}, {flip}, {rerank}"
 
 
 def _data_words(result: Dict[str, Any]) -> str:
@@ -195,7 +200,7 @@ def _cells(row: Row, baseline: Row, protocol: str, folder: Path) -> Dict[str, st
         )
     cells["training"] = format_seconds(row.cost("train_seconds"))
     cells["parameters (M)"] = _scaled(row.cost("parameters"), 1e6, 2)
-    cells["GFLOPs per image"] = _scaled(row.cost("flops_per_image"), 1e9, 3)
+    cells["GFLOPs per test image"] = _scaled(row.cost("flops_per_image"), 1e9, 3)
     cells["peak memory (MiB)"] = _scaled(row.cost("peak_memory_mib"), 1, 0)
     logs = f"; see `{row.name}/seed*/output.txt`" if row.failures else ""
     cells["remarks"] = hide_paths("; ".join(row.failures)) + logs

@@ -221,19 +221,27 @@ def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
         raise KeyError(f"Unknown config key {name!r} in {source}. {close}")
 
 
-def merge_config(cfg: CN, config_file: str = "", opts: Sequence[Any] = ()) -> None:
+def merge_config(
+    cfg: CN, config_file: str = "", opts: Sequence[Any] = (), base_file: str = ""
+) -> None:
     """Merge a YAML file and then ``KEY VALUE`` pairs into ``cfg``, in place.
+
+    Args:
+        cfg: with this package's keys.
+        config_file: what it inherits by ``_BASE_`` comes first.
+        opts: keys and values in turn.
+        base_file: takes the place of the file that ``config_file`` names as its ``_BASE_``.
 
     Raises:
         FileNotFoundError: the file does not exist.
         KeyError: a key is unknown; the nearest valid ones are named.
         ValueError: ``opts`` does not come in pairs, or a value has the wrong type.
     """
-    if config_file:
-        loaded = _read_file(config_file)
-        check_known_keys(flat_keys(loaded), cfg, config_file)
+    for file in filter(None, (base_file, config_file)):
+        loaded = _read_file(file, alone=bool(base_file) and file == config_file)
+        check_known_keys(flat_keys(loaded), cfg, file)
         _whole_numbers_as_floats(loaded, cfg)
-        _merge(lambda: cfg.merge_from_other_cfg(loaded), config_file)
+        _merge(lambda: cfg.merge_from_other_cfg(loaded), file)  # noqa: B023
     opts = list(opts)
     if len(opts) % 2:
         raise ValueError(
@@ -262,9 +270,13 @@ def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
             loaded[name] = float(value)
 
 
-def _read_file(config_file: str) -> CN:
+def _read_file(config_file: str, alone: bool = False) -> CN:
+    """The keys of a file, with those that it inherits unless ``alone``."""
     try:
-        return CN(CN.load_yaml_with_base(config_file))
+        if not alone:
+            return CN(CN.load_yaml_with_base(config_file))
+        with open(config_file, encoding="utf-8") as file:
+            return CN({k: v for k, v in yaml.safe_load(file).items() if k != "_BASE_"})
     except OSError as error:  # of a _BASE_
         raise FileNotFoundError(f"{config_file} cannot be read: {error}") from error
     except (yaml.YAMLError, AttributeError, TypeError) as error:

@@ -87,6 +87,18 @@ def test_mistakes_are_found_before_anything_runs(tmp_path, keys, opts, message):
         build_entries(paths, opts)
 
 
+def test_another_file_takes_the_place_of_what_configs_inherit(tmp_path):
+    """Their own keys stay, those of synthetic.yml go."""
+    path = write_config(tmp_path, "a", MODEL__BACKBONE__UNSHARED_STAGES=3)
+    base = str(ROOT / "configs/agw/regdb.yml")
+    opts = ["MODEL.DEVICE", "cpu"]
+    (inherited,), (moved,) = build_entries([path], opts), build_entries([path], opts, base)
+    assert inherited.cfg.DATASETS.TESTS == ("SYSUMM01",)
+    assert inherited.cfg.MODEL.BACKBONE.DEPTH == "18x"
+    assert moved.cfg.DATASETS.TESTS == ("RegDB",) and moved.cfg.MODEL.BACKBONE.DEPTH == "50x"
+    assert moved.cfg.MODEL.BACKBONE.UNSHARED_STAGES == 3
+
+
 def test_a_finished_run_of_other_settings_is_refused(tmp_path):
     """The message names run, key, both values and what to do."""
     (run,) = fake_runs(tmp_path, ["a"], [0])

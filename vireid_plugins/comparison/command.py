@@ -1,6 +1,7 @@
 """Train and evaluate a list of configs with several seeds, and put them into one table.
 
     python tools/compare.py CONFIG [CONFIG ...] --seeds 0 1 2 [--set KEY VALUE ...]
+    python tools/compare.py configs/mrda/ablation/*.yml --on configs/mrda/sysu.yml
 
 The same command goes on where it was interrupted. Nothing is ever deleted.
 """
@@ -35,6 +36,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument(
+        "--on", default="", metavar="CONFIG", help="in the place of what each config inherits from"
+    )
+    parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY VALUE", help="for all configs"
     )
     parser.add_argument(
@@ -66,9 +70,11 @@ class Comparison:
         _check(args)
         self._args = args
         paths = expand_configs(args.configs)
-        self.output = args.output or Path("logs") / "compare" / default_name(paths)
+        self._on = expand_configs([args.on])[0] if args.on else None
+        name = default_name(paths) + (f"-{self._on.stem}" if self._on else "")
+        self.output = args.output or Path("logs") / "compare" / name
         self.tables = args.tables or self.output
-        self.entries = build_entries(paths, args.set)
+        self.entries = build_entries(paths, args.set, str(self._on or ""))
         self._baseline = self._baseline_name(args.baseline)
         self.runs = plan_runs(self.entries, args.seeds, self.output)
         self._check_protocol()
@@ -163,6 +169,7 @@ class Comparison:
         """The command line, with paths as seen from the checkout."""
         args = self._args
         words = [entry.shown_path for entry in self.entries]
+        words += ["--on", shown_path(self._on)] if self._on else []
         words += ["--seeds", *map(str, args.seeds)]
         words += ["--set", *args.set] if args.set else []
         words += ["--output", shown_path(self.output)] if args.output else []

@@ -170,12 +170,13 @@ def _last_part(match: "re.Match[str]") -> str:
     return "…/" + re.split(r"[\\/]", match.group())[-1]
 
 
-def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
+def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "") -> List[Entry]:
     """Read and check every config before any of them runs.
 
     Args:
         paths: config files.
         opts: ``KEY VALUE`` pairs for all of them.
+        base_file: takes the place of the file that each of them inherits from.
 
     Raises:
         PlanError: a file or a pair is wrong, a model cannot be built, or the tests differ.
@@ -186,7 +187,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str]) -> List[Entry]:
     entries = []
     for name, path in zip(unique_names(paths), paths):
         try:
-            entries.append(Entry(name, path, _checked_config(path, opts)))
+            entries.append(Entry(name, path, _checked_config(path, opts, base_file)))
         except Exception as error:
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
             raise PlanError(f"{shown_path(path)}: {text}") from error
@@ -206,9 +207,9 @@ def _listed(protocols: Dict[str, str]) -> str:
     return ", ".join(f"{key} (gallery {rule})" for key, rule in protocols.items())
 
 
-def _checked_config(path: Path, opts: Sequence[str]) -> CfgNode:
+def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
     """The config; its evaluation and, on the CPU with two classes, its model can be built."""
-    cfg = build_config(str(path), opts)
+    cfg = build_config(str(path), opts, base_file)
     cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
     if not cfg.DATASETS.TESTS:
         raise ValueError("DATASETS.TESTS is empty: there is nothing to compare.")

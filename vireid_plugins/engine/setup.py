@@ -43,8 +43,10 @@ def find_config(name: str) -> str:
     raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
 
 
-def build_config(config_file: str, opts: Sequence[str]) -> CfgNode:
+def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> CfgNode:
     """FastReID's defaults, this package's keys, a file and ``KEY VALUE`` pairs, checked.
+
+    ``base_file`` takes the place of the file that ``config_file`` inherits from.
 
     Raises:
         KeyError, ValueError, FileNotFoundError: a key, a value or the file is wrong.
@@ -56,7 +58,7 @@ def build_config(config_file: str, opts: Sequence[str]) -> CfgNode:
         )
     cfg = get_cfg()
     add_vireid_config(cfg)
-    merge_config(cfg, find_config(config_file), opts)
+    merge_config(cfg, find_config(config_file), opts, find_config(base_file))
     check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if cfg.TEST.DEVICE:
         check_device(cfg.TEST.DEVICE, "TEST.DEVICE")

@@ -115,8 +115,9 @@ def _add_losses(cfg: CN) -> None:
     )
     # MRDA's regional centre loss L_ac (Eq. 7). CROSS_TERM: view of which the two modalities are
     # compared: "original" (the formula) or "masked" (the text). BACKGROUND_SCALE: weight of the
-    # hinge that pushes the background's map BACKGROUND_MARGIN away; 0: off. PER_ELEMENT: divide
-    # distances of maps by the root of C*H*W; False: as printed.
+    # hinge that pushes the background's map BACKGROUND_MARGIN away; 0: off, and no background
+    # rows pass the first stages and their batch norm. PER_ELEMENT: divide distances of maps by
+    # the root of C*H*W; False: as printed.
     losses.REGIONAL_CENTER = CN(
         {
             "CROSS_TERM": "original",

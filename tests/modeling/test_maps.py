@@ -30,7 +30,7 @@ def test_names_come_with_their_meaning_and_cost_no_weights():
 
 def test_maps_are_recorded_only_inside_and_only_when_wanted():
     model, x = Doubling(), torch.arange(3.0)
-    with recorded_maps(model, ["second"]) as maps:
+    with recorded_maps(model, "second") as maps:
         model(x)
     assert list(maps) == ["second"] and torch.equal(maps["second"], 2 * x)
     model(x + 1)

@@ -6,17 +6,19 @@ hand; counted multiplications.
 
 import itertools
 import math
+import operator
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling import map_names, recorded_maps
 from vireid_plugins.modeling.layers import BAM, CBAM, IWPAM
 from vireid_plugins.modeling.losses import RegionalCenterLoss
 from vireid_plugins.modeling.meta_arch.mrda import DynamicAttention, MRDAHead, mask_of
 
-from tests.modeling.test_meta_arch import make_batch, make_model, statistics_free, take
+from tests.modeling.test_meta_arch import ROOT, make_batch, make_model, statistics_free, take
 
 CONFIG = "configs/mrda/synthetic.yml"
 P, K = 3, 2
@@ -114,6 +116,19 @@ def test_attention_equals_the_equations_position_by_position(
     feature_map = 2 * torch.randn(3, 16, height, columns, dtype=torch.float64)
     expected = by_loops(module, feature_map)
     torch.testing.assert_close(module(feature_map), expected)
+
+
+def test_attention_gradients_equal_those_of_the_loops():
+    torch.manual_seed(3)
+    module = DynamicAttention(8, 3, 2).double()
+    feature_map = torch.randn(2, 8, 7, 2, dtype=torch.float64, requires_grad=True)
+    inputs = [feature_map, *module.parameters()]
+    weights = torch.randn(2, 8, dtype=torch.float64)
+    expected = torch.autograd.grad((weights * by_loops(module, feature_map)).sum(), inputs)
+    found = torch.autograd.grad((weights * module(feature_map)).sum(), inputs)
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b)
+        assert b.abs().max() > 0
 
 
 def test_all_stripes_kept_is_full_attention():
@@ -279,6 +294,130 @@ def test_objective_term_by_term(stage, loss_views):
         torch.testing.assert_close(terms[name], term, rtol=1e-3, atol=1e-5)
 
 
+def test_both_views_pass_the_streams_as_one_batch():
+    """Eq. 5, 6: batch norm sees originals and masked images of a modality together."""
+    model, batch = make_model(CONFIG).train(), make_batch()
+    with torch.no_grad(), recorded_maps(model, ["stem", "layer1", "layer2"]) as maps:
+        model(batch)
+    images = torch.cat([batch["images"], mask_of(batch["images"]) * batch["images"]])
+    modalities = batch["modalities"].repeat(2)
+    with torch.no_grad():
+        for m, stream in enumerate((model.backbone.visible, model.backbone.infrared)):
+            stem = stream["stem"](model.normalise(images)[modalities == m])
+            torch.testing.assert_close(maps["stem"][modalities == m], stem)
+            torch.testing.assert_close(maps["layer1"][modalities == m], stream["layer1"](stem))
+        layer2 = model.backbone.shared["layer2"](maps["layer1"])  # Eq. (8): and both modalities
+    torch.testing.assert_close(maps["layer2"], layer2)
+
+
+@pytest.mark.parametrize("term", ["loss_id", "loss_hetero_center", "loss_correlation"])
+@pytest.mark.parametrize("loss_views", ["both", "original"])
+def test_which_rows_each_term_teaches(term, loss_views):
+    """L_id both views; the metric losses those of LOSS_VIEWS."""
+    model = make_model(CONFIG, "MODEL.MRDA.LOSS_VIEWS", loss_views)
+    model, batch = statistics_free(model), make_batch()
+    with recorded_maps(model, "layer4") as maps:
+        value = model(batch)[term]
+    gradient = torch.autograd.grad(value, maps["layer4"])[0].flatten(1).abs().amax(1)
+    original, masked = (gradient > 0).chunk(2)
+    assert original.any()
+    assert masked.any() == (term == "loss_id" or loss_views == "both")
+    if term == "loss_id":
+        assert original.all() and masked.all()
+
+
+def test_image_level_correlation_pairs_images_of_one_view():
+    """Rows by identity, then index; an original never meets a masked image."""
+    opts = ["MODEL.LOSSES.CORRELATION.LEVEL", "image"]
+    model, batch = statistics_free(make_model(CONFIG, *opts)), make_batch()
+    with torch.no_grad():
+        found = model(batch)["loss_correlation"]
+        _, features, _ = outputs_by_hand(model, batch, stage=1)
+    rows = len(batch["targets"])
+    keys = [
+        (batch["targets"][i % rows].item(), batch["index"][i % rows].item(), i // rows)
+        for i in range(2 * rows)
+    ]
+    grams = []
+    for m in (0, 1):
+        chosen = [i for i in range(2 * rows) if batch["modalities"][i % rows] == m]
+        f = features[sorted(chosen, key=lambda i: keys[i])]
+        grams.append((f @ f.T) / (f @ f.T).norm())
+    torch.testing.assert_close(found, (grams[0] - grams[1]).norm(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "key, value, attribute",
+    [
+        ("MODEL.MRDA.MASK", False, "masked_view"),
+        ("MODEL.MRDA.LOSS_VIEWS", "original", "loss_views"),
+        ("MODEL.MRDA.TEST_VIEW", "mean", "test_view"),
+        ("MODEL.HEADS.ATTENTION.STRIPES", 5, "heads.attention.num_stripes"),
+        ("MODEL.HEADS.ATTENTION.KEPT", 2, "heads.attention.num_kept"),
+        ("MODEL.HEADS.ATTENTION.SCALED", False, "heads.attention.scale"),
+        ("MODEL.LOSSES.REGIONAL_CENTER.CROSS_TERM", "masked", "regional_center.cross_term"),
+        ("MODEL.LOSSES.REGIONAL_CENTER.PER_ELEMENT", False, "regional_center.per_element"),
+        (
+            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", 0.5,
+            "regional_center.background_scale",
+        ),
+        (
+            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_MARGIN", 0.7,
+            "regional_center.background_margin",
+        ),
+        ("MODEL.LOSSES.REGIONAL_CENTER.SCALE", 2.0, "regional_center_scale"),
+        ("MODEL.LOSSES.CORRELATION.NORM", "row", "loss_terms.CorrelationConsistencyLoss.norm"),
+        (
+            "MODEL.LOSSES.CORRELATION.REDUCTION", "mse",
+            "loss_terms.CorrelationConsistencyLoss.reduction",
+        ),
+        (
+            "MODEL.LOSSES.HETERO_CENTER.REDUCTION", "sum",
+            "loss_terms.HeteroCenterTripletLoss.reduction",
+        ),
+        ("MODEL.LOSSES.HETERO_CENTER.MARGIN", 0.9, "loss_terms.HeteroCenterTripletLoss.margin"),
+        (
+            "MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING", 0.2,
+            "loss_terms.LabelSmoothingCrossEntropyLoss.smoothing",
+        ),
+    ],
+)  # fmt: skip
+def test_each_key_reaches_the_part_it_is_for(key, value, attribute):
+    """One key alone changes the part; its formula is tested with the part."""
+    part = operator.attrgetter(attribute)
+    expected = 1.0 if key.endswith("SCALED") else value
+    assert part(make_model(CONFIG, key, str(value))) == expected != part(make_model(CONFIG))
+
+
+def test_the_way_of_combining_reaches_bam():
+    opts = ["MODEL.HEADS.ATTENTION.NAME", "bam", "MODEL.HEADS.ATTENTION.COMBINE"]
+    assert make_model(CONFIG, *opts, "product").heads.attention.combine == "product"
+    with pytest.raises(ValueError, match="COMBINE must be one of 'sum', 'product'; got 'prodct'"):
+        make_model(CONFIG, "MODEL.HEADS.ATTENTION.COMBINE", "prodct")
+
+
+def test_the_configs_hold_the_papers_numbers():
+    cfg = build_config(str(ROOT / "configs/mrda/sysu.yml"), ["MODEL.DEVICE", "cpu"])
+    images, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    assert (images, instances, images // (2 * instances)) == (36, 6, 3)
+    assert (cfg.SOLVER.BASE_LR, tuple(cfg.SOLVER.STEPS), cfg.SOLVER.GAMMA) == (0.1, (20, 50), 0.1)
+    assert (cfg.SOLVER.OPT, cfg.SOLVER.MOMENTUM, cfg.SOLVER.MAX_EPOCH) == ("SGD", 0.9, 80)
+    assert cfg.MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING == 0.1
+    assert cfg.MODEL.LOSSES.HETERO_CENTER.MARGIN == 0.3
+    assert cfg.MODEL.BACKBONE.DEPTH == "50x" and cfg.MODEL.BACKBONE.LAST_STRIDE == 1
+    assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144]
+    nodes = ("LABEL_SMOOTHING", "HETERO_CENTER", "CORRELATION", "REGIONAL_CENTER")
+    assert [cfg.MODEL.LOSSES[node].SCALE for node in nodes] == [1.0] * 4
+
+
+@pytest.mark.parametrize("name, stage", [("full", 1), *((f"stage{i}", i) for i in (0, 2, 3, 4))])
+def test_the_separate_weights_end_with_the_constraint_stage(name, stage):
+    """Fig. 6."""
+    cfg = build_config(str(ROOT / f"configs/mrda/ablation/{name}.yml"), [])
+    assert cfg.MODEL.MRDA.CONSTRAINT_STAGE == stage
+    assert cfg.MODEL.BACKBONE.UNSHARED_STAGES == stage + 1
+
+
 def test_every_weight_is_a_key():
     nodes = {
         "LABEL_SMOOTHING": "loss_id",
@@ -291,7 +430,7 @@ def test_every_weight_is_a_key():
     for node, name in nodes.items():
         scaled = statistics_free(make_model(CONFIG, f"MODEL.LOSSES.{node}.SCALE", "3.0"))(batch)
         assert all(
-            float(scaled[n]) == pytest.approx(float(plain[n]) * (3 if n == name else 1))
+            scaled[n].item() == pytest.approx(plain[n].item() * (3 if n == name else 1))
             for n in plain
         )
 
@@ -360,9 +499,29 @@ def test_bad_keys_are_named(key, value, message):
         make_model(CONFIG, key, value)
 
 
-def test_masked_test_view_needs_masked_training():
-    with pytest.raises(ValueError, match="TEST_VIEW is 'mean', but MODEL.MRDA.MASK is False"):
-        make_model(CONFIG, "MODEL.MRDA.TEST_VIEW", "mean", "MODEL.MRDA.MASK", "False")
+@pytest.mark.parametrize(
+    "key, value",
+    [("MODEL.MRDA.TEST_VIEW", "mean"), ("MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", "1.0")],
+)
+def test_without_the_mask_nothing_may_ask_for_it(key, value):
+    with pytest.raises(ValueError, match=f"MODEL.MRDA.MASK is False.*now .*{value}"):
+        make_model(CONFIG, key, value, "MODEL.MRDA.MASK", "False")
+
+
+def test_a_recording_of_both_views_keeps_the_original_ones_maps():
+    batch = make_batch()
+    recorded = {}
+    for view in ("original", "mean"):
+        model = make_model(CONFIG, "MODEL.MRDA.TEST_VIEW", view).eval()
+        with torch.no_grad(), recorded_maps(model, "layer4") as maps:
+            model(batch)
+        recorded[view] = maps["layer4"]
+    assert torch.equal(recorded["original"], recorded["mean"])
+
+
+def test_a_batch_without_modalities_names_the_feature_extractor():
+    with pytest.raises(ValueError, match="FeatureExtractor"):
+        make_model(CONFIG).eval()(torch.zeros(1, 3, 96, 48))
 
 
 def test_intermediate_maps_of_a_test_batch():

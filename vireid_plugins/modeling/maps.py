@@ -12,7 +12,7 @@ pictures (Grad-CAM) need.
 
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any, Dict, Iterable, Iterator, Union
 
 from torch import Tensor, nn
 
@@ -51,24 +51,25 @@ def map_names(model: nn.Module) -> Dict[str, str]:
 
 @contextmanager
 def recorded_maps(
-    model: nn.Module, names: Optional[Iterable[str]] = None
+    model: nn.Module, names: Union[str, Iterable[str], None] = None
 ) -> Iterator[Dict[str, Tensor]]:
     """Record intermediate maps of every forward pass inside the ``with``.
 
     Args:
         model: any model of this package, also inside a DDP wrapper.
-        names: of ``map_names(model)``; None: all.
+        names: of ``map_names(model)``, or one name; None: all.
 
     Yields:
         A dict that each forward pass fills: name to tensor, rows in the order that the pass has
-        them (at test the batch's; in training a method may have added views below them). A map
-        that the pass does not compute is absent.
+        them (at test the batch's; in training a method may have added views below them). What
+        one pass computes several times is there from the last time; what it does not compute is
+        absent.
 
     Raises:
         KeyError: the model has no such map; the nearest names are given.
     """
     taps = _taps(model)
-    wanted = list(taps if names is None else names)
+    wanted = [names] if isinstance(names, str) else list(taps if names is None else names)
     for name in wanted:
         if name not in taps:
             raise KeyError(

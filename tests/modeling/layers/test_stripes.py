@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vireid_plugins.modeling.layers import split_stripes, stripe_heights, stripe_means
+from vireid_plugins.modeling.layers import split_stripes, stripe_heights, stripe_means, stripe_rows
 
 
 def rows_by_stripe(height, num_stripes):
@@ -38,3 +38,14 @@ def test_stripes_and_means_equal_the_loop(height, num_stripes):
 def test_more_stripes_than_rows_are_refused(height, num_stripes):
     with pytest.raises(ValueError, match=f"{height} rows cannot be cut into {num_stripes}"):
         split_stripes(torch.rand(1, 1, height, 1), num_stripes)
+
+
+@pytest.mark.parametrize("height", range(1, 20))
+def test_rows_of_a_stripe_are_those_of_the_rule(height):
+    for stripes in range(1, height + 1):
+        rows, valid = stripe_rows(height, stripes, torch.device("cpu"))
+        assert rows.shape == valid.shape == (stripes, -(-height // stripes))
+        assert rows.min() >= 0 and rows.max() < height  # also where they only fill up
+        for stripe in range(stripes):
+            expected = [h for h in range(height) if h * stripes // height == stripe]
+            assert rows[stripe][valid[stripe]].tolist() == expected

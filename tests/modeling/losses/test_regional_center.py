@@ -92,6 +92,17 @@ def test_equal_views_give_zero_with_a_finite_gradient():
     assert float(loss.detach()) == 0 and torch.equal(original.grad, torch.zeros_like(original))
 
 
+@pytest.mark.parametrize("cross", ["original", "masked"])
+def test_gradient_reaches_all_maps(cross):
+    """Against finite differences."""
+    maps, targets, modalities = shallow_maps(8, rows=4, views=3)
+    loss = RegionalCenterLoss(cross_term=cross, background_scale=0.5, background_margin=2.0)
+    maps = [m.requires_grad_() for m in maps]
+    assert torch.autograd.gradcheck(lambda a, b, c: loss(a, targets, modalities, b, c), maps)
+    value = loss(maps[0], targets, modalities, *maps[1:])
+    assert all(g.abs().max() > 0 for g in torch.autograd.grad(value, maps))
+
+
 def test_bad_arguments_are_named():
     (original, masked), targets, modalities = shallow_maps(7)
     with pytest.raises(ValueError, match="cross_term must be one of"):

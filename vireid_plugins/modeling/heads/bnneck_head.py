@@ -8,7 +8,7 @@ identities.
 from typing import Dict, Optional, Union
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 
@@ -54,8 +54,8 @@ class BNNeckHead(EmbeddingHead):
     @property
     def test_feature(self) -> str:
         """In words, what evaluation sees."""
-        has_norm = any(hasattr(layer, "running_mean") for layer in self.bottleneck)
-        return "after BNNeck" if has_norm else "pooled"
+        has_neck = any(not isinstance(layer, nn.Conv2d) for layer in self.bottleneck)
+        return "after BNNeck" if has_neck else "pooled"
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, 1, 1)."""

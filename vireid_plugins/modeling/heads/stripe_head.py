@@ -25,9 +25,9 @@ class StripeHead(nn.Module):
 
     Pooling is always the average, and ``MODEL.HEADS.WITH_BNNECK`` must be False. The classifier
     W_id is a fully connected layer with bias; it starts as that of FastReID's ``EmbeddingHead``
-    (normal, deviation 0.01; bias 0), so that two heads differ by their features only. The 1x1
-    convolutions start by Kaiming's rule for their *inputs*: a stripe's feature then begins at the
-    scale of the global one, and neither outweighs the other in distances.
+    (normal, deviation 0.01; bias 0). The 1x1 convolutions start by Kaiming's rule for their
+    *inputs*: a stripe's feature then begins at the scale of the global one, and neither outweighs
+    the other in distances.
 
     Args:
         in_channels: C, of the feature map.

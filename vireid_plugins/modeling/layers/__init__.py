@@ -4,7 +4,7 @@ from .bam import BAM
 from .cbam import CBAM, ChannelAttention, SpatialAttention
 from .iwpam import IWPAM
 from .non_local import NonLocal
-from .stripes import split_stripes, stripe_heights, stripe_means
+from .stripes import split_stripes, stripe_heights, stripe_means, stripe_rows
 
 __all__ = [
     "BAM",
@@ -16,4 +16,5 @@ __all__ = [
     "split_stripes",
     "stripe_heights",
     "stripe_means",
+    "stripe_rows",
 ]

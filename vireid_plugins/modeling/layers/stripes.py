@@ -4,7 +4,7 @@ Row h of H belongs to stripe floor(h * R / H) of R: heights differ by one where 
 divide H. B images, C channels, H x W positions, R stripes.
 """
 
-from typing import List
+from typing import List, Tuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ def stripe_heights(height: int, num_stripes: int) -> List[int]:
     if not 1 <= num_stripes <= height:
         raise ValueError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
-            f"give the model fewer stripes, or a higher map (INPUT.SIZE_*, "
-            f"MODEL.BACKBONE.LAST_STRIDE 1)."
+            "give the model fewer stripes (MODEL.HEADS.ATTENTION.STRIPES of MRDAHead, "
+            "MODEL.HEADS.NUM_STRIPES of StripeHead), or a higher map (INPUT.SIZE_TRAIN and "
+            "SIZE_TEST, MODEL.BACKBONE.LAST_STRIDE 1)."
         )
     starts = [-(-stripe * height // num_stripes) for stripe in range(num_stripes + 1)]
     return [end - start for start, end in zip(starts, starts[1:])]
@@ -35,3 +36,16 @@ def stripe_means(feature_map: Tensor, num_stripes: int) -> Tensor:
     """Mean of each stripe: (B, C, H, W) to (B, C, R)."""
     means = [stripe.mean(dim=(2, 3)) for stripe in split_stripes(feature_map, num_stripes)]
     return torch.stack(means, dim=2)
+
+
+def stripe_rows(height: int, num_stripes: int, device: torch.device) -> Tuple[Tensor, Tensor]:
+    """The rows of each stripe as an index, for maps of which each image keeps other stripes.
+
+    Returns:
+        Row numbers (R, m), m the rows of the highest stripe, and which of them are the stripe's
+        own (R, m); where False the number is any row, to fill up.
+    """
+    heights = torch.tensor(stripe_heights(height, num_stripes), device=device).unsqueeze(1)
+    steps = torch.arange(-(-height // num_stripes), device=device)
+    rows = heights.cumsum(0) - heights + steps
+    return rows.clamp(max=height - 1), steps < heights

@@ -88,5 +88,5 @@ def _check_inputs(name: str, loss: Loss, provided: Iterable[str]) -> None:
         raise ValueError(
             f"{_KEY} names {name}, which needs {', '.join(loss.inputs)}; head and batch provide "
             f"{', '.join(provided) or 'nothing'}. Missing: {', '.join(missing)}. Choose a head "
-            f"that provides it, or drop {name}."
+            f"or method that provides it, or drop {name}; a method adds its own losses by itself."
         )

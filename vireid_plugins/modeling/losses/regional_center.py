@@ -28,7 +28,9 @@ class RegionalCenterLoss(Loss):
     paper prints sums over the batch and pairs images by their number; nothing pairs them, so all
     pairs of an identity count alike, and means do not grow with the batch.
 
-    Row i of all maps is one image; the order of images is free. A term without rows is 0.
+    Row i of all maps is one image; the order of images is free. A term without rows is 0. For
+    the backward pass one difference of maps is kept for each image and each pair: at 3 identities
+    x (6 + 6) and maps of 256 x 72 x 36 about 0.4 GiB.
 
     Args:
         cross_term: view of which visible and infrared are compared: ``"original"``, as the

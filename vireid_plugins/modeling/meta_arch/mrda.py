@@ -6,8 +6,8 @@ Reconstruction with Dynamic Attention", Laser & Optoelectronics Progress, 2024, 
 *Idea*: a second view of each image, in which bright pixels outweigh the background, goes through
 the network beside the image, and a shallow layer must see both alike. On the last map an
 attention asks only from the few horizontal regions that all others attend to.
-*Here*: ``mask_of`` (Eq. 1, 2), ``DynamicAttention`` (Eq. 9-15), ``MRDAHead`` (Eq. 16, 17),
-``MRDA`` (Eq. 3-8, 18-23). Losses: ``LabelSmoothingCrossEntropyLoss`` (18),
+*Here*: ``mask_of`` (Eq. 1), ``DynamicAttention`` (Eq. 9-15), ``MRDAHead`` (Eq. 16, 17), ``MRDA``
+(Eq. 2-8, 18-23). Losses: ``LabelSmoothingCrossEntropyLoss`` (18),
 ``HeteroCenterTripletLoss`` (19, 20), ``CorrelationConsistencyLoss`` (21, 22),
 ``RegionalCenterLoss`` (7). BAM, CBAM and IWPAM (Table 1): ``modeling/layers``.
 *Departs*, or reads what the paper leaves open:
@@ -17,16 +17,21 @@ attention asks only from the few horizontal regions that all others attend to.
   channels and pixels; a constant image has the mask 1.
 - Eq. 7: means instead of sums, distances per element, visible and infrared images paired with all
   of the same identity (``MODEL.LOSSES.REGIONAL_CENTER``). The text's push away from the
-  background is off (``BACKGROUND_SCALE``). Without the mask (Table 2) there is no L_ac.
-- Eq. 9: Q and K have C / 8 channels, V has C. Eq. 10: R = 6 stripes; Eq. 12: k = 3 of them, those
-  with the largest mean of their column of M_aff, that is, to which all stripes attend most; of
-  equal ones the upper. Eq. 14: affinities are divided by sqrt(C / 8) (``SCALED``).
+  background is off (``BACKGROUND_SCALE``); with it, background rows share the batch statistics
+  of the first stages. Without the mask (Table 2) there is no L_ac.
+- Eq. 9: Q and K have C / 8 channels, V has C; K has no bias, which Eq. 12 and 14 would take away
+  again. Eq. 10: R = 6 stripes; Eq. 12: k = 3 of them, those with the largest mean of their column
+  of M_aff, that is, to which all stripes attend most; of equal ones the upper. Eq. 14: affinities
+  are divided by sqrt(C / 8) (``SCALED``).
 - Eq. 16: avg runs over the kept positions. It is linear, as Eq. 15 is, so the mean of alpha comes
   first and V is computed for one position per image: the same value, far fewer products.
 - Eq. 17: b is learnable, from 3. Eq. 18, 19, 21 run over both views (Eq. 5-8 leave both in f);
-  ``LOSS_VIEWS`` restricts 19 and 21 to the originals. Eq. 20: the anchor of each term is its own
-  centre. Eq. 21: Gram matrices of the identities' centres, as nothing pairs single images.
+  ``LOSS_VIEWS`` restricts the metric losses (19, 21) to the originals.
+- Eq. 18: the classifier, and the test, see the feature after a batch norm (BNNeck). Eq. 20: a mean
+  over the centres, where a sum is printed (``HETERO_CENTER.REDUCTION``); the anchor of each term
+  is its own centre. Eq. 21: Gram matrices of the identities' centres, as nothing pairs images.
 - Not printed: image size, rho, xi, the epochs and the test feature (that of the original image).
+  Of one printed rate, 0.1, pretrained layers get a tenth; momentum is Nesterov's, as in AGW.
 
 *Config*: ``MODEL.MRDA``, ``MODEL.HEADS.ATTENTION``, ``MODEL.LOSSES.*``; ``configs/mrda``.
 
@@ -44,7 +49,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ..backbones.dual_stream_resnet import STAGES
 from ..heads import BNNeckHead, head_outputs
-from ..layers import BAM, CBAM, IWPAM, stripe_means
+from ..layers import BAM, CBAM, IWPAM, stripe_means, stripe_rows
 from ..losses import RegionalCenterLoss
 from ..losses.base import require_choice
 from ..maps import Tap
@@ -54,10 +59,7 @@ from .base import DualStreamBaseline
 
 @torch.no_grad()
 def mask_of(images: Tensor) -> Tensor:
-    """M+ of images (B, 3, H, W) in 0..255: (B, 1, H, W) in 0..1, large on bright pixels. Eq. (1).
-
-    The background's mask is M- = 1 - M+, Eq. (2).
-    """
+    """M+, Eq. (1), of images (B, 3, H, W) in 0..255: (B, 1, H, W) in 0..1, large where bright."""
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     spread = high - low
     scaled = (images - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -96,7 +98,6 @@ class DynamicAttention(nn.Module):
         self.num_stripes, self.num_kept = num_stripes, num_kept
         self.scale = width**-0.5 if scaled else 1.0
         self.query = nn.Conv2d(in_channels, width, 1)
-        # No bias: the softmax and the choice of stripes take it away again.
         self.key = nn.Conv2d(in_channels, width, 1, bias=False)
         self.value = nn.Conv2d(in_channels, in_channels, 1)
         self.scores_tap = Tap("stripe_scores", "how much all stripes attend to each, (B, R)")
@@ -111,10 +112,11 @@ class DynamicAttention(nn.Module):
             kept = self.kept_tap(self.choose(query, key))
             attention = self.attend(query, key, kept)
             attention = self.attention_tap(attention.view(-1, *feature_map.shape[2:]))
+            # In print: V = value(f), Eq. (9); f-bar = alpha V, Eq. (15); avg(f-bar), Eq. (16).
+            # Both steps after alpha are linear and each row of alpha sums to 1, so this equals
+            # the value of the map's mean under the mean of alpha.
             attended = torch.einsum("bchw,bhw->bc", raised(feature_map), attention)
-        # Eq. (9), (15) and the avg of Eq. (16): V is linear and each row of alpha sums to 1, so
-        # avg(alpha V) = V of the mean of alpha over the map.
-        return self.value(attended[..., None, None])[..., 0, 0]
+        return self.value(attended.to(feature_map.dtype)[..., None, None])[..., 0, 0]
 
     def choose(self, query: Tensor, key: Tensor) -> Tensor:
         """Numbers of the kept stripes (B, k) from Q and K (B, d, H, W); of equals the upper."""
@@ -128,7 +130,7 @@ class DynamicAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, kept: Tensor) -> Tensor:
         """Mean over the kept positions of alpha: Q, K (B, d, H, W), ``kept`` (B, k): (B, H*W)."""
         batch, width, height, columns = query.shape
-        rows, valid = _rows_of_stripes(height, self.num_stripes, query.device)
+        rows, valid = stripe_rows(height, self.num_stripes, query.device)  # (R, m)
         rows, valid = rows[kept].flatten(1), valid[kept].flatten(1)  # (B, k * m)
         places = rows[:, None, :, None].expand(-1, width, -1, columns)
         chosen = query.gather(2, places).flatten(2)  # Eq. (13): Q_index (B, d, k * m * W)
@@ -136,16 +138,7 @@ class DynamicAttention(nn.Module):
         alpha = affinity.softmax(dim=-1)  # Eq. (14): (B, k * m * W, H * W)
         weights = valid.to(alpha).repeat_interleave(columns, dim=1)
         weights = weights / weights.sum(dim=1, keepdim=True)
-        return (weights.unsqueeze(1) @ alpha).squeeze(1)
-
-
-def _rows_of_stripes(height: int, num_stripes: int, device: Any) -> Tuple[Tensor, Tensor]:
-    """Row numbers of each stripe (R, m), and which of them are rows and not filling (R, m)."""
-    ends = torch.arange(num_stripes + 1, device=device) * height + num_stripes - 1
-    ends = torch.div(ends, num_stripes, rounding_mode="floor")
-    steps = torch.arange(-(-height // num_stripes), device=device)
-    rows = ends[:-1, None] + steps
-    return rows.clamp(max=height - 1), rows < ends[1:, None]
+        return (weights.unsqueeze(1) @ alpha).squeeze(1)  # avg of Eq. (16), of alpha
 
 
 @REID_HEADS_REGISTRY.register()
@@ -180,6 +173,7 @@ class MRDAHead(BNNeckHead):
             "none": lambda: None,
         }
         require_choice("MODEL.HEADS.ATTENTION", "NAME", node.NAME, tuple(build))
+        require_choice("MODEL.HEADS.ATTENTION", "COMBINE", node.COMBINE, ("sum", "product"))
         return {**super().from_config(cfg), "attention": build[node.NAME]()}
 
     def pool(self, feature_map: Tensor) -> Tensor:
@@ -233,10 +227,11 @@ class MRDA(DualStreamBaseline):
                 "MRDA compares maps inside the backbone; MODEL.BACKBONE.NAME must be "
                 "build_dual_stream_resnet_backbone."
             )
-        if test_view != "original" and not masked_view:
+        if not masked_view and (test_view != "original" or regional_center.background_scale > 0):
             raise ValueError(
-                f"MODEL.MRDA.TEST_VIEW is {test_view!r}, but MODEL.MRDA.MASK is False: the network "
-                "never sees masked images; set TEST_VIEW 'original' or MASK True."
+                "MODEL.MRDA.MASK is False, so there is no masked image and no L_ac: set "
+                "MODEL.MRDA.TEST_VIEW 'original' and MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE "
+                f"0 (now {test_view!r} and {regional_center.background_scale}), or MASK True."
             )
         self.masked_view = masked_view
         self.regional_center = regional_center
@@ -263,13 +258,13 @@ class MRDA(DualStreamBaseline):
     @property
     def test_feature(self) -> str:
         """The head's, and the view unless it is the original one."""
-        views = {"original": "", "masked": ", masked view", "mean": ", mean of both views"}
-        return super().test_feature + views[self.test_view]
+        views = {"original": "", "masked": "masked view", "mean": "mean of both views"}
+        return ", ".join(filter(None, (super().test_feature, views[self.test_view])))
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch to features (B, D), or in training to the loss terms of Eq. (23)."""
-        images = batch["images"].to(self.device, torch.float32)
         modalities = self.modalities_of(batch)
+        images = batch["images"].to(self.device, torch.float32)
         if not self.training:
             return self.test_features(images, modalities)
         if not self.masked_view:
@@ -278,36 +273,40 @@ class MRDA(DualStreamBaseline):
         shallow = self.backbone.forward_stages(  # Eq. (5), (6)
             self.normalise(torch.cat(views)), modalities.repeat(len(views)), self.first_stages
         )
-        both = torch.cat([modalities, modalities])
+        # Only the original and the masked view go on.
+        rows, modalities = 2 * len(images), modalities.repeat(2)
         feature_map = self.backbone.forward_stages(  # Eq. (8)
-            shallow[: len(both)], both, self.last_stages
+            shallow[:rows], modalities, self.last_stages
         )
         targets = batch["targets"].to(self.device).repeat(2)
-        outputs = head_outputs(self.heads, feature_map, targets, both)
-        names = ("original_map", "masked_map", "background_map")
-        outputs.update(zip(names, shallow.chunk(len(views))))
+        outputs = head_outputs(self.heads, feature_map, targets, modalities)
+        maps = shallow.chunk(len(views))
+        outputs["original_map"], outputs["masked_map"] = maps[:2]
+        if len(maps) == 3:
+            outputs["background_map"] = maps[2]
         return self.losses(outputs, batch)
 
     def views(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Images (B, 3, H, W), their body regions and, if L_ac asks for it, their background."""
-        mask = self.mask_tap(mask_of(images))
+        mask = self.mask_tap(mask_of(images))  # M+, Eq. (1)
         body = mask * images  # Eq. (3)
         if self.regional_center.background_scale == 0:
             return images, body
-        return images, body, (1 - mask) * images  # Eq. (2), (4)
+        return images, body, (1 - mask) * images  # Eq. (4), with M- of Eq. (2)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Eq. (23): L = L_id + L_hc,tri + L_mc + L_ac, each under its ``SCALE``."""
         if not self.masked_view:
             return super().losses(outputs, batch)
         labels = self.labels(batch)
-        both = {**outputs, **{name: values.repeat(2) for name, values in labels.items()}}
+        tensors = {**outputs, **_labels_of_both_views(labels)}
+        # ``LOSS_VIEWS`` is about metric losses; what takes logits sees both views in any case.
         rows = len(labels["targets"]) * (2 if self.loss_views == "both" else 1)
-        metric = {name: values[:rows] for name, values in both.items()}
+        metric_tensors = {name: values[:rows] for name, values in tensors.items()}
         identity = [n for n, loss in self.loss_terms.items() if "logits" in loss.inputs]
-        others = [n for n in self.loss_terms if n not in identity]
-        terms = self.loss_terms(both, identity)  # L_id, Eq. (18)
-        terms.update(self.loss_terms(metric, others))  # L_hc,tri, Eq. (19, 20); L_mc, Eq. (21, 22)
+        metric = [n for n in self.loss_terms if n not in identity]
+        terms = self.loss_terms(tensors, identity)  # L_id, Eq. (18)
+        terms.update(self.loss_terms(metric_tensors, metric))  # L_hc,tri + L_mc, Eq. (19)-(22)
         regional = self.regional_center(
             outputs["original_map"],
             labels["targets"],
@@ -320,13 +319,11 @@ class MRDA(DualStreamBaseline):
 
     def test_features(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Features (B, D) of the view, or the mean of the two, that ``test_view`` names."""
-        views = []
-        if self.test_view != "masked":
-            views.append(images)
+        views = [images]
         if self.test_view != "original" or self.mask_tap.wanted:
-            mask = self.mask_tap(mask_of(images))
-        if self.test_view != "original":
-            views.append(mask * images)
+            body = self.mask_tap(mask_of(images)) * images
+            # The original image goes last: its are the maps that a recording keeps.
+            views = {"original": [images], "masked": [body], "mean": [body, images]}[self.test_view]
         features = [
             head_outputs(
                 self.heads, self.extract(self.normalise(view), modalities), modalities=modalities
@@ -334,3 +331,11 @@ class MRDA(DualStreamBaseline):
             for view in views
         ]
         return sum(features) / len(features)
+
+
+def _labels_of_both_views(labels: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Labels (B,) of the originals, then of their masked views: (2B,); an index for each image."""
+    both = {name: values.repeat(2) for name, values in labels.items()}
+    if "index" in both:  # an original and a masked image are two images: losses may pair by it
+        both["index"] = torch.cat([2 * labels["index"], 2 * labels["index"] + 1])
+    return both

@@ -16,7 +16,12 @@ from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling import map_names, recorded_maps
 from vireid_plugins.modeling.layers import BAM, CBAM, IWPAM
 from vireid_plugins.modeling.losses import RegionalCenterLoss
-from vireid_plugins.modeling.meta_arch.mrda import DynamicAttention, MRDAHead, mask_of
+from vireid_plugins.modeling.meta_arch.mrda import (
+    DynamicAttention,
+    MRDAHead,
+    _labels_of_both_views,
+    mask_of,
+)
 
 from tests.modeling.test_meta_arch import ROOT, make_batch, make_model, statistics_free, take
 
@@ -344,6 +349,15 @@ def test_image_level_correlation_pairs_images_of_one_view():
         f = features[sorted(chosen, key=lambda i: keys[i])]
         grams.append((f @ f.T) / (f @ f.T).norm())
     torch.testing.assert_close(found, (grams[0] - grams[1]).norm(), rtol=1e-3, atol=1e-5)
+
+
+def test_an_image_and_its_masked_view_have_an_index_each():
+    """By which all visible originals are paired with infrared originals, masked with masked."""
+    labels = {"targets": torch.tensor([4, 4, 4]), "index": torch.tensor([9, 2, 9])}
+    both = _labels_of_both_views(labels)
+    assert both["targets"].tolist() == [4] * 6
+    original, masked = both["index"].chunk(2)
+    assert original.tolist() == [18, 4, 18] and masked.tolist() == [19, 5, 19]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 import torch
 from torch import Tensor
@@ -46,21 +46,29 @@ def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tens
     return (alpha @ value.flatten(2).transpose(1, 2)).mean(dim=1)
 
 
-def measure(run: Callable[[], Tensor], device: torch.device, repeats: int) -> Dict[str, Any]:
-    """Seconds of each repeat and peak bytes of one more."""
+def measure(
+    cases: Dict[str, Callable[[], Tensor]], device: torch.device, repeats: int
+) -> Dict[str, Tuple[List[float], int]]:
+    """Seconds of each repeat, and peak bytes of one more, by case.
 
-    def step() -> None:
+    The cases take turns, so that whatever else the machine does meets all of them alike.
+    """
+
+    def step(run: Callable[[], Tensor]) -> None:
         run().sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    step()  # warm-up, dropped
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return {"times": times, "bytes": _peak_bytes(step, device)}
+    times: Dict[str, List[float]] = {name: [] for name in cases}
+    for _ in range(repeats + 1):
+        for name, run in cases.items():
+            begin = time.perf_counter()
+            step(run)
+            times[name].append(time.perf_counter() - begin)
+    return {
+        name: (times[name][1:], _peak_bytes(partial(step, run), device))  # the first warms up
+        for name, run in cases.items()
+    }
 
 
 def _peak_bytes(step: Callable[[], None], device: torch.device) -> int:
@@ -98,20 +106,20 @@ def bench_map(height: int, width: int, args: argparse.Namespace) -> List[List[st
         cases[f"{name}, as printed"] = partial(as_printed, module, kept, feature_map)
     for kept, module in sorted(modules.items(), reverse=True):
         cases[f"{kept} of {STRIPES}"] = partial(module, feature_map)
-    measured = {name: measure(run, device, args.repeats) for name, run in cases.items()}
-    base = measured["full attention, as printed"]
+    measured = measure(cases, device, args.repeats)
+    base_times, base_bytes = measured["full attention, as printed"]
     rows = []
-    for name, found in measured.items():
-        seconds = statistics.median(found["times"])
+    for name, (times, peak) in measured.items():
+        seconds = statistics.median(times)
+        spread = f"{1000 * min(times):.0f} to {1000 * max(times):.0f}"
         rows.append(
             [
                 f"{height} x {width}",
                 name,
-                f"{1000 * seconds:.1f} ({1000 * min(found['times']):.1f} to "
-                f"{1000 * max(found['times']):.1f})",
-                f"{statistics.median(base['times']) / seconds:.1f}",
-                f"{found['bytes'] / 2**20:.0f}",
-                f"{base['bytes'] / max(1, found['bytes']):.1f}",
+                f"{1000 * seconds:.0f} ({spread})",
+                f"{statistics.median(base_times) / seconds:.1f}",
+                f"{peak / 2**20:.0f}",
+                f"{base_bytes / max(1, peak):.1f}",
             ]
         )
     return rows

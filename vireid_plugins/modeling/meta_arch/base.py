@@ -8,7 +8,7 @@ TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``conf
 B images, H x W pixels, D features, N identities.
 """
 
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class DualStreamBaseline(nn.Module):
         backbone = build_backbone(cfg)
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.BACKBONE.FEAT_DIM = getattr(backbone, "feat_dim", cfg.MODEL.BACKBONE.FEAT_DIM)
+        cfg.MODEL.BACKBONE.FEAT_DIM = _feat_dim(backbone, cfg.INPUT.SIZE_TEST)
         heads = build_head(cfg)
         return {
             "backbone": backbone,
@@ -136,3 +136,14 @@ class DualStreamBaseline(nn.Module):
                 "vireid_plugins.FeatureExtractor(weights)(images, modality)."
             )
         return batch["modalities"].to(self.device)
+
+
+@torch.no_grad()
+def _feat_dim(backbone: nn.Module, size: Sequence[int]) -> int:
+    """Channels of the backbone's map; FastReID's do not say, so one image of ``size`` is tried."""
+    if hasattr(backbone, "feat_dim"):
+        return backbone.feat_dim
+    backbone.eval()
+    channels = backbone(torch.zeros(1, 3, *size)).shape[1]
+    backbone.train()
+    return channels

@@ -3,7 +3,7 @@
 import pytest
 
 from vireid_plugins import add_vireid_config
-from vireid_plugins.config import flat_keys, merge_config
+from vireid_plugins.merge import flat_keys, merge_config
 
 from fastreid.config import get_cfg
 

@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
-    "compat": "base", "config": "base", "modality": "base", "registry": "base",
+    "compat": "base", "config": "base", "merge": "base", "modality": "base", "registry": "base",
     "safe_load": "base", "version": "base",
     "data": "data",
     "data.synthetic": "data.synthetic",

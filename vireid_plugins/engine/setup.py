@@ -14,7 +14,8 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
-from ..config import add_vireid_config, flat_keys, merge_config, read_key
+from ..config import add_vireid_config
+from ..merge import flat_keys, merge_config, read_key
 from ..version import __version__
 from .checkpoint import write_atomically
 from .checks import make_output_folder

@@ -1,0 +1,111 @@
+"""Config files and overrides: merged, and a wrong key or value answered with what was meant."""
+
+from typing import Any, Iterable, List, Sequence
+
+import yaml
+
+from fastreid.config import CfgNode as CN
+
+from .registry import nearest
+
+
+def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
+    """All full key names below ``cfg``, such as ``"MODEL.BACKBONE.DEPTH"``."""
+    keys = []
+    for name, value in cfg.items():
+        keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else [prefix + name]
+    return keys
+
+
+def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
+    """Raise ``KeyError`` naming the first unknown key, where it stands and the nearest valid ones.
+
+    yacs raises ``KeyError`` from files and ``AssertionError`` from the command line and names
+    no alternative.
+    """
+    valid = set(flat_keys(cfg))
+    groups = {key.rsplit(".", i)[0] for key in valid for i in range(1, key.count(".") + 1)}
+    for name in names:
+        if name in valid or name in groups:
+            continue
+        close = nearest(name, valid)
+        if close.startswith("Valid"):  # nothing is near as a whole: compare last parts
+            tails = {key.rsplit(".", 1)[-1]: key for key in sorted(valid)}
+            close = nearest(name.rsplit(".", 1)[-1], tails)
+            close = "It resembles no known key." if close.startswith("Valid") else close
+        raise KeyError(f"Unknown config key {name!r} in {source}. {close}")
+
+
+def merge_config(
+    cfg: CN, config_file: str = "", opts: Sequence[Any] = (), base_file: str = ""
+) -> None:
+    """Merge a YAML file and then ``KEY VALUE`` pairs into ``cfg``, in place.
+
+    Args:
+        cfg: with this package's keys.
+        config_file: what it inherits by ``_BASE_`` comes first.
+        opts: keys and values in turn.
+        base_file: takes the place of the file that ``config_file`` names as its ``_BASE_``.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        KeyError: a key is unknown; the nearest valid ones are named.
+        ValueError: ``opts`` does not come in pairs, or a value has the wrong type.
+    """
+    for file in filter(None, (base_file, config_file)):
+        loaded = _read_file(file, alone=bool(base_file) and file == config_file)
+        check_known_keys(flat_keys(loaded), cfg, file)
+        _whole_numbers_as_floats(loaded, cfg)
+        _merge(lambda: cfg.merge_from_other_cfg(loaded), file)  # noqa: B023
+    opts = list(opts)
+    if len(opts) % 2:
+        raise ValueError(
+            f"Overrides come as KEY VALUE pairs; got {len(opts)} words: {' '.join(map(str, opts))}."
+        )
+    check_known_keys(opts[0::2], cfg, "the command line")
+    for key, value in zip(opts[0::2], opts[1::2]):
+        if isinstance(read_key(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
+            value = f"{value}.0"
+        _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
+
+
+def read_key(cfg: CN, key: str) -> Any:
+    """The value of a full key name."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
+    """``BASE_LR: 1`` means 1.0; yacs would refuse the type."""
+    for name, value in loaded.items():
+        if isinstance(value, CN):
+            _whole_numbers_as_floats(value, cfg[name])
+        elif isinstance(cfg[name], float) and type(value) is int:
+            loaded[name] = float(value)
+
+
+def _read_file(config_file: str, alone: bool = False) -> CN:
+    """The keys of a file, with those that it inherits unless ``alone``."""
+    try:
+        if not alone:
+            return CN(CN.load_yaml_with_base(config_file))
+        with open(config_file, encoding="utf-8") as file:
+            return CN({k: v for k, v in yaml.safe_load(file).items() if k != "_BASE_"})
+    except OSError as error:  # of a _BASE_
+        raise FileNotFoundError(f"{config_file} cannot be read: {error}") from error
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"{config_file} is no config file, which is YAML with nested keys: {text}"
+        ) from error
+
+
+def _merge(action: Any, source: str) -> None:
+    try:
+        action()
+    except (ValueError, AssertionError, KeyError) as error:
+        text = " ".join(str(error).split())  # may quote a whole node of the config
+        if len(text) > 300:
+            text = f"{text[:180]} ... {text[-100:]}"
+        raise ValueError(f"{source}: {text}") from error

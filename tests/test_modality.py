@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from vireid_plugins.modality import Modality, apply_per_modality, identity_centres
+from vireid_plugins.modality import (
+    Modality,
+    apply_per_modality,
+    group_means,
+    identity_centres,
+    identity_pairs,
+)
 
 
 def test_parse_knows_two_words():
@@ -50,3 +56,25 @@ def test_centres_equal_a_loop_and_ignore_order():
     order = torch.randperm(6)
     shuffled = identity_centres(features[order], targets[order], modalities[order])
     torch.testing.assert_close(shuffled.features, centres.features)
+
+
+def test_group_means_equal_a_loop_over_any_labels():
+    labels = [torch.tensor([5, 5, 2, 2, 2, 5]), torch.tensor([3, 1, 1, 1, 4, 3])]
+    features = torch.randn(6, 3, dtype=torch.float64)
+    found = group_means(features, *labels)
+    pairs = list(zip(*(label.tolist() for label in labels)))
+    assert found.labels.tolist() == [list(pair) for pair in sorted(set(pairs))]
+    for row, pair in enumerate(pairs):
+        assert found.labels[found.group_of[row]].tolist() == list(pair)
+        rows = [i for i in range(6) if pairs[i] == pair]
+        torch.testing.assert_close(found.features[found.group_of[row]], features[rows].mean(0))
+
+
+def test_identity_pairs_are_all_visible_infrared_pairs_of_one_person():
+    targets = torch.tensor([5, 2, 5, 2, 7, 5])
+    modalities = torch.tensor([1, 0, 0, 1, 0, 1])
+    visible, infrared = identity_pairs(targets, modalities)
+    assert set(zip(visible.tolist(), infrared.tolist())) == {(2, 0), (2, 5), (1, 3)}
+    assert len(visible) == 3
+    alone = identity_pairs(targets[modalities == 0], modalities[modalities == 0])
+    assert [len(rows) for rows in alone] == [0, 0]

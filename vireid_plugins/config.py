@@ -127,18 +127,26 @@ def _add_losses(cfg: CN) -> None:
 
 def _add_input(cfg: CN) -> None:
     # INPUT.SIZE_TRAIN and SIZE_TEST are (height, width) in pixels.
-    # Every augmentation has ENABLED, and MODALITIES: which images it touches. They run in the
-    # order of data/transforms.py, whose docstrings say what each does to both kinds of image.
+    # Rows of the batch that a training image becomes: its views, each with draws of its own.
+    cfg.INPUT.NUM_VIEWS = CN({"VISIBLE": 1, "INFRARED": 1})
+    # Every augmentation has ENABLED; MODALITIES: which images it touches; VIEWS: which of their
+    # views, from 0, empty for all. They run in the order of data/chains.py; the docstrings of
+    # data/transforms.py say what each does to both kinds of image.
     both = ("visible", "infrared")
     for node in (cfg.INPUT.FLIP, cfg.INPUT.PADDING, cfg.INPUT.CJ, cfg.INPUT.REA):
         node.MODALITIES = both
+        node.VIEWS = ()
     # Random erasing: smallest and largest share of the area, 0..1; smallest aspect ratio.
     cfg.INPUT.REA.AREA = (0.02, 0.4)
     cfg.INPUT.REA.MIN_ASPECT = 0.3
     # Random grey: PROB of replacing an image by its luminance, in three equal channels.
-    cfg.INPUT.GREY = CN({"ENABLED": False, "PROB": 0.1, "MODALITIES": ("visible",)})
+    cfg.INPUT.GREY = CN(
+        {"ENABLED": False, "PROB": 0.1, "MODALITIES": ("visible",), "VIEWS": ()}
+    )
     # torchvision's TrivialAugmentWide: one random operation at a random strength.
-    cfg.INPUT.TRIVIAL_AUGMENT = CN({"ENABLED": False, "PROB": 1.0, "MODALITIES": both})
+    cfg.INPUT.TRIVIAL_AUGMENT = CN(
+        {"ENABLED": False, "PROB": 1.0, "MODALITIES": both, "VIEWS": ()}
+    )
 
 
 def _add_data(cfg: CN) -> None:
@@ -149,6 +157,10 @@ def _add_data(cfg: CN) -> None:
     cfg.DATASETS.CSV_FILE = ""
     # CSVDataset: never compare images of one identity taken by one camera.
     cfg.DATASETS.CSV_SKIP_SAME_CAMERA = True
+    # Train on a part of one modality's images, as of an unbalanced dataset. MODALITY: "visible" or
+    # "infrared", empty: all images of both; KEEP: share of each identity's images that stays,
+    # above 0 to 1, at least one image; SEED: of the choice, apart from the run's.
+    cfg.DATASETS.THIN = CN({"MODALITY": "", "KEEP": 1.0, "SEED": 0})
     # Open every image once before training: "sizes" reads the file sizes only, "full" decodes.
     cfg.DATASETS.VERIFY_IMAGES = "full"
     # DATALOADER.NUM_INSTANCE is K: images per identity in each modality.

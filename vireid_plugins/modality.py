@@ -87,18 +87,44 @@ class Centres(NamedTuple):
     modalities: Tensor  # (M,) int64
 
 
+def identity_pairs(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Every pair of a visible and an infrared image of one identity: their row numbers (n,), (n,).
+
+    Args:
+        targets, modalities: (B,).
+    """
+    visible, infrared = modality_rows(modalities)
+    same = targets[visible].unsqueeze(1) == targets[infrared]
+    first, second = torch.nonzero(same, as_tuple=True)
+    return visible[first], infrared[second]
+
+
+class GroupMeans(NamedTuple):
+    """Mean features of the rows that share all labels."""
+
+    features: Tensor  # (M, D)
+    labels: Tensor  # (M, L) int64, ascending
+    group_of: Tensor  # (B,) int64, number of each row's group
+
+
+def group_means(features: Tensor, *labels: Tensor) -> GroupMeans:
+    """Average ``features`` (B, D) over the rows that share every one of ``labels``, each (B,).
+
+    Groups are ordered by the first label, then the next, whatever the order of the rows.
+    """
+    table = torch.stack([label.long() for label in labels], dim=1)
+    groups, group_of, counts = torch.unique(
+        table, dim=0, return_inverse=True, return_counts=True
+    )
+    sums = features.new_zeros((len(groups), features.shape[1])).index_add(0, group_of, features)
+    return GroupMeans(sums / counts.to(features.dtype).unsqueeze(1), groups, group_of)
+
+
 def identity_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Centres:
     """Average ``features`` (B, D) over the images of each identity in each modality.
 
     Pairs are ordered by identity, then modality, whatever the order of the rows, so a shuffled
     batch gives the same centres.
     """
-    keys = targets.long() * len(Modality) + modalities.long()
-    unique, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
-    sums = features.new_zeros((len(unique), features.shape[1])).index_add(0, inverse, features)
-    means = sums / counts.to(features.dtype).unsqueeze(1)
-    return Centres(
-        means,
-        torch.div(unique, len(Modality), rounding_mode="floor"),
-        unique % len(Modality),
-    )
+    means = group_means(features, targets, modalities)
+    return Centres(means.features, *means.labels.unbind(dim=1))

@@ -11,7 +11,7 @@ from torchvision import transforms as T
 
 from vireid_plugins.config import add_vireid_config
 from vireid_plugins.data import transforms
-from vireid_plugins.data.transforms import build_transforms
+from vireid_plugins.data.chains import build_transforms
 from vireid_plugins.modality import Modality
 
 from fastreid.config import get_cfg

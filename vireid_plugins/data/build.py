@@ -16,12 +16,13 @@ from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
+from .chains import build_transforms
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
 from .queries import check_queries
 from .seeding import stream_seeds
-from .transforms import build_transforms
+from .thin import describe_thinning, thin_items
 from .verify import find_broken_images, raise_if_broken
 
 logger = logging.getLogger(__name__)
@@ -114,10 +115,10 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
     transforms = build_transforms(cfg, is_train=True)
     sources = _training_sources(cfg)
-    items = join_items(sources)
+    items = thin_items(cfg, join_items(sources))
     sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
     _check_images(cfg, items + _check_tests(cfg))
-    dataset = VIReIDDataset(items, transforms, relabel=True, fingerprint=_fingerprint(sources))
+    dataset = VIReIDDataset(items, transforms, relabel=True, fingerprint=_fingerprint(cfg, sources))
     batches = EpochBatchSampler(
         sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, seed=seed, rank=rank
     )
@@ -193,14 +194,15 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Sequence]:
     ]
 
 
-def _fingerprint(sources: Sequence[ImageDataset]) -> str:
+def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
     """Of the training items of all sources; stock datasets count with the names below the root."""
-    return "-".join(
+    parts = [
         source.fingerprint(("train",))
         if isinstance(source, CrossModalityDataset)
         else fingerprint(type(source).__name__, dataset_root(), {"train": source.train})
         for source in sources
-    )
+    ]
+    return "-".join(filter(None, (*parts, describe_thinning(cfg))))
 
 
 def _training_sources(cfg: CfgNode) -> List[ImageDataset]:

@@ -41,7 +41,8 @@ class VIReIDDataset(Dataset):
         """Keep ``items`` in their order.
 
         Args:
-            transform: called with the image (PIL, RGB) and its modality; returns (3, H, W).
+            transform: called with the image (PIL, RGB) and its modality; returns (3, H, W), or
+                for every image its views (V, 3, H, W).
             relabel: targets are class numbers 0..N-1, identities in natural order (training);
                 else the identities' own numbers.
             fingerprint: of the items, the same on every machine; checkpoints carry it.
@@ -93,13 +94,16 @@ class VIReIDDataset(Dataset):
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Samples to one batch of B rows.
+    """Samples to one batch of B rows: one for each sample, or for each of its views.
 
     Returns:
         ``images`` (B, 3, H, W) float32 in 0..255; ``targets``, ``camids``, ``modalities`` and
-        ``index`` (B,) int64; ``img_paths``, a list of B strings. Keys that transforms added hold
-        tensors of one shape and are stacked.
+        ``index`` (B,) int64; ``img_paths``, a list of B strings. Where samples hold views
+        (V, 3, H, W), V of their own, also ``views`` (B,) int64, counted from 0. Keys that
+        transforms added hold tensors of one shape and are stacked.
     """
+    if samples[0]["images"].dim() == 4:
+        samples = [row for sample in samples for row in _rows_of_views(sample)]
     batch: Sample = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
@@ -110,6 +114,10 @@ def collate(samples: Sequence[Sample]) -> Sample:
         else:
             batch[key] = torch.tensor(values, dtype=torch.int64)
     return batch
+
+
+def _rows_of_views(sample: Sample) -> List[Sample]:
+    return [dict(sample, images=image, views=view) for view, image in enumerate(sample["images"])]
 
 
 def _four_fields(item: Sequence) -> tuple:

@@ -1,14 +1,10 @@
-"""What happens to an image before it enters a batch, and to which of the two modalities.
-
-Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
-RandomGrey, ToTensor, RandomErasing; testing: Resize, ToTensor. Each augmentation has a node in
-``INPUT`` with ``ENABLED`` and ``MODALITIES``. Images stay in 0..255; the model normalises them.
+"""What may happen to an image before it enters a batch; ``chains.py`` says when and to which.
 
 Infrared images are stored with three equal channels. Each docstring says what its transform
 does to both kinds; the tests hold the statements about equal channels.
 """
 
-from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -17,33 +13,11 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from vireid_plugins.modality import Modality
-from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
+from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
 Picture = Union[Image.Image, Tensor]
-
-TRAIN_ORDER = (
-    "TrivialAugment",
-    "Resize",
-    "PadCrop",
-    "RandomFlip",
-    "ColorJitter",
-    "RandomGrey",
-    "ToTensor",
-    "RandomErasing",
-)
-TEST_ORDER = ("Resize", "ToTensor")
-
-#: switches of FastReID that these chains do not know, and what to use instead
-REFUSED = {
-    "AUTOAUG": "use INPUT.TRIVIAL_AUGMENT",
-    "AUGMIX": "use INPUT.TRIVIAL_AUGMENT",
-    "AFFINE": "use INPUT.PADDING, or INPUT.TRIVIAL_AUGMENT, which shears and rotates",
-    "RPT": "use INPUT.REA",
-    "CROP": "use INPUT.PADDING, which crops the size back out of a padded image",
-}
 
 
 class Transform:
@@ -88,7 +62,7 @@ class TrivialAugment(Transform):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "TrivialAugment":
-        return cls(_probability(cfg, cls.node))
+        return cls(probability(cfg, cls.node))
 
 
 @TRANSFORM_REGISTRY.register()
@@ -133,7 +107,7 @@ class RandomFlip(Transform):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomFlip":
-        return cls(_probability(cfg, cls.node))
+        return cls(probability(cfg, cls.node))
 
 
 @TRANSFORM_REGISTRY.register()
@@ -162,7 +136,7 @@ class ColorJitter(Transform):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "ColorJitter":
         node = cfg.INPUT.CJ
-        prob = _probability(cfg, cls.node)
+        prob = probability(cfg, cls.node)
         return cls(prob, node.BRIGHTNESS, node.CONTRAST, node.SATURATION, node.HUE)
 
 
@@ -180,7 +154,7 @@ class RandomGrey(Transform):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomGrey":
-        return cls(_probability(cfg, cls.node))
+        return cls(probability(cfg, cls.node))
 
 
 @TRANSFORM_REGISTRY.register()
@@ -228,73 +202,11 @@ class RandomErasing(Transform):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomErasing":
         node = cfg.INPUT.REA
-        return cls(_probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
+        return cls(probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
 
 
-class ModalityTransforms:
-    """One chain of transforms per modality."""
-
-    def __init__(self, chains: Dict[Modality, List[Transform]]) -> None:
-        self.chains = chains
-
-    def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
-        """A PIL image of mode RGB to (3, H, W) float32 in 0..255."""
-        picture: Picture = image
-        for step in self.chains[Modality(modality)]:
-            picture = step(picture)
-        return picture
-
-    def describe(self) -> str:
-        """One line per modality, for the log."""
-        return "\n".join(
-            f"{modality.label}: " + " -> ".join(map(repr, self.chains[modality]))
-            for modality in Modality
-        )
-
-
-def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
-    """The chains that ``cfg.INPUT`` asks for.
-
-    Raises:
-        ValueError: an augmentation of FastReID that these chains do not know is enabled, or a
-            value is out of range; the message names the key.
-    """
-    for node, instead in REFUSED.items():
-        if cfg.INPUT[node].ENABLED:
-            raise ValueError(
-                f"INPUT.{node}.ENABLED is not supported by this package's data loader: {instead} "
-                f"and set INPUT.{node}.ENABLED False."
-            )
-    chains: Dict[Modality, List[Transform]] = {modality: [] for modality in Modality}
-    for name in TRAIN_ORDER if is_train else TEST_ORDER:
-        transform = lookup(TRANSFORM_REGISTRY, name, "TRAIN_ORDER")
-        modalities = _modalities(cfg, transform.node)
-        if modalities:
-            step = transform.from_config(cfg, is_train)
-            for modality in modalities:
-                chains[modality].append(step)
-    return ModalityTransforms(chains)
-
-
-def _modalities(cfg: CfgNode, node: str) -> List[Modality]:
-    if not node:
-        return list(Modality)
-    if not cfg.INPUT[node].ENABLED:
-        return []
-    key = f"INPUT.{node}.MODALITIES"
-    try:
-        found = [Modality.parse(word) for word in cfg.INPUT[node].MODALITIES]
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
-    if not found:
-        raise ValueError(
-            f"{key} is empty although INPUT.{node}.ENABLED is True; name 'visible', 'infrared' or "
-            "both, or set ENABLED False."
-        )
-    return sorted(set(found))
-
-
-def _probability(cfg: CfgNode, node: str) -> float:
+def probability(cfg: CfgNode, node: str) -> float:
+    """``INPUT.<node>.PROB``, refused outside 0..1."""
     prob = float(cfg.INPUT[node].PROB)
     if not 0.0 <= prob <= 1.0:
         raise ValueError(f"INPUT.{node}.PROB must lie in 0..1; got {prob}.")

@@ -13,8 +13,8 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch import build_model
 
 from ..config import add_vireid_config
+from ..data.chains import build_transforms
 from ..data.images import read_image
-from ..data.transforms import build_transforms
 from ..modality import Modality
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts
 

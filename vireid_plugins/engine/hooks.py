@@ -119,8 +119,8 @@ class EvaluateAndSave(HookBase):
         return results
 
 
-class PhaseHook(HookBase):
-    """Tell the model which phase of its schedule the epoch belongs to."""
+class ModelHook(HookBase):
+    """Tell the model which phase of its schedule the epoch belongs to, and of each update."""
 
     def before_epoch(self) -> None:
         model = unwrap(self.trainer.model)
@@ -129,6 +129,11 @@ class PhaseHook(HookBase):
             if phase != model.phase:
                 logger.info("Epoch %d: phase %r.", self.trainer.epoch, phase)
             model.phase = phase
+
+    def after_step(self) -> None:
+        model = unwrap(self.trainer.model)
+        if hasattr(model, "after_step"):
+            model.after_step()
 
 
 class WriteEvents(HookBase):

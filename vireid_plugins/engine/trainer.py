@@ -107,7 +107,7 @@ class VIReIDTrainer(DefaultTrainer):
         cfg = self.cfg
         result = [
             host_hooks.IterationTimer(),
-            hooks.PhaseHook(),
+            hooks.ModelHook(),
             host_hooks.LRScheduler(self.optimizer, self.scheduler),
         ]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastreid.config import CfgNode
 
-from ...modality import modality_rows
+from ...modality import identity_pairs, modality_rows
 from ...registry import LOSS_REGISTRY
 from ..precision import raised
 from .base import Loss, full_precision, require_choice, require_modalities
@@ -107,10 +107,9 @@ class RegionalCenterLoss(Loss):
         masked = _like(x, masked, "masked")
         to_masked = self._distances(x, masked)
         visible, infrared = modality_rows(modalities)
-        same = targets[visible].unsqueeze(1) == targets[infrared]
-        pairs = torch.nonzero(same, as_tuple=True)
+        first, second = identity_pairs(targets, modalities)
         compared = x if self.cross_term == "original" else masked
-        across = self._distances(compared[visible[pairs[0]]], compared[infrared[pairs[1]]])
+        across = self._distances(compared[first], compared[second])
         loss = _mean(to_masked[visible]) + _mean(to_masked[infrared]) + _mean(across)  # Eq. (7)
         if self.background_scale > 0:
             apart = self._distances(x, _like(x, background, "background"))

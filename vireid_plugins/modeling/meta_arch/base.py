@@ -21,7 +21,8 @@ from ..heads import build_head, head_outputs
 from ..heads.build import output_names
 from ..losses import LossTerms, build_losses
 
-BATCH_TENSORS = ("targets", "modalities", "camids", "index")  # what a loss may ask of a batch
+# What a loss may ask of a batch; it has views where an image has several.
+BATCH_TENSORS = ("targets", "modalities", "camids", "index", "views")
 
 
 @META_ARCH_REGISTRY.register()
@@ -94,6 +95,9 @@ class DualStreamBaseline(nn.Module):
     def phase_of(self, epoch: int) -> str:
         """The name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
         return self.phases[0]
+
+    def after_step(self) -> None:
+        """Called after each update of the weights, on every process: banks take them up here."""
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""

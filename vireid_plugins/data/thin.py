@@ -1,0 +1,64 @@
+"""An unbalanced training set: a seeded part of one modality's images."""
+
+from collections import defaultdict
+from typing import Dict, Hashable, List, Sequence
+
+from vireid_plugins.modality import Modality
+
+from fastreid.config import CfgNode
+
+from .seeding import generator
+
+
+def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
+    """The items that ``DATASETS.THIN`` leaves, in their order.
+
+    Of each identity's images in the modality, ``round(KEEP * n)`` stay, at least one, drawn
+    without replacement by ``SEED``. Other images all stay.
+
+    Args:
+        cfg: the config.
+        items: training items ``(path, pid, camid, modality)`` in a fixed order.
+
+    Raises:
+        ValueError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
+    """
+    if not cfg.DATASETS.THIN.MODALITY:
+        return list(items)
+    modality, keep, seed = _settings(cfg)
+    places: Dict[Hashable, List[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        if (item[3] if len(item) > 3 else Modality.VISIBLE) == modality:
+            places[item[1]].append(place)
+    if not places:
+        raise ValueError(
+            f"DATASETS.THIN.MODALITY is {modality.label!r}, and {', '.join(cfg.DATASETS.NAMES)} "
+            "has no such training image."
+        )
+    draw = generator(seed)
+    dropped = set()
+    for own in places.values():
+        order = draw.permutation(len(own))
+        dropped.update(own[i] for i in order[max(1, round(keep * len(own))) :])
+    return [item for place, item in enumerate(items) if place not in dropped]
+
+
+def describe_thinning(cfg: CfgNode) -> str:
+    """What was left of the training set, for its fingerprint; empty where all was."""
+    if not cfg.DATASETS.THIN.MODALITY:
+        return ""
+    modality, keep, seed = _settings(cfg)
+    return f"{modality.label}-{keep:g}-{seed}"
+
+
+def _settings(cfg: CfgNode) -> tuple:
+    node = cfg.DATASETS.THIN
+    try:
+        modality = Modality.parse(node.MODALITY)
+    except ValueError as error:
+        raise ValueError(f"DATASETS.THIN.MODALITY: {error} Empty: keep all.") from None
+    if not 0 < node.KEEP <= 1:
+        raise ValueError(f"DATASETS.THIN.KEEP must lie above 0 and at most at 1; got {node.KEEP}.")
+    if node.SEED < 0:
+        raise ValueError(f"DATASETS.THIN.SEED must be 0 or more; got {node.SEED}.")
+    return modality, float(node.KEEP), int(node.SEED)

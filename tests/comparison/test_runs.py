@@ -41,10 +41,11 @@ def test_patterns_that_no_shell_expanded(tmp_path, monkeypatch):
     [
         (["/c/mrda/full.yml", "/c/agw/base.yml"], ["full", "base"]),
         (["/c/mrda/sysu.yml", "/c/agw/sysu.yml", "/c/agw/x.yml"], ["mrda/sysu", "agw/sysu", "x"]),
-        (["/c/a/x/s.yml", "/c/b/x/s.yml", "/c/y/s.yml"], ["a/s", "b/s", "y/s"]),
+        (["/c/mrda/sysu.yml", "/c/agw/sysu.yml"], ["mrda", "agw"]),
+        (["/c/a/x/s.yml", "/c/b/x/s.yml", "/c/y/s.yml"], ["a", "b", "y"]),
         (
             [f"/c/{folder}/s.yml" for folder in ("p/x", "q/x", "p/y", "q/y")],
-            ["p/x/s", "q/x/s", "p/y/s", "q/y/s"],
+            ["p/x", "q/x", "p/y", "q/y"],
         ),
     ],
 )

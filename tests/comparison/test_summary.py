@@ -80,6 +80,8 @@ def test_baseline_is_the_wish_or_the_file_of_that_name_or_the_first(tmp_path):
     assert choose_baseline(rows, None).name == "x/baseline"
     assert choose_baseline(rows, "both").name == "both"
     assert choose_baseline([rows[0], rows[2]], None).name == "mask"
+    datasets = collect(fake_runs(tmp_path, ["agw/sysu", "baseline/sysu"], [0]))
+    assert choose_baseline(datasets, None).name == "baseline/sysu"
 
 
 def test_protocol_is_the_wish_or_the_first(tmp_path):

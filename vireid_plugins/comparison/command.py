@@ -45,7 +45,9 @@ def argument_parser() -> argparse.ArgumentParser:
         "--output", type=Path, help="folder of runs; default: logs/compare/ and the configs' folder"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once; default 1")
-    parser.add_argument("--baseline", metavar="CONFIG", help="default: baseline.yml, or the first")
+    parser.add_argument(
+        "--baseline", metavar="CONFIG", help="default: baseline[/*].yml, or the first"
+    )
     parser.add_argument("--protocol", default="", help="of table.md: SYSUMM01/all/single, ...")
     parser.add_argument("--title", default="", help="of the table and the plot")
     parser.add_argument(

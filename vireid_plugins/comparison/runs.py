@@ -124,7 +124,9 @@ def _matches(pattern: str) -> List[str]:
 
 
 def unique_names(paths: Sequence[Path]) -> List[str]:
-    """The stem of each file; before equal stems the folder that tells them apart.
+    """The stem of each file; where stems are equal, the folder that tells them apart before it.
+
+    Where all would end alike, the folder alone: ``mrda`` and ``agw`` for their ``sysu.yml``.
 
     Raises:
         PlanError: two files differ only in their suffix.
@@ -136,7 +138,7 @@ def unique_names(paths: Sequence[Path]) -> List[str]:
         counts = Counter(names)
         repeated = [i for i, name in enumerate(names) if counts[name] > 1]
         if not repeated:
-            return _without_middle(names)
+            return _without_end(_without_middle(names))
         grown = [i for i in repeated if lengths[i] < len(parts[i])]
         if not grown:
             raise PlanError(f"These configs cannot be told apart: {', '.join(map(str, paths))}.")
@@ -149,6 +151,14 @@ def _without_middle(names: Sequence[str]) -> List[str]:
     parts = [name.split("/") for name in names]
     short = ["/".join(own[:1] + own[1:][-1:]) for own in parts]
     return short if len(set(short)) == len(short) else list(names)
+
+
+def _without_end(names: Sequence[str]) -> List[str]:
+    """``mrda`` and ``agw`` for ``mrda/sysu`` and ``agw/sysu``, unless that makes names equal."""
+    parts = [name.split("/") for name in names]
+    short = ["/".join(own[:-1]) for own in parts]
+    alike = len(names) > 1 and len({own[-1] for own in parts}) == 1
+    return short if alike and all(short) and len(set(short)) == len(short) else list(names)
 
 
 def shown_path(path: Path) -> str:

@@ -138,8 +138,11 @@ def choose_protocol(rows: Sequence[Row], wanted: str) -> str:
 
 
 def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:
-    """The row of config ``wanted``; without a wish that of ``baseline.yml``, or the first."""
+    """The row of config ``wanted``; without a wish that of ``baseline.yml`` or of a file of the
+    folder ``baseline``, or the first."""
     for row in rows:
-        if row.name == wanted or (wanted is None and row.runs[0].entry.path.stem == "baseline"):
+        path = row.runs[0].entry.path
+        is_baseline = "baseline" in (path.stem, path.parent.name)
+        if row.name == wanted or (wanted is None and is_baseline):
             return row
     return rows[0]

@@ -61,7 +61,7 @@ def _add_methods(cfg: CN) -> None:
     heads.ATTENTION = CN(
         {"NAME": "dam", "STRIPES": 6, "KEPT": 3, "SCALED": True, "COMBINE": "sum"}
     )
-    # StripeHead: horizontal stripes, and the width of each one's feature.
+    # StripeHead, CMLSPGEHead: horizontal stripes, and the width of each one's feature.
     heads.NUM_STRIPES = 6
     heads.STRIPE_DIM = 256
     # MRDA. MASK: the second, mask-reconstructed view of each image and its loss L_ac (Eq. 1-7).
@@ -75,6 +75,61 @@ def _add_methods(cfg: CN) -> None:
     # epoch of the alternation; PERIOD: epochs of each of its two phases.
     cfg.MODEL.MUTUAL_PREDICTION = CN(
         {"ALPHA": 12.2, "BETA": 0.4, "START_EPOCH": 20, "PERIOD": 5}
+    )
+    # CAJ. KL_SCALE: weight of the term that pulls predictions of visible images towards those of
+    # infrared ones, at TEMPERATURE (T); REFINE_SCALE: weight of CAJ+'s term, which pulls that of
+    # a visible image's view 0 towards that of its view 1. 0: off.
+    cfg.MODEL.CAJ = CN({"KL_SCALE": 0.0, "TEMPERATURE": 3.0, "REFINE_SCALE": 0.0})
+    # MAUM. ALPHA, DELTA: scale and margin of the unidirectional metrics (alpha, delta); REDUCTION
+    # over the snapshots of a memory: "sum" (as printed) or "mean". VISIBLE_SIZE, INFRARED_SIZE:
+    # snapshots in each memory (S_RGB, S_IR). START_EPOCH: first epoch with metrics; then a
+    # snapshot is taken after each PUSH_INTERVAL-th step, the first after PUSH_DELAY + 1 steps.
+    # MODALITY_ID_SCALE: weight of L_RGB + L_IR; UNIDIRECTIONAL_SCALE: of both metrics, 0: no
+    # metrics, no memories.
+    cfg.MODEL.MAUM = CN(
+        {
+            "ALPHA": 64.0,
+            "DELTA": 0.1,
+            "REDUCTION": "sum",
+            "VISIBLE_SIZE": 8,
+            "INFRARED_SIZE": 8,
+            "START_EPOCH": 10,
+            "PUSH_INTERVAL": 1,
+            "PUSH_DELAY": 0,
+            "MODALITY_ID_SCALE": 1.0,
+            "UNIDIRECTIONAL_SCALE": 1.0,
+        }
+    )
+    # CM-LSP-GE (reconstruction); stripes: HEADS.NUM_STRIPES, STRIPE_DIM. ENHANCEMENT: registered
+    # name of what makes f^eg of f^g, empty: none. LOCAL: the stripes and their losses.
+    # SHARED_EMBEDDING: one 1x1 convolution for all stripes, not one each. CBAM: on the last map.
+    # RESCORE_TOP (K): at test, each query's K nearest images are re-ordered by cosine distance
+    # plus RESCORE_WEIGHT times the path distance of the stripes; 0: off.
+    cfg.MODEL.CM_LSP_GE = CN(
+        {
+            "ENHANCEMENT": "BatchNormEnhancement",
+            "LOCAL": True,
+            "SHARED_EMBEDDING": True,
+            "CBAM": False,
+            "RESCORE_TOP": 0,
+            "RESCORE_WEIGHT": 0.5,
+        }
+    )
+    # MSCLNet (reconstruction). PARTS: n of both features (Eq. 6); PARTITION of a map into them:
+    # "stripes" or "masks" (learnt, as MPANet's). HIDDEN: state of the Mogrifier LSTM, 0: as many as
+    # the map has channels; ROUNDS: of its gating; RANK: of its gating matrices, 0: full. PAIRS of
+    # images of an identity: "all" or "ranked" (each image in one, by ``index``). JOINT: the losses
+    # of the complement module reach the extractors too; False: theta_s only (Eq. 8).
+    cfg.MODEL.MSCLNET = CN(
+        {
+            "PARTS": 6,
+            "PARTITION": "stripes",
+            "HIDDEN": 0,
+            "ROUNDS": 5,
+            "RANK": 256,
+            "PAIRS": "all",
+            "JOINT": False,
+        }
     )
 
 
@@ -121,6 +176,41 @@ def _add_losses(cfg: CN) -> None:
             "SCALE": 1.0,
         }
     )
+    # PathTripletLoss (L_PA of CM-LSP-GE). MARGIN: m_l. DISTANCE: "path", the shortest path through
+    # the stripes, or "stripes", each with its like (as printed). MINING of the hardest rows by
+    # "global" features or by the "local" distance itself. REDUCTION of a stripe's channels in the
+    # path: "mean", or "sum" (as printed), in whose units MARGIN then is.
+    losses.PATH_TRIPLET = CN(
+        {
+            "MARGIN": 0.3,
+            "DISTANCE": "path",
+            "MINING": "global",
+            "REDUCTION": "mean",
+            "SCALE": 1.0,
+        }
+    )
+    # MSCLNet's L_div (Eq. 3). OF: distributions over "classes" (logits) or over "channels"
+    # (features); CLAMP: largest divergence of a pair that counts, in nats, 0: no bound, as printed;
+    # START_EPOCH: the first with L_div.
+    losses.DIVERSITY = CN({"OF": "classes", "CLAMP": 5.0, "START_EPOCH": 10, "SCALE": 0.5})
+    # MSCLNet's L_local (Eq. 6). LITERAL: the printed sign of the cosine.
+    losses.LOCAL_COMPLEMENT = CN({"LITERAL": False, "SCALE": 0.8})
+    # MSCLNet's L_global (Eq. 7). NORMALISE: centres of unit features; False: as printed.
+    losses.GLOBAL_COMPLEMENT = CN({"NORMALISE": True, "SCALE": 1.5})
+    # CascadedAggregationLoss (MSCLNet, Eq. 10-13). NORMALISE: of unit features; False: as printed.
+    # DISPERSION of the identities (L_inter): "hinge" up to MARGIN, or "literal", without bound.
+    # SUB_SCALE, INTRA_SCALE, INTER_SCALE: weights of its three terms; SCALE: of all.
+    losses.CASCADED_AGGREGATION = CN(
+        {
+            "NORMALISE": True,
+            "DISPERSION": "hinge",
+            "MARGIN": 1.0,
+            "SUB_SCALE": 1.0,
+            "INTRA_SCALE": 1.0,
+            "INTER_SCALE": 1.0,
+            "SCALE": 1.0,
+        }
+    )
     # CenterLoss. LR: learning rate of the centres, whatever SCALE is.
     losses.CENTER = CN({"LR": 0.5, "SCALE": 5e-4})
 
@@ -147,6 +237,32 @@ def _add_input(cfg: CN) -> None:
     cfg.INPUT.TRIVIAL_AUGMENT = CN(
         {"ENABLED": False, "PROB": 1.0, "MODALITIES": both, "VIEWS": ()}
     )
+    # Channel random erasing (CAJ), in normalised space. INFRARED_PROB: of infrared images,
+    # negative: PROB; AREA, MIN_ASPECT: as of REA; VALUE: what fills, of each channel, in normalised
+    # space; PER_CHANNEL: each channel has a rectangle of its own (paper), not one for all (code).
+    cfg.INPUT.CHANNEL_ERASING = CN(
+        {
+            "ENABLED": False,
+            "PROB": 0.5,
+            "INFRARED_PROB": -1.0,
+            "AREA": (0.02, 0.4),
+            "MIN_ASPECT": 0.3,
+            "VALUE": (0.4914, 0.4822, 0.4465),
+            "PER_CHANNEL": False,
+            "MODALITIES": both,
+            "VIEWS": (),
+        }
+    )
+    # Channel exchange (CAJ): one channel, at random, in all three. PROB: of exchanging at all;
+    # GREY: luminance is a fourth choice.
+    cfg.INPUT.CHANNEL_EXCHANGE = CN(
+        {"ENABLED": False, "PROB": 1.0, "GREY": False, "MODALITIES": ("visible",), "VIEWS": ()}
+    )
+    # CAJ's step for infrared images: three of four times one channel in all three; else, with
+    # PROB, luminance.
+    cfg.INPUT.ADAPTIVE_GREY = CN(
+        {"ENABLED": False, "PROB": 0.5, "MODALITIES": ("infrared",), "VIEWS": ()}
+    )
 
 
 def _add_data(cfg: CN) -> None:
@@ -172,6 +288,8 @@ def _add_solver(cfg: CN) -> None:
     # Warm-up length in epochs; -1: use WARMUP_ITERS. WARMUP_METHOD also knows "epoch", which is
     # (epoch + 1) / WARMUP_EPOCHS for the whole epoch, as AGW's code.
     cfg.SOLVER.WARMUP_EPOCHS = -1
+    # Factors on BASE_LR from each epoch of STEPS on, one each; empty: GAMMA at each step.
+    cfg.SOLVER.STEP_FACTORS = ()
     # Factor on BASE_LR for everything in the backbone (AGW: 0.1); HEADS_LR_FACTOR is FastReID's.
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     # Number type of mixed precision: "float16" (GPU) or "bfloat16" (GPU, or a CPU that has it).

@@ -59,6 +59,18 @@ def take(batch, rows):
     }
 
 
+def make_views(config, batch):
+    """The batch with the rows that the config makes of each image: view n is n + 1 times darker."""
+    counts = build_config(str(ROOT / config), ["MODEL.DEVICE", "cpu"]).INPUT.NUM_VIEWS
+    if max(counts.values()) == 1:
+        return batch
+    views = [range(counts[Modality(m).name]) for m in batch["modalities"].tolist()]
+    rows = torch.tensor([row for row, own in enumerate(views) for _ in own])
+    views = torch.tensor([view for own in views for view in own])
+    batch = dict(take(batch, rows), views=views)
+    return dict(batch, images=batch["images"] / (views + 1).view(-1, 1, 1, 1))
+
+
 def statistics_free(model):
     """Training mode without batch norm's dependence on rounding order: statistics stand still."""
     model.train()
@@ -98,7 +110,7 @@ def gradients_by_phase(model, batch):
 def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
     model = make_model(config).train()
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
-    by_phase = gradients_by_phase(model, make_batch())
+    by_phase = gradients_by_phase(model, make_views(config, make_batch()))
     assert set.union(*by_phase.values()) == trainable
     left_out = any(names != trainable for names in by_phase.values())
     assert model.may_leave_parameters_unused == left_out  # or else DDP stops, or waits in vain
@@ -113,7 +125,7 @@ def test_every_epoch_has_a_declared_phase_and_the_first_holds_at_the_start(confi
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
-    model, batch = make_model(config), make_batch()
+    model, batch = make_model(config), make_views(config, make_batch())
     rows = torch.randperm(len(batch["targets"]))
     with torch.no_grad():
         for phase in model.phases:
@@ -130,7 +142,7 @@ def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_batch_is_never_changed_and_one_modality_is_normal(config):
-    model, batch = make_model(config), make_batch()
+    model, batch = make_model(config), make_views(config, make_batch())
     kept = copy.deepcopy(batch)
     model.train()(batch)
     for modality in Modality:

@@ -42,6 +42,25 @@ def test_agw_table():
         assert found[epoch * 4 : epoch * 4 + 4] == pytest.approx([expected] * 4), epoch
 
 
+def test_a_factor_for_each_step():
+    """MSCLNet's: 0.1, 0.05 in epochs 21-50, 0.01 in 51-100, 0.001 in 101-200, counted from 1."""
+    cfg = make_cfg(SOLVER__STEPS=[20, 50, 100], SOLVER__STEP_FACTORS=[0.5, 0.1, 0.01],
+                   SOLVER__WARMUP_EPOCHS=0)  # fmt: skip
+    expected = [0.1] * 20 + [0.05] * 30 + [0.01] * 50 + [0.001] * 100
+    assert rates(cfg, 200)[::4] == pytest.approx(expected)
+    assert rates(cfg, 21, base=0.02)[-1] == pytest.approx(0.01)  # factors, not rates
+    cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.WARMUP_METHOD = 30, "epoch"
+    assert rates(cfg, 30)[::4] == pytest.approx([r * (e + 1) / 30 for e, r in
+                                                 enumerate(expected[:30])])  # fmt: skip
+
+
+@pytest.mark.parametrize("factors", [[0.5], [0.5, 0.1, 0.01], [0.5, -0.1]])
+def test_factors_that_do_not_fit_the_steps_are_refused(factors):
+    cfg = make_cfg(SOLVER__STEPS=[1, 2], SOLVER__STEP_FACTORS=factors)
+    with pytest.raises(ValueError, match=r"STEP_FACTORS is .* and SOLVER.STEPS is \[1, 2\]"):
+        rates(cfg, 1)
+
+
 def test_linear_warmup_by_iteration():
     cfg = make_cfg(SOLVER__WARMUP_EPOCHS=1, SOLVER__STEPS=[99], SOLVER__WARMUP_FACTOR=0.5)
     assert rates(cfg, 2) == pytest.approx([0.05, 0.0625, 0.075, 0.0875] + [0.1] * 4)

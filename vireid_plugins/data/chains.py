@@ -1,9 +1,10 @@
 """Which transforms an image passes, by its modality and by the view that is made of it.
 
 Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
-RandomGrey, ToTensor, RandomErasing; testing: Resize, ToTensor. Each augmentation has a node in
-``INPUT`` with ``ENABLED``, ``MODALITIES`` and ``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of
-the batch a training image becomes: each view passes its own chain, with random draws of its own.
+RandomGrey, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGrey; testing:
+Resize, ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``, ``MODALITIES`` and
+``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image becomes: each view
+passes its own chain, with random draws of its own.
 """
 
 from typing import Dict, List, Tuple
@@ -17,6 +18,7 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 
 from fastreid.config import CfgNode
 
+from . import channel_transforms  # noqa: F401  registers its transforms
 from .transforms import Picture, Transform
 
 TRAIN_ORDER = (
@@ -28,6 +30,9 @@ TRAIN_ORDER = (
     "RandomGrey",
     "ToTensor",
     "RandomErasing",
+    "ChannelErasing",
+    "ChannelExchange",
+    "ChannelAdaptiveGrey",
 )
 TEST_ORDER = ("Resize", "ToTensor")
 
@@ -94,7 +99,7 @@ def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
         if chosen:
             step = transform.from_config(cfg, is_train)
             for modality, view in chosen:
-                chains[modality][view].append(step)
+                chains[modality][view].append(step.for_modality(modality))
     return ModalityTransforms(chains)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
@@ -37,6 +38,10 @@ class Transform:
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "Transform":
         """Build from ``cfg.INPUT``."""
         raise NotImplementedError
+
+    def for_modality(self, modality: Modality) -> "Transform":
+        """The step that images of ``modality`` pass; most are the same for both."""
+        return self
 
     def __call__(self, picture: Picture) -> Picture:
         return self._apply(picture)

@@ -24,6 +24,7 @@ from .protocols import (
 from .ranker import RankMetrics, RankRules
 from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
 from .rerank import jaccard_distance, k_reciprocal_rerank
+from .rescoring import Rescorer, rank_rescored
 
 __all__ = [
     "DIRECTIONS",
@@ -35,6 +36,7 @@ __all__ = [
     "RankRules",
     "RegDBProtocol",
     "Reranking",
+    "Rescorer",
     "ResultRow",
     "ResultTable",
     "SYSUMM01Protocol",
@@ -51,5 +53,6 @@ __all__ = [
     "k_reciprocal_rerank",
     "rank_metrics",
     "rank_metrics_from_similarity",
+    "rank_rescored",
     "rank_trials",
 ]

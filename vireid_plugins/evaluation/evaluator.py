@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from .protocols import Protocol, Trial, test_items
 from .ranker import RankMetrics
 from .ranking import rank_metrics_from_similarity, rank_trials
 from .rerank import k_reciprocal_rerank
+from .rescoring import rank_rescored
 from .similarity import check_metric, normalise
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class ResultTable:
     feature: str
     metric: str
     flip: bool
-    reranking: Optional[Reranking] = None
+    reranking: Union[Reranking, str, None] = None  # a rescorer gives its words
     note: str = ""
     metrics: Dict[str, float] = field(init=False)
 
@@ -150,9 +151,12 @@ class VIReIDEvaluator:
     def evaluate(self, features: TestFeatures) -> ResultTable:
         """Score ``features``, one row per test image.
 
+        Where the features come with a rescorer, it re-orders the nearest images of each query.
+
         Raises:
-            ValueError: features that are not those of the dataset's test images, or a protocol
-                none of whose queries has a valid match, with the reason.
+            ValueError: features that are not those of the dataset's test images, a protocol
+                none of whose queries has a valid match, with the reason, or a rescorer beside
+                re-ranking or another metric than cosine.
         """
         expected = len(test_items(self.dataset))
         if not np.array_equal(features.index, np.arange(expected)):
@@ -161,15 +165,30 @@ class VIReIDEvaluator:
                 f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
                 "each must come once."
             )
+        reranking = self.reranking
+        if features.rescorer is not None:
+            self._check_rescoring(features.rescorer)
+            reranking = features.rescorer.description
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
-        return ResultTable(
-            rows, feature, self.metric, features.flip, self.reranking, self.note
-        )
+        return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
+
+    def _check_rescoring(self, rescorer: Any) -> None:
+        if self.reranking is not None or self.metric != "cosine":
+            raise ValueError(
+                f"The model re-orders its nearest images ({rescorer.description}), which works "
+                "on cosine distances that nothing else re-ranks: set TEST.RERANK.ENABLED False "
+                f"(now {self.reranking is not None}) and TEST.METRIC cosine (now {self.metric}), "
+                "or switch the model's re-scoring off."
+            )
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
         trials = list(protocol.trials(self.dataset))
-        if self.reranking is None:
+        if features.rescorer is not None:
+            results = [self._rescored(protocol, trial, features) for trial in trials]
+        elif self.reranking is not None:
+            results = [self._reranked(protocol, trial, features) for trial in trials]
+        else:
             results = rank_trials(
                 features.features,
                 features.targets,
@@ -179,8 +198,6 @@ class VIReIDEvaluator:
                 metric=self.metric,
                 device=self.device,
             )
-        else:
-            results = [self._reranked(protocol, trial, features) for trial in trials]
         for number, (trial, result) in enumerate(zip(trials, results)):
             if result.num_valid_queries == 0:
                 raise ValueError(self._why_no_match(protocol, trial, number, features))
@@ -198,6 +215,18 @@ class VIReIDEvaluator:
             num_gallery=float(np.mean([len(trial.gallery) for trial in trials])),
             mean={name: float(np.mean(value)) for name, value in values.items()},
             std={name: float(np.std(value)) for name, value in values.items()},
+        )
+
+    def _rescored(self, protocol: Protocol, trial: Trial, features: TestFeatures) -> RankMetrics:
+        return rank_rescored(
+            features.features,
+            features.local,
+            features.rescorer,
+            features.targets,
+            features.camids,
+            trial,
+            protocol.rules(max(RANKS)),
+            device=self.device,
         )
 
     def _reranked(self, protocol: Protocol, trial: Trial, features: TestFeatures) -> RankMetrics:

@@ -1,13 +1,13 @@
 """Features of a whole test set, extracted once, whatever the number of processes.
 
-Shapes: N test images, D features, B rows of a batch.
+Shapes: N test images, D features, B rows of a batch, R local parts of S features.
 """
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class TestFeatures:
     index: np.ndarray  # (N,) int64, ascending place in the test list
     flip: bool = False  # features are means over the image and its mirror image
     feature: str = ""  # what the model says its features are; empty: nothing
+    local: Optional[Tensor] = None  # (N, R, S) float32 on the CPU, if there is a rescorer
+    rescorer: Any = None  # what re-orders nearest images by ``local``, see ``rescoring.py``
 
 
 def extract_features(
@@ -47,7 +49,8 @@ def extract_features(
 
     Args:
         model: ``model(batch)`` returns features (B, D), and ``test_feature`` may say in words
-            what they are.
+            what they are. Where it has a ``rescorer`` (``rescoring.py``), local features are
+            kept too.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
         flip: average the features of each image and its mirror image, before normalisation.
@@ -55,21 +58,27 @@ def extract_features(
     Raises:
         ValueError: an empty loader, several processes without ``index``, or no features.
     """
-    with evaluation_mode(model), torch.no_grad():
-        parts = list(_run(model, loader, flip))
+    rescorer = getattr(model, "rescorer", None)
+    recording = rescorer.recording(model) if rescorer is not None else nullcontext()
+    with evaluation_mode(model), torch.no_grad(), recording as local_of_last:
+        parts = list(_run(model, loader, flip, local_of_last))
     if not parts and comm.get_world_size() == 1:
         raise ValueError("The test loader is empty: no image to extract features from.")
-    columns = {name: [part[name] for part in parts] for name in ("features",) + _LABELS}
+    names = ("features",) + (("local",) if rescorer is not None else ()) + _LABELS
+    columns = {name: [part[name] for part in parts] for name in names}
     joined = {name: torch.cat(values) if values else None for name, values in columns.items()}
     if comm.get_world_size() > 1:
         joined = _gathered(joined)
     order, keep = np.unique(joined["index"].numpy(), return_index=True)
     labels = {name: joined[name].numpy()[keep] for name in _LABELS[:-1]}
+    rows = torch.from_numpy(keep)
     return TestFeatures(
-        features=joined["features"][torch.from_numpy(keep)],
+        features=joined["features"][rows],
         index=order,
         flip=flip,
         feature=getattr(model, "test_feature", ""),
+        local=joined["local"][rows] if rescorer is not None else None,
+        rescorer=rescorer,
         **labels,
     )
 
@@ -86,17 +95,22 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _run(model: nn.Module, loader: Iterable[Any], flip: bool) -> Iterator[Dict[str, Tensor]]:
+def _run(
+    model: nn.Module,
+    loader: Iterable[Any],
+    flip: bool,
+    local_of_last: Optional[Callable[[], Tensor]],
+) -> Iterator[Dict[str, Tensor]]:
     done, begin = 0, time.perf_counter()
     last_line = begin
     for batch in loader:
-        features = model(batch)
+        size = len(batch["targets"])
+        outputs = _outputs(model, batch, local_of_last)
         if flip:
             mirrored = dict(batch, images=batch["images"].flip(dims=[3]))
-            features = (features.float() + model(mirrored).float()) / 2
-        size = len(batch["targets"])
-        _check_features(features, size)
-        yield {"features": features.float().cpu(), **_labels_of(batch, size, done)}
+            others = _outputs(model, mirrored, local_of_last)
+            outputs = {name: (outputs[name] + others[name]) / 2 for name in outputs}
+        yield {**{n: v.cpu() for n, v in outputs.items()}, **_labels_of(batch, size, done)}
         done += size
         now = time.perf_counter()
         if now - last_line > _SECONDS_BETWEEN_LINES:
@@ -110,6 +124,18 @@ def _run(model: nn.Module, loader: Iterable[Any], flip: bool) -> Iterator[Dict[s
         done / seconds,
         ", each with its mirror image" if flip else "",
     )
+
+
+def _outputs(
+    model: nn.Module, batch: Dict[str, Any], local_of_last: Optional[Callable[[], Tensor]]
+) -> Dict[str, Tensor]:
+    """Features (B, D) of a batch and, where they are recorded, local ones (B, R, S); float32."""
+    features = model(batch)
+    _check_features(features, len(batch["targets"]))
+    outputs = {"features": features.float()}
+    if local_of_last is not None:
+        outputs["local"] = local_of_last().float()
+    return outputs
 
 
 def _check_features(features: Any, size: int) -> None:

@@ -71,8 +71,8 @@ def build_lr_scheduler(
     """The schedule of ``SOLVER.*`` under the host's name, ``{"lr_sched": schedule}``.
 
     Raises:
-        ValueError: ``SOLVER.SCHED`` or ``SOLVER.WARMUP_METHOD`` is unknown, or an epoch has no
-            iteration.
+        ValueError: ``SOLVER.SCHED`` or ``SOLVER.WARMUP_METHOD`` is unknown, an epoch has no
+            iteration, or ``STEP_FACTORS`` do not fit ``STEPS``.
     """
     if iters_per_epoch < 1:
         raise ValueError(
@@ -94,8 +94,9 @@ def build_lr_scheduler(
 
 def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], float]:
     if solver.SCHED == "MultiStepLR":
-        steps, gamma = sorted(solver.STEPS), solver.GAMMA
-        return lambda base, epoch: base * gamma ** bisect_right(steps, epoch)
+        steps = sorted(solver.STEPS)
+        factors = [1.0, *_step_factors(solver)]
+        return lambda base, epoch: base * factors[bisect_right(steps, epoch)]
     if solver.SCHED == "CosineAnnealingLR":
         start = max(warmup_epochs, solver.DELAY_EPOCHS)
         length, floor = max(solver.MAX_EPOCH - start, 1), solver.ETA_MIN_LR
@@ -108,6 +109,20 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
     raise ValueError(
         f"SOLVER.SCHED is {solver.SCHED!r}; expected 'MultiStepLR' or 'CosineAnnealingLR'."
     )
+
+
+def _step_factors(solver: Any) -> List[float]:
+    """The factor on the base rate from each of ``STEPS`` on."""
+    factors = list(solver.get("STEP_FACTORS", ()))
+    if not factors:
+        return [solver.GAMMA**passed for passed in range(1, len(solver.STEPS) + 1)]
+    if len(factors) != len(solver.STEPS) or min(factors) < 0:
+        raise ValueError(
+            f"SOLVER.STEP_FACTORS is {factors} and SOLVER.STEPS is {list(solver.STEPS)}; expected "
+            "a factor of 0 or more for each step, in the order of the epochs, or none at all "
+            "(then SOLVER.GAMMA at each step)."
+        )
+    return factors
 
 
 def _build_warmup(solver: Any, iters: int, iters_per_epoch: int) -> Callable[[int], float]:

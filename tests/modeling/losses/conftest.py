@@ -47,6 +47,8 @@ def make_batch() -> Callable[..., Dict[str, Tensor]]:
             "targets": targets,
             "modalities": modalities,
             "index": torch.randperm(len(rows), generator=generator),
+            "stripe_features": scale * torch.randn(len(rows), 2, 3, **normal),
+            "camids": torch.randint(1, 4, (len(rows),), generator=generator),
         }
 
     return make

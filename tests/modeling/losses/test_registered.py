@@ -22,6 +22,8 @@ OWN = [name for name in NAMES if not LOSS_REGISTRY.get(name).__module__.endswith
 BY_ROW = ("CenterLoss", "LabelSmoothingCrossEntropyLoss", "RegionalCenterLoss")
 # Losses of whole identities or pairs: without a pair they are zero.
 PAIRED = [name for name in OWN if name not in BY_ROW]
+# Paired losses to which the modality is a label like others, so that one is enough.
+MODALITY_IS_A_LABEL = ("CascadedAggregationLoss",)
 # The host detaches the circle loss's weights, so its gradient is none of its value.
 DIFFERENTIABLE = [name for name in NAMES if name != "CircleLoss"]
 DIM = 5
@@ -51,7 +53,7 @@ def take(tensors: Dict[str, Tensor], rows: Tensor) -> Dict[str, Tensor]:
 def test_declares_what_the_base_model_needs(name: str) -> None:
     loss = build(name)
     assert "loss" in loss.log_name
-    assert loss.inputs[0] in ("features", "logits", "original_map")
+    assert loss.inputs[0] in ("features", "logits", "original_map", "stripe_features")
     assert loss.inputs[1] == "targets"
 
 
@@ -125,6 +127,7 @@ def test_a_batch_of_one_modality_works(
     value, gradient = evaluate(loss, take(tensors, tensors["modalities"] == modality))
     assert value.isfinite() and gradient.isfinite().all()
     needs_both = "modalities" in loss.inputs and name in PAIRED
+    needs_both = needs_both and name not in MODALITY_IS_A_LABEL
     assert (gradient.abs().max() == 0) == needs_both
 
 

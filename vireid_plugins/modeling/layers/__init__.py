@@ -3,7 +3,17 @@
 from .bam import BAM
 from .cbam import CBAM, ChannelAttention, SpatialAttention
 from .iwpam import IWPAM
+from .modality_classifiers import modality_classifiers
+from .mogrifier_lstm import MogrifierLSTM, MogrifierLSTMCell
 from .non_local import NonLocal
+from .path_distance import (
+    aligned_path_distances,
+    candidate_path_distances,
+    normalised_stripes,
+    path_distances,
+    shortest_path,
+    stripe_distances,
+)
 from .stripes import split_stripes, stripe_heights, stripe_means, stripe_rows
 
 __all__ = [
@@ -11,9 +21,18 @@ __all__ = [
     "CBAM",
     "IWPAM",
     "ChannelAttention",
+    "MogrifierLSTM",
+    "MogrifierLSTMCell",
     "NonLocal",
     "SpatialAttention",
+    "aligned_path_distances",
+    "candidate_path_distances",
+    "modality_classifiers",
+    "normalised_stripes",
+    "path_distances",
+    "shortest_path",
     "split_stripes",
+    "stripe_distances",
     "stripe_heights",
     "stripe_means",
     "stripe_rows",

@@ -3,30 +3,40 @@
 from ...registry import LOSS_REGISTRY
 from .base import Loss
 from .build import LossTerms, build_losses
+from .cascaded_aggregation import CascadedAggregationLoss
 from .center import CenterLoss
 from .correlation import CorrelationConsistencyLoss
 from .cross_entropy import LabelSmoothingCrossEntropyLoss
 from .hetero_center import HeteroCenterTripletLoss
 from .host import CircleLoss, Cosface, CrossEntropyLoss, FocalLoss, TripletLoss
+from .modality_synergy import DiversityLoss, GlobalComplementLoss, LocalComplementLoss
+from .path_triplet import PathTripletLoss
 from .regional_center import RegionalCenterLoss
 from .triplet import BatchHardTripletLoss
+from .unidirectional import UnidirectionalMetricLoss
 from .weighted_triplet import WeightedTripletLoss
 
 __all__ = [
     "LOSS_REGISTRY",
     "BatchHardTripletLoss",
+    "CascadedAggregationLoss",
     "CenterLoss",
     "CircleLoss",
     "CorrelationConsistencyLoss",
     "Cosface",
     "CrossEntropyLoss",
+    "DiversityLoss",
     "FocalLoss",
+    "GlobalComplementLoss",
     "HeteroCenterTripletLoss",
     "LabelSmoothingCrossEntropyLoss",
+    "LocalComplementLoss",
     "Loss",
     "LossTerms",
+    "PathTripletLoss",
     "RegionalCenterLoss",
     "TripletLoss",
+    "UnidirectionalMetricLoss",
     "WeightedTripletLoss",
     "build_losses",
 ]

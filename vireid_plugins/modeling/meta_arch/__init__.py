@@ -1,7 +1,11 @@
 """One file per paper; ``base.py`` is what they share."""
 
 from .base import DualStreamBaseline
+from .caj import CAJ
+from .cm_lsp_ge import CMLSPGE
+from .maum import MAUM
 from .mrda import MRDA
+from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
 
-__all__ = ["MRDA", "DualStreamBaseline", "MutualPrediction"]
+__all__ = ["CAJ", "CMLSPGE", "MAUM", "MRDA", "DualStreamBaseline", "MSCLNet", "MutualPrediction"]

@@ -32,10 +32,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.config import configurable
-from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...modality import apply_per_modality
+from ..layers import modality_classifiers
 from ..losses import LabelSmoothingCrossEntropyLoss
 from .base import DualStreamBaseline
 
@@ -91,10 +91,9 @@ class MutualPrediction(DualStreamBaseline):
                 f"MutualPrediction sizes its classifiers by the head's feat_dim, which "
                 f"{type(self.heads).__name__} does not have; set MODEL.HEADS.NAME StripeHead."
             )
-        self.visible_classifier = nn.Linear(feat_dim, num_classes)  # W_v
-        self.infrared_classifier = nn.Linear(feat_dim, num_classes)  # W_t
-        self.visible_classifier.apply(weights_init_kaiming)
-        self.infrared_classifier.apply(weights_init_kaiming)
+        self.visible_classifier, self.infrared_classifier = modality_classifiers(
+            feat_dim, num_classes
+        )  # W_v, W_t
         self.identity_loss = identity_loss
         self.alpha, self.beta = alpha, beta
         self.start_epoch, self.period = start_epoch, period

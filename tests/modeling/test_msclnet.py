@@ -1,0 +1,504 @@
+"""MSCLNet. Oracles: Eq. (1)-(17) by loops over images, stripes and pairs; the baseline with the
+same weights; the weights that each term may move (Eq. 8, 14-16); the paper's printed numbers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vireid_plugins import Modality
+from vireid_plugins.comparison.measure import flops_per_image
+from vireid_plugins.engine.setup import build_config
+from vireid_plugins.modeling.heads import BNNeckHead
+from vireid_plugins.modeling.losses import (
+    CascadedAggregationLoss,
+    DiversityLoss,
+    GlobalComplementLoss,
+    LabelSmoothingCrossEntropyLoss,
+    LocalComplementLoss,
+)
+from vireid_plugins.modeling.losses.build import LossTerms
+from vireid_plugins.modeling.meta_arch import DualStreamBaseline, MSCLNet
+from vireid_plugins.modeling.meta_arch.msclnet import SynergyModule, rank_in_identity
+
+from fastreid.modeling.meta_arch import build_model
+
+from tests.engine.small import ROOT
+
+N, C, R = 4, 6, 2
+SCALES = {"diversity": 0.5, "local": 0.8, "global": 1.5, "cascade": 1.0}
+CASCADE = {"normalise": False, "dispersion": "literal"}
+TERMS = {"loss_id", "loss_diversity", "loss_local", "loss_global", "loss_sub", "loss_intra",
+         "loss_inter"}  # fmt: skip
+
+
+class Backbone(nn.Module):
+    """One convolution per modality, so that the two streams differ."""
+
+    takes_modalities = True
+    feat_dim = C
+
+    def __init__(self):
+        super().__init__()
+        self.streams = nn.ModuleList(nn.Conv2d(3, C, 3, padding=1) for _ in Modality)
+
+    def forward(self, images, modalities):
+        maps = [self.streams[int(m)](x[None]) for x, m in zip(images, modalities)]
+        return torch.cat(maps).relu()
+
+
+def make_head():
+    return BNNeckHead(
+        feat_dim=C, embedding_dim=0, num_classes=N, neck_feat="before",
+        pool_type="GeneralizedMeanPooling", cls_type="Linear", scale=1, margin=0.0,
+        with_bnneck=True, norm_type="BN",
+    )  # fmt: skip
+
+
+def make_model(scales=SCALES, synergy=None, **arguments):
+    """Two parts of 5 rows, float64; the literal forms, whose loops are short."""
+    identity_loss = LabelSmoothingCrossEntropyLoss(0.0, per_modality=True)
+    model = MSCLNet(
+        backbone=Backbone(),
+        heads=make_head(),
+        loss_terms=LossTerms({"id": identity_loss}, {"id": 1.25}),
+        pixel_mean=[120.0, 110.0, 100.0],
+        pixel_std=[60.0, 50.0, 40.0],
+        synergy=synergy or SynergyModule(C, R, rounds=3, rank=2),
+        losses={
+            "diversity": DiversityLoss(0.0),
+            "local": LocalComplementLoss(literal=True),
+            "global": GlobalComplementLoss(normalise=False),
+            "cascade": CascadedAggregationLoss(**CASCADE),
+        },
+        scales={**SCALES, **scales},
+        **arguments,
+    ).double()
+    nn.init.normal_(model.heads.weight)
+    nn.init.normal_(model.synergy.norm.weight)
+    nn.init.normal_(model.synergy.norm.bias)
+    model.normalise = lambda images: images.double() / 255  # the base's works in float32
+    return model
+
+
+def make_batch(targets=(0, 2, 0, 2, 0, 2, 2, 0, 1), modalities=(0, 1, 0, 0, 1, 1, 0, 1, 0)):
+    """Identities 0 and 2 with two images of each kind; of identity 1 a visible one only."""
+    modalities = torch.tensor(modalities)
+    rows = len(modalities)
+    return {
+        "images": torch.rand(rows, 3, 5, 4) * 255,
+        "targets": torch.tensor(targets),
+        "camids": torch.tensor([1, 3, 2, 1, 3, 4, 1, 3, 2, 1, 2, 3])[:rows],
+        "modalities": modalities,
+        "index": torch.randperm(rows) + 7,
+    }
+
+
+def take(batch, rows):
+    return {name: value[rows] for name, value in batch.items()}
+
+
+def outputs_of(model, batch):
+    """Feature map and head outputs, in training mode, with the running statistics untouched."""
+    kept = copy.deepcopy(model.state_dict())
+    feature_map = model.extract(model.normalise(batch["images"]), batch["modalities"])
+    outputs = model.heads(feature_map, batch["targets"], batch["modalities"])
+    model.load_state_dict(kept)
+    return {**outputs, "feature_map": feature_map}
+
+
+def pairs_of(batch):
+    """Every visible image with every infrared one of its identity."""
+    rows = list(enumerate(zip(batch["targets"].tolist(), batch["modalities"].tolist())))
+    return [
+        (i, j) for i, (t, m) in rows for j, (u, n) in rows
+        if t == u and m == Modality.VISIBLE and n == Modality.INFRARED
+    ]  # fmt: skip
+
+
+def stripes(feature_map):
+    """Means of the rows 0-2 and 3-4 of a map (C, 5, W)."""
+    return [feature_map[:, :3].mean(dim=(1, 2)), feature_map[:, 3:].mean(dim=(1, 2))]
+
+
+def synergy_by_loop(model, visible, infrared):
+    """Eq. (1), (2) for two maps (C, H, W): the parts b^s and their mean f^s."""
+    norm, cell, parts = model.synergy.norm, model.synergy.encoder.cell, []
+    for feature_map in (visible, infrared):
+        channels = []
+        for values, gamma, beta in zip(feature_map, norm.weight, norm.bias):
+            variance = (values - values.mean()).pow(2).mean()
+            channels.append((values - values.mean()) / (variance + norm.eps).sqrt() * gamma + beta)
+        parts.append(stripes(torch.stack(channels)))
+    state, b = None, []
+    for v, r in zip(*parts):  # v_1, r_1, v_2, r_2
+        state = cell(r[None], cell(v[None], state))
+        b.append(state[0][0])
+    return b, sum(b) / len(b)
+
+
+def cascade_by_loop(features, targets, subclass):
+    """Eq. (10)-(12) of rows with these identities and sub-classes."""
+    n = len(features)
+    def mean(rows):
+        return sum(features[i] for i in rows) / len(rows)
+
+    def square(a, b):
+        return (a - b).pow(2).sum()
+
+    sub = intra = inter = 0.0
+    for i in range(n):
+        own = [j for j in range(n) if targets[j] == targets[i]]
+        for s in {subclass[j] for j in own}:
+            centre = mean([j for j in own if subclass[j] == s])
+            intra = intra + square(centre, mean(own)) / n
+            if s == subclass[i]:
+                sub = sub + square(features[i], centre) / n
+        for j in range(n):
+            other = mean([k for k in range(n) if targets[k] == targets[j]])
+            inter = inter - 2 / (n * (n - 1)) * square(mean(own), other)
+    return sub, intra, inter
+
+
+def objective_by_loop(model, batch, pairs, with_diversity=True):
+    """The seven terms of Eq. (17), each under its weight."""
+    outputs = outputs_of(model, batch)
+    f, p = outputs["features"], outputs["logits"].softmax(dim=1)
+    targets, cameras = batch["targets"].tolist(), batch["camids"].tolist()
+    kinds = batch["modalities"].tolist()
+    terms = {"loss_id": 0.0, "loss_diversity": 0.0, "loss_local": 0.0, "loss_global": 0.0}
+    for kind in Modality:  # Eq. (4)
+        rows = [i for i, m in enumerate(kinds) if m == kind]
+        terms["loss_id"] += 1.25 * sum(-p[i, targets[i]].log() for i in rows) / len(rows)
+    fs = []
+    for i, j in pairs:
+        terms["loss_diversity"] -= 0.5 * (p[i] * (p[i] / p[j]).log()).sum() / len(pairs)  # Eq. (3)
+        b_s, f_s = synergy_by_loop(model, outputs["feature_map"][i], outputs["feature_map"][j])
+        fs.append(f_s)
+        for v, s in zip(stripes(outputs["feature_map"][i]), b_s):  # Eq. (6)
+            cos = (v @ s) / (v.norm() * s.norm())
+            terms["loss_local"] += 0.8 * (cos + (2 - 2 * cos).sqrt()) / len(pairs)
+    of_pair = [targets[i] for i, _ in pairs]
+    for target in of_pair:  # Eq. (7)
+        c_s = sum(x for x, t in zip(fs, of_pair) if t == target) / of_pair.count(target)
+        own = [x for x, t, m in zip(f, targets, kinds) if (t, m) == (target, Modality.INFRARED)]
+        terms["loss_global"] += 1.5 * (c_s - sum(own) / len(own)).pow(2).sum() / len(pairs)
+    images = cascade_by_loop(f, targets, list(zip(kinds, cameras)))
+    by_visible = cascade_by_loop(fs, of_pair, [cameras[i] for i, _ in pairs])
+    by_infrared = cascade_by_loop(fs, of_pair, [cameras[j] for _, j in pairs])
+    for name, a, v, r in zip(("sub", "intra", "inter"), images, by_visible, by_infrared):
+        terms[f"loss_{name}"] = 2 / 3 * a + 1 / 3 * (v + r) / 2  # Eq. (16)
+    if not with_diversity:
+        del terms["loss_diversity"]
+    return terms
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_objective_term_by_term(joint):
+    model, batch = make_model(joint=joint), make_batch()
+    pairs = pairs_of(batch)
+    assert len(pairs) == 8
+    expected = objective_by_loop(model, batch, pairs)
+    found = model(batch)
+    assert found.keys() == expected.keys() == TERMS
+    for name, value in expected.items():
+        assert abs(value) > 1e-4
+        torch.testing.assert_close(found[name], value)
+
+
+def test_ranked_pairs_give_each_image_one_partner():
+    model, batch = make_model(pairs="ranked"), make_batch()
+    pairs = []
+    for target in (0, 1, 2):
+        order = [
+            sorted((int(batch["index"][i]), i) for i in range(9)
+                   if (batch["targets"][i], batch["modalities"][i]) == (target, m))
+            for m in Modality
+        ]  # fmt: skip
+        pairs += [(i, j) for (_, i), (_, j) in zip(*order)]
+    assert len(pairs) == 4
+    expected, found = objective_by_loop(model, batch, pairs), model(batch)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_ranks_of_one_index_go_by_the_features():
+    """An image drawn twice; whatever the order, and equal rows are equal."""
+    tensors = {
+        "targets": torch.tensor([4, 4, 4, 4, 5, 4]),
+        "modalities": torch.tensor([0, 0, 0, 1, 0, 0]),
+        "index": torch.tensor([8, 3, 8, 1, 0, 9]),
+        "features": torch.tensor([[2.0, 3.0], [9.0, 9.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0],
+                                  [0.0, 0.0]]),
+    }  # fmt: skip
+    expected = torch.tensor([2, 0, 1, 0, 0, 3])
+    assert torch.equal(rank_in_identity(tensors), expected)
+    rows = torch.randperm(6)
+    assert torch.equal(rank_in_identity(take(tensors, rows)), expected[rows])
+
+
+# -------------------------------------------------------------------------- who is updated
+
+
+def moved_by(model, batch):
+    """Term to the parts (first word of the name) whose parameters it gives a gradient."""
+    terms, moved = model(batch), {}
+    for name, term in terms.items():
+        model.zero_grad(set_to_none=True)
+        term.backward(retain_graph=True)
+        moved[name] = {
+            n.split(".")[0] for n, p in model.named_parameters()
+            if p.grad is not None and p.grad.abs().sum() > 0
+        }  # fmt: skip
+    return moved
+
+
+def test_each_loss_moves_what_the_paper_says():
+    """Eq. (14): theta_v, theta_r; Eq. (15): theta_s only; Eq. (16): all; ``joint`` opens (15)."""
+    extractors = {"backbone", "heads"}
+    expected = {
+        "loss_id": extractors, "loss_diversity": extractors,
+        "loss_local": {"synergy"}, "loss_global": {"synergy"},
+        "loss_sub": {"backbone", "synergy"}, "loss_intra": {"backbone", "synergy"},
+        "loss_inter": {"backbone", "synergy"},
+    }  # fmt: skip
+    batch = make_batch()
+    assert moved_by(make_model(), batch) == expected
+    for name in ("loss_local", "loss_global"):  # Eq. (6), (7)
+        expected[name] = {"backbone", "synergy"}
+    assert moved_by(make_model(joint=True), batch) == expected
+
+
+def test_the_complement_alone_cannot_change_what_is_tested():
+    """Eq. (15) without cascaded aggregation: the extractors' gradients are the baseline's."""
+    batch = make_batch()
+    with_mc, joint = (make_model({"diversity": 0, "cascade": 0}, joint=j) for j in (False, True))
+    without = make_model({"diversity": 0, "local": 0, "global": 0, "cascade": 0})
+    gradients = []
+    for model in (without, with_mc, joint):
+        model.load_state_dict(without.state_dict())
+        sum(model(batch).values()).backward()
+        gradients.append([p.grad for p in model.backbone.parameters()])
+    for plain, mc, both in zip(*gradients):
+        assert torch.equal(plain, mc) and not torch.allclose(plain, both)
+
+
+# ------------------------------------------------------------------------------- inference
+
+
+def method_cfg(name, *opts):
+    """A config of the method, on the CPU, from random weights, with 5 identities."""
+    words = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"]
+    words += ["MODEL.HEADS.NUM_CLASSES", "5", *map(str, opts)]
+    return build_config(str(ROOT / f"configs/msclnet/{name}.yml"), words)
+
+
+def test_the_synergy_module_costs_nothing_at_test():
+    """Features, operations and modules run are those of the baseline with the same weights."""
+    model = build_model(method_cfg("synthetic"))
+    baseline = build_model(method_cfg("synthetic", "MODEL.META_ARCHITECTURE", "DualStreamBaseline"))
+    assert type(baseline) is DualStreamBaseline
+    left = baseline.load_state_dict(model.state_dict(), strict=False)
+    assert not left.missing_keys and all(k.startswith("synergy.") for k in left.unexpected_keys)
+    calls = []
+    for module in [*model.synergy.modules(), *model.pair_losses.modules()]:
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    batch = take(make_batch(), torch.tensor([0, 1, 2, 4]))
+    batch["images"] = torch.rand(4, 3, 96, 48) * 255
+    with torch.no_grad():
+        features = model.eval()(batch)
+        assert torch.equal(features, baseline.eval()(batch))
+        assert flops_per_image(model, (96, 48)) == flops_per_image(baseline, (96, 48))
+        assert not calls
+        model.train()(batch)  # with L_Com, which must not reach the extractors, and L_cascaded
+        assert calls.count(model.synergy) == 2
+        model.synergy = None  # at test it need not even be there
+        model.load_state_dict(baseline.state_dict())  # the running statistics have moved
+        assert torch.equal(model.eval()(batch), features)
+
+
+def test_the_mean_of_a_normalised_map_says_nothing():
+    """Why classifier and test see the plain map: of the other they would get beta."""
+    norm = make_model().synergy.norm
+    means = norm(torch.rand(3, C, 5, 4, dtype=torch.float64)).mean(dim=(2, 3))
+    torch.testing.assert_close(means, norm.bias.expand(3, C))
+
+
+# ------------------------------------------------------------------------------ parts and S
+
+
+def test_learnt_masks_in_the_place_of_stripes():
+    module = SynergyModule(C, R, partition="masks", rounds=0, rank=0).double()
+    maps = torch.randn(2, 3, C, 5, 4, dtype=torch.float64, requires_grad=True)
+    normalised, plain = module.cut(*maps)
+    conv = module.masks
+    for image in range(3):
+        for part in range(R):
+            weight = torch.einsum("c,chw->hw", conv.weight[part, :, 0, 0], maps[0, image])
+            mask = (weight + conv.bias[part]).sigmoid()
+            for found, source in ((normalised, maps[0]), (plain, maps[1])):
+                expected = (mask * source[image]).sum(dim=(1, 2)) / 20
+                torch.testing.assert_close(found[image, part], expected)
+    plain.sum().backward()
+    assert conv.weight.grad is None  # what guides does not move the masks
+    model = make_model(synergy=SynergyModule(C, R, partition="masks", rank=2))
+    sum(model(make_batch()).values()).backward()
+    assert model.synergy.masks.weight.grad.abs().sum() > 0
+
+
+def test_another_state_size_is_brought_back_to_the_maps():
+    module = SynergyModule(C, R, hidden=10, rounds=2, rank=3)
+    rows = torch.tensor([0, 1])
+    synergy = module(torch.rand(2, C, 5, 4), rows, rows.flip(0))
+    assert synergy.features.shape == (2, C) and synergy.parts.shape == (2, R, C)
+    assert module.encoder.cell.hidden_size == 10 and module.project.weight.shape == (C, 10)
+    assert isinstance(SynergyModule(C, R, rank=2).project, nn.Identity)
+
+
+# ------------------------------------------------------------------- order, absence, precision
+
+
+@pytest.mark.parametrize("pairs", ["all", "ranked"])
+def test_order_means_nothing(pairs):
+    model, batch = make_model(pairs=pairs), make_batch()
+    rows = torch.randperm(9)
+    expected, found = model(batch), model(take(batch, rows))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_without_a_pair_the_terms_of_pairs_are_zeros_in_the_graph(modality):
+    model, whole = make_model(), make_batch()
+    batch = take(whole, whole["modalities"] == modality)
+    terms = model(batch)
+    assert terms.keys() == TERMS
+    assert all(terms[f"loss_{name}"] == 0 for name in ("diversity", "local", "global"))
+    sum(terms.values()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.synergy.parameters())
+    f, targets = outputs_of(model, batch)["features"], batch["targets"].tolist()
+    expected = cascade_by_loop(f, targets, batch["camids"].tolist())
+    for name, value in zip(("sub", "intra", "inter"), expected):
+        torch.testing.assert_close(terms[f"loss_{name}"], 2 / 3 * value)
+
+
+def test_bfloat16_is_finite_and_near_float32():
+    model, batch = make_model().float(), make_batch()
+    model.normalise = lambda images: images / 255
+    plain = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model(batch)
+    sum(terms.values()).backward()
+    for name, value in plain.items():
+        assert terms[name].dtype is torch.float32
+        torch.testing.assert_close(terms[name], value, rtol=0.05, atol=0.05)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+# ----------------------------------------------------------------------- schedule and switches
+
+
+def test_l_div_starts_at_its_epoch():
+    model, batch = make_model(diversity_start=3), make_batch()
+    assert model.phases == ("plain", "diverse") and model.phase == "plain"
+    assert [model.phase_of(e) for e in range(5)] == ["plain"] * 3 + ["diverse"] * 2
+    expected = objective_by_loop(model, batch, pairs_of(batch), with_diversity=False)
+    assert model(batch).keys() == expected.keys()
+    model.phase = "diverse"
+    assert model(batch).keys() == TERMS
+    assert make_model().phases == ("diverse",)
+    assert make_model({"diversity": 0.0}, diversity_start=3).phases == ("plain",)
+    model.phase = "late"
+    with pytest.raises(ValueError, match="phase is 'late'; expected one of"):
+        model(batch)
+
+
+def test_l_div_over_channels_takes_the_features():
+    model, batch = make_model(diversity_of="channels"), make_batch()
+    p, pairs = outputs_of(model, batch)["features"].softmax(dim=1), pairs_of(batch)
+    expected = -0.5 * sum((p[i] * (p[i] / p[j]).log()).sum() for i, j in pairs) / len(pairs)
+    torch.testing.assert_close(model(batch)["loss_diversity"], expected)
+
+
+ROWS = {
+    "baseline": set(),
+    "ms": {"loss_diversity"},
+    "mc": {"loss_local", "loss_global"},
+    "ca": {"loss_sub", "loss_intra", "loss_inter"},
+    "ms_mc": {"loss_diversity", "loss_local", "loss_global"},
+    "ms_ca": {"loss_diversity", "loss_sub", "loss_intra", "loss_inter"},
+    "mc_ca": {"loss_local", "loss_global", "loss_sub", "loss_intra", "loss_inter"},
+    "full": TERMS - {"loss_id"},
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_rows_of_table_1(row):
+    """B = identity loss (a mean over all rows) and weighted triplet in each; L_t with MS."""
+    model = build_model(method_cfg(f"ablation/{row}", "MODEL.MSCLNET.PARTS", 2))
+    batch = make_batch()
+    batch["images"] = torch.rand(9, 3, 32, 16) * 255  # a map of 2 x 1
+    terms = model.train()(batch)
+    assert terms.keys() == {"loss_id", "loss_weighted_triplet"} | ROWS[row]
+    assert model.loss_terms["LabelSmoothingCrossEntropyLoss"].per_modality
+    scale = model.loss_terms.scales["LabelSmoothingCrossEntropyLoss"]
+    assert scale == (1.75 if "ms" in row or row == "full" else 0.5)
+    assert (model.synergy is None) == (row in ("baseline", "ms"))
+    assert not model.complemented or model.joint
+
+
+def test_the_printed_total_is_the_default():
+    """Eq. (17) has no triplet loss; Eq. (8) trains S only."""
+    eq17, default = (build_model(method_cfg(name)) for name in ("ablation/eq17", "synthetic"))
+    for model in (eq17, default):
+        assert list(model.loss_terms) == ["LabelSmoothingCrossEntropyLoss"] and not model.joint
+        assert model.loss_terms.scales == {"LabelSmoothingCrossEntropyLoss": 1.25}
+        assert model.scales == SCALES
+
+
+def test_the_numbers_of_the_paper():
+    small = ("MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.NL_BLOCKS", "[0, 1, 1, 0]")
+    cfg = method_cfg("sysu", *small)
+    model = build_model(cfg)
+    assert model.scales == SCALES and model.synergy.num_parts == 6
+    cascade, cell = model.pair_losses["cascade"], model.synergy.encoder.cell
+    assert (cascade.sub_scale, cascade.intra_scale, cascade.inter_scale) == (1.0, 1.0, 1.0)
+    assert cell.hidden_size == 512 and len(cell.gates) == 5  # as wide as the map: here ResNet-18's
+    assert cell.gates[0][0].weight.shape == (256, 512)
+    solver, erasing = cfg.SOLVER, cfg.INPUT.REA
+    assert (solver.OPT, solver.BASE_LR, solver.MOMENTUM) == ("SGD", 0.1, 0.9)
+    assert (solver.MAX_EPOCH, list(solver.STEPS)) == (200, [20, 50, 100])
+    assert list(solver.STEP_FACTORS) == [0.5, 0.1, 0.01]
+    assert (solver.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE) == (64, 4)
+    assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144]
+    assert (erasing.ENABLED, erasing.PROB, list(erasing.AREA)) == (True, 0.8, [0.2, 0.8])
+
+
+# ------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        ({"pairs": "index"}, "PAIRS must be one of 'all', 'ranked'; got 'index'"),
+        ({"diversity_of": "pixels"}, "OF must be one of 'classes', 'channels'"),
+        ({"diversity_start": -1}, "must be 0 or more; got .*-1"),
+        ({"scales": {"local": -0.1}}, "SCALE of DIVERSITY.*'local': -0.1"),
+    ],
+)
+def test_what_is_out_of_range_names_its_key(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        make_model(**arguments)
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="PARTITION must be one of 'stripes', 'masks'"):
+        SynergyModule(C, R, partition="rows", rank=2)
+    with pytest.raises(ValueError, match="PARTS must be at least 1 .* got 0 and 0"):
+        SynergyModule(C, 0, rank=2)
+    with pytest.raises(ValueError, match="5 rows cannot be cut into 6 .*MODEL.MSCLNET.PARTS"):
+        SynergyModule(C, 6, rank=2)(torch.rand(1, C, 5, 4), *2 * [torch.tensor([0])])
+    with pytest.raises(ValueError, match="set MODEL.BACKBONE.NAME build_dual_stream_resnet"):
+        build_model(method_cfg("synthetic", "MODEL.BACKBONE.NAME", "build_resnet_backbone",
+                               "MODEL.BACKBONE.WITH_NL", "False"))  # fmt: skip

@@ -1,0 +1,157 @@
+"""Cascaded aggregation: camera sub-classes, then identities, then identities apart from each other.
+
+MSCLNet (Zhang et al., ECCV 2022), whose equations are numbered here.
+
+Shapes: B rows, D feature size, S sub-classes, P identities.
+"""
+
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...modality import group_means
+from ...registry import LOSS_REGISTRY
+from ..precision import raised, without_autocast
+from .base import Loss, full_precision, require_choice, require_modalities, require_rows
+from .pairs import pairwise_distances, zero_of
+
+
+class CascadeTerms(NamedTuple):
+    """The three terms, each under its weight; scalars."""
+
+    sub: Tensor
+    intra: Tensor
+    inter: Tensor
+
+
+@LOSS_REGISTRY.register()
+class CascadedAggregationLoss(Loss):
+    """L_sub + L_intra + L_inter (Eq. 13), each under a weight.
+
+    A sub-class is what one camera saw of one identity. Camera numbers alone do not tell them
+    apart (LLCM films in both modalities with one number), so modalities do as well: in RegDB,
+    with one camera of each kind, a sub-class is an identity in one modality. C_s and C_y are the
+    means over the rows of a sub-class and of an identity in the batch.
+
+    - L_sub (Eq. 10): mean over rows of ``|f_i - C_s(i)|^2``.
+    - L_intra (Eq. 11): mean over rows of the sum over the sub-classes of the row's identity of
+      ``|C_s - C_y|^2``.
+    - L_inter (Eq. 12) pushes the identities' centres apart, see ``dispersion``.
+
+    Printed are distances of features of any length. Then L_sub + L_intra + L_inter grows with the
+    square of that length: it has no lower bound where identities are apart, and falls to 0 with
+    vanishing features where they are not; nothing else holds the length, as the identity loss
+    stands behind a batch norm. ``normalise`` makes every feature a unit vector first.
+
+    A batch without two identities has L_inter 0, one of single rows L_sub 0.
+
+    Args:
+        normalise: of L2-normalised features; False: as printed.
+        dispersion: ``"hinge"``: mean over pairs of identities of ``[margin - d]_+^2``, d the
+            distance of their L2-normalised centres. ``"literal"``: as printed,
+            ``-1 / C(B, 2) sum_i sum_(j != i) |C_y(i) - C_y(j)|^2`` over rows i, j, which counts
+            each pair twice and has no lower bound unless ``normalise``.
+        margin: of ``"hinge"``, 0 or more; 1 is an angle of 60 degrees.
+        sub_scale, intra_scale, inter_scale: weights, 0 or more.
+
+    Raises:
+        ValueError: ``dispersion`` is unknown, or a number is negative.
+    """
+
+    inputs = ("features", "targets", "camids", "modalities")
+    log_name = "loss_cascaded_aggregation"
+    config_node = "CASCADED_AGGREGATION"
+
+    def __init__(
+        self,
+        normalise: bool = True,
+        dispersion: str = "hinge",
+        margin: float = 1.0,
+        sub_scale: float = 1.0,
+        intra_scale: float = 1.0,
+        inter_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        numbers = (margin, sub_scale, intra_scale, inter_scale)
+        if not min(numbers) >= 0:
+            raise ValueError(f"{name}: margin and weights must not be negative; got {numbers}.")
+        self.normalise = normalise
+        self.dispersion = require_choice(name, "dispersion", dispersion, ("hinge", "literal"))
+        self.margin = margin
+        self.sub_scale, self.intra_scale, self.inter_scale = numbers[1:]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "CascadedAggregationLoss":
+        """Read ``MODEL.LOSSES.CASCADED_AGGREGATION``."""
+        node = cls.node(cfg)
+        return cls(
+            normalise=node.NORMALISE,
+            dispersion=node.DISPERSION,
+            margin=node.MARGIN,
+            sub_scale=node.SUB_SCALE,
+            intra_scale=node.INTRA_SCALE,
+            inter_scale=node.INTER_SCALE,
+        )
+
+    @full_precision
+    def forward(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        camids: Optional[Tensor] = None,
+        modalities: Optional[Tensor] = None,
+    ) -> Tensor:
+        """The sum of :meth:`terms`, a scalar."""
+        return sum(self.terms(x, targets, camids, modalities))
+
+    def terms(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        camids: Optional[Tensor] = None,
+        modalities: Optional[Tensor] = None,
+    ) -> CascadeTerms:
+        """The three terms of features ``x`` (B, D), each (B,) label given.
+
+        Raises:
+            ValueError: a label is missing, has another length, or a modality is unknown.
+        """
+        name = type(self).__name__
+        x = raised(x)
+        camids = require_rows(name, "camids", camids, len(x))
+        modalities = require_modalities(name, modalities, len(x))
+        if len(x) < 2:
+            return CascadeTerms(zero_of(x), zero_of(x), zero_of(x))
+        with without_autocast(x):
+            x = F.normalize(x, dim=1) if self.normalise else x
+            identities = group_means(x, targets)
+            subclasses = group_means(x, targets, modalities, camids)
+            to_subclass = x - subclasses.features[subclasses.group_of]
+            sub = to_subclass.square().sum(dim=1).mean()  # Eq. (10)
+            counts = torch.bincount(identities.group_of)  # B in all
+            owner = torch.searchsorted(
+                identities.labels[:, 0].contiguous(), subclasses.labels[:, 0].contiguous()
+            )
+            to_identity = (subclasses.features - identities.features[owner]).square().sum(dim=1)
+            intra = (counts[owner] * to_identity).sum() / len(x)  # Eq. (11)
+            inter = self._dispersion(identities.features, counts.to(x.dtype))  # Eq. (12)
+        return CascadeTerms(
+            self.sub_scale * sub, self.intra_scale * intra, self.inter_scale * inter
+        )
+
+    def _dispersion(self, centres: Tensor, counts: Tensor) -> Tensor:
+        """L_inter of the identities' centres (P, D), with the number of rows of each (P,)."""
+        if len(centres) < 2:
+            return zero_of(centres)
+        if self.dispersion == "literal":
+            rows = counts.sum()
+            squares = pairwise_distances(centres).square()
+            return -(counts @ squares @ counts) / (rows * (rows - 1) / 2)
+        distances = pairwise_distances(F.normalize(centres, dim=1))
+        below = F.relu(self.margin - distances).square()
+        return below.triu(diagonal=1).sum() / (len(centres) * (len(centres) - 1) / 2)

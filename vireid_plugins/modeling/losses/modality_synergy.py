@@ -1,0 +1,170 @@
+"""MSCLNet's losses on pairs of a visible and an infrared image, and on what is made of both.
+
+MSCLNet (Zhang et al., ECCV 2022), whose equations are numbered here. They compare tensors that
+only that method has, so ``MODEL.LOSSES.NAME`` cannot list them.
+
+Shapes: n pairs (or synergy features, one of each pair), R parts, D feature size, N identities.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastreid.config import CfgNode
+
+from ...modality import group_means
+from ..precision import raised, without_autocast
+from .pairs import zero_of
+
+_EPSILON = 1e-6
+
+
+class DiversityLoss(nn.Module):
+    """L_div (Eq. 3): minus the mean over pairs of ``KL(p_visible || p_infrared)``.
+
+    Printed is the divergence of raw features, which are no distributions; the text has it act on
+    their "logistic distribution", read as a softmax of what is given.
+
+    Args:
+        clamp: largest divergence of a pair that counts, in nats; it gets no gradient beyond.
+            0: none, as printed: the loss then has no lower bound.
+
+    Raises:
+        ValueError: ``clamp`` is negative.
+    """
+
+    log_name = "loss_diversity"
+
+    def __init__(self, clamp: float = 5.0) -> None:
+        super().__init__()
+        if not clamp >= 0:
+            raise ValueError(f"DiversityLoss: clamp must not be negative; got {clamp}.")
+        self.clamp = clamp
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "DiversityLoss":
+        """Read ``MODEL.LOSSES.DIVERSITY``."""
+        return cls(clamp=cfg.MODEL.LOSSES.DIVERSITY.CLAMP)
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Loss of scores (n, N) of both images of each pair, before the softmax; a scalar."""
+        _require_alike("DiversityLoss", visible, infrared)
+        visible, infrared = raised(visible), raised(infrared)
+        if len(visible) == 0:
+            return zero_of(visible) + zero_of(infrared)
+        with without_autocast(visible):
+            log_visible, log_infrared = visible.log_softmax(1), infrared.log_softmax(1)
+            divergence = (log_visible.exp() * (log_visible - log_infrared)).sum(dim=1)
+            if self.clamp > 0:
+                divergence = divergence.clamp(max=self.clamp)
+            return -divergence.mean()
+
+
+class LocalComplementLoss(nn.Module):
+    """L_local (Eq. 6): parts of synergy features near the same parts of visible images.
+
+    Mean over pairs of the sum over parts of ``c + sqrt(2 - 2 cos)``, where c is ``1 - cos``, or
+    ``cos`` in the form that is printed. That form is at most 1.5, at cos = 1/2, and 1 at both
+    cos = 1 and cos = -1: below 1/2 it drives the parts apart.
+
+    With unit vectors a, b, ``2 - 2 cos = |a - b|^2``, which never is below 0 by rounding; the
+    root's gradient is finite at cos = 1, through a small number below it or, in the literal form,
+    as that of a norm.
+
+    Args:
+        literal: the printed sign of cos.
+    """
+
+    log_name = "loss_local"
+
+    def __init__(self, literal: bool = False) -> None:
+        super().__init__()
+        self.literal = literal
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "LocalComplementLoss":
+        """Read ``MODEL.LOSSES.LOCAL_COMPLEMENT``."""
+        return cls(literal=cfg.MODEL.LOSSES.LOCAL_COMPLEMENT.LITERAL)
+
+    def forward(self, visible_parts: Tensor, synergy_parts: Tensor) -> Tensor:
+        """Loss of b^v and b^s, (n, R, D) each; a scalar."""
+        _require_alike("LocalComplementLoss", visible_parts, synergy_parts)
+        visible_parts, synergy_parts = raised(visible_parts), raised(synergy_parts)
+        if len(synergy_parts) == 0:
+            return zero_of(visible_parts) + zero_of(synergy_parts)
+        with without_autocast(synergy_parts):
+            apart = F.normalize(visible_parts, dim=2) - F.normalize(synergy_parts, dim=2)
+            squares = apart.square().sum(dim=2)  # 2 - 2 cos
+            if self.literal:
+                terms = 1 - squares / 2 + torch.linalg.vector_norm(apart, dim=2)
+            else:
+                terms = squares / 2 + (squares + _EPSILON).sqrt()
+            return terms.sum(dim=1).mean()
+
+
+class GlobalComplementLoss(nn.Module):
+    """L_global (Eq. 7): mean over synergy features of ``|C^s_y - C^r_y|^2``.
+
+    C^s and C^r are the means of an identity's synergy features and of its infrared images'.
+
+    Args:
+        normalise: centres of L2-normalised features; False: as printed. The state of an LSTM is
+            in (-1, 1), which features of a network need not be.
+    """
+
+    log_name = "loss_global"
+
+    def __init__(self, normalise: bool = True) -> None:
+        super().__init__()
+        self.normalise = normalise
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "GlobalComplementLoss":
+        """Read ``MODEL.LOSSES.GLOBAL_COMPLEMENT``."""
+        return cls(normalise=cfg.MODEL.LOSSES.GLOBAL_COMPLEMENT.NORMALISE)
+
+    def forward(
+        self,
+        synergy: Tensor,
+        synergy_targets: Tensor,
+        infrared: Tensor,
+        infrared_targets: Tensor,
+    ) -> Tensor:
+        """Loss of synergy features (n, D) and infrared ones (m, D), with their identities.
+
+        Raises:
+            ValueError: sizes D differ, or a synergy feature's identity has no infrared row.
+        """
+        if synergy.shape[1:] != infrared.shape[1:]:
+            raise ValueError(
+                "GlobalComplementLoss compares features of one size; got synergy features "
+                f"{tuple(synergy.shape)} and infrared ones {tuple(infrared.shape)}. MSCLNet needs "
+                "a head whose features are the pooled map: BNNeckHead, EMBEDDING_DIM 0."
+            )
+        synergy, infrared = raised(synergy), raised(infrared)
+        if len(synergy) == 0:
+            return zero_of(synergy) + zero_of(infrared)
+        if not bool(torch.isin(synergy_targets, infrared_targets).all()):
+            raise ValueError(
+                "GlobalComplementLoss: each identity of synergy_targets must be one of "
+                f"infrared_targets; got {synergy_targets.unique().tolist()} and "
+                f"{infrared_targets.unique().tolist()}."
+            )
+        with without_autocast(synergy):
+            if self.normalise:
+                synergy, infrared = F.normalize(synergy, dim=1), F.normalize(infrared, dim=1)
+            of_synergy = group_means(synergy, synergy_targets)
+            of_infrared = group_means(infrared, infrared_targets)
+            same = torch.searchsorted(
+                of_infrared.labels[:, 0].contiguous(), of_synergy.labels[:, 0].contiguous()
+            )
+            apart = of_synergy.features - of_infrared.features[same]
+            return apart.square().sum(dim=1)[of_synergy.group_of].mean()
+
+
+def _require_alike(owner: str, visible: Tensor, other: Tensor) -> None:
+    if visible.shape != other.shape:
+        raise ValueError(
+            f"{owner} compares tensors of one shape, pair by pair; got {tuple(visible.shape)} and "
+            f"{tuple(other.shape)}."
+        )

@@ -1,0 +1,140 @@
+"""The local triplet loss of CM-LSP-GE (Wang, Li, Ma, 2022, arXiv 2206.04401).
+
+Shapes: B rows, A anchors, R stripes of S features, D feature size, T distances of a pair (1 or R).
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import CfgNode
+
+from ...modality import group_means
+from ...registry import LOSS_REGISTRY
+from ..layers.path_distance import REDUCTIONS, aligned_path_distances, path_distances
+from ..precision import raised
+from .base import Loss, full_precision, require_choice
+from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
+
+
+@LOSS_REGISTRY.register()
+class PathTripletLoss(Loss):
+    """Mean over anchors of ``[margin + S(a, p) - S(a, n)]_+``, S the path distance of stripes.
+
+    Positives and negatives come from both modalities. An anchor without another row of its
+    identity, or without a row of another identity, is left out of the mean. The paper prints a
+    sum over anchors, per-stripe distances, and no hinge.
+
+    Args:
+        margin: m_l, in units of the distance.
+        distance: ``"path"``: S, the shortest path (``layers/path_distance.py``); ``"stripes"``:
+            as printed, the Euclidean distance of each stripe to the same stripe, with a hinge of
+            its own, summed over the stripes.
+        mining: ``"global"``: p is the anchor's farthest positive and n its nearest negative by
+            the Euclidean distance of the global features (as in AlignedReID); ``"local"``: by
+            the local distance itself, as printed (with ``"stripes"``, in each stripe anew).
+            Rows at the same global distance share their place.
+        reduction: of the channels in S, ``"mean"`` or ``"sum"`` (as printed).
+
+    Raises:
+        ValueError: a word is unknown.
+    """
+
+    inputs = ("stripe_features", "targets", "features")
+    log_name = "loss_path_triplet"
+    config_node = "PATH_TRIPLET"
+
+    def __init__(
+        self,
+        margin: float = 0.3,
+        distance: str = "path",
+        mining: str = "global",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.margin = margin
+        self.distance = require_choice(name, "distance", distance, ("path", "stripes"))
+        self.mining = require_choice(name, "mining", mining, ("global", "local"))
+        self.reduction = require_choice(name, "reduction", reduction, REDUCTIONS)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "PathTripletLoss":
+        """Read ``MODEL.LOSSES.PATH_TRIPLET``."""
+        node = cls.node(cfg)
+        return cls(
+            margin=node.MARGIN,
+            distance=node.DISTANCE,
+            mining=node.MINING,
+            reduction=node.REDUCTION,
+        )
+
+    @full_precision
+    def forward(self, x: Tensor, targets: Tensor, features: Optional[Tensor] = None) -> Tensor:
+        """Loss of stripe features ``x`` (B, R, S) with ``targets`` (B,); a scalar.
+
+        Args:
+            features: (B, D) global features; needed, as numbers only, by ``mining="global"``.
+
+        Raises:
+            ValueError: ``x`` is not (B, R, S), or ``features`` are missing or of other rows.
+        """
+        self._check(x, features)
+        positives, negatives = pair_masks(targets)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        if not anchors.any():
+            return zero_of(x)
+        masks = positives[anchors], negatives[anchors]
+        mined = self._by_global if self.mining == "global" else self._by_local
+        to_positive, to_negative = mined(x, anchors, masks, features)
+        terms = F.relu(self.margin + to_positive - to_negative)  # (A, T)
+        return terms.sum(dim=1).mean()
+
+    def _check(self, x: Tensor, features: Optional[Tensor]) -> None:
+        if x.ndim != 3:
+            raise ValueError(
+                f"PathTripletLoss takes stripe features (B, R, S); got {tuple(x.shape)}."
+            )
+        if self.mining == "global" and (features is None or features.shape[:-1] != x.shape[:1]):
+            came = "None" if features is None else str(tuple(features.shape))
+            raise ValueError(
+                f"PathTripletLoss needs global features (B, D) with B = {len(x)} to find the "
+                f"hardest rows by; got {came}. Give them, or set "
+                "MODEL.LOSSES.PATH_TRIPLET.MINING 'local'."
+            )
+
+    def _by_global(
+        self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor], features: Tensor
+    ) -> List[Tensor]:
+        """Distances (A, T) to the positives and to the negatives that global features choose."""
+        order = pairwise_distances(raised(features.detach()))[anchors]
+        numbers = torch.nonzero(anchors)[:, 0]
+        chosen = []
+        for mask, extreme in zip(masks, (farthest, nearest)):
+            hardest = mask & (order == extreme(order, mask).unsqueeze(1))
+            anchor, other = torch.nonzero(hardest, as_tuple=True)
+            distances = self._of_pairs(x[numbers[anchor]], x[other])
+            chosen.append(group_means(distances, anchor).features)
+        return chosen
+
+    def _by_local(
+        self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor], features: Optional[Tensor]
+    ) -> List[Tensor]:
+        """Largest distances (A, T) to positives and smallest to negatives."""
+        if self.distance == "path":
+            distances = path_distances(x, x, self.reduction).unsqueeze(0)
+        else:
+            distances = torch.stack([pairwise_distances(stripe) for stripe in x.unbind(dim=1)])
+        rows = distances[:, anchors].flatten(0, 1)  # (T * A, B)
+        return [
+            extreme(rows, mask.repeat(len(distances), 1)).view(len(distances), -1).T
+            for mask, extreme in zip(masks, (farthest, nearest))
+        ]
+
+    def _of_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances of n pairs (n, R, S): (n, T)."""
+        if self.distance == "path":
+            return aligned_path_distances(first, second, self.reduction).unsqueeze(1)
+        return torch.linalg.vector_norm(first - second, dim=2)

@@ -1,0 +1,190 @@
+"""CAJ and CAJ+: channel-augmented joint learning.
+
+*Paper*: M. Ye, W. Ruan, B. Du, M. Z. Shou, "Channel Augmented Joint Learning for Visible-Infrared
+Recognition", ICCV 2021, pp. 13567-13576, doi 10.1109/ICCV48922.2021.01331 (CAJ); M. Ye, Z. Wu,
+C. Chen, B. Du, "Channel Augmentation for Visible-Infrared Re-Identification", TPAMI 2024, doi
+10.1109/TPAMI.2023.3332875 (CAJ+). Public code: mangye16/Cross-Modal-Re-ID-baseline, folders
+ICCV21_CAJ and PAMI23_Supervised; "the code" below.
+*Idea*: a visible image also enters with one of its colour channels in all three, which looks more
+like infrared. Original, exchanged and infrared images share one network, one classifier and one
+triplet loss over all rows.
+*Here*: ``CAJ``: the batch of three views, and what is added to its identity and triplet loss.
+Views: ``data/channel_transforms.py`` with the chains of ``data/chains.py``. L_sq:
+``WeightedTripletLoss`` with ``signed_square``. Network: AGW's, by configuration.
+*Departs*, or reads what is left open:
+
+- Where paper and code differ, the code holds: erasing fills one rectangle of all channels
+  (``INPUT.CHANNEL_ERASING.PER_CHANNEL``: one for each, as printed) with constants in normalised
+  space (``VALUE``; zeros are the printed channel means).
+- L_KL: the code pairs row i of the original visible with row i of the infrared images. Here each
+  original visible image is paired with all infrared images of its identity, so that the order of
+  rows is free: the same where an identity has one image in each modality, else the mean over all
+  such pairings. It is off in the code by default.
+- CAJ+: the target of an image drawn twice is the mean over its exchanged rows. The code's other
+  directions (also infrared images learn from the exchanged ones; or these from the originals) are
+  not here.
+- phi[0], not printed, is 0.
+- Softmax weights without the anchor and non-local blocks of C/2 channels, as in AGW here;
+  ``MODEL.LOSSES.WEIGHTED_TRIPLET.LEGACY_WEIGHTS`` and ``MODEL.BACKBONE.NL_LEGACY_WIDTH`` are the
+  code's.
+
+*Config*: ``configs/caj``; ``MODEL.CAJ``, ``INPUT.NUM_VIEWS``, ``INPUT.CHANNEL_ERASING``,
+``CHANNEL_EXCHANGE``, ``ADAPTIVE_GREY``, ``MODEL.LOSSES.WEIGHTED_TRIPLET``.
+
+B rows, N identities. View 0 of a visible image is the original, view 1 the exchanged one.
+"""
+
+from typing import Any, Dict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ...modality import identity_pairs, modality_rows
+from ..heads.build import output_names
+from ..losses.pairs import zero_of
+from ..precision import raised, without_autocast
+from .base import DualStreamBaseline
+
+_ORIGINAL, _EXCHANGED = 0, 1
+_KL_FLOOR = 1e-7  # what the code adds to each probability of the target
+
+
+@META_ARCH_REGISTRY.register()
+class CAJ(DualStreamBaseline):
+    """The baseline on a batch of views, with L_KL and the co-refinement of CAJ+ where asked for.
+
+    Args:
+        kl_scale: weight of L_KL, 0 or more; 0: off.
+        temperature: T of L_KL, above 0.
+        refine_scale: weight of CAJ+'s co-refinement, 0 or more; 0: off.
+        baseline: arguments of ``DualStreamBaseline``.
+
+    Raises:
+        ValueError: a number is out of its range, or a term needs logits and the head has none.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        kl_scale: float = 0.0,
+        temperature: float = 3.0,
+        refine_scale: float = 0.0,
+        **baseline: Any,
+    ) -> None:
+        super().__init__(**baseline)
+        for key, value in (("KL_SCALE", kl_scale), ("REFINE_SCALE", refine_scale)):
+            if not value >= 0:
+                raise ValueError(f"MODEL.CAJ.{key} is {value}; expected 0 or more.")
+            if value > 0 and "logits" not in output_names(self.heads):
+                raise ValueError(
+                    f"MODEL.CAJ.{key} is {value}, which compares logits, and "
+                    f"{type(self.heads).__name__} gives none; set MODEL.HEADS.NAME BNNeckHead, or "
+                    f"MODEL.CAJ.{key} 0."
+                )
+        if not temperature > 0:
+            raise ValueError(f"MODEL.CAJ.TEMPERATURE is {temperature}; expected a number above 0.")
+        self.kl_scale, self.temperature = kl_scale, temperature
+        self.refine_scale = refine_scale
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.CAJ`` and those of the baseline.
+
+        Raises:
+            ValueError: the co-refinement is on and visible images have one view.
+        """
+        node, views = cfg.MODEL.CAJ, cfg.INPUT.NUM_VIEWS.VISIBLE
+        if node.REFINE_SCALE > 0 and views < 2:
+            raise ValueError(
+                f"MODEL.CAJ.REFINE_SCALE is {node.REFINE_SCALE}, which compares two views of a "
+                f"visible image; set INPUT.NUM_VIEWS.VISIBLE 2 (now {views}), or REFINE_SCALE 0."
+            )
+        return {
+            **super().from_config(cfg),
+            "kl_scale": node.KL_SCALE,
+            "temperature": node.TEMPERATURE,
+            "refine_scale": node.REFINE_SCALE,
+        }
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """L_id + L_sq over the rows of all views, and the two terms below.
+
+        Raises:
+            ValueError: the co-refinement is on and the batch has no ``views`` or no ``index``.
+        """
+        terms = super().losses(outputs, batch)
+        labels = self.labels(batch)
+        targets, modalities = labels["targets"], labels["modalities"]
+        views = labels.get("views", torch.zeros_like(targets))  # without views: originals
+        if self.kl_scale > 0:
+            divergence = modality_divergence(
+                outputs["logits"], targets, modalities, views, self.temperature
+            )
+            terms["loss_kl"] = self.kl_scale * divergence
+        if self.refine_scale > 0:
+            missing = [name for name in ("views", "index") if name not in labels]
+            if missing:
+                raise ValueError(
+                    "MODEL.CAJ.REFINE_SCALE pairs two views of an image, and the batch has no "
+                    f"{' and no '.join(missing)} (B,); INPUT.NUM_VIEWS.VISIBLE 2 lets the loader "
+                    "give them. Or set REFINE_SCALE 0."
+                )
+            refinement = co_refinement(outputs["logits"], labels["index"], modalities, views)
+            terms["loss_refine"] = self.refine_scale * refinement
+        return terms
+
+
+def modality_divergence(
+    logits: Tensor, targets: Tensor, modalities: Tensor, views: Tensor, temperature: float
+) -> Tensor:
+    """L_KL = T^2 mean KL(softmax(z_infrared / T) || softmax(z_visible / T)), a scalar.
+
+    The mean runs over all pairs of an original visible and an infrared image of one identity; only
+    the visible images learn.
+
+    Args:
+        logits: z (B, N).
+        targets, modalities, views: (B,).
+        temperature: T.
+    """
+    logits = raised(logits)
+    visible, infrared = identity_pairs(targets, modalities)
+    original = views[visible] == _ORIGINAL
+    visible, infrared = visible[original], infrared[original]
+    if len(visible) == 0:
+        return zero_of(logits)
+    with without_autocast(logits):
+        scaled = logits / temperature
+        predicted = F.log_softmax(scaled, dim=1)[visible]
+        wanted = F.softmax(scaled.detach(), dim=1)[infrared] + _KL_FLOOR
+        return temperature**2 * (wanted * (wanted.log() - predicted)).sum(dim=1).mean()
+
+
+def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor) -> Tensor:
+    """CAJ+: mean of -sum_c p_1c log p_0c over the original visible images, a scalar.
+
+    p_0 is the prediction of an image's view 0, which learns, p_1 that of its view 1, which does
+    not. An image without a view 1 in the batch is left out of the mean.
+
+    Args:
+        logits: (B, N).
+        index: (B,), the same for all views of an image.
+        modalities, views: (B,).
+    """
+    logits = raised(logits)
+    visible = modality_rows(modalities)[0]
+    original = visible[views[visible] == _ORIGINAL]
+    exchanged = visible[views[visible] == _EXCHANGED]
+    same = index[original].unsqueeze(1) == index[exchanged]  # (originals, exchanged)
+    paired = same.any(dim=1)
+    original, same = original[paired], same[paired].to(logits)
+    if len(original) == 0:
+        return zero_of(logits)
+    with without_autocast(logits):
+        wanted = same / same.sum(dim=1, keepdim=True) @ logits[exchanged].detach().softmax(dim=1)
+        return -(wanted * F.log_softmax(logits[original], dim=1)).sum(dim=1).mean()

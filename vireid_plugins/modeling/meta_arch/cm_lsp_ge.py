@@ -1,0 +1,390 @@
+"""CM-LSP-GE (reconstruction): cross-modal local shortest path and global enhancement.
+
+*Paper*: X. Wang, C. Li, X. Ma, "Cross-modal Local Shortest Path and Global Enhancement for
+Visible-Thermal Person Re-Identification", 2022, arXiv 2206.04401 (no public code).
+*Idea*: two images are compared by their horizontal stripes along the cheapest monotone path, so
+that a shifted or half-hidden body still meets its like; a global feature is learnt beside its
+"enhanced", batch-normalised form, which the test uses.
+*A reconstruction*: it was written from the paper's equations of d_ij, S_ij, the losses and their
+sum. The drawings and all numbers but the abstract's were not at hand. It claims none of the
+paper's results.
+*Here*: ``BatchNormEnhancement`` (BN-GE), ``StripeBranch``, ``CMLSPGEHead``, ``PathRescorer``,
+``CMLSPGE`` (L_total). d_ij and S_ij: ``layers/path_distance.py``; L_PA: ``PathTripletLoss``;
+L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.
+*Departs*, or decides what is not known:
+
+- BN-GE is drawn, not described: f^eg is f^g after a batch norm whose bias stays 0. It is a
+  registered module (``GLOBAL_ENHANCEMENT_REGISTRY``), to be replaced if the paper says otherwise.
+- "Attention-based": the non-local blocks of AGW after layer2 and layer3, or (``CBAM``) one CBAM on
+  the last map, before both branches.
+- R = 6 stripes of 256 features as in the hetero-centre triplet's public code: pooled like the
+  global feature, then 1x1 convolution, batch norm, ReLU. There each stripe has its own; here all
+  share one, as in AlignedReID, because d_ij compares *different* stripes (``SHARED_EMBEDDING``).
+- d_ij: mean, max and min run over the channels of one stripe; the L1 norm is divided by their
+  number, without which a margin of 0.3 says nothing (``MODEL.LOSSES.PATH_TRIPLET.REDUCTION``).
+- L_PA prints Euclidean distances stripe by stripe and no path, against its text: here the triplet
+  on the path distance, its rows mined by the Euclidean distance of f^g as in AlignedReID
+  (``PATH_TRIPLET.DISTANCE``, ``MINING`` give the printed ones).
+- All printed triplets lack the hinge; the sums over stripes begin at the second, which reads as a
+  slip: all stripes count. L_id^lv and L_id^lt are summed over the stripes, as printed, and are
+  means over the rows of their modality. L_PA is a mean over the anchors, L_tri over the centres
+  (``HETERO_CENTER.REDUCTION``), where sums are printed.
+- Classifiers of f^g and f^eg are bias-free, those of the stripes are not. Margins 0.3 and AGW's
+  recipe. Test: f^eg; re-scoring by f^eg and path together (AlignedReID's sum) is off.
+
+*Config*: ``configs/cm_lsp_ge``; ``MODEL.CM_LSP_GE``, ``MODEL.HEADS.NUM_STRIPES``, ``STRIPE_DIM``,
+``POOL_LAYER``, ``MODEL.LOSSES.{LABEL_SMOOTHING,HETERO_CENTER,PATH_TRIPLET}``.
+
+B images, C x H x W a feature map, R stripes of S features, N identities.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.layers import pooling
+from fastreid.layers.weight_init import weights_init_kaiming
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils.registry import Registry
+
+from ...modality import modality_rows
+from ...registry import lookup
+from ..layers import CBAM, candidate_path_distances, split_stripes
+from ..losses.base import require_choice
+from ..maps import Tap, recorded_maps
+from .base import DualStreamBaseline
+
+GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
+GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
+
+IDENTITY, CENTRES, PATH = (
+    "LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss", "PathTripletLoss"
+)  # fmt: skip
+
+
+@GLOBAL_ENHANCEMENT_REGISTRY.register()
+class BatchNormEnhancement(nn.BatchNorm1d):
+    """BN-GE as reconstructed: f^eg = BN(f^g), with a bias that stays 0.
+
+    Args:
+        in_channels: C.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels)
+        self.bias.requires_grad_(False)
+
+
+class StripeBranch(nn.Module):
+    """The local branch: one feature and one classifier for each horizontal stripe.
+
+    Args:
+        in_channels: C, of the feature map.
+        num_classes: N.
+        num_stripes: R.
+        stripe_dim: S.
+        shared_embedding: one 1x1 convolution and batch norm for all stripes, not one each.
+
+    Raises:
+        ValueError: a size is below 1; in ``forward``: the map has fewer rows than stripes.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_stripes: int = 6,
+        stripe_dim: int = 256,
+        shared_embedding: bool = True,
+    ) -> None:
+        super().__init__()
+        for key, value in (("NUM_STRIPES", num_stripes), ("STRIPE_DIM", stripe_dim)):
+            if value < 1:
+                raise ValueError(f"MODEL.HEADS.{key} is {value}; CMLSPGEHead needs at least 1.")
+        self.num_stripes = num_stripes
+        self.embeddings = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(in_channels, stripe_dim, kernel_size=1, bias=False),
+                nn.BatchNorm2d(stripe_dim),
+                nn.ReLU(),
+            )
+            for _ in range(1 if shared_embedding else num_stripes)
+        )
+        self.classifiers = nn.ModuleList(
+            nn.Linear(stripe_dim, num_classes) for _ in range(num_stripes)
+        )
+        self.apply(weights_init_kaiming)
+        self.tap = Tap("stripe_features", "features of the stripes from the top, (B, R, S), >= 0")
+
+    def forward(self, feature_map: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+        """F^loc, features (B, R, S) of a map (B, C, H, W); ``pool`` makes a stripe (B, C, 1, 1)."""
+        stripes = [pool(stripe) for stripe in split_stripes(feature_map, self.num_stripes)]
+        if len(self.embeddings) == 1:
+            embedded = self.embeddings[0](torch.cat(stripes, dim=2))  # (B, S, R, 1)
+        else:
+            parts = [embed(stripe) for embed, stripe in zip(self.embeddings, stripes)]
+            embedded = torch.cat(parts, dim=2)
+        return self.tap(embedded[..., 0].transpose(1, 2))
+
+    def classify(self, stripe_features: Tensor) -> Tensor:
+        """Logits (B, R, N) of features (B, R, S)."""
+        parts = zip(self.classifiers, stripe_features.unbind(dim=1))
+        return torch.stack([classifier(stripe) for classifier, stripe in parts], dim=1)
+
+
+@REID_HEADS_REGISTRY.register()
+class CMLSPGEHead(nn.Module):
+    """A global feature, its enhanced form, and stripes; each with classifiers of its own.
+
+    ``MODEL.HEADS.WITH_BNNECK`` must be False: BN-GE stands in its place.
+
+    Args:
+        in_channels: C, of the feature map.
+        num_classes: N.
+        pool_layer: a map (B, C, H, W) to (B, C, 1, 1).
+        enhancement: f^g (B, C) to f^eg (B, C); None: there is no f^eg, the test uses f^g.
+        local: the stripes; None: there are none.
+        attention: refines the map before both branches; None: nothing does.
+
+    Attributes:
+        outputs: names of the tensors that training returns.
+    """
+
+    takes_modalities = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        pool_layer: nn.Module,
+        enhancement: Optional[nn.Module] = None,
+        local: Optional[StripeBranch] = None,
+        attention: Optional[nn.Module] = None,
+    ) -> None:
+        super().__init__()
+        self.pool_layer = pool_layer
+        self.enhancement, self.local, self.attention = enhancement, local, attention
+        self.classifier = nn.Linear(in_channels, num_classes, bias=False)
+        self.classifier.apply(weights_init_kaiming)
+        self.outputs = ("features", "logits")
+        if enhancement is not None:
+            self.enhanced_classifier = nn.Linear(in_channels, num_classes, bias=False)
+            self.enhanced_classifier.apply(weights_init_kaiming)
+            self.outputs += ("enhanced_features", "enhanced_logits")
+        if local is not None:
+            self.outputs += ("stripe_features", "stripe_logits")
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.HEADS`` and ``MODEL.CM_LSP_GE``.
+
+        Raises:
+            KeyError: ``ENHANCEMENT`` is not registered.
+            ValueError: ``POOL_LAYER`` is unknown, or ``WITH_BNNECK`` is True.
+        """
+        heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
+        if heads.WITH_BNNECK:
+            raise ValueError(
+                "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) in the place of a BNNeck; set "
+                "MODEL.HEADS.WITH_BNNECK False."
+            )
+        require_choice("MODEL.HEADS", "POOL_LAYER", heads.POOL_LAYER, pooling.__all__)
+        enhancement = local = None
+        if node.ENHANCEMENT:
+            key = "MODEL.CM_LSP_GE.ENHANCEMENT"
+            enhancement = lookup(GLOBAL_ENHANCEMENT_REGISTRY, node.ENHANCEMENT, key)(channels)
+        if node.LOCAL:
+            local = StripeBranch(
+                channels,
+                heads.NUM_CLASSES,
+                heads.NUM_STRIPES,
+                heads.STRIPE_DIM,
+                node.SHARED_EMBEDDING,
+            )
+        return {
+            "in_channels": channels,
+            "num_classes": heads.NUM_CLASSES,
+            "pool_layer": getattr(pooling, heads.POOL_LAYER)(),
+            "enhancement": enhancement,
+            "local": local,
+            "attention": CBAM(channels) if node.CBAM else None,
+        }
+
+    @property
+    def test_feature(self) -> str:
+        """In words, what evaluation sees."""
+        return "after BN-GE" if self.enhancement is not None else "pooled"
+
+    def forward(
+        self,
+        feature_map: Tensor,
+        targets: Optional[Tensor] = None,
+        modalities: Optional[Tensor] = None,
+    ) -> Union[Tensor, Dict[str, Tensor]]:
+        """At test f^eg (or f^g) (B, C) of a map (B, C, H, W). In training a dict:
+
+        - ``features``, ``logits``: f^g (B, C) and its classifier's (B, N);
+        - ``enhanced_features``, ``enhanced_logits``: of f^eg;
+        - ``stripe_features`` (B, R, S), ``stripe_logits`` (B, R, N).
+        """
+        if self.attention is not None:
+            feature_map = self.attention(feature_map)
+        features = self.pool_layer(feature_map)[..., 0, 0]  # f^g
+        outputs = {"features": features}
+        if self.enhancement is not None:
+            outputs["enhanced_features"] = self.enhancement(features)  # f^eg
+        if self.local is not None and (self.training or self.local.tap.wanted):
+            outputs["stripe_features"] = self.local(feature_map, self.pool_layer)
+        if not self.training:
+            return outputs.get("enhanced_features", features)
+        outputs["logits"] = self.classifier(features)
+        if self.enhancement is not None:
+            outputs["enhanced_logits"] = self.enhanced_classifier(outputs["enhanced_features"])
+        if self.local is not None:
+            outputs["stripe_logits"] = self.local.classify(outputs["stripe_features"])
+        return outputs
+
+
+@dataclass(frozen=True)
+class PathRescorer:
+    """At test, adds the path distance of stripes for the nearest images of each query.
+
+    The whole distance is ``1 - cos(f^eg, f^eg') + weight * S``. S adds 2R - 1 mean absolute
+    differences of normalised stripes, whatever reduction the training has. With a weight of 1/2
+    the order is that of ``||f - f'||^2 + S`` on features of length 1, AlignedReID's sum.
+
+    Args:
+        top: candidates of each query, at least 1.
+        weight: of S, 0 or more.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    top: int
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        for key, value, least in (("TOP", self.top, 1), ("WEIGHT", self.weight, 0)):
+            if not value >= least:
+                raise ValueError(
+                    f"MODEL.CM_LSP_GE.RESCORE_{key} is {value}; expected {least} or more."
+                )
+
+    @property
+    def description(self) -> str:
+        """For tables of results."""
+        return f"path distance × {self.weight:g}, top {self.top}"
+
+    @contextmanager
+    def recording(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+        """Inside, the yielded function gives the stripes (B, R, S) of the last forward pass."""
+        with recorded_maps(model, "stripe_features") as maps:
+            yield lambda: maps["stripe_features"]
+
+    def distances(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
+        """S (Q, K) between queries (Q, R, S) and the gallery images (G, R, S) that ``candidates``
+        (Q, K) number."""
+        return candidate_path_distances(query, gallery, candidates)
+
+
+@META_ARCH_REGISTRY.register()
+class CMLSPGE(DualStreamBaseline):
+    """The dual-stream network with the seven-term objective.
+
+    ``loss_terms`` hold ``LabelSmoothingCrossEntropyLoss`` and ``HeteroCenterTripletLoss``, and
+    ``PathTripletLoss`` for L_PA; any other loss that the config names is added on f^g and its
+    logits.
+
+    Args:
+        rescorer: for evaluation (``evaluation/rescoring.py``); None: rank by f^eg alone.
+        baseline: arguments of ``DualStreamBaseline``; the head is a ``CMLSPGEHead``.
+
+    Raises:
+        ValueError: a loss or the stripes are missing, or another head is given.
+    """
+
+    @configurable
+    def __init__(self, *, rescorer: Optional[PathRescorer] = None, **baseline: Any) -> None:
+        super().__init__(**baseline)
+        if not isinstance(self.heads, CMLSPGEHead):
+            raise ValueError(
+                f"CMLSPGE needs MODEL.HEADS.NAME CMLSPGEHead; got {type(self.heads).__name__}."
+            )
+        missing = [name for name in (IDENTITY, CENTRES) if name not in self.loss_terms]
+        if missing:
+            raise ValueError(
+                f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTRES} (and {PATH} "
+                f"for L_PA); missing: {', '.join(missing)}."
+            )
+        if rescorer is not None and self.heads.local is None:
+            raise ValueError(
+                f"MODEL.CM_LSP_GE.RESCORE_TOP is {rescorer.top}, but there are no stripes to "
+                "re-score by: set MODEL.CM_LSP_GE.LOCAL True, or RESCORE_TOP 0."
+            )
+        self.rescorer = rescorer
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.CM_LSP_GE`` and those of the baseline.
+
+        Raises:
+            ValueError: re-scoring is on beside what it does not go with in ``TEST``.
+        """
+        node, test = cfg.MODEL.CM_LSP_GE, cfg.TEST
+        if node.RESCORE_TOP and (test.RERANK.ENABLED or test.METRIC != "cosine"):
+            raise ValueError(
+                f"MODEL.CM_LSP_GE.RESCORE_TOP is {node.RESCORE_TOP}: that needs "
+                f"TEST.RERANK.ENABLED False (now {test.RERANK.ENABLED}) and TEST.METRIC cosine "
+                f"(now {test.METRIC}). Set them so, or RESCORE_TOP 0."
+            )
+        rescorer = PathRescorer(node.RESCORE_TOP, node.RESCORE_WEIGHT) if node.RESCORE_TOP else None
+        return {**super().from_config(cfg), "rescorer": rescorer}
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """The terms of L_total, each under its loss's ``SCALE``; a branch that is off has none."""
+        labels = self.labels(batch)
+        tensors = {**outputs, **labels}
+        y, m = labels["targets"], labels["modalities"]
+        terms = {
+            "loss_id_global": self._identity(outputs["logits"], y, m),  # L_id^g
+            "loss_triplet_global": self._centres(outputs["features"], y, m),  # L_tri^g
+        }
+        if self.heads.enhancement is not None:
+            enhanced, logits = outputs["enhanced_features"], outputs["enhanced_logits"]
+            terms["loss_id_enhanced"] = self._identity(logits, y, m)  # L_id^eg
+            terms["loss_triplet_enhanced"] = self._centres(enhanced, y, m)  # L_tri^eg
+        if self.heads.local is not None:
+            visible, infrared = modality_rows(m)
+            logits = outputs["stripe_logits"]
+            terms["loss_id_local_visible"] = self._stripes(logits, y, m, visible)  # L_id^lv
+            terms["loss_id_local_infrared"] = self._stripes(logits, y, m, infrared)  # L_id^lt
+        if PATH in self.loss_terms:
+            terms.update(self.loss_terms(tensors, [PATH]))  # L_PA^vt: loss_path_triplet
+        others = [name for name in self.loss_terms if name not in (IDENTITY, CENTRES, PATH)]
+        return {**terms, **self.loss_terms(tensors, others)}
+
+    def _identity(self, logits: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
+        loss, scale = self.loss_terms[IDENTITY], self.loss_terms.scales[IDENTITY]
+        return scale * loss(logits, targets, modalities)
+
+    def _centres(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
+        loss, scale = self.loss_terms[CENTRES], self.loss_terms.scales[CENTRES]
+        return scale * loss(features, targets, modalities)
+
+    def _stripes(self, logits: Tensor, targets: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:
+        """Sum over the stripes of the identity loss of ``rows``, from logits (B, R, N)."""
+        count = logits.shape[1]
+        # All stripes have the same number of rows: R times the mean over all is the sum of means.
+        return count * self._identity(
+            logits[rows].flatten(0, 1),
+            targets[rows].repeat_interleave(count),
+            modalities[rows].repeat_interleave(count),
+        )

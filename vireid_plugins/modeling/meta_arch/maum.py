@@ -1,0 +1,194 @@
+"""MAUM: memory-augmented unidirectional metrics. A reconstruction.
+
+*Paper*: J. Liu, Y. Sun, F. Zhu, H. Pei, Y. Yang, W. Li, "Learning Memory-Augmented Unidirectional
+Metrics for Cross-Modality Person Re-Identification", CVPR 2022, doi 10.1109/CVPR52688.2022.01876
+(pp. 19344-19353 at IEEE, 19366-19375 in the open-access proceedings: the same paper). Its code
+was announced and could not be found; this is written from notes on the paper.
+*Idea*: a proxy of an identity (a weight vector of the classifier) that both modalities share
+stands between them like a relay, and both may stay far from each other. Here each modality learns
+proxies of its own; features of one modality are then pulled to the proxies of the *other*, which
+stand still. Past proxies are remembered: they differ, as the model drifts, and so there are more,
+and harder, references.
+*Here*: ``MAUM``; the loss is ``losses/unidirectional.py``, the memories ``modeling/memory.py``.
+*Known*: the network (separate stems, global average), the three classifiers and their inputs,
+the formulas of both losses, first-in-first-out memories of independent sizes that take up the
+proxies after each iteration once these are trained. It is the variant without parts, "MAUM (G)".
+*Departs*, or rather decides, as the notes do not say:
+
+- alpha 64, delta 0.1, all weights 1, memories of 8 and 8. A memory's unit is a snapshot: the
+  proxies of all identities after one step, of length 1.
+- The sum over proxies grows with the size of the memory, by 2 log S inside the logarithm;
+  ``REDUCTION: "mean"`` takes this out. The printed sum is the default.
+- "Trained" means: from ``START_EPOCH`` 10 on, after the warm-up. All three classifiers go on
+  learning then. A memory takes up its first snapshot after the first step of that phase (or
+  later, ``PUSH_DELAY``); a loss whose memory is empty is 0.
+- x is the same feature in all formulas: that after the BNNeck, which classifiers and test see
+  too. Modality classifiers have no bias, as printed, and start as the head's. No triplet loss.
+- Optimizer, rates, epochs, image size and batch: the recipe of AGW.
+
+*Config*: ``configs/maum``; ``MODEL.MAUM``, ``MODEL.LOSSES.LABEL_SMOOTHING`` (of all classifiers).
+
+B images, D features, N identities, S snapshots.
+"""
+
+import logging
+from typing import Any, Dict
+
+from torch import Tensor
+
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ...modality import apply_per_modality, modality_rows
+from ..heads.build import output_names
+from ..layers import modality_classifiers
+from ..losses import LabelSmoothingCrossEntropyLoss, UnidirectionalMetricLoss
+from ..memory import SnapshotMemory
+from .base import DualStreamBaseline
+
+PROXIES, METRICS = "proxies", "metrics"
+
+logger = logging.getLogger(__name__)
+
+
+@META_ARCH_REGISTRY.register()
+class MAUM(DualStreamBaseline):
+    """The baseline with a classifier for each modality, whose rows attract the other's features.
+
+    Phases: ``"proxies"``: the common classifier's loss and L_RGB + L_IR; ``"metrics"``: and
+    L_{R->I} + L_{I->R}, with a push to both memories after each step. Without the metrics
+    (``unidirectional_scale`` 0) there is the first phase only, and there are no memories.
+
+    Args:
+        identity_loss: cross-entropy of the modality classifiers, ``per_modality``.
+        metric_loss: L_{R->I} and L_{I->R}.
+        visible_size, infrared_size: S_RGB and S_IR, snapshots, 1 or more.
+        push_interval: steps from one snapshot to the next, 1 or more.
+        push_delay: steps of the phase ``"metrics"`` before the first snapshot, 0 or more.
+        start_epoch: first epoch of that phase, 0 or more.
+        modality_id_scale: weight of L_RGB + L_IR, 0 or more.
+        unidirectional_scale: weight of L_{R->I} + L_{I->R}, 0 or more.
+        baseline: arguments of ``DualStreamBaseline``; the head is a ``BNNeckHead``.
+
+    Raises:
+        ValueError: a number is out of its range, or the head has no ``bn_features``.
+    """
+
+    phases = (PROXIES, METRICS)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        identity_loss: LabelSmoothingCrossEntropyLoss,
+        metric_loss: UnidirectionalMetricLoss,
+        visible_size: int = 8,
+        infrared_size: int = 8,
+        push_interval: int = 1,
+        push_delay: int = 0,
+        start_epoch: int = 10,
+        modality_id_scale: float = 1.0,
+        unidirectional_scale: float = 1.0,
+        **baseline: Any,
+    ) -> None:
+        super().__init__(**baseline)
+        for key, value, least in (
+            ("VISIBLE_SIZE", visible_size, 1), ("INFRARED_SIZE", infrared_size, 1),
+            ("PUSH_INTERVAL", push_interval, 1), ("PUSH_DELAY", push_delay, 0),
+            ("START_EPOCH", start_epoch, 0), ("MODALITY_ID_SCALE", modality_id_scale, 0),
+            ("UNIDIRECTIONAL_SCALE", unidirectional_scale, 0),
+        ):  # fmt: skip
+            if not value >= least:
+                raise ValueError(f"MODEL.MAUM.{key} is {value}; expected {least} or more.")
+        if "bn_features" not in output_names(self.heads):
+            raise ValueError(
+                f"MAUM's classifiers take the feature after the BNNeck, which "
+                f"{type(self.heads).__name__} does not give; set MODEL.HEADS.NAME BNNeckHead."
+            )
+        num_classes, feat_dim = self.heads.weight.shape
+        self.visible_classifier, self.infrared_classifier = modality_classifiers(
+            feat_dim, num_classes, bias=False
+        )  # w^R, w^I
+        self.identity_loss, self.metric_loss = identity_loss, metric_loss
+        self.modality_id_scale = modality_id_scale
+        self.unidirectional_scale = unidirectional_scale
+        self.start_epoch = start_epoch
+        if unidirectional_scale > 0:
+            table = (num_classes, feat_dim, push_interval, push_delay)
+            self.visible_memory = SnapshotMemory(visible_size, *table)
+            self.infrared_memory = SnapshotMemory(infrared_size, *table)
+            self._log_size()
+        else:
+            self.phases = (PROXIES,)
+        self.phase = self.phase_of(0)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Explicit arguments from ``MODEL.MAUM`` and those of the baseline."""
+        node = cfg.MODEL.MAUM
+        return {
+            **super().from_config(cfg),
+            "identity_loss": LabelSmoothingCrossEntropyLoss(
+                cfg.MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING, per_modality=True
+            ),
+            "metric_loss": UnidirectionalMetricLoss(node.ALPHA, node.DELTA, node.REDUCTION),
+            "visible_size": node.VISIBLE_SIZE,
+            "infrared_size": node.INFRARED_SIZE,
+            "push_interval": node.PUSH_INTERVAL,
+            "push_delay": node.PUSH_DELAY,
+            "start_epoch": node.START_EPOCH,
+            "modality_id_scale": node.MODALITY_ID_SCALE,
+            "unidirectional_scale": node.UNIDIRECTIONAL_SCALE,
+        }
+
+    def phase_of(self, epoch: int) -> str:
+        """``"proxies"`` before ``start_epoch``, and always without the metrics."""
+        return METRICS if METRICS in self.phases and epoch >= self.start_epoch else PROXIES
+
+    def after_step(self) -> None:
+        """In the phase ``"metrics"`` offer the proxies as they are now to the memories."""
+        if self.phase == METRICS:
+            self.visible_memory.push(self.visible_classifier.weight)
+            self.infrared_memory.push(self.infrared_classifier.weight)
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """L_common + L_RGB + L_IR, in the phase ``"metrics"`` and L_{R->I} + L_{I->R}."""
+        if self.phase not in self.phases:
+            raise ValueError(f"phase is {self.phase!r}; expected one of {self.phases}.")
+        terms = super().losses(outputs, batch)  # of the common classifier, both modalities
+        tensors = {**outputs, **self.labels(batch)}
+        terms["loss_modality_id"] = self.modality_id_scale * self.modality_identity(tensors)
+        if self.phase == METRICS:
+            for name, value in self.unidirectional_metrics(tensors).items():
+                terms[name] = self.unidirectional_scale * value
+        return terms
+
+    def modality_identity(self, tensors: Dict[str, Tensor]) -> Tensor:
+        """L_RGB + L_IR: each modality's classifier on its own rows, a mean for each."""
+        modalities = tensors["modalities"]
+        classifiers = (self.visible_classifier, self.infrared_classifier)
+        logits = apply_per_modality(classifiers, tensors["bn_features"], modalities)
+        return self.identity_loss(logits, tensors["targets"], modalities)
+
+    def unidirectional_metrics(self, tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """L_{R->I} and L_{I->R}: each modality's rows against the other's remembered proxies."""
+        features, targets = tensors["bn_features"], tensors["targets"]
+        visible, infrared = modality_rows(tensors["modalities"])
+        return {
+            "loss_visible_to_infrared": self.metric_loss(
+                features[visible], targets[visible], self.infrared_memory.read()
+            ),
+            "loss_infrared_to_visible": self.metric_loss(
+                features[infrared], targets[infrared], self.visible_memory.read()
+            ),
+        }
+
+    def _log_size(self) -> None:
+        sizes = [self.visible_memory.num_bytes, self.infrared_memory.num_bytes]
+        logger.info(
+            "MAUM's memories: %d visible and %d infrared snapshots of %d x %d proxies, "
+            "%.1f + %.1f MB, in each checkpoint too.",
+            *(self.visible_memory.capacity, self.infrared_memory.capacity),
+            *self.heads.weight.shape,
+            *(size / 1e6 for size in sizes),
+        )

@@ -278,6 +278,20 @@ def test_infrared_images_may_have_a_probability_of_their_own(cfg):
     assert build_transforms(cfg, is_train=True).describe().count("ChannelErasing(prob=0.6") == 2
 
 
+def test_every_key_reaches_the_steps_of_both_modalities(cfg):
+    """Values that are no default anywhere."""
+    erasing = dict(PROB=0.7, AREA=(0.1, 0.3), MIN_ASPECT=0.5, VALUE=(1.0, 2.0, 3.0))
+    enable(cfg, "CHANNEL_ERASING", PER_CHANNEL=True, INFRARED_PROB=0.8, **erasing)
+    enable(cfg, "CHANNEL_EXCHANGE", PROB=0.6, GREY=True)
+    enable(cfg, "ADAPTIVE_GREY", PROB=0.4)
+    visible, infrared = build_transforms(cfg, is_train=True).describe().splitlines()
+    kept = "area=(0.1, 0.3), min_aspect=0.5, value=(1.0, 2.0, 3.0), per_channel=True"
+    assert f"ChannelErasing(prob=0.7, {kept})" in visible
+    assert f"ChannelErasing(prob=0.8, {kept})" in infrared
+    assert "ChannelExchange(prob=0.6, grey=True)" in visible
+    assert "ChannelAdaptiveGrey(prob=0.4)" in infrared
+
+
 def test_mean_and_deviation_are_the_models(cfg):
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0, 100.0, 0.0], [1.0, 1.0, 2.0]
     enable(cfg, "CHANNEL_EXCHANGE")
@@ -293,6 +307,7 @@ def test_mean_and_deviation_are_the_models(cfg):
         ("CHANNEL_ERASING", {"PROB": 1.5}, "INPUT.CHANNEL_ERASING.PROB must lie in 0..1; got 1.5"),
         ("CHANNEL_ERASING", {"INFRARED_PROB": 1.5}, "INFRARED_PROB must lie in 0..1.*got 1.5"),
         ("CHANNEL_ERASING", {"AREA": (0.5, 0.2)}, r"AREA \(0.5, 0.2\)"),
+        ("CHANNEL_ERASING", {"AREA": (0.1,)}, r"AREA \(0.1,\)"),
         ("CHANNEL_ERASING", {"MIN_ASPECT": 0.0}, "MIN_ASPECT 0.0"),
         ("CHANNEL_ERASING", {"VALUE": (0.0,)}, "VALUE for each of three channels"),
         ("CHANNEL_EXCHANGE", {"PROB": -1.0}, "INPUT.CHANNEL_EXCHANGE.PROB must lie in 0..1"),

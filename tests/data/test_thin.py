@@ -1,5 +1,6 @@
 """A thinned training set. Oracles: counts by hand, and the whole set."""
 
+import logging
 from collections import Counter
 
 import pytest
@@ -41,14 +42,18 @@ def test_the_seed_chooses_and_nothing_else(cfg, items):
     assert thin_items(cfg, items) == items
 
 
-def test_a_thinned_set_is_trained_and_has_a_fingerprint_of_its_own(make_sysu, cfg):
+def test_a_thinned_set_is_trained_and_has_a_fingerprint_of_its_own(make_sysu, cfg, caplog):
     make_sysu()
     whole = build_train_loader(cfg).dataset
     cfg.DATASETS.THIN.MODALITY, cfg.DATASETS.THIN.KEEP = "infrared", 0.5
-    thinned = build_train_loader(cfg).dataset
+    with caplog.at_level(logging.INFO, logger="vireid_plugins"):
+        thinned = build_train_loader(cfg).dataset
+    assert "12 of 24 infrared training images stay (KEEP 0.5, SEED 0)" in caplog.text
     infrared = [item for item in thinned.items if item[3] == Modality.INFRARED]
     assert len(infrared) == 4 * 3 and len(thinned) == 4 * (3 + 12)  # of 6 and 12 for each of 4
     assert thinned.fingerprint == f"{whole.fingerprint}-infrared-0.5-0"
+    cfg.DATASETS.THIN.KEEP = 1.0  # thins nothing: it is the whole set
+    assert build_train_loader(cfg).dataset.fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,7 @@ def test_a_thinned_set_is_trained_and_has_a_fingerprint_of_its_own(make_sysu, cf
     [
         ({"MODALITY": "thermal"}, r"DATASETS\.THIN\.MODALITY.*'thermal'"),
         ({"MODALITY": "visible", "KEEP": 0.0}, r"DATASETS\.THIN\.KEEP.*0\.0"),
+        ({"KEEP": 0.25}, r"DATASETS\.THIN\.KEEP is 0\.25 and MODALITY is empty"),
         ({"MODALITY": "visible", "SEED": -1}, r"DATASETS\.THIN\.SEED.*-1"),
     ],
 )

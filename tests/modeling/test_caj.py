@@ -117,7 +117,7 @@ def ragged(rows=40):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_divergence_by_loop(seed):
-    """Mean over all pairs of an original visible row and an infrared row of its identity."""
+    """Mean over the original visible rows of the mean over the infrared rows of the identity."""
     torch.manual_seed(seed)
     logits, labels = ragged()
     rows = list(zip(logits.tolist(), *(labels[n].tolist() for n in
@@ -125,10 +125,12 @@ def test_divergence_by_loop(seed):
     terms = []
     for z, y, modality, view in rows:
         if modality == Modality.VISIBLE and view == 0:
+            own = []
             for other, w, other_modality, _ in rows:
                 if other_modality == Modality.INFRARED and w == y:
                     p, q = (softmax([v / 2.5 for v in scores]) for scores in (other, z))
-                    terms.append(2.5**2 * sum(a * math.log(a / b) for a, b in zip(p, q)))
+                    own.append(2.5**2 * sum(a * math.log(a / b) for a, b in zip(p, q)))
+            terms += [sum(own) / len(own)] if own else []
     assert terms
     found = modality_divergence(
         logits, labels["targets"], labels["modalities"], labels["views"], 2.5
@@ -289,6 +291,14 @@ def test_bfloat16_is_finite_and_near_float32():
 def test_a_number_out_of_range_names_its_key(name, value, expected):
     with pytest.raises(ValueError, match=expected):
         small_model(**{name: value})
+
+
+def test_every_key_reaches_what_it_names():
+    words = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"]
+    words += ["MODEL.HEADS.NUM_CLASSES", str(N), "MODEL.CAJ.KL_SCALE", "0.3"]
+    words += ["MODEL.CAJ.TEMPERATURE", "5.0", "MODEL.CAJ.REFINE_SCALE", "0.4"]
+    model = build_model(build_config(str(ROOT / "configs/caj/synthetic.yml"), words))
+    assert (model.kl_scale, model.temperature, model.refine_scale) == (0.3, 5.0, 0.4)
 
 
 def test_a_head_without_logits_is_refused_where_a_term_needs_them():

@@ -464,6 +464,11 @@ def test_the_margins_and_the_rescorer_of_the_config():
     torch.testing.assert_close(cbam(feature_map), expected)
 
 
+def test_the_embedding_of_the_config_is_shared_or_not():
+    head = small_model("synthetic", "MODEL.CM_LSP_GE.SHARED_EMBEDDING", False).heads
+    assert len(head.local.embeddings) == 6
+
+
 def test_the_enhancement_can_be_replaced():
     """By any registered module from (B, C) to (B, C); a wrong name gives the nearest."""
 
@@ -496,7 +501,10 @@ TWO_LOSSES = ("LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss")
         ((*RESCORED, "TEST.RERANK.ENABLED", True), "TEST.RERANK.ENABLED False .now True"),
         ((*RESCORED, "TEST.METRIC", "euclidean"), "TEST.METRIC cosine .now euclidean"),
         ((*RESCORED, "MODEL.CM_LSP_GE.RESCORE_WEIGHT", -1.0), "RESCORE_WEIGHT is -1.0"),
-        (("MODEL.CM_LSP_GE.RESCORE_TOP", -3), "RESCORE_TOP is -3; expected 1 or more"),
+        (("MODEL.CM_LSP_GE.RESCORE_TOP", -3), "RESCORE_TOP is -3; expected 1 or more .0: no re-"),
+        (("MODEL.HEADS.EMBEDDING_DIM", 64), "set MODEL.HEADS.EMBEDDING_DIM 0 .now 64"),
+        (("MODEL.HEADS.CLS_LAYER", "CircleSoftmax"), "CLS_LAYER Linear .now CircleSoftmax"),
+        (("MODEL.HEADS.POOL_LAYER", "Identity"), "POOL_LAYER must be one of .*; got 'Identity'"),
         (("MODEL.HEADS.WITH_BNNECK", True), "set MODEL.HEADS.WITH_BNNECK False"),
         (
             ("MODEL.HEADS.NAME", "StripeHead", "MODEL.LOSSES.NAME", TWO_LOSSES),

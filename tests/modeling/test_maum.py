@@ -257,7 +257,56 @@ def test_a_checkpoint_carries_the_memories_and_the_test_ignores_them():
     assert other.infrared_memory.num_held == 1
 
 
+def test_a_run_that_continues_no_other_forgets_the_memories():
+    model = build_model(maum_cfg())
+    for _ in range(3):
+        model.phase = "metrics"
+        model.after_step()
+    model.start_run()
+    for memory in (model.visible_memory, model.infrared_memory):
+        assert memory.num_held == int(memory.num_pushed) == 0
+        assert not memory.snapshots.any()
+    build_model(maum_cfg("ablation/classifiers")).start_run()  # has none to forget
+
+
+def test_a_zero_feature_has_a_bounded_gradient():
+    features = torch.zeros(2, 4, requires_grad=True)
+    proxies = torch.nn.functional.normalize(torch.randn(1, 3, 4), dim=2)
+    UnidirectionalMetricLoss()(features, torch.tensor([0, 1]), proxies).backward()
+    assert features.grad.abs().max() < 1e9
+
+
 # ------------------------------------------------------------------------------------ configs
+
+
+def test_every_key_reaches_what_it_names():
+    """Values that are no default anywhere."""
+    node = "MODEL.MAUM."
+    model = build_model(
+        maum_cfg(
+            "synthetic",
+            *(node + "ALPHA", 7.0, node + "DELTA", 0.3, node + "REDUCTION", "mean"),
+            *(node + "VISIBLE_SIZE", 3, node + "INFRARED_SIZE", 5, node + "PUSH_INTERVAL", 2),
+            *(node + "PUSH_DELAY", 4, node + "START_EPOCH", 2, node + "MODALITY_ID_SCALE", 0.6),
+            *(node + "UNIDIRECTIONAL_SCALE", 0.7, "MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING", 0.2),
+        )
+    )
+    metric = model.metric_loss
+    assert (metric.alpha, metric.delta, metric.reduction) == (7.0, 0.3, "mean")
+    visible, infrared = model.visible_memory, model.infrared_memory
+    assert (visible.capacity, infrared.capacity) == (3, 5)
+    assert all((m.interval, m.delay) == (2, 4) for m in (visible, infrared))
+    assert (model.start_epoch, model.modality_id_scale, model.unidirectional_scale) == (2, 0.6, 0.7)
+    assert model.identity_loss.smoothing == 0.2
+
+
+def test_a_training_that_never_reaches_the_metrics_is_said_and_idle_proxies_are_refused(caplog):
+    with caplog.at_level(logging.WARNING, logger="vireid_plugins"):
+        build_model(maum_cfg("synthetic", "SOLVER.MAX_EPOCH", 1))
+    (line,) = [r.getMessage() for r in caplog.records if "START_EPOCH" in r.getMessage()]
+    assert "MODEL.MAUM.START_EPOCH is 1 of 1 epochs" in line
+    with pytest.raises(ValueError, match="MODALITY_ID_SCALE is 0.*proxies never learn"):
+        build_model(maum_cfg("synthetic", "MODEL.MAUM.MODALITY_ID_SCALE", 0.0))
 
 
 def test_the_phases_start_after_the_warm_up():

@@ -79,6 +79,15 @@ def test_its_state_is_in_its_buffers():
     assert memory.state_dict().keys() == {"snapshots", "num_taken", "num_pushed"}
 
 
+def test_reset_makes_it_as_new():
+    memory = SnapshotMemory(2, C, D, delay=1)
+    for _ in range(4):
+        memory.push(torch.randn(C, D))
+    memory.reset()
+    new = SnapshotMemory(2, C, D, delay=1).state_dict()
+    assert all(torch.equal(value, new[name]) for name, value in memory.state_dict().items())
+
+
 def test_it_takes_what_its_docstring_says_and_no_more():
     """395 identities x 2048 features x 4 bytes = 3.24 MB a snapshot, also after many pushes."""
     memory = SnapshotMemory(2, 395, 2048)

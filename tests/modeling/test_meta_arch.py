@@ -141,6 +141,29 @@ def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
+def test_labels_with_other_rows_than_images_are_named(config):
+    model, batch = make_model(config).train(), make_views(config, make_batch())
+    for name in ("targets", "modalities", "camids", "index"):
+        with pytest.raises(ValueError, match=f"'{name}' the shape.*one row for each image"):
+            model(dict(batch, **{name: batch[name][:-1]}))
+    del batch["targets"]
+    with pytest.raises(ValueError, match="'targets'"):
+        model(batch)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_what_is_of_training_only_names_parts_that_features_do_not_need(config):
+    """Other values in them change no feature."""
+    model, batch = make_model(config).eval(), make_batch()
+    features = model(batch)
+    for name in model.training_only:
+        part = model.get_submodule(name) if name != "synergy" else model.synergy
+        for tensor in part.state_dict().values():
+            tensor.zero_()
+    assert torch.equal(model(batch), features)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_the_batch_is_never_changed_and_one_modality_is_normal(config):
     model, batch = make_model(config), make_views(config, make_batch())
     kept = copy.deepcopy(batch)

@@ -448,7 +448,7 @@ def test_the_rows_of_table_1(row):
     assert not model.complemented or model.joint
 
 
-def test_the_printed_total_is_the_default():
+def test_the_terms_of_the_printed_total_are_the_default():
     """Eq. (17) has no triplet loss; Eq. (8) trains S only."""
     eq17, default = (build_model(method_cfg(name)) for name in ("ablation/eq17", "synthetic"))
     for model in (eq17, default):
@@ -475,6 +475,26 @@ def test_the_numbers_of_the_paper():
     assert (erasing.ENABLED, erasing.PROB, list(erasing.AREA)) == (True, 0.8, [0.2, 0.8])
 
 
+def test_every_key_reaches_what_it_names():
+    """Values that are no default anywhere; keys of the losses: losses/test_registered.py."""
+    node, diversity = "MODEL.MSCLNET.", "MODEL.LOSSES.DIVERSITY."
+    words = (node + "PARTITION", "masks", node + "HIDDEN", 24, node + "ROUNDS", 3)
+    words += (node + "RANK", 8, node + "PARTS", 4, node + "PAIRS", "ranked", node + "JOINT", True)
+    words += (diversity + "OF", "channels", diversity + "START_EPOCH", 7)
+    words += (diversity + "CLAMP", 2.5, "MODEL.LOSSES.LOCAL_COMPLEMENT.LITERAL", True)
+    words += ("MODEL.LOSSES.GLOBAL_COMPLEMENT.NORMALISE", False)
+    words += ("MODEL.LOSSES.CASCADED_AGGREGATION.DISPERSION", "literal")
+    model = build_model(method_cfg("synthetic", *map(str, words)))
+    synergy, cell, losses = model.synergy, model.synergy.encoder.cell, model.pair_losses
+    assert synergy.masks.out_channels == synergy.num_parts == 4
+    assert (cell.hidden_size, len(cell.gates), synergy.project.in_features) == (24, 3, 24)
+    assert cell.gates[0][0].weight.shape == (8, 24)
+    assert (model.pairing, model.joint) == ("ranked", True)
+    assert (model.diversity_tensor, model.diversity_start) == ("features", 7)
+    assert (losses["diversity"].clamp, losses["local"].literal) == (2.5, True)
+    assert (losses["global"].normalise, losses["cascade"].dispersion) == (False, "literal")
+
+
 # ------------------------------------------------------------------------------------- errors
 
 
@@ -492,7 +512,20 @@ def test_what_is_out_of_range_names_its_key(arguments, words):
         make_model(**arguments)
 
 
+def test_labels_that_are_missing_and_losses_named_twice_are_said():
+    model, batch = build_model(method_cfg("synthetic", "MODEL.MSCLNET.PARTS", 2)), make_batch()
+    batch["images"] = torch.rand(9, 3, 32, 16)
+    del batch["camids"]
+    with pytest.raises(ValueError, match="MSCLNet needs camids"):
+        model.train()(batch)
+    words = ("MODEL.LOSSES.NAME", '("CascadedAggregationLoss",)')
+    with pytest.raises(ValueError, match="take CascadedAggregationLoss out"):
+        build_model(method_cfg("synthetic", *words))
+
+
 def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="MODEL.MSCLNET.RANK is 2; .*state's 2 .HIDDEN"):
+        SynergyModule(C, R, hidden=2, rank=2)
     with pytest.raises(ValueError, match="PARTITION must be one of 'stripes', 'masks'"):
         SynergyModule(C, R, partition="rows", rank=2)
     with pytest.raises(ValueError, match="PARTS must be at least 1 .* got 0 and 0"):

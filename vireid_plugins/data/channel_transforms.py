@@ -152,17 +152,21 @@ class ChannelErasing(NormalisedTransform):
         value: Sequence[float] = (0.4914, 0.4822, 0.4465),
         per_channel: bool = False,
     ) -> None:
-        low, high = area
-        if not 0 < low <= high <= 1 or not 0 < min_aspect <= 1 or len(value) != 3:
+        if (
+            len(area) != 2
+            or not 0 < area[0] <= area[1] <= 1
+            or not 0 < min_aspect <= 1
+            or len(value) != 3
+        ):
             raise ValueError(
                 "INPUT.CHANNEL_ERASING needs 0 < AREA[0] <= AREA[1] <= 1, 0 < MIN_ASPECT <= 1 and "
                 f"a VALUE for each of three channels; got AREA {tuple(area)}, MIN_ASPECT "
                 f"{min_aspect} and VALUE {list(value)}."
             )
-        shown = dict(prob=prob, area=(low, high), min_aspect=min_aspect, value=tuple(value))
+        shown = dict(prob=prob, area=tuple(area), min_aspect=min_aspect, value=tuple(value))
         super().__init__(mean, std, **shown, per_channel=per_channel)
         self.prob = prob
-        self.area, self.min_aspect = (low, high), min_aspect
+        self.area, self.min_aspect = tuple(area), min_aspect
         self.value, self.per_channel = tuple(value), per_channel
         self._infrared = self
         if infrared_prob is not None and infrared_prob != prob:

@@ -1,13 +1,16 @@
 """An unbalanced training set: a seeded part of one modality's images."""
 
+import logging
 from collections import defaultdict
-from typing import Dict, Hashable, List, Sequence
+from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
 from vireid_plugins.modality import Modality
 
 from fastreid.config import CfgNode
 
 from .seeding import generator
+
+logger = logging.getLogger(__name__)
 
 
 def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
@@ -23,9 +26,10 @@ def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
     Raises:
         ValueError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
     """
-    if not cfg.DATASETS.THIN.MODALITY:
+    settings = _settings(cfg)
+    if settings is None:
         return list(items)
-    modality, keep, seed = _settings(cfg)
+    modality, keep, seed = settings
     places: Dict[Hashable, List[int]] = defaultdict(list)
     for place, item in enumerate(items):
         if (item[3] if len(item) > 3 else Modality.VISIBLE) == modality:
@@ -40,19 +44,33 @@ def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
     for own in places.values():
         order = draw.permutation(len(own))
         dropped.update(own[i] for i in order[max(1, round(keep * len(own))) :])
+    number = sum(map(len, places.values()))
+    logger.info(
+        "DATASETS.THIN: %d of %d %s training images stay (KEEP %g, SEED %d).",
+        *(number - len(dropped), number, modality.label, keep, seed),
+    )
     return [item for place, item in enumerate(items) if place not in dropped]
 
 
 def describe_thinning(cfg: CfgNode) -> str:
     """What was left of the training set, for its fingerprint; empty where all was."""
-    if not cfg.DATASETS.THIN.MODALITY:
+    settings = _settings(cfg)
+    if settings is None:
         return ""
-    modality, keep, seed = _settings(cfg)
+    modality, keep, seed = settings
     return f"{modality.label}-{keep:g}-{seed}"
 
 
-def _settings(cfg: CfgNode) -> tuple:
+def _settings(cfg: CfgNode) -> Optional[Tuple[Modality, float, int]]:
+    """Modality, share and seed; None where every image stays."""
     node = cfg.DATASETS.THIN
+    if not node.MODALITY:
+        if node.KEEP != 1:
+            raise ValueError(
+                f"DATASETS.THIN.KEEP is {node.KEEP} and MODALITY is empty; name the modality to "
+                "thin, visible or infrared, or set KEEP 1.0."
+            )
+        return None
     try:
         modality = Modality.parse(node.MODALITY)
     except ValueError as error:
@@ -61,4 +79,4 @@ def _settings(cfg: CfgNode) -> tuple:
         raise ValueError(f"DATASETS.THIN.KEEP must lie above 0 and at most at 1; got {node.KEEP}.")
     if node.SEED < 0:
         raise ValueError(f"DATASETS.THIN.SEED must be 0 or more; got {node.SEED}.")
-    return modality, float(node.KEEP), int(node.SEED)
+    return None if node.KEEP == 1 else (modality, float(node.KEEP), int(node.SEED))

@@ -193,16 +193,15 @@ class RandomErasing(Transform):
         value: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         """``area``: share of the image, 0..1; ``value``: per channel, 0..255."""
-        low, high = area
-        if not 0 < low <= high <= 1 or not 0 < min_aspect <= 1:
+        if len(area) != 2 or not 0 < area[0] <= area[1] <= 1 or not 0 < min_aspect <= 1:
             raise ValueError(
                 "INPUT.REA needs 0 < AREA[0] <= AREA[1] <= 1 and 0 < MIN_ASPECT <= 1; got AREA "
                 f"{tuple(area)} and MIN_ASPECT {min_aspect}."
             )
         value = [float(v) for v in value]
-        erase = T.RandomErasing(prob, (low, high), (min_aspect, 1 / min_aspect), value)
+        erase = T.RandomErasing(prob, tuple(area), (min_aspect, 1 / min_aspect), value)
         shown = tuple(round(v, 1) for v in value)
-        super().__init__(erase, prob=prob, area=(low, high), min_aspect=min_aspect, value=shown)
+        super().__init__(erase, prob=prob, area=tuple(area), min_aspect=min_aspect, value=shown)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomErasing":

@@ -89,7 +89,12 @@ class AtomicCheckpointer(Checkpointer):
             *(self._path, len(fitting), len(absent), len(unexpected)),
         )
         if self._need == "features":
-            absent = [name for name in absent if not _TRAINING_ONLY.match(name)]
+            parts = tuple(f"{part}." for part in getattr(self.model, "training_only", ()))
+            absent = [
+                name
+                for name in absent
+                if not _TRAINING_ONLY.match(name) and not name.startswith(parts)
+            ]
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):
             raise RuntimeError(

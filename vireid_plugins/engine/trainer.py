@@ -147,6 +147,9 @@ class VIReIDTrainer(DefaultTrainer):
             if resume:
                 logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            model = hooks.unwrap(self.model)
+            if hasattr(model, "start_run"):  # FastReID's own models have none
+                model.start_run()
             return
         path = self.checkpointer.get_checkpoint_file()
         self._check_same_run(read_facts(path) or {}, path)

@@ -83,6 +83,11 @@ class SnapshotMemory(nn.Module):
         self.num_taken += 1
         return True
 
+    def reset(self) -> None:
+        """Forget all snapshots and pushes."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
     def read(self) -> Tensor:
         """The snapshots held, (``num_held``, C, d), without a copy: read only, in no order."""
         return self.snapshots[: self.num_held]

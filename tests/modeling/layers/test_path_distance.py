@@ -168,6 +168,12 @@ def test_blocks_are_as_small_as_promised(monkeypatch):
     assert sizes == [2 * 720] * 4 + [720]
 
 
+def test_nothing_to_compare_gives_nothing():
+    x, none = stripes(2, 3, 4), torch.zeros(2, 0, dtype=torch.int64)
+    assert candidate_path_distances(x, x[:0], none).shape == (2, 0)
+    assert candidate_path_distances(x[:0], x, none[:0]).shape == (0, 0)
+
+
 @pytest.mark.parametrize("value", [0.0, 3.3, 1e4 / 3])
 def test_equal_channels_become_zero(value):
     """Without the shift, the mean's rounding over eps would be of any size."""

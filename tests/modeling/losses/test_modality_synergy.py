@@ -111,7 +111,8 @@ def test_equal_parts_have_a_finite_gradient(literal, scale):
     synergy = (scale * visible.detach()).requires_grad_()
     value = LocalComplementLoss(literal)(visible, synergy)
     value.backward()
-    assert value.isfinite() and visible.grad.isfinite().all() and synergy.grad.isfinite().all()
+    assert value.isfinite() and visible.grad.isfinite().all()
+    assert synergy.grad.abs().max() < 1e7  # also of parts of length 0
     if scale:
         assert float(value.detach()) == pytest.approx(2 if literal else 2e-3, rel=1e-2)
 

@@ -137,6 +137,18 @@ def test_the_sum_over_channels_is_the_mean_times_their_number(make_batch: Callab
     torch.testing.assert_close(large, 4 * small)
 
 
+@pytest.mark.parametrize("distance,mining", KINDS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("rows_of_each", [2, 8])
+def test_a_broken_image_is_heard_of(distance, mining, bad, rows_of_each, make_batch) -> None:
+    """One row without numbers, as of a diverged model: not a number that looks like a loss."""
+    y = torch.arange(4).repeat_interleave(rows_of_each)
+    x, features = torch.randn(len(y), 3, 4), torch.randn(len(y), 5)
+    x[1], features[1] = bad, bad
+    value = PathTripletLoss(distance=distance, mining=mining)(x, y, features)
+    assert value.shape == () and not value.isfinite()
+
+
 def test_wrong_words_and_shapes_are_named(make_batch: Callable) -> None:
     tensors = batch_of(make_batch)
     x, y, features = (tensors[n] for n in PathTripletLoss.inputs)

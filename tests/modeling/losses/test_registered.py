@@ -12,9 +12,14 @@ from torch import Tensor
 
 import vireid_plugins as vp
 from vireid_plugins.modeling.losses import LOSS_REGISTRY, Loss
+from vireid_plugins.modeling.losses.modality_synergy import (
+    DiversityLoss,
+    GlobalComplementLoss,
+    LocalComplementLoss,
+)
 from vireid_plugins.registry import registered_names
 
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
 
 NAMES = registered_names(LOSS_REGISTRY)
 OWN = [name for name in NAMES if not LOSS_REGISTRY.get(name).__module__.endswith(".host")]
@@ -29,12 +34,16 @@ DIFFERENTIABLE = [name for name in NAMES if name != "CircleLoss"]
 DIM = 5
 
 
-def build(name: str) -> Loss:
+def default_cfg() -> CfgNode:
     cfg = get_cfg()
     vp.add_vireid_config(cfg)
     cfg.MODEL.HEADS.NUM_CLASSES = 6
     cfg.MODEL.BACKBONE.FEAT_DIM = DIM
-    return LOSS_REGISTRY.get(name).from_config(cfg).double()
+    return cfg
+
+
+def build(name: str) -> Loss:
+    return LOSS_REGISTRY.get(name).from_config(default_cfg()).double()
 
 
 def evaluate(loss: Loss, tensors: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
@@ -55,6 +64,51 @@ def test_declares_what_the_base_model_needs(name: str) -> None:
     assert "loss" in loss.log_name
     assert loss.inputs[0] in ("features", "logits", "original_map", "stripe_features")
     assert loss.inputs[1] == "targets"
+
+
+# Another word than the default, for each key that takes one.
+OTHER_WORDS = {
+    "CROSS_TERM": "masked",
+    "DISPERSION": "literal",
+    "DISTANCE": "stripes",
+    "LEVEL": "image",
+    "MINING": "local",
+    "NORM": "row",
+    "PATH_TRIPLET.REDUCTION": "sum",
+    "HETERO_CENTER.REDUCTION": "sum",
+    "WEIGHTED_TRIPLET.REDUCTION": "hinge",
+    "CORRELATION.REDUCTION": "mse",
+}
+NODES = {LOSS_REGISTRY.get(name): LOSS_REGISTRY.get(name).config_node for name in OWN}
+NODES.update({DiversityLoss: "DIVERSITY", GlobalComplementLoss: "GLOBAL_COMPLEMENT"})
+NODES[LocalComplementLoss] = "LOCAL_COMPLEMENT"
+# Read by the method, which its test holds; SCALE by LossTerms.
+OF_THE_METHOD = {"SCALE", "DIVERSITY.OF", "DIVERSITY.START_EPOCH"}
+
+
+def settings_of(loss: Loss) -> Dict[str, object]:
+    kinds = (bool, int, float, str, tuple, dict)
+    return {n: v for n, v in vars(loss).items() if isinstance(v, kinds) and n[0] != "_"}
+
+
+@pytest.mark.parametrize("kind", NODES, ids=lambda kind: kind.__name__)
+def test_every_key_reaches_the_loss(kind: type) -> None:
+    """Each key of the loss's node, set to another value, changes what is built."""
+    cfg = default_cfg()
+    plain = settings_of(kind.from_config(cfg))
+    node = cfg.MODEL.LOSSES[NODES[kind]]
+    for key, value in list(node.items()):
+        names = (key, f"{NODES[kind]}.{key}")
+        if OF_THE_METHOD.intersection(names):
+            continue
+        if isinstance(value, str):
+            (other,) = (OTHER_WORDS[name] for name in names if name in OTHER_WORDS)
+        else:
+            other = not value if isinstance(value, bool) else 0.7 * value + 0.31
+        node[key] = other
+        changed = settings_of(kind.from_config(cfg))
+        node[key] = value
+        assert changed != plain, f"{NODES[kind]}.{key} has no effect"
 
 
 def test_log_names_are_distinct() -> None:

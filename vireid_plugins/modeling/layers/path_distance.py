@@ -86,7 +86,8 @@ def path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Te
     """Path distances between all images of two sets.
 
     Images of ``first`` are taken in blocks of which the distances of all stripes fit into 16 MiB
-    (float32; twice that while it works); differences of channels are never kept.
+    (float32; twice that while it works). Differences of channels are not kept on the CPU; on a
+    GPU PyTorch's ``cdist`` keeps those of a block in its backward pass.
 
     Args:
         first: (A, R, S).
@@ -112,7 +113,8 @@ def candidate_path_distances(
 ) -> Tensor:
     """Path distances of each query to gallery images of its own.
 
-    Queries are taken in blocks of which the candidates' features fit into 16 MiB (float32).
+    Queries are taken in blocks, of at least one, of which the candidates' features fit into 16 MiB
+    (float32); beside them stands a normalised copy of the gallery.
 
     Args:
         query: (Q, R, S).
@@ -130,7 +132,7 @@ def candidate_path_distances(
     for block, chosen in zip(query.split(step), candidates.split(step)):
         columns = gallery[chosen].flatten(1, 2)  # (q, K * T, S)
         distances = _distances(block, columns, reduction)
-        grid = distances.view(len(block), -1, num_candidates, num_other)
+        grid = distances.view(*block.shape[:2], num_candidates, num_other)
         parts.append(shortest_path(grid.transpose(1, 2)))
     return torch.cat(parts)
 

@@ -17,7 +17,7 @@ from ...modality import group_means
 from ...registry import LOSS_REGISTRY
 from ..precision import raised, without_autocast
 from .base import Loss, full_precision, require_choice, require_modalities, require_rows
-from .pairs import pairwise_distances, zero_of
+from .pairs import pairwise_distances, unit, zero_of
 
 
 class CascadeTerms(NamedTuple):
@@ -128,7 +128,7 @@ class CascadedAggregationLoss(Loss):
         if len(x) < 2:
             return CascadeTerms(zero_of(x), zero_of(x), zero_of(x))
         with without_autocast(x):
-            x = F.normalize(x, dim=1) if self.normalise else x
+            x = unit(x) if self.normalise else x
             identities = group_means(x, targets)
             subclasses = group_means(x, targets, modalities, camids)
             to_subclass = x - subclasses.features[subclasses.group_of]
@@ -152,6 +152,6 @@ class CascadedAggregationLoss(Loss):
             rows = counts.sum()
             squares = pairwise_distances(centres).square()
             return -(counts @ squares @ counts) / (rows * (rows - 1) / 2)
-        distances = pairwise_distances(F.normalize(centres, dim=1))
+        distances = pairwise_distances(unit(centres))
         below = F.relu(self.margin - distances).square()
         return below.triu(diagonal=1).sum() / (len(centres) * (len(centres) - 1) / 2)

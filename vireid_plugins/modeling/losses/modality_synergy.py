@@ -7,14 +7,13 @@ Shapes: n pairs (or synergy features, one of each pair), R parts, D feature size
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode
 
 from ...modality import group_means
 from ..precision import raised, without_autocast
-from .pairs import zero_of
+from .pairs import unit, zero_of
 
 _EPSILON = 1e-6
 
@@ -93,7 +92,7 @@ class LocalComplementLoss(nn.Module):
         if len(synergy_parts) == 0:
             return zero_of(visible_parts) + zero_of(synergy_parts)
         with without_autocast(synergy_parts):
-            apart = F.normalize(visible_parts, dim=2) - F.normalize(synergy_parts, dim=2)
+            apart = unit(visible_parts) - unit(synergy_parts)
             squares = apart.square().sum(dim=2)  # 2 - 2 cos
             if self.literal:
                 terms = 1 - squares / 2 + torch.linalg.vector_norm(apart, dim=2)
@@ -152,7 +151,7 @@ class GlobalComplementLoss(nn.Module):
             )
         with without_autocast(synergy):
             if self.normalise:
-                synergy, infrared = F.normalize(synergy, dim=1), F.normalize(infrared, dim=1)
+                synergy, infrared = unit(synergy), unit(infrared)
             of_synergy = group_means(synergy, synergy_targets)
             of_infrared = group_means(infrared, infrared_targets)
             same = torch.searchsorted(

@@ -6,6 +6,7 @@ Shapes: B rows, A anchors (the rows that a loss can use), D feature size.
 from typing import Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,6 +18,14 @@ def pairwise_distances(features: Tensor) -> Tensor:
     coarse. Where two rows are equal the distance is exactly 0 and its gradient is 0.
     """
     return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def unit(features: Tensor) -> Tensor:
+    """Features (..., D) at length 1; shorter ones than 1e-6 are divided by that.
+
+    PyTorch's own limit, 1e-12, would give a feature of length 0 a gradient of 1e12.
+    """
+    return F.normalize(features, dim=-1, eps=1e-6)
 
 
 def pair_masks(targets: Tensor) -> Tuple[Tensor, Tensor]:

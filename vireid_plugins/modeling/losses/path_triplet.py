@@ -112,8 +112,10 @@ class PathTripletLoss(Loss):
         order = pairwise_distances(raised(features.detach()))[anchors]
         numbers = torch.nonzero(anchors)[:, 0]
         chosen = []
-        for mask, extreme in zip(masks, (farthest, nearest)):
-            hardest = mask & (order == extreme(order, mask).unsqueeze(1))
+        for mask, extreme, easier in zip(masks, (farthest, nearest), (torch.lt, torch.gt)):
+            # Not "equal to the extreme": with a distance that is NaN, no row would be left, and
+            # the trainer would not hear of it.
+            hardest = mask & ~easier(order, extreme(order, mask).unsqueeze(1))
             anchor, other = torch.nonzero(hardest, as_tuple=True)
             distances = self._of_pairs(x[numbers[anchor]], x[other])
             chosen.append(group_means(distances, anchor).features)

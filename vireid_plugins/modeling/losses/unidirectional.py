@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import full_precision, require_choice
-from .pairs import zero_of
+from .pairs import unit, zero_of
 
 
 class UnidirectionalMetricLoss(nn.Module):
@@ -71,7 +71,7 @@ class UnidirectionalMetricLoss(nn.Module):
         if snapshots == 0 or identities == 1:
             return zero_of(x)
         constants = proxies.detach().to(x).flatten(0, 1)
-        similarities = F.normalize(x, dim=1) @ constants.t()
+        similarities = unit(x) @ constants.t()
         scaled = self.alpha * similarities.view(len(x), snapshots, identities)
         own = F.one_hot(targets, identities).bool().unsqueeze(1)  # (B, 1, C)
         to_others = scaled.masked_fill(own, -torch.inf).flatten(1)  # alpha v_j.x

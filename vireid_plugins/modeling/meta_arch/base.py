@@ -42,6 +42,9 @@ class DualStreamBaseline(nn.Module):
     phase = "train"
     # True in a method that leaves parameters without a gradient in some phase (DDP asks).
     may_leave_parameters_unused = False
+    # Names of the method's own parts that features do not pass through: an evaluation takes
+    # weights without them, or with those of other sizes.
+    training_only: Tuple[str, ...] = ()
 
     @configurable
     def __init__(
@@ -59,6 +62,11 @@ class DualStreamBaseline(nn.Module):
         self.loss_terms = loss_terms
         # Not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            if len(value) != 3 or (name == "pixel_std" and not min(value) > 0):
+                raise ValueError(
+                    f"MODEL.{name.upper()} needs a number for each of three channels, deviations "
+                    f"above 0; got {list(value)}."
+                )
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1), persistent=False)
 
     @classmethod
@@ -96,8 +104,15 @@ class DualStreamBaseline(nn.Module):
         """The name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
         return self.phases[0]
 
+    def start_run(self) -> None:
+        """Called where a run begins that continues no other: banks forget what weights brought."""
+
     def after_step(self) -> None:
-        """Called after each update of the weights, on every process: banks take them up here."""
+        """Called after each training step, on every process: banks take the weights up here.
+
+        In float16 also after a step whose update was skipped, which leaves the weights as they
+        were; to know of it would cost a synchronisation with the GPU.
+        """
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""
@@ -131,7 +146,8 @@ class DualStreamBaseline(nn.Module):
         """(B,) modalities of a batch.
 
         Raises:
-            ValueError: the batch has none, as that of FastReID's ``DefaultPredictor``.
+            ValueError: the batch has none, as that of FastReID's ``DefaultPredictor``, or some of
+                its labels have not one row for each image.
         """
         if not isinstance(batch, dict) or "modalities" not in batch:
             raise ValueError(
@@ -139,7 +155,20 @@ class DualStreamBaseline(nn.Module):
                 "'modalities' (B,), 0 visible, 1 infrared. For images of your own use "
                 "vireid_plugins.FeatureExtractor(weights)(images, modality)."
             )
+        if "images" in batch:
+            self._check_rows(batch)
         return batch["modalities"].to(self.device)
+
+    def _check_rows(self, batch: Dict[str, Any]) -> None:
+        rows = len(batch["images"])
+        for name in BATCH_TENSORS:
+            if name in batch and tuple(batch[name].shape) != (rows,):
+                raise ValueError(
+                    f"The batch has {rows} images, and its {name!r} the shape "
+                    f"{tuple(batch[name].shape)}; expected ({rows},), one row for each image."
+                )
+        if self.training and "targets" not in batch:
+            raise ValueError("A training batch needs 'targets' (B,), the class of each image.")
 
 
 @torch.no_grad()

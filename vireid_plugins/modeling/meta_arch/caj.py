@@ -144,8 +144,8 @@ def modality_divergence(
 ) -> Tensor:
     """L_KL = T^2 mean KL(softmax(z_infrared / T) || softmax(z_visible / T)), a scalar.
 
-    The mean runs over all pairs of an original visible and an infrared image of one identity; only
-    the visible images learn.
+    The mean runs over the original visible images, and for each over the infrared images of its
+    identity; those without one are left out. Only the visible images learn.
 
     Args:
         logits: z (B, N).
@@ -162,7 +162,10 @@ def modality_divergence(
         scaled = logits / temperature
         predicted = F.log_softmax(scaled, dim=1)[visible]
         wanted = F.softmax(scaled.detach(), dim=1)[infrared] + _KL_FLOOR
-        return temperature**2 * (wanted * (wanted.log() - predicted)).sum(dim=1).mean()
+        divergences = (wanted * (wanted.log() - predicted)).sum(dim=1)  # one for each pair
+        pairs_of = visible.bincount(minlength=len(logits))
+        weights = 1 / pairs_of[visible].to(divergences)
+        return temperature**2 * (weights * divergences).sum() / weights.sum()
 
 
 def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor) -> Tensor:

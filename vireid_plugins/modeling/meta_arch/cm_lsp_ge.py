@@ -62,6 +62,7 @@ from .base import DualStreamBaseline
 GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
 GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
 
+_POOLINGS = tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten"))
 IDENTITY, CENTRES, PATH = (
     "LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss", "PathTripletLoss"
 )  # fmt: skip
@@ -187,7 +188,8 @@ class CMLSPGEHead(nn.Module):
 
         Raises:
             KeyError: ``ENHANCEMENT`` is not registered.
-            ValueError: ``POOL_LAYER`` is unknown, or ``WITH_BNNECK`` is True.
+            ValueError: ``POOL_LAYER`` is unknown or pools nothing, or a key asks for a BNNeck, an
+                embedding or another classifier.
         """
         heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
         if heads.WITH_BNNECK:
@@ -195,7 +197,13 @@ class CMLSPGEHead(nn.Module):
                 "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) in the place of a BNNeck; set "
                 "MODEL.HEADS.WITH_BNNECK False."
             )
-        require_choice("MODEL.HEADS", "POOL_LAYER", heads.POOL_LAYER, pooling.__all__)
+        if heads.EMBEDDING_DIM > 0 or heads.CLS_LAYER != "Linear":
+            raise ValueError(
+                "CMLSPGEHead classifies the pooled feature by a linear layer; set "
+                f"MODEL.HEADS.EMBEDDING_DIM 0 (now {heads.EMBEDDING_DIM}) and CLS_LAYER Linear "
+                f"(now {heads.CLS_LAYER})."
+            )
+        require_choice("MODEL.HEADS", "POOL_LAYER", heads.POOL_LAYER, _POOLINGS)
         enhancement = local = None
         if node.ENHANCEMENT:
             key = "MODEL.CM_LSP_GE.ENHANCEMENT"
@@ -274,8 +282,9 @@ class PathRescorer:
     def __post_init__(self) -> None:
         for key, value, least in (("TOP", self.top, 1), ("WEIGHT", self.weight, 0)):
             if not value >= least:
+                off = " (0: no re-scoring)" if key == "TOP" else ""
                 raise ValueError(
-                    f"MODEL.CM_LSP_GE.RESCORE_{key} is {value}; expected {least} or more."
+                    f"MODEL.CM_LSP_GE.RESCORE_{key} is {value}; expected {least} or more{off}."
                 )
 
     @property
@@ -310,6 +319,8 @@ class CMLSPGE(DualStreamBaseline):
     Raises:
         ValueError: a loss or the stripes are missing, or another head is given.
     """
+
+    training_only = ("heads.classifier", "heads.enhanced_classifier", "heads.local.classifiers")
 
     @configurable
     def __init__(self, *, rescorer: Optional[PathRescorer] = None, **baseline: Any) -> None:

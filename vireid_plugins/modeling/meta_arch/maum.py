@@ -75,6 +75,9 @@ class MAUM(DualStreamBaseline):
     """
 
     phases = (PROXIES, METRICS)
+    training_only = (
+        "visible_classifier", "infrared_classifier", "visible_memory", "infrared_memory"
+    )  # fmt: skip
 
     @configurable
     def __init__(
@@ -100,6 +103,12 @@ class MAUM(DualStreamBaseline):
         ):  # fmt: skip
             if not value >= least:
                 raise ValueError(f"MODEL.MAUM.{key} is {value}; expected {least} or more.")
+        if unidirectional_scale > 0 and modality_id_scale == 0:
+            raise ValueError(
+                "MODEL.MAUM.MODALITY_ID_SCALE is 0, so that the proxies never learn, which the "
+                f"metrics need (UNIDIRECTIONAL_SCALE {unidirectional_scale}); set both above 0, or "
+                "UNIDIRECTIONAL_SCALE 0."
+            )
         if "bn_features" not in output_names(self.heads):
             raise ValueError(
                 f"MAUM's classifiers take the feature after the BNNeck, which "
@@ -125,7 +134,13 @@ class MAUM(DualStreamBaseline):
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Explicit arguments from ``MODEL.MAUM`` and those of the baseline."""
-        node = cfg.MODEL.MAUM
+        node, epochs = cfg.MODEL.MAUM, cfg.SOLVER.MAX_EPOCH
+        if node.UNIDIRECTIONAL_SCALE > 0 and node.START_EPOCH >= epochs:
+            logger.warning(
+                "MODEL.MAUM.START_EPOCH is %d of %d epochs (SOLVER.MAX_EPOCH): a training of this "
+                "config never reaches the unidirectional metrics, MAUM's core.",
+                *(node.START_EPOCH, epochs),
+            )
         return {
             **super().from_config(cfg),
             "identity_loss": LabelSmoothingCrossEntropyLoss(
@@ -144,6 +159,12 @@ class MAUM(DualStreamBaseline):
     def phase_of(self, epoch: int) -> str:
         """``"proxies"`` before ``start_epoch``, and always without the metrics."""
         return METRICS if METRICS in self.phases and epoch >= self.start_epoch else PROXIES
+
+    def start_run(self) -> None:
+        """Proxies of the run whose weights were loaded are not remembered."""
+        if METRICS in self.phases:
+            self.visible_memory.reset()
+            self.infrared_memory.reset()
 
     def after_step(self) -> None:
         """In the phase ``"metrics"`` offer the proxies as they are now to the memories."""

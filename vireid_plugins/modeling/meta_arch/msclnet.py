@@ -100,6 +100,12 @@ class SynergyModule(nn.Module):
                 f"{num_parts} and {hidden}."
             )
         hidden = hidden or in_channels
+        if rank >= min(in_channels, hidden):
+            raise ValueError(
+                f"MODEL.MSCLNET.RANK is {rank}; expected less than the map's {in_channels} "
+                f"channels and the state's {hidden} (HIDDEN), or it saves nothing. 0: full "
+                "matrices."
+            )
         self.num_parts = num_parts
         self.norm = nn.InstanceNorm2d(in_channels, affine=True)  # gamma, beta of Eq. (1)
         self.masks = nn.Conv2d(in_channels, num_parts, 1) if partition == "masks" else None
@@ -152,6 +158,8 @@ class MSCLNet(DualStreamBaseline):
         ValueError: a word is unknown, a number is negative, or a loss needs S, which is None.
     """
 
+    training_only = ("synergy", "pair_losses")
+
     @configurable
     def __init__(
         self,
@@ -178,6 +186,11 @@ class MSCLNet(DualStreamBaseline):
         self.cascaded = scales["cascade"] > 0
         if synergy is None and (self.complemented or self.cascaded):
             raise ValueError(f"MSCLNet needs a synergy module for the weights {dict(scales)}.")
+        if self.cascaded and "CascadedAggregationLoss" in self.loss_terms:
+            raise ValueError(
+                "MSCLNet has L_sub, L_intra and L_inter of its own: take CascadedAggregationLoss "
+                "out of MODEL.LOSSES.NAME, or set MODEL.LOSSES.CASCADED_AGGREGATION.SCALE 0."
+            )
         self.synergy = synergy
         self.pair_losses = nn.ModuleDict(losses)
         self.scales = dict(scales)
@@ -251,6 +264,7 @@ class MSCLNet(DualStreamBaseline):
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """The terms of Eq. (17), each under its weight."""
         tensors = {**outputs, **self.labels(batch)}
+        self._check_labels(tensors)
         terms = self.loss_terms(tensors)  # lambda_t L_t, Eq. (4)
         pairs = self.pairs(tensors)
         if self.phase == DIVERSE:
@@ -269,6 +283,15 @@ class MSCLNet(DualStreamBaseline):
                 features = features.detach()
             terms.update(self.complement_terms(synergy, features, tensors, pairs))
         return terms
+
+    def _check_labels(self, tensors: Dict[str, Tensor]) -> None:
+        needed = ("camids",) * self.cascaded + ("index",) * (self.pairing == "ranked")
+        missing = [name for name in needed if name not in tensors]
+        if missing:
+            raise ValueError(
+                f"MSCLNet needs {' and '.join(missing)} (B,) in a training batch: camera numbers "
+                "for its sub-classes, places in the dataset for MODEL.MSCLNET.PAIRS ranked."
+            )
 
     def pairs(self, tensors: Dict[str, Tensor]) -> Pairs:
         """Rows of the visible and of the infrared image of each pair, (n,) each."""

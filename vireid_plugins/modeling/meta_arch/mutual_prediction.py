@@ -63,6 +63,7 @@ class MutualPrediction(DualStreamBaseline):
 
     phases = (SHARED, OWN, CROSSED)
     may_leave_parameters_unused = True  # W_v and W_t, but in the phase "own"
+    training_only = ("visible_classifier", "infrared_classifier")
 
     @configurable
     def __init__(

@@ -73,6 +73,6 @@ def test_wrong_words_are_named(cfg, items, values, message):
 
 
 def test_a_set_without_the_modality_is_named(cfg, items):
-    cfg.DATASETS.THIN.MODALITY = "infrared"
+    cfg.DATASETS.THIN.MODALITY, cfg.DATASETS.THIN.KEEP = "infrared", 0.5
     with pytest.raises(ValueError, match="no such training image"):
         thin_items(cfg, [item for item in items if item[3] == Modality.VISIBLE])

@@ -19,6 +19,7 @@ from vireid_plugins.modeling.meta_arch.caj import co_refinement, modality_diverg
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT
+from tests.modeling.small import Backbone, stand_still
 
 N = 5
 
@@ -174,20 +175,6 @@ def test_no_pair_gives_a_zero_in_its_graph():
 # ---------------------------------------------------------------------------------- the model
 
 
-class Backbone(nn.Module):
-    """One convolution per modality."""
-
-    takes_modalities = True
-
-    def __init__(self):
-        super().__init__()
-        self.streams = nn.ModuleList(nn.Conv2d(3, 6, 3, padding=1) for _ in Modality)
-
-    def forward(self, images, modalities):
-        maps = [self.streams[int(m)](x[None]) for x, m in zip(images, modalities)]
-        return torch.cat(maps).relu()
-
-
 def small_model(**arguments):
     """Two losses under the names of the configs; batch norm stands still."""
     losses = {
@@ -207,15 +194,7 @@ def small_model(**arguments):
         pixel_std=[60.0, 50.0, 40.0],
         **arguments,
     )
-    return still(model)
-
-
-def still(model):
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    return model
+    return stand_still(model)
 
 
 def make_batch():

@@ -37,26 +37,13 @@ from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT
+from tests.modeling.small import Backbone, stand_still
 
 N, C, R, S = 4, 6, 3, 5
 GLOBAL = ["loss_id_global", "loss_triplet_global"]
 ENHANCED = ["loss_id_enhanced", "loss_triplet_enhanced"]
 LOCAL = ["loss_id_local_visible", "loss_id_local_infrared"]
 PATH = ["loss_path_triplet"]
-
-
-class Backbone(nn.Module):
-    """One convolution per modality, so that the two streams differ."""
-
-    takes_modalities = True
-
-    def __init__(self):
-        super().__init__()
-        self.streams = nn.ModuleList(nn.Conv2d(3, C, 3, padding=1) for _ in Modality)
-
-    def forward(self, images, modalities):
-        maps = [self.streams[int(m)](x[None]) for x, m in zip(images, modalities)]
-        return torch.cat(maps).relu()
 
 
 def make_head(enhanced=True, local=True, shared=True):
@@ -95,14 +82,6 @@ def make_model(head=None, losses=None, scales=None, rescorer=None):
         rescorer=rescorer,
     )
     return stand_still(model)
-
-
-def stand_still(model):
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    return model
 
 
 def make_batch(modalities=(0, 1, 0, 0, 1, 1, 0, 1, 0)):

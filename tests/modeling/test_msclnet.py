@@ -25,27 +25,13 @@ from vireid_plugins.modeling.meta_arch.msclnet import SynergyModule, rank_in_ide
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT
+from tests.modeling.small import Backbone
 
 N, C, R = 4, 6, 2
 SCALES = {"diversity": 0.5, "local": 0.8, "global": 1.5, "cascade": 1.0}
 CASCADE = {"normalise": False, "dispersion": "literal"}
 TERMS = {"loss_id", "loss_diversity", "loss_local", "loss_global", "loss_sub", "loss_intra",
          "loss_inter"}  # fmt: skip
-
-
-class Backbone(nn.Module):
-    """One convolution per modality, so that the two streams differ."""
-
-    takes_modalities = True
-    feat_dim = C
-
-    def __init__(self):
-        super().__init__()
-        self.streams = nn.ModuleList(nn.Conv2d(3, C, 3, padding=1) for _ in Modality)
-
-    def forward(self, images, modalities):
-        maps = [self.streams[int(m)](x[None]) for x, m in zip(images, modalities)]
-        return torch.cat(maps).relu()
 
 
 def make_head():

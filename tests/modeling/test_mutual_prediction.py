@@ -22,23 +22,10 @@ from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT
+from tests.modeling.small import Backbone
 
 N, C, ALPHA, BETA = 4, 6, 12.2, 0.4
 CLASSIFIERS = {f"{m}_classifier.{p}" for m in ("visible", "infrared") for p in ("weight", "bias")}
-
-
-class Backbone(nn.Module):
-    """One convolution per modality, so that the two streams differ."""
-
-    takes_modalities = True
-
-    def __init__(self):
-        super().__init__()
-        self.streams = nn.ModuleList(nn.Conv2d(3, C, 3, padding=1) for _ in Modality)
-
-    def forward(self, images, modalities):
-        maps = [self.streams[int(m)](x[None]) for x, m in zip(images, modalities)]
-        return torch.cat(maps).relu()
 
 
 def make_model(phase="shared", **arguments):

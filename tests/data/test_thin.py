@@ -29,6 +29,9 @@ def test_a_share_of_each_identitys_images_stays_and_at_least_one(cfg, items):
     assert Counter(pid for _, pid, _, modality in left if modality == 0) == NUMBERS
     infrared = Counter(pid for _, pid, _, modality in left if modality == 1)
     assert infrared == {"a": 3, "b": 1, "c": 1}  # 10 x 0.3, 3 x 0.3 rounded, never none
+    cfg.DATASETS.THIN.KEEP = 0.6
+    infrared = Counter(pid for _, pid, _, modality in thin_items(cfg, items) if modality == 1)
+    assert infrared == {"a": 6, "b": 2, "c": 1}  # 3 x 0.6 is rounded, not cut
 
 
 def test_the_seed_chooses_and_nothing_else(cfg, items):

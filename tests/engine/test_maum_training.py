@@ -139,3 +139,14 @@ def with_after_step(cfg, model, build=VIReIDTrainer.build_optimizer):
 
     optimizer.step = step_and_tell
     return optimizer, _
+
+
+def test_a_run_from_the_weights_of_another_begins_with_empty_memories(datasets, whole, tmp_path):
+    weights = whole[0] / "model_final.pth"
+    trainer = VIReIDTrainer(
+        small_cfg(tmp_path, CONFIG, MODEL__WEIGHTS=str(weights), **OPTIONS, **SCHEDULE)
+    )
+    trainer.resume_or_load(resume=False)
+    kept = load_weights_only(weights)["model"]["visible_classifier.weight"]
+    assert torch.equal(trainer.model.visible_classifier.weight.detach(), kept)
+    assert trainer.model.visible_memory.num_held == trainer.model.infrared_memory.num_held == 0

@@ -312,6 +312,11 @@ def _add_test(cfg: CN) -> None:
     protocol.PERMUTATION_FILE = ""
     # RegDB, LLCM and CSVDataset: query to gallery.
     protocol.DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
+    # TEST.RERANK, FastReID's node. METHOD: "k_reciprocal" (Zhong et al.) or "aim" (affinity
+    # inference of SAAI; LAMBDA is not used); DEFINITION of the former: "original", or "softmax" as
+    # FastReID's and OpenUnReID's Jaccard distance. TEST.AQE is FastReID's, too.
+    cfg.TEST.RERANK.METHOD = "k_reciprocal"
+    cfg.TEST.RERANK.DEFINITION = "original"
     # Where similarities are computed and neighbours searched: "cpu", "cuda", "cuda:1", ...;
     # empty: MODEL.DEVICE.
     cfg.TEST.DEVICE = ""

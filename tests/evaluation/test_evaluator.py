@@ -11,15 +11,19 @@ from torch import nn
 
 import vireid_plugins as vp
 from vireid_plugins.evaluation import (
+    AffinityInference,
     CrossModalityProtocol,
     LLCMProtocol,
+    QueryExpansion,
     Reranking,
     SingleModalityProtocol,
     SYSUMM01Protocol,
     TestFeatures,
     VIReIDEvaluator,
+    affinity_inference,
     build_evaluator,
     build_protocols,
+    expand_features,
     extract_features,
     k_reciprocal_rerank,
 )
@@ -38,7 +42,29 @@ def features_of(dataset, seed=0, size=6):
     )
 
 
-@pytest.mark.parametrize("reranking", [None, Reranking(k1=4, k2=2)])
+STEPS = [
+    {},
+    {"reranking": Reranking(k1=4, k2=2)},
+    {"reranking": Reranking(k1=4, k2=2, definition="softmax")},
+    {"reranking": AffinityInference(k1=4, k2=2)},
+    {"expansion": QueryExpansion(k=3)},
+    {"expansion": QueryExpansion(k=3), "reranking": Reranking(k1=4, k2=2)},
+]
+
+
+def scores_by_steps(query, gallery, reranking=None, expansion=None):
+    query, gallery = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
+    if expansion:
+        query, gallery = (x.numpy() for x in expand_features(query, gallery, 3))
+    if isinstance(reranking, AffinityInference):
+        return -affinity_inference(query, gallery, k1=4, k2=2)
+    if reranking:
+        words = {"definition": reranking.definition}
+        return -k_reciprocal_rerank(query, gallery, k1=4, k2=2, **words)
+    return loop_scores(query, gallery, "cosine")
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=lambda steps: "-".join(map(str, steps.values())))
 @pytest.mark.parametrize(
     "protocol,cameras,name",
     [
@@ -48,22 +74,20 @@ def features_of(dataset, seed=0, size=6):
         (CrossModalityProtocol("visible_to_infrared"), (3,), "Mine"),
     ],
 )
-def test_every_number_equals_the_loop(protocol, cameras, name, reranking):
+def test_every_number_equals_the_loop(protocol, cameras, name, steps):
     dataset = fake_dataset((1, 2, 4, 5), cameras)
     dataset.query = dataset.query[::3]
     features = features_of(dataset)
-    evaluator = VIReIDEvaluator([protocol], dataset, dataset_name=name, reranking=reranking)
+    evaluator = VIReIDEvaluator([protocol], dataset, dataset_name=name, **steps)
     table = evaluator.evaluate(features)
+    assert table.reranking == ", ".join(map(str, steps.values()))
     found = {metric: [] for metric in ("Rank-1", "Rank-5", "Rank-20", "mAP", "mINP")}
     for trial in protocol.trials(dataset):
         sides = {"query": trial.query, "gallery": trial.gallery}
         case = {f"{side}_targets": features.targets[rows] for side, rows in sides.items()}
         case.update({f"{side}_camids": features.camids[rows] for side, rows in sides.items()})
         query, gallery = (features.features[rows].numpy() for rows in sides.values())
-        scores = loop_scores(query, gallery, "cosine")
-        if reranking:
-            unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery)]
-            scores = -k_reciprocal_rerank(*unit, k1=4, k2=2)
+        scores = scores_by_steps(query, gallery, **steps)
         cmc, mean_ap, mean_inp, _, _ = loop_metrics(
             scores, case, protocol.skip_camera_pairs, protocol.skip_same_camera, protocol.cmc, 20
         )
@@ -235,9 +259,33 @@ def test_protocols_from_config():
         build_protocols(cfg, "SYSUMM1")
 
 
-@pytest.mark.parametrize("key", ["AQE", "ROC"])
-def test_what_is_not_supported_is_refused_when_built(key):
+@pytest.mark.parametrize(
+    "node,key,value,said",
+    [
+        ("ROC", "ENABLED", True, "TEST.ROC.ENABLED"),
+        ("RERANK", "METHOD", "zhong", "TEST.RERANK.METHOD is 'zhong'; expected one of"),
+        ("RERANK", "DEFINITION", "mmt", "TEST.RERANK.DEFINITION is 'mmt'; expected one of"),
+    ],
+)
+def test_what_is_not_supported_is_refused_when_built(node, key, value, said):
     cfg = config()
-    cfg.TEST[key].ENABLED = True
-    with pytest.raises(ValueError, match=f"TEST.{key}.ENABLED"):
+    cfg.TEST[node][key] = value
+    with pytest.raises(ValueError, match=said):
+        build_evaluator(cfg, "SYSUMM01", None)
+
+
+def test_every_key_of_reranking_and_expansion_reaches_the_evaluator():
+    """And the words of the result line."""
+    cfg = config()
+    cfg.TEST.RERANK.ENABLED, cfg.TEST.RERANK.K1, cfg.TEST.RERANK.K2 = True, 9, 3
+    cfg.TEST.RERANK.LAMBDA, cfg.TEST.RERANK.DEFINITION = 0.5, "softmax"
+    cfg.TEST.AQE.ENABLED, cfg.TEST.AQE.QE_K, cfg.TEST.AQE.ALPHA = True, 7, 2.0
+    cfg.TEST.AQE.QE_TIME = 2
+    evaluator = build_evaluator(cfg, "SYSUMM01", None)
+    assert str(evaluator.reranking) == "k1=9 k2=3 λ=0.5 softmax"
+    assert str(evaluator.expansion) == "AQE k=7 α=2 2 times"
+    cfg.TEST.RERANK.METHOD = "aim"
+    assert str(build_evaluator(cfg, "SYSUMM01", None).reranking) == "AIM k1=9 k2=3"
+    cfg.TEST.METRIC = "euclidean"
+    with pytest.raises(ValueError, match="AQE.* and AIM.*needs TEST.METRIC cosine; got euclidean"):
         build_evaluator(cfg, "SYSUMM01", None)

@@ -286,4 +286,4 @@ def test_the_features_of_a_rescored_table_say_so():
     evaluator = VIReIDEvaluator([SYSUMM01Protocol("all")], dataset, dataset_name="Any")
     features = features_of(dataset, Rescorer(5))
     assert evaluator.evaluate(features).reranking == "by parts, top 5"
-    assert evaluator.evaluate(dataclasses.replace(features, rescorer=None)).reranking is None
+    assert evaluator.evaluate(dataclasses.replace(features, rescorer=None)).reranking == ""

@@ -1,7 +1,6 @@
 """Evaluation: features once, trials by protocol, exact ranks, one table. Knows no model."""
 
 from .evaluator import (
-    Reranking,
     ResultRow,
     ResultTable,
     VIReIDEvaluator,
@@ -10,6 +9,7 @@ from .evaluator import (
     evaluate,
 )
 from .features import TestFeatures, evaluation_mode, extract_features
+from .jaccard import jaccard_distance
 from .neighbors import NearestNeighbors
 from .protocols import (
     DIRECTIONS,
@@ -23,15 +23,24 @@ from .protocols import (
 )
 from .ranker import RankMetrics, RankRules
 from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
-from .rerank import jaccard_distance, k_reciprocal_rerank
+from .rerank import (
+    AffinityInference,
+    QueryExpansion,
+    Reranking,
+    affinity_inference,
+    expand_features,
+    k_reciprocal_rerank,
+)
 from .rescoring import Rescorer, rank_rescored
 
 __all__ = [
     "DIRECTIONS",
+    "AffinityInference",
     "CrossModalityProtocol",
     "LLCMProtocol",
     "NearestNeighbors",
     "Protocol",
+    "QueryExpansion",
     "RankMetrics",
     "RankRules",
     "RegDBProtocol",
@@ -44,10 +53,12 @@ __all__ = [
     "TestFeatures",
     "Trial",
     "VIReIDEvaluator",
+    "affinity_inference",
     "build_evaluator",
     "build_protocols",
     "evaluate",
     "evaluation_mode",
+    "expand_features",
     "extract_features",
     "jaccard_distance",
     "k_reciprocal_rerank",

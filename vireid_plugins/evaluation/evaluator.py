@@ -12,30 +12,19 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
+from .jaccard import DEFINITIONS
 from .protocols import Protocol, Trial, test_items
 from .ranker import RankMetrics
-from .ranking import rank_metrics_from_similarity, rank_trials
-from .rerank import k_reciprocal_rerank
+from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
+from .rerank import AffinityInference, QueryExpansion, Reranking
 from .rescoring import rank_rescored
 from .similarity import check_metric, normalise
 
 logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
+RERANKING_METHODS = ("k_reciprocal", "aim")
 METRIC_NAMES = tuple(f"Rank-{rank}" for rank in RANKS) + ("mAP", "mINP")
-
-
-@dataclass(frozen=True)
-class Reranking:
-    """k-reciprocal re-ranking (Zhong et al., CVPR 2017): neighbours, expansion, weight of the
-    original distance."""
-
-    k1: int = 20
-    k2: int = 6
-    lambda_value: float = 0.3
-
-    def __str__(self) -> str:
-        return f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +50,7 @@ class ResultTable:
     feature: str
     metric: str
     flip: bool
-    reranking: Union[Reranking, str, None] = None  # a rescorer gives its words
+    reranking: str = ""  # in words: everything that looks at more than the pair
     note: str = ""
     metrics: Dict[str, float] = field(init=False)
 
@@ -104,7 +93,7 @@ class ResultTable:
             f"{row.num_gallery:g}",
             f"{self.feature}, {self.metric}",
             "yes" if self.flip else "no",
-            str(self.reranking) if self.reranking else "no",
+            self.reranking or "no",
             *scores,
         ]
 
@@ -118,6 +107,8 @@ class VIReIDEvaluator:
         dataset_name: first part of every metric's name.
         metric: ``"cosine"`` or ``"euclidean"``.
         reranking: re-rank every trial's gallery; None: do not.
+        expansion: expand every trial's features before they are ranked or re-ranked, which needs
+            the cosine metric; None: do not.
         device: where to compute; empty: on the CPU.
         feature: what the features are, for the table, where they do not say it themselves.
         note: a sentence below the table.
@@ -133,7 +124,8 @@ class VIReIDEvaluator:
         *,
         dataset_name: str,
         metric: str = "cosine",
-        reranking: Optional[Reranking] = None,
+        reranking: Union[Reranking, AffinityInference, None] = None,
+        expansion: Optional[QueryExpansion] = None,
         device: str = "",
         feature: str = "model output",
         note: str = "",
@@ -145,7 +137,11 @@ class VIReIDEvaluator:
                 "direction."
             )
         self.protocols, self.dataset, self.dataset_name = list(protocols), dataset, dataset_name
-        self.metric, self.reranking, self.device = metric, reranking, device or "cpu"
+        self.metric, self.device = metric, device or "cpu"
+        self.reranking, self.expansion = reranking, expansion
+        if metric != "cosine" and (expansion or isinstance(reranking, AffinityInference)):
+            words = " and ".join(filter(None, map(str, (expansion or "", reranking or ""))))
+            raise ValueError(f"{words}: that needs TEST.METRIC cosine; got {metric}.")
         self.feature, self.note = feature, note
 
     def evaluate(self, features: TestFeatures) -> ResultTable:
@@ -165,7 +161,7 @@ class VIReIDEvaluator:
                 f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
                 "each must come once."
             )
-        reranking = self.reranking
+        reranking = ", ".join(str(step) for step in (self.expansion, self.reranking) if step)
         if features.rescorer is not None:
             self._check_rescoring(features.rescorer)
             reranking = features.rescorer.description
@@ -174,19 +170,20 @@ class VIReIDEvaluator:
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
 
     def _check_rescoring(self, rescorer: Any) -> None:
-        if self.reranking is not None or self.metric != "cosine":
+        if self.reranking or self.expansion or self.metric != "cosine":
             raise ValueError(
                 f"The model re-orders its nearest images ({rescorer.description}), which works "
                 "on cosine distances that nothing else re-ranks: set TEST.RERANK.ENABLED False "
-                f"(now {self.reranking is not None}) and TEST.METRIC cosine (now {self.metric}), "
-                "or switch the model's re-scoring off."
+                f"(now {self.reranking is not None}), TEST.AQE.ENABLED False (now "
+                f"{self.expansion is not None}) and TEST.METRIC cosine (now {self.metric}), or "
+                "switch the model's re-scoring off."
             )
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
         trials = list(protocol.trials(self.dataset))
         if features.rescorer is not None:
             results = [self._rescored(protocol, trial, features) for trial in trials]
-        elif self.reranking is not None:
+        elif self.reranking or self.expansion:
             results = [self._reranked(protocol, trial, features) for trial in trials]
         else:
             results = rank_trials(
@@ -234,25 +231,24 @@ class VIReIDEvaluator:
         gallery = features.features[torch.from_numpy(trial.gallery)]
         if self.metric == "cosine":
             query, gallery = normalise(query), normalise(gallery)
-        distances = k_reciprocal_rerank(
-            query,
-            gallery,
-            k1=self.reranking.k1,
-            k2=self.reranking.k2,
-            lambda_value=self.reranking.lambda_value,
-        )
+        if self.expansion:
+            query, gallery = self.expansion.expand(query, gallery)
         rules = protocol.rules(max(RANKS))
-        return rank_metrics_from_similarity(
-            -distances,
-            features.targets[trial.query],
-            features.targets[trial.gallery],
-            features.camids[trial.query],
-            features.camids[trial.gallery],
+        labels = [
+            values[rows]
+            for values in (features.targets, features.camids)
+            for rows in (trial.query, trial.gallery)
+        ]
+        words = dict(
             skip_camera_pairs=rules.skip_camera_pairs,
             skip_same_camera=rules.skip_same_camera,
             cmc=rules.cmc,
             max_rank=rules.max_rank,
         )
+        if self.reranking is None:
+            return rank_metrics(query, gallery, *labels, metric=self.metric, **words)
+        distances = self.reranking.distances(query, gallery)
+        return rank_metrics_from_similarity(-distances, *labels, **words)
 
     def _why_no_match(
         self, protocol: Protocol, trial: Trial, number: int, features: TestFeatures
@@ -303,22 +299,44 @@ def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
     return lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol").from_config(cfg)
 
 
-def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
-    """An evaluator from ``cfg.TEST``; reads METRIC, RERANK, DEVICE and PROTOCOL.
+def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
+    """What ``TEST.RERANK`` asks for; None where it is off.
 
     Raises:
-        ValueError: AQE or ROC, which are FastReID's own evaluator's, are switched on.
+        ValueError: an unknown word.
     """
-    for key in ("AQE", "ROC"):
-        if cfg.TEST[key].ENABLED:
-            raise ValueError(f"TEST.{key}.ENABLED is not supported here; set it False.")
-    rerank = cfg.TEST.RERANK
+    node = cfg.TEST.RERANK
+    if node.METHOD not in RERANKING_METHODS:
+        raise ValueError(
+            f"TEST.RERANK.METHOD is {node.METHOD!r}; expected one of {RERANKING_METHODS}."
+        )
+    if node.DEFINITION not in DEFINITIONS:
+        raise ValueError(
+            f"TEST.RERANK.DEFINITION is {node.DEFINITION!r}; expected one of {DEFINITIONS}."
+        )
+    if not node.ENABLED:
+        return None
+    if node.METHOD == "aim":
+        return AffinityInference(node.K1, node.K2)
+    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION)
+
+
+def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
+    """An evaluator from ``cfg.TEST``; reads METRIC, RERANK, AQE, DEVICE and PROTOCOL.
+
+    Raises:
+        ValueError: an unknown word, or ROC, which is FastReID's own evaluator's, is switched on.
+    """
+    if cfg.TEST.ROC.ENABLED:
+        raise ValueError("TEST.ROC.ENABLED is not supported here; set it False.")
+    aqe = cfg.TEST.AQE
     return VIReIDEvaluator(
         build_protocols(cfg, dataset_name),
         dataset,
         dataset_name=dataset_name,
         metric=cfg.TEST.METRIC,
-        reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        reranking=build_reranking(cfg),
+        expansion=QueryExpansion(aqe.QE_K, aqe.ALPHA, aqe.QE_TIME) if aqe.ENABLED else None,
         device=cfg.TEST.DEVICE or cfg.MODEL.DEVICE,
         feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
         note=getattr(dataset, "note", ""),

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rerank import smallest_by_index
 from .similarity import Array, Scorer, as_features, check_metric, normalise
 
 try:
@@ -134,6 +133,20 @@ class NearestNeighbors:
             greatest = self._items.double().square().sum(1).amax()
             error = 4e-6 * (queries.double().square().sum(1) + greatest)
         return (ordered[:, -1] - ordered[:, k - 1] <= error).nonzero(as_tuple=True)[0]
+
+
+def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """The k smallest of each row (R, N), equal ones by index: indices and values (R, k)."""
+    values, indices = distances.topk(k, dim=1, largest=False, sorted=True)
+    limit = values[:, -1:]
+    cut = ((distances == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]
+    if len(cut):  # equals on both sides of the limit: top-k may have kept the later ones
+        full = torch.sort(distances[cut], dim=1, stable=True)
+        values[cut], indices[cut] = full.values[:, :k], full.indices[:, :k]
+    by_index = indices.argsort(dim=1)
+    values, indices = values.gather(1, by_index), indices.gather(1, by_index)
+    order = torch.sort(values, dim=1, stable=True).indices
+    return indices.gather(1, order), values.gather(1, order)
 
 
 def _faiss_index(items: Tensor, metric: str) -> Any:

@@ -1,15 +1,10 @@
-"""k-reciprocal re-ranking without a dense matrix of all pairs.
+"""Re-ranking: what the neighbours among the test images say about a pair.
 
-Zhong et al., *Re-ranking Person Re-identification with k-reciprocal Encoding*, CVPR 2017. Shapes:
-N items in all, Q queries, G gallery items, D features.
-
-Conventions, those of the authors' code: the k nearest neighbours of an item are counted beside
-the item itself, so lists hold k1 + 1 items; half of k1 is rounded to even; weights are
-exp(−d), with d the squared Euclidean distance divided by the greatest of the item's row; the local
-query expansion averages the k2 nearest items, the item itself among them; equal distances are
-ordered by index. Memory grows with the neighbours, not with N².
+Shapes: Q queries, G gallery items, D features. All of it looks at the test set as a whole: one
+query's result depends on the others or on the gallery, so it stands in every printed result line.
 """
 
+from dataclasses import dataclass
 from typing import Tuple
 
 import numpy as np
@@ -17,29 +12,62 @@ import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
-from .similarity import Array, as_features
+from .jaccard import encode, jaccard_rows, mean_of_rows
+from .similarity import Array, as_features, normalise
 
-_BLOCK_ELEMENTS = 1 << 24
+_BLOCK_ELEMENTS = 1 << 22
 
 
-def jaccard_distance(features: Array, k1: int = 20, k2: int = 6) -> sparse.csr_matrix:
-    """Jaccard distances between the k-reciprocal encodings of all items.
+@dataclass(frozen=True)
+class Reranking:
+    """k-reciprocal re-ranking: neighbours, expansion, weight of the original distance."""
 
-    Args:
-        features: (N, D); normalise them for distances by angle.
-        k1: neighbours that make an item's k-reciprocal set.
-        k2: neighbours averaged by the local query expansion; 1: none.
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    definition: str = "original"
 
-    Returns:
-        (N, N) sparse float32. **Only pairs nearer than 1 are stored**, the diagonal and other
-        zeros explicitly; a pair that is not stored has distance 1.
+    def __str__(self) -> str:
+        words = f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
+        return words if self.definition == "original" else f"{words} {self.definition}"
 
-    Raises:
-        ValueError: k1 or k2 below 1, or features that are not finite.
-    """
-    features = as_features(features, "features", torch.device("cpu"))
-    encodings, _ = _encodings(features, k1, k2)
-    return _jaccard_rows(encodings, encodings)
+    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
+        """(Q, G) from features (Q, D) and (G, D)."""
+        return k_reciprocal_rerank(
+            query, gallery, self.k1, self.k2, self.lambda_value, definition=self.definition
+        )
+
+
+@dataclass(frozen=True)
+class AffinityInference:
+    """Re-ranking by AIM, see :func:`affinity_inference`."""
+
+    k1: int = 20
+    k2: int = 6
+
+    def __str__(self) -> str:
+        return f"AIM k1={self.k1} k2={self.k2}"
+
+    def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
+        """(Q, G) from features (Q, D) and (G, D)."""
+        return affinity_inference(query, gallery, self.k1, self.k2)
+
+
+@dataclass(frozen=True)
+class QueryExpansion:
+    """What precedes ranking or re-ranking, see :func:`expand_features`."""
+
+    k: int = 5
+    alpha: float = 3.0
+    times: int = 1
+
+    def __str__(self) -> str:
+        repeated = f" {self.times} times" if self.times > 1 else ""
+        return f"AQE k={self.k} α={self.alpha:g}{repeated}"
+
+    def expand(self, query: Tensor, gallery: Tensor) -> Tuple[Tensor, Tensor]:
+        """Features (Q, D) and (G, D) to expanded ones of length 1."""
+        return expand_features(query, gallery, self.k, self.alpha, self.times)
 
 
 def k_reciprocal_rerank(
@@ -48,8 +76,10 @@ def k_reciprocal_rerank(
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
+    *,
+    definition: str = "original",
 ) -> np.ndarray:
-    """Re-ranked distances from queries to gallery items.
+    """Re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
 
     Args:
         query_features: (Q, D); normalise them for distances by angle.
@@ -57,15 +87,146 @@ def k_reciprocal_rerank(
         k1: neighbours that make an item's k-reciprocal set.
         k2: neighbours averaged by the local query expansion; 1: none.
         lambda_value: weight of the original distance against the Jaccard distance, 0 to 1.
+        definition: of the Jaccard distance, see ``jaccard.py``.
 
     Returns:
-        (Q, G) float32, ``(1 − λ)·Jaccard + λ·d``, d as in the module's conventions.
+        (Q, G) float32, ``(1 - lambda) * Jaccard + lambda * d``, d the squared Euclidean distance
+        divided by the greatest of the query's row.
 
     Raises:
-        ValueError: k1 or k2 below 1, λ outside 0 to 1, or features that do not fit.
+        ValueError: k1 or k2 below 1, lambda outside 0 to 1, or features that do not fit.
     """
     if not 0.0 <= lambda_value <= 1.0:
         raise ValueError(f"lambda_value must lie between 0 and 1; got {lambda_value!r}.")
+    query, gallery = _pair(query_features, gallery_features)
+    num_query = len(query)
+    if num_query == 0 or len(gallery) == 0:
+        return np.zeros((num_query, len(gallery)), dtype=np.float32)
+    encoding = encode(torch.cat([query, gallery]), k1, k2, definition=definition)
+    near = jaccard_rows(encoding.rows[:num_query], encoding.rows[num_query:])
+    near.data = 1.0 - near.data  # what is not stored is 0 near
+    result = near.toarray()
+    scale = torch.from_numpy(encoding.greatest[:num_query, None])
+    step = max(1, _BLOCK_ELEMENTS // len(gallery))
+    wide = gallery.double()
+    for begin in range(0, num_query, step):
+        part = slice(begin, begin + step)
+        distances = (_squared_distances(query[part].double(), wide) / scale[part]).numpy()
+        result[part] = (1.0 - lambda_value) * (1.0 - result[part]) + lambda_value * distances
+    return result
+
+
+def expand_features(
+    query_features: Array, gallery_features: Array, k: int = 5, alpha: float = 3.0, times: int = 1
+) -> Tuple[Tensor, Tensor]:
+    """Alpha query expansion, of the gallery too: each image joined by the nearest of all images.
+
+    Radenovic, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No Human Annotation*, TPAMI
+    2019, as FastReID's ``aqe``: an image's new feature is the mean of its k nearest images' (its
+    own among them), each weighted by its cosine to the power ``alpha``; ``alpha`` 0 is average
+    expansion (Chum et al., ICCV 2007).
+
+    Args:
+        query_features: (Q, D).
+        gallery_features: (G, D).
+        k: images averaged, 1 or more; more than there are means all.
+        alpha: power of the weights, 0 or more. Negative cosines count as 0.
+        times: how often, 1 or more.
+
+    Returns:
+        (Q, D) and (G, D) of length 1.
+
+    Raises:
+        ValueError: a number is out of range, or features do not fit.
+    """
+    if k < 1 or not alpha >= 0 or times < 1:
+        raise ValueError(
+            "Query expansion needs k and times of at least 1 and alpha of at least 0; got "
+            f"k={k!r}, alpha={alpha!r}, times={times!r}."
+        )
+    query, gallery = _pair(query_features, gallery_features)
+    items = unit = normalise(torch.cat([query, gallery]))
+    for _ in range(times if len(items) else 0):
+        expanded = torch.empty_like(items)
+        step = max(1, _BLOCK_ELEMENTS // max(len(items), k * items.shape[1]))
+        for begin in range(0, len(items), step):
+            cosines = unit[begin : begin + step] @ unit.T
+            values, found = cosines.topk(min(k, len(items)), dim=1)
+            weights = values.clamp_(min=0.0).pow_(alpha)
+            expanded[begin : begin + step] = (weights[..., None] * items[found]).sum(1)
+        items, unit = expanded, normalise(expanded)
+    return unit[: len(query)], unit[len(query) :]
+
+
+def affinity_inference(
+    query_features: Array, gallery_features: Array, k1: int = 20, k2: int = 6
+) -> np.ndarray:
+    """AIM: similarities joined by what the gallery's own neighbourhoods say.
+
+    Fang, Yang, Fu, *Visible-Infrared Person Re-Identification via Semantic Alignment and Affinity
+    Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: a query's affinity is
+    its row of cosines to the gallery, of which the k1 largest stay; a gallery item's the same, then
+    averaged over its k2 nearest gallery items; both at length 1. The paper's settings (k1, k2) for
+    SYSU-MM01: (4, 1) *all* single-shot, (2, 2) *indoor* single-shot, (20, 6) multi-shot; RegDB:
+    (8, 2).
+
+    Args:
+        query_features: (Q, D).
+        gallery_features: (G, D).
+        k1: cosines that stay, 1 or more; more than there are means all.
+        k2: gallery items averaged, 1 or more.
+
+    Returns:
+        (Q, G) float32 distances, minus the sum of the cosine and of the affinities' cosine.
+
+    Raises:
+        ValueError: k1 or k2 below 1, or features that do not fit.
+    """
+    if k1 < 1 or k2 < 1:
+        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
+    query, gallery = (normalise(features) for features in _pair(query_features, gallery_features))
+    if len(query) == 0 or len(gallery) == 0:
+        return np.zeros((len(query), len(gallery)), dtype=np.float32)
+    affinity, order = _largest(gallery, gallery, k1)
+    nearest = order[:, :k2]
+    averaged = _rows_of_length_1(mean_of_rows(nearest, len(gallery)) @ affinity).T.tocsr()
+    expanded = _rows_of_length_1(_largest(query, gallery, k1)[0])
+    result = np.empty((len(query), len(gallery)), np.float32)
+    step = max(1, _BLOCK_ELEMENTS // len(gallery))
+    for begin in range(0, len(query), step):
+        part = slice(begin, begin + step)
+        cosines = (query[part] @ gallery.T).numpy()
+        result[part] = -(cosines + (expanded[part] @ averaged).toarray())
+    return result
+
+
+def _largest(query: Tensor, gallery: Tensor, k: int) -> Tuple[sparse.csr_matrix, np.ndarray]:
+    """Each row's k largest cosines (and what equals the k-th), and the columns of k of them.
+
+    Args:
+        query, gallery: (Q, D) and (G, D) of length 1.
+
+    Returns:
+        sparse (Q, G), and (Q, k) int64, the largest first.
+    """
+    blocks, orders = [], []
+    for part in query.split(max(1, _BLOCK_ELEMENTS // len(gallery))):
+        cosines = part @ gallery.T
+        values, order = cosines.topk(min(k, len(gallery)), dim=1)
+        rows, columns = (cosines >= values[:, -1:]).nonzero(as_tuple=True)
+        entries = (cosines[rows, columns].numpy(), (rows.numpy(), columns.numpy()))
+        blocks.append(sparse.csr_matrix(entries, shape=cosines.shape))
+        orders.append(order.numpy())
+    return sparse.vstack(blocks, format="csr"), np.concatenate(orders)
+
+
+def _rows_of_length_1(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sparse.diags(1.0 / np.where(lengths > 0, lengths, 1.0)) @ matrix
+
+
+def _pair(query_features: Array, gallery_features: Array) -> Tuple[Tensor, Tensor]:
+    """Both as tensors on the CPU, of one precision."""
     query = as_features(query_features, "query_features", torch.device("cpu"))
     gallery = as_features(gallery_features, "gallery_features", torch.device("cpu"))
     if query.shape[1] != gallery.shape[1]:
@@ -73,147 +234,11 @@ def k_reciprocal_rerank(
             f"query_features {tuple(query.shape)} and gallery_features {tuple(gallery.shape)} "
             "differ in their second size (D)."
         )
-    if len(query) == 0 or len(gallery) == 0:
-        return np.zeros((len(query), len(gallery)), dtype=np.float32)
-    both = torch.cat([query.double(), gallery.double()])
-    encodings, greatest = _encodings(both, k1, k2)
-    near = _jaccard_rows(encodings[: len(query)], encodings[len(query) :])
-    near.data = 1.0 - near.data  # what is not stored is 0 near
-    distances = _squared_distances(both[: len(query)], both[len(query) :]).numpy()
-    distances /= greatest[: len(query), None]
-    return ((1.0 - lambda_value) * (1.0 - near.toarray()) + lambda_value * distances).astype(
-        np.float32
-    )
+    wide = torch.promote_types(query.dtype, gallery.dtype)
+    return query.to(wide), gallery.to(wide)
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) float64 squared Euclidean distances, never below 0."""
-    a, b = a.double(), b.double()
+    """(A, B) squared Euclidean distances of float64 features, never below 0."""
     squares = a.square().sum(1)[:, None] + b.square().sum(1)
     return squares.sub_(2.0 * (a @ b.T)).clamp_(min=0.0)
-
-
-def _neighbours(features: Tensor, k: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k nearest items of each, itself first: indices, squared distances, greatest distance.
-
-    Returns:
-        (N, k) int64, (N, k) float64, both by distance then index, and (N,) the greatest squared
-        distance of each row (1 where all are 0).
-    """
-    num = len(features)
-    indices, nearest, greatest = np.empty((num, k), np.int64), np.empty((num, k)), np.ones(num)
-    step = max(1, _BLOCK_ELEMENTS // num)
-    for begin in range(0, num, step):
-        block = _squared_distances(features[begin : begin + step], features)
-        rows = np.arange(len(block))
-        greatest[begin : begin + step] = block.amax(1).numpy()
-        block[rows, begin + rows] = -1.0  # an item is its own nearest, before its duplicates
-        found, values = smallest_by_index(block, k)
-        indices[begin : begin + step] = found.numpy()
-        nearest[begin : begin + step] = values.clamp(min=0.0).numpy()
-    greatest[greatest == 0] = 1.0
-    return indices, nearest, greatest
-
-
-def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """The k smallest of each row (R, N), equal ones by index: indices and values (R, k)."""
-    values, indices = distances.topk(k, dim=1, largest=False, sorted=True)
-    limit = values[:, -1:]
-    cut = ((distances == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]
-    if len(cut):  # equals on both sides of the limit: top-k may have kept the later ones
-        full = torch.sort(distances[cut], dim=1, stable=True)
-        values[cut], indices[cut] = full.values[:, :k], full.indices[:, :k]
-    by_index = indices.argsort(dim=1)
-    values, indices = values.gather(1, by_index), indices.gather(1, by_index)
-    order = torch.sort(values, dim=1, stable=True).indices
-    return indices.gather(1, order), values.gather(1, order)
-
-
-def _reciprocal(neighbours: np.ndarray, k: int) -> sparse.csr_matrix:
-    """(N, N) booleans: j is among i's first k + 1 and i among j's."""
-    num = len(neighbours)
-    kept = neighbours[:, : k + 1]
-    rows = np.repeat(np.arange(num), kept.shape[1])
-    ones = np.ones(kept.size, dtype=np.int32)
-    forward = sparse.csr_matrix((ones, (rows, kept.ravel())), shape=(num, num))
-    return forward.multiply(forward.T).tocsr()
-
-
-def _encodings(features: Tensor, k1: int, k2: int) -> Tuple[sparse.csr_matrix, np.ndarray]:
-    """k-reciprocal encodings (N, N), rows summing to 1, and each row's greatest distance (N,)."""
-    if k1 < 1 or k2 < 1:
-        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
-    num = len(features)
-    neighbours, _, greatest = _neighbours(features, min(max(k1 + 1, k2), num))
-    whole = _reciprocal(neighbours, k1)
-    half = _reciprocal(neighbours, int(np.around(k1 / 2.0)))
-    # A member's own half-size set joins where more than two thirds of it are members already.
-    shared = whole.dot(half.T).multiply(whole).tocoo()
-    sizes = np.asarray(half.sum(1)).ravel()
-    joins = shared.data > 2.0 / 3.0 * sizes[shared.col]
-    joining = sparse.csr_matrix(
-        (np.ones(int(joins.sum()), np.int32), (shared.row[joins], shared.col[joins])), (num, num)
-    )
-    expanded = (whole + joining.dot(half)).tocoo()
-    rows, columns = expanded.row, expanded.col
-    weights = np.exp(-_pair_distances(features, rows, columns) / greatest[rows])
-    weights /= np.bincount(rows, weights, minlength=num)[rows]
-    encodings = sparse.csr_matrix((weights, (rows, columns)), shape=(num, num))
-    if k2 > 1:
-        width = min(k2, num)
-        mean = sparse.csr_matrix(
-            (
-                np.full(num * width, 1.0 / width),
-                (np.repeat(np.arange(num), width), neighbours[:, :width].ravel()),
-            ),
-            shape=(num, num),
-        )
-        encodings = mean.dot(encodings).tocsr()
-    return encodings, greatest
-
-
-def _pair_distances(features: Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared distances of the listed pairs (P,), in blocks."""
-    out = np.empty(len(rows))
-    step = max(1, _BLOCK_ELEMENTS // max(1, features.shape[1]) // 4)
-    for begin in range(0, len(rows), step):
-        part = slice(begin, begin + step)
-        a, b = torch.from_numpy(rows[part]).long(), torch.from_numpy(columns[part]).long()
-        out[part] = (features[a].double() - features[b].double()).square().sum(1).numpy()
-    return out
-
-
-def _jaccard_rows(a: sparse.csr_matrix, b: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Jaccard distances between rows of ``a`` (A, N) and of ``b`` (B, N), below 1 only.
-
-    Rows sum to 1, so the distance is 1 − s/(2 − s), s the sum over columns of the minimum.
-    """
-    by_column = b.tocsc()
-    blocks = []
-    # The pairs that a row of ``a`` meets: the lengths of the columns that it holds.
-    lengths = np.diff(by_column.indptr)
-    met = np.concatenate([[0], np.cumsum(lengths[a.indices])])[a.indptr]
-    begin = 0
-    while begin < a.shape[0]:
-        end = int(np.searchsorted(met, met[begin] + (1 << 22), side="right")) - 1
-        end = min(max(end, begin + 1), a.shape[0])
-        blocks.append(_minimum_sums(a[begin:end], by_column, lengths))
-        begin = end
-    if not blocks:
-        return sparse.csr_matrix((0, b.shape[0]), dtype=np.float32)
-    sums = sparse.vstack(blocks, format="csr")
-    sums.data = (1.0 - sums.data / (2.0 - sums.data)).clip(min=0.0).astype(np.float32)
-    return sums
-
-
-def _minimum_sums(
-    a: sparse.csr_matrix, by_column: sparse.csc_matrix, lengths: np.ndarray
-) -> sparse.csr_matrix:
-    """For rows of ``a``, the sum of minima with every row of the other matrix: sparse (A, B)."""
-    rows = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr))
-    counts = lengths[a.indices]
-    starts = np.cumsum(counts) - counts
-    places = np.arange(counts.sum()) + np.repeat(by_column.indptr[a.indices] - starts, counts)
-    minima = np.minimum(np.repeat(a.data, counts), by_column.data[places])
-    pairs = (np.repeat(rows, counts), by_column.indices[places])
-    return sparse.coo_matrix((minima, pairs), shape=(a.shape[0], by_column.shape[0])).tocsr()

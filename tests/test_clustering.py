@@ -1,0 +1,77 @@
+"""Oracles: the rule of MMT on the dense matrix; scikit-learn's DBSCAN of the dense matrix."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sparse
+from sklearn.cluster import DBSCAN
+
+from vireid_plugins.clustering import automatic_radius, cluster
+from vireid_plugins.evaluation import jaccard_distance
+
+
+def people(num=20, images=6, noise=0.25, duplicates=0, seed=0):
+    rng = np.random.default_rng(seed)
+    features = np.repeat(rng.standard_normal((num, 12)), images, axis=0)
+    features = (features + noise * rng.standard_normal(features.shape)).astype(np.float32)
+    features[: 2 * duplicates : 2] = features[1 : 2 * duplicates : 2]
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def dense(distances):
+    out = np.ones(distances.shape)
+    coo = distances.tocoo()
+    out[coo.row, coo.col] = coo.data
+    return out
+
+
+def rule_of_mmt(matrix, share):
+    upper = np.triu(matrix, 1)
+    upper = np.sort(upper[np.nonzero(upper)])
+    return upper[: int(np.round(share * upper.size))].mean()
+
+
+@pytest.mark.parametrize("share", [1.6e-3, 0.02, 0.3, 1.0])
+def test_the_radius_is_that_of_the_dense_matrix(share):
+    distances = jaccard_distance(people(), 8, 3)
+    assert automatic_radius(distances, share) == pytest.approx(
+        rule_of_mmt(dense(distances), share), rel=1e-5
+    )
+
+
+def test_pairs_at_distance_0_do_not_count():
+    """Items 0 and 1 are one image twice, and so are 2 and 3; 0 and 2 are half alike."""
+    values = [0, 0, 0.5, 0, 0, 0.5, 0, 0, 0, 0]
+    rows, columns = [0, 0, 0, 1, 1, 2, 2, 2, 3, 3], [0, 1, 2, 0, 1, 0, 2, 3, 2, 3]
+    distances = sparse.csr_matrix((values, (rows, columns)), shape=(4, 4))
+    matrix = dense(distances)
+    for share in (0.2, 0.5, 1.0):
+        assert automatic_radius(distances, share) == pytest.approx(rule_of_mmt(matrix, share))
+
+
+@pytest.mark.parametrize("duplicates", [0, 9])
+@pytest.mark.parametrize("radius,min_samples", [(0.3, 4), (0.5, 2), (0.7, 4), (1e-6, 1)])
+def test_clusters_are_those_of_the_dense_matrix(radius, min_samples, duplicates):
+    distances = jaccard_distance(people(duplicates=duplicates), 8, 3)
+    expected = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(
+        dense(distances).astype(np.float32)
+    )
+    np.testing.assert_array_equal(cluster(distances, radius, min_samples), expected.labels_)
+
+
+def test_people_are_found_and_a_stranger_is_an_outlier():
+    features = np.concatenate([people(noise=0.05), -np.ones((1, 12), np.float32)])
+    distances = jaccard_distance(features, 5, 2)
+    labels = cluster(distances, automatic_radius(distances, 0.02) + 0.3)
+    assert labels[-1] == -1
+    np.testing.assert_array_equal(labels[:-1], np.repeat(np.arange(20), 6))
+
+
+def test_senseless_arguments_are_named():
+    distances = jaccard_distance(people(num=3), 4, 1)
+    with pytest.raises(ValueError, match="share must lie above 0.*got 0"):
+        automatic_radius(distances, 0)
+    with pytest.raises(ValueError, match="of 153 pairs is no pair"):
+        automatic_radius(distances, 1e-3)
+    with pytest.raises(ValueError, match="radius must be above 0"):
+        cluster(distances, 0.0)
+    assert cluster(sparse.csr_matrix((0, 0)), 0.5).shape == (0,)

@@ -1,0 +1,81 @@
+"""Pseudo-identities from sparse distances: DBSCAN and the automatic radius.
+
+The sparse matrices are those of ``evaluation.jaccard_distance``: pairs that are not stored are too
+far to matter. Shapes: N items.
+"""
+
+import warnings
+
+import numpy as np
+import scipy.sparse as sparse
+from sklearn.cluster import DBSCAN
+from sklearn.exceptions import EfficiencyWarning
+
+
+def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float:
+    """DBSCAN's radius by the rule of MMT: the mean of the smallest distances.
+
+    Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020, and its public code: of all pairs at a distance
+    above 0, the mean over the nearest ``share``. MMT takes it once, at the first clustering.
+
+    Args:
+        distances: (N, N) symmetric, diagonal 0; all pairs nearer than 1 are stored (so with
+            ``max_distance`` 1), the others are at 1.
+        share: of the pairs, above 0 to 1.
+
+    Raises:
+        ValueError: ``share`` is out of range, or so few pairs that it means none of them.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie above 0 and at most at 1; got {share!r}.")
+    distances = sparse.csr_matrix(distances)
+    num = distances.shape[0]
+    values = distances.data[distances.data > 0]  # each pair twice, as (i, j) and (j, i)
+    zero_pairs = (distances.nnz - len(values) - int((distances.diagonal() == 0).sum())) // 2
+    num_pairs = num * (num - 1) // 2 - max(zero_pairs, 0)
+    wanted = 2 * int(np.round(share * num_pairs))
+    if wanted == 0:
+        raise ValueError(
+            f"The nearest {share:g} of {num_pairs} pairs is no pair: give the radius as a number, "
+            "or a larger share."
+        )
+    if wanted >= len(values):
+        return float((values.sum(dtype=np.float64) + (wanted - len(values))) / wanted)
+    return float(np.partition(values, wanted - 1)[:wanted].mean(dtype=np.float64))
+
+
+def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> np.ndarray:
+    """Clusters by scikit-learn's DBSCAN.
+
+    Args:
+        distances: (N, N) sparse, diagonal 0; pairs that are not stored are farther than
+            ``radius``.
+        radius: items at most this far are neighbours (DBSCAN's eps).
+        min_samples: neighbours, itself among them, that make an item a core of a cluster.
+
+    Returns:
+        (N,) int64, numbers of clusters from 0; -1: an outlier.
+
+    Raises:
+        ValueError: ``radius`` is not above 0, or ``min_samples`` below 1.
+    """
+    if not radius > 0 or min_samples < 1:
+        raise ValueError(
+            f"radius must be above 0 and min_samples at least 1; got {radius!r}, {min_samples!r}."
+        )
+    distances = sparse.csr_matrix(distances)
+    if distances.shape[0] == 0:
+        return np.zeros(0, np.int64)
+    near = _at_most(distances, radius)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EfficiencyWarning)  # it sorts the rows, as it must
+        labels = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(near).labels_
+    return labels.astype(np.int64)
+
+
+def _at_most(distances: sparse.csr_matrix, radius: float) -> sparse.csr_matrix:
+    """Only the stored pairs within ``radius``; explicit zeros stay."""
+    kept = distances.data <= radius
+    ends = np.concatenate([[0], np.cumsum(kept)])[distances.indptr]
+    parts = (distances.data[kept], distances.indices[kept], ends)
+    return sparse.csr_matrix(parts, shape=distances.shape)

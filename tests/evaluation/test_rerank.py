@@ -1,18 +1,16 @@
-"""Oracles: plain loops from the definition, FastReID's own re-ranking, brute-force neighbours."""
+"""Oracles: plain loops from the definition; FastReID's own functions."""
 
 import numpy as np
 import pytest
 import torch
 
 from vireid_plugins.evaluation import (
-    NearestNeighbors,
     affinity_inference,
     expand_features,
     jaccard_distance,
     k_reciprocal_rerank,
 )
 from vireid_plugins.evaluation import jaccard as jaccard_module
-from vireid_plugins.evaluation import neighbors as neighbors_module
 from vireid_plugins.evaluation import rerank as rerank_module
 
 from fastreid.evaluation.query_expansion import aqe
@@ -255,41 +253,3 @@ def test_rerank_of_nothing_is_empty():
 def test_rerank_refuses_senseless_arguments(k1, k2, weight):
     with pytest.raises(ValueError, match="must"):
         k_reciprocal_rerank(np.ones((2, 3)), np.ones((2, 3)), k1, k2, weight)
-
-
-@pytest.mark.parametrize("library", ["faiss", "torch"])
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("ties", [False, True])
-def test_neighbours_equal_brute_force(library, metric, ties, monkeypatch):
-    if library == "torch":
-        monkeypatch.setattr(neighbors_module, "faiss", None)
-    elif neighbors_module.faiss is None:
-        pytest.skip("faiss is not installed")
-    rng = np.random.default_rng(1)
-    items, queries = rng.standard_normal((60, 16)), rng.standard_normal((25, 16))
-    if ties:  # axes and repeated rows: many equal distances, exact in floating point
-        axes = np.eye(16)[:4]
-        items, queries = axes[rng.integers(0, 4, 60)], axes[rng.integers(0, 4, 25)]
-    items, queries = items.astype(np.float32), queries.astype(np.float32)
-    if metric == "cosine":
-        unit = [x / np.linalg.norm(x.astype(np.float64), axis=1)[:, None] for x in (queries, items)]
-        expected = 1 - (unit[0][:, None] * unit[1][None]).sum(2)
-    else:
-        expected = np.sqrt(squared_distances(queries, items))
-    for k in (1, 7, 60):
-        order = np.argsort(expected, axis=1, kind="stable")[:, :k]
-        distances, indices = NearestNeighbors(metric).fit(items).search(queries, k)
-        np.testing.assert_array_equal(indices, order)
-        wanted = np.take_along_axis(expected, order, 1)
-        np.testing.assert_allclose(distances, wanted, atol=1e-5)
-
-
-def test_neighbours_say_what_is_wrong():
-    with pytest.raises(RuntimeError, match="fit"):
-        NearestNeighbors().search(np.ones((1, 2)), 1)
-    with pytest.raises(ValueError, match="between 1 and the number of items, 3; got 4"):
-        NearestNeighbors().fit(np.ones((3, 2))).search(np.ones((1, 2)), 4)
-    with pytest.raises(ValueError, match="5 dimensions, the items 2"):
-        NearestNeighbors().fit(np.ones((3, 2))).search(np.ones((1, 5)), 1)
-    with pytest.raises(ValueError, match="metric must be one of"):
-        NearestNeighbors("manhattan")

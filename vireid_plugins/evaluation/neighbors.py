@@ -1,88 +1,202 @@
-"""Exact nearest neighbours: faiss where it is installed, PyTorch elsewhere.
+"""Nearest neighbours: exact or approximate, by faiss where it is installed, by PyTorch elsewhere.
 
 Shapes: Q queries, N stored items, D features, k neighbours.
 """
 
-import logging
-from typing import Any, Optional, Tuple
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import faiss_index
+from .faiss_index import FLAT, GPU_MODES
 from .similarity import Array, Scorer, as_features, check_metric, normalise
-
-try:
-    import faiss
-except ImportError:
-    faiss = None
-
-logger = logging.getLogger(__name__)
 
 _BLOCK_ELEMENTS = 1 << 24
 _SPARE = 8  # candidates beyond k: what float32 may put in the wrong order near the k-th place
+_FORMAT = 1
+_META, _ITEMS, _INDEX, _IDS = "index.json", "items.npy", "index.faiss", "ids.npy"
 
 
 class NearestNeighbors:
-    """Exact search; the distances of the candidates are recomputed in float64.
+    """Search among stored items.
 
-    Equal distances are ordered by index, whatever the library underneath does.
+    ``index="flat"`` is exact: distances of the candidates are recomputed in float64, and equal
+    ones are ordered by index, whatever the library underneath does. Any other ``index`` is the
+    words of a faiss factory, whose answers are approximate, distances too where it compresses:
+
+    - ``"HNSW32"``: a graph; fast, and larger than the items.
+    - ``"IVF,SQ8"``: lists around centres, a byte for each dimension: a quarter of the items.
+    - ``"OPQ64,IVF,PQ64"``: 64 bytes an item, for galleries beyond memory.
+
+    ``IVF`` without a number has about 4 sqrt(N) lists, N the items of ``fit``.
 
     Args:
-        metric: ``"cosine"``: distances 1 − cos; ``"euclidean"``: Euclidean distances, not squared.
+        metric: ``"cosine"``: distances 1 - cos; ``"euclidean"``: Euclidean distances, not squared.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... faiss is used on a GPU only if its build
-            has GPU support; PyTorch does the work there otherwise.
+            has GPU support; PyTorch does the work there otherwise. Approximate indexes stay on the
+            CPU.
+        index: ``"flat"``, or the words of a faiss factory.
+        gpus: of an exact index on ``cuda``: ``"one"``, or all: ``"shards"``, the items divided,
+            or ``"replicas"``, the queries divided.
+        probes: lists that a query looks into, of an ``IVF`` index; more find more and take longer.
+
+    Attributes:
+        ids: (N,) what the items are called, integers or strings: paths, say; None: numbered.
+        fingerprint: of the model whose features these are; empty: not said.
+
+    Raises:
+        ValueError: an unknown word. RuntimeError: an approximate index without faiss.
     """
 
-    def __init__(self, metric: str = "cosine", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        metric: str = "cosine",
+        device: str = "cpu",
+        *,
+        index: str = FLAT,
+        gpus: str = "one",
+        probes: int = 32,
+    ) -> None:
         check_metric(metric)
-        self.metric = metric
+        if gpus not in GPU_MODES:
+            raise ValueError(f"gpus must be one of {GPU_MODES}; got {gpus!r}.")
+        if probes < 1:
+            raise ValueError(f"probes must be at least 1; got {probes}.")
+        if index != FLAT:
+            faiss_index.require_faiss(f"The index {index!r}")
+        self.metric, self.index, self.gpus, self.probes = metric, index, gpus, probes
         self.device = torch.device(device)
-        self._items: Optional[Tensor] = None
+        self.ids: Optional[np.ndarray] = None
+        self.fingerprint = ""
+        self._size: Optional[int] = None
+        self._items: Optional[Tensor] = None  # of an exact index only
         self._index: Any = None
         self._scorer: Optional[Scorer] = None
 
-    def fit(self, features: Array) -> "NearestNeighbors":
-        """Store the items (N, D) to search among; returns itself.
+    @property
+    def exact(self) -> bool:
+        """Whether answers are exact."""
+        return self.index == FLAT
+
+    def __len__(self) -> int:
+        """Number of stored items."""
+        if not self.exact:
+            return 0 if self._index is None else int(self._index.ntotal)
+        return 0 if self._items is None else len(self._items)
+
+    def fit(self, features: Array, ids: Optional[Array] = None) -> "NearestNeighbors":
+        """Store the items (N, D) to search among, in the place of others; returns itself.
+
+        An approximate index also learns its centres from them; ``add`` brings more.
+
+        Args:
+            features: (N, D).
+            ids: (N,) integers or strings.
 
         Raises:
-            ValueError: no items, or features that are not finite.
+            ValueError: no items, ids of another number, or features that are not finite.
         """
-        items = as_features(features, "features", self.device)
+        items = self._prepared(features, "features")
         if len(items) == 0:
             raise ValueError("features has no rows: nothing to search among.")
-        self._items = normalise(items) if self.metric == "cosine" else items
-        self._scorer = None
-        self._index = _faiss_index(self._items, self.metric)
+        return self._fit(items, ids)
+
+    def _fit(self, items: Tensor, ids: Optional[Array]) -> "NearestNeighbors":
+        self._items = self._scorer = self.ids = None
+        self._size = items.shape[1]
+        if self.exact:
+            self._index = faiss_index.flat_index(self._size, self.metric, self.device, self.gpus)
+        else:
+            self._index = faiss_index.approximate_index(
+                self.index, self._size, self.metric, len(items)
+            )
+            self._index.train(_for_faiss(items))
+        return self._add(items, ids)
+
+    def add(self, features: Array, ids: Optional[Array] = None) -> "NearestNeighbors":
+        """Store more items (M, D) behind those there are; returns itself.
+
+        Raises:
+            RuntimeError: ``fit`` has not been called.
+            ValueError: as ``fit``, or ids where the first items have none, or the reverse.
+        """
+        if self._size is None:
+            raise RuntimeError("NearestNeighbors.add needs fit(features) first.")
+        items = self._prepared(features, "features")
+        if (ids is None) != (self.ids is None):
+            raise ValueError("Either all items have ids or none.")
+        return self._add(items, ids)
+
+    def _add(self, items: Tensor, ids: Optional[Array]) -> "NearestNeighbors":
+        if items.shape[1] != self._size:
+            raise ValueError(f"features have {items.shape[1]} dimensions, the items {self._size}.")
+        if ids is not None:
+            ids = np.asarray(ids)
+            if ids.shape != (len(items),) or ids.dtype.kind not in "iuU":
+                raise ValueError(
+                    f"ids must be {len(items)} integers or strings; got shape {ids.shape}, "
+                    f"{ids.dtype}."
+                )
+            self.ids = ids if self.ids is None else np.concatenate([self.ids, ids])
+        if self._index is not None:
+            self._index.add(_for_faiss(items))
+        if self.exact:
+            self._items = items if self._items is None else torch.cat([self._items, items])
+            self._scorer = None
         return self
+
+    def _prepared(self, features: Array, name: str) -> Tensor:
+        items = as_features(features, name, self.device if self.exact else torch.device("cpu"))
+        return normalise(items) if self.metric == "cosine" else items
+
+    # ---------------------------------------------------------------------------------- search
 
     def search(self, queries: Array, k: int) -> Tuple[np.ndarray, np.ndarray]:
         """The k nearest items of each query (Q, D).
 
         Returns:
-            distances (Q, k) float32, ascending, and indices (Q, k) int64.
+            distances (Q, k) float32, ascending, and indices (Q, k) int64; where an approximate
+            index finds fewer, infinity and -1.
 
         Raises:
             RuntimeError: ``fit`` has not been called.
             ValueError: k below 1 or above the number of items, or features that do not fit.
         """
-        if self._items is None:
+        if self._size is None:
             raise RuntimeError("NearestNeighbors.search needs fit(features) first.")
-        num, size = self._items.shape
+        num = len(self)
         if not 1 <= k <= num:
             raise ValueError(f"k must lie between 1 and the number of items, {num}; got {k}.")
-        queries = as_features(queries, "queries", self.device)
-        if queries.shape[1] != size:
-            raise ValueError(f"queries have {queries.shape[1]} dimensions, the items {size}.")
-        if self.metric == "cosine":
-            queries = normalise(queries)
-        width = min(k + _SPARE, num)
+        queries = self._prepared(queries, "queries")
+        if queries.shape[1] != self._size:
+            raise ValueError(f"queries have {queries.shape[1]} dimensions, the items {self._size}.")
         distances = np.empty((len(queries), k), np.float32)
         indices = np.empty((len(queries), k), np.int64)
-        step = max(1, _BLOCK_ELEMENTS // max(num if self._index is None else 1, width * size))
+        width = min(k + _SPARE, num)
+        row = num if self.exact and self._index is None else width * self._size
+        step = max(1, _BLOCK_ELEMENTS // row)
         for begin in range(0, len(queries), step):
             part = slice(begin, begin + step)
-            distances[part], indices[part] = self._search_block(queries[part], k, width)
+            if self.exact:
+                distances[part], indices[part] = self._search_block(queries[part], k, width)
+            else:
+                distances[part], indices[part] = self._search_approximately(queries[part], k)
+        return distances, indices
+
+    def _search_approximately(self, queries: Tensor, k: int) -> Tuple[np.ndarray, np.ndarray]:
+        faiss_index.set_probes(self._index, self.probes)
+        scores, indices = self._index.search(_for_faiss(queries), k)
+        if self.metric == "cosine":
+            distances = np.maximum(1.0 - scores, 0.0)
+        else:
+            distances = np.sqrt(np.maximum(scores, 0.0))
+        distances[indices < 0] = np.inf
         return distances, indices
 
     def _search_block(self, queries: Tensor, k: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -134,6 +248,106 @@ class NearestNeighbors:
             error = 4e-6 * (queries.double().square().sum(1) + greatest)
         return (ordered[:, -1] - ordered[:, k - 1] <= error).nonzero(as_tuple=True)[0]
 
+    # ------------------------------------------------------------------------------------ files
+
+    def save(self, folder: Union[str, Path]) -> None:
+        """Write items, ids and fingerprint into ``folder``, in the place of an index there.
+
+        The folder appears whole or not at all.
+
+        Raises:
+            RuntimeError: ``fit`` has not been called.
+            FileExistsError: ``folder`` exists and is no index.
+        """
+        if self._size is None:
+            raise RuntimeError("NearestNeighbors.save needs fit(features) first.")
+        folder = Path(folder)
+        if folder.exists() and not (folder / _META).is_file():
+            raise FileExistsError(f"{folder} exists and is no index; choose another folder.")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        partial.mkdir(parents=True)
+        try:
+            self._write(partial)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        if self.exact:
+            np.save(folder / _ITEMS, self._items.cpu().numpy())
+        else:
+            faiss_index.faiss.write_index(self._index, str(folder / _INDEX))
+        if self.ids is not None:
+            np.save(folder / _IDS, self.ids)
+        meta = {
+            "format": _FORMAT,
+            "metric": self.metric,
+            "index": self.index,
+            "probes": self.probes,
+            "items": len(self),
+            "dimensions": self._size,
+            "fingerprint": self.fingerprint,
+        }
+        (folder / _META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        folder: Union[str, Path],
+        device: str = "cpu",
+        *,
+        gpus: str = "one",
+        fingerprint: Optional[str] = None,
+    ) -> "NearestNeighbors":
+        """What ``save`` wrote.
+
+        Args:
+            fingerprint: of the model that will ask; None: not compared.
+
+        Raises:
+            FileNotFoundError: no index there.
+            ValueError: the index is of another model, or of a later version of this package.
+        """
+        folder = Path(folder)
+        meta = _read_meta(folder)
+        if fingerprint is not None and meta["fingerprint"] != fingerprint:
+            raise ValueError(
+                f"{folder} was made by the model {meta['fingerprint'] or '(not said)'}, and the "
+                f"model that asks is {fingerprint}: their features cannot be compared. Make the "
+                "index anew with this model, or ask with that one."
+            )
+        index = cls(
+            meta["metric"], device, index=meta["index"], gpus=gpus, probes=meta["probes"]
+        )
+        ids = np.load(folder / _IDS) if (folder / _IDS).is_file() else None
+        if index.exact:
+            items = as_features(np.load(folder / _ITEMS), _ITEMS, index.device)
+            index._fit(items, ids)  # of length 1 already, and so the same to the last bit
+        else:
+            index._index = faiss_index.faiss.read_index(str(folder / _INDEX))
+            index._size, index.ids = meta["dimensions"], ids
+        index.fingerprint = meta["fingerprint"]
+        return index
+
+
+def _read_meta(folder: Path) -> Dict[str, Any]:
+    path = folder / _META
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no index ({_META} is absent).")
+    meta = json.loads(path.read_text(encoding="utf-8"))
+    if meta.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} is of format {meta.get('format')}; this version reads {_FORMAT}. Make the "
+            "index anew."
+        )
+    return meta
+
+
+def _for_faiss(features: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(features.float().cpu().numpy())
+
 
 def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     """The k smallest of each row (R, N), equal ones by index: indices and values (R, k)."""
@@ -147,21 +361,3 @@ def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     values, indices = values.gather(1, by_index), indices.gather(1, by_index)
     order = torch.sort(values, dim=1, stable=True).indices
     return indices.gather(1, order), values.gather(1, order)
-
-
-def _faiss_index(items: Tensor, metric: str) -> Any:
-    """A flat faiss index of ``items`` (N, D) on their device, or None where PyTorch must search."""
-    if faiss is None:
-        logger.info("faiss is not installed: PyTorch searches (pip install faiss-cpu).")
-        return None
-    on_gpu = items.device.type == "cuda"
-    if items.device.type != "cpu" and not (on_gpu and hasattr(faiss, "StandardGpuResources")):
-        logger.info("This faiss does not work on %s: PyTorch searches there.", items.device)
-        return None
-    flat = faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2
-    index = flat(items.shape[1])
-    if on_gpu:
-        resources = faiss.StandardGpuResources()
-        index = faiss.index_cpu_to_gpu(resources, items.device.index or 0, index)
-    index.add(np.ascontiguousarray(items.float().cpu().numpy()))
-    return index

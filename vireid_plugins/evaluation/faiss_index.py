@@ -1,0 +1,119 @@
+"""Building faiss indexes, where faiss is installed and supports the device.
+
+Shapes: N items, D features.
+"""
+
+import functools
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
+
+logger = logging.getLogger(__name__)
+
+GPU_MODES = ("one", "shards", "replicas")
+FLAT = "flat"
+
+
+def require_faiss(words: str) -> None:
+    """Raise ``RuntimeError`` where faiss is absent; ``words`` say what needs it."""
+    if faiss is None:
+        raise RuntimeError(
+            f"{words} needs faiss, which is not installed: pip install faiss-cpu, or faiss-gpu "
+            "(never both)."
+        )
+
+
+def faiss_metric(metric: str) -> int:
+    """faiss's number of ``"cosine"`` (of unit features) or ``"euclidean"``."""
+    return faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+
+
+def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") -> Any:
+    """An empty exact index of D = ``size`` on ``device``; None where PyTorch must search.
+
+    Args:
+        gpus: ``"one"``: the device's; ``"shards"``: the items divided over all GPUs;
+            ``"replicas"``: all items on each, the queries divided.
+    """
+    if faiss is None:
+        _say_once("faiss is not installed: PyTorch searches (pip install faiss-cpu).")
+        return None
+    index = faiss.IndexFlat(size, faiss_metric(metric))
+    if device.type == "cpu":
+        return index
+    if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
+        _say_once(f"This faiss does not work on {device.type}: PyTorch searches there.")
+        return None
+    try:
+        return on_gpu(index, device, gpus)
+    except Exception as error:  # faiss raises RuntimeError; a wheel without kernels others
+        _warn_once(f"faiss cannot use {device} ({_first_line(error)}): PyTorch searches there.")
+        return None
+
+
+def on_gpu(index: Any, device: torch.device, gpus: str) -> Any:
+    """``index`` on the device's GPU, or on all; a first search shows whether kernels exist."""
+    if gpus == "one":
+        resources = faiss.StandardGpuResources()
+        moved = faiss.index_cpu_to_gpu(resources, device.index or 0, index)
+    else:
+        options = faiss.GpuMultipleClonerOptions()
+        options.shard = gpus == "shards"
+        moved = faiss.index_cpu_to_all_gpus(index, co=options)
+    probe = np.zeros((1, index.d), np.float32)
+    moved.add(probe)
+    moved.search(probe, 1)
+    moved.reset()
+    return moved
+
+
+def approximate_index(factory: str, size: int, metric: str, num_items: int) -> Any:
+    """An untrained index that ``faiss.index_factory`` makes of ``factory``.
+
+    ``"IVF,PQ64"`` without a number of lists gets about 4 sqrt(N) of them.
+
+    Raises:
+        ValueError: faiss does not know the words, or they do not fit D.
+    """
+    require_faiss(f"The index {factory!r}")
+    lists = max(1, min(num_items // 39, int(4 * math.sqrt(num_items))))  # faiss asks 39 a list
+    words = ",".join(f"IVF{lists}" if word == "IVF" else word for word in factory.split(","))
+    try:
+        return faiss.index_factory(size, words, faiss_metric(metric))
+    except Exception as error:
+        raise ValueError(
+            f"faiss makes no index of {words!r} for {size} dimensions: {_first_line(error)}. "
+            "Examples: 'flat' (exact), 'HNSW32', 'IVF,SQ8', 'IVF,PQ64', 'OPQ64,IVF,PQ64'; the "
+            "number behind PQ must divide the dimensions."
+        ) from error
+
+
+def set_probes(index: Any, probes: int) -> None:
+    """How many lists of an inverted file a query looks into; other indexes have none."""
+    try:
+        inverted = faiss.extract_index_ivf(index)
+    except Exception:
+        return
+    inverted.nprobe = min(probes, inverted.nlist)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.info(message)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,8 +1,11 @@
 """Features of one's own images equal those that the evaluation computes."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import vireid_plugins as vp
@@ -53,3 +56,37 @@ def test_mistakes_are_named(trainer, tmp_path):
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="says nothing about its model"):
         vp.FeatureExtractor(str(tmp_path / "foreign.pth"))
+
+
+def test_the_fingerprint_tells_models_apart(trainer, tmp_path):
+    path = tmp_path / "model_final.pth"
+    first = vp.FeatureExtractor(str(path))
+    assert len(first.fingerprint) == 16 and int(first.fingerprint, 16)
+    renamed = tmp_path / "renamed.pth"
+    data = torch.load(path, weights_only=True)
+    torch.save(data, renamed)
+    assert vp.FeatureExtractor(str(renamed)).fingerprint == first.fingerprint
+    name = next(name for name in data["model"] if name.endswith("running_mean"))
+    data["model"][name][0] += 1e-6  # one number of one buffer
+    torch.save(data, renamed)
+    assert vp.FeatureExtractor(str(renamed)).fingerprint != first.fingerprint
+
+
+def test_the_fingerprint_knows_the_input(trainer, tmp_path):
+    """The same weights fed with images of another size, or normalised in another way."""
+    path = tmp_path / "model_final.pth"
+    first, data = vp.FeatureExtractor(str(path)), torch.load(path, weights_only=True)
+    config = yaml.safe_load(data["vireid"]["config"])
+    for section, key, value in (
+        ("INPUT", "SIZE_TEST", [64, 32]),
+        ("MODEL", "PIXEL_MEAN", [0.0, 0.0, 0.0]),
+    ):
+        other = copy.deepcopy(config)
+        other[section][key] = value
+        data["vireid"]["config"] = yaml.safe_dump(other)
+        torch.save(data, tmp_path / "other.pth")
+        assert vp.FeatureExtractor(str(tmp_path / "other.pth")).fingerprint != first.fingerprint
+    config["OUTPUT_DIR"], config["MODEL"]["WEIGHTS"] = "elsewhere", "elsewhere.pth"
+    data["vireid"]["config"] = yaml.safe_dump(config)
+    torch.save(data, tmp_path / "other.pth")
+    assert vp.FeatureExtractor(str(tmp_path / "other.pth")).fingerprint == first.fingerprint

@@ -1,5 +1,7 @@
 """Features of one's own images from a checkpoint of this package."""
 
+import functools
+import hashlib
 from pathlib import Path
 from typing import Any, Sequence, Union
 
@@ -25,7 +27,7 @@ class FeatureExtractor:
     """``FeatureExtractor(weights)(images, modality) -> (N, D)`` float32 rows of length 1.
 
     The checkpoint carries its config, so no config file is needed. Compare rows of either
-    modality by their inner product (cosine similarity).
+    modality by their inner product (cosine similarity). ``fingerprint`` tells models apart.
 
     Args:
         weights: a checkpoint written by ``VIReIDTrainer``.
@@ -83,6 +85,23 @@ class FeatureExtractor:
         height, width = self.cfg.INPUT.SIZE_TEST
         blank = Image.new("RGB", (width, height))
         return self._features([blank], Modality.VISIBLE).shape[1]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of what decides a feature: the weights, the model, its input.
+
+        Features of two extractors can be compared if these are equal, whatever file or device
+        the models come from. ``NearestNeighbors`` keeps it with an index.
+        """
+        model = self.cfg.MODEL.clone()
+        model.defrost()
+        model.DEVICE = model.WEIGHTS = model.BACKBONE.PRETRAIN_PATH = ""
+        size = list(self.cfg.INPUT.SIZE_TEST)
+        digest = hashlib.sha256(f"{model.dump()}{size}{self.transforms.describe()}".encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
 
     def _features(self, images: Sequence[ImageLike], modality: Modality) -> torch.Tensor:
         tensors = [self.transforms(_to_pil(image), modality) for image in images]

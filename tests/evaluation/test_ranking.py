@@ -13,6 +13,7 @@ from vireid_plugins.evaluation import (
     rank_metrics_from_similarity,
     rank_trials,
     ranking,
+    topk,
 )
 
 
@@ -48,12 +49,11 @@ def assert_equal(got, expected):
     assert got.num_valid_queries == valid
 
 
-@pytest.fixture(params=["compare", "sort", "torch", "argsort"])
+@pytest.fixture(params=["compare", "sort", "torch-compare", "torch-sort", "argsort"])
 def strategy(request, monkeypatch):
     """Every way of counting must give the same ranks."""
-    if request.param != "compare":
-        monkeypatch.setattr(counting, "COMPARE_UP_TO", 0)
-    if request.param == "torch":
+    monkeypatch.setattr(counting, "comparing_pays", lambda *_: "compare" in request.param)
+    if "torch" in request.param:
         monkeypatch.setattr(counting, "on_cpu", lambda scores: False)
     if request.param == "argsort":
         monkeypatch.setattr(counting, "TIES_BY_COMPARISON", 0)
@@ -118,6 +118,73 @@ def test_larger_float32_case_with_threads_and_many_positives():
         cmc="identity",
     )
     assert_equal(got, expected)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("num_gallery", [1, 7, 3000, 40000, 65536, 70001, 131072])
+@pytest.mark.parametrize("chunk", [1, 1 << 17])
+def test_counts_by_comparison_at_every_width(num_gallery, chunk, two_threads, monkeypatch):
+    """Oracle: NumPy's count of whole rows, with scores below, above and equal; many chunks, few."""
+    monkeypatch.setattr(counting, "_CHUNK_ELEMENTS", chunk)
+    rng = np.random.default_rng(num_gallery)
+    scores = rng.integers(0, 9, (8, num_gallery)).astype(np.float32)
+    values = np.stack([rng.integers(0, 9, 8), np.full(8, -1), np.full(8, 9)], 1)
+    values = values.astype(np.float32)
+    greater, equal = counting.compare_with_each(*map(torch.from_numpy, (scores, values)))
+    np.testing.assert_array_equal(greater, (scores[:, None] > values[:, :, None]).sum(2))
+    np.testing.assert_array_equal(equal, (scores[:, None] == values[:, :, None]).sum(2))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_nearest_equal_a_stable_sort(metric):
+    """Oracle: a stable sort of what a query may see; tied scores, in blocks of a few queries."""
+    rng = np.random.default_rng(11)
+    for number in range(40):
+        case, pairs, same = random_case(rng, metric), {(1, 2), (3, 1)}, bool(number % 2)
+        scores = loop_scores(case["query_features"], case["gallery_features"], metric)
+        rules = dict(metric=metric, skip_camera_pairs=pairs, skip_same_camera=same)
+        got = rank_metrics(**case, **rules, top=5).nearest
+        assert got.shape == (len(scores), 5)
+        for row in range(len(scores)):
+            seen = [
+                j
+                for j in np.argsort(-scores[row], kind="stable")
+                if (case["query_camids"][row], case["gallery_camids"][j]) not in pairs
+                and not (
+                    same
+                    and case["query_camids"][row] == case["gallery_camids"][j]
+                    and case["query_targets"][row] == case["gallery_targets"][j]
+                )
+            ]
+            np.testing.assert_array_equal(got[row], (seen + [-1] * 5)[:5])
+    assert rank_metrics(**case, **rules).nearest is None
+    with pytest.raises(ValueError, match="top must be 0 or more; got -1"):
+        rank_metrics(**case, **rules, top=-1)
+
+
+@pytest.mark.parametrize("levels", [3, 300, 10**6])
+def test_the_largest_of_wide_rows_equal_a_stable_sort(levels):
+    """Wide enough for groups; few levels make every row unclear, many make none so."""
+    rng = np.random.default_rng(levels)
+    scores = torch.from_numpy(rng.integers(0, levels, (6, 3001)).astype(np.float32))
+    scores[0, 5:] = -torch.inf
+    position = torch.from_numpy(rng.permutation(3001))
+    found, values = topk.largest_by_index(scores, 9, position)
+    for row in range(6):
+        order = np.lexsort((position.numpy(), -scores[row].numpy()))[:9]
+        np.testing.assert_array_equal(found[row], order)
+        np.testing.assert_array_equal(values[row], scores[row, order.copy()])
+    found, values = topk.smallest_by_index(scores[1:], 9)
+    wanted = torch.sort(scores[1:], dim=1, stable=True)
+    np.testing.assert_array_equal(found, wanted.indices[:, :9])
+    np.testing.assert_array_equal(values, wanted.values[:, :9])
 
 
 def test_identical_gallery_rows_tie_whatever_the_matrix_product_does():

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Comparing costs one pass over the scores per positive, sorting about seven passes in all.
-COMPARE_UP_TO = 6
 # Rows in which more positives than this are tied are ranked by a stable sort with indices.
 TIES_BY_COMPARISON = 16
 _BLOCK_ELEMENTS = 1 << 22
+_WIDE = 1 << 16  # columns from which on a row is compared in chunks
+_CHUNK_ELEMENTS = 1 << 17  # of scores that are compared while they are in the cache
 
 
 def on_cpu(scores: Tensor) -> bool:
@@ -67,13 +67,73 @@ def sort_rows(scores: Tensor) -> Tensor:
     if not on_cpu(scores):
         return scores.sort(dim=1).values
     values = scores.numpy().copy()
-    threads = torch.get_num_threads()
-    if threads == 1 or values.size < 1 << 18:
-        values.sort(axis=1)
-        return torch.from_numpy(values)
-    with ThreadPoolExecutor(threads) as pool:  # the sort releases the interpreter lock
-        list(pool.map(lambda block: block.sort(axis=1), np.array_split(values, threads * 4)))
+    _in_parallel(lambda part: values[part].sort(axis=1), values, parts_per_thread=4)
     return torch.from_numpy(values)
+
+
+def comparing_pays(num_values: int, num_scores: int) -> bool:
+    """Whether comparing every score of a row with every value is cheaper than sorting the row."""
+    return num_values <= (20 if num_scores >= _WIDE else 6)
+
+
+def compare_with_each(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
+    """``count_ahead`` by comparing every score with every value."""
+    if not on_cpu(scores):
+        greater = [(scores > slot[:, None]).sum(1) for slot in values.unbind(1)]
+        equal = [(scores == slot[:, None]).sum(1) for slot in values.unbind(1)]
+        return torch.stack(greater, 1), torch.stack(equal, 1)
+    scores, values = scores.numpy(), values.numpy()
+    counts = np.empty((2, *values.shape), np.int64)
+    compare_rows = _compare_wide_rows if scores.shape[1] >= _WIDE else _compare_rows
+
+    def compare(part: slice) -> None:
+        compare_rows(scores[part], values[part], counts[:, part])
+
+    _in_parallel(compare, scores)
+    return torch.from_numpy(counts[0]), torch.from_numpy(counts[1])
+
+
+def _compare_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+    """Into ``counts`` (2, Q, M): how many of ``scores`` (Q, G) are greater, and how many equal."""
+    mask = np.empty(scores.shape, bool)
+    for slot in range(values.shape[1]):
+        for kind, compared in enumerate((np.greater, np.equal)):
+            compared(scores, values[:, slot, None], out=mask)
+            counts[kind, :, slot] = np.count_nonzero(mask, axis=1)
+
+
+def _compare_wide_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+    """As :func:`_compare_rows`; columns come in chunks that stay in the cache meanwhile.
+
+    Results are added up in bytes, one for each column of a chunk; there are at most 255 chunks, so
+    that none overflows.
+    """
+    num_rows, num_columns = scores.shape
+    width = max(_CHUNK_ELEMENTS // max(1, num_rows), -(-num_columns // 255))
+    sums = np.zeros((2, values.shape[1], num_rows, width), np.uint8)
+    mask = np.empty((num_rows, width), bool)
+    for begin in range(0, num_columns, width):
+        chunk = scores[:, begin : begin + width]
+        size = chunk.shape[1]
+        for slot in range(values.shape[1]):
+            for kind, compared in enumerate((np.greater, np.equal)):
+                compared(chunk, values[:, slot, None], out=mask[:, :size])
+                sums[kind, slot, :, :size] += mask[:, :size].view(np.uint8)
+    counts[:] = sums.sum(axis=3, dtype=np.int64).transpose(0, 2, 1)
+
+
+def _in_parallel(
+    work: Callable[[slice], None], scores: np.ndarray, parts_per_thread: int = 1
+) -> None:
+    """``work`` on parts of the rows of ``scores``; NumPy lets go of the interpreter meanwhile."""
+    threads = torch.get_num_threads()
+    if threads == 1 or scores.size < 1 << 18:
+        work(slice(0, len(scores)))
+        return
+    edges = np.linspace(0, len(scores), threads * parts_per_thread + 1).astype(int)
+    parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:]) if a < b]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, parts))
 
 
 def count_ahead(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
@@ -86,11 +146,8 @@ def count_ahead(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
     Returns:
         ``greater`` (Q, M) and ``equal`` (Q, M), int64.
     """
-    if values.shape[1] <= COMPARE_UP_TO:
-        slots = values.unbind(1)
-        greater = [count_true(lambda s, v: s > v, scores, slot.contiguous()) for slot in slots]
-        equal = [count_true(lambda s, v: s == v, scores, slot.contiguous()) for slot in slots]
-        return torch.stack(greater, 1), torch.stack(equal, 1)
+    if comparing_pays(values.shape[1], scores.shape[1]):
+        return compare_with_each(scores, values)
     ascending = sort_rows(scores)
     upto = torch.searchsorted(ascending, values, right=True)
     below = torch.searchsorted(ascending, values)

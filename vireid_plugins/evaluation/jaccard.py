@@ -16,6 +16,7 @@ them (local query expansion), and order equal distances by index; the item comes
 list. Memory grows with the neighbours and with the pairs nearer than 1, not with N squared.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import List, Optional, Tuple, Union
 
@@ -24,14 +25,16 @@ import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
-from .neighbors import smallest_by_index
 from .similarity import Array, as_features
+from .topk import largest_by_index
 
 DEFINITIONS = ("original", "softmax")
-# Numbers of one block: of distances, of gathered features, of sums of minima.
+# Numbers of one block: of distances and of sums of minima; of gathered features.
 _BLOCK_ELEMENTS = 1 << 22
-# A float32 distance |a|^2 + |b|^2 - 2ab errs by less than this times |a|^2 + |b|^2.
+_PAIR_ELEMENTS = 1 << 20
+# In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
 _FLOAT32_ERROR = 2e-6
+_SPARE = 8  # candidates beyond k, between which float64 decides
 
 
 def jaccard_distance(
@@ -166,86 +169,119 @@ def nearest_items(
         (N, k) int64, and (N,) float64: each row's greatest squared distance, 1 where all are 0.
     """
     num = len(features)
+    items = _Items(features)
     indices, farthest = np.empty((num, k), np.int64), np.empty(num, np.int64)
-    squares = features.square().sum(1)
     step = max(1, _BLOCK_ELEMENTS // max(1, num))
     for begin in range(0, num, step):
         rows = torch.arange(begin, min(begin + step, num), device=features.device)
-        found, last, doubtful = _nearest_of_block(features, squares, rows, k, groups)
-        if bool(doubtful.any()):
-            again = rows[doubtful]
-            found[doubtful] = _nearest_in_double(features, again, k, groups)
+        nearness = items.nearness(rows)
+        farthest[begin : begin + step] = nearness.cpu().numpy().argmin(1)
+        if groups is None:
+            found = _nearest(items, rows, nearness, k)
+        else:
+            found = _in_turn(items, rows, nearness, k, groups)
         indices[begin : begin + step] = found.cpu().numpy()
-        farthest[begin : begin + step] = last.cpu().numpy()
     greatest = _pair_distances(features, np.arange(num), farthest)
     greatest[greatest == 0] = 1.0
     return indices, greatest
 
 
-def _nearest_of_block(
-    features: Tensor, squares: Tensor, rows: Tensor, k: int, groups: Optional[Tensor]
-) -> Tuple[Tensor, Tensor, Tensor]:
-    """Neighbours (R, k) of ``rows``, their farthest items (R,), and rows in doubt (R,)."""
-    product = features[rows] @ features.T
-    distances = product.mul_(-2.0).add_(squares).add_(squares[rows, None]).clamp_(min=0.0)
-    farthest = distances.argmax(1)
-    distances[torch.arange(len(rows), device=rows.device), rows] = -torch.inf  # before duplicates
-    tolerance = 2 * _FLOAT32_ERROR * (squares[rows] + squares.amax())
-    if groups is None:
-        found, doubtful = _smallest(distances, k, tolerance)
-        return found, farthest, doubtful
-    found, doubtful = _in_turn(distances, k, tolerance, groups[rows, None] == groups)
-    return found, farthest, doubtful
+class _Items:
+    """Features (N, D) and how near they are to each other."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features, self.squares = features, features.square().sum(1)
+
+    @functools.cached_property
+    def wide(self) -> "_Items":
+        """The same in float64."""
+        return _Items(self.features.double())
+
+    def nearness(self, rows: Tensor) -> Tensor:
+        """2ab - |b|^2 of ``rows`` (R,) and all items (R, N): the greater, the nearer.
+
+        An item is infinitely near to itself, nearer than its duplicates.
+        """
+        found = torch.addmm(-self.squares, self.features[rows], self.features.T, alpha=2.0)
+        return found.scatter_(1, rows[:, None], torch.inf)
+
+    def tolerance(self, rows: Tensor) -> Tensor:
+        """How much nearer (R, 1) an item must be for its place to be certain."""
+        if self.features.dtype == torch.float64:
+            return self.squares.new_full((len(rows), 1), -1.0)  # float64 decides
+        return 2 * _FLOAT32_ERROR * (self.squares[rows, None] + self.squares.amax())
 
 
-def _nearest_in_double(
-    features: Tensor, rows: Tensor, k: int, groups: Optional[Tensor]
+def _nearest(
+    items: _Items, rows: Tensor, nearness: Tensor, k: int, mask: Optional[Tensor] = None
 ) -> Tensor:
-    wide = features.double()
-    squares = wide.square().sum(1)
-    step = max(1, _BLOCK_ELEMENTS // max(1, len(features)))
-    parts = [_nearest_of_block(wide, squares, part, k, groups)[0] for part in rows.split(step)]
-    return torch.cat(parts)
+    """The k nearest of each row (R, N), equal ones by index, the item itself first: (R, k).
 
-
-def _smallest(distances: Tensor, k: int, tolerance: Tensor) -> Tuple[Tensor, Tensor]:
-    """The k smallest of each row (R, N) by distance, then index: (R, k), and rows in doubt (R,).
-
-    In float64 no row is; in float32 one whose neighbours, or the next after them, are nearer to
-    each other than ``tolerance`` (R,).
-    """
-    if distances.dtype == torch.float64:
-        found = smallest_by_index(distances, min(k, distances.shape[1]))[0]
-        return found, torch.zeros(len(found), dtype=torch.bool, device=found.device)
-    values, found = distances.topk(min(k + 1, distances.shape[1]), dim=1, largest=False)
-    close = (values.diff(dim=1) <= tolerance[:, None]).any(1)
-    return found[:, :k], close
-
-
-def _in_turn(
-    distances: Tensor, k: int, tolerance: Tensor, own: Tensor
-) -> Tuple[Tensor, Tensor]:
-    """The item itself, then in turn the nearest of other groups and of its own: (R, k).
-
-    Where one side is exhausted, the rest comes from the other. As in :func:`_smallest`, rows in
-    doubt (R,) stand beside.
+    What float32 leaves open is decided in float64: between the candidates or, where they do not
+    suffice, between all items.
 
     Args:
-        distances: (R, N), least at the item itself.
-        own: (R, N) bool, items of the row's group.
+        items: of which ``nearness`` was computed.
+        rows: (R,) numbers of the rows.
+        nearness: (R, N).
+        k: from 1 to N.
+        mask: (R, N) bool, who can be a neighbour; others come last.
     """
-    turns = torch.full_like(distances, torch.inf)
-    doubtful = torch.zeros(len(distances), dtype=torch.bool, device=distances.device)
+    num = nearness.shape[1]
+    if mask is not None:
+        nearness = nearness.masked_fill(~mask, -torch.inf)
+    width = min(k + _SPARE, num)
+    found, values = largest_by_index(nearness, width)
+    tolerance = items.tolerance(rows)
+    close = (values.diff(dim=1)[:, :k] >= -tolerance).any(1)
+    endless = close & (values[:, k - 1] - values[:, -1] <= tolerance[:, 0]) & (width < num)
+    if bool(close.any()):
+        found[close] = _by_distance(items, rows[close], found[close], values[close])
+    found = found[:, :k]
+    if bool(endless.any()):
+        again, kept = rows[endless], None if mask is None else mask[endless]
+        step = max(1, _BLOCK_ELEMENTS // num)
+        parts = zip(again.split(step), [None] * len(again) if kept is None else kept.split(step))
+        found[endless] = torch.cat(
+            [_nearest(items.wide, r, items.wide.nearness(r), k, m) for r, m in parts]
+        )
+    return found
+
+
+def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> Tensor:
+    """Candidates (R, W) in the order of their float64 distances, equal ones by index."""
+    found, order = found.sort(dim=1)
+    values = values.gather(1, order)
+    pairs = rows[:, None].expand_as(found).flatten(), found.flatten()
+    distances = _pair_distances(items.features, *(n.cpu().numpy() for n in pairs))
+    distances = torch.from_numpy(distances).to(values.device).view_as(values)
+    # the item itself first, those that cannot be neighbours last
+    distances = torch.where(values.isinf(), -values.double(), distances)
+    return found.gather(1, torch.sort(distances, dim=1, stable=True).indices)
+
+
+def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tensor) -> Tensor:
+    """The item itself, then in turn the nearest of other groups and of its own: (R, k).
+
+    Where one side is exhausted, the rest comes from the other.
+
+    Args:
+        items: of which ``nearness`` was computed.
+        rows: (R,) numbers of the rows.
+        nearness: (R, N).
+        k: from 1 to N.
+        groups: (N,).
+    """
+    own = groups[rows, None] == groups
+    turns = torch.full_like(nearness, torch.inf)
     for first, mask in ((0, own), (1, ~own)):
-        masked = distances.masked_fill(~mask, torch.inf)
-        found, close = _smallest(masked, k, tolerance)
-        doubtful |= close
+        found = _nearest(items, rows, nearness, k, mask)
         # Even turns are the own group's, whose first is the item itself; odd ones the others'.
-        places = first + 2 * torch.arange(found.shape[1], device=distances.device).to(turns)
+        places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
         values = places.expand_as(found).clone()
         values[~mask.gather(1, found)] = torch.inf
         turns.scatter_reduce_(1, found, values, "amin")
-    return turns.topk(k, dim=1, largest=False, sorted=True).indices, doubtful
+    return turns.topk(k, dim=1, largest=False, sorted=True).indices
 
 
 # ------------------------------------------------------------------------------------- encodings
@@ -281,7 +317,7 @@ def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 def _pair_distances(features: Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Squared distances of the listed pairs (P,), in blocks; float64."""
     out = np.empty(len(rows))
-    step = max(1, _BLOCK_ELEMENTS // max(1, features.shape[1]))
+    step = max(1, _PAIR_ELEMENTS // max(1, features.shape[1]))
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)
         a, b = (
@@ -308,7 +344,7 @@ def jaccard_rows(
     # The pairs that a row of ``a`` meets: the lengths of the columns that it holds.
     met = np.concatenate([[0], np.cumsum(lengths[a.indices], dtype=np.int64)])[a.indptr]
     columns = _Columns(
-        torch.from_numpy(by_column.indptr.astype(np.int64)),
+        by_column.indptr.astype(np.int64),
         torch.from_numpy(by_column.indices.astype(np.int64)),
         torch.from_numpy(by_column.data.astype(np.float32)),
         b.shape[0],
@@ -327,7 +363,7 @@ def jaccard_rows(
 class _Columns:
     """The columns of a sparse (B, N) matrix: where each begins, its rows, its values."""
 
-    starts: Tensor  # (N + 1,)
+    starts: np.ndarray  # (N + 1,)
     rows: Tensor  # (nnz,)
     values: Tensor  # (nnz,)
     num_rows: int  # B
@@ -335,21 +371,21 @@ class _Columns:
 
 def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
     """For rows of ``a`` (R, N), the sums of minima with every row of the other matrix: (R, B)."""
-    held = torch.from_numpy(a.indices.astype(np.int64))
-    counts = columns.starts[held + 1] - columns.starts[held]
-    ends = counts.cumsum(0)
+    starts = columns.starts[a.indices]
+    counts = columns.starts[a.indices + 1] - starts
+    ends = counts.cumsum()
     total = int(ends[-1]) if len(ends) else 0
     # Each entry of ``a`` meets the entries of its column, which stand side by side.
-    first = (columns.starts[held] - (ends - counts)).repeat_interleave(counts, output_size=total)
-    places = first.add_(torch.arange(total))
-    values = torch.from_numpy(a.data.astype(np.float32))
-    minima = values.repeat_interleave(counts, output_size=total)
-    minima = torch.minimum(minima, columns.values[places])
-    row = torch.arange(a.shape[0]).repeat_interleave(torch.from_numpy(np.diff(a.indptr)).long())
-    keys = (row * columns.num_rows).repeat_interleave(counts, output_size=total)
-    keys.add_(columns.rows[places])
+    places = np.repeat(starts - (ends - counts), counts)
+    places += np.arange(total)
+    places = torch.from_numpy(places)
+    minima = torch.from_numpy(np.repeat(a.data, counts))
+    torch.minimum(minima, columns.values.index_select(0, places), out=minima)
+    first = np.repeat(np.arange(a.shape[0]) * columns.num_rows, np.diff(a.indptr))
+    keys = torch.from_numpy(np.repeat(first, counts))
+    keys += columns.rows.index_select(0, places)
     sums = torch.zeros(a.shape[0] * columns.num_rows)
-    return sums.index_add_(0, keys, minima).view(a.shape[0], columns.num_rows)
+    return sums.scatter_add_(0, keys, minima).view(a.shape[0], columns.num_rows)
 
 
 def _below(sums: Tensor, max_distance: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -357,12 +393,12 @@ def _below(sums: Tensor, max_distance: float) -> Tuple[np.ndarray, np.ndarray, n
 
     1 - s / (2 - s) is below t where s is above 2 (1 - t) / (2 - t).
     """
-    kept = sums > 2 * (1 - max_distance) / (2 - max_distance)
-    counts = kept.sum(1)
-    columns = kept.nonzero()[:, 1].to(torch.int32)
-    values = sums[kept]
-    distances = (1.0 - values / (2.0 - values)).clamp_(min=0.0)
-    return counts.numpy(), columns.numpy(), distances.numpy()
+    flat = sums.numpy().ravel()
+    kept = np.flatnonzero(flat > np.float32(2 * (1 - max_distance) / (2 - max_distance)))
+    rows, columns = np.divmod(kept, sums.shape[1])
+    values = flat[kept]
+    distances = np.maximum(1.0 - values / (2.0 - values), np.float32(0.0))
+    return np.bincount(rows, minlength=len(sums)), columns.astype(np.int32), distances
 
 
 class _GrowingRows:

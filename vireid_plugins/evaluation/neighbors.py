@@ -16,6 +16,7 @@ from torch import Tensor
 from . import faiss_index
 from .faiss_index import FLAT, GPU_MODES
 from .similarity import Array, Scorer, as_features, check_metric, normalise
+from .topk import largest_by_index
 
 _BLOCK_ELEMENTS = 1 << 24
 _SPARE = 8  # candidates beyond k: what float32 may put in the wrong order near the k-th place
@@ -227,7 +228,7 @@ class NearestNeighbors:
         found = []
         for part in queries.split(step):
             scores = self._scorer.scores(part)[:, self._scorer.columns]
-            found.append(smallest_by_index(-scores, width)[0])
+            found.append(largest_by_index(scores, width)[0])
         return torch.cat(found) if found else queries.new_empty((0, width), dtype=torch.long)
 
     def _distances(self, queries: Tensor, candidates: Tensor) -> Tensor:
@@ -318,9 +319,7 @@ class NearestNeighbors:
                 f"model that asks is {fingerprint}: their features cannot be compared. Make the "
                 "index anew with this model, or ask with that one."
             )
-        index = cls(
-            meta["metric"], device, index=meta["index"], gpus=gpus, probes=meta["probes"]
-        )
+        index = cls(meta["metric"], device, index=meta["index"], gpus=gpus, probes=meta["probes"])
         ids = np.load(folder / _IDS) if (folder / _IDS).is_file() else None
         if index.exact:
             items = as_features(np.load(folder / _ITEMS), _ITEMS, index.device)
@@ -347,17 +346,3 @@ def _read_meta(folder: Path) -> Dict[str, Any]:
 
 def _for_faiss(features: Tensor) -> np.ndarray:
     return np.ascontiguousarray(features.float().cpu().numpy())
-
-
-def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """The k smallest of each row (R, N), equal ones by index: indices and values (R, k)."""
-    values, indices = distances.topk(k, dim=1, largest=False, sorted=True)
-    limit = values[:, -1:]
-    cut = ((distances == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]
-    if len(cut):  # equals on both sides of the limit: top-k may have kept the later ones
-        full = torch.sort(distances[cut], dim=1, stable=True)
-        values[cut], indices[cut] = full.values[:, :k], full.indices[:, :k]
-    by_index = indices.argsort(dim=1)
-    values, indices = values.gather(1, by_index), indices.gather(1, by_index)
-    order = torch.sort(values, dim=1, stable=True).indices
-    return indices.gather(1, order), values.gather(1, order)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .counting import identity_ranks, positive_ranks, take_columns
+from .topk import largest_by_index
 
 CMC_RULES = ("image", "identity")
 _TRIAL_BLOCK_ELEMENTS = 1 << 22
@@ -26,6 +27,8 @@ class RankMetrics:
     mINP: float  # percent, mean over valid queries
     average_precision: np.ndarray  # (Q,) percent, NaN for a query without a valid match
     num_valid_queries: int
+    #: (Q, top) int64 gallery indices, nearest first, -1 where a query may see fewer; if asked for
+    nearest: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ class TrialRanker:
         targets: np.ndarray,
         camids: Optional[np.ndarray],
         columns: Tensor,
+        num_columns: int,
         num_queries: int,
         rules: RankRules,
+        top: int = 0,
     ) -> None:
         device = columns.device
         order = np.argsort(targets, kind="stable")
@@ -83,11 +88,14 @@ class TrialRanker:
         self.starts = torch.from_numpy(starts).to(device)
         self.counts = torch.from_numpy(counts).to(device)
         self.position = torch.from_numpy(order).to(device)
-        self.columns = columns[self.position]
+        self.columns: Optional[Tensor] = columns[self.position]
+        if torch.equal(self.columns, torch.arange(num_columns, device=device)):
+            self.columns = None  # the scores stand in this order already
         self.camids = None if camids is None else torch.from_numpy(camids[order]).to(device)
         self.first_rank = np.zeros(num_queries, dtype=np.int64)  # 0: no valid match
         self.average_precision = np.full(num_queries, np.nan)
         self.inverse_penalty = np.full(num_queries, np.nan)
+        self.nearest = np.full((num_queries, top), -1, dtype=np.int64) if top else None
 
     def add(
         self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
@@ -105,7 +113,10 @@ class TrialRanker:
     def _add_block(
         self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
     ) -> None:
-        scores = take_columns(scores, self.columns)
+        if self.columns is not None:
+            scores = take_columns(scores, self.columns)
+        elif self.rules.needs_cameras:
+            scores = scores.clone()  # what a query must not see is hidden in it
         query_targets = torch.from_numpy(targets).to(scores.device)
         cameras = None
         if self.rules.needs_cameras:
@@ -119,6 +130,8 @@ class TrialRanker:
         if self.rules.skip_same_camera:
             same = valid & (self.camids[columns] == cameras[:, None])
             scores[same.nonzero(as_tuple=True)[0], columns[same]] = -torch.inf
+        if self.nearest is not None:
+            self._store_nearest(scores, rows)
         values = scores.gather(1, columns)
         valid &= values > -torch.inf
         matched = valid.any(1).nonzero(as_tuple=True)[0]
@@ -133,6 +146,12 @@ class TrialRanker:
             rows = (cameras == query_camera).nonzero(as_tuple=True)[0]
             columns = (self.camids == gallery_camera).nonzero(as_tuple=True)[0]
             scores[rows[:, None], columns] = -torch.inf
+
+    def _store_nearest(self, scores: Tensor, rows: np.ndarray) -> None:
+        width = min(self.nearest.shape[1], scores.shape[1])
+        columns, values = largest_by_index(scores, width, self.position)
+        found = self.position[columns].masked_fill_(values == -torch.inf, -1)
+        self.nearest[rows, :width] = found.cpu().numpy()
 
     def _store(
         self,
@@ -166,7 +185,9 @@ class TrialRanker:
         max_rank = int(self.rules.max_rank)
         if num_valid == 0:
             nothing = np.full(max_rank, np.nan)
-            return RankMetrics(nothing, float("nan"), float("nan"), self.average_precision, 0)
+            return RankMetrics(
+                nothing, float("nan"), float("nan"), self.average_precision, 0, self.nearest
+            )
         hits = np.bincount(np.minimum(self.first_rank[found], max_rank + 1), minlength=max_rank + 2)
         return RankMetrics(
             cmc=100.0 * hits[1 : max_rank + 1].cumsum() / num_valid,
@@ -174,4 +195,5 @@ class TrialRanker:
             mINP=float(self.inverse_penalty[found].mean()),
             average_precision=self.average_precision,
             num_valid_queries=num_valid,
+            nearest=self.nearest,
         )

@@ -68,6 +68,7 @@ def rank_metrics(
     skip_same_camera: bool = False,
     cmc: str = "image",
     max_rank: int = 20,
+    top: int = 0,
     device: Optional[Union[str, torch.device]] = None,
 ) -> RankMetrics:
     """Rank a gallery for every query and score the ranking.
@@ -89,6 +90,8 @@ def rank_metrics(
         skip_same_camera: never compare a query with gallery items of its identity *and* camera.
         cmc: ``"image"``, or ``"identity"``: each gallery identity counts once, at its best rank.
         max_rank: length of the CMC curve, whatever the gallery's size.
+        top: how many of each query's nearest gallery items to name, in ``nearest``; every query's,
+            also one's without a valid match.
         device: where to compute; by default where the features are.
 
     Raises:
@@ -111,8 +114,16 @@ def rank_metrics(
     gallery_camids = _cameras(
         gallery_camids, "gallery_camids", num_gallery, "gallery_features", rules
     )
-    scorer = Scorer(gallery, metric)
-    ranker = TrialRanker(gallery_targets, gallery_camids, scorer.columns, num_query, rules)
+    if top < 0:
+        raise ValueError(f"top must be 0 or more; got {top}.")
+    # in the ranker's order, so that the scores need not be brought into it
+    order = torch.from_numpy(np.argsort(gallery_targets, kind="stable")).to(where)
+    scorer = Scorer(gallery[order], metric)
+    columns = torch.empty_like(order)
+    columns[order] = scorer.columns
+    ranker = TrialRanker(
+        gallery_targets, gallery_camids, columns, scorer.num_columns, num_query, rules, top
+    )
     rows = np.arange(num_query)
     for part in _blocks(num_query, scorer):
         cameras = None if query_camids is None else query_camids[part]
@@ -121,7 +132,7 @@ def rank_metrics(
 
 
 def _blocks(num_query: int, scorer: Scorer) -> Iterable[slice]:
-    step = max(1, _BLOCK_BYTES // (8 * max(1, scorer.num_columns)))
+    step = max(1, _BLOCK_BYTES // (scorer.itemsize * max(1, scorer.num_columns)))
     return (slice(begin, begin + step) for begin in range(0, num_query, step))
 
 
@@ -169,7 +180,14 @@ def rank_trials(
         columns = torch.from_numpy(np.searchsorted(gallery_rows, gallery)).to(where)
         cameras = None if camids is None else camids[gallery]
         rankers.append(
-            TrialRanker(targets[gallery], cameras, scorer.columns[columns], len(query), rules)
+            TrialRanker(
+                targets[gallery],
+                cameras,
+                scorer.columns[columns],
+                scorer.num_columns,
+                len(query),
+                rules,
+            )
         )
     for part in _blocks(len(query_rows), scorer):
         rows = query_rows[part]
@@ -249,7 +267,7 @@ def rank_metrics_from_similarity(
         query_targets = query_targets[rows]
         query_camids = None if query_camids is None else query_camids[rows]
     where = torch.from_numpy(columns).to(scores.device)
-    ranker = TrialRanker(gallery_targets[columns], cameras, where, len(rows), rules)
+    ranker = TrialRanker(gallery_targets[columns], cameras, where, num_gallery, len(rows), rules)
     ranker.add(scores, np.arange(len(rows)), query_targets, query_camids)
     return ranker.metrics()
 

@@ -81,7 +81,9 @@ def rank_rescored(
     scorer = Scorer(features[gallery_rows.to(where)], "cosine")
     gallery_local = local[gallery_rows].to(where)
     columns = torch.arange(len(gallery), device=where)
-    ranker = TrialRanker(targets[gallery], camids[gallery], columns, len(query), rules)
+    ranker = TrialRanker(
+        targets[gallery], camids[gallery], columns, len(gallery), len(query), rules
+    )
     step = max(1, _BLOCK_BYTES // (8 * max(1, len(gallery))))
     for begin in range(0, len(query), step):
         rows = query[begin : begin + step]

@@ -5,7 +5,7 @@ rows get identical scores (a matrix product alone does not promise this, since b
 of a matrix may be summed in another order), and what is not finite is refused, by row.
 """
 
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 METRICS = ("cosine", "euclidean")
 Array = Union[np.ndarray, Tensor]
-_BLOCK_ELEMENTS = 1 << 22
+_BLOCK_ELEMENTS = 1 << 18  # small enough to stay in a CPU's cache
 
 
 def as_features(features: Array, name: str, device: torch.device) -> Tensor:
@@ -60,9 +60,15 @@ def normalise(features: Tensor) -> Tensor:
 
     Lengths are taken in float64, so that neither huge nor tiny features lose their direction.
     """
-    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
-    norms = norms.to(features.dtype)  # a float64 divisor would make a float64 copy of everything
-    return features / norms.masked_fill(norms == 0, 1.0)
+    norms = features.new_empty((len(features), 1))
+    step = _rows_per_block(features)
+    for part, block in zip(norms.split(step), features.split(step)):
+        part.copy_(torch.linalg.vector_norm(block.double(), dim=1, keepdim=True))
+    return features / norms.masked_fill_(norms == 0, 1.0)
+
+
+def _rows_per_block(features: Tensor) -> int:
+    return max(1, _BLOCK_ELEMENTS // max(1, features.shape[1]))
 
 
 def unique_rows(features: Tensor) -> Tensor:
@@ -75,7 +81,7 @@ def unique_rows(features: Tensor) -> Tensor:
     weights = torch.randint(-(2**62), 2**62, (features.shape[1],), generator=generator)
     weights = (weights * 2 + 1).to(features.device)  # odd: every bit of a feature counts
     hashes = torch.empty(len(features), dtype=torch.int64, device=features.device)
-    step = max(1, _BLOCK_ELEMENTS // max(1, features.shape[1]))
+    step = _rows_per_block(features)
     for begin in range(0, len(features), step):
         block = features[begin : begin + step] + 0.0  # minus zero becomes zero
         hashes[begin : begin + step] = (block.view(bits).long() * weights).sum(1)
@@ -116,6 +122,7 @@ class Scorer:
             gallery = gallery[kept]
         self._gallery = gallery if metric == "cosine" else gallery.double()
         self._half_square = None
+        self._memory: Optional[Tensor] = None
         if metric == "euclidean":
             self._half_square = 0.5 * self._gallery.square().sum(1)
 
@@ -124,12 +131,23 @@ class Scorer:
         """Number of distinct gallery rows U: the width of the scores."""
         return len(self._gallery)
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one score."""
+        return self._gallery.element_size()
+
     def scores(self, query: Tensor) -> Tensor:
         """Scores (Q, U) of queries (Q, D) against the *distinct* gallery rows.
 
-        The score of gallery row j stands in column ``self.columns[j]``.
+        The score of gallery row j stands in column ``self.columns[j]``. The next call writes into
+        the same memory: fresh memory for each block costs as much as the product.
         """
         if self._half_square is None:
             query = normalise(query).to(self._gallery.dtype)
-            return query @ self._gallery.T
-        return (query.double() @ self._gallery.T).sub_(self._half_square)
+        else:
+            query = query.double()
+        if self._memory is None or len(self._memory) < len(query):
+            self._memory = query.new_empty((len(query), len(self._gallery)))
+        scores = self._memory[: len(query)]
+        torch.mm(query, self._gallery.T, out=scores)
+        return scores if self._half_square is None else scores.sub_(self._half_square)

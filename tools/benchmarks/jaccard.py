@@ -1,0 +1,160 @@
+"""Jaccard distances of k-reciprocal encodings: sparse, against the dense forms in common use.
+
+Both dense forms are written here from the definition, in the way in which they are common: arrays
+of N x N float32 for distances, encodings and results, and one Python step per item.
+"""
+
+import argparse
+from typing import Any, Callable, Dict, List
+
+import faiss
+import numpy as np
+import torch
+
+from vireid_plugins.clustering import automatic_radius, cluster
+from vireid_plugins.evaluation import jaccard_distance
+
+from .measuring import memory_text, peak_memory, ratio, say, times_in_turn
+
+K1, K2 = 30, 6
+
+
+def make_features(num: int, size: int) -> np.ndarray:
+    """(num, size) of length 1: 17 images of each identity, 20 identities of each look."""
+    rng = np.random.default_rng(0)
+    num_identities = max(1, num // 17)
+    looks = rng.standard_normal((max(1, num_identities // 20), size), dtype=np.float32)
+    centres = looks[rng.integers(0, len(looks), num_identities)]
+    centres += rng.standard_normal(centres.shape, dtype=np.float32)
+    features = centres[rng.integers(0, num_identities, num)]
+    features += rng.standard_normal(features.shape, dtype=np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def dense_original(features: np.ndarray) -> np.ndarray:
+    """Zhong et al.: all distances, all of them sorted; k1 + 1 neighbours, exponential weights."""
+    tensor = torch.from_numpy(features)
+    squares = tensor.square().sum(1)
+    distances = (squares[:, None] + squares - 2 * tensor @ tensor.T).clamp_(min=0).numpy()
+    distances /= distances.max(axis=1, keepdims=True)
+    ranks = np.argsort(distances, axis=1, kind="stable").astype(np.int32)
+
+    def weights(item: int, members: np.ndarray) -> np.ndarray:
+        found = np.exp(-distances[item, members])
+        return found / found.sum()
+
+    return _dense(ranks, K1 + 1, weights)
+
+
+def dense_softmax(features: np.ndarray) -> np.ndarray:
+    """OpenUnReID, FastReID: faiss finds k1 neighbours; weights are a softmax of distances."""
+    index = faiss.IndexFlatL2(features.shape[1])
+    index.add(features)
+    ranks = index.search(features, K1)[1]
+
+    def weights(item: int, members: np.ndarray) -> np.ndarray:
+        difference = features[members] - features[item]
+        found = np.exp(-np.square(difference).sum(1))
+        return found / found.sum()
+
+    return _dense(ranks, K1, weights)
+
+
+def _dense(
+    ranks: np.ndarray, length: int, weights: Callable[[int, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """(N, N) float32 Jaccard distances from neighbour lists, the item itself first in each."""
+    num, half = len(ranks), int(np.around(K1 / 2))
+
+    def reciprocal(item: int, k: int) -> np.ndarray:
+        kept = min(k + 1, length)
+        forward = ranks[item, :kept]
+        return forward[(ranks[forward, :kept] == item).any(1)]
+
+    wholes = [reciprocal(item, K1) for item in range(num)]
+    halves = [reciprocal(item, half) for item in range(num)]
+    encodings = np.zeros((num, num), np.float32)
+    is_member = np.zeros(num, bool)
+    for item in range(num):
+        members = [wholes[item]]
+        is_member[wholes[item]] = True
+        for candidate in wholes[item]:
+            own = halves[candidate]
+            if np.count_nonzero(is_member[own]) > 2.0 / 3.0 * len(own):
+                members.append(own)
+        is_member[wholes[item]] = False
+        joined = np.unique(np.concatenate(members))
+        encodings[item, joined] = weights(item, joined)
+    if K2 > 1:
+        encodings = np.stack([encodings[ranks[item, :K2]].mean(0) for item in range(num)])
+    columns: List[np.ndarray] = [np.flatnonzero(encodings[:, column]) for column in range(num)]
+    distances = np.empty((num, num), np.float32)
+    for item in range(num):
+        shared = np.zeros(num, np.float32)
+        for column in np.flatnonzero(encodings[item]):
+            rows = columns[column]
+            shared[rows] += np.minimum(encodings[item, column], encodings[rows, column])
+        distances[item] = 1 - shared / (2 - shared)
+    return distances
+
+
+DENSE = {"original": dense_original, "softmax": dense_softmax}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this topic."""
+    parser.add_argument("--items", type=int, nargs="+", default=[5000, 12_936], help="N")
+    parser.add_argument("--sparse-items", type=int, nargs="*", default=[50_000], help="ours only")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 2048], help="dimensions")
+    parser.set_defaults(repeats=3)
+
+
+def run(args: argparse.Namespace) -> Dict[str, Any]:
+    """Measure every size with both definitions, and clustering on the result."""
+    faiss.omp_set_num_threads(args.threads)
+    results: Dict[str, Any] = {"faiss": faiss.__version__, "k1": K1, "k2": K2}
+    for size in args.sizes:
+        for num in [*args.items, *args.sparse_items]:
+            features = make_features(num, size)
+            for definition, dense in DENSE.items():
+                name = f"{definition}, N {num}, d {size}"
+                compared = dense if num in args.items else None
+                results[name] = bench_case(features, definition, compared, args.repeats)
+                for key, value in results[name].items():
+                    say(name, key, memory_text(value) if "memory" in key else value)
+    return results
+
+
+def bench_case(
+    features: np.ndarray, definition: str, dense: Any, repeats: int
+) -> Dict[str, Any]:
+    """Times and peak memory of ours and, if it is given, of the dense form; equal results."""
+
+    def ours() -> Any:
+        return jaccard_distance(features, K1, K2, definition=definition)
+
+    out: Dict[str, Any] = {"sparse: peak memory": peak_memory(ours)}
+    found = ours()
+    out["pairs stored per item"] = found.nnz / len(features)
+    if dense is None:
+        out.update(times_in_turn({"sparse": ours}, repeats, warm_up=False))
+    else:
+        out["dense: peak memory"] = peak_memory(lambda: dense(features))
+        expected = dense(features)
+        rows = np.random.default_rng(1).choice(len(features), 100, replace=False)
+        got = np.ones((100, len(features)), np.float32)
+        part = found[rows].tocoo()
+        got[part.row, part.col] = part.data
+        out["greatest difference, 100 rows"] = float(np.abs(got - expected[rows]).max())
+        del expected, got
+        times = times_in_turn({"sparse": ours}, repeats, warm_up=False)
+        times.update(times_in_turn({"dense": lambda: dense(features)}, 1, warm_up=False))
+        out.update(times)
+        out["ratio of dense to sparse"] = ratio(times, "dense", "sparse")
+
+    def clustered() -> np.ndarray:
+        return cluster(found, automatic_radius(found))
+
+    out.update(times_in_turn({"radius and DBSCAN": clustered}, 1, warm_up=False))
+    out["clusters"] = int(clustered().max()) + 1
+    return out

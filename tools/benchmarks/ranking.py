@@ -1,0 +1,170 @@
+"""CMC, mAP and mINP on test sets in published shapes, against the usual per-query loop."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import torch
+
+from vireid_plugins.evaluation import (
+    RankRules,
+    Trial,
+    rank_metrics_from_similarity,
+    rank_trials,
+)
+from vireid_plugins.evaluation.similarity import normalise
+
+from .measuring import ratio, say, times_in_turn
+
+SYSU = RankRules(skip_camera_pairs=((3, 2),), cmc="identity")
+REGDB = RankRules()
+MARKET = RankRules(skip_same_camera=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Random features (N, D) in the shape of a published test set."""
+
+    features: torch.Tensor
+    targets: np.ndarray
+    camids: np.ndarray
+    trials: List[Trial]
+    rules: RankRules
+
+
+def make_case(name: str, size: int, seed: int = 0) -> Case:
+    """Features of ``size`` dimensions: an identity's centre plus noise."""
+    rng = np.random.default_rng(seed)
+    if name.startswith("sysu"):
+        targets, camids, trials = _sysu(rng, shots=1 if name == "sysu-single" else 10)
+        rules = SYSU
+    elif name == "regdb":
+        targets = np.tile(np.repeat(np.arange(206), 10), 2)
+        camids = np.repeat([1, 2], 2060)
+        halves = np.arange(2060), 2060 + np.arange(2060)
+        trials, rules = [Trial(*halves), Trial(*halves[::-1])], REGDB
+    else:
+        targets, camids = rng.integers(0, 750, 3368 + 15913), rng.integers(1, 7, 3368 + 15913)
+        trials, rules = [Trial(np.arange(3368), 3368 + np.arange(15913))], MARKET
+    centres = rng.standard_normal((int(targets.max()) + 1, size), dtype=np.float32)
+    features = centres[targets]
+    features += 6.0 * rng.standard_normal(features.shape, dtype=np.float32)
+    return Case(torch.from_numpy(features), targets, camids, trials, rules)
+
+
+def _sysu(rng: np.random.Generator, shots: int) -> Tuple[np.ndarray, np.ndarray, List[Trial]]:
+    """3803 infrared queries and 6775 visible images of 96 identities; ten galleries."""
+    folders = [(i, c) for i in range(96) for c in (1, 2, 4, 5) if not (c > 2 and i % 4 == 3)]
+    folders = folders[: 301 if shots == 1 else len(folders)]
+    owner = np.sort(rng.integers(0, len(folders), 6775))
+    pairs = np.array(folders)[owner]
+    targets = np.concatenate([rng.integers(0, 96, 3803), pairs[:, 0]])
+    camids = np.concatenate([np.repeat([3, 6], [1883, 1920]), pairs[:, 1]])
+    trials = []
+    for _ in range(10):
+        rows = [rng.permutation(np.flatnonzero(owner == f))[:shots] for f in range(len(folders))]
+        trials.append(Trial(np.arange(3803), 3803 + np.concatenate(rows)))
+    return targets, camids, trials
+
+
+def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[float, float, float]:
+    """The usual script: sort each row's indices, then one Python step per query."""
+    query_targets, gallery_targets = case.targets[trial.query], case.targets[trial.gallery]
+    query_cameras, gallery_cameras = case.camids[trial.query], case.camids[trial.gallery]
+    order = np.argsort(-similarity, axis=1)
+    hits, precisions, penalties = 0, [], []
+    for row, (target, camera) in enumerate(zip(query_targets, query_cameras)):
+        ranking = order[row]
+        labels, cameras = gallery_targets[ranking], gallery_cameras[ranking]
+        keep = np.ones(len(ranking), dtype=bool)
+        for query_camera, gallery_camera in case.rules.skip_camera_pairs:
+            keep &= ~((camera == query_camera) & (cameras == gallery_camera))
+        if case.rules.skip_same_camera:
+            keep &= ~((labels == target) & (cameras == camera))
+        labels = labels[keep]
+        if case.rules.cmc == "identity":
+            first = np.unique(labels, return_index=True)[1]
+            once = [labels[index] for index in sorted(first)]
+        else:
+            once = labels
+        matches = (labels == target).astype(np.int32)
+        if not matches.any():
+            continue
+        hits += once[0] == target
+        found = matches.cumsum()
+        steps = [value / (index + 1.0) for index, value in enumerate(found)]
+        precisions.append((np.asarray(steps) * matches).sum() / matches.sum())
+        last = np.flatnonzero(matches)[-1]
+        penalties.append(found[last] / (last + 1.0))
+    count = len(precisions)
+    return 100 * hits / count, 100 * float(np.mean(precisions)), 100 * float(np.mean(penalties))
+
+
+def bench_case(name: str, size: int, repeats: int, loop_trials: int) -> Dict[str, Any]:
+    """Times in seconds of one case, with and without the matrix product."""
+    case = make_case(name, size)
+    normal = normalise(case.features)
+    galleries = np.unique(np.concatenate([trial.gallery for trial in case.trials]))
+    queries = np.unique(np.concatenate([trial.query for trial in case.trials]))
+    scores = normal[torch.from_numpy(queries)] @ normal[torch.from_numpy(galleries)].T
+    rows = [np.searchsorted(queries, trial.query) for trial in case.trials]
+    columns = [np.searchsorted(galleries, trial.gallery) for trial in case.trials]
+
+    def counted() -> List[Any]:
+        return [
+            rank_metrics_from_similarity(
+                scores,
+                case.targets[queries],
+                case.targets[galleries],
+                case.camids[queries],
+                case.camids[galleries],
+                query_rows=None if len(row) == len(queries) else row,
+                gallery_rows=column,
+                skip_camera_pairs=case.rules.skip_camera_pairs,
+                skip_same_camera=case.rules.skip_same_camera,
+                cmc=case.rules.cmc,
+            )
+            for row, column in zip(rows, columns)
+        ]
+
+    def whole() -> List[Any]:
+        return rank_trials(case.features, case.targets, case.camids, case.trials, case.rules)
+
+    def loop() -> List[Any]:
+        picked = list(zip(rows, columns, case.trials))[:loop_trials]
+        return [loop_metrics(scores.numpy()[np.ix_(r, c)], case, t) for r, c, t in picked]
+
+    results = counted()
+    for expected, got in zip(loop(), results):
+        np.testing.assert_allclose((got.cmc[0], got.mAP, got.mINP), expected, atol=1e-6)
+    share = len(case.trials) / min(loop_trials, len(case.trials))
+    seconds = times_in_turn({"loop": loop}, max(1, repeats // 3), warm_up=False)
+    seconds["loop"] = [value * share for value in seconds["loop"]]
+    seconds.update(
+        times_in_turn({"ranks from scores": counted, "product and ranks": whole}, repeats)
+    )
+    out: Dict[str, Any] = {"trials": len(case.trials), "loop_trials_timed": loop_trials, **seconds}
+    for key in ("ranks from scores", "product and ranks"):
+        out[f"ratio of loop to {key}"] = ratio(seconds, "loop", key)
+    return out
+
+
+CASES = ("sysu-single", "sysu-multi", "regdb", "market")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this topic."""
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="test sets")
+    parser.add_argument("--loop-trials", type=int, default=1, help="trials that the loop ranks")
+    parser.add_argument("--size", type=int, default=2048, help="dimensions of a feature")
+
+
+def run(args: argparse.Namespace) -> Dict[str, Any]:
+    """Measure every case that was asked for."""
+    results = {}
+    for name in args.cases:
+        results[name] = bench_case(name, args.size, args.repeats, args.loop_trials)
+        for key, value in results[name].items():
+            say(name, key, value)
+    return results

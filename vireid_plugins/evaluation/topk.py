@@ -1,0 +1,76 @@
+"""The largest or smallest of each row, exactly, equal ones by index.
+
+Shapes: R rows, N columns.
+"""
+
+import math
+from typing import Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LEAST_GROUP = 8  # columns behind one maximum, from where on groups pay
+
+
+def largest_by_index(
+    scores: Tensor, k: int, position: Optional[Tensor] = None
+) -> Tuple[Tensor, Tensor]:
+    """The k largest of each row (R, N), descending, equal ones by ``position``.
+
+    Wide rows on a CPU are first reduced to the maxima of groups of columns. The k groups with the
+    largest maxima hold the answer, unless another group's maximum equals the smallest of those;
+    such rows are searched whole.
+
+    Args:
+        scores: (R, N).
+        k: from 1 to N.
+        position: (N,) numbers that order equal scores; the index of the column by default.
+
+    Returns:
+        columns (R, k) int64 and values (R, k).
+    """
+    if position is None:
+        position = torch.arange(scores.shape[1], device=scores.device)
+    # as many maxima as there are columns behind the k that are looked into
+    size = int(math.sqrt(scores.shape[1] / k))
+    if scores.device.type != "cpu" or size < _LEAST_GROUP or not len(scores):
+        return _by_position(scores, k, position.expand(len(scores), -1))
+    num_groups = scores.shape[1] // size
+    grouped = num_groups * size
+    maxima = scores[:, :grouped].numpy().reshape(len(scores), size, num_groups)
+    maxima = torch.from_numpy(np.maximum.reduce(maxima, axis=1))
+    limits, groups = maxima.topk(k, dim=1)
+    unclear = ((maxima >= limits[:, -1:]).sum(1) > k).nonzero(as_tuple=True)[0]
+    members = torch.arange(0, grouped, num_groups)  # columns of group 0: one in num_groups
+    columns = (groups[:, :, None] + members).flatten(1)
+    rest = torch.arange(grouped, scores.shape[1]).expand(len(scores), -1)
+    columns = torch.cat([columns, rest], dim=1)
+    places, values = _by_position(scores.gather(1, columns), k, position.take(columns))
+    columns = columns.gather(1, places)
+    if len(unclear):
+        whole = position.expand(len(unclear), -1)
+        columns[unclear], values[unclear] = _by_position(scores[unclear], k, whole)
+    return columns, values
+
+
+def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """The k smallest of each row, ascending: as :func:`largest_by_index`."""
+    indices, values = largest_by_index(-distances, k)
+    return indices, -values
+
+
+def _by_position(scores: Tensor, k: int, position: Tensor) -> Tuple[Tensor, Tensor]:
+    """As :func:`largest_by_index`, of rows with positions of their own (R, N)."""
+    values, columns = scores.topk(k, dim=1)
+    limit = values[:, -1:]
+    cut = ((scores == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]
+    if len(cut):  # equals on both sides of the limit: top-k may have kept the later ones
+        in_turn = position[cut].argsort(dim=1)
+        full = torch.sort(scores[cut].gather(1, in_turn), dim=1, stable=True, descending=True)
+        columns[cut] = in_turn.gather(1, full.indices[:, :k])
+        values[cut] = full.values[:, :k]
+    in_turn = position.gather(1, columns).argsort(dim=1)
+    columns, values = columns.gather(1, in_turn), values.gather(1, in_turn)
+    values, order = torch.sort(values, dim=1, stable=True, descending=True)
+    return columns.gather(1, order), values

@@ -4,6 +4,7 @@
     python tools/bench.py million                        # a gallery of a million, against faiss
     python tools/bench.py neighbors                      # approximate search, against exact
     python tools/bench.py jaccard                        # sparse, against the dense forms
+    python tools/bench.py growth                         # times over sizes, with a plot
     python tools/bench.py ranking --help                 # the options of one
 
 Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
@@ -21,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.benchmarks import jaccard, million, neighbors, ranking  # noqa: E402
+from tools.benchmarks import growth, jaccard, million, neighbors, ranking  # noqa: E402
 from tools.benchmarks.measuring import write_result  # noqa: E402
 
 TOPICS = {
@@ -29,6 +30,7 @@ TOPICS = {
     "million": million,
     "neighbors": neighbors,
     "jaccard": jaccard,
+    "growth": growth,
 }
 
 

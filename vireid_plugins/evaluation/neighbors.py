@@ -19,6 +19,7 @@ from .similarity import Array, Scorer, as_features, check_metric, normalise
 from .topk import largest_by_index
 
 _BLOCK_ELEMENTS = 1 << 24
+_PAIR_ELEMENTS = 1 << 18  # of gathered items: small enough to stay in a CPU's cache
 _SPARE = 8  # candidates beyond k: what float32 may put in the wrong order near the k-th place
 _FORMAT = 1
 _META, _ITEMS, _INDEX, _IDS = "index.json", "items.npy", "index.faiss", "ids.npy"
@@ -233,10 +234,17 @@ class NearestNeighbors:
 
     def _distances(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Float64 distances of the pairs (Q, W); Euclidean ones squared."""
-        items = self._items[candidates].double()
-        if self.metric == "cosine":
-            return (1.0 - (items * queries[:, None].double()).sum(2)).clamp_(min=0.0)
-        return (items - queries[:, None].double()).square_().sum(2)
+        out = torch.empty(candidates.shape, dtype=torch.float64, device=queries.device)
+        step = max(1, _PAIR_ELEMENTS // max(1, candidates.shape[1] * queries.shape[1]))
+        parts = (value.split(step) for value in (out, queries, candidates))
+        for target, asked, found in zip(*parts):
+            items = self._items.index_select(0, found.flatten()).double()
+            items, asked = items.view(*found.shape, -1), asked[:, None].double()
+            if self.metric == "cosine":
+                target.copy_(1.0 - (items @ asked.transpose(1, 2))[:, :, 0]).clamp_(min=0.0)
+            else:
+                target.copy_(items.sub_(asked).square_().sum(2))
+        return out
 
     def _doubtful(self, queries: Tensor, exact: Tensor, k: int, width: int) -> Tensor:
         """Rows whose k-th place is too near to the last candidate for float32 to decide."""

@@ -314,9 +314,11 @@ def _add_test(cfg: CN) -> None:
     protocol.DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
     # TEST.RERANK, FastReID's node. METHOD: "k_reciprocal" (Zhong et al.) or "aim" (affinity
     # inference of SAAI; LAMBDA is not used); DEFINITION of the former: "original", or "softmax" as
-    # FastReID's and OpenUnReID's Jaccard distance. TEST.AQE is FastReID's, too.
+    # FastReID's and OpenUnReID's Jaccard distance; CROSS_MODALITY: its neighbours come from
+    # queries and gallery in turn. TEST.AQE is FastReID's, too.
     cfg.TEST.RERANK.METHOD = "k_reciprocal"
     cfg.TEST.RERANK.DEFINITION = "original"
+    cfg.TEST.RERANK.CROSS_MODALITY = False
     # Where similarities are computed and neighbours searched: "cpu", "cuda", "cuda:1", ...;
     # empty: MODEL.DEVICE.
     cfg.TEST.DEVICE = ""

@@ -9,6 +9,7 @@ from vireid_plugins.evaluation import (
     expand_features,
     jaccard_distance,
     k_reciprocal_rerank,
+    neighbor_lists,
 )
 from vireid_plugins.evaluation import jaccard as jaccard_module
 from vireid_plugins.evaluation import rerank as rerank_module
@@ -135,10 +136,29 @@ def test_only_pairs_below_the_limit_are_stored(limit):
     np.testing.assert_allclose(dense(part), np.where(wanted < limit, wanted, 1.0), atol=1e-6)
 
 
+@pytest.mark.parametrize("copies", [3, 30])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_float32_cannot_order_is_ordered_in_float64(copies, grouped):
+    """Copies and near-copies far from the origin; oracle: float64 differences, then the index."""
+    rng = np.random.default_rng(copies)
+    features = np.repeat(rng.standard_normal((4, 16)) + 20, copies, axis=0)
+    features += rng.choice([0.0, 1e-5, 3e-5], (len(features), 1)) * rng.standard_normal(16)
+    features = features.astype(np.float32)
+    groups = rng.integers(0, 2, len(features)) if grouped else None
+    squared = squared_distances(features, features)
+    kept = None if groups is None else torch.from_numpy(groups)
+    found, _ = neighbor_lists.nearest_items(torch.from_numpy(features), 5, kept)
+    for item, row in enumerate(found):
+        wanted = neighbour_list(squared, item, groups)[:5]
+        np.testing.assert_array_equal(row, wanted)
+
+
 def test_blocks_of_any_size_give_the_same(monkeypatch):
     features = np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32)
     whole = dense(jaccard_distance(features, 7, 3))
-    monkeypatch.setattr(jaccard_module, "_BLOCK_ELEMENTS", 130)
+    for module in (jaccard_module, neighbor_lists):
+        monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 130)
+    monkeypatch.setattr(neighbor_lists, "_PAIR_ELEMENTS", 30)
     np.testing.assert_allclose(dense(jaccard_distance(features, 7, 3)), whole, atol=1e-6)
 
 
@@ -242,6 +262,25 @@ def test_rerank_equals_fastreid(k1, k2, weight):
     expected = re_ranking(*distances, k1=k1, k2=k2, lambda_value=weight)
     got = k_reciprocal_rerank(torch.from_numpy(query), gallery, k1, k2, weight)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("definition", ["original", "softmax"])
+def test_cross_modality_rerank_equals_the_loop(definition):
+    """Oracle: ``loop_jaccard`` with the two sides as groups; modalities far apart."""
+    rng = np.random.default_rng(5)
+    query, gallery = rng.standard_normal((9, 6)), rng.standard_normal((14, 6))
+    gallery[:, 0] += 8.0
+    items = np.concatenate([query, gallery]).astype(np.float32)
+    groups = np.repeat([0, 1], [9, 14])
+    jaccard = loop_jaccard(items, 6, 3, definition, groups)[:9, 9:]
+    squared = squared_distances(items, items)
+    original = squared[:9, 9:] / squared[:9].max(1, keepdims=True)
+    got = k_reciprocal_rerank(
+        items[:9], items[9:], 6, 3, 0.25, definition=definition, cross_modality=True
+    )
+    np.testing.assert_allclose(got, 0.75 * jaccard + 0.25 * original, atol=1e-5)
+    without = k_reciprocal_rerank(items[:9], items[9:], 6, 3, 0.25, definition=definition)
+    assert np.abs(got - without).max() > 0.01
 
 
 def test_rerank_of_nothing_is_empty():

@@ -13,7 +13,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
 from .jaccard import DEFINITIONS
-from .protocols import Protocol, Trial, test_items
+from .protocols import Protocol, SingleModalityProtocol, Trial, test_items
 from .ranker import RankMetrics
 from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
 from .rerank import AffinityInference, QueryExpansion, Reranking
@@ -318,7 +318,7 @@ def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
         return None
     if node.METHOD == "aim":
         return AffinityInference(node.K1, node.K2)
-    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION)
+    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION, node.CROSS_MODALITY)
 
 
 def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
@@ -329,9 +329,15 @@ def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluato
     """
     if cfg.TEST.ROC.ENABLED:
         raise ValueError("TEST.ROC.ENABLED is not supported here; set it False.")
-    aqe = cfg.TEST.AQE
+    aqe, protocols = cfg.TEST.AQE, build_protocols(cfg, dataset_name)
+    across = cfg.TEST.RERANK.ENABLED and cfg.TEST.RERANK.CROSS_MODALITY
+    if across and any(isinstance(protocol, SingleModalityProtocol) for protocol in protocols):
+        raise ValueError(
+            f"TEST.RERANK.CROSS_MODALITY is True, and {dataset_name} has one modality; set it "
+            "False."
+        )
     return VIReIDEvaluator(
-        build_protocols(cfg, dataset_name),
+        protocols,
         dataset,
         dataset_name=dataset_name,
         metric=cfg.TEST.METRIC,

@@ -26,15 +26,24 @@ class Reranking:
     k2: int = 6
     lambda_value: float = 0.3
     definition: str = "original"
+    cross_modality: bool = False
 
     def __str__(self) -> str:
         words = f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
-        return words if self.definition == "original" else f"{words} {self.definition}"
+        if self.definition != "original":
+            words += f" {self.definition}"
+        return words + (" cross-modality" if self.cross_modality else "")
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
         """(Q, G) from features (Q, D) and (G, D)."""
         return k_reciprocal_rerank(
-            query, gallery, self.k1, self.k2, self.lambda_value, definition=self.definition
+            query,
+            gallery,
+            self.k1,
+            self.k2,
+            self.lambda_value,
+            definition=self.definition,
+            cross_modality=self.cross_modality,
         )
 
 
@@ -78,6 +87,7 @@ def k_reciprocal_rerank(
     lambda_value: float = 0.3,
     *,
     definition: str = "original",
+    cross_modality: bool = False,
 ) -> np.ndarray:
     """Re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
 
@@ -88,6 +98,8 @@ def k_reciprocal_rerank(
         k2: neighbours averaged by the local query expansion; 1: none.
         lambda_value: weight of the original distance against the Jaccard distance, 0 to 1.
         definition: of the Jaccard distance, see ``jaccard.py``.
+        cross_modality: queries are of one modality and gallery items of the other; neighbours
+            come from both sides in turn, however far apart the modalities lie.
 
     Returns:
         (Q, G) float32, ``(1 - lambda) * Jaccard + lambda * d``, d the squared Euclidean distance
@@ -102,7 +114,9 @@ def k_reciprocal_rerank(
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
         return np.zeros((num_query, len(gallery)), dtype=np.float32)
-    encoding = encode(torch.cat([query, gallery]), k1, k2, definition=definition)
+    items = torch.cat([query, gallery])
+    groups = (torch.arange(len(items)) >= num_query).to(items.device) if cross_modality else None
+    encoding = encode(items, k1, k2, definition=definition, groups=groups)
     near = jaccard_rows(encoding.rows[:num_query], encoding.rows[num_query:])
     near.data = 1.0 - near.data  # what is not stored is 0 near
     result = near.toarray()

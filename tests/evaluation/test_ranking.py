@@ -175,6 +175,7 @@ def test_the_largest_of_wide_rows_equal_a_stable_sort(levels):
     rng = np.random.default_rng(levels)
     scores = torch.from_numpy(rng.integers(0, levels, (6, 3001)).astype(np.float32))
     scores[0, 5:] = -torch.inf
+    scores[1:, -1] = 2.0 * levels  # behind the last whole group
     position = torch.from_numpy(rng.permutation(3001))
     found, values = topk.largest_by_index(scores, 9, position)
     for row in range(6):

@@ -135,6 +135,9 @@ def _add_methods(cfg: CN) -> None:
 
 def _add_losses(cfg: CN) -> None:
     losses = cfg.MODEL.LOSSES
+    # With several processes: True: every loss sees the rows of all of them, gathered with gradient,
+    # as one process with the whole batch would; False: the rows of its own process.
+    losses.GATHER_FEATURES = False
     # MODEL.LOSSES.NAME lists terms by class name; each term's SCALE is its weight in the sum.
     # LabelSmoothingCrossEntropyLoss. SMOOTHING: mass spread over all classes, 0..1 (xi).
     # PER_MODALITY: mean over the visible plus mean over the infrared rows, not over all rows.

@@ -23,6 +23,7 @@ from ..visualization import save_retrieval_pictures
 from . import hooks
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
+from .scaling import apply_scaling_keys
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
 
@@ -54,6 +55,7 @@ class VIReIDTrainer(DefaultTrainer):
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         check_run(cfg, loader.dataset.num_classes)
         model = self.build_model(cfg)
+        apply_scaling_keys(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
         amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = StepTrainer(_distributed(model), loader, optimizer, amp)

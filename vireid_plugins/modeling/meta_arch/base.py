@@ -17,6 +17,7 @@ from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ..gather import gather_outputs
 from ..heads import build_head, head_outputs
 from ..heads.build import output_names
 from ..losses import LossTerms, build_losses
@@ -42,6 +43,8 @@ class DualStreamBaseline(nn.Module):
     phase = "train"
     # True in a method that leaves parameters without a gradient in some phase (DDP asks).
     may_leave_parameters_unused = False
+    # True: with several processes, losses see the rows of all; set by the trainer, see objective.
+    gather_features = False
     # Names of the method's own parts that features do not pass through: an evaluation takes
     # weights without them, or with those of other sizes.
     training_only: Tuple[str, ...] = ()
@@ -122,13 +125,25 @@ class DualStreamBaseline(nn.Module):
             return head_outputs(self.heads, feature_map, modalities=modalities)
         targets = batch["targets"].to(self.device)
         outputs = head_outputs(self.heads, feature_map, targets, modalities)
-        return self.losses(outputs, batch)
+        return self.objective(outputs, batch)
 
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
         if getattr(self.backbone, "takes_modalities", False):
             return self.backbone(images, modalities)
         return self.backbone(images)
+
+    def objective(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """What ``forward`` ends with in training: :meth:`losses`, of whose rows is decided here.
+
+        Those of this process or, with ``gather_features``, of all processes: then ``losses`` gets
+        the gathered outputs, and of the batch its labels, gathered; the images stay where they are.
+        """
+        if not self.gather_features:
+            return self.losses(outputs, batch)
+        rows, owner = len(batch["images"]), type(self).__name__
+        labels = gather_outputs(self.labels(batch), rows, owner)
+        return self.losses(gather_outputs(outputs, rows, owner), labels)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Weighted loss terms by name; a paper whose objective is no plain sum overrides this."""

@@ -284,7 +284,7 @@ class MRDA(DualStreamBaseline):
         outputs["original_map"], outputs["masked_map"] = maps[:2]
         if len(maps) == 3:
             outputs["background_map"] = maps[2]
-        return self.losses(outputs, batch)
+        return self.objective(outputs, batch)
 
     def views(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Images (B, 3, H, W), their body regions and, if L_ac asks for it, their background."""

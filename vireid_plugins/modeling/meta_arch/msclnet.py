@@ -259,7 +259,7 @@ class MSCLNet(DualStreamBaseline):
         feature_map = self.extract(self.normalise(batch["images"]), modalities)
         targets = batch["targets"].to(self.device)
         outputs = head_outputs(self.heads, feature_map, targets, modalities)
-        return self.losses({**outputs, "feature_map": feature_map}, batch)
+        return self.objective({**outputs, "feature_map": feature_map}, batch)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """The terms of Eq. (17), each under its weight."""

@@ -1,0 +1,83 @@
+"""The rows of all processes in one tensor, with gradient: for losses that compare images.
+
+W processes, B rows of a batch on each, V views of each row that a method makes by itself.
+"""
+
+from typing import Any, Dict, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastreid.utils import comm
+
+
+class _GatherRows(torch.autograd.Function):
+    """(V * B, ...) of each process to (V * W * B, ...), view after view, on all of them.
+
+    Every process computes the same loss of the same gathered rows, so each knows the gradient of
+    its own rows without asking the others. It is multiplied by W because DDP divides by W the sum
+    of what the processes' rows contribute; what the loss itself learns (a classifier, centres) has
+    the whole gradient on each, and their mean is that gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, num_views: int) -> Tensor:
+        ctx.num_views = num_views
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows)
+        views = [part.view(num_views, -1, *part.shape[1:]) for part in parts]
+        return torch.cat(views, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None]:
+        world_size = dist.get_world_size()
+        shape = (ctx.num_views, world_size, -1, *gradient.shape[1:])
+        by_process = gradient.reshape(shape)
+        return by_process[:, dist.get_rank()].flatten(0, 1) * world_size, None
+
+
+def gather_rows(rows: Tensor, num_views: int = 1) -> Tensor:
+    """The rows of all processes in the order of ranks, with gradient to one's own.
+
+    Each process must bring the same shape, call this equally often, compute the same loss of the
+    result and average the gradients of its parameters with the others, as DDP does. Then one step
+    is that of a single process with all rows. With one process: ``rows`` themselves.
+
+    Args:
+        rows: (V * B, ...), view after view.
+        num_views: V.
+
+    Returns:
+        (V * W * B, ...), view after view.
+    """
+    if comm.get_world_size() == 1:
+        return rows
+    return _GatherRows.apply(rows, num_views)
+
+
+def gather_outputs(outputs: Dict[str, Any], num_rows: int, owner: str) -> Dict[str, Any]:
+    """Every tensor of ``outputs`` by :func:`gather_rows`; what is no tensor stays as it is.
+
+    Args:
+        outputs: by name, (B, ...) or, view after view, (V * B, ...).
+        num_rows: B.
+        owner: whose they are, for messages.
+
+    Raises:
+        ValueError: a tensor has not a multiple of B rows.
+    """
+    gathered = {}
+    for name, value in outputs.items():
+        if isinstance(value, Tensor):
+            if value.ndim == 0 or len(value) == 0 or len(value) % num_rows:
+                raise ValueError(
+                    f"MODEL.LOSSES.GATHER_FEATURES joins the rows of all processes, and the "
+                    f"output {name!r} of {owner} has the shape {tuple(value.shape)} for a batch of "
+                    f"{num_rows}; expected {num_rows} rows, or a multiple, view after view. Set "
+                    "MODEL.LOSSES.GATHER_FEATURES False for this method."
+                )
+            value = gather_rows(value, len(value) // num_rows)
+        gathered[name] = value
+    return gathered

@@ -3,48 +3,31 @@
 One SGD step of each phase, in float64, with batch norm standing still.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.modeling.gather import gather_outputs
 
-from tests.engine import gather_helper
-from tests.engine.small import ROOT, small_cfg
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """Weights of every case after the steps of two processes."""
-    folder = tmp_path_factory.mktemp("gather")
-    done = subprocess.run(
-        [sys.executable, str(Path(gather_helper.__file__)), str(folder)],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder / "found.pt", weights_only=True)
+from tests.engine import two_processes
+from tests.engine.small import small_cfg
 
 
 def difference(found, expected, case):
     """Distance of the weights over the length of the update."""
-    start = dict(gather_helper.build(case)[0].named_parameters())
+    start = dict(two_processes.build(case)[0].named_parameters())
     apart = sum((found[n] - w).square().sum() for n, w in expected.items()).sqrt()
     moved = sum((start[n].detach() - w).square().sum() for n, w in expected.items()).sqrt()
     assert moved > 1e-6
     return float(apart / moved)
 
 
-@pytest.mark.parametrize("case", gather_helper.CASES)
-def test_two_processes_step_as_one_with_the_whole_batch(found, case):
-    expected = gather_helper.stepped(case, gather=False)
-    assert difference(found[f"{case} True"], expected, case) < 1e-6
-    if case in gather_helper.COMPARED:  # else the test would not tell
-        assert difference(found[f"{case} False"], expected, case) > 1e-2
+@pytest.mark.parametrize("case", two_processes.CASES)
+def test_two_processes_step_as_one_with_the_whole_batch(of_two_processes, case):
+    expected = two_processes.stepped(case, gather=False)
+    assert difference(of_two_processes[f"{case} True"], expected, case) < 1e-6
+    if case in two_processes.COMPARED:  # else the test would not tell
+        assert difference(of_two_processes[f"{case} False"], expected, case) > 1e-2
 
 
 def test_the_key_reaches_the_model(datasets, tmp_path):

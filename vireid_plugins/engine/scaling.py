@@ -1,12 +1,17 @@
 """What the keys for larger batches and smaller memories do to a model that was built."""
 
+import logging
 from typing import Any
 
 from torch import nn
 
+from fastreid.utils import comm
+
+logger = logging.getLogger(__name__)
+
 
 def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
-    """Read ``MODEL.LOSSES.GATHER_FEATURES``.
+    """Read ``MODEL.LOSSES.GATHER_FEATURES`` and ``MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS``.
 
     Raises:
         ValueError: the model cannot do what a key asks for.
@@ -20,3 +25,34 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
             f"hands its outputs over to its losses by name; {type(model).__name__} does not. Set "
             "it False."
         )
+    if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
+        backbone = getattr(model, "backbone", None)
+        if not hasattr(backbone, "checkpoint_activations"):
+            raise ValueError(
+                "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs MODEL.BACKBONE.NAME "
+                "build_dual_stream_resnet_backbone (UNSHARED_STAGES 0: one network for both "
+                f"modalities); {cfg.MODEL.BACKBONE.NAME} has no such parts. Set it False."
+            )
+        backbone.checkpoint_activations()
+
+
+def read_accumulation(cfg: Any, num_batches: int) -> int:
+    """``SOLVER.ACCUMULATION``, for an epoch of ``num_batches``.
+
+    Raises:
+        ValueError: it is below 1, or above the number of batches.
+    """
+    accumulation, images = cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH
+    if not 1 <= accumulation <= max(num_batches, 1):
+        raise ValueError(
+            f"SOLVER.ACCUMULATION is {accumulation}; expected 1 (an update for each batch) to "
+            f"{num_batches}, the batches of {images} images of an epoch."
+        )
+    if accumulation > 1 and comm.is_main_process():
+        logger.info(
+            "SOLVER.ACCUMULATION: an update, which is an iteration, takes %d batches of %d images;"
+            " %d updates an epoch, the last of %d batches.",
+            *(accumulation, images, -(-num_batches // accumulation)),
+            (num_batches - 1) % accumulation + 1,
+        )
+    return accumulation

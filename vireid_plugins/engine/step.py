@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
@@ -26,13 +27,20 @@ class StepTrainer(SimpleTrainer):
         data_loader: one pass over it is one epoch.
         optimizer: over the model's parameters.
         amp: None, ``"float16"`` or ``"bfloat16"``.
+        accumulation: batches whose gradients are averaged before each update; the last update of
+            an epoch takes what is left. Above 1 the loader has a length.
 
     Raises:
         ValueError: a precision that is unknown or that the device does not have.
     """
 
     def __init__(
-        self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer, amp: Any = None
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        amp: Any = None,
+        accumulation: int = 1,
     ) -> None:
         model.train()
         self.model = model
@@ -42,6 +50,8 @@ class StepTrainer(SimpleTrainer):
         self.frozen: List[nn.Parameter] = []  # these get no gradient; see hooks.FreezeLayers
         self.iter = 0
         self._data_loader_iter: Any = iter(())
+        self.accumulation = accumulation
+        self._batches_left = 0  # of the epoch; counted where gradients are accumulated
         self.amp_dtype = _amp_dtype(amp, self.device)
         self.grad_scaler = _grad_scaler() if self.amp_dtype is torch.float16 else None
 
@@ -49,26 +59,22 @@ class StepTrainer(SimpleTrainer):
         """Begin the pass over the data that belongs to ``epoch``."""
         self.data_loader.batch_sampler.set_epoch(epoch)
         self._data_loader_iter = iter(self.data_loader)
+        if self.accumulation > 1:
+            self._batches_left = len(self.data_loader)
 
     def run_step(self) -> None:
-        """Load a batch, compute the losses and their gradients, update the weights.
+        """Load batches, compute losses and gradients, update the weights once.
 
         Raises:
             FloatingPointError: a loss term is not finite; names it and the images.
         """
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        batch = to_device(batch, self.device)
-        with self._precision():
-            terms = self.model(batch)
-            total = sum(terms.values())
-        self._report(terms, batch, data_time)
+        num_batches = self._next_group()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.grad_scaler is None:
-            total.backward()
-        else:
-            self.grad_scaler.scale(total).backward()
+        reports = []
+        for place in range(num_batches):
+            with self._synchronised(place == num_batches - 1):
+                reports.append(self._add_gradients(num_batches))
+        self._log(reports)
         for parameter in self.frozen:
             parameter.grad = None
         if self.grad_scaler is None:
@@ -77,28 +83,68 @@ class StepTrainer(SimpleTrainer):
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
 
+    def _next_group(self) -> int:
+        """How many batches the next update is made of."""
+        if self.accumulation == 1:
+            return 1
+        size = min(self.accumulation, self._batches_left)
+        self._batches_left -= size
+        return size
+
+    def _synchronised(self, last: bool) -> Any:
+        """Processes exchange gradients once for each update, in its last backward pass."""
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
+
+    def _add_gradients(self, num_batches: int) -> Dict[str, Any]:
+        """Add to the gradients those of one batch, divided by ``num_batches``; what to log."""
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        batch = to_device(batch, self.device)
+        with self._precision():
+            terms = self.model(batch)
+            total = sum(terms.values())
+        losses = self._checked(terms, batch)
+        if num_batches > 1:
+            total = total / num_batches
+        if self.grad_scaler is not None:
+            total = self.grad_scaler.scale(total)
+        total.backward()
+        return {"losses": losses, "data_time": data_time, "images": len(batch["images"])}
+
     def _precision(self) -> Any:
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
-    def _report(self, terms: Dict[str, Tensor], batch: Dict[str, Any], data_time: float) -> None:
-        """Log the terms, averaged over all processes, or stop if one of them is not finite."""
+    def _checked(self, terms: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, float]:
+        """The terms, averaged over all processes; stop if one of them is not finite."""
         local = torch.stack([term.detach().float() for term in terms.values()])
         mean = local.clone()
         if comm.get_world_size() > 1:
             dist.all_reduce(mean)
             mean /= comm.get_world_size()
-        values = dict(zip(terms, mean.tolist()))
         if not torch.isfinite(mean).all():
             raise FloatingPointError(self._bad_loss(dict(zip(terms, local.tolist())), batch))
-        if comm.is_main_process():
-            storage = get_event_storage()
-            storage.put_scalar("data_time", data_time)
-            storage.put_scalar("images_seen", len(batch["images"]) * comm.get_world_size())
-            storage.put_scalar("total_loss", sum(values.values()))
-            if len(values) > 1:
-                storage.put_scalars(**values)
+        return dict(zip(terms, mean.tolist()))
+
+    def _log(self, reports: List[Dict[str, Any]]) -> None:
+        """Log an update: means of the loss terms over its batches, sums of times and images."""
+        if not comm.is_main_process():
+            return
+        values = {
+            name: sum(report["losses"][name] for report in reports) / len(reports)
+            for name in reports[0]["losses"]
+        }
+        images = sum(report["images"] for report in reports)
+        storage = get_event_storage()
+        storage.put_scalar("data_time", sum(report["data_time"] for report in reports))
+        storage.put_scalar("images_seen", images * comm.get_world_size())
+        storage.put_scalar("total_loss", sum(values.values()))
+        if len(values) > 1:
+            storage.put_scalars(**values)
 
     def _bad_loss(self, values: Dict[str, float], batch: Dict[str, Any]) -> str:
         bad = [name for name, value in values.items() if not abs(value) < float("inf")]

@@ -23,7 +23,7 @@ from ..visualization import save_retrieval_pictures
 from . import hooks
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
-from .scaling import apply_scaling_keys
+from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
 
@@ -58,9 +58,10 @@ class VIReIDTrainer(DefaultTrainer):
         apply_scaling_keys(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
         amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = StepTrainer(_distributed(model), loader, optimizer, amp)
+        accumulation = read_accumulation(cfg, len(loader))
+        self._trainer = StepTrainer(_distributed(model), loader, optimizer, amp, accumulation)
         self.cfg = cfg
-        self.iters_per_epoch = len(loader)
+        self.iters_per_epoch = -(-len(loader) // accumulation)  # updates; the last may be shorter
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         self.start_epoch, self.max_epoch = 0, cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
@@ -175,7 +176,8 @@ class VIReIDTrainer(DefaultTrainer):
             if key in facts and facts[key] != own[key]:
                 raise RuntimeError(
                     f"{path} cannot be resumed: its {key} is {facts[key]}, and that of this run is "
-                    f"{own[key]}. The training data or the batch changed; use another OUTPUT_DIR."
+                    f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
+                    "another OUTPUT_DIR."
                 )
 
     def _take_up(self, rest: Dict[str, Any], path: str) -> None:

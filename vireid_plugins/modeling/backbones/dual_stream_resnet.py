@@ -5,6 +5,7 @@ stems). Blocks are FastReID's own. B images of (H, W) pixels; a stage's output i
 """
 
 import copy
+import functools
 import logging
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -14,6 +15,7 @@ from fastreid.config import configurable
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, resnet
 
 from ...modality import apply_per_modality
+from ..checkpointing import recomputed
 from ..layers import NonLocal
 from ..maps import Tap
 from .pretrained import LoadReport, fetch_pretrained, fill, read_weights
@@ -24,8 +26,21 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 DEPTHS = ("18x", "34x", "50x", "101x")
 
 
+class ResNetStem(nn.Sequential):
+    """Convolution, batch norm, ReLU, pooling."""
+
+    checkpointed = False  # see DualStreamResNet.checkpoint_activations
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.checkpointed:
+            return recomputed(super().forward, self, images)
+        return super().forward(images)
+
+
 class ResNetStage(nn.Sequential):
     """Residual blocks, the last few of which are followed by a non-local block."""
+
+    checkpointed = False  # see DualStreamResNet.checkpoint_activations
 
     def __init__(self, blocks: nn.Sequential, num_non_local: int, norm: str, legacy: bool) -> None:
         super().__init__(*blocks)
@@ -39,9 +54,17 @@ class ResNetStage(nn.Sequential):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         for name in map(str, range(self.num_blocks)):
-            feature_map = self._modules[name](feature_map)
-            if name in self.non_local:
-                feature_map = self.non_local[name](feature_map)
+            block = functools.partial(self._block, name)
+            if self.checkpointed:
+                feature_map = recomputed(block, self, feature_map)
+            else:
+                feature_map = block(feature_map)
+        return feature_map
+
+    def _block(self, name: str, feature_map: Tensor) -> Tensor:
+        feature_map = self._modules[name](feature_map)
+        if name in self.non_local:
+            feature_map = self.non_local[name](feature_map)
         return feature_map
 
 
@@ -168,6 +191,12 @@ class DualStreamResNet(nn.Module):
             stage.eval()
         return self
 
+    def checkpoint_activations(self, on: bool = True) -> None:
+        """Keep only the inputs of stem and blocks for the backward pass; compute the rest again."""
+        for module in self.modules():
+            if isinstance(module, (ResNetStem, ResNetStage)):
+                module.checkpointed = on
+
     def load_ordinary(self, state: Mapping[str, Tensor]) -> LoadReport:
         """Fill both streams from the checkpoint of an ordinary ResNet.
 
@@ -207,8 +236,8 @@ class DualStreamResNet(nn.Module):
             stage.requires_grad_(False)
 
 
-def _stem(network: nn.Module) -> nn.Sequential:
-    stem = nn.Sequential()
+def _stem(network: nn.Module) -> ResNetStem:
+    stem = ResNetStem()
     for name in ("conv1", "bn1", "relu", "maxpool"):
         stem.add_module(name, getattr(network, name))
     return stem

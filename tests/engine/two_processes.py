@@ -1,17 +1,20 @@
-"""One SGD step of every method, by one process or by one of several; see ``test_gather.py``."""
+"""What two processes compute together, in one start: for ``test_gather``, ``test_accumulation``."""
 
 import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 import vireid_plugins  # noqa: F401  first: it repairs FastReID
 from vireid_plugins.engine.launch import launch
 from vireid_plugins.engine.setup import build_config
+from vireid_plugins.engine.step import StepTrainer
 
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
 
 ROOT = Path(__file__).resolve().parents[2]
 P, K = 4, 2
@@ -85,6 +88,64 @@ def stepped(case, gather, rank=0, world_size=1):
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
+class MeanOfImages(torch.nn.Module):
+    """A model whose loss is a mean over images; float64."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)
+        ).double()
+
+    def forward(self, batch):
+        return {"loss_a": self.layers(batch["images"]).square().mean()}
+
+
+class Batches(list):
+    """A list of batches as a loader."""
+
+    class batch_sampler:
+        @staticmethod
+        def set_epoch(epoch):
+            """Every epoch is the same."""
+
+
+def images(count):
+    return torch.rand(count, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def accumulated(batches, accumulation, wrap=lambda model: model):
+    """Weights after an epoch of SGD over ``batches``, (B, 4) each."""
+    model = MeanOfImages()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    loader = Batches({"images": batch} for batch in batches)
+    stepper = StepTrainer(wrap(model), loader, optimizer, accumulation=accumulation)
+    stepper.start_epoch(0)
+    with EventStorage() as stepper.storage:
+        for _ in range(-(-len(loader) // accumulation)):
+            stepper.run_step()
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def exchanged(rank):
+    """Weights of two processes that accumulate, and how often they exchanged gradients."""
+    times = []
+
+    def wrap(model):
+        wrapped = DistributedDataParallel(model)
+
+        def count(state, bucket):
+            times.append(bucket.index())
+            return allreduce_hook(state, bucket)
+
+        wrapped.register_comm_hook(None, count)
+        return wrapped
+
+    weights = accumulated(images(16).chunk(2)[rank].chunk(4), 2, wrap)
+    return weights, len(times)
+
+
 def main(folder):
     """Every case with the gathering and some without; process 0 saves."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
@@ -93,6 +154,7 @@ def main(folder):
         for gather, cases in ((True, CASES), (False, COMPARED))
         for case in cases
     }
+    found["accumulated"], found["exchanges"] = exchanged(rank)
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
 

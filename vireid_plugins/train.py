@@ -102,17 +102,20 @@ def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
 
 
 def run_one_of_many(args: argparse.Namespace) -> Dict[str, float]:
-    """``run`` in one of several processes: a foreseen error is told once, and all of them end."""
+    """``run`` in one of several processes: what goes wrong in one is told once, and all end."""
     try:
         return run(args)
     except Exception as error:
-        if not is_foreseen(error):
-            raise
         if not comm.is_main_process():
             time.sleep(REPORT_DELAY)  # the same error in the first process ends this one meanwhile
-        report(error)
+        if is_foreseen(error):
+            report(error)
+        else:
+            place = f"process {comm.get_rank()} of {comm.get_world_size()}"
+            sys.stderr.write(f"error in {place}:\n{traceback.format_exc()}")
         logging.shutdown()
         sys.stdout.flush()
+        sys.stderr.flush()
         # Unwinding closes connections, and the others would report that instead of the error.
         os._exit(1)
 

@@ -1,5 +1,7 @@
 """Two processes on the CPU, over gloo, against the same computed by hand in one."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -7,9 +9,11 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.checkpoint import AtomicCheckpointer, read_facts
 from vireid_plugins.engine.seeding import seed_everything
 from vireid_plugins.engine.step import to_device
 from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.train import apply_facts
 
 from fastreid.utils import comm
 
@@ -68,11 +72,25 @@ def by_hand(cfg, epochs, monkeypatch):
     return model.state_dict()
 
 
+def assert_evaluated_as_by_one(folder, cfg):
+    """One process finds for the last checkpoint the metrics that two wrote."""
+    weights = str(folder / "model_final.pth")
+    apply_facts(cfg, read_facts(weights), explicit_trial=False)
+    model = VIReIDTrainer.build_model(cfg)
+    AtomicCheckpointer(model).load(weights, [], need="features")
+    expected = VIReIDTrainer.test(cfg, model)
+    lines = (folder / "metrics.json").read_text().splitlines()
+    written = json.loads([line for line in lines if "metric" in json.loads(line)][-1])
+    assert expected["metric"] > 0
+    assert all(written[name] == pytest.approx(expected[name], abs=1e-3) for name in expected)
+
+
 def test_two_processes_equal_the_documented_expectation(datasets, tmp_path, monkeypatch):
     found = two_processes([sys.executable, TOOL, "--num-gpus", "2"], tmp_path / "two")
     expected = by_hand(small_cfg(tmp_path / "one", **OPTIONS), 2, monkeypatch)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    assert_evaluated_as_by_one(tmp_path / "two", small_cfg(tmp_path / "alone", **OPTIONS))
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("SYSUMM01/all/single") >= 2  # evaluated in the middle and at the end
     assert (tmp_path / "two" / "log.txt.rank1").exists()
@@ -90,3 +108,52 @@ def test_torchrun_gives_the_same(datasets, tmp_path):
 def test_a_batch_that_does_not_divide_is_refused(datasets, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="IMS_PER_BATCH"):
         rank_loader(small_cfg(tmp_path, SOLVER__IMS_PER_BATCH=12), 0, monkeypatch)
+
+
+def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_processes):
+    """Five images: process 0 has three of them, process 1 two."""
+    found = of_two_processes["test features"]
+    assert found["index"].tolist() == [0, 1, 2, 3, 4]
+    assert found["features"].tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
+    assert found["targets"].tolist() == [10, 11, 12, 13, 14]
+
+
+def test_batch_norm_that_cannot_be_synchronised_is_named(of_two_processes):
+    """PyTorch synchronises on GPUs only; each release says so in its own words."""
+    assert "MODEL.BACKBONE.NORM syncBN" in of_two_processes["synchronised"]
+    assert "set it to BN" in of_two_processes["synchronised"]
+
+
+BROKEN = """
+import sys, vireid_plugins
+from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.train import main
+from fastreid.utils import comm
+
+run_step = StepTrainer.run_step
+
+def broken(self):
+    if comm.get_rank() == 1:
+        raise OSError("the disk of process 1 is gone")
+    run_step(self)
+
+StepTrainer.run_step = broken
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+def test_a_crash_in_one_process_ends_all_with_its_message(datasets, tmp_path):
+    """Process 0 waits in an exchange for what process 1 will never send."""
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN)
+    words = [*CONFIG, "--num-gpus", "2", *small_words(tmp_path / "run", **OPTIONS)]
+    done = subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error in process 1 of 2" in done.stderr
+    assert "OSError: the disk of process 1 is gone" in done.stderr
+    assert "error in process 0" not in done.stderr  # it would only say that process 1 is gone
+    assert not (tmp_path / "run" / "model_final.pth").exists()

@@ -8,9 +8,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 import vireid_plugins  # noqa: F401  first: it repairs FastReID
+from vireid_plugins.engine.checks import check_run
 from vireid_plugins.engine.launch import launch
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.evaluation.features import extract_features
 
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils import comm
@@ -146,6 +148,43 @@ def exchanged(rank):
     return weights, len(times)
 
 
+class Brightness(torch.nn.Module):
+    """A model whose feature is an image's brightness."""
+
+    def forward(self, batch):
+        return batch["images"].mean((1, 2, 3)).unsqueeze(1)
+
+
+def extracted(rank):
+    """Test features of five images: 0, 2 and 4 from process 0, 1 and 3 from process 1."""
+    batches = [
+        {
+            "images": torch.full((1, 3, 2, 2), float(i)), "targets": torch.tensor([10 + i]),
+            "camids": torch.tensor([1]), "index": torch.tensor([i]),
+        }
+        for i in ([0, 2, 4], [1, 3])[rank]
+    ]  # fmt: skip
+    features = extract_features(Brightness(), batches)
+    return {
+        "features": features.features,
+        "index": torch.from_numpy(features.index),
+        "targets": torch.from_numpy(features.targets),
+    }
+
+
+def refusal():
+    """What is said about synchronised batch norm on the CPU."""
+    cfg = build_config(
+        str(ROOT / "configs/agw/synthetic.yml"),
+        ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "syncBN"],
+    )
+    try:
+        check_run(cfg, num_classes=0)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def main(folder):
     """Every case with the gathering and some without; process 0 saves."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
@@ -155,6 +194,8 @@ def main(folder):
         for case in cases
     }
     found["accumulated"], found["exchanges"] = exchanged(rank)
+    found["synchronised"] = refusal()
+    found["test features"] = extracted(rank)
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
 

@@ -3,7 +3,10 @@
 import os
 from typing import Any
 
+import torch
+
 from fastreid.layers import any_softmax, pooling
+from fastreid.layers.batch_norm import SyncBatchNorm
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
@@ -47,8 +50,24 @@ def check_run(cfg: Any, num_classes: int) -> None:
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r} for {comm.get_world_size()} processes, which "
             "need a GPU each; leave the number out and choose GPUs by CUDA_VISIBLE_DEVICES."
         )
+    check_sync_norm(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise ValueError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")
+
+
+def check_sync_norm(cfg: Any) -> None:
+    """Raise ``ValueError`` if a ``NORM`` is synchronised and PyTorch cannot do so on the CPU."""
+    keys = [f"MODEL.{p}.NORM" for p in ("BACKBONE", "HEADS") if cfg.MODEL[p].NORM == "syncBN"]
+    if not keys or not str(cfg.MODEL.DEVICE).startswith("cpu"):
+        return
+    try:  # some releases refuse the CPU always, others in several processes only
+        SyncBatchNorm(1)(torch.zeros(2, 1, 1, 1))
+    except ValueError as error:
+        raise ValueError(
+            f"{' and '.join(keys)} syncBN: batch norm is synchronised on GPUs only "
+            f"(PyTorch {torch.__version__}: {error}). With MODEL.DEVICE cpu set it to BN: each "
+            "process then normalises by its own images."
+        ) from error
 
 
 def make_output_folder(path: str) -> None:

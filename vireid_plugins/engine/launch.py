@@ -107,7 +107,8 @@ def _join(url: str, world_size: int, rank: int, local_size: int, device: str) ->
         torch.cuda.set_device(rank % local_size)
     for machine in range(world_size // local_size):
         first = machine * local_size
-        group = dist.new_group(list(range(first, first + local_size)))
+        # A new group would wait as long as PyTorch's default, not as long as the others.
+        group = dist.new_group(list(range(first, first + local_size)), timeout=TIMEOUT)
         if first <= rank < first + local_size:
             comm._LOCAL_PROCESS_GROUP = group
     comm.synchronize()

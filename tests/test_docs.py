@@ -13,7 +13,7 @@ from tests.engine.small import ROOT, small_words
 
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "datasets/*.md", "configs/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "datasets/*.md", "configs/**/*.md")
     for path in ROOT.glob(pattern)
     if not path.name.startswith("NOTICE")
 )

@@ -8,7 +8,8 @@ No dataset is needed: images are random, of the size, batch and number of identi
 method's config for SYSU-MM01 has, on the GPU where there is one. Each case runs in a process of
 its own. On a GPU the peak is that of PyTorch's allocations, on a CPU the operating system's count
 of the whole process. A step is everything between a batch in memory and the updated weights:
-loading images is not in it. Seconds per epoch are *estimated*: median step times the updates of
+loading images is not in it; processor seconds are less disturbed by other programs than the clock,
+and say nothing about a GPU. Seconds per epoch are *estimated*: median step times the updates of
 an epoch of SYSU-MM01.
 """
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -113,7 +114,7 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     if hasattr(model, "phase_of"):
         model.phase = model.phase_of(cfg.SOLVER.MAX_EPOCH - 1)
     stepper.start_epoch(0)
-    seconds = _timed(stepper, model, steps + 1)[1:]
+    seconds, processor = _timed(stepper, model, steps)
     updates = -(-(TRAIN_IMAGES // (cfg.SOLVER.IMS_PER_BATCH // 2)) // accumulation)
     step = statistics.median(seconds)
     return {
@@ -125,14 +126,20 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
         "peak_MiB": peak_memory(stepper.device),
         "step_seconds": step,
         "step_seconds_range": [min(seconds), max(seconds)],
+        "step_processor_seconds": processor,
         "epoch_seconds_estimated": step * updates,
     }
 
 
-def _timed(stepper: StepTrainer, model: torch.nn.Module, steps: int) -> List[float]:
+def _timed(
+    stepper: StepTrainer, model: torch.nn.Module, steps: int
+) -> Tuple[List[float], float]:
+    """Seconds of each update after the first, and the mean of this process's processor seconds."""
     seconds = []
     with EventStorage() as stepper.storage:
-        for _ in range(steps):
+        for number in range(steps + 1):
+            if number == 1:
+                processor = time.process_time()
             begin = time.perf_counter()
             stepper.run_step()
             if hasattr(model, "after_step"):
@@ -140,7 +147,7 @@ def _timed(stepper: StepTrainer, model: torch.nn.Module, steps: int) -> List[flo
             if stepper.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - begin)
-    return seconds
+    return seconds[1:], (time.process_time() - processor) / steps
 
 
 def in_own_process(method: str, opts: Sequence[str], args: argparse.Namespace) -> Dict[str, Any]:
@@ -158,19 +165,19 @@ def table(rows: Sequence[Dict[str, Any]], steps: int) -> str:
     """The rows as Markdown."""
     lines = [
         "| method | variant | images per update | peak memory (MiB) | step (s): median, range | "
-        "epoch (s), estimated |",
-        "|---|---|---|---|---|---|",
+        "processor (s/step) | epoch (s), estimated |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if "error" in row:
-            lines.append(f"| {row['method']} | {row['variant']} | failed: {row['error']} | | | |")
+            lines.append(f"| {row['method']} | {row['variant']} | failed: {row['error']} | | | | |")
             continue
         low, high = row["step_seconds_range"]
         peak = "?" if row["peak_MiB"] is None else f"{row['peak_MiB']:.0f}"
         lines.append(
             f"| {row['method']} | {row['variant']} | {row['images']} | {peak} | "
             f"{row['step_seconds']:.2f}, {low:.2f}–{high:.2f} | "
-            f"{row['epoch_seconds_estimated']:.0f} |"
+            f"{row['step_processor_seconds']:.2f} | {row['epoch_seconds_estimated']:.0f} |"
         )
     return "\n".join([*lines, "", f"Timed steps of each case: {steps}, after one that is dropped."])
 

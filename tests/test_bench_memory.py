@@ -1,0 +1,54 @@
+"""The memory benchmark: what it trains on, what it estimates, and one whole run."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vireid_plugins.engine.setup import build_config
+
+from tests.engine.small import ROOT
+
+TOOL = ROOT / "tools/bench_memory.py"
+spec = importlib.util.spec_from_file_location("bench_memory", TOOL)
+bench_memory = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bench_memory)
+
+
+def test_variants_are_words_of_a_config():
+    words = bench_memory.words_of("amp+accumulation", 64, on_gpu=False)
+    cfg = build_config("agw/sysu.yml", ["MODEL.DEVICE", "cpu", *words])
+    assert (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE) == (True, "bfloat16")
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION) == (32, 2)
+    assert bench_memory.words_of("plain", 64, on_gpu=True) == []
+    with pytest.raises(SystemExit, match="Unknown variant 'half'"):
+        bench_memory.words_of("amp+half", 64, on_gpu=True)
+
+
+def test_a_batch_is_what_sampler_and_views_make():
+    """CAJ+: two views of a visible image."""
+    words = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "32", "INPUT.SIZE_TRAIN", "[8, 4]"]
+    batch = bench_memory.RandomBatches(build_config("caj/plus_sysu.yml", words), 1).batch
+    assert batch["images"].shape == (4 * (2 * 4 + 4), 3, 8, 4)
+    assert batch["targets"].bincount().tolist() == [12] * 4
+    assert batch["modalities"].bincount().tolist() == [4 * 2 * 4, 4 * 4]
+    assert len(batch["index"].unique()) == 32
+
+
+def test_a_run_writes_what_it_measured(tmp_path):
+    small = "MODEL.BACKBONE.DEPTH 18x INPUT.SIZE_TRAIN [32,16] DATALOADER.NUM_INSTANCE 2"
+    words = ["baseline", "--variants", "accumulation", "--batch", "16", "--steps", "1",
+             "--threads", "1", "--out", str(tmp_path), "--opts", "MODEL.DEVICE", "cpu"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *words, *small.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (path,) = tmp_path.glob("memory-torch*-cpu-1threads.json")
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["images"], row["rows"], row["size"]) == (16, 16, [32, 16])
+    assert 100 < row["peak_MiB"] < 4000 and row["step_seconds"] > 0
+    updates = 22258 // (2 * 2) / 2  # 2 identities x 2 visible images; two batches an update
+    assert row["epoch_seconds_estimated"] == pytest.approx(row["step_seconds"] * updates)
+    assert "| baseline | accumulation | 16 |" in path.with_suffix(".md").read_text()

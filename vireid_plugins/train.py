@@ -106,9 +106,11 @@ def run_one_of_many(args: argparse.Namespace) -> Dict[str, float]:
     try:
         return run(args)
     except Exception as error:
-        if not comm.is_main_process():
-            time.sleep(REPORT_DELAY)  # the same error in the first process ends this one meanwhile
-        if is_foreseen(error):
+        foreseen = is_foreseen(error)
+        # Who caused it speaks first, and that ends the others meanwhile: the same mistake is told
+        # by process 0 alone, and a lost connection by none of those that lost it.
+        time.sleep(REPORT_DELAY * ((not comm.is_main_process()) + (not foreseen)))
+        if foreseen:
             report(error)
         else:
             place = f"process {comm.get_rank()} of {comm.get_world_size()}"

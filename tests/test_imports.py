@@ -11,6 +11,7 @@ PACKAGE_DIR = Path(__file__).resolve().parent.parent / PACKAGE
 # area -> the areas below it that it may import, besides itself; "base" is below every other area
 MAY_IMPORT = {
     "base": set(),
+    "clustering": set(),
     "data": set(),
     "data.synthetic": set(),
     "evaluation": {"data"},
@@ -32,6 +33,7 @@ MAY_IMPORT = {
 AREAS = {
     "compat": "base", "config": "base", "merge": "base", "modality": "base", "registry": "base",
     "safe_load": "base", "version": "base",
+    "clustering": "clustering",
     "data": "data",
     "data.synthetic": "data.synthetic",
     "comparison": "comparison",

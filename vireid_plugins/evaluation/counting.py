@@ -19,7 +19,7 @@ from torch import Tensor
 TIES_BY_COMPARISON = 16
 _BLOCK_ELEMENTS = 1 << 22
 _WIDE = 1 << 16  # columns from which on a row is compared in chunks
-_CHUNK_ELEMENTS = 1 << 17  # of scores that are compared while they are in the cache
+_CHUNK_ELEMENTS = 1 << 18  # of scores that are compared while they are in the cache
 
 
 def on_cpu(scores: Tensor) -> bool:

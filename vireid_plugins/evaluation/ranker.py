@@ -16,6 +16,7 @@ from .topk import largest_by_index
 
 CMC_RULES = ("image", "identity")
 _TRIAL_BLOCK_ELEMENTS = 1 << 22
+_LEAST_ROWS = 16  # of a block: work for every thread
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class TrialRanker:
         """Rank some queries: ``scores`` (R, U), their numbers, targets and camids (R,)."""
         if len(self.position) == 0:
             return
-        step = max(1, _TRIAL_BLOCK_ELEMENTS // len(self.position))
+        step = max(_LEAST_ROWS, _TRIAL_BLOCK_ELEMENTS // len(self.position))
         for begin in range(0, len(rows), step):
             part = slice(begin, begin + step)
             self._add_block(

@@ -149,5 +149,8 @@ class Scorer:
         if self._memory is None or len(self._memory) < len(query):
             self._memory = query.new_empty((len(query), len(self._gallery)))
         scores = self._memory[: len(query)]
-        torch.mm(query, self._gallery.T, out=scores)
+        if scores.device.type == "cpu":  # NumPy's product of few rows is up to twice as fast
+            np.matmul(query.numpy(), self._gallery.numpy().T, out=scores.numpy())
+        else:
+            torch.mm(query, self._gallery.T, out=scores)
         return scores if self._half_square is None else scores.sub_(self._half_square)

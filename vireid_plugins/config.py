@@ -36,6 +36,7 @@ def add_vireid_config(cfg: CN) -> None:
     _add_data(cfg)
     _add_solver(cfg)
     _add_test(cfg)
+    _add_runtime(cfg)
 
 
 def _add_model(cfg: CN) -> None:
@@ -285,6 +286,10 @@ def _add_data(cfg: CN) -> None:
     cfg.DATASETS.THIN = CN({"MODALITY": "", "KEEP": 1.0, "SEED": 0})
     # Open every image once before training: "sizes" reads the file sizes only, "full" decodes.
     cfg.DATASETS.VERIFY_IMAGES = "full"
+    # Keep decoded images on disk, as raw pixels: height * width * 3 bytes each. FOLDER, empty:
+    # images/ in $VIREID_CACHE or in vireid_plugins/ of the user's cache folder; MAX_GB: GiB, above
+    # 0, that all entries of the folder may take together.
+    cfg.DATALOADER.CACHE = CN({"ENABLED": False, "FOLDER": "", "MAX_GB": 20.0})
     # DATALOADER.NUM_INSTANCE is K: images per identity in each modality.
     # DATALOADER.SAMPLER_TRAIN may name CrossModalityIdentitySampler.
 
@@ -334,3 +339,18 @@ def _add_test(cfg: CN) -> None:
     cfg.TEST.DEVICE = ""
     # Queries drawn with their ten nearest gallery images after the last evaluation; 0: none.
     cfg.TEST.RETRIEVAL_PICTURES = 8
+
+
+def _add_runtime(cfg: CN) -> None:
+    runtime = cfg.RUNTIME = CN()
+    # A CPU run on Linux (glibc) keeps the memory it frees instead of fetching it anew each step;
+    # the numbers are the same. False: give it back.
+    runtime.KEEP_MEMORY = True
+    # Images, maps and weights of convolutions in NHWC order; changes low-order bits.
+    runtime.CHANNELS_LAST = False
+    # Compile the backbone for training (PyTorch 2.6 and a compiler); evaluations run it plain.
+    # Changes low-order bits.
+    runtime.COMPILE = False
+    # How the optimizer updates: "default" (PyTorch's choice for the device), "loop" (one parameter
+    # at a time), "foreach" (many at once) or "fused" (in one pass over each).
+    runtime.OPTIMIZER_STEP = "default"

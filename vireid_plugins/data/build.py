@@ -16,6 +16,7 @@ from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
+from .cache import build_cache
 from .chains import build_transforms
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
@@ -86,7 +87,10 @@ class EpochBatchSampler(Sampler):
 
 
 class TrainLoader(DataLoader):
-    """A ``DataLoader`` over one epoch; ``set_epoch`` chooses which."""
+    """A ``DataLoader`` over one epoch; ``set_epoch`` chooses which.
+
+    The log says at the beginning of each epoch what an image cache held in the one before.
+    """
 
     #: dataset objects behind the items, in the order of DATASETS.NAMES
     sources: Sequence[ImageDataset] = ()
@@ -94,6 +98,11 @@ class TrainLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch, from 0, the next iteration yields."""
         self.batch_sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.dataset.cache is not None and comm.is_main_process():
+            logger.info("Image cache %s", self.dataset.cache.describe())
+        return super().__iter__()
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -118,7 +127,13 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     items = thin_items(cfg, join_items(sources))
     sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
     _check_images(cfg, items + _check_tests(cfg))
-    dataset = VIReIDDataset(items, transforms, relabel=True, fingerprint=_fingerprint(cfg, sources))
+    dataset = VIReIDDataset(
+        items,
+        transforms,
+        relabel=True,
+        fingerprint=_fingerprint(cfg, sources),
+        cache=build_cache(cfg),
+    )
     batches = EpochBatchSampler(
         sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, seed=seed, rank=rank
     )
@@ -149,7 +164,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
     items = source.query + source.gallery
     check_queries(source, dataset_name)
     _check_images(cfg, items)
-    dataset = VIReIDDataset(items, transforms, relabel=False)
+    dataset = VIReIDDataset(items, transforms, relabel=False, cache=build_cache(cfg))
     loader = DataLoader(
         dataset,
         batch_size=max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size()),

@@ -19,7 +19,7 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 from fastreid.config import CfgNode
 
 from . import channel_transforms  # noqa: F401  registers its transforms
-from .transforms import Picture, Transform
+from .transforms import Picture, Resize, Transform
 
 TRAIN_ORDER = (
     "TrivialAugment",
@@ -58,14 +58,38 @@ class ModalityTransforms:
     def __init__(self, chains: Views) -> None:
         self.chains = chains
         self._stacked = max(map(len, chains.values())) > 1
+        firsts = {modality: [chain[:1] for chain in views] for modality, views in chains.items()}
+        self._common = {
+            modality: heads[0][0]
+            for modality, heads in firsts.items()
+            if all(head and head[0] is heads[0][0] for head in heads)
+            and isinstance(heads[0][0], Resize)
+        }
 
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
         """A PIL image of mode RGB to its views in 0..255, float32: (V, 3, H, W).
 
         Where no modality has a second view: (3, H, W).
         """
-        views = [_applied(chain, image) for chain in self.chains[Modality(modality)]]
+        modality = Modality(modality)
+        return self.end(self.begin(image, modality), modality)
+
+    def begin(self, image: Image.Image, modality: Modality) -> Image.Image:
+        """What all views of ``modality`` have in common and no random draw decides: the resizing.
+
+        ``end`` does the rest; both together are a call.
+        """
+        return self._common[modality](image) if modality in self._common else image
+
+    def end(self, image: Image.Image, modality: Modality) -> Tensor:
+        """The result of ``begin`` to what a call returns."""
+        start = 1 if modality in self._common else 0
+        views = [_applied(chain[start:], image) for chain in self.chains[modality]]
         return torch.stack(views) if self._stacked else views[0]
+
+    def common(self, modality: Modality) -> str:
+        """What ``begin`` does, in words that change with its result."""
+        return repr(self._common[modality]) if modality in self._common else "decoded"
 
     def describe(self) -> str:
         """One line per modality and view, for the log."""

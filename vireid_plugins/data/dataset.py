@@ -1,6 +1,6 @@
 """Items to tensors: one image is read, transformed by its modality and collated into a batch."""
 
-from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Sequence, Union
+from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 from PIL import Image
@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from vireid_plugins.modality import Modality
 
+from .cache import ImageCache
 from .images import read_image
 from .labels import number_labels, sorted_labels
 from .seeding import seeded
@@ -37,6 +38,7 @@ class VIReIDDataset(Dataset):
         transform: Transform,
         relabel: bool,
         fingerprint: str = "",
+        cache: Optional[ImageCache] = None,
     ) -> None:
         """Keep ``items`` in their order.
 
@@ -46,11 +48,13 @@ class VIReIDDataset(Dataset):
             relabel: targets are class numbers 0..N-1, identities in natural order (training);
                 else the identities' own numbers.
             fingerprint: of the items, the same on every machine; checkpoints carry it.
+            cache: keeps what ``transform.begin`` makes of each image; pixels are the same.
         """
         self.items = [_four_fields(item) for item in items]
         self.transform = transform
         self.relabel = relabel
         self.fingerprint = fingerprint
+        self.cache = cache
         #: identity of each class, in order; ``class_ids[target]`` undoes the relabelling
         self.class_ids: List[Hashable] = sorted_labels(item[1] for item in self.items)
         classes = {pid: target for target, pid in enumerate(self.class_ids)}
@@ -84,13 +88,23 @@ class VIReIDDataset(Dataset):
     def _load(self, index: int) -> Sample:
         path, pid, camid, modality = self.items[index]
         return {
-            "images": self.transform(read_image(path), Modality(modality)),
+            "images": self._pixels(path, Modality(modality)),
             "targets": self._targets[pid],
             "camids": self._camids[camid],
             "modalities": modality,
             "index": index,
             "img_paths": path,
         }
+
+    def _pixels(self, path: str, modality: Modality) -> Tensor:
+        if self.cache is None:
+            return self.transform(read_image(path), modality)
+        image = self.cache.image(
+            path,
+            self.transform.common(modality),
+            lambda: self.transform.begin(read_image(path), modality),
+        )
+        return self.transform.end(image, modality)
 
 
 def collate(samples: Sequence[Sample]) -> Sample:

@@ -75,7 +75,9 @@ class Resize(Transform):
     """To (height, width) pixels, bicubic, without keeping the aspect ratio; the same for both."""
 
     def __init__(self, size: Sequence[int]) -> None:
-        super().__init__(T.Resize(list(size), InterpolationMode.BICUBIC), size=tuple(size))
+        super().__init__(
+            T.Resize(list(size), InterpolationMode.BICUBIC), size=tuple(size), by="bicubic"
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "Resize":

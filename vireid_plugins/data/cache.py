@@ -1,0 +1,218 @@
+"""Images decoded once: a folder of raw pixels, shared by workers, processes and runs.
+
+An entry is one file, named by a digest of all that decides its pixels: the image's absolute path,
+size and modification time, what the chain does to it first, and the versions of the decoders. So
+an entry of a changed or of another image is never found, let alone used. A file holds the same
+digest, the shape and a checksum before its pixels: one that was cut off, or put there by somebody
+else, is decoded anew. It is written under another name and renamed, so it is there whole or not at
+all. Whatever goes wrong with the folder, the image is decoded as without a cache.
+
+H, W: height and width in pixels.
+"""
+
+import hashlib
+import logging
+import mmap
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+import torch
+import torchvision
+from PIL import Image, features
+
+from .verify import default_cache_dir
+
+logger = logging.getLogger(__name__)
+
+_GIB = 2**30
+_MAGIC = b"VIREIDU8"
+_HEADER = struct.Struct("<8s32sIII")  # magic, digest, H, W, CRC-32 of the pixels
+_BLOCK = 1024  # bytes of an entry for each byte of the ledger
+_READER = "1"  # to be raised whenever ``images.py`` makes other pixels of a file
+_OLD = 3600.0  # seconds after which an unfinished file is nobody's
+_HITS, _MISSES, _WARNED = range(3)
+
+
+def build_cache(cfg: Any) -> Optional["ImageCache"]:
+    """The cache that ``DATALOADER.CACHE`` asks for, or None.
+
+    Raises:
+        ValueError: ``MAX_GB`` is not above 0.
+    """
+    node = cfg.DATALOADER.CACHE
+    if not node.ENABLED:
+        return None
+    if not node.MAX_GB > 0:
+        raise ValueError(f"DATALOADER.CACHE.MAX_GB is {node.MAX_GB}; expected GiB above 0.")
+    return ImageCache(node.FOLDER or default_folder(), int(node.MAX_GB * _GIB))
+
+
+def default_folder() -> Path:
+    """``images`` in ``$VIREID_CACHE``, or in ``vireid_plugins`` of the user's cache folder."""
+    known = Path(default_cache_dir())
+    return (known if os.environ.get("VIREID_CACHE") else known.parent) / "images"
+
+
+class ImageCache:
+    """``cache.image(path, kind, make)``: the picture that ``make`` returns, made once.
+
+    Args:
+        folder: made when the first entry is written.
+        max_bytes: that all entries of the folder together may take, whoever wrote them. A full
+            folder stays as it is: further images are decoded each time.
+    """
+
+    def __init__(self, folder: Union[str, Path], max_bytes: int) -> None:
+        self.folder = Path(folder).absolute()
+        self.max_bytes = max_bytes
+        # In shared memory, so that the loading processes count here: hits, misses, warned.
+        self._counts = torch.zeros(3, dtype=torch.int64).share_memory_()
+        self._full = False
+        self._decoders = _decoders()
+        self._remove_unfinished()
+
+    def image(self, path: str, kind: str, make: Callable[[], Image.Image]) -> Image.Image:
+        """The picture of the image file ``path``, mode RGB, as ``make()`` returns it.
+
+        Args:
+            kind: in words, what ``make`` does to the decoded image.
+
+        Raises:
+            ImageError: from ``make``; nothing of the cache's own.
+        """
+        digest = self.digest(path, kind)
+        if digest is None:
+            return make()
+        found = self._read(digest)
+        self._counts[_MISSES if found is None else _HITS] += 1
+        if found is not None:
+            return found
+        made = make()
+        if not self._full and self.digest(path, kind) == digest:  # unchanged while it was read
+            self._write(digest, made)
+        return made
+
+    def digest(self, path: str, kind: str) -> Optional[bytes]:
+        """32 bytes that change with anything that may change the pixels; None: no such file."""
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return None
+        parts = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, kind, *self._decoders)
+        return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+
+    def describe(self) -> str:
+        """Where it is, how full it is, and what was found in it since the last call."""
+        hits, misses = (int(self._counts[place]) for place in (_HITS, _MISSES))
+        self._counts[_HITS] = self._counts[_MISSES] = 0
+        return (
+            f"{self.folder}: {self._taken() / _GIB:.2f} of {self.max_bytes / _GIB:.2f} GiB taken; "
+            f"{hits} images found, {misses} decoded"
+        )
+
+    def _file(self, digest: bytes) -> Path:
+        name = digest.hex()
+        return self.folder / name[:2] / f"{name}.u8"
+
+    def _read(self, digest: bytes) -> Optional[Image.Image]:
+        try:
+            with open(self._file(digest), "rb") as file:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+                    return _decoded(pages, digest)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            if isinstance(error, OSError):
+                self._warn(f"{self._file(digest)} cannot be read ({error})")
+            return None
+
+    def _write(self, digest: bytes, image: Image.Image) -> None:
+        content = _encoded(image, digest)
+        target = self._file(digest)
+        partial = target.with_name(f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not self._reserve(len(content)):
+                return
+            partial.write_bytes(content)
+            os.replace(partial, target)
+        except OSError as error:
+            _remove(partial)
+            if not target.is_file():  # else another process was first, and holds it open (Windows)
+                self._full = True
+                self._warn(f"nothing more can be written to {self.folder} ({error})")
+
+    def _reserve(self, size: int) -> bool:
+        """Whether ``size`` more bytes fit; then they are taken.
+
+        The ledger grows by one byte for each block of an entry, at its end, whoever writes: its
+        length is what all have taken. So the bound holds for all processes together, without a
+        lock. A file that was replaced, or that a killed process left unwritten, stays counted.
+        """
+        blocks = -(-size // _BLOCK)
+        if self._taken() + blocks * _BLOCK <= self.max_bytes:
+            with open(self.folder / "ledger", "ab", buffering=0) as ledger:
+                ledger.write(bytes(blocks))
+                if ledger.tell() * _BLOCK <= self.max_bytes:
+                    return True
+        self._full = True
+        self._warn(
+            f"{self.folder} is full at DATALOADER.CACHE.MAX_GB {self.max_bytes / _GIB:.2f}; the "
+            "rest is decoded each time. Raise MAX_GB, or delete the folder to begin anew"
+        )
+        return False
+
+    def _taken(self) -> int:
+        try:
+            return os.stat(self.folder / "ledger").st_size * _BLOCK
+        except OSError:
+            return 0
+
+    def _remove_unfinished(self) -> None:
+        """What a killed process left under another name, long ago."""
+        for partial in self.folder.glob("*/.*.partial"):
+            try:
+                if time.time() - partial.stat().st_mtime > _OLD:
+                    partial.unlink()
+            except OSError:
+                continue
+
+    def _warn(self, reason: str) -> None:
+        """Once for all loading processes of a run."""
+        if not self._counts[_WARNED]:
+            self._counts[_WARNED] = 1
+            logger.warning("The image cache: %s. Training goes on.", reason)
+
+
+def _decoders() -> tuple:
+    versions = [features.version(name) for name in ("jpg", "zlib", "libtiff", "webp")]
+    return (_READER, Image.__version__, torchvision.__version__, *versions)
+
+
+def _encoded(image: Image.Image, digest: bytes) -> bytes:
+    pixels = image.tobytes()
+    return _HEADER.pack(_MAGIC, digest, image.height, image.width, zlib.crc32(pixels)) + pixels
+
+
+def _decoded(pages: mmap.mmap, digest: bytes) -> Optional[Image.Image]:
+    """A picture of its own memory, or None where the file is not what its name says."""
+    if len(pages) < _HEADER.size:
+        return None
+    magic, found, height, width, checksum = _HEADER.unpack_from(pages)
+    if magic != _MAGIC or found != digest or len(pages) != _HEADER.size + 3 * height * width:
+        return None
+    with memoryview(pages) as whole, whole[_HEADER.size :] as pixels:
+        if zlib.crc32(pixels) != checksum:
+            return None
+        return Image.frombytes("RGB", (width, height), pixels)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        pass

@@ -46,11 +46,18 @@ def check_modalities(modalities: Tensor) -> None:
 
 
 def modality_rows(modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Row numbers of the visible and of the infrared images, each ascending, (V,) and (I,)."""
-    return (
-        torch.nonzero(modalities == Modality.VISIBLE, as_tuple=True)[0],
-        torch.nonzero(modalities == Modality.INFRARED, as_tuple=True)[0],
-    )
+    """Row numbers of the visible and of the infrared images, each ascending, (V,) and (I,).
+
+    A GPU is waited for once, for the two counts.
+
+    Raises:
+        ValueError: as :func:`check_modalities`.
+    """
+    counts = torch.stack([(modalities == modality).sum() for modality in Modality]).tolist()
+    if sum(counts) != len(modalities):
+        check_modalities(modalities)
+    rows = torch.sort(modalities, stable=True).indices
+    return rows[: counts[0]], rows[counts[0] :]
 
 
 def apply_per_modality(
@@ -68,7 +75,6 @@ def apply_per_modality(
         (B, ...) in the order of ``inputs``. A modality without rows is not run at all, so a
         batch of one modality is normal and never feeds batch norm an empty slice.
     """
-    check_modalities(modalities)
     visible, infrared = modality_rows(modalities)
     if len(infrared) == 0:
         return functions[0](inputs)

@@ -248,6 +248,17 @@ def test_normalisation_is_exact_and_out_of_place():
     torch.testing.assert_close(found[0, :, 0, 0], expected)
 
 
+def test_bytes_are_normalised_to_the_bits_of_floats():
+    """Each grey level, against one subtraction and one division in float32."""
+    model, levels = make_model(SYNTHETIC), torch.arange(256, dtype=torch.uint8)
+    images = levels.view(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    expected = (images.float() - model.pixel_mean) / model.pixel_std
+    assert torch.equal(model.normalise(images), expected)
+    assert torch.equal(model.normalise(images.float()), expected)
+    assert torch.equal(model.normalise(images.double()), expected)
+    assert images[0, 0].flatten().tolist() == list(range(256))
+
+
 def test_a_subclass_may_write_its_own_sum():
     class Doubled(DualStreamBaseline):
         def losses(self, outputs, batch):

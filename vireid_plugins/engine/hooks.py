@@ -157,12 +157,17 @@ class WriteEvents(HookBase):
             writer.close()
 
     def _write(self) -> None:
+        self.trainer._trainer.finish()
         for writer in self._writers:
             writer.write()
 
 
 class ProgressLine(EventWriter):
-    """One line: remaining time, epoch, iteration, losses, speed in images per second, rate."""
+    """One line: remaining time, epoch, iteration, losses, speed in images per second, rate.
+
+    ``time`` and ``data_time`` are seconds per iteration: of all of it, and of waiting for the
+    batch, with its share of the whole.
+    """
 
     def __init__(self, max_epoch: int, max_iter: int) -> None:
         self._max_epoch = max_epoch
@@ -203,9 +208,10 @@ class ProgressLine(EventWriter):
         if "time" not in history:  # the first iterations are not timed
             return []
         step = history["time"].median(20)
+        data, whole = history["data_time"].avg(20), history["time"].avg(20)
         return [
             f"time: {step:.3f}",
-            f"data_time: {history['data_time'].avg(20):.3f}",
+            f"data_time: {data:.3f} ({100 * data / max(whole, 1e-9):.0f}%)",
             f"images/s: {history['images_seen'].latest() / max(step, 1e-9):.0f}",
         ]
 

@@ -17,6 +17,7 @@ from fastreid.utils.logger import setup_logger
 from ..config import add_vireid_config
 from ..merge import flat_keys, merge_config, read_key
 from ..version import __version__
+from .allocator import keep_freed_memory
 from .checkpoint import write_atomically
 from .checks import make_output_folder
 
@@ -89,6 +90,7 @@ def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
         path = Path(cfg.OUTPUT_DIR) / "config.yaml"
         write_atomically(path, lambda file: file.write(cfg.dump().encode()))
         logger.info("The whole config: %s", path)
+    keep_freed_memory(cfg)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
 
 

@@ -6,13 +6,12 @@ import time
 from typing import Any, Dict, List
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
-from fastreid.utils import comm
-from fastreid.utils.events import get_event_storage
+
+from .loss_report import LossReport, log_losses
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +53,8 @@ class StepTrainer(SimpleTrainer):
         self._batches_left = 0  # of the epoch; counted where gradients are accumulated
         self.amp_dtype = _amp_dtype(amp, self.device)
         self.grad_scaler = _grad_scaler() if self.amp_dtype is torch.float16 else None
+        self.reads_late = self.device.type != "cpu"  # see loss_report.py
+        self._unread: List[LossReport] = []
 
     def start_epoch(self, epoch: int) -> None:
         """Begin the pass over the data that belongs to ``epoch``."""
@@ -66,7 +67,8 @@ class StepTrainer(SimpleTrainer):
         """Load batches, compute losses and gradients, update the weights once.
 
         Raises:
-            FloatingPointError: a loss term is not finite; names it and the images.
+            FloatingPointError: a loss term is not finite; names it and the images. Where terms
+                are read late (``reads_late``), those of the step before.
         """
         num_batches = self._next_group()
         self.optimizer.zero_grad(set_to_none=True)
@@ -74,7 +76,7 @@ class StepTrainer(SimpleTrainer):
         for place in range(num_batches):
             with self._synchronised(place == num_batches - 1):
                 reports.append(self._add_gradients(num_batches))
-        self._log(reports)
+        self._report(reports)
         for parameter in self.frozen:
             parameter.grad = None
         if self.grad_scaler is None:
@@ -97,8 +99,8 @@ class StepTrainer(SimpleTrainer):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
-    def _add_gradients(self, num_batches: int) -> Dict[str, Any]:
-        """Add to the gradients those of one batch, divided by ``num_batches``; what to log."""
+    def _add_gradients(self, num_batches: int) -> LossReport:
+        """Add to the gradients those of one batch, divided by ``num_batches``."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -106,57 +108,40 @@ class StepTrainer(SimpleTrainer):
         with self._precision():
             terms = self.model(batch)
             total = sum(terms.values())
-        losses = self._checked(terms, batch)
+        report = LossReport(terms, batch, data_time, self.iter)
+        if not self.reads_late:
+            report.check(taken_up=False)
         if num_batches > 1:
             total = total / num_batches
         if self.grad_scaler is not None:
             total = self.grad_scaler.scale(total)
         total.backward()
-        return {"losses": losses, "data_time": data_time, "images": len(batch["images"])}
+        return report
 
     def _precision(self) -> Any:
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
-    def _checked(self, terms: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, float]:
-        """The terms, averaged over all processes; stop if one of them is not finite."""
-        local = torch.stack([term.detach().float() for term in terms.values()])
-        mean = local.clone()
-        if comm.get_world_size() > 1:
-            dist.all_reduce(mean)
-            mean /= comm.get_world_size()
-        if not torch.isfinite(mean).all():
-            raise FloatingPointError(self._bad_loss(dict(zip(terms, local.tolist())), batch))
-        return dict(zip(terms, mean.tolist()))
+    def _report(self, reports: List[LossReport]) -> None:
+        """Log the batches of an update; where terms are read late, those of the one before."""
+        self.finish()
+        if self.reads_late:
+            self._unread = reports
+        else:
+            log_losses(reports)
 
-    def _log(self, reports: List[Dict[str, Any]]) -> None:
-        """Log an update: means of the loss terms over its batches, sums of times and images."""
-        if not comm.is_main_process():
-            return
-        values = {
-            name: sum(report["losses"][name] for report in reports) / len(reports)
-            for name in reports[0]["losses"]
-        }
-        images = sum(report["images"] for report in reports)
-        storage = get_event_storage()
-        storage.put_scalar("data_time", sum(report["data_time"] for report in reports))
-        storage.put_scalar("images_seen", images * comm.get_world_size())
-        storage.put_scalar("total_loss", sum(values.values()))
-        if len(values) > 1:
-            storage.put_scalars(**values)
+    def finish(self) -> None:
+        """Read the terms that are still unread: before the log, an evaluation or a checkpoint.
 
-    def _bad_loss(self, values: Dict[str, float], batch: Dict[str, Any]) -> str:
-        bad = [name for name, value in values.items() if not abs(value) < float("inf")]
-        if not bad:
-            return f"A loss became infinite or NaN at iteration {self.iter} on another process."
-        paths = batch.get("img_paths", [])
-        return (
-            f"{' and '.join(bad)} became infinite or NaN at iteration {self.iter} (all terms: "
-            f"{values}). Weights are those of the step before; nothing was saved. Lower "
-            "SOLVER.BASE_LR, lengthen SOLVER.WARMUP_EPOCHS, set SOLVER.CLIP_GRADIENTS.ENABLED "
-            "True, or look at the images of this batch:\n  " + "\n  ".join(map(str, paths))
-        )
+        Raises:
+            FloatingPointError: as ``run_step``.
+        """
+        reports, self._unread = self._unread, []
+        for report in reports:
+            report.check(taken_up=True)
+        if reports:
+            log_losses(reports)
 
 
 def to_device(batch: Dict[str, Any], device: torch.device) -> Dict[str, Any]:

@@ -20,7 +20,8 @@ from .. import data, evaluation
 from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
 from ..visualization import save_retrieval_pictures
-from . import hooks
+from . import hooks, runtime
+from .allocator import keep_freed_memory
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
 from .scaling import apply_scaling_keys, read_accumulation
@@ -47,6 +48,7 @@ class VIReIDTrainer(DefaultTrainer):
             if not logging.getLogger(name).handlers:
                 setup_logger(name=name, distributed_rank=comm.get_rank())
         make_output_folder(cfg.OUTPUT_DIR)
+        keep_freed_memory(cfg)
         self.seed = choose_seed(cfg.SEED)
         seed_everything(self.seed)
         for name in cfg.DATASETS.TESTS:  # a wrong word of TEST.* must not wait for the evaluation
@@ -56,6 +58,7 @@ class VIReIDTrainer(DefaultTrainer):
         check_run(cfg, loader.dataset.num_classes)
         model = self.build_model(cfg)
         apply_scaling_keys(cfg, model)
+        runtime.compile_backbone(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
         amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
         accumulation = read_accumulation(cfg, len(loader))
@@ -83,7 +86,7 @@ class VIReIDTrainer(DefaultTrainer):
     def build_model(cls, cfg: Any) -> nn.Module:
         """The model of ``MODEL.*``; a name that is not registered is answered with the nearest."""
         check_model_names(cfg)
-        return super().build_model(cfg)
+        return runtime.apply_memory_format(cfg, super().build_model(cfg))
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -156,7 +159,10 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         self._check_same_run(read_facts(path) or {}, path)
-        base_rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        configured = [
+            {key: group[key] for key in ("initial_lr", "foreach", "fused") if key in group}
+            for group in self.optimizer.param_groups
+        ]
         try:
             rest = self.checkpointer.load(path, need="all")
         except ValueError as error:  # the optimizer's groups differ
@@ -165,9 +171,10 @@ class VIReIDTrainer(DefaultTrainer):
                 "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
                 "OUTPUT_DIR, and no --resume."
             ) from error
-        # The config decides the rates, not the checkpoint: a changed SOLVER.BASE_LR holds.
-        for group, rate in zip(self.optimizer.param_groups, base_rates):
-            group["initial_lr"] = rate
+        # The config decides the rates and the way of stepping, not the checkpoint: a changed
+        # SOLVER.BASE_LR holds.
+        for group, own in zip(self.optimizer.param_groups, configured):
+            group.update(own)
         self._take_up(rest, path)
 
     def _check_same_run(self, facts: Dict[str, Any], path: str) -> None:
@@ -220,6 +227,11 @@ class VIReIDTrainer(DefaultTrainer):
         self._trainer.start_epoch(self.epoch)
         super().before_epoch()
 
+    def after_epoch(self) -> None:
+        """No weights are evaluated or saved before the last losses are known to be finite."""
+        self._trainer.finish()
+        super().after_epoch()
+
     def save(self, name: str) -> None:
         """Write ``<name>.pth``, with all that a resumed run needs."""
         self.checkpointer.save(
@@ -244,7 +256,8 @@ class VIReIDTrainer(DefaultTrainer):
 
     def _evaluate(self) -> Dict[str, float]:
         synchronise_buffers(self.model)
-        self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
+        with runtime.plain_calls():
+            self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
         return self._last_eval_results
 
     @classmethod

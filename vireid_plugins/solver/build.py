@@ -1,6 +1,7 @@
 """The optimizer: FastReID's rules for each parameter, plus this package's learning-rate keys."""
 
 import functools
+import inspect
 import logging
 from typing import Any, Dict, List
 
@@ -13,6 +14,14 @@ from ..registry import nearest
 
 logger = logging.getLogger(__name__)
 
+# RUNTIME.OPTIMIZER_STEP to arguments of PyTorch's optimizers
+STEPS: Dict[str, Dict[str, bool]] = {
+    "default": {},
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+
 
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """An optimizer over the model's own parameters, grouped by learning rate and weight decay.
@@ -23,7 +32,8 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     ones would let a frozen parameter move by momentum and weight decay.
 
     Raises:
-        ValueError: ``SOLVER.OPT`` is not an optimizer of PyTorch.
+        ValueError: ``SOLVER.OPT`` is not an optimizer of PyTorch, or it has no step as
+            ``RUNTIME.OPTIMIZER_STEP`` wants it.
     """
     name = cfg.SOLVER.OPT
     optimizers = {
@@ -39,10 +49,45 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     options = {}
     if name == "SGD":
         options = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
+    options.update(step_options(cfg, getattr(torch.optim, name)))
     optimizer_class = maybe_add_gradient_clipping(cfg, getattr(torch.optim, name))
-    optimizer = optimizer_class(parameter_groups(cfg, model), **options)
+    try:
+        optimizer = optimizer_class(parameter_groups(cfg, model), **options)
+    except RuntimeError as error:
+        if not options.get("fused"):
+            raise
+        raise ValueError(
+            f"RUNTIME.OPTIMIZER_STEP 'fused' is not to be had from {name} of PyTorch "
+            f"{torch.__version__} on this device ({error}). Use 'default'."
+        ) from error
     optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
     return optimizer
+
+
+def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
+    """What ``RUNTIME.OPTIMIZER_STEP`` means as arguments of the optimizer.
+
+    Raises:
+        ValueError: an unknown word, one that the optimizer or the installed PyTorch does not know,
+            or "fused" where gradients are clipped in float16: it would clip what is still scaled.
+    """
+    word = cfg.RUNTIME.OPTIMIZER_STEP
+    if word not in STEPS:
+        raise ValueError(f"RUNTIME.OPTIMIZER_STEP is {word!r}; expected one of {sorted(STEPS)}.")
+    strange = set(STEPS[word]) - set(inspect.signature(optimizer_class).parameters)
+    if strange:
+        raise ValueError(
+            f"RUNTIME.OPTIMIZER_STEP is {word!r}, which {optimizer_class.__name__} of PyTorch "
+            f"{torch.__version__} does not know. Use 'default'."
+        )
+    scaled = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16"
+    if word == "fused" and cfg.SOLVER.CLIP_GRADIENTS.ENABLED and scaled:
+        raise ValueError(
+            "RUNTIME.OPTIMIZER_STEP 'fused' and SOLVER.CLIP_GRADIENTS do not go together in "
+            "float16: gradients would be clipped before they are unscaled. Use 'foreach', or "
+            "SOLVER.AMP.DTYPE bfloat16."
+        )
+    return STEPS[word]
 
 
 def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:

@@ -13,7 +13,7 @@ from fastreid.config import CfgNode
 from ...modality import identity_centres
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_choice, require_modalities
-from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 
 @LOSS_REGISTRY.register()
@@ -61,8 +61,8 @@ class HeteroCenterTripletLoss(Loss):
         modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
         centres = identity_centres(x, targets, modalities)
         positives, negatives = pair_masks(centres.targets)
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
-        if not anchors.any():
+        anchors = anchor_rows(positives, negatives)
+        if len(anchors) == 0:
             return zero_of(x)
         distances = pairwise_distances(centres.features)[anchors]
         to_positive = farthest(distances, positives[anchors])  # the one other centre

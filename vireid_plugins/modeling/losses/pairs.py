@@ -42,6 +42,14 @@ def pair_masks(targets: Tensor) -> Tuple[Tensor, Tensor]:
     return same & ~own, ~same
 
 
+def anchor_rows(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Numbers (A,) of the rows of both masks (B, B) that have a positive and a negative.
+
+    A GPU is waited for once, for A; indexing by a mask would wait each time.
+    """
+    return torch.nonzero(positives.any(dim=1) & negatives.any(dim=1))[:, 0]
+
+
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:
     """Largest distance of each row within ``mask``: (A, B), (A, B) -> (A,).
 

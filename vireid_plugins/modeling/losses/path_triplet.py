@@ -16,7 +16,7 @@ from ...registry import LOSS_REGISTRY
 from ..layers.path_distance import REDUCTIONS, aligned_path_distances, path_distances
 from ..precision import raised
 from .base import Loss, full_precision, require_choice
-from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 
 @LOSS_REGISTRY.register()
@@ -83,8 +83,8 @@ class PathTripletLoss(Loss):
         """
         self._check(x, features)
         positives, negatives = pair_masks(targets)
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
-        if not anchors.any():
+        anchors = anchor_rows(positives, negatives)
+        if len(anchors) == 0:
             return zero_of(x)
         masks = positives[anchors], negatives[anchors]
         mined = self._by_global if self.mining == "global" else self._by_local
@@ -110,14 +110,13 @@ class PathTripletLoss(Loss):
     ) -> List[Tensor]:
         """Distances (A, T) to the positives and to the negatives that global features choose."""
         order = pairwise_distances(raised(features.detach()))[anchors]
-        numbers = torch.nonzero(anchors)[:, 0]
         chosen = []
         for mask, extreme, easier in zip(masks, (farthest, nearest), (torch.lt, torch.gt)):
             # Not "equal to the extreme": with a distance that is NaN, no row would be left, and
             # the trainer would not hear of it.
             hardest = mask & ~easier(order, extreme(order, mask).unsqueeze(1))
             anchor, other = torch.nonzero(hardest, as_tuple=True)
-            distances = self._of_pairs(x[numbers[anchor]], x[other])
+            distances = self._of_pairs(x[anchors[anchor]], x[other])
             chosen.append(group_means(distances, anchor).features)
         return chosen
 

@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 
 @LOSS_REGISTRY.register()
@@ -42,8 +42,8 @@ class BatchHardTripletLoss(Loss):
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
         positives, negatives = pair_masks(targets)
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
-        if not anchors.any():
+        anchors = anchor_rows(positives, negatives)
+        if len(anchors) == 0:
             return zero_of(x)
         distances = pairwise_distances(x)[anchors]
         hardest_positive = farthest(distances, positives[anchors])

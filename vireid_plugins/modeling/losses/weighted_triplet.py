@@ -17,7 +17,7 @@ from fastreid.config import CfgNode
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_choice
-from .pairs import pair_masks, pairwise_distances, zero_of
+from .pairs import anchor_rows, pair_masks, pairwise_distances, zero_of
 
 # The public code clips here, where exp() of a float32 is about to overflow.
 _SQUARE_LIMIT = 88.0
@@ -109,8 +109,8 @@ class WeightedTripletLoss(Loss):
         positives, negatives = pair_masks(targets)
         if self.legacy_weights:
             positives = ~negatives
-        anchors = positives.any(dim=1) & negatives.any(dim=1)
-        if not anchors.any():
+        anchors = anchor_rows(positives, negatives)
+        if len(anchors) == 0:
             return zero_of(x)
         distances = pairwise_distances(x)
         weigh = masked_softmax

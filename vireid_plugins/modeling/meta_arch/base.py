@@ -154,8 +154,14 @@ class DualStreamBaseline(nn.Module):
         return {n: batch[n].to(self.device) for n in BATCH_TENSORS if n in batch}
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images in 0..255 minus mean, divided by deviation; a copy, the batch is never changed."""
-        return (images.to(self.device, torch.float32) - self.pixel_mean) / self.pixel_std
+        """Images in 0..255, float or uint8, minus mean, divided by deviation, in float32.
+
+        The batch is never changed: the difference is a copy, and is divided where it lies.
+        """
+        images = images.to(self.device)
+        if images.dtype is not torch.uint8:  # those become float32 in the subtraction
+            images = images.to(torch.float32)
+        return (images - self.pixel_mean).div_(self.pixel_std)
 
     def modalities_of(self, batch: Dict[str, Any]) -> Tensor:
         """(B,) modalities of a batch.

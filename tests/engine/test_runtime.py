@@ -1,0 +1,184 @@
+"""Memory format, compilation and the optimizer's step: wired, harmless to checkpoints, refused."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+
+from vireid_plugins.engine import VIReIDTrainer, runtime
+from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.solver import build_optimizer
+
+from tests.engine.small import small_cfg
+from tests.engine.test_methods import CONFIGS, SMALL
+
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4)
+CAN_COMPILE = not runtime._missing_for_compilation("cpu")
+
+
+def trained(folder, epochs=2, resume=False, **options):
+    trainer = VIReIDTrainer(small_cfg(folder, SOLVER__MAX_EPOCH=epochs, **options))
+    trainer.resume_or_load(resume=resume)
+    trainer.results = trainer.train()
+    return trainer
+
+
+def losses(trainer):
+    return [value for value, _ in trainer.storage.history("total_loss").values()]
+
+
+def is_nhwc(tensor):
+    """Whether it is in NHWC order and not, by its shape, in both orders."""
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_method_trains_in_nhwc_order(config, datasets, tmp_path):
+    """One epoch ends, convolutions stay in the order, and the last map is in it."""
+    cfg = small_cfg(
+        tmp_path, config, SOLVER__MAX_EPOCH=1, RUNTIME__CHANNELS_LAST=True,
+        **dict(SMALL, INPUT__SIZE_TRAIN="[64, 32]", INPUT__SIZE_TEST="[64, 32]"),
+    )  # fmt: skip
+    trainer = VIReIDTrainer(cfg)
+    seen = []
+    trainer.model.backbone.taps["layer1"].register_forward_hook(
+        lambda module, inputs, output: seen.append(is_nhwc(output))
+    )
+    trainer.train()
+    assert seen and all(seen)
+    wide = [p for p in trainer.model.backbone.parameters() if p.dim() == 4 and p.shape[2] > 1]
+    assert wide and all(map(is_nhwc, wide))
+
+
+def test_nhwc_order_changes_rounding_only_and_its_checkpoint_fits_elsewhere(datasets, tmp_path):
+    plain = trained(tmp_path / "a", 1)
+    nhwc = trained(tmp_path / "b", 1, RUNTIME__CHANNELS_LAST=True)
+    assert losses(nhwc)[0] == pytest.approx(losses(plain)[0], rel=1e-4)
+    kept = load_weights_only(tmp_path / "b" / "model_final.pth")["model"]
+    assert kept.keys() == plain.model.state_dict().keys()
+    plain.model.load_state_dict(kept)
+    batch = {"images": torch.rand(2, 3, 32, 16) * 255, "modalities": torch.tensor([0, 1])}
+    with torch.no_grad():
+        found, expected = plain.model.eval()(batch), nhwc.model.eval()(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"RUNTIME__CHANNELS_LAST": True},
+        {"RUNTIME__OPTIMIZER_STEP": "foreach"},
+        pytest.param(
+            {"RUNTIME__OPTIMIZER_STEP": "fused"},
+            marks=pytest.mark.skipif(OLD, reason="no fused step on a CPU before PyTorch 2.4"),
+        ),
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_two_and_two_epochs_equal_four(options, datasets, tmp_path):
+    whole = trained(tmp_path / "whole", 4, **options)
+    trained(tmp_path / "parts", 2, **options)
+    parts = trained(tmp_path / "parts", 4, resume=True, **options)
+    assert losses(parts) == losses(whole)[len(losses(whole)) // 2 :]
+    a, b = whole.model.state_dict(), parts.model.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_bfloat16_goes_with_nhwc_order(datasets, tmp_path):
+    """Close to float32's first loss; every step is finite."""
+    amp = {"SOLVER__AMP__ENABLED": True, "SOLVER__AMP__DTYPE": "bfloat16"}
+    half = trained(tmp_path / "a", 1, RUNTIME__CHANNELS_LAST=True, **amp)
+    full = trained(tmp_path / "b", 1)
+    assert losses(half)[0] == pytest.approx(losses(full)[0], rel=0.05)
+    assert losses(half)[0] != losses(full)[0]
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("word", ["default", "loop", "foreach", "fused"])
+def test_each_way_of_stepping_moves_the_weights_alike(name, word, tmp_path):
+    """Three steps against PyTorch's plain loop, to rounding; the option reaches the optimizer."""
+    if word == "fused" and OLD:
+        pytest.skip("no fused step on a CPU before PyTorch 2.4")
+    first = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3))
+    second = copy.deepcopy(first)
+    found = build_optimizer(
+        small_cfg(tmp_path, SOLVER__OPT=name, RUNTIME__OPTIMIZER_STEP=word), first
+    )
+    loop = build_optimizer(
+        small_cfg(tmp_path, SOLVER__OPT=name, RUNTIME__OPTIMIZER_STEP="loop"), second
+    )
+    for _ in range(3):
+        for model, optimizer in ((first, found), (second, loop)):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(first.parameters(), second.parameters()):
+        torch.testing.assert_close(a, b)
+    if word in ("foreach", "fused"):
+        assert all(group[word] for group in found.param_groups)
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"RUNTIME__OPTIMIZER_STEP": "quick"}, "'quick'; expected one of .*'foreach', 'fused'"),
+        ({"RUNTIME__OPTIMIZER_STEP": "fused", "SOLVER__OPT": "Rprop"}, "Rprop .*does not know"),
+        (
+            {
+                "RUNTIME__OPTIMIZER_STEP": "fused",
+                "SOLVER__AMP__ENABLED": True,
+                "SOLVER__CLIP_GRADIENTS__ENABLED": True,
+            },
+            "do not go together in float16",
+        ),
+    ],
+)
+def test_a_way_of_stepping_that_cannot_be_had_is_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        build_optimizer(small_cfg(tmp_path, **options), torch.nn.Linear(1, 1))
+
+
+def test_the_config_and_not_the_checkpoint_says_how_a_resumed_run_steps(datasets, tmp_path):
+    trained(tmp_path, 1, RUNTIME__OPTIMIZER_STEP="loop")
+    resumed = VIReIDTrainer(small_cfg(tmp_path, RUNTIME__OPTIMIZER_STEP="foreach"))
+    resumed.resume_or_load(resume=True)
+    assert all(group["foreach"] for group in resumed.optimizer.param_groups)
+
+
+@pytest.mark.parametrize("without,reason", [("compile", "PyTorch 2.6"), ("compiler", "C\\+\\+")])
+def test_where_nothing_can_be_compiled_the_error_says_why(
+    without, reason, datasets, tmp_path, monkeypatch
+):
+    if without == "compile":
+        monkeypatch.delattr(torch.nn.Module, "compile", raising=False)
+    elif not hasattr(getattr(torch, "compiler", None), "set_stance"):
+        pytest.skip("this PyTorch is refused before")
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=f"RUNTIME.COMPILE is True, and .*{reason}"):
+        VIReIDTrainer(small_cfg(tmp_path, RUNTIME__COMPILE=True))
+
+
+@pytest.mark.slow
+def test_compiling_what_is_computed_twice_is_refused(datasets, tmp_path):
+    both = dict(RUNTIME__COMPILE=True, MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=True)
+    with pytest.raises(ValueError, match="are both True: nothing would be compiled"):
+        VIReIDTrainer(small_cfg(tmp_path, **both))
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="no compiler, or PyTorch before 2.6")
+def test_a_compiled_run_keeps_names_and_losses(datasets, tmp_path):
+    """Evaluation included, which runs plain: the graphs are those of the training step alone."""
+    options = dict(TEST__EVAL_PERIOD=1)
+    fast = trained(tmp_path / "b", 1, RUNTIME__COMPILE=True, **options)
+    stages = fast.model.backbone.shared.values()
+    assert all(stage._compiled_call_impl is not None for stage in stages)
+    plain = VIReIDTrainer(small_cfg(tmp_path / "a", SOLVER__MAX_EPOCH=1, **options))
+    start = plain.model.state_dict().keys()
+    assert fast.model.state_dict().keys() == start
+    plain.train()
+    assert losses(fast)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
+    plain.model.load_state_dict(fast.model.state_dict())
+    assert VIReIDTrainer.test(plain.cfg, plain.model) == fast.results  # bitwise: it ran plain

@@ -1,0 +1,70 @@
+"""Freed memory stays with the process, so that a training step does not fetch its pages anew.
+
+glibc gives every large block back to the system as soon as it is freed. A step on a CPU frees
+and asks for the same gigabytes again and again, and the system clears each page it hands out:
+up to half of the time of a step. Numbers do not change; what does is that the process keeps the
+memory of its largest step until it ends, and so do the loading processes that it forks, each of
+which holds what it needed itself at most.
+
+The setting is the whole process's, so only a run asks for it (the trainer, the command line);
+a model or a ``FeatureExtractor`` in somebody's program never does.
+"""
+
+import ctypes
+import logging
+import platform
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# Of glibc's malloc.h: parameters of mallopt, and its value for "never".
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
+
+_said = set()  # what the log has heard already: a run of many trainers says it once
+
+
+def keep_freed_memory(cfg: Any) -> bool:
+    """Keep freed memory in this process, where ``RUNTIME.KEEP_MEMORY`` and the system allow it.
+
+    May be called often; each outcome is logged once per process.
+
+    Returns:
+        Whether it is kept. The setting holds until the process ends.
+    """
+    reason = _obstacle(cfg)
+    if not reason and not _set_up():
+        reason = "glibc refused it"
+    if reason:
+        _say(f"Freed memory goes back to the system: {reason}.")
+    else:
+        _say("Freed memory is kept for the next step (RUNTIME.KEEP_MEMORY); numbers are the same.")
+    return not reason
+
+
+def _obstacle(cfg: Any) -> str:
+    """Why memory is not kept, in words; empty: nothing stands against it."""
+    if not cfg.RUNTIME.KEEP_MEMORY:
+        return "RUNTIME.KEEP_MEMORY is False"
+    if str(cfg.MODEL.DEVICE).startswith("cuda"):
+        return "the model is on a GPU, whose memory PyTorch keeps by itself"
+    if platform.system() != "Linux":
+        return f"{platform.system()} has no setting for it"
+    if platform.libc_ver()[0] != "glibc":
+        return "the C library is not glibc"
+    return ""
+
+
+def _set_up() -> bool:
+    """Every block from the heap, and the heap is never cut."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another allocator, or none that can be told
+        return False
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def _say(line: str) -> None:
+    if line not in _said:
+        _said.add(line)
+        logger.info(line)

@@ -1,0 +1,109 @@
+"""The loss terms of one step on their way to the log: read without holding up a GPU.
+
+A GPU computes behind the program that tells it what to do. Reading a number of the present step
+would make the program wait until the GPU has caught up, and then the GPU wait for the program. So
+there a step's terms are read in the next step; on a CPU, where nothing is gained, at once.
+"""
+
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastreid.utils import comm
+from fastreid.utils.events import get_event_storage
+
+
+class LossReport:
+    """Loss terms of one batch, averaged over all processes, and what the log says of it.
+
+    Args:
+        terms: name to scalar tensor.
+        batch: what they were computed from.
+        data_time: seconds that the step waited for the batch.
+        iteration: the number of the step.
+    """
+
+    def __init__(
+        self, terms: Dict[str, Tensor], batch: Dict[str, Any], data_time: float, iteration: int
+    ) -> None:
+        local = torch.stack([term.detach().float() for term in terms.values()])
+        mean = local.clone()
+        if comm.get_world_size() > 1:
+            dist.all_reduce(mean)
+            mean /= comm.get_world_size()
+        self.iteration = iteration
+        self.data_time = data_time
+        self.images = len(batch["images"]) * comm.get_world_size()
+        self._names = list(terms)
+        self._paths: List[str] = list(map(str, batch.get("img_paths", [])))
+        self._values, self._arrived = _on_its_way(torch.stack([local, mean]))
+
+    def read(self) -> Tuple[Dict[str, float], Dict[str, float]]:
+        """The terms of this process, and their means over all."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        local, mean = (dict(zip(self._names, row)) for row in self._values.tolist())
+        return local, mean
+
+    def check(self, taken_up: bool) -> None:
+        """Stop if a term is not finite.
+
+        Args:
+            taken_up: the weights have been updated by it.
+
+        Raises:
+            FloatingPointError: a term is not finite; names it and the images.
+        """
+        local, mean = self.read()
+        if not all(map(_is_finite, mean.values())):
+            raise FloatingPointError(self._complaint(local, taken_up))
+
+    def _complaint(self, values: Dict[str, float], taken_up: bool) -> str:
+        bad = [name for name, value in values.items() if not _is_finite(value)]
+        if not bad:
+            where = f"at iteration {self.iteration} on another process"
+            return f"A loss became infinite or NaN {where}."
+        weights = (
+            "The weights have taken it up, and are lost"
+            if taken_up
+            else "Weights are those of the step before"
+        )
+        return (
+            f"{' and '.join(bad)} became infinite or NaN at iteration {self.iteration} (all terms: "
+            f"{values}). {weights}; nothing was saved. Lower SOLVER.BASE_LR, lengthen "
+            "SOLVER.WARMUP_EPOCHS, set SOLVER.CLIP_GRADIENTS.ENABLED True, or look at the images "
+            "of this batch:\n  " + "\n  ".join(self._paths)
+        )
+
+
+def log_losses(reports: Sequence[LossReport]) -> None:
+    """Log one update: means of the terms over its batches, sums of times and images."""
+    if not comm.is_main_process():
+        return
+    means = [report.read()[1] for report in reports]
+    values = {name: sum(mean[name] for mean in means) / len(means) for name in means[0]}
+    storage = get_event_storage()
+    now, storage.iter = storage.iter, reports[0].iteration
+    storage.put_scalar("data_time", sum(report.data_time for report in reports))
+    storage.put_scalar("images_seen", sum(report.images for report in reports))
+    storage.put_scalar("total_loss", sum(values.values()))
+    if len(values) > 1:
+        storage.put_scalars(**values)
+    storage.iter = now
+
+
+def _on_its_way(values: Tensor) -> Any:
+    """``values`` where the program can read them, and the event after which it may; or None."""
+    if not values.is_cuda:
+        return values, None
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    copy.copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return copy, arrived
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < float("inf")

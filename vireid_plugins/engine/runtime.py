@@ -1,0 +1,84 @@
+"""How a model is computed, apart from what it computes: memory format and compilation.
+
+Both leave names and shapes of a checkpoint as they are, so one that was trained with them loads
+where they are off, and the other way round. They change the low-order bits of a run.
+"""
+
+import contextlib
+import importlib.util
+import os
+import platform
+import shutil
+from typing import Any, ContextManager, List
+
+import torch
+from torch import nn
+
+_CPU_COMPILERS = ("g++", "clang++", "cl")
+
+
+def apply_memory_format(cfg: Any, model: nn.Module) -> nn.Module:
+    """Put the weights of convolutions into NHWC order where ``RUNTIME.CHANNELS_LAST`` asks for it.
+
+    Maps follow their convolution's weights, the image included, so no input has to be changed.
+    """
+    return model.to(memory_format=torch.channels_last) if cfg.RUNTIME.CHANNELS_LAST else model
+
+
+def compile_backbone(cfg: Any, model: nn.Module) -> None:
+    """Compile the backbone in place where ``RUNTIME.COMPILE`` asks for it.
+
+    A dual-stream backbone is compiled stage by stage: what sorts rows by modality and records
+    maps between the stages stays plain, and so do heads and losses, whose shapes follow from
+    the labels of a batch.
+
+    Raises:
+        ValueError: this PyTorch or this machine cannot compile, and what is missing; or
+            activations are to be computed twice, at which compilation silently stops.
+    """
+    if not cfg.RUNTIME.COMPILE:
+        return
+    if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
+        raise ValueError(
+            "RUNTIME.COMPILE and MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS are both True: nothing "
+            "would be compiled. Set one of them False."
+        )
+    missing = _missing_for_compilation(str(cfg.MODEL.DEVICE))
+    if missing:
+        raise ValueError(
+            f"RUNTIME.COMPILE is True, and {missing}. Set RUNTIME.COMPILE False: nothing but the "
+            "speed changes."
+        )
+    for part in _parts(model.backbone):
+        part.compile()
+
+
+def plain_calls() -> ContextManager[Any]:
+    """Inside, compiled modules run as they are written: evaluations, whose batches differ."""
+    stance = getattr(torch.compiler, "set_stance", None) if hasattr(torch, "compiler") else None
+    return stance("force_eager") if stance else contextlib.nullcontext()
+
+
+def _parts(backbone: nn.Module) -> List[nn.Module]:
+    streams = [getattr(backbone, name, None) for name in ("visible", "infrared", "shared")]
+    if all(isinstance(stream, nn.ModuleDict) for stream in streams):
+        return [stage for stream in streams for stage in stream.values()]
+    return [backbone]
+
+
+def _missing_for_compilation(device: str) -> str:
+    """What stands against ``torch.compile`` on ``device``, in words; empty: nothing."""
+    if not hasattr(nn.Module, "compile") or not hasattr(torch.compiler, "set_stance"):
+        return f"it needs PyTorch 2.6 or newer; this is {torch.__version__}"
+    try:
+        torch.compile(lambda: None)
+    except RuntimeError as error:  # a Python newer than this PyTorch knows
+        return f"PyTorch {torch.__version__} on Python {platform.python_version()} says: {error}"
+    if device.startswith("cuda"):
+        known = importlib.util.find_spec("triton") is not None
+        return "" if known else "compiling for a GPU needs the package triton"
+    own = os.environ.get("CXX")
+    compilers = (own,) if own else _CPU_COMPILERS
+    if not any(map(shutil.which, compilers)):
+        return f"compiling for a CPU needs a C++ compiler; there is no {' or '.join(compilers)}"
+    return ""

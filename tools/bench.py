@@ -5,6 +5,9 @@
     python tools/bench.py neighbors                      # approximate search, against exact
     python tools/bench.py jaccard                        # sparse, against the dense forms
     python tools/bench.py growth                         # times over sizes, with a plot
+    python tools/bench.py training                       # steps of AGW, against the usual loop
+    python tools/bench.py memory                         # peaks of training, method by method
+    python tools/bench.py attention                      # MRDA's, against full attention
     python tools/bench.py ranking --help                 # the options of one
 
 Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
@@ -15,6 +18,7 @@ device and the threads.
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,14 +36,20 @@ TOPICS = {
     "jaccard": jaccard,
     "growth": growth,
 }
+#: topics with a script and options of their own
+SCRIPTS = {name: f"bench_{name}.py" for name in ("training", "memory", "attention")}
 
 
 def main() -> None:
     """Parse the command line, measure, print and write the result."""
+    if sys.argv[1:2] and sys.argv[1] in SCRIPTS:
+        script = str(Path(__file__).with_name(SCRIPTS[sys.argv[1]]))
+        raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    topics = parser.add_subparsers(dest="topic", required=True, metavar="topic")
+    names = ", ".join([*TOPICS, *SCRIPTS])
+    topics = parser.add_subparsers(dest="topic", required=True, metavar="topic", help=names)
     for name, topic in TOPICS.items():
         words = topics.add_parser(name, help=topic.__doc__.splitlines()[0])
         words.add_argument("--threads", type=int, default=2, help="CPU threads")

@@ -50,11 +50,20 @@ def test_neighbours_recall(monkeypatch, tmp_path):
 
 
 def test_growth_is_drawn(monkeypatch, tmp_path):
-    words = "growth --most 4000 --queries 10 --fixed 100 --most-items 200 --size 8".split()
-    result = run(monkeypatch, tmp_path, *words)
+    words = "growth --most 4000 --queries 10 --fixed 100 --most-items 200 --size 8 --batches"
+    result = run(monkeypatch, tmp_path, *words.split())
     assert list(result["gallery"]["metrics"]) == ["1000", "3162", "4000"]
+    assert list(result["identities"]["metrics"]) == ["1", "10", "100"]
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     assert growth.sizes_up_to(10_000) == [1000, 3162, 10_000]
+
+
+@pytest.mark.parametrize("topic", list(bench.SCRIPTS))
+def test_topics_with_scripts_of_their_own_take_their_words(topic, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["tools/bench.py", topic, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 0 and f"bench_{topic}.py" in capfd.readouterr().out
 
 
 def test_words_that_are_wrong_are_refused(monkeypatch, tmp_path, capsys):

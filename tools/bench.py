@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -62,7 +63,8 @@ def main() -> None:
             parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
     torch.set_num_threads(args.threads)
     result = {"torch": torch.__version__, "command": " ".join(sys.argv), **vars(args)}
-    result.update(TOPICS[args.topic].run(args))
+    with threadpool_limits(args.threads):  # NumPy's and faiss's
+        result.update(TOPICS[args.topic].run(args))
     write_result(args.out, args.topic, args.threads, result)
 
 

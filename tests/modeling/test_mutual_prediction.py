@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vireid_plugins import Modality
+from vireid_plugins.config import add_vireid_config
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling.heads import BNNeckHead, StripeHead
 from vireid_plugins.modeling.losses import (
@@ -181,9 +182,9 @@ def test_classifiers_stand_still_bitwise_while_crossed_and_move_again_afterwards
     """After a phase "own" has filled their momentum, and in spite of weight decay."""
     model, batch = make_model("own"), make_batch()
     cfg = get_cfg()
+    add_vireid_config(cfg)
     cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR = "SGD", 0.001
     cfg.SOLVER.MOMENTUM, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_BIAS = 0.9, 0.1, 0.1
-    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     optimizer = build_optimizer(cfg, model)
 
     def state():

@@ -26,7 +26,7 @@ def dense(distances):
 
 def rule_of_mmt(matrix, share):
     upper = np.triu(matrix, 1)
-    upper = np.sort(upper[np.nonzero(upper)])
+    upper = np.sort(upper[upper > 1e-6])  # not 0, whatever rounding made of it
     return upper[: int(np.round(share * upper.size))].mean()
 
 

@@ -11,12 +11,17 @@ import scipy.sparse as sparse
 from sklearn.cluster import DBSCAN
 from sklearn.exceptions import EfficiencyWarning
 
+_ROUNDING = 1e-6  # of a Jaccard distance in float32
+
 
 def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float:
     """DBSCAN's radius by the rule of MMT: the mean of the smallest distances.
 
     Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020, and its public code: of all pairs at a distance
     above 0, the mean over the nearest ``share``. MMT takes it once, at the first clustering.
+
+    Items with equal encodings are at distance 0 but for rounding, which the public code leaves to
+    chance; here a distance up to 1e-6 is 0.
 
     Args:
         distances: (N, N) symmetric, diagonal 0; all pairs nearer than 1 are stored (so with
@@ -30,8 +35,8 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
         raise ValueError(f"share must lie above 0 and at most at 1; got {share!r}.")
     distances = sparse.csr_matrix(distances)
     num = distances.shape[0]
-    values = distances.data[distances.data > 0]  # each pair twice, as (i, j) and (j, i)
-    zero_pairs = (distances.nnz - len(values) - int((distances.diagonal() == 0).sum())) // 2
+    values = distances.data[distances.data > _ROUNDING]  # each pair twice, as (i, j) and (j, i)
+    zero_pairs = (distances.nnz - len(values) - num) // 2  # without the diagonal
     num_pairs = num * (num - 1) // 2 - max(zero_pairs, 0)
     wanted = 2 * int(np.round(share * num_pairs))
     if wanted == 0:

@@ -1,19 +1,16 @@
 """Each topic of tools/bench.py at a tiny size: the sides agree and the result is written."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("faiss")
 
 from tools import bench
-from tools.benchmarks import growth, jaccard
-
-ROOT = Path(__file__).resolve().parents[2]
+from tools.benchmarks import growth, jaccard, measuring
 
 
 def run(monkeypatch, folder, *words):
@@ -77,8 +74,6 @@ def test_words_that_are_wrong_are_refused(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the count is Linux's")
 def test_peak_memory_is_what_was_held():
-    """64 MiB, written to, and let go of; in a process that keeps no freed memory."""
-    code = "import numpy as np; from tools.benchmarks.measuring import peak_memory as peak; "
-    code += "print(peak(lambda: np.ones(8 << 20).sum()))"
-    found = int(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).split()[-1])
-    assert 60 << 20 < found < 80 << 20
+    """Squares of 80 MiB of numbers; the numbers themselves are not counted."""
+    found = measuring.peak_memory(np.square, 10 << 20, make=np.ones)
+    assert 75 << 20 < found < 95 << 20

@@ -5,6 +5,7 @@ of N x N float32 for distances, encodings and results, and one Python step per i
 """
 
 import argparse
+from functools import partial
 from typing import Any, Callable, Dict, List
 
 import faiss
@@ -99,6 +100,7 @@ def _dense(
 
 
 DENSE = {"original": dense_original, "softmax": dense_softmax}
+SPARSE = {name: partial(jaccard_distance, k1=K1, k2=K2, definition=name) for name in DENSE}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,15 +133,17 @@ def bench_case(
     """Times and peak memory of ours and, if it is given, of the dense form; equal results."""
 
     def ours() -> Any:
-        return jaccard_distance(features, K1, K2, definition=definition)
+        return SPARSE[definition](features)
 
-    out: Dict[str, Any] = {"sparse: peak memory": peak_memory(ours)}
+    out: Dict[str, Any] = {
+        "sparse: peak memory": peak_memory(SPARSE[definition], *features.shape, make=make_features)
+    }
     found = ours()
     out["pairs stored per item"] = found.nnz / len(features)
     if dense is None:
         out.update(times_in_turn({"sparse": ours}, repeats, warm_up=False))
     else:
-        out["dense: peak memory"] = peak_memory(lambda: dense(features))
+        out["dense: peak memory"] = peak_memory(dense, *features.shape, make=make_features)
         expected = dense(features)
         rows = np.random.default_rng(1).choice(len(features), 100, replace=False)
         got = np.ones((100, len(features)), np.float32)

@@ -5,9 +5,12 @@ import os
 import statistics
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
+from threadpoolctl import threadpool_limits
 
 
 def times_in_turn(
@@ -35,19 +38,35 @@ def ratio(seconds: Dict[str, List[float]], replaced: str, ours: str) -> float:
     return statistics.median(seconds[replaced]) / statistics.median(seconds[ours])
 
 
-def peak_memory(run: Callable[[], Any]) -> Optional[int]:
-    """Bytes that the process holds at most while ``run`` runs, beyond those before it.
+def peak_memory(work: Callable[..., Any], *inputs: Any, make: Callable[..., Any]) -> Optional[int]:
+    """Bytes that a process holds at most while ``work(make(*inputs))`` works, beyond those before.
 
-    The operating system counts them (Linux: VmHWM, reset before); None elsewhere.
+    In a new process, since one that has worked before keeps some of what it freed. The operating
+    system counts (Linux: VmHWM, reset before); None elsewhere.
+
+    Args:
+        work: importable.
+        inputs: can be pickled.
+        make: importable; its memory is not counted.
     """
+    threads = torch.get_num_threads()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_peak_of, work, make, inputs, threads).result()
+
+
+def _peak_of(
+    work: Callable[..., Any], make: Callable[..., Any], inputs: Tuple[Any, ...], threads: int
+) -> Optional[int]:
+    torch.set_num_threads(threads)
+    made = make(*inputs)
     try:
         with open("/proc/self/clear_refs", "w") as handle:
             handle.write("5")
         before = _status("VmRSS")
     except OSError:
-        run()
         return None
-    run()
+    with threadpool_limits(threads):
+        work(made)
     return _status("VmHWM") - before
 
 

@@ -16,6 +16,7 @@ them (local query expansion), and order equal distances by index; the item comes
 list. Memory grows with the neighbours and with the pairs nearer than 1, not with N squared.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import List, Optional, Tuple, Union
 
@@ -28,7 +29,7 @@ from .neighbor_lists import nearest_items, pair_distances
 from .similarity import Array, as_features
 
 DEFINITIONS = ("original", "softmax")
-_BLOCK_ELEMENTS = 1 << 22  # sums of minima in one block
+_BLOCK_ELEMENTS = 1 << 21  # sums of minima in one block, of which each thread has one
 
 
 def jaccard_distance(
@@ -158,7 +159,7 @@ def _weighted(
     """exp(-d / scale) on the entries of ``members`` (N, N), rows brought to sum 1; float32."""
     num = members.shape[0]
     rows = np.repeat(np.arange(num), np.diff(members.indptr))
-    distances = pair_distances(features, rows, members.indices)
+    distances = pair_distances(features, rows, members.indices, features.dtype)
     if scale is not None:
         distances /= scale[rows]
     weights = np.exp(-(distances - _row_minimum(distances, members.indptr)[rows]))
@@ -193,13 +194,20 @@ def jaccard_rows(
         torch.from_numpy(by_column.data.astype(np.float32)),
         b.shape[0],
     )
-    result = _GrowingRows(b.shape[0])
-    most_rows, begin = max(1, _BLOCK_ELEMENTS // max(1, b.shape[0])), 0
+    most_rows, blocks, begin = max(1, _BLOCK_ELEMENTS // max(1, b.shape[0])), [], 0
     while begin < a.shape[0]:
         end = int(np.searchsorted(met, met[begin] + _BLOCK_ELEMENTS, side="right")) - 1
         end = min(max(end, begin + 1), begin + most_rows, a.shape[0])
-        result.append(*_below(_minimum_sums(a[begin:end], columns), max_distance))
+        blocks.append(a[begin:end])
         begin = end
+    result = _GrowingRows(b.shape[0])
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(blocks), threads):  # no more at once than threads
+            part = blocks[first : first + threads]
+            sums = pool.map(lambda rows: _below(_minimum_sums(rows, columns), max_distance), part)
+            for found in sums:
+                result.append(*found)
     return result.matrix()
 
 

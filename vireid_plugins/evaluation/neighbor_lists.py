@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .similarity import products
 from .topk import largest_by_index
 
 # Numbers of one block: of distances; of gathered features.
-_BLOCK_ELEMENTS = 1 << 22
+_BLOCK_ELEMENTS = 1 << 23
 _PAIR_ELEMENTS = 1 << 20
 # In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
 _FLOAT32_ERROR = 2e-6
@@ -59,6 +60,7 @@ class _Items:
 
     def __init__(self, features: Tensor) -> None:
         self.features, self.squares = features, features.square().sum(1)
+        self._memory = features.new_empty((0, len(features)))
 
     @functools.cached_property
     def wide(self) -> "_Items":
@@ -68,9 +70,13 @@ class _Items:
     def nearness(self, rows: Tensor) -> Tensor:
         """2ab - |b|^2 of ``rows`` (R,) and all items (R, N): the greater, the nearer.
 
-        An item is infinitely near to itself, nearer than its duplicates.
+        An item is infinitely near to itself, nearer than its duplicates. The next call writes
+        into the same memory.
         """
-        found = torch.addmm(-self.squares, self.features[rows], self.features.T, alpha=2.0)
+        if len(self._memory) < len(rows):
+            self._memory = self.features.new_empty((len(rows), len(self.features)))
+        found = self._memory[: len(rows)]
+        products(2.0 * self.features[rows], self.features, out=found).sub_(self.squares)
         return found.scatter_(1, rows[:, None], torch.inf)
 
     def tolerance(self, rows: Tensor) -> Tensor:
@@ -152,8 +158,17 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
     return turns.topk(k, dim=1, largest=False, sorted=True).indices
 
 
-def pair_distances(features: Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared distances of the listed pairs (P,), in blocks; float64."""
+def pair_distances(
+    features: Tensor, rows: np.ndarray, columns: np.ndarray, dtype: torch.dtype = torch.float64
+) -> np.ndarray:
+    """Squared distances of the listed pairs (P,), in blocks; float64.
+
+    Args:
+        features: (N, D).
+        rows: (P,) numbers of the one.
+        columns: (P,) numbers of the other.
+        dtype: in which differences and squares are computed, and added up.
+    """
     out = np.empty(len(rows))
     step = max(1, _PAIR_ELEMENTS // max(1, features.shape[1]))
     for begin in range(0, len(rows), step):
@@ -162,6 +177,7 @@ def pair_distances(features: Tensor, rows: np.ndarray, columns: np.ndarray) -> n
             torch.from_numpy(np.asarray(n[part], np.int64)).to(features.device)
             for n in (rows, columns)
         )
-        difference = features[a].double().sub_(features[b])
+        difference = features.index_select(0, a).to(dtype)
+        difference.sub_(features.index_select(0, b))
         out[part] = difference.square_().sum(1).cpu().numpy()
     return out

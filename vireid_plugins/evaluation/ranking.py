@@ -9,7 +9,7 @@ mINP follows Ye et al., *Deep Learning for Person Re-identification: A Survey an
 that counts each identity once is the one of SYSU-MM01's evaluation (Wu et al., ICCV 2017).
 """
 
-from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -146,7 +146,9 @@ def rank_trials(
     metric: str = "cosine",
     device: Optional[Union[str, torch.device]] = None,
 ) -> List[RankMetrics]:
-    """Score several trials over one list of features; each score is computed once for all.
+    """Score several trials over one list of features.
+
+    For trials with the same queries each score is computed once, over the union of their galleries.
 
     Args:
         features: (N, D) of every test image.
@@ -170,14 +172,34 @@ def rank_trials(
     camids = _cameras(camids, "camids", len(features), "features", rules)
     queries = [_rows(trial.query, "trial.query", len(features)) for trial in trials]
     galleries = [_rows(trial.gallery, "trial.gallery", len(features)) for trial in trials]
-    if not trials:
-        return []
-    query_rows = np.unique(np.concatenate(queries))
-    gallery_rows = np.unique(np.concatenate(galleries))
-    scorer = Scorer(features[torch.from_numpy(gallery_rows).to(where)], metric)
+    groups: Dict[bytes, List[int]] = {}  # of trials with the same queries
+    for number, query in enumerate(queries):
+        groups.setdefault(query.tobytes(), []).append(number)
+    results: Dict[int, RankMetrics] = {}
+    for numbers in groups.values():
+        picked = [galleries[number] for number in numbers]
+        found = _rank_galleries(
+            features, targets, camids, queries[numbers[0]], picked, rules, metric
+        )
+        results.update(zip(numbers, found))
+    return [results[number] for number in range(len(trials))]
+
+
+def _rank_galleries(
+    features: Tensor,
+    targets: np.ndarray,
+    camids: Optional[np.ndarray],
+    query: np.ndarray,
+    galleries: Sequence[np.ndarray],
+    rules: RankRules,
+    metric: str,
+) -> List[RankMetrics]:
+    """Score several galleries for the same queries, all by row numbers into ``features``."""
+    rows = np.unique(np.concatenate(galleries))
+    scorer = Scorer(features[torch.from_numpy(rows).to(features.device)], metric)
     rankers = []
-    for query, gallery in zip(queries, galleries):
-        columns = torch.from_numpy(np.searchsorted(gallery_rows, gallery)).to(where)
+    for gallery in galleries:
+        columns = torch.from_numpy(np.searchsorted(rows, gallery)).to(features.device)
         cameras = None if camids is None else camids[gallery]
         rankers.append(
             TrialRanker(
@@ -189,29 +211,14 @@ def rank_trials(
                 rules,
             )
         )
-    for part in _blocks(len(query_rows), scorer):
-        rows = query_rows[part]
-        scores = scorer.scores(features[torch.from_numpy(rows).to(where)])
-        for query, ranker in zip(queries, rankers):
-            _add_part(ranker, scores, rows, query, targets, camids)
+    numbers = np.arange(len(query))
+    for part in _blocks(len(query), scorer):
+        asked = query[part]
+        scores = scorer.scores(features[torch.from_numpy(asked).to(features.device)])
+        cameras = None if camids is None else camids[asked]
+        for ranker in rankers:
+            ranker.add(scores, numbers[part], targets[asked], cameras)
     return [ranker.metrics() for ranker in rankers]
-
-
-def _add_part(
-    ranker: TrialRanker,
-    scores: Tensor,
-    rows: np.ndarray,
-    query: np.ndarray,
-    targets: np.ndarray,
-    camids: Optional[np.ndarray],
-) -> None:
-    """Give ``ranker`` those of its queries whose scores (R, U) this block ``rows`` (R,) holds."""
-    members = np.flatnonzero((query >= rows[0]) & (query <= rows[-1]))
-    wanted = query[members]
-    if len(wanted) != len(rows) or (wanted != rows).any():
-        place = np.searchsorted(rows, wanted)
-        scores = scores[torch.from_numpy(place).to(scores.device)]
-    ranker.add(scores, members, targets[wanted], None if camids is None else camids[wanted])
 
 
 def rank_metrics_from_similarity(

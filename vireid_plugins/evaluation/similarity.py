@@ -99,6 +99,18 @@ def unique_rows(features: Tensor) -> Tensor:
     return first
 
 
+def products(a: Tensor, b: Tensor, out: Optional[Tensor] = None) -> Tensor:
+    """``a @ b.T`` of rows (R, D) and (N, D): (R, N), into ``out`` if it is given.
+
+    On a CPU by NumPy, whose product of few rows with many is up to twice as fast as PyTorch's.
+    """
+    if a.device.type != "cpu":
+        return torch.mm(a, b.T, out=out)
+    out = a.new_empty((len(a), len(b))) if out is None else out
+    np.matmul(a.numpy(), b.numpy().T, out=out.numpy())
+    return out
+
+
 class Scorer:
     """Scores queries against a fixed gallery.
 
@@ -148,9 +160,5 @@ class Scorer:
             query = query.double()
         if self._memory is None or len(self._memory) < len(query):
             self._memory = query.new_empty((len(query), len(self._gallery)))
-        scores = self._memory[: len(query)]
-        if scores.device.type == "cpu":  # NumPy's product of few rows is up to twice as fast
-            np.matmul(query.numpy(), self._gallery.numpy().T, out=scores.numpy())
-        else:
-            torch.mm(query, self._gallery.T, out=scores)
+        scores = products(query, self._gallery, out=self._memory[: len(query)])
         return scores if self._half_square is None else scores.sub_(self._half_square)

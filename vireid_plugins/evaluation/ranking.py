@@ -18,7 +18,7 @@ from torch import Tensor
 from .ranker import RankMetrics, RankRules, TrialRanker
 from .similarity import Array, Scorer, all_finite, as_features, check_metric
 
-_BLOCK_BYTES = 512 << 20
+_BLOCK_BYTES = 1 << 30
 
 
 def _labels(values: Union[Array, Sequence[int]], name: str, length: int, of: str) -> np.ndarray:

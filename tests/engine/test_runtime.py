@@ -64,19 +64,10 @@ def test_nhwc_order_changes_rounding_only_and_its_checkpoint_fits_elsewhere(data
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"RUNTIME__CHANNELS_LAST": True},
-        {"RUNTIME__OPTIMIZER_STEP": "foreach"},
-        pytest.param(
-            {"RUNTIME__OPTIMIZER_STEP": "fused"},
-            marks=pytest.mark.skipif(OLD, reason="no fused step on a CPU before PyTorch 2.4"),
-        ),
-    ],
-    ids=lambda options: "-".join(map(str, options.values())),
-)
-def test_two_and_two_epochs_equal_four(options, datasets, tmp_path):
+def test_two_and_two_epochs_equal_four(datasets, tmp_path):
+    """Bitwise, in NHWC order and with fused steps, or many at once before PyTorch 2.4."""
+    step = "foreach" if OLD else "fused"
+    options = dict(RUNTIME__CHANNELS_LAST=True, RUNTIME__OPTIMIZER_STEP=step)
     whole = trained(tmp_path / "whole", 4, **options)
     trained(tmp_path / "parts", 2, **options)
     parts = trained(tmp_path / "parts", 4, resume=True, **options)

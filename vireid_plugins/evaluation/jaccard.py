@@ -233,7 +233,8 @@ def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
     places = torch.from_numpy(places)
     minima = torch.from_numpy(np.repeat(a.data, counts))
     torch.minimum(minima, columns.values.index_select(0, places), out=minima)
-    first = np.repeat(np.arange(a.shape[0]) * columns.num_rows, np.diff(a.indptr))
+    first = np.arange(a.shape[0], dtype=np.int64) * columns.num_rows
+    first = np.repeat(first, np.diff(a.indptr))
     keys = torch.from_numpy(np.repeat(first, counts))
     keys += columns.rows.index_select(0, places)
     sums = torch.zeros(a.shape[0] * columns.num_rows)

@@ -44,7 +44,7 @@ def nearest_items(
     for begin in range(0, num, step):
         rows = torch.arange(begin, min(begin + step, num), device=features.device)
         nearness = items.nearness(rows)
-        farthest[begin : begin + step] = nearness.cpu().numpy().argmin(1)
+        farthest[begin : begin + step] = nearness.argmin(1).cpu().numpy()
         if groups is None:
             found = _nearest(items, rows, nearness, k)
         else:

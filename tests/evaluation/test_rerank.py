@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 import torch
 
 from vireid_plugins.evaluation import (
@@ -11,7 +12,7 @@ from vireid_plugins.evaluation import (
     k_reciprocal_rerank,
     neighbor_lists,
 )
-from vireid_plugins.evaluation import jaccard as jaccard_module
+from vireid_plugins.evaluation import minimum_sums as sums_module
 from vireid_plugins.evaluation import rerank as rerank_module
 
 from fastreid.evaluation.query_expansion import aqe
@@ -156,10 +157,32 @@ def test_what_float32_cannot_order_is_ordered_in_float64(copies, grouped):
 def test_blocks_of_any_size_give_the_same(monkeypatch):
     features = np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32)
     whole = dense(jaccard_distance(features, 7, 3))
-    for module in (jaccard_module, neighbor_lists):
+    for module in (sums_module, neighbor_lists):
         monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 130)
     monkeypatch.setattr(neighbor_lists, "_PAIR_ELEMENTS", 30)
     np.testing.assert_allclose(dense(jaccard_distance(features, 7, 3)), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 40, 1 << 21])
+def test_sums_of_minima_equal_the_definition(block, monkeypatch):
+    monkeypatch.setattr(sums_module, "_BLOCK_ELEMENTS", block)
+    a, b = (sparse.random(n, 12, 0.3, "csr", np.float32, random_state=n) for n in (25, 31))
+    for others in (a, b):
+        wanted = np.minimum(a.toarray()[:, None], others.toarray()).sum(2)
+        for least in (0.0, 0.7):
+            found = sums_module.minimum_sums(a, None if others is a else b, least)
+            kept = np.where(wanted > least, wanted, 0)
+            np.testing.assert_allclose(found.toarray(), kept, atol=1e-6)
+            assert found.nnz == np.count_nonzero(kept)
+            if others is a:
+                assert (found != found.T).nnz == 0  # each pair is one number
+
+
+def test_no_pair_at_distance_one_is_stored():
+    """Weights of far neighbours, exp(-distance), are too small to count in float32."""
+    features = 30 * np.random.default_rng(3).standard_normal((40, 6)).astype(np.float32)
+    found = jaccard_distance(features, 8, 2, definition="softmax")
+    assert found.nnz >= 40 and found.data.max() < 1
 
 
 def test_nothing_and_one_item():

@@ -16,20 +16,19 @@ them (local query expansion), and order equal distances by index; the item comes
 list. Memory grows with the neighbours and with the pairs nearer than 1, not with N squared.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import List, Optional, Tuple, Union
+from typing import Optional, Union
 
 import numpy as np
 import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
+from .minimum_sums import minimum_sums
 from .neighbor_lists import nearest_items, pair_distances
 from .similarity import Array, as_features
 
 DEFINITIONS = ("original", "softmax")
-_BLOCK_ELEMENTS = 1 << 21  # sums of minima in one block, of which each thread has one
 
 
 def jaccard_distance(
@@ -72,7 +71,7 @@ def jaccard_distance(
         if len(groups) != len(features):
             raise ValueError(f"groups has {len(groups)} entries for {len(features)} features.")
     encoded = encode(features, k1, k2, definition=definition, groups=groups)
-    distances = jaccard_rows(encoded.rows, encoded.rows, max_distance)
+    distances = jaccard_rows(encoded.rows, max_distance=max_distance)
     distances.setdiag(0.0)
     return distances
 
@@ -178,109 +177,18 @@ def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 
 
 def jaccard_rows(
-    a: sparse.csr_matrix, b: sparse.csr_matrix, max_distance: float = 1.0
+    a: sparse.csr_matrix, b: Optional[sparse.csr_matrix] = None, max_distance: float = 1.0
 ) -> sparse.csr_matrix:
     """Jaccard distances between rows of ``a`` (A, N) and of ``b`` (B, N), those that are below.
 
-    Rows sum to 1, so the distance is 1 - s / (2 - s), s the sum over columns of the minimum.
+    Without ``b``: between the rows of ``a``. Rows sum to 1, so the distance is 1 - s / (2 - s), s
+    the sum over columns of the minimum.
     """
-    by_column = b.tocsc()
-    lengths = np.diff(by_column.indptr)
-    # The pairs that a row of ``a`` meets: the lengths of the columns that it holds.
-    met = np.concatenate([[0], np.cumsum(lengths[a.indices], dtype=np.int64)])[a.indptr]
-    columns = _Columns(
-        by_column.indptr.astype(np.int64),
-        torch.from_numpy(by_column.indices.astype(np.int64)),
-        torch.from_numpy(by_column.data.astype(np.float32)),
-        b.shape[0],
-    )
-    most_rows, blocks, begin = max(1, _BLOCK_ELEMENTS // max(1, b.shape[0])), [], 0
-    while begin < a.shape[0]:
-        end = int(np.searchsorted(met, met[begin] + _BLOCK_ELEMENTS, side="right")) - 1
-        end = min(max(end, begin + 1), begin + most_rows, a.shape[0])
-        blocks.append(a[begin:end])
-        begin = end
-    result = _GrowingRows(b.shape[0])
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(blocks), threads):  # no more at once than threads
-            part = blocks[first : first + threads]
-            sums = pool.map(lambda rows: _below(_minimum_sums(rows, columns), max_distance), part)
-            for found in sums:
-                result.append(*found)
-    return result.matrix()
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a sparse (B, N) matrix: where each begins, its rows, its values."""
-
-    starts: np.ndarray  # (N + 1,)
-    rows: Tensor  # (nnz,)
-    values: Tensor  # (nnz,)
-    num_rows: int  # B
-
-
-def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
-    """For rows of ``a`` (R, N), the sums of minima with every row of the other matrix: (R, B)."""
-    starts = columns.starts[a.indices]
-    counts = columns.starts[a.indices + 1] - starts
-    ends = counts.cumsum()
-    total = int(ends[-1]) if len(ends) else 0
-    # Each entry of ``a`` meets the entries of its column, which stand side by side.
-    places = np.repeat(starts - (ends - counts), counts)
-    places += np.arange(total)
-    places = torch.from_numpy(places)
-    minima = torch.from_numpy(np.repeat(a.data, counts))
-    torch.minimum(minima, columns.values.index_select(0, places), out=minima)
-    first = np.arange(a.shape[0], dtype=np.int64) * columns.num_rows
-    first = np.repeat(first, np.diff(a.indptr))
-    keys = torch.from_numpy(np.repeat(first, counts))
-    keys += columns.rows.index_select(0, places)
-    sums = torch.zeros(a.shape[0] * columns.num_rows)
-    return sums.scatter_add_(0, keys, minima).view(a.shape[0], columns.num_rows)
-
-
-def _below(sums: Tensor, max_distance: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances below ``max_distance`` from sums of minima (R, B): counts by row, columns, values.
-
-    1 - s / (2 - s) is below t where s is above 2 (1 - t) / (2 - t).
-    """
-    flat = sums.numpy().ravel()
-    kept = np.flatnonzero(flat > np.float32(2 * (1 - max_distance) / (2 - max_distance)))
-    rows, columns = np.divmod(kept, sums.shape[1])
-    values = flat[kept]
-    distances = np.maximum(1.0 - values / (2.0 - values), np.float32(0.0))
-    return np.bincount(rows, minlength=len(sums)), columns.astype(np.int32), distances
-
-
-class _GrowingRows:
-    """A sparse matrix of B columns that grows by blocks of rows, in place: no second copy."""
-
-    def __init__(self, num_columns: int) -> None:
-        self._num_columns = num_columns
-        self._columns, self._values = np.empty(0, np.int32), np.empty(0, np.float32)
-        self._counts: List[np.ndarray] = []
-        self._size = 0
-
-    def append(self, counts: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Rows with ``counts`` entries each, whose columns and values stand one after the other."""
-        end = self._size + len(values)
-        if end > len(self._values):
-            room = max(end, len(self._values) * 5 // 4)
-            self._columns.resize(room, refcheck=False)
-            self._values.resize(room, refcheck=False)
-        self._columns[self._size : end], self._values[self._size : end] = columns, values
-        self._counts.append(counts)
-        self._size = end
-
-    def matrix(self) -> sparse.csr_matrix:
-        """What has been appended."""
-        self._columns.resize(self._size, refcheck=False)
-        self._values.resize(self._size, refcheck=False)
-        counts = np.concatenate([np.zeros(1, np.int64), *self._counts])
-        ends = np.cumsum(counts)
-        if self._size < np.iinfo(np.int32).max:
-            ends = ends.astype(np.int32)  # or else SciPy widens the columns, too
-        shape = (len(ends) - 1, self._num_columns)
-        return sparse.csr_matrix((self._values, self._columns, ends), shape=shape)
+    # 1 - s / (2 - s) is below t where s is above 2 (1 - t) / (2 - t); a sum below float32's
+    # precision makes a distance of 1.
+    least = 2 * (1 - max_distance) / (2 - max_distance)
+    found = minimum_sums(a, b, max(least, float(np.finfo(np.float32).eps)))
+    found.data /= 2.0 - found.data
+    np.subtract(1.0, found.data, out=found.data)
+    np.maximum(found.data, 0.0, out=found.data)
+    return found

@@ -8,10 +8,11 @@ AGW on ResNet-50 from random weights, on rendered images (SynthVI). The *usual* 
 here from its definition and used nowhere else: each image is opened with PIL when it is needed,
 passes torchvision's transforms in the process that trains, and the step is float32 with
 PyTorch's defaults. Both sides see the same pixels in the same order from the same weights, so
-their losses differ by rounding, and, in bfloat16, by precision. Every variant runs in a process
-of its own, because an allocator cannot be set back; the variants take turns, the first steps of
-each turn are dropped, and medians with spreads (smallest to largest) are printed. A result is
-written as JSON whose file name carries PyTorch's version, the device and the threads.
+their losses differ by rounding (how far rounding alone carries, *usual, one thread* shows) and,
+in bfloat16, by precision. Every variant runs in a process of its own, because an allocator cannot
+be set back; the variants take turns, the first steps of each turn are dropped, and medians with
+spreads (smallest to largest) are printed. A result is written as JSON whose file name carries
+PyTorch's version, the device and the threads.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 from PIL import Image
@@ -54,15 +55,25 @@ CACHED = ["DATALOADER.CACHE.ENABLED", "True"]
 HALF = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"]
 NHWC = ["RUNTIME.CHANNELS_LAST", "True"]
 KEEP, GIVE = ["RUNTIME.KEEP_MEMORY", "True"], ["RUNTIME.KEEP_MEMORY", "False"]
-#: variant to (whether the usual loop runs, config words)
-VARIANTS: Dict[str, Tuple[bool, List[str]]] = {
-    "usual": (True, GIVE),
-    "usual, memory kept": (True, KEEP),
-    "float32, memory given back": (False, GIVE + CACHED),
-    "float32": (False, KEEP + CACHED),
-    "float32, NHWC": (False, KEEP + CACHED + NHWC),
-    "bfloat16, NHWC, memory given back": (False, GIVE + CACHED + HALF + NHWC),
-    "bfloat16, NHWC": (False, KEEP + CACHED + HALF + NHWC),
+
+
+class Variant(NamedTuple):
+    """What is measured."""
+
+    usual: bool  # the usual loop runs
+    words: List[str]  # of the config
+    threads: int = 0  # 0: those of the command line
+
+
+VARIANTS = {
+    "usual": Variant(True, GIVE),
+    "usual, one thread": Variant(True, GIVE, 1),  # its losses differ by rounding alone: the noise
+    "usual, memory kept": Variant(True, KEEP),
+    "float32, memory given back": Variant(False, GIVE + CACHED),
+    "float32": Variant(False, KEEP + CACHED),
+    "float32, NHWC": Variant(False, KEEP + CACHED + NHWC),
+    "bfloat16, NHWC, memory given back": Variant(False, GIVE + CACHED + HALF + NHWC),
+    "bfloat16, NHWC": Variant(False, KEEP + CACHED + HALF + NHWC),
 }
 
 
@@ -138,14 +149,14 @@ class OwnLoop:
 
 def run_variant(args: argparse.Namespace) -> Dict[str, Any]:
     """One turn of one variant, in this process: seconds, data seconds and losses of its steps."""
-    usual, words = VARIANTS[args.variant]
+    variant = VARIANTS[args.variant]
     size = SIZES[args.size]
-    torch.set_num_threads(args.threads)
-    cfg = make_config(args, size, words)
+    torch.set_num_threads(variant.threads or args.threads)
+    cfg = make_config(args, size, variant.words)
     keep_freed_memory(cfg)
     logging.getLogger("vireid_plugins").addHandler(logging.NullHandler())
     trainer = VIReIDTrainer(cfg)
-    loop = UsualLoop(trainer, size) if usual else OwnLoop(trainer)
+    loop = UsualLoop(trainer, size) if variant.usual else OwnLoop(trainer)
     seed_everything(cfg.SEED)
     loop.start_epoch(0)
     return timed(loop.step, args)

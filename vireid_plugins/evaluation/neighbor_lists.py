@@ -44,7 +44,7 @@ def nearest_items(
     for begin in range(0, num, step):
         rows = torch.arange(begin, min(begin + step, num), device=features.device)
         nearness = items.nearness(rows)
-        farthest[begin : begin + step] = nearness.argmin(1).cpu().numpy()
+        farthest[begin : begin + step] = _row_argmin(nearness)
         if groups is None:
             found = _nearest(items, rows, nearness, k)
         else:
@@ -53,6 +53,13 @@ def nearest_items(
     greatest = pair_distances(features, np.arange(num), farthest)
     greatest[greatest == 0] = 1.0
     return indices, greatest
+
+
+def _row_argmin(values: Tensor) -> np.ndarray:
+    """Place of the smallest of each row (R, N); on a CPU by NumPy, several times as fast."""
+    if values.device.type == "cpu":
+        return values.numpy().argmin(1)
+    return values.argmin(1).cpu().numpy()
 
 
 class _Items:

@@ -13,8 +13,8 @@ from torch import Tensor
 from .similarity import products
 from .topk import largest_by_index
 
-# Numbers of one block: of distances; of gathered features.
-_BLOCK_ELEMENTS = 1 << 23
+# Numbers of one block: of distances, where fewer rows make a slow product; of gathered features.
+_BLOCK_ELEMENTS = 1 << 25
 _PAIR_ELEMENTS = 1 << 20
 # In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
 _FLOAT32_ERROR = 2e-6

@@ -17,6 +17,9 @@ from .export import DifferentFeaturesError, export_onnx
 from .graph import ExportError
 
 
+SECONDS = 1.0  # of each measurement of speed
+
+
 def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -51,9 +54,9 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     """
     args = argument_parser().parse_args(words)
     try:
-        export_onnx(args.weights, args.out, args.modality, say=say)
+        export_onnx(args.weights, args.out, args.modality, seconds=SECONDS, say=say)
     except ExportError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1 if isinstance(error, DifferentFeaturesError) else 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped; nothing was written.\n")

@@ -10,10 +10,9 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .graph import IMAGES, MODALITIES, ExportError
+from .graph import IMAGES, MODALITIES, ExportError, unit_features
 from .pictures import Pictures
 
 BATCHES = (1, 7)  # neither is the number of images that the graph was recorded with
@@ -64,10 +63,9 @@ def open_session(content: bytes, threads: int) -> Any:
 
 
 def pytorch_features(model: nn.Module, images: Tensor, modalities: Tensor) -> np.ndarray:
-    """(N, D) float32 of length 1, as ``FeatureExtractor`` computes them."""
+    """(N, D) float32 of length 1."""
     with torch.no_grad():
-        features = model({"images": images, "modalities": modalities})
-        return F.normalize(features.float(), dim=1).numpy()
+        return unit_features(model, images, modalities).numpy()
 
 
 def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarray:

@@ -48,7 +48,7 @@ def export_onnx(
     out: Union[str, Path],
     modality: Union[str, Modality, None] = None,
     *,
-    seconds: float = 1.0,
+    seconds: float = 0.0,
     say: Callable[[str], Any] = lambda line: None,
 ) -> Exported:
     """Write the network of a checkpoint as an ONNX file, once onnxruntime agrees with PyTorch.

@@ -26,6 +26,23 @@ class ExportError(ValueError):
     """Nothing was written: the message says why, and what to change."""
 
 
+def unit_features(model: nn.Module, images: Tensor, modalities: Tensor) -> Tensor:
+    """(N, D) float32 of length 1, as ``FeatureExtractor`` computes them.
+
+    Raises:
+        ExportError: the model returns something else than features.
+    """
+    features = model({"images": images, "modalities": modalities})
+    if not isinstance(features, Tensor) or features.dim() != 2:
+        shape = getattr(features, "shape", None)
+        raise ExportError(
+            f"{type(model).__name__} returns no features (N, D) in evaluation mode, but "
+            f"{type(features).__name__}{'' if shape is None else f' {tuple(shape)}'}; a graph of "
+            "one network holds nothing else."
+        )
+    return F.normalize(features.float(), dim=1)
+
+
 class FeatureGraph(nn.Module):
     """What the graph computes.
 
@@ -47,14 +64,7 @@ class FeatureGraph(nn.Module):
         """
         if self.modality is not None:
             modalities = torch.full_like(images[:, 0, 0, 0], int(self.modality)).long()
-        features = self.model({"images": images, "modalities": modalities})
-        if not isinstance(features, Tensor) or features.dim() != 2:
-            found = tuple(features.shape) if isinstance(features, Tensor) else type(features)
-            raise ExportError(
-                f"{type(self.model).__name__} returns no features (N, D) in evaluation mode, "
-                f"which is what a graph of one network can hold; got {found}."
-            )
-        features = F.normalize(features.float(), dim=1)
+        features = unit_features(self.model, images, modalities)
         if self.modality is not None:
             return features
         return features.masked_fill(~known_modalities(modalities).unsqueeze(1), float("nan"))

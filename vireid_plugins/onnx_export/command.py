@@ -16,7 +16,6 @@ from ..modality import Modality
 from .export import DifferentFeaturesError, export_onnx
 from .graph import ExportError
 
-
 SECONDS = 1.0  # of each measurement of speed
 
 

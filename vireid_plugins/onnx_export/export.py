@@ -93,8 +93,7 @@ def export_onnx(
             f"  batches of {speed.batch}: PyTorch {speed.pytorch:.1f}, onnxruntime "
             f"{speed.onnxruntime:.1f} ({speed.onnxruntime / speed.pytorch:.2f} times as fast)"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda file: file.write(content))
+    _write(target, content)
     say(f"Written: {target} ({len(content) / 1e6:.1f} MB)")
     return exported
 
@@ -222,6 +221,14 @@ def _check_agreement(exported: Exported, say: Callable[[str], Any]) -> None:
             f"  WARNING: {largest:.1e} is more than rounding explains (about 1e-6). Where the "
             "network chooses, as among stripes, two near-equal values may have changed places."
         )
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, lambda file: file.write(content))
+    except OSError as error:
+        raise ExportError(f"{target} cannot be written: {error.strerror}.") from error
 
 
 def _with_metadata(content: bytes, metadata: Dict[str, str]) -> bytes:

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "comparison": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
     },
+    "onnx_export": {"data", "engine"},
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
@@ -50,6 +51,7 @@ AREAS = {
     "modeling.memory": "modeling.pieces",
     "modeling.precision": "modeling.pieces",
     "modeling.meta_arch": "modeling.meta_arch",
+    "onnx_export": "onnx_export",
     "solver": "solver",
     "train": "train",
     "visualization": "visualization",

@@ -6,9 +6,11 @@ import torch
 from vireid_plugins.modality import (
     Modality,
     apply_per_modality,
+    fixed_path,
     group_means,
     identity_centres,
     identity_pairs,
+    modality_rows,
 )
 
 
@@ -36,6 +38,23 @@ def test_a_batch_of_one_modality_never_runs_the_other(modality):
     functions[modality] = torch.neg
     out = apply_per_modality(functions, torch.ones(3, 1), torch.full((3,), int(modality)))
     assert out.tolist() == [[-1.0]] * 3
+
+
+def test_on_a_fixed_path_each_row_keeps_its_own_result():
+    inputs, modalities = torch.randn(6, 2, 3), torch.tensor([1, 0, 0, 1, 0, 1])
+    functions = [torch.exp, torch.sin]
+    sorted_ones = apply_per_modality(functions, inputs, modalities)
+    with fixed_path():
+        assert torch.equal(apply_per_modality(functions, inputs, modalities), sorted_ones)
+    with fixed_path(Modality.INFRARED):  # whatever the numbers say
+        assert torch.equal(apply_per_modality(functions, inputs, modalities), inputs.sin())
+    assert torch.equal(apply_per_modality(functions, inputs, modalities), sorted_ones)
+
+
+def test_on_a_fixed_path_rows_cannot_be_asked_for():
+    with pytest.raises(ValueError, match="apply_per_modality does not ask"), fixed_path():
+        modality_rows(torch.tensor([0, 1]))
+    assert [rows.tolist() for rows in modality_rows(torch.tensor([1, 0]))] == [[1], [0]]
 
 
 def test_unknown_numbers_are_named():

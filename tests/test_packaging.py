@@ -110,9 +110,10 @@ def test_required_libraries_bear_no_version(metadata):
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+", line)] == []
 
 
-def test_faiss_comes_by_an_extra_of_its_own(metadata):
+def test_what_is_optional_comes_by_an_extra_of_its_own(metadata):
     assert requirements(metadata, "cpu") == {"faiss-cpu"}
     assert requirements(metadata, "gpu") == {"faiss-gpu"}
+    assert requirements(metadata, "onnx") == {"onnx", "onnxruntime"}
     assert requirements(metadata, "dev") == {"pytest", "pytest-xdist", "ruff"}
 
 
@@ -125,8 +126,8 @@ def test_bootstrap_installs_all_that_the_package_requires(metadata):
     """The environment is filled with --no-deps: what setup.py lists must stand in its lists too."""
     lists = (*bootstrap.LIBRARIES, *bootstrap.DEVELOPMENT)
     installed = {re.match(r"[\w.-]+", item).group() for item in lists}
-    wanted = requirements(metadata) | requirements(metadata, "cpu") | requirements(metadata, "dev")
-    assert wanted - installed == set()
+    wanted = [requirements(metadata, extra) for extra in (None, "cpu", "dev", "onnx")]
+    assert set.union(*wanted) - installed == set()
 
 
 def test_both_ways_to_build_need_the_same_tools():

@@ -59,7 +59,13 @@ LIBRARIES = (
     "tqdm<5",
     "yacs>=0.1.8,<0.2",
 )
-DEVELOPMENT = ("pytest>=8,<10", "pytest-xdist>=3.5,<4", "ruff>=0.17,<0.18")
+DEVELOPMENT = (
+    "onnx>=1.14,<2",
+    "onnxruntime>=1.15,<2",
+    "pytest>=8,<10",
+    "pytest-xdist>=3.5,<4",
+    "ruff>=0.17,<0.18",
+)
 FASTREID = "fastreid==1.4.0"
 
 

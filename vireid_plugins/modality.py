@@ -5,11 +5,16 @@ modality. Shapes: B rows in a batch, C, H, W as usual, D feature size, M distinc
 (identity, modality) pairs.
 """
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import IntEnum
-from typing import Callable, NamedTuple, Sequence, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+
+# What apply_per_modality does instead of sorting rows, inside fixed_path.
+_fixed_path: "ContextVar[Optional[Callable[..., Tensor]]]" = ContextVar("fixed_path", default=None)
 
 
 class Modality(IntEnum):
@@ -34,9 +39,14 @@ class Modality(IntEnum):
         return self.name.lower()
 
 
+def known_modalities(modalities: Tensor) -> Tensor:
+    """Which of ``modalities`` (B,) are one of the two known numbers, (B,) bool."""
+    return (modalities == Modality.VISIBLE) | (modalities == Modality.INFRARED)
+
+
 def check_modalities(modalities: Tensor) -> None:
     """Raise ``ValueError`` if ``modalities`` (B,) holds anything but the two known numbers."""
-    known = (modalities == Modality.VISIBLE) | (modalities == Modality.INFRARED)
+    known = known_modalities(modalities)
     if not bool(known.all()):
         strange = sorted(set(modalities[~known].tolist()))
         raise ValueError(
@@ -51,8 +61,13 @@ def modality_rows(modalities: Tensor) -> Tuple[Tensor, Tensor]:
     A GPU is waited for once, for the two counts.
 
     Raises:
-        ValueError: as :func:`check_modalities`.
+        ValueError: as :func:`check_modalities`, or inside :func:`fixed_path`.
     """
+    if _fixed_path.get() is not None:
+        raise ValueError(
+            "The rows of each modality were asked for where the path through the network must not "
+            "depend on them (it is being exported). apply_per_modality does not ask for them."
+        )
     counts = torch.stack([(modalities == modality).sum() for modality in Modality]).tolist()
     if sum(counts) != len(modalities):
         check_modalities(modalities)
@@ -75,6 +90,9 @@ def apply_per_modality(
         (B, ...) in the order of ``inputs``. A modality without rows is not run at all, so a
         batch of one modality is normal and never feeds batch norm an empty slice.
     """
+    path = _fixed_path.get()
+    if path is not None:
+        return path(functions, inputs, modalities)
     visible, infrared = modality_rows(modalities)
     if len(infrared) == 0:
         return functions[0](inputs)
@@ -83,6 +101,35 @@ def apply_per_modality(
     outputs = torch.cat([functions[0](inputs[visible]), functions[1](inputs[infrared])])
     order = torch.argsort(torch.cat([visible, infrared]))
     return outputs[order]
+
+
+@contextmanager
+def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
+    """Inside, :func:`apply_per_modality` does the same steps whatever ``modalities`` holds.
+
+    For exporters, which record the steps of one forward pass in evaluation mode: how many rows
+    are visible is unknown there, so they cannot be sorted. Every row passes both functions and
+    keeps the result of its own; known numbers are taken for granted.
+
+    Args:
+        modality: all rows are of this one, whatever ``modalities`` says, and the other's function
+            is not run; None: of either.
+    """
+
+    def own_result(
+        functions: Sequence[Callable[[Tensor], Tensor]], inputs: Tensor, modalities: Tensor
+    ) -> Tensor:
+        if modality is not None:
+            return functions[modality](inputs)
+        visible, infrared = functions[0](inputs), functions[1](inputs)
+        is_infrared = (modalities == Modality.INFRARED).view(-1, *[1] * (visible.dim() - 1))
+        return torch.where(is_infrared, infrared, visible)
+
+    token = _fixed_path.set(own_result)
+    try:
+        yield
+    finally:
+        _fixed_path.reset(token)
 
 
 class Centres(NamedTuple):

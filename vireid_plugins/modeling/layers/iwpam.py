@@ -9,7 +9,6 @@ Shapes: B images, C channels, H x W positions, P parts (horizontal stripes).
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -54,11 +53,22 @@ class IWPAM(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """The vectors (B, C) of ``feature_map`` (B, C, H, W), to add to pooled features."""
-        parts = F.adaptive_avg_pool2d(feature_map, (self.num_parts, 1)).squeeze(3)
+        parts = self.parts(feature_map)
         values = self.z(parts)
         attention = _affinity(self.u(parts), self.v(parts)).softmax(dim=2).to(values.dtype)
         refined = values @ attention.transpose(1, 2)
         return refined @ self.gate.softmax(dim=0).to(values.dtype)
+
+    def parts(self, feature_map: Tensor) -> Tensor:
+        """Average of each part of a map (B, C, H, W): (B, C, P).
+
+        Adaptive average pooling, written out: ONNX has it only where P divides H.
+        """
+        height = int(feature_map.shape[2])
+        starts = [part * height // self.num_parts for part in range(self.num_parts)]
+        ends = [-(-(part + 1) * height // self.num_parts) for part in range(self.num_parts)]
+        means = [feature_map[:, :, a:b].mean(dim=(2, 3)) for a, b in zip(starts, ends)]
+        return torch.stack(means, dim=2)
 
 
 def _affinity(queries: Tensor, keys: Tensor) -> Tensor:

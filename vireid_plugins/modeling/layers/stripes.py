@@ -16,6 +16,7 @@ def stripe_heights(height: int, num_stripes: int) -> List[int]:
     Raises:
         ValueError: there are fewer rows than stripes.
     """
+    height = int(height)  # a tensor while a graph is recorded, whose // may round otherwise
     if not 1 <= num_stripes <= height:
         raise ValueError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
@@ -46,6 +47,7 @@ def stripe_rows(height: int, num_stripes: int, device: torch.device) -> Tuple[Te
         Row numbers (R, m), m the rows of the highest stripe, and which of them are the stripe's
         own (R, m); where False the number is any row, to fill up.
     """
+    height = int(height)  # as above
     heights = torch.tensor(stripe_heights(height, num_stripes), device=device).unsqueeze(1)
     steps = torch.arange(-(-height // num_stripes), device=device)
     rows = heights.cumsum(0) - heights + steps

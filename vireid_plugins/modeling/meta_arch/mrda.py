@@ -124,8 +124,11 @@ class DynamicAttention(nn.Module):
         key_mean = stripe_means(key, self.num_stripes)
         affinity = query_mean.transpose(1, 2) @ key_mean  # Eq. (11): M_aff (B, R, R)
         scores = self.scores_tap(affinity.mean(dim=1))
-        order = torch.sort(scores, dim=1, descending=True, stable=True).indices
-        return order[:, : self.num_kept]  # Eq. (12): M_index
+        # Places by counting, not by a stable sort, which ONNX does not have.
+        own, other = scores.unsqueeze(2), scores.unsqueeze(1)
+        upper = torch.ones_like(affinity, dtype=torch.bool).tril(-1)
+        places = ((other > own) | ((other == own) & upper)).sum(dim=2)  # (B, R), 0: the best
+        return places.topk(self.num_kept, largest=False).indices  # Eq. (12): M_index
 
     def attend(self, query: Tensor, key: Tensor, kept: Tensor) -> Tensor:
         """Mean over the kept positions of alpha: Q, K (B, d, H, W), ``kept`` (B, k): (B, H*W)."""

@@ -1,0 +1,159 @@
+"""An ONNX graph against the model it was recorded from: are the features equal, which is faster.
+
+N images of H x W pixels, D features.
+"""
+
+import statistics
+import time
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .graph import IMAGES, MODALITIES, ExportError, unit_features
+from .pictures import Pictures
+
+BATCHES = (1, 7)  # neither is the number of images that the graph was recorded with
+SMALLEST_COSINE = 0.9999  # below it a feature is another one
+LARGEST_DIFFERENCE = 1e-4  # rounding stays below it
+_FEWEST_RUNS = 3
+
+
+class Agreement(NamedTuple):
+    """How near the features of both are."""
+
+    source: str
+    batch: int
+    difference: float  # the largest absolute one of two elements
+    cosine: float  # the smallest of two features of one image
+
+    @property
+    def good(self) -> bool:
+        """False also for NaN."""
+        return self.cosine >= SMALLEST_COSINE
+
+
+class Speed(NamedTuple):
+    """Images per second of batches in memory, medians."""
+
+    batch: int
+    pytorch: float
+    onnxruntime: float
+
+
+def open_session(content: bytes, threads: int) -> Any:
+    """onnxruntime on the CPU.
+
+    Raises:
+        ExportError: onnxruntime refuses the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(
+            f"onnxruntime {onnxruntime.__version__} refuses the graph: {_one_line(error)}"
+        ) from error
+
+
+def pytorch_features(model: nn.Module, images: Tensor, modalities: Tensor) -> np.ndarray:
+    """(N, D) float32 of length 1."""
+    with torch.no_grad():
+        return unit_features(model, images, modalities).numpy()
+
+
+def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarray:
+    """(N, D), from the inputs that the graph has.
+
+    Raises:
+        ExportError: onnxruntime cannot run the graph, as when it holds one number of images.
+    """
+    given = {IMAGES: images.numpy(), MODALITIES: modalities.numpy()}
+    feeds = {one.name: given[one.name] for one in session.get_inputs()}
+    try:
+        return session.run(None, feeds)[0]
+    except Exception as error:
+        raise ExportError(
+            f"onnxruntime cannot run the graph on {len(images)} images: {_one_line(error)}"
+        ) from error
+
+
+def compare(model: nn.Module, session: Any, pictures: Pictures) -> List[Agreement]:
+    """The graph's features of batches of one and of seven beside PyTorch's of the same batches.
+
+    Raises:
+        ExportError: a feature of ``model`` depends on the other images of the batch, which no
+            graph of one image can give; or as :func:`onnx_features`.
+    """
+    expected = {size: _in_batches(pytorch_features, model, pictures, size) for size in BATCHES}
+    for size in BATCHES[1:]:
+        if not _agreement("", size, expected[size], expected[BATCHES[0]]).good:
+            raise ExportError(
+                f"{type(model).__name__} gives an image another feature alone than in a batch of "
+                f"{size}: its head looks at the whole batch. Only a network that treats every "
+                "image by itself can be exported."
+            )
+    return [
+        _agreement(
+            pictures.source,
+            size,
+            _in_batches(onnx_features, session, pictures, size),
+            expected[size],
+        )
+        for size in BATCHES
+    ]
+
+
+def _in_batches(
+    function: Callable[..., np.ndarray], network: Any, pictures: Pictures, size: int
+) -> np.ndarray:
+    parts = zip(pictures.images.split(size), pictures.modalities.split(size))
+    return np.concatenate([function(network, *part) for part in parts])
+
+
+def _agreement(source: str, size: int, found: np.ndarray, expected: np.ndarray) -> Agreement:
+    if found.shape != expected.shape:
+        raise ExportError(
+            f"The graph returns features {found.shape} where PyTorch returns {expected.shape}."
+        )
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosines = (found * expected).sum(axis=1) / np.maximum(lengths, 1e-12)
+    difference = np.abs(found - expected).max()
+    return Agreement(source, size, float(difference), float(cosines.min()))
+
+
+def measure_speeds(
+    model: nn.Module, session: Any, pictures: Pictures, seconds: float
+) -> Iterator[Speed]:
+    """Both on the first images of ``pictures``, each for about ``seconds`` per batch size."""
+    for size in BATCHES:
+        rows = pictures.images[:size], pictures.modalities[:size]
+        rates: Dict[str, float] = {}
+        for name, function, network in (
+            ("pytorch", pytorch_features, model),
+            ("onnxruntime", onnx_features, session),
+        ):
+            rates[name] = size / _median_seconds(partial(function, network, *rows), seconds)
+        yield Speed(size, **rates)
+
+
+def _median_seconds(run: Callable[[], Any], seconds: float) -> float:
+    run()  # memory and threads are taken here
+    times: List[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _FEWEST_RUNS or time.perf_counter() < end:
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

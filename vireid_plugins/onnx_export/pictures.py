@@ -1,0 +1,81 @@
+"""Images on which an ONNX graph and PyTorch are compared: drawn ones, and some of the test set.
+
+N images of H x W pixels.
+"""
+
+import random
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.build import build_dataset
+from ..data.images import read_image
+from ..modality import Modality
+from .graph import ExportError
+
+COUNT = 7  # of a source
+
+
+class Pictures(NamedTuple):
+    """Images of a source and what they are."""
+
+    source: str
+    images: Tensor  # (N, 3, H, W) float32 in 0..255
+    modalities: Tensor  # (N,) int64
+
+
+def random_pictures(
+    size: Sequence[int], modality: Optional[Modality] = None, seed: int = 0
+) -> Pictures:
+    """Images of ``size`` (H, W), of one modality or of both in turn: noise, and coloured patches.
+
+    The former look alike to a network, the latter do not.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(COUNT // 2, 3, *size, generator=generator)
+    patches = torch.rand(COUNT - COUNT // 2, 3, 6, 3, generator=generator)
+    patches = F.interpolate(patches, size=tuple(size), mode="bilinear", align_corners=False)
+    modalities = torch.tensor([int(one) for one in _in_turn(modality)])
+    return Pictures("random", (torch.cat([noise, patches]) * 255).round(), modalities)
+
+
+def real_pictures(
+    cfg: Any, transforms: Any, modality: Optional[Modality] = None, seed: int = 0
+) -> Pictures:
+    """Images drawn from the test set of ``cfg``, of one modality or of both in turn.
+
+    Args:
+        transforms: from a PIL image and its modality to (3, H, W), as the evaluation's.
+
+    Raises:
+        ExportError: there are none; the message says why.
+    """
+    if not cfg.DATASETS.TESTS:
+        raise ExportError("the model's config names no test set (DATASETS.TESTS)")
+    name = cfg.DATASETS.TESTS[0]
+    try:
+        dataset = build_dataset(cfg, name, key="DATASETS.TESTS")
+        items = [item for item in [*dataset.query, *dataset.gallery] if len(item) == 4]
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
+        message = str(error.args[0] if error.args else error)
+        raise ExportError(f"{name}: {message.splitlines()[0]}") from error
+    generator = random.Random(seed)
+    wanted = _in_turn(modality)
+    chosen = []
+    for one in wanted:
+        of_modality = [item for item in items if item[3] == one]
+        if not of_modality:
+            raise ExportError(f"{name} has no {one.label} test images")
+        chosen.append(generator.choice(of_modality))
+    try:
+        tensors = [transforms(read_image(item[0]), one) for item, one in zip(chosen, wanted)]
+    except (RuntimeError, OSError) as error:
+        raise ExportError(str(error)) from error
+    return Pictures(name, torch.stack(tensors), torch.tensor([int(one) for one in wanted]))
+
+
+def _in_turn(modality: Optional[Modality]) -> List[Modality]:
+    both = list(Modality)
+    return [both[i % 2] if modality is None else modality for i in range(COUNT)]

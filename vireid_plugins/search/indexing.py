@@ -286,19 +286,23 @@ class _Indexing:
         features: List[np.ndarray] = []
         saved = time.perf_counter()
         with tqdm(total=missing, unit="img", desc="features", disable=self._hidden) as bar:
-            for loaded in self._loaded():
-                for problem in loaded.broken:
-                    broken.add(*problem)
-                if loaded.tensor is not None:
-                    rows = self._extractor.features_of(loaded.tensor, self._index.modality)
-                    kept = _finite(rows, loaded.images, broken)
-                    images += [loaded.images[number] for number in kept]
-                    features.append(rows[kept])
-                now = time.perf_counter()
-                if len(images) >= _IMAGES_AT_ONCE or now - saved > _SECONDS:
-                    self._save(images, features)
-                    images, features, saved = [], [], now
-                bar.update(len(loaded.images) + len(loaded.broken))
+            try:
+                for loaded in self._loaded():
+                    for problem in loaded.broken:
+                        broken.add(*problem)
+                    if loaded.tensor is not None:
+                        rows = self._extractor.features_of(loaded.tensor, self._index.modality)
+                        kept = _finite(rows, loaded.images, broken)
+                        features.append(rows[kept])
+                        images += [loaded.images[number] for number in kept]
+                    now = time.perf_counter()
+                    if len(images) >= _IMAGES_AT_ONCE or now - saved > _SECONDS:
+                        self._save(images, features)
+                        images, features, saved = [], [], now
+                    bar.update(len(loaded.images) + len(loaded.broken))
+            except KeyboardInterrupt:  # nothing that was computed is lost
+                self._save(images, features[: len(images)])
+                raise
         self._save(images, features)
 
     def _save(self, images: List[FoundImage], features: List[np.ndarray]) -> None:

@@ -7,7 +7,7 @@ from typing import Iterator
 
 import numpy as np
 
-from ..engine.checkpoint import write_atomically
+from ..files import write_atomically
 
 try:
     import fcntl

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "plots": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
     },
+    "search": {"data", "engine", "evaluation", "train", "visualization"},
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
@@ -54,6 +55,7 @@ AREAS = {
     "modeling.memory": "modeling.pieces",
     "modeling.precision": "modeling.pieces",
     "modeling.meta_arch": "modeling.meta_arch",
+    "search": "search",
     "solver": "solver",
     "train": "train",
     "visualization": "visualization",

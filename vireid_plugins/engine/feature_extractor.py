@@ -29,7 +29,8 @@ class FeatureExtractor:
     """``FeatureExtractor(weights)(images, modality) -> (N, D)`` float32 rows of length 1.
 
     The checkpoint carries its config, so no config file is needed. Compare rows of either
-    modality by their inner product (cosine similarity). ``fingerprint`` tells models apart.
+    modality by their inner product (cosine similarity). ``fingerprint`` tells models apart;
+    ``facts`` is what the checkpoint says about itself.
 
     Args:
         weights: a checkpoint written by ``VIReIDTrainer``.
@@ -69,6 +70,7 @@ class FeatureExtractor:
                 f"{weights} says nothing about its model ({FACTS!r} is absent). Write it with "
                 "VIReIDTrainer: train, or evaluate and save, in vireid_plugins."
             )
+        self.facts = facts
         self.cfg = cfg = build_carried_config(facts, ["MODEL.DEVICE", device])
         self.batch_size = batch_size
         self.transforms = build_transforms(cfg, is_train=False)

@@ -7,20 +7,17 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Union
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.images import ImageError, read_image
 from ..engine.feature_extractor import FeatureExtractor
 from ..evaluation.faiss_index import FLAT
 from ..modality import Modality
 from .catalogue import CATALOGUE, Catalogue
 from .index import SearchIndex
+from .loading import load_images
 from .scan import FoundImage, check_image_folder, scan_images
 from .store import sole_writer
 from .structure import LEAST_IMAGES, factory_words
@@ -29,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 BROKEN = "broken.csv"
 # Features reach the disk after so many images or seconds: what a kill can cost.
-_IMAGES_AT_ONCE, _SECONDS = 4_096, 15.0
+_IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
 _COMPACT_FROM = 1_000  # rows of images that are gone
 
 
@@ -49,39 +46,6 @@ class IndexingSummary:
     def rate(self) -> float:
         """Images per second."""
         return (self.added + self.broken) / max(self.seconds, 1e-9)
-
-
-class _Loaded(NamedTuple):
-    """A batch from a worker."""
-
-    images: List[FoundImage]  # those that could be read
-    tensor: Optional[Tensor]  # (B, 3, H, W)
-    broken: List[Tuple[bytes, str]]
-
-
-class _ImageFiles(torch.utils.data.Dataset):
-    """``files[images]`` reads a batch of images; those that cannot be read come as reasons."""
-
-    def __init__(self, folder: Path, transforms: Any, modality: Modality) -> None:
-        self._folder, self._transforms, self._modality = folder, transforms, modality
-
-    def __getitem__(self, images: List[FoundImage]) -> _Loaded:
-        read, tensors, broken = [], [], []
-        for image in images:
-            path = str(self._folder / os.fsdecode(image.name))
-            try:
-                tensors.append(self._transforms(read_image(path), self._modality))
-                read.append(image)
-            except Exception as error:  # whatever it is, the other images can be read
-                broken.append((image.name, reason_of(error, path)))
-        return _Loaded(read, torch.stack(tensors) if tensors else None, broken)
-
-
-def reason_of(error: Exception, path: str) -> str:
-    """Why an image cannot be read, in a line without its path."""
-    if not isinstance(error, ImageError):
-        return f"{type(error).__name__}: {error}".replace("\n", " ")
-    return str(error).replace(f"{path}: ", "", 1).split(" Replace the file")[0].replace("\n", " ")
 
 
 class BrokenList:
@@ -134,7 +98,7 @@ def index_folder(
     """Make an index of all images below a folder, or bring it up to date.
 
     Features that are there stay, if file size and time of change are the same. A process that is
-    killed loses at most the images of the last 15 seconds; call it again to go on.
+    killed loses at most the images of the last 10 seconds; call it again to go on.
 
     Args:
         extractor: the model.
@@ -286,23 +250,19 @@ class _Indexing:
         features: List[np.ndarray] = []
         saved = time.perf_counter()
         with tqdm(total=missing, unit="img", desc="features", disable=self._hidden) as bar:
-            try:
-                for loaded in self._loaded():
-                    for problem in loaded.broken:
-                        broken.add(*problem)
-                    if loaded.tensor is not None:
-                        rows = self._extractor.features_of(loaded.tensor, self._index.modality)
-                        kept = _finite(rows, loaded.images, broken)
-                        features.append(rows[kept])
-                        images += [loaded.images[number] for number in kept]
-                    now = time.perf_counter()
-                    if len(images) >= _IMAGES_AT_ONCE or now - saved > _SECONDS:
-                        self._save(images, features)
-                        images, features, saved = [], [], now
-                    bar.update(len(loaded.images) + len(loaded.broken))
-            except KeyboardInterrupt:  # nothing that was computed is lost
-                self._save(images, features[: len(images)])
-                raise
+            for loaded in load_images(
+                self._extractor, self._index.modality, self._index.images,
+                self._catalogue.missing(), self._workers,
+            ):  # fmt: skip
+                for problem in loaded.broken:
+                    broken.add(*problem)
+                images += loaded.images
+                features.append(loaded.features)
+                now = time.perf_counter()
+                if len(images) >= _IMAGES_AT_ONCE or now - saved > _SECONDS:
+                    self._save(images, features)
+                    images, features, saved = [], [], now
+                bar.update(len(loaded.images) + len(loaded.broken))
         self._save(images, features)
 
     def _save(self, images: List[FoundImage], features: List[np.ndarray]) -> None:
@@ -310,18 +270,6 @@ class _Indexing:
             self._file.append(self._catalogue.num_rows, np.concatenate(features))
             self._catalogue.add(images)
             self._summary.added += len(images)
-
-    def _loaded(self) -> Iterator[_Loaded]:
-        files = _ImageFiles(self._index.images, self._extractor.transforms, self._index.modality)
-        return iter(
-            DataLoader(
-                files,
-                sampler=_Batches(self._catalogue.missing(), self._extractor.batch_size),
-                batch_size=None,
-                num_workers=self._workers,
-                worker_init_fn=_one_thread,
-            )
-        )
 
     def _compact(self) -> None:
         """Leave out the features of images that are gone, once they are more than the others."""
@@ -354,24 +302,3 @@ class _Indexing:
             self._catalogue.remember(made_for=made_for)
         return factory_words(kind, self._index.facts["dimensions"], made_for["images"])
 
-
-class _Batches(torch.utils.data.Sampler):
-    """Lists of images as they come; nothing is counted or kept."""
-
-    def __init__(self, images: Iterator[FoundImage], size: int) -> None:
-        self._images, self._size = images, size
-
-    def __iter__(self) -> Iterator[List[FoundImage]]:
-        return iter(lambda: list(islice(self._images, self._size)), [])
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def _finite(rows: np.ndarray, images: List[FoundImage], broken: BrokenList) -> np.ndarray:
-    """Numbers of the rows that can be searched."""
-    finite = np.isfinite(rows).all(axis=1)
-    for number in np.flatnonzero(~finite):
-        broken.add(images[number].name, "the model's features of it are NaN or infinite")
-    return np.flatnonzero(finite)

@@ -139,6 +139,8 @@ class SearchIndex:
         if len(self._live) == 0:
             raise ValueError(f"{self.folder} holds no image: nothing to search among.")
         k = min(k, len(self._live))
+        if len(queries) == 0:
+            return Hits(np.zeros((0, k), np.float32), [])
         found = [self._approximate(queries, k)] if self._structure.neighbors is not None else []
         found += list(self._exact(queries, k))
         scores, rows = _best(found, k)

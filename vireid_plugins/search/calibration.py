@@ -1,21 +1,26 @@
-"""A threshold for scores: from labelled images, for one model and one pair of modalities.
+"""A threshold for scores: from labelled images, for one model and one pair of modalities."""
 
-Shapes: S pairs of images of the same person, F pairs of different people.
-"""
-
+import dataclasses
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from tqdm import tqdm
 
 from ..data import build_test_loader
 from ..engine.feature_extractor import FeatureExtractor
 from ..engine.setup import build_carried_config
 from ..evaluation import build_protocols, extract_features
-from ..evaluation.similarity import normalise
+from ..evaluation.pair_distances import (
+    PairHistogram,
+    PairSet,
+    count_pairs,
+    pair_sets,
+    prepare_features,
+)
 from ..modality import Modality
+from ..train import apply_facts
 
-_MOST_IMAGES = 4_000  # of a modality: bounds the number of pairs
-_BLOCK = 256  # images compared with all others at once
+_OPEN = ("DATASETS.", "DATALOADER.", "TEST.")  # keys that change no feature
 _RATES = (10.0, 1.0, 0.1)  # percent of different people, for the table
 _LEAST_ERRORS = 10  # pairs that a rate of the table must stand on
 
@@ -54,25 +59,33 @@ def calibrate(
         extractor: the model.
         modality: of the images that are searched.
         dataset: a registered name; empty: the first that the model was tested on.
-        opts: KEY VALUE pairs of its config, such as ``DATASETS.CSV_FILE mine.csv``.
+        opts: KEY VALUE pairs of its config that say which data, such as
+            ``DATASETS.CSV_FILE mine.csv``.
 
     Returns:
         By the query's modality, ``"visible"`` or ``"infrared"``; one without pairs is left out.
 
     Raises:
-        ValueError: no pair of the same person, or none of different people, in any modality.
+        ValueError: another key; a split whose people the model has seen; no pair of the same
+            person, or none of different people, in any modality.
         KeyError, DatasetError: the dataset is unknown, or not as documented.
     """
+    for key in opts[::2]:
+        if not key.startswith(_OPEN):
+            raise ValueError(f"calibrate takes keys of {', '.join(_OPEN)} only; got {key}.")
     cfg = build_carried_config(extractor.facts, ["MODEL.DEVICE", extractor.cfg.MODEL.DEVICE, *opts])
     name = dataset or cfg.DATASETS.TESTS[0]
-    loader, _ = build_test_loader(cfg, name)
-    features = extract_features(extractor.model, loader)
-    protocol = build_protocols(cfg, name)[0]
+    cfg.DATASETS.TESTS = (name,)
+    apply_facts(cfg, extractor.facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
+    loader, source = build_test_loader(cfg, name)
+    batches = tqdm(loader, desc="features", unit="batch", disable=None)
+    features = extract_features(extractor.model, batches)
+    rows = prepare_features(features.features, "cosine")
     found = {}
-    for other in Modality:
-        same, different, words = _similarities(features, other, modality, protocol)
-        if len(same) and len(different):
-            found[other.label] = _from_pairs(same, different, f"{name}'s test images, {words}")
+    for query, pairs, words in _pairs_of(features, source, build_protocols(cfg, name)[0], modality):
+        counted = count_pairs(rows, features.targets, features.camids, pairs)
+        if counted.same.any() and counted.other.any():
+            found[query.label] = from_histogram(counted, f"{name}'s test images, {words}")
     if not found:
         raise ValueError(
             f"{name}: its test images have no pair of the same person and of different people "
@@ -81,85 +94,45 @@ def calibrate(
     return found
 
 
-def _from_pairs(same: np.ndarray, different: np.ndarray, data: str) -> Calibration:
-    threshold = equal_error_threshold(same, different)
-    seen = [rate for rate in _RATES if len(different) * rate / 100 >= _LEAST_ERRORS]
-    others = [float(np.quantile(different, 1 - rate / 100)) for rate in seen]
-    return Calibration(
-        threshold,
-        *_rates(same, different, threshold),
-        len(same),
-        len(different),
-        data,
-        [(other, *_rates(same, different, other)) for other in others],
-    )
+def _pairs_of(
+    features: Any, dataset: Any, protocol: Any, modality: Modality
+) -> Iterator[Tuple[Modality, PairSet, str]]:
+    """Pairs of a query and an image of ``modality``, by the query's modality, and in words."""
+    for pairs in pair_sets(features, dataset, protocol):
+        if not pairs.within:
+            other = Modality.INFRARED if modality == Modality.VISIBLE else Modality.VISIBLE
+            yield other, pairs, f"{pairs.name} pairs that its protocol compares"
+        elif features.modalities[pairs.rows[0]] == modality:
+            # Images of one person by one camera are often of one moment: too easy.
+            several = len(np.unique(features.camids[pairs.rows])) > 1
+            words = ", of one person by different cameras" if several else " by one camera"
+            chosen = dataclasses.replace(pairs, skip_same_camera=several)
+            yield modality, chosen, f"{pairs.name} pairs{words}"
 
 
-def _rates(same: np.ndarray, different: np.ndarray, threshold: float) -> Tuple[float, float]:
-    return 100 * float((different >= threshold).mean()), 100 * float((same < threshold).mean())
+def from_histogram(counted: PairHistogram, data: str) -> Calibration:
+    """What the counted distances of labelled pairs, some of each kind, say about scores.
 
-
-def equal_error_threshold(same: np.ndarray, different: np.ndarray) -> float:
-    """Where the share of ``different`` (F,) at or above is nearest to that of ``same`` (S,) below.
-
-    Both are similarities, at least one each.
+    Args:
+        data: which pairs they are, in words.
     """
-    same, different = np.sort(same), np.sort(different)
-    candidates = np.concatenate([same, different])
-    accepts = 1 - np.searchsorted(different, candidates) / len(different)
-    rejects = np.searchsorted(same, candidates) / len(same)
-    return float(candidates[np.abs(accepts - rejects).argmin()])
-
-
-def _similarities(
-    features: Any, query: Modality, gallery: Modality, protocol: Any
-) -> Tuple[np.ndarray, np.ndarray, str]:
-    """Cosine similarities of all pairs that count: (S,), (F,), and which they are in words."""
-    rows = [_rows(features.modalities, modality) for modality in (query, gallery)]
-    several = len(np.unique(features.camids[rows[1]])) > 1
-    words = f"{query.label}-{gallery.label} pairs"
-    if query == gallery:
-        words += " of different cameras" if several else " of one camera"
-    elif protocol.skip_camera_pairs or protocol.skip_same_camera:
-        words += " that its protocol compares"
-    same, different = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-    for scores, ours, theirs in _blocks(features, *rows):
-        counts = np.ones(scores.shape, bool)
-        cameras = features.camids[ours][:, None], features.camids[theirs][None]
-        if query == gallery:
-            counts &= ours[:, None] < theirs[None]  # each pair once, none with itself
-            if several:
-                counts &= cameras[0] != cameras[1]
-        else:
-            counts &= ~_never_compared(*cameras, protocol.skip_camera_pairs)
-        match = features.targets[ours][:, None] == features.targets[theirs][None]
-        if query != gallery and protocol.skip_same_camera:
-            counts &= ~(match & (cameras[0] == cameras[1]))
-        same.append(scores[counts & match])
-        different.append(scores[counts & ~match])
-    return np.concatenate(same), np.concatenate(different), words
-
-
-def _rows(modalities: np.ndarray, modality: Modality) -> np.ndarray:
-    rows = np.flatnonzero(modalities == modality)
-    return np.sort(np.random.default_rng(0).permutation(rows)[:_MOST_IMAGES])
-
-
-def _blocks(
-    features: Any, queries: np.ndarray, gallery: np.ndarray
-) -> Iterator[Tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Scores of a block of queries with the gallery, and the rows of both."""
-    unit = normalise(features.features).numpy()
-    for begin in range(0, len(queries), _BLOCK):
-        block = queries[begin : begin + _BLOCK]
-        yield unit[block] @ unit[gallery].T, block, gallery
-
-
-def _never_compared(
-    first: np.ndarray, second: np.ndarray, pairs: Sequence[Tuple[int, int]]
-) -> np.ndarray:
-    """Which pairs of cameras, in either order, the protocol leaves out."""
-    hidden = np.zeros(np.broadcast(first, second).shape, bool)
-    for one, other in pairs:
-        hidden |= ((first == one) & (second == other)) | ((first == other) & (second == one))
-    return hidden
+    accepts, passes = (100 * rates for rates in counted.roc())
+    number = int(counted.other.sum())
+    equal = counted.equal_error
+    edges = [
+        np.searchsorted(accepts, rate, side="right") - 1
+        for rate in _RATES
+        if number * rate / 100 >= _LEAST_ERRORS
+    ]
+    return Calibration(
+        1 - equal.threshold,
+        float(np.interp(equal.threshold, counted.edges, accepts)),
+        100 - float(np.interp(equal.threshold, counted.edges, passes)),
+        int(counted.same.sum()),
+        number,
+        data,
+        [
+            (1 - float(counted.edges[edge]), float(accepts[edge]), 100 - float(passes[edge]))
+            for edge in edges
+        ],
+    )

@@ -4,12 +4,14 @@ import csv
 import multiprocessing
 import os
 import signal
+import sqlite3
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vireid_plugins.search import SearchIndex, index_folder, indexing, store
+from vireid_plugins.search.scan import FoundImage
 from vireid_plugins.search.store import FeatureFile, sole_writer
 
 from tests.search.fakes import FakeExtractor, features, write_images
@@ -106,6 +108,32 @@ def test_a_killed_run_goes_on(tmp_path, when):
     check(out, range(14))
     assert SearchIndex(out).facts["complete"]
     assert os.path.getsize(out / "features-0.f32") == features(range(14)).nbytes
+
+
+def _killed_in_a_transaction(out):
+    """SQLite writes into its file before the end of a transaction once its memory is full."""
+    connection = sqlite3.connect(out / "catalogue.sqlite")
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("DELETE FROM images")
+    assert (out / "catalogue.sqlite-journal").stat().st_size > 1_000
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_within_a_transaction_is_taken_back(tmp_path):
+    out = tmp_path / "index"
+    write_images(tmp_path / "in", range(1))
+    run(tmp_path / "in", out)
+    index = SearchIndex(out, writable=True)
+    index.catalogue.add([FoundImage(b"%d" % number * 50, 0, 0) for number in range(3_000)])
+    index.catalogue.close()
+    process = multiprocessing.get_context("fork").Process(
+        target=_killed_in_a_transaction, args=(out,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (out / "catalogue.sqlite-journal").exists()
+    assert len(SearchIndex(out)) == 3_001
 
 
 def test_a_full_disk_costs_nothing_that_was_done(tmp_path, monkeypatch):

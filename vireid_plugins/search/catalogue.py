@@ -5,6 +5,7 @@ features are on the disk, in one transaction, so that a kill at any moment leave
 """
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
@@ -44,8 +45,11 @@ class Catalogue:
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
         self.path = folder / CATALOGUE
-        mode = "rw" if writable else "ro"
-        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
+        # What a killed process left half-written is taken back by whoever opens it next, and only
+        # a writer can.
+        journal = self.path.with_name(f"{CATALOGUE}-journal")
+        writing = writable or (journal.exists() and os.access(self.path, os.W_OK))
+        uri = f"{self.path.resolve().as_uri()}?mode={'rw' if writing else 'ro'}"
         try:
             self._connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE)
             self.facts: Dict[str, Any] = self._read_facts()
@@ -195,13 +199,15 @@ class Catalogue:
 
     def renumber(self, generation: int) -> None:
         """Number the rows 0, 1, ... in their order, and say which file of features has them so."""
-        self._connection.execute(
-            "CREATE TEMP TABLE renumbered AS SELECT row_number() OVER (ORDER BY row) - 1 AS row,"
-            " name, size, mtime FROM images"
+        run = self._connection.execute
+        run("CREATE TEMP TABLE renumbered (row INTEGER PRIMARY KEY, name, size, mtime)")
+        run(
+            "INSERT INTO renumbered (name, size, mtime) SELECT name, size, mtime FROM images"
+            " ORDER BY row"
         )
-        self._connection.execute("DELETE FROM images")
-        self._connection.execute("INSERT INTO images SELECT row, name, size, mtime FROM renumbered")
-        self._connection.execute("DROP TABLE temp.renumbered")
+        run("DELETE FROM images")
+        run("INSERT INTO images SELECT row - 1, name, size, mtime FROM renumbered")
+        run("DROP TABLE temp.renumbered")
         self.remember(generation=generation, rows=len(self))  # in the same transaction
 
 

@@ -39,7 +39,8 @@ class FeatureFile:
         Raises:
             ValueError: rows are missing.
         """
-        for other in self.folder.glob("features-*"):
+        others = [*self.folder.glob("features-*"), *self.folder.glob(".features-*.partial")]
+        for other in others:
             if other != self.path:
                 with contextlib.suppress(OSError):  # Windows: another process reads it
                     other.unlink()

@@ -18,7 +18,7 @@ LLCM = SimpleNamespace(skip_camera_pairs=(), skip_same_camera=True, direction=DI
 
 def test_rates_are_those_at_the_threshold():
     rng = np.random.default_rng(1)
-    same, different = rng.normal(0.5, 0.2, 500), rng.normal(0, 0.2, 2_000)
+    same, different = rng.normal(0.5, 0.2, 500).clip(-1, 1), rng.normal(0, 0.2, 2_000)
     edges = np.linspace(0, 2, 20_001)
     counts = [np.histogram(1 - values, edges)[0] for values in (same, different)]
     found = from_histogram(PairHistogram(edges, *counts, 0.0, 0.0), "data")

@@ -80,7 +80,7 @@ def test_duplicates_tie_in_natural_order(tmp_path):
     np.testing.assert_allclose(hits.scores[0, :4], 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq", "IVF,SQ8"])
+@pytest.mark.parametrize("kind", ["hnsw", "IVF,SQ8", "IVF,PQ12x4"])
 def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
     images, tmp_path, monkeypatch, kind
 ):

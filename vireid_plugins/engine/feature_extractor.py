@@ -174,8 +174,9 @@ def _to_pil(image: Any, channels: str) -> Image.Image:
 def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
     grey = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    kind = array.dtype.newbyteorder("=")
     if array.size == 0 or not (
-        (grey.ndim == 2 and array.dtype in (np.uint8, np.uint16))
+        (grey.ndim == 2 and kind in (np.uint8, np.uint16))
         or (coloured and array.dtype == np.uint8)
     ):
         raise ValueError(
@@ -183,6 +184,6 @@ def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
             f"uint16, with at least one pixel; got shape {array.shape} of {array.dtype}."
         )
     if grey.ndim == 2:
-        return Image.fromarray(np.ascontiguousarray(grey.astype(grey.dtype.newbyteorder("="))))
+        return Image.fromarray(np.ascontiguousarray(grey.astype(kind)))
     order = slice(2, None, -1) if channels == "bgr" else slice(3)
     return Image.fromarray(np.ascontiguousarray(array[..., order]))

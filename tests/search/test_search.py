@@ -80,7 +80,7 @@ def test_duplicates_tie_in_natural_order(tmp_path):
     np.testing.assert_allclose(hits.scores[0, :4], 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "IVF,SQ8", "IVF,PQ12x4"])
+@pytest.mark.parametrize("kind", ["hnsw", "IVF,SQ8"])
 def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
     images, tmp_path, monkeypatch, kind
 ):
@@ -106,6 +106,16 @@ def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
     assert run(images, out)[0].search == summary.search  # the kind is remembered
     assert run(images, out, "flat")[0].search == "exact"
     assert not list(out.glob("neighbors*"))
+
+
+def test_faiss_words_are_made_for_the_number_of_images():
+    assert structure.factory_words("flat", 512, 10**6) == "flat"
+    assert structure.factory_words("ivf-pq", 512, 10**6) == "IVF4000,PQ64"
+    assert structure.factory_words("ivf-pq", 2048, 10**7) == "IVF1680,PQ64"  # 65,536 to learn from
+    assert structure.factory_words("ivf-pq", 90, 10**4) == "IVF256,PQ45"  # it must divide
+    assert structure.factory_words("OPQ16,IVF,PQ16", 512, 10**4) == "OPQ16,IVF256,PQ16"
+    with pytest.raises(ValueError, match="'IVF,PQ7' is none of flat, hnsw, ivf-pq; faiss makes no"):
+        structure.factory_words("IVF,PQ7", 512, 10**4)
 
 
 def test_an_approximate_index_grows_and_forgets(tmp_path, monkeypatch):

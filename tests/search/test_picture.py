@@ -79,6 +79,7 @@ def test_odd_names_are_drawn_as_they_are(tmp_path, drawn, recwarn):
     rows = [row(tmp_path, 2, "a$b$/very/long/folder/of/cameras/人物{}_and_a_very_long_name.png")]
     draw_grid(rows * 3, tmp_path / "grid.pdf", title="$x^2$", threshold=None)
     assert drawn[0].axes[0].texts[0].get_text() == r"\$x^2\$"
+    assert "□: a letter that the picture's font lacks" in drawn[0].axes[0].texts[-1].get_text()
     assert sum("□□" in text.get_text() for text in drawn[0].axes[0].texts) == 6
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     assert (tmp_path / "grid.pdf").read_bytes()[:4] == b"%PDF"

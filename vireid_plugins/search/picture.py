@@ -92,6 +92,8 @@ def draw_grid(
     width = max(columns * _PANEL[0] + _GAP, _LEAST_WIDTH) + 2 * _MARGIN
     letters = int((width - 2 * _MARGIN) * _LETTERS_AN_INCH)
     words = [_legend(threshold), *textwrap.wrap(note, letters)]
+    if any(_LACKING in _drawable(name) for row in rows for _, _, name in row.results):
+        words.append(f"{_LACKING}: a letter that the picture's font lacks; --csv has whole names.")
     footer = (len(words) + 1) * _LINE
     height = _HEADER + sum(lines) * _PANEL[1] + (len(rows) - 1) * _GAP + footer
     figure = Figure(figsize=(width, height), dpi=_DPI)

@@ -50,6 +50,7 @@ setup(
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
         "onnx": ["onnx", "onnxruntime"],
+        "umap": ["umap-learn"],  # another map of features beside t-SNE
         "dev": ["pytest", "pytest-xdist", "ruff"],
     },
     classifiers=[

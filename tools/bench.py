@@ -5,6 +5,7 @@
     python tools/bench.py neighbors                      # approximate search, against exact
     python tools/bench.py jaccard                        # sparse, against the dense forms
     python tools/bench.py growth                         # times over sizes, with a plot
+    python tools/bench.py search                         # an index of a folder, query by query
     python tools/bench.py training                       # steps of AGW, against the usual loop
     python tools/bench.py memory                         # peaks of training, method by method
     python tools/bench.py attention                      # MRDA's, against full attention
@@ -27,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.benchmarks import growth, jaccard, million, neighbors, ranking  # noqa: E402
+from tools.benchmarks import growth, jaccard, million, neighbors, ranking, search  # noqa: E402
 from tools.benchmarks.measuring import write_result  # noqa: E402
 
 TOPICS = {
@@ -36,6 +37,7 @@ TOPICS = {
     "neighbors": neighbors,
     "jaccard": jaccard,
     "growth": growth,
+    "search": search,
 }
 #: topics with a script and options of their own
 SCRIPTS = {name: f"bench_{name}.py" for name in ("training", "memory", "attention")}

@@ -49,6 +49,14 @@ def test_neighbours_recall(monkeypatch, tmp_path):
     assert result["IVF,SQ8, 8 probes"]["share of the items' size on disk"] < 1
 
 
+def test_an_index_is_asked(monkeypatch, tmp_path):
+    words = "search --gallery 1500 --queries 20 --size 16 --kinds flat hnsw".split()
+    result = run(monkeypatch, tmp_path, *words)
+    assert result["flat"]["recall@10"] == 1.0
+    assert result["hnsw"]["recall@10"] > 0.9
+    assert result["hnsw"]["MiB on disk"] > result["flat"]["MiB on disk"] > 1500 * 16 * 4 / 2**20
+
+
 def test_growth_is_drawn(monkeypatch, tmp_path):
     words = "growth --most 4000 --queries 10 --fixed 100 --most-items 200 --size 8 --batches"
     result = run(monkeypatch, tmp_path, *words.split())

@@ -48,7 +48,7 @@ def read_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
@@ -57,7 +57,13 @@ def read_image(path: str) -> Image.Image:
         ) from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image as ``read_image`` gives it.
+
+    Raises:
+        ValueError: floating-point pixels, or integers that do not fit into 16 bits.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode in _WIDE_GREY:
         image = _narrow(np.asarray(image))
     elif image.mode == "F":

@@ -1,25 +1,27 @@
 """Features of one's own images from a checkpoint of this package."""
 
+import contextlib
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Any, ContextManager, Iterable, List, Union
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from PIL import Image
+from torch import Tensor
 
-from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch import build_model
 
-from ..config import add_vireid_config
 from ..data.chains import build_transforms
-from ..data.images import read_image
+from ..data.images import read_image, upright_rgb
 from ..modality import Modality
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts
+from .setup import build_carried_config, check_device
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+CHANNEL_ORDERS = ("rgb", "bgr")
 ImageLike = Union[str, Path, Image.Image, np.ndarray]
 
 
@@ -27,64 +29,110 @@ class FeatureExtractor:
     """``FeatureExtractor(weights)(images, modality) -> (N, D)`` float32 rows of length 1.
 
     The checkpoint carries its config, so no config file is needed. Compare rows of either
-    modality by their inner product (cosine similarity). ``fingerprint`` tells models apart.
+    modality by their inner product (cosine similarity). ``fingerprint`` tells models apart;
+    ``facts`` is what the checkpoint says about itself.
 
     Args:
         weights: a checkpoint written by ``VIReIDTrainer``.
         device: such as ``"cpu"`` or ``"cuda"``.
         batch_size: images per forward pass.
+        precision: of the forward pass: ``"float32"``, ``"bfloat16"`` or, on a GPU, ``"float16"``.
+            Features come as float32, and those of different precisions can be compared.
+        channels: order in arrays: ``"rgb"``, or ``"bgr"`` as OpenCV and most trackers have it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the checkpoint is of another program and carries no config.
+        ValueError: the checkpoint is of another program and carries no config, or an unknown word.
     """
 
-    def __init__(self, weights: str, device: str = "cpu", batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        weights: Union[str, Path],
+        device: str = "cpu",
+        batch_size: int = 64,
+        *,
+        precision: str = "float32",
+        channels: str = "rgb",
+    ) -> None:
+        check_device(device, "device")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}; got {precision!r}.")
+        if precision == "float16" and str(device).startswith("cpu"):
+            raise ValueError("precision 'float16' needs a GPU; on a CPU use 'bfloat16'.")
+        if channels not in CHANNEL_ORDERS:
+            raise ValueError(f"channels must be one of {CHANNEL_ORDERS}; got {channels!r}.")
+        self.precision, self.channels = precision, channels
         facts = read_facts(str(weights))
         if facts is None:
             raise ValueError(
                 f"{weights} says nothing about its model ({FACTS!r} is absent). Write it with "
                 "VIReIDTrainer: train, or evaluate and save, in vireid_plugins."
             )
-        cfg = get_cfg()
-        add_vireid_config(cfg)
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(facts["config"])))
-        cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN = device, False
-        cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
-        self.cfg = cfg
+        self.facts = facts
+        self.cfg = cfg = build_carried_config(facts, ["MODEL.DEVICE", device])
         self.batch_size = batch_size
         self.transforms = build_transforms(cfg, is_train=False)
         self.model = build_model(cfg).eval()
         AtomicCheckpointer(self.model).load(str(weights), checkpointables=[], need="features")
 
-    @torch.no_grad()
     def __call__(
-        self, images: Sequence[ImageLike], modality: Union[str, Modality]
+        self, images: Iterable[ImageLike], modality: Union[str, Modality]
     ) -> np.ndarray:
-        """Features of images that are all visible or all infrared.
+        """Features of images that are all visible or all infrared; none give (0, D).
 
         Args:
-            images: paths, PIL images, or uint8 arrays (H, W, 3) in RGB or (H, W) grey.
+            images: paths, PIL images and arrays, also mixed. Arrays are (H, W, 3) uint8 in the
+                order of ``channels``, (H, W, 4) with transparency, which is dropped, or grey
+                (H, W) or (H, W, 1), uint8 or, for 0..65535, uint16. Pictures are turned upright
+                by their EXIF data.
             modality: ``"visible"`` or ``"infrared"``.
 
         Raises:
-            ValueError: an unknown modality; OSError: an image that cannot be read.
+            ValueError: an unknown modality, one image instead of several, or an array that is no
+                image; it says which. ImageError: a file that cannot be read.
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
-        batches = [
-            self._features(images[start : start + self.batch_size], modality)
-            for start in range(0, len(images), self.batch_size)
-        ]
+        pictures = _listed(images)
+        batches = []
+        for start in range(0, len(pictures), self.batch_size):
+            part = range(start, min(start + self.batch_size, len(pictures)))
+            tensors = [self._tensor(pictures[number], number, modality) for number in part]
+            batches.append(self.features_of(torch.stack(tensors), modality))
         if not batches:
             return np.zeros((0, self.feature_size), np.float32)
-        return torch.cat(batches).numpy()
+        return np.concatenate(batches)
 
-    @property
+    @torch.no_grad()
+    def features_of(self, images: Tensor, modality: Modality) -> np.ndarray:
+        """Rows (B, D) of a batch (B, 3, H, W) that ``transforms`` have made, in one pass."""
+        batch = {
+            "images": images,
+            "modalities": torch.full((len(images),), int(modality), dtype=torch.int64),
+        }
+        with self._autocast():
+            features = self.model(batch)
+        return F.normalize(features.float(), dim=1).cpu().numpy()
+
+    def _autocast(self) -> ContextManager[Any]:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        kind = torch.device(self.cfg.MODEL.DEVICE).type
+        return torch.autocast(kind, dtype=getattr(torch, self.precision))
+
+    def _tensor(self, image: ImageLike, number: int, modality: Modality) -> Tensor:
+        try:
+            picture = _to_pil(image, self.channels)
+        except ValueError as error:
+            raise ValueError(f"images[{number}]: {error}") from None
+        return self.transforms(picture, modality)
+
+    @functools.cached_property
     def feature_size(self) -> int:
         """D, the length of a feature."""
         height, width = self.cfg.INPUT.SIZE_TEST
-        blank = Image.new("RGB", (width, height))
-        return self._features([blank], Modality.VISIBLE).shape[1]
+        return self.features_of(torch.zeros(1, 3, height, width), Modality.VISIBLE).shape[1]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -103,18 +151,39 @@ class FeatureExtractor:
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
 
-    def _features(self, images: Sequence[ImageLike], modality: Modality) -> torch.Tensor:
-        tensors = [self.transforms(_to_pil(image), modality) for image in images]
-        batch = {
-            "images": torch.stack(tensors),
-            "modalities": torch.full((len(tensors),), int(modality), dtype=torch.int64),
-        }
-        return F.normalize(self.model(batch).float(), dim=1).cpu()
+
+def _listed(images: Any) -> List[ImageLike]:
+    one = isinstance(images, (str, Path, Image.Image))
+    if one or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object):
+        raise ValueError(
+            f"images must be several: a list, say; got one {type(images).__name__}. Write [image]."
+        )
+    return list(images)
 
 
-def _to_pil(image: Any) -> Image.Image:
+def _to_pil(image: Any, channels: str) -> Image.Image:
     if isinstance(image, (str, Path)):
         return read_image(str(image))
     if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    return image.convert("RGB")
+        image = _array_to_pil(image, channels)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"expected a path, a PIL image or a NumPy array; got {type(image)}.")
+    return upright_rgb(image)
+
+
+def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
+    grey = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    kind = array.dtype.newbyteorder("=")
+    if array.size == 0 or not (
+        (grey.ndim == 2 and kind in (np.uint8, np.uint16))
+        or (coloured and array.dtype == np.uint8)
+    ):
+        raise ValueError(
+            "expected an array (H, W, 3) or (H, W, 4) of uint8, or grey (H, W) of uint8 or "
+            f"uint16, with at least one pixel; got shape {array.shape} of {array.dtype}."
+        )
+    if grey.ndim == 2:
+        return Image.fromarray(np.ascontiguousarray(grey.astype(kind)))
+    order = slice(2, None, -1) if channels == "bgr" else slice(3)
+    return Image.fromarray(np.ascontiguousarray(array[..., order]))

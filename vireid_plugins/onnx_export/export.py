@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 
-from ..engine.checkpoint import write_atomically
+from ..files import write_atomically
 from ..engine.feature_extractor import FeatureExtractor
 from ..modality import Modality
 from ..version import __version__

@@ -1,0 +1,198 @@
+"""A picture of queries, each beside the images that were found for it."""
+
+import functools
+import os
+import textwrap
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ..data.images import read_image
+from ..files import write_atomically
+from ..visualization.style import COLOURS, GREY, PALE, plain, styled
+from .index import SearchIndex
+from .querying import Query
+from .scan import shown_name
+
+MOST_QUERIES, MOST_RESULTS = 20, 50
+_PER_LINE = 10  # results beside a query; more go on below
+# Inches: a panel, the largest image in it, the space for the lines above and below an image.
+_PANEL, _IMAGE, _HEADING, _CAPTION = (1.16, 2.2), (1.0, 1.6), 0.22, 0.3
+_MARGIN, _HEADER, _LINE, _GAP, _LEAST_WIDTH = 0.18, 0.42, 0.145, 0.16, 7.6
+_LEAST_SIDE = 0.05  # of an image that is a line otherwise
+_LETTERS = 19  # of a caption's line
+_LETTERS_AN_INCH = 14.5  # of the lines below
+_DPI = 120
+_LACKING = "□"
+# Mark, colour and line of frames: told apart without seeing colour, too.
+_ABOVE = ("▲", COLOURS[0], "solid")
+_BELOW = ("▽", COLOURS[3], (0, (2.5, 1.5)))
+_UNKNOWN = ("", GREY, "solid")
+_QUERY = COLOURS[6]
+
+
+class GridRow(NamedTuple):
+    """A query and its results as they are drawn."""
+
+    query: Path
+    title: str
+    results: List[Tuple[float, Path, str]]  # score, image, name
+
+
+def rows_of(index: SearchIndex, queries: Sequence[Query]) -> List[GridRow]:
+    """What ``draw_grid`` takes, from answers of ``index``."""
+    return [
+        GridRow(
+            query.path,
+            shown_name(os.fsencode(query.name)),
+            [
+                (float(score), index.path_of(name), shown_name(name))
+                for score, name in zip(query.scores, query.names)
+            ],
+        )
+        for query in queries
+    ]
+
+
+def check_picture(path: Path, queries: int, topk: int) -> None:
+    """Raise ``ValueError`` unless ``draw_grid`` can write that many results to ``path``."""
+    if path.suffix.lower() not in (".png", ".pdf"):
+        raise ValueError(f"--save {path}: expected a name that ends in .png or .pdf.")
+    if queries > MOST_QUERIES or topk > MOST_RESULTS:
+        raise ValueError(
+            f"--save draws at most {MOST_QUERIES} queries and {MOST_RESULTS} results of each; "
+            f"these are {queries} and {topk}. Use --csv for them."
+        )
+
+
+@styled()
+def draw_grid(
+    rows: Sequence[GridRow], path: Path, *, title: str, threshold: Optional[float], note: str = ""
+) -> None:
+    """Write a PNG or a PDF with a query on the left and its results, best first, on the right.
+
+    Frames say whether a score reaches the threshold; whose pictures they are is not known.
+
+    Args:
+        rows: at least one.
+        path: ends in ``.png`` or ``.pdf``.
+        threshold: of cosine similarities; None: frames say nothing.
+        note: what the threshold is.
+    """
+    longest = max(len(row.results) for row in rows)
+    columns = 1 + min(_PER_LINE, longest)
+    lines = [max(1, -(-len(row.results) // _PER_LINE)) for row in rows]
+    width = max(columns * _PANEL[0] + _GAP, _LEAST_WIDTH) + 2 * _MARGIN
+    letters = int((width - 2 * _MARGIN) * _LETTERS_AN_INCH)
+    words = [_legend(threshold), *textwrap.wrap(note, letters)]
+    if any(_LACKING in _drawable(name) for row in rows for _, _, name in row.results):
+        words.append(f"{_LACKING}: a letter that the picture's font lacks; --csv has whole names.")
+    footer = (len(words) + 1) * _LINE
+    height = _HEADER + sum(lines) * _PANEL[1] + (len(rows) - 1) * _GAP + footer
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    # One pair of axes for everything, in inches from the top left: many times faster than one each.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    axes.text(_MARGIN, 0.12, _drawable(title), fontsize=11, weight="bold", va="top")
+    top = _HEADER
+    for number, (row, count) in enumerate(zip(rows, lines)):
+        if number:
+            axes.plot([_MARGIN, width - _MARGIN], [top - _GAP / 2] * 2, color=PALE, lw=1)
+        _draw_row(axes, row, top, threshold)
+        top += count * _PANEL[1] + _GAP
+    below = _drawable("\n".join(words))
+    axes.text(_MARGIN, height - footer + 0.5 * _LINE, below, fontsize=8, va="top")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.suffix[1:].lower()
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=_DPI))
+
+
+def _legend(threshold: Optional[float]) -> str:
+    numbers = "Rank and cosine similarity"
+    if threshold is None:
+        return f"{numbers}. No threshold is known: scores only rank, and do not say who it is."
+    return f"{numbers}:  ▲ solid blue frame {threshold:.3f} or more,  ▽ dashed orange frame less."
+
+
+def _draw_row(axes: Axes, row: GridRow, top: float, threshold: Optional[float]) -> None:
+    query = (row.query, "query", row.title)
+    _draw_panel(axes, (_MARGIN, top), *query, _QUERY, "solid", weight="bold")
+    for number, (score, image, name) in enumerate(row.results):
+        line, column = divmod(number, _PER_LINE)
+        corner = (_MARGIN + _GAP + (column + 1) * _PANEL[0], top + line * _PANEL[1])
+        mark, colour, style = _UNKNOWN
+        if threshold is not None:
+            mark, colour, style = _ABOVE if score >= threshold else _BELOW
+        heading = f"{number + 1}   {score:.3f} {mark}".rstrip()
+        _draw_panel(axes, corner, image, heading, name, colour, style)
+
+
+def _draw_panel(
+    axes: Axes, corner: Tuple[float, float], path: Path, heading: str, name: str, colour: str,
+    style: Any, weight: str = "normal",
+) -> None:  # fmt: skip
+    """One framed image in its own proportions, a heading above and its name below."""
+    middle, top = corner[0] + _PANEL[0] / 2, corner[1] + _HEADING
+    pixels = _pixels(path)
+    if pixels is None:
+        width, height = _IMAGE[0], _IMAGE[1] / 2
+        axes.text(middle, top + height / 2, "not there\nany more", fontsize=7, color=GREY,
+                  ha="center", va="center")  # fmt: skip
+    else:
+        scale = min(_IMAGE[0] / pixels.shape[1], _IMAGE[1] / pixels.shape[0])
+        width, height = (max(_LEAST_SIDE, side * scale) for side in pixels.shape[1::-1])
+        axes.imshow(
+            pixels,
+            extent=(middle - width / 2, middle + width / 2, top + height, top),
+            interpolation="antialiased",
+        )
+    frame = Rectangle((middle - width / 2, top), width, height, fill=False, ec=colour, lw=2.2,
+                      ls=style, zorder=2)  # fmt: skip
+    axes.add_patch(frame)
+    axes.text(middle, top - 0.05, heading, fontsize=8, color=colour, weight=weight, ha="center",
+              va="bottom")  # fmt: skip
+    axes.text(middle, top + height + 0.05, _drawable(_caption(name)), fontsize=6.5, ha="center",
+              va="top", linespacing=1.15)  # fmt: skip
+    axes.set_aspect("auto")
+
+
+def _pixels(path: Path) -> Optional[np.ndarray]:
+    """(H, W, 3) uint8, no larger than it is drawn; None where it cannot be read any more."""
+    try:
+        image = read_image(str(path))
+    except RuntimeError:
+        return None
+    image.thumbnail([int(2 * _DPI * side) for side in _IMAGE], Image.LANCZOS)
+    return np.asarray(image)
+
+
+def _caption(name: str) -> str:
+    """A name in two lines at most: the end of its folders, and of the file both ends."""
+    folder, _, file = name.replace("\\", "/").rpartition("/")
+    if len(file) > _LETTERS:
+        half = (_LETTERS - 1) // 2
+        file = f"{file[:half]}…{file[half - _LETTERS + 1:]}"
+    if len(folder) > _LETTERS - 1:
+        folder = f"…{folder[2 - _LETTERS:]}"
+    return f"{folder}/\n{file}" if folder else file
+
+
+def _drawable(text: str) -> str:
+    """``text`` with a box for each letter that the font lacks, and nothing as mathematics."""
+    known = _letters()
+    return plain("".join(c if c == "\n" or ord(c) in known else _LACKING for c in text))
+
+
+@functools.lru_cache(maxsize=1)
+def _letters() -> Any:
+    font = font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans"))
+    return font_manager.get_font(font).get_charmap()

@@ -1,0 +1,108 @@
+"""Asking an index for the images most similar to one's own."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from ..engine.feature_extractor import FeatureExtractor
+from ..files import write_atomically
+from ..modality import Modality
+from .index import SearchIndex
+from .loading import load_images
+from .scan import FoundImage
+
+CSV_HEADER = ("query", "rank", "score", "at_or_above_threshold", "image")
+_QUERIES_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query and what was found, best first."""
+
+    path: Path
+    name: str  # as it was asked for
+    scores: np.ndarray  # (k,) float32, cosine similarities
+    names: List[bytes]  # k images, relative to the folder of the index
+
+
+def search_images(
+    index: SearchIndex,
+    extractor: FeatureExtractor,
+    images: Iterable[bytes],
+    modality: Modality,
+    topk: int,
+    *,
+    folder: Path = Path(),
+    workers: int = 0,
+    on_broken: Callable[[bytes, str], None],
+) -> Iterator[Query]:
+    """The ``topk`` images of ``index`` most similar to each of ``images``, in their order.
+
+    Args:
+        images: file names, relative to ``folder``.
+        modality: of the queries.
+        on_broken: called with the name and the reason of what cannot be read; it is left out.
+        workers: processes that read images; 0: this one.
+
+    Raises:
+        ValueError: as ``SearchIndex.search``.
+    """
+    found = (FoundImage(name, 0, 0) for name in images)
+    asked: List[FoundImage] = []
+    features: List[np.ndarray] = []
+    for loaded in load_images(extractor, modality, folder, found, workers):
+        for problem in loaded.broken:
+            on_broken(*problem)
+        asked += loaded.images
+        features.append(loaded.features)
+        if len(asked) >= _QUERIES_AT_ONCE:
+            yield from _answers(index, folder, asked, np.concatenate(features), topk)
+            asked, features = [], []
+    if asked:
+        yield from _answers(index, folder, asked, np.concatenate(features), topk)
+
+
+def _answers(
+    index: SearchIndex, folder: Path, asked: List[FoundImage], features: np.ndarray, topk: int
+) -> Iterator[Query]:
+    hits = index.search(features, topk)
+    for image, scores, names in zip(asked, hits.scores, hits.names):
+        name = os.fsdecode(image.name)
+        yield Query(folder / name, name, scores, names)
+
+
+def write_csv(
+    queries: Iterable[Query], path: Path, threshold: Optional[float]
+) -> int:
+    """Write a line for each result, as they come; the file appears once it is whole.
+
+    Returns:
+        The number of queries.
+    """
+    number = 0
+
+    def write(file: Any) -> None:
+        nonlocal number
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(CSV_HEADER)
+        for query in queries:
+            rows.writerows(_lines(query, threshold))
+            number += 1
+        text.flush()
+        text.detach()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write)
+    return number
+
+
+def _lines(query: Query, threshold: Optional[float]) -> Iterator[Tuple[Any, ...]]:
+    for rank, (score, name) in enumerate(zip(query.scores.tolist(), query.names), start=1):
+        above = "" if threshold is None else "yes" if score >= threshold else "no"
+        yield query.name, rank, f"{score:.6f}", above, os.fsdecode(name)

@@ -1,0 +1,110 @@
+"""Features on the disk: one growing file of float32 rows, read as an array without loading it."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+
+from ..files import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_ROW_BLOCK = 1 << 14  # rows copied at once
+
+
+class FeatureFile:
+    """Rows (R, D) in the folder of an index.
+
+    How many rows count is said by the catalogue: what a killed process wrote behind them is cut
+    off by ``trim``.
+
+    Args:
+        folder: of the index.
+        generation: which file; another begins when rows of images that are gone are left out.
+        size: D.
+    """
+
+    def __init__(self, folder: Path, generation: int, size: int) -> None:
+        self.folder, self.generation, self.size = folder, generation, size
+        self.path = folder / f"features-{generation}.f32"
+
+    def trim(self, rows: int) -> None:
+        """Cut off what stands behind the first ``rows`` rows, and remove other generations.
+
+        Raises:
+            ValueError: rows are missing.
+        """
+        others = [*self.folder.glob("features-*"), *self.folder.glob(".features-*.partial")]
+        for other in others:
+            if other != self.path:
+                with contextlib.suppress(OSError):  # Windows: another process reads it
+                    other.unlink()
+        with open(self.path, "ab") as file:
+            self._check(rows)
+            file.truncate(rows * self.size * 4)
+
+    def append(self, rows: int, features: np.ndarray) -> None:
+        """Write ``features`` (M, D) behind the first ``rows``, and see them on the disk."""
+        with open(self.path, "r+b") as file:
+            file.seek(rows * self.size * 4)
+            file.write(np.ascontiguousarray(features, dtype="<f4").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, rows: int) -> np.ndarray:
+        """The first ``rows`` rows (R, D), mapped from the disk.
+
+        Raises:
+            ValueError: rows are missing.
+        """
+        if rows == 0:
+            return np.zeros((0, self.size), np.float32)
+        self._check(rows)
+        return np.memmap(self.path, "<f4", "r", shape=(rows, self.size))
+
+    def _check(self, rows: int) -> None:
+        held = self.path.stat().st_size if self.path.is_file() else 0
+        if held < rows * self.size * 4:
+            raise ValueError(
+                f"{self.path} has {held} bytes; its {rows} rows of {self.size} features need "
+                f"{rows * self.size * 4}. Delete {self.folder} and make the index anew."
+            )
+
+    def compacted(self, total: int, rows: np.ndarray) -> "FeatureFile":
+        """The next generation: of the first ``total`` rows only ``rows``."""
+        other = FeatureFile(self.folder, self.generation + 1, self.size)
+        features = self.read(total)
+
+        def write(file: object) -> None:
+            for begin in range(0, len(rows), _ROW_BLOCK):
+                file.write(features[rows[begin : begin + _ROW_BLOCK]].tobytes())
+
+        write_atomically(other.path, write)
+        return other
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep a second process from writing into ``folder`` (not on Windows).
+
+    The lock belongs to the process and ends with it, however it ends; what it starts does not
+    inherit it.
+
+    Raises:
+        ValueError: another process is writing.
+    """
+    with open(folder / ".lock", "a+") as file:
+        if fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise ValueError(
+                    f"Another process is writing into {folder}. Wait for it, or give another "
+                    "folder."
+                ) from error
+        yield

@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 
-from ..files import write_atomically
 from ..engine.feature_extractor import FeatureExtractor
+from ..files import write_atomically
 from ..modality import Modality
 from ..version import __version__
 from .compare import (

@@ -12,6 +12,7 @@ import vireid_plugins as vp
 from vireid_plugins import evaluation
 from vireid_plugins.data import build_test_loader
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.safe_load import load_weights_only
 
 from tests.engine.small import small_cfg
 
@@ -90,7 +91,7 @@ def test_half_precision_gives_nearly_the_same_features(extractor, weights):
     half = vp.FeatureExtractor(weights, precision="bfloat16", batch_size=2)
     expected, found = extractor(images, "visible"), half(images, "visible")
     assert found.dtype == np.float32 and not np.array_equal(found, expected)
-    assert (found * expected).sum(1).min() > 0.999
+    assert (found * expected).sum(1).min() > 0.995  # PyTorch 1.13 sums in bfloat16
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     assert half.fingerprint == extractor.fingerprint
 
@@ -137,7 +138,7 @@ def test_the_fingerprint_tells_models_apart(weights, tmp_path):
     first = vp.FeatureExtractor(weights)
     assert len(first.fingerprint) == 16 and int(first.fingerprint, 16)
     renamed = tmp_path / "renamed.pth"
-    data = torch.load(weights, weights_only=True)
+    data = load_weights_only(weights)
     torch.save(data, renamed)
     assert vp.FeatureExtractor(str(renamed)).fingerprint == first.fingerprint
     name = next(name for name in data["model"] if name.endswith("running_mean"))
@@ -148,7 +149,7 @@ def test_the_fingerprint_tells_models_apart(weights, tmp_path):
 
 def test_the_fingerprint_knows_the_input(weights, tmp_path):
     """The same weights fed with images of another size, or normalised in another way."""
-    first, data = vp.FeatureExtractor(weights), torch.load(weights, weights_only=True)
+    first, data = vp.FeatureExtractor(weights), load_weights_only(weights)
     config = yaml.safe_load(data["vireid"]["config"])
     for section, key, value in (
         ("INPUT", "SIZE_TEST", [64, 32]),

@@ -28,11 +28,15 @@ MAY_IMPORT = {
     "comparison": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
     },
+    # pictures of a trained model; "visualization" is what the engine itself may draw with
+    "plots": {
+        "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
+    },
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
-    "compat": "base", "config": "base", "merge": "base", "modality": "base", "registry": "base",
-    "safe_load": "base", "version": "base",
+    "compat": "base", "config": "base", "files": "base", "merge": "base", "modality": "base",
+    "registry": "base", "safe_load": "base", "version": "base",
     "clustering": "clustering",
     "data": "data",
     "data.synthetic": "data.synthetic",
@@ -53,6 +57,12 @@ AREAS = {
     "solver": "solver",
     "train": "train",
     "visualization": "visualization",
+    "visualization.cam": "plots",
+    "visualization.command": "plots",
+    "visualization.distances": "plots",
+    "visualization.embedding": "plots",
+    "visualization.maps_figure": "plots",
+    "visualization.subject": "plots",
 }
 # in meta_arch, what every paper may share; any other file there is one paper's
 SHARED_META_ARCH = {"__init__", "base", "build"}

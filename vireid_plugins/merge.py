@@ -69,6 +69,20 @@ def merge_config(
         _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
 
 
+def merge_text(cfg: CN, text: str, source: str) -> None:
+    """Merge a whole config, as ``cfg.dump()`` wrote it, into ``cfg``, in place.
+
+    Args:
+        source: where it comes from, for messages.
+
+    Raises:
+        KeyError, ValueError: as ``merge_config``.
+    """
+    loaded = CN(yaml.safe_load(text))
+    check_known_keys(flat_keys(loaded), cfg, source)
+    _merge(lambda: cfg.merge_from_other_cfg(loaded), source)
+
+
 def read_key(cfg: CN, key: str) -> Any:
     """The value of a full key name."""
     for part in key.split("."):

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from torch import multiprocessing
+from torch import multiprocessing, nn
 
 from fastreid.utils import comm
 
@@ -74,13 +74,19 @@ def evaluate_only(cfg: Any, args: argparse.Namespace) -> Dict[str, float]:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     set_up_run(cfg, eval_only=True)
-    model = VIReIDTrainer.build_model(cfg)
-    AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[], need="features")
+    model = load_model(cfg)
     results = VIReIDTrainer.test(cfg, model)
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
             file.write(json.dumps({**results, "weights": cfg.MODEL.WEIGHTS}, sort_keys=True) + "\n")
     return results
+
+
+def load_model(cfg: Any) -> nn.Module:
+    """The model of ``cfg`` with the weights of ``MODEL.WEIGHTS``, all that features need."""
+    model = VIReIDTrainer.build_model(cfg)
+    AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[], need="features")
+    return model
 
 
 def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
@@ -135,9 +141,14 @@ def is_foreseen(error: BaseException) -> bool:
     return ours and (raised.line or "").startswith("raise")
 
 
+def message_of(error: BaseException) -> str:
+    """What ``error`` says; a ``KeyError`` without the quotes that Python puts around it."""
+    return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
+
+
 def report(error: BaseException) -> None:
     """Write ``error`` as one line, without a traceback."""
-    text = error.args[0] if error.args and isinstance(error, KeyError) else error
+    text = message_of(error)
     sys.stderr.write(f"error: {text}\n(VIREID_TRACEBACK=1 shows where it was raised)\n")
     sys.stderr.flush()
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.checkpoint import AtomicCheckpointer, write_atomically
+from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.files import write_atomically
 from vireid_plugins.safe_load import load_weights_only
 
 from fastreid.utils.events import EventStorage

@@ -20,9 +20,10 @@ import torch
 from .. import evaluation
 from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
-from ..engine.checkpoint import AtomicCheckpointer, write_atomically
+from ..engine.checkpoint import AtomicCheckpointer
 from ..engine.hooks import unwrap
 from ..engine.setup import build_config, environment, set_up_run
+from ..files import write_atomically
 from .measure import count_parameters, flops_per_image, peak_memory, source_commit
 
 SETTINGS, RESULT, PROGRESS = "settings.yaml", "result.json", "progress.json"

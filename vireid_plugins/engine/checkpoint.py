@@ -4,12 +4,13 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
 from fastreid.utils.checkpoint import Checkpointer
 
+from ..files import write_atomically
 from ..safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
@@ -125,20 +126,6 @@ class AtomicCheckpointer(Checkpointer):
                 f"gone. Write one of {others} into it, or delete it to start anew."
             )
         return True
-
-
-def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:
-    """Call ``write(file)`` on a new file and put it in the place of ``target`` once it is whole."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        if partial.exists():
-            partial.unlink()
 
 
 def remove_partial_files(folder: str) -> None:

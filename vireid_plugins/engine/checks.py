@@ -70,8 +70,8 @@ def check_sync_norm(cfg: Any) -> None:
         ) from error
 
 
-def make_output_folder(path: str) -> None:
-    """Make ``OUTPUT_DIR``.
+def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
+    """Make the folder that ``key`` names.
 
     Raises:
         ValueError: it cannot be a folder that can be written to.
@@ -79,6 +79,6 @@ def make_output_folder(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"OUTPUT_DIR is {path!r}, which cannot be made: {error}") from error
+        raise ValueError(f"{key} is {path!r}, which cannot be made: {error}") from error
     if not os.access(path, os.W_OK):
-        raise ValueError(f"OUTPUT_DIR is {path!r}, which cannot be written to.")
+        raise ValueError(f"{key} is {path!r}, which cannot be written to.")

@@ -8,17 +8,15 @@ from typing import Any, Sequence, Union
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from PIL import Image
 
-from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch import build_model
 
-from ..config import add_vireid_config
 from ..data.chains import build_transforms
 from ..data.images import read_image
 from ..modality import Modality
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts
+from .setup import build_carried_config
 
 ImageLike = Union[str, Path, Image.Image, np.ndarray]
 
@@ -46,12 +44,7 @@ class FeatureExtractor:
                 f"{weights} says nothing about its model ({FACTS!r} is absent). Write it with "
                 "VIReIDTrainer: train, or evaluate and save, in vireid_plugins."
             )
-        cfg = get_cfg()
-        add_vireid_config(cfg)
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(facts["config"])))
-        cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN = device, False
-        cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
-        self.cfg = cfg
+        self.cfg = cfg = build_carried_config(facts, ["MODEL.DEVICE", device])
         self.batch_size = batch_size
         self.transforms = build_transforms(cfg, is_train=False)
         self.model = build_model(cfg).eval()

@@ -6,7 +6,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 
@@ -15,10 +15,10 @@ from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
 from ..config import add_vireid_config
-from ..merge import flat_keys, merge_config, read_key
+from ..files import write_atomically
+from ..merge import flat_keys, merge_config, merge_text, read_key
 from ..version import __version__
 from .allocator import keep_freed_memory
-from .checkpoint import write_atomically
 from .checks import make_output_folder
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,25 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if cfg.TEST.DEVICE:
         check_device(cfg.TEST.DEVICE, "TEST.DEVICE")
+    return cfg
+
+
+def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> CfgNode:
+    """The config that a checkpoint carries, and ``KEY VALUE`` pairs: a model to be asked.
+
+    Args:
+        facts: of ``read_facts``.
+
+    Raises:
+        KeyError, ValueError: as ``build_config``.
+    """
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    merge_text(cfg, facts["config"], "the config in the checkpoint")
+    merge_config(cfg, "", opts)
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
+    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     return cfg
 
 

@@ -1,0 +1,108 @@
+"""How every figure looks, and how it is written: one place.
+
+Colours are those of Okabe and Ito, told apart by colour-blind readers; nothing is said by colour
+alone: marks and line styles say it too.
+"""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any, ContextManager, Dict, Iterable, List, Sequence, Tuple
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..files import write_atomically
+from ..modality import Modality
+
+# Blue, orange, green, vermilion, sky blue, purple, black; yellow last: pale on white.
+COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#000000", "#f0e442",
+)  # fmt: skip
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+LINES: Tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
+MODALITY_MARKERS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
+GREY, PALE = "#555555", "#dddddd"
+
+RC: Dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: figures look alike everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+    # Text in a PDF stays text, in TrueType fonts, which publishers ask for.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+
+def styled() -> ContextManager[None]:
+    """Inside it, or in a function decorated with it, whatever is drawn has this style."""
+    return matplotlib.rc_context(RC)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches, without pyplot: no window, no state.
+
+    Its axes are laid out so that nothing overlaps; ``set_layout_engine(None)`` or
+    ``add_axes`` leave the places to the caller.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(text: Any) -> str:
+    """``text`` as it stands: matplotlib would take what is between dollars for mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def write_figure(figure: Figure, folder: str, name: str) -> List[str]:
+    """Write ``folder/name.png`` and ``folder/name.pdf``; missing folders are made.
+
+    The same figure gives the same bytes: no date is written.
+
+    Returns:
+        Both paths.
+    """
+    # A PDF with no date and a PNG with no name of the program: what may differ is left out.
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+    written = []
+    for kind, facts in metadata.items():
+        content = io.BytesIO()
+        with styled():
+            figure.savefig(content, format=kind, metadata=facts)
+        written.append(_write(folder, f"{name}.{kind}", content.getvalue()))
+    return written
+
+
+def write_numbers(
+    folder: str, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> str:
+    """Write the numbers behind a figure as ``folder/name.csv``; returns its path."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    # Names of files may hold bytes that are no UTF-8; they are written as they are.
+    return _write(folder, f"{name}.csv", content.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _write(folder: str, name: str, content: bytes) -> str:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    write_atomically(Path(path), lambda file: file.write(content))
+    return path

@@ -1,0 +1,382 @@
+"""``plot.py cam``: what parts of an image speak for a score, laid over the image.
+
+Networks with maps: Grad-CAM (``activation.py``); transformers: attention roll-out
+(``rollout.py``). B images, h x w a map.
+"""
+
+import argparse
+import logging
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from tqdm import tqdm
+
+from ..data import VIReIDDataset, build_transforms
+from ..data.build import build_train_items
+from ..evaluation import evaluation_mode
+from ..evaluation.similarity import normalise
+from .activation import (
+    Activation,
+    ClassScore,
+    Similarity,
+    grad_cam,
+    join_activations,
+    relative_heat,
+)
+from .kinds import Kind, PlotError, register_kind
+from .page import IMAGE_BOX, Group, Panel, draw_sheet, load_picture
+from .rollout import find_transformer, rollout_map
+from .shots import Shot, batch_of, batches, draw_pairs, parse_images, recognise, shot_of
+from .style import write_figure, write_numbers
+from .subject import Subject
+
+logger = logging.getLogger(__name__)
+
+COLOUR_MAP = "inferno"  # lightness rises with heat, so that a grey print says the same
+HEADER = (
+    "model", "image", "modality", "identity", "camera", "layer", "target", "score", "flat",
+    "row", "column", "value",
+)  # fmt: skip
+GRAD_CAM, ROLLOUT = "grad-cam", "rollout"
+IDENTITY, MATCH = "identity", "match"
+_BATCH = 16  # images whose graph is held at once
+_MOST = 64  # images on a sheet
+
+
+class Explained(NamedTuple):
+    """What one model says about the images."""
+
+    activation: Activation
+    heat: np.ndarray  # (B, h, w) in 0..1
+    flat: np.ndarray  # (B,) bool
+    targets: List[str]  # what each score is of, for people
+
+
+@register_kind("cam", help="heat maps: which parts of an image speak for a score")
+class CAM(Kind):
+    """Grad-CAM or attention roll-out beside the photographs."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_image_arguments(parser)
+        parser.add_argument(
+            "--target",
+            choices=(IDENTITY, MATCH),
+            help="whose score is explained. identity (default): with --split train the image's own "
+            "training identity, else the one that scores highest; match: similarity to the "
+            "nearest image of the same person in the other modality",
+        )
+        parser.add_argument(
+            "--layer", default="", metavar="NAME", help="the map to take; default: the last"
+        )
+        parser.add_argument(
+            "--method",
+            choices=("auto", GRAD_CAM, ROLLOUT),
+            default="auto",
+            help="auto (default): attention roll-out for a transformer, else Grad-CAM",
+        )
+
+    def draw(
+        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
+    ) -> List[str]:
+        for subject in subjects:
+            _check_method(subject, args)
+        shots, why = chosen_shots(subjects[0], args)
+        matches: Optional[List[Shot]] = None
+        if args.target == MATCH:
+            shots, matches = _with_matches(subjects[0], shots)
+        logger.info("%s", why)
+        results = [_explain(subject, shots, matches, args) for subject in subjects]
+        sheet = draw_sheet(
+            [_group(shot, place, results, matches) for place, shot in enumerate(shots)],
+            _headings(subjects, matches),
+            title=f"{results[0].activation.layer} of "
+            + " and ".join(subject.label for subject in subjects),
+            note=_note(subjects, results, args, why),
+            across=4 if len(subjects) == 1 and matches is None else 3,
+            bar=(COLOUR_MAP, ("0", "the map's largest value")),
+        )
+        paths = write_figure(sheet.page.figure, folder, "cam")
+        labels = [subject.label for subject in subjects]
+        numbers = _numbers(labels, shots, results)
+        return [*paths, write_numbers(folder, "cam", HEADER, numbers)]
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words that choose photographs, of every kind that draws on them."""
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH:MODALITY",
+        help="such as day.jpg:visible night.jpg:infrared; default: a seeded choice",
+    )
+    parser.add_argument(
+        "--count", type=int, default=4, metavar="N", help="identities to choose; default 4"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the choice; default 0"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train"), default="test", help="to choose from; default test"
+    )
+
+
+def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot], str]:
+    """The photographs that the words ask for, and how they were chosen.
+
+    Raises:
+        PlotError: a number is out of range, or a word has no modality.
+    """
+    if args.count < 1 or args.seed < 0:
+        raise PlotError(
+            f"--count is {args.count} and --seed {args.seed}; expected 1 or more, and 0 or more."
+        )
+    if args.images:
+        shots, why = parse_images(args.images), f"{len(args.images)} given images."
+        if args.split == "train":
+            shots = recognise(shots, train_set(subject).items)
+    else:
+        train = args.split == "train"
+        items = train_set(subject).items if train else subject.loader.dataset.items
+        where = f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}" if train else (
+            f"test set of {subject.dataset_name}"
+        )  # fmt: skip
+        shots = draw_pairs(items, args.count, args.seed)
+        names = ", ".join(str(name) for name in dict.fromkeys(shot.target for shot in shots))
+        why = f"Identities {names} drawn from the {where}, seed {args.seed}."
+    if len(shots) > _MOST:
+        raise PlotError(f"{len(shots)} images are asked for; a sheet has room for {_MOST}.")
+    return shots, why
+
+
+def train_set(subject: Subject) -> VIReIDDataset:
+    """What the subject's config trains on; it is not read, only listed."""
+    return VIReIDDataset(build_train_items(subject.cfg), None, relabel=True)
+
+
+def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Heat (h, w) in 0..1 over an image (H, W, 3): uint8 (H, W, 3).
+
+    The image turns grey and the heat is as opaque as it is high, so that the person stays visible.
+    """
+    size = pixels.shape[:2]
+    grown = F.interpolate(
+        torch.from_numpy(heat)[None, None], size=size, mode="bilinear", align_corners=False
+    )[0, 0].numpy()
+    colours = colormaps[COLOUR_MAP](grown)[..., :3] * 255
+    grey = pixels.astype(np.float32).mean(axis=2, keepdims=True)
+    opacity = 0.35 + 0.35 * grown[..., None]
+    return np.clip((1 - opacity) * grey + opacity * colours, 0, 255).astype(np.uint8)
+
+
+def _check_method(subject: Subject, args: argparse.Namespace) -> None:
+    transformer = find_transformer(subject.model) is not None
+    if _method(subject, args) == GRAD_CAM:
+        return
+    for word, value in (("--target", args.target), ("--layer", args.layer)):
+        if transformer and value:
+            raise PlotError(
+                f"{subject.label} is a transformer: attention roll-out says what its output takes "
+                f"from each patch, whatever the score. Leave {word} {value} out."
+            )
+
+
+def _method(subject: Subject, args: argparse.Namespace) -> str:
+    if args.method != "auto":
+        return args.method
+    return ROLLOUT if find_transformer(subject.model) is not None else GRAD_CAM
+
+
+def _explain(
+    subject: Subject,
+    shots: Sequence[Shot],
+    matches: Optional[Sequence[Shot]],
+    args: argparse.Namespace,
+) -> Explained:
+    transforms = build_transforms(subject.cfg, is_train=False)
+    classes = _classes(subject, shots) if args.split == "train" and matches is None else None
+    parts = []
+    for begin, block in tqdm(
+        batches(shots, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
+    ):
+        batch, rows = batch_of(block, transforms), slice(begin, begin + len(block))
+        if _method(subject, args) == ROLLOUT:
+            parts.append(rollout_map(subject.model, batch))
+            continue
+        if matches is None:
+            target: Any = ClassScore(None if classes is None else classes[rows])
+        else:
+            target = Similarity(features_of(subject.model, matches[rows], transforms))
+        parts.append(grad_cam(subject.model, batch, target, args.layer))
+    activation = join_activations(parts)
+    heat, flat = relative_heat(activation)
+    if flat.any():
+        logger.info("%s: %d of %d maps are flat.", subject.label, flat.sum(), len(flat))
+    return Explained(activation, heat, flat, _target_words(activation, matches))
+
+
+def features_of(model: Any, shots: Sequence[Shot], transforms: Any) -> torch.Tensor:
+    """Features (B, D) of photographs."""
+    with evaluation_mode(model), torch.no_grad():
+        return model(batch_of(shots, transforms))
+
+
+def _target_words(activation: Activation, matches: Optional[Sequence[Shot]]) -> List[str]:
+    if matches is not None:
+        return [match.path for match in matches]
+    if activation.classes is not None:
+        return [f"class {number}" for number in activation.classes]
+    return [""] * len(activation.maps)
+
+
+def _classes(subject: Subject, shots: Sequence[Shot]) -> np.ndarray:
+    """Class numbers (B,) of the shots' identities in the model's training.
+
+    Raises:
+        PlotError: one is not among them, or the training set has other identities by now.
+    """
+    known = train_set(subject).class_ids
+    if len(known) != subject.cfg.MODEL.HEADS.NUM_CLASSES:
+        raise PlotError(
+            f"{subject.label} was trained on {subject.cfg.MODEL.HEADS.NUM_CLASSES} identities, and "
+            f"the training set of {', '.join(subject.cfg.DATASETS.NAMES)} has {len(known)}."
+        )
+    numbers: Dict[Any, int] = {identity: place for place, identity in enumerate(known)}
+    strange = [shot.path for shot in shots if shot.target not in numbers]
+    if strange:
+        raise PlotError(
+            f"{strange[0]} is not in the training set of {subject.label}. Leave --split train out: "
+            "the identity that scores highest is taken then."
+        )
+    return np.array([numbers[shot.target] for shot in shots], dtype=np.int64)
+
+
+def _with_matches(
+    subject: Subject, shots: Sequence[Shot]
+) -> Tuple[List[Shot], List[Shot]]:
+    """The shots that have a match, and their matches: by the model's own features.
+
+    A match is the nearest test image of the other modality, of the same person where the person is
+    known; pairs that the first protocol never compares are left out.
+    """
+    items = subject.loader.dataset.items
+    shots = recognise(shots, items)
+    found = nearest_matches(subject, shots, items)
+    missing = [shot.path for shot, row in zip(shots, found) if row < 0]
+    for path in missing:
+        logger.warning("%s has no match in the test set, and is left out.", path)
+    if len(missing) == len(shots):
+        raise PlotError(
+            f"None of {len(shots)} images has a match in the test set of {subject.dataset_name}: "
+            "an image of the same person in the other modality, from cameras that are compared."
+        )
+    kept = [(shot, shot_of(items[row])) for shot, row in zip(shots, found) if row >= 0]
+    return [shot for shot, _ in kept], [match for _, match in kept]
+
+
+def nearest_matches(
+    subject: Subject, shots: Sequence[Shot], items: Sequence[Sequence[Any]]
+) -> np.ndarray:
+    """Row of each shot's match among the test ``items``: (B,), -1 where there is none."""
+    transforms = build_transforms(subject.cfg, is_train=False)
+    features = torch.cat(
+        [features_of(subject.model, part, transforms) for _, part in batches(shots, _BATCH)]
+    )
+    everyone = normalise(subject.features.features.float())
+    scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
+    names = np.array([str(item[1]) for item in items])
+    cameras = np.array([str(item[2]) for item in items])
+    modalities = np.array([int(item[3]) for item in items])
+    if len(set(modalities.tolist())) > 1:
+        own = np.array([shot.modality for shot in shots])[:, None]
+        scores[modalities[None] == own] = -np.inf
+    known = np.array([shot.target is not None for shot in shots])
+    same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]
+    scores[known[:, None] & ~same] = -np.inf
+    own_cameras = np.array([str(shot.camid) for shot in shots])[:, None]
+    protocol = subject.protocols[0]
+    for pair in protocol.skip_camera_pairs:
+        for one, other in (pair, pair[::-1]):
+            scores[(own_cameras == str(one)) & (cameras[None] == str(other))] = -np.inf
+    if protocol.skip_same_camera:
+        scores[same & (own_cameras == cameras[None])] = -np.inf
+    best = scores.argmax(axis=1)
+    return np.where(np.isfinite(scores[np.arange(len(best)), best]), best, -1)
+
+
+def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Shot]]) -> List[str]:
+    headings = ["image", *(subject.label for subject in subjects)]
+    return headings + (["match"] if matches is not None else [])
+
+
+def _group(
+    shot: Shot,
+    place: int,
+    results: Sequence[Explained],
+    matches: Optional[Sequence[Shot]],
+) -> Group:
+    pixels, size = load_picture(shot.path, IMAGE_BOX)
+    panels = [Panel(pixels, size)]
+    for result in results:
+        panels.append(Panel(overlay(pixels, result.heat[place]), size, _caption(result, place)))
+    if matches is not None:
+        panels.append(Panel(*load_picture(matches[place].path, IMAGE_BOX)))
+    return Group(panels, shot.caption.replace("\n", ", "))
+
+
+def _caption(result: Explained, place: int) -> str:
+    score = result.activation.scores[place]
+    flat = "\nflat" if result.flat[place] else ""
+    if np.isnan(score):
+        return flat.strip()
+    what = "similarity" if result.activation.classes is None else result.targets[place]
+    return f"{what}: {score:.2f}{flat}"
+
+
+def _note(
+    subjects: Sequence[Subject],
+    results: Sequence[Explained],
+    args: argparse.Namespace,
+    why: str,
+) -> str:
+    maps = "; ".join(
+        f"{result.activation.layer}, {result.heat.shape[1]} × {result.heat.shape[2]}"
+        for result in results
+    )
+    methods = {_method(subject, args) for subject in subjects}
+    words = [why]
+    if GRAD_CAM in methods:
+        words.append(f"Grad-CAM of {_target_sentence(subjects, args)}.")
+    if ROLLOUT in methods:
+        words.append("Attention roll-out: what the output takes from each patch.")
+    words.append(f"Maps: {maps}; each in parts of its own largest value.")
+    if any(result.flat.any() for result in results):
+        words.append("Flat: the map explains less than a thousandth of the score.")
+    return " ".join(words)
+
+
+def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
+    if args.target == MATCH:
+        chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
+        return (
+            "the cosine similarity to the match, the nearest test image of the other modality (of "
+            f"the same person where the person is known){chosen}"
+        )
+    if args.split == "train":
+        return "the score of the image's own training identity"
+    return "the score of the training identity that scores highest, as test identities have no class"
+
+
+def _numbers(
+    labels: Sequence[str], shots: Sequence[Shot], results: Sequence[Explained]
+) -> Iterator[Sequence[Any]]:
+    for label, result in zip(labels, results):
+        for place, shot in enumerate(shots):
+            head = (label, shot.path, shot.modality_label, shot.target, shot.camid)
+            head += (result.activation.layer, result.targets[place])
+            head += (f"{result.activation.scores[place]:.6g}", int(result.flat[place]))
+            for (row, column), value in np.ndenumerate(result.activation.maps[place]):
+                yield (*head, row, column, f"{value:.6g}")

@@ -49,6 +49,7 @@ setup(
         # one of the two, never both: they install the same module
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
+        "umap": ["umap-learn"],  # another map of features beside t-SNE
         "dev": ["pytest", "pytest-xdist", "ruff"],
     },
     classifiers=[

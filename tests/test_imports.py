@@ -59,6 +59,7 @@ AREAS = {
     "visualization": "visualization",
     "visualization.activation": "plots",
     "visualization.cam": "plots",
+    "visualization.chosen": "plots",
     "visualization.command": "plots",
     "visualization.distances": "plots",
     "visualization.embedding": "plots",

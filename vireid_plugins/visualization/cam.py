@@ -6,7 +6,7 @@ Networks with maps: Grad-CAM (``activation.py``); transformers: attention roll-o
 
 import argparse
 import logging
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -14,10 +14,7 @@ import torch.nn.functional as F
 from matplotlib import colormaps
 from tqdm import tqdm
 
-from ..data import VIReIDDataset, build_transforms
-from ..data.build import build_train_items
-from ..evaluation import evaluation_mode
-from ..evaluation.similarity import normalise
+from ..data import build_transforms
 from .activation import (
     Activation,
     ClassScore,
@@ -26,10 +23,11 @@ from .activation import (
     join_activations,
     relative_heat,
 )
+from .chosen import add_image_arguments, chosen_shots, features_of, train_set, with_matches
 from .kinds import Kind, PlotError, register_kind
 from .page import IMAGE_BOX, Group, Panel, draw_sheet, load_picture
 from .rollout import find_transformer, rollout_map
-from .shots import Shot, batch_of, batches, draw_pairs, parse_images, recognise, shot_of
+from .shots import Shot, batch_of, batches
 from .style import write_figure, write_numbers
 from .subject import Subject
 
@@ -43,7 +41,6 @@ HEADER = (
 GRAD_CAM, ROLLOUT = "grad-cam", "rollout"
 IDENTITY, MATCH = "identity", "match"
 _BATCH = 16  # images whose graph is held at once
-_MOST = 64  # images on a sheet
 
 
 class Explained(NamedTuple):
@@ -86,7 +83,7 @@ class CAM(Kind):
         shots, why = chosen_shots(subjects[0], args)
         matches: Optional[List[Shot]] = None
         if args.target == MATCH:
-            shots, matches = _with_matches(subjects[0], shots)
+            shots, matches = with_matches(subjects[0], shots)
         logger.info("%s", why)
         results = [_explain(subject, shots, matches, args) for subject in subjects]
         sheet = draw_sheet(
@@ -102,59 +99,6 @@ class CAM(Kind):
         labels = [subject.label for subject in subjects]
         numbers = _numbers(labels, shots, results)
         return [*paths, write_numbers(folder, "cam", HEADER, numbers)]
-
-
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words that choose photographs, of every kind that draws on them."""
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        default=[],
-        metavar="PATH:MODALITY",
-        help="such as day.jpg:visible night.jpg:infrared; default: a seeded choice",
-    )
-    parser.add_argument(
-        "--count", type=int, default=4, metavar="N", help="identities to choose; default 4"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the choice; default 0"
-    )
-    parser.add_argument(
-        "--split", choices=("test", "train"), default="test", help="to choose from; default test"
-    )
-
-
-def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot], str]:
-    """The photographs that the words ask for, and how they were chosen.
-
-    Raises:
-        PlotError: a number is out of range, or a word has no modality.
-    """
-    if args.count < 1 or args.seed < 0:
-        raise PlotError(
-            f"--count is {args.count} and --seed {args.seed}; expected 1 or more, and 0 or more."
-        )
-    if args.images:
-        shots, why = parse_images(args.images), f"{len(args.images)} given images."
-        if args.split == "train":
-            shots = recognise(shots, train_set(subject).items)
-    else:
-        train = args.split == "train"
-        items = train_set(subject).items if train else subject.loader.dataset.items
-        where = f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}" if train else (
-            f"test set of {subject.dataset_name}"
-        )  # fmt: skip
-        shots = draw_pairs(items, args.count, args.seed)
-        names = ", ".join(str(name) for name in dict.fromkeys(shot.target for shot in shots))
-        why = f"Identities {names} drawn from the {where}, seed {args.seed}."
-    if len(shots) > _MOST:
-        raise PlotError(f"{len(shots)} images are asked for; a sheet has room for {_MOST}.")
-    return shots, why
-
-
-def train_set(subject: Subject) -> VIReIDDataset:
-    """What the subject's config trains on; it is not read, only listed."""
-    return VIReIDDataset(build_train_items(subject.cfg), None, relabel=True)
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -218,12 +162,6 @@ def _explain(
     return Explained(activation, heat, flat, _target_words(activation, matches))
 
 
-def features_of(model: Any, shots: Sequence[Shot], transforms: Any) -> torch.Tensor:
-    """Features (B, D) of photographs."""
-    with evaluation_mode(model), torch.no_grad():
-        return model(batch_of(shots, transforms))
-
-
 def _target_words(activation: Activation, matches: Optional[Sequence[Shot]]) -> List[str]:
     if matches is not None:
         return [match.path for match in matches]
@@ -252,59 +190,6 @@ def _classes(subject: Subject, shots: Sequence[Shot]) -> np.ndarray:
             "the identity that scores highest is taken then."
         )
     return np.array([numbers[shot.target] for shot in shots], dtype=np.int64)
-
-
-def _with_matches(
-    subject: Subject, shots: Sequence[Shot]
-) -> Tuple[List[Shot], List[Shot]]:
-    """The shots that have a match, and their matches: by the model's own features.
-
-    A match is the nearest test image of the other modality, of the same person where the person is
-    known; pairs that the first protocol never compares are left out.
-    """
-    items = subject.loader.dataset.items
-    shots = recognise(shots, items)
-    found = nearest_matches(subject, shots, items)
-    missing = [shot.path for shot, row in zip(shots, found) if row < 0]
-    for path in missing:
-        logger.warning("%s has no match in the test set, and is left out.", path)
-    if len(missing) == len(shots):
-        raise PlotError(
-            f"None of {len(shots)} images has a match in the test set of {subject.dataset_name}: "
-            "an image of the same person in the other modality, from cameras that are compared."
-        )
-    kept = [(shot, shot_of(items[row])) for shot, row in zip(shots, found) if row >= 0]
-    return [shot for shot, _ in kept], [match for _, match in kept]
-
-
-def nearest_matches(
-    subject: Subject, shots: Sequence[Shot], items: Sequence[Sequence[Any]]
-) -> np.ndarray:
-    """Row of each shot's match among the test ``items``: (B,), -1 where there is none."""
-    transforms = build_transforms(subject.cfg, is_train=False)
-    features = torch.cat(
-        [features_of(subject.model, part, transforms) for _, part in batches(shots, _BATCH)]
-    )
-    everyone = normalise(subject.features.features.float())
-    scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
-    names = np.array([str(item[1]) for item in items])
-    cameras = np.array([str(item[2]) for item in items])
-    modalities = np.array([int(item[3]) for item in items])
-    if len(set(modalities.tolist())) > 1:
-        own = np.array([shot.modality for shot in shots])[:, None]
-        scores[modalities[None] == own] = -np.inf
-    known = np.array([shot.target is not None for shot in shots])
-    same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]
-    scores[known[:, None] & ~same] = -np.inf
-    own_cameras = np.array([str(shot.camid) for shot in shots])[:, None]
-    protocol = subject.protocols[0]
-    for pair in protocol.skip_camera_pairs:
-        for one, other in (pair, pair[::-1]):
-            scores[(own_cameras == str(one)) & (cameras[None] == str(other))] = -np.inf
-    if protocol.skip_same_camera:
-        scores[same & (own_cameras == cameras[None])] = -np.inf
-    best = scores.argmax(axis=1)
-    return np.where(np.isfinite(scores[np.arange(len(best)), best]), best, -1)
 
 
 def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Shot]]) -> List[str]:
@@ -367,7 +252,7 @@ def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> s
         )
     if args.split == "train":
         return "the score of the image's own training identity"
-    return "the score of the training identity that scores highest, as test identities have no class"
+    return "the score of the training identity that scores highest: test identities have no class"
 
 
 def _numbers(

@@ -17,7 +17,8 @@ from ..data import build_transforms
 from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
-from .cam import COLOUR_MAP, add_image_arguments, chosen_shots, overlay
+from .cam import COLOUR_MAP, overlay
+from .chosen import add_image_arguments, chosen_shots
 from .kinds import Kind, PlotError, register_kind
 from .page import IMAGE_BOX, SMALL, Box, Group, Page, Panel, draw_sheet, load_picture
 from .shots import Shot, batch_of, batches

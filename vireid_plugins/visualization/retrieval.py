@@ -97,9 +97,11 @@ class GallerySearch:
         found = []
         for place, query in enumerate(queries):
             seen = result.nearest[place] >= 0
+            others = self.gallery[result.nearest[place][seen]]
+            correct = self._targets[others] == self._targets[query]
             matches = tuple(
-                Match(self._shot(row), float(score), bool(self._targets[row] == self._targets[query]))
-                for row, score in zip(self.gallery[result.nearest[place][seen]], scores[place][seen])
+                Match(self._shot(row), float(score), bool(right))
+                for row, score, right in zip(others, scores[place][seen], correct)
             )
             found.append(
                 Retrieval(

@@ -30,7 +30,7 @@ HEADER = (
 )  # fmt: skip
 
 
-@register_kind("retrieval", help="queries and their nearest gallery images, right ones framed green")
+@register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
 class RetrievalFigure(Kind):
     """Rankings of one trial of one protocol line."""
 

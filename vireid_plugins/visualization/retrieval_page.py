@@ -93,7 +93,8 @@ def retrieval_page(
 
 def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bool) -> None:
     """One ranking; the query is drawn in the first line of its block."""
-    where = f"first ✓ at {ranking.first_correct}" if ranking.first_correct else "no ✓ in the gallery"
+    found = ranking.first_correct
+    where = f"first ✓ at {found}" if found else "no ✓ in the gallery"
     heading = f"query ({ranking.chosen})" + ("" if label else f"\n{where}")
     if label:
         precision = ranking.average_precision

@@ -6,6 +6,7 @@ Networks with maps: Grad-CAM (``activation.py``); transformers: attention roll-o
 
 import argparse
 import logging
+import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib import colormaps
 from tqdm import tqdm
 
 from ..data import build_transforms
+from ..safe_load import load_weights_only
 from .activation import (
     Activation,
     ClassScore,
@@ -80,6 +82,8 @@ class CAM(Kind):
     ) -> List[str]:
         for subject in subjects:
             _check_method(subject, args)
+            if args.target != MATCH and _method(subject, args) == GRAD_CAM:
+                check_classifier(subject)
         shots, why = chosen_shots(subjects[0], args)
         matches: Optional[List[Shot]] = None
         if args.target == MATCH:
@@ -89,10 +93,8 @@ class CAM(Kind):
         sheet = draw_sheet(
             [_group(shot, place, results, matches) for place, shot in enumerate(shots)],
             _headings(subjects, matches),
-            title=f"{results[0].activation.layer} of "
-            + " and ".join(subject.label for subject in subjects),
+            title=_title(subjects, args),
             note=_note(subjects, results, args, why),
-            across=4 if len(subjects) == 1 and matches is None else 3,
             bar=(COLOUR_MAP, ("0", "the map's largest value")),
         )
         paths = write_figure(sheet.page.figure, folder, "cam")
@@ -132,6 +134,22 @@ def _method(subject: Subject, args: argparse.Namespace) -> str:
     if args.method != "auto":
         return args.method
     return ROLLOUT if find_transformer(subject.model) is not None else GRAD_CAM
+
+
+def check_classifier(subject: Subject) -> None:
+    """Raise ``PlotError`` where the checkpoint lacks weights of the head: scores mean nothing then.
+
+    An evaluation takes such a checkpoint, as features do not pass through the classifier.
+    """
+    held = load_weights_only(subject.weights)["model"]
+    shapes = {re.sub(r"^module\.", "", name): value.shape for name, value in held.items()}
+    own = subject.model.named_parameters()
+    absent = [n for n, v in own if n.startswith("heads.") and shapes.get(n) != v.shape]
+    if absent:
+        raise PlotError(
+            f"{subject.weights} has no weights for {', '.join(absent)}, by which training "
+            "identities are scored; use --target match."
+        )
 
 
 def _explain(
@@ -221,16 +239,22 @@ def _caption(result: Explained, place: int) -> str:
     return f"{what}: {score:.2f}{flat}"
 
 
+def _title(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
+    names = {GRAD_CAM: "Grad-CAM", ROLLOUT: "Attention roll-out"}
+    methods = dict.fromkeys(names[_method(subject, args)] for subject in subjects)
+    return f"{' and '.join(methods)} of {' and '.join(subject.label for subject in subjects)}"
+
+
 def _note(
     subjects: Sequence[Subject],
     results: Sequence[Explained],
     args: argparse.Namespace,
     why: str,
 ) -> str:
-    maps = "; ".join(
-        f"{result.activation.layer}, {result.heat.shape[1]} × {result.heat.shape[2]}"
-        for result in results
-    )
+    sizes = [f"{r.activation.layer}, {r.heat.shape[1]} × {r.heat.shape[2]}" for r in results]
+    if len(set(sizes)) > 1:
+        sizes = [f"{subject.label}: {size}" for subject, size in zip(subjects, sizes)]
+    maps = "; ".join(dict.fromkeys(sizes))
     methods = {_method(subject, args) for subject in subjects}
     words = [why]
     if GRAD_CAM in methods:

@@ -53,14 +53,12 @@ class Masks(Kind):
         logger.info("%s", why)
         maps = maps_of(subject, shots, (MASK,))
         masks = maps[MASK].reshape(len(shots), *maps[MASK].shape[-2:])
-        meaning = map_names(subject.model)[MASK]
         sheet = draw_sheet(
             [_mask_group(*pair, size) for *pair, size in zip(shots, masks, maps["images"])],
             ("image", "mask", "person", "background"),
             title=f"Masks of {subject.label}",
-            note=f"{why} Mask: {meaning}. Person: mask × image; background: (1 − mask) × image; "
+            note=f"{why} Person: mask × image; background: (1 − mask) × image; "
             f"{masks.shape[1]} × {masks.shape[2]} pixels, as the network gets them.",
-            across=2,
             bar=("gray", ("mask 0", "1")),
         )
         paths = write_figure(sheet.page.figure, folder, "masks")
@@ -92,7 +90,6 @@ class Stripes(Kind):
             headings,
             title=f"Stripes chosen by {' and '.join(subject.label for subject in subjects)}",
             note=_stripe_note(results, why),
-            across=3 if len(subjects) == 1 else 2,
             bar=(COLOUR_MAP, ("attention 0", "the image's largest")),
         )
         for group in range(len(shots)):

@@ -156,22 +156,21 @@ def draw_sheet(
     *,
     title: str,
     note: str,
-    across: int = 4,
     bar: Tuple[str, Tuple[str, str]] = ("", ("", "")),
 ) -> Sheet:
-    """Groups from left to right and from top to bottom.
+    """Groups from left to right and from top to bottom; two of a pair stay in one row.
 
     Args:
         groups: at least one, all with as many panels.
         headings: of the panels of a group, above the first row's.
         title: above everything.
         note: below everything; wrapped.
-        across: groups beside each other; fewer where there are fewer.
         bar: name of a colour map, and what its ends mean; empty: no colour bar.
     """
     number = len(headings)
-    across = min(across, len(groups))
-    step = number * (IMAGE_BOX.width + _GAP) - _GAP + _GROUP_GAP
+    across = min(4 if number <= 2 else 2, len(groups))
+    step = _group_width(number) + _GROUP_GAP
+    groups = [_with_wrapped_captions(group) for group in groups]
     width = max(2 * MARGIN + across * step - _GROUP_GAP, _LEAST_WIDTH)
     inner = width - 2 * MARGIN
     titles, notes = wrapped(title, inner, LARGE * 1.1), wrapped(note, inner)
@@ -196,6 +195,20 @@ def draw_sheet(
     return Sheet(page, boxes)
 
 
+def _group_width(panels: int) -> float:
+    return panels * (IMAGE_BOX.width + _GAP) - _GAP
+
+
+def _with_wrapped_captions(group: Group) -> Group:
+    """Captions that stay below what they are of."""
+    panels = [
+        panel._replace(caption="\n".join(wrapped(panel.caption, IMAGE_BOX.width + _GAP, SMALL)))
+        for panel in group.panels
+    ]
+    width = _group_width(len(group.panels)) + _GROUP_GAP / 2
+    return Group(panels, "\n".join(wrapped(group.caption, width, SMALL)))
+
+
 def _draw_headings(page: Page, heads: Sequence[List[str]], left: float, top: float) -> None:
     for place, lines in enumerate(heads):
         middle = left + place * (IMAGE_BOX.width + _GAP) + IMAGE_BOX.width / 2
@@ -212,7 +225,7 @@ def _draw_group(
         page.image(panel.pixels, box)
         page.text(box.middle, top + IMAGE_BOX.height + 0.04, panel.caption, SMALL, ha="center")
         boxes[index, place] = box
-    middle = left + (len(group.panels) * (IMAGE_BOX.width + _GAP) - _GAP) / 2
+    middle = left + _group_width(len(group.panels)) / 2
     bottom = top + IMAGE_BOX.height + 0.04
     if any(panel.caption for panel in group.panels):
         bottom += lines_height(captions, SMALL) + 0.02

@@ -22,9 +22,9 @@ _LEGEND = (
     "✓ solid green frame: same person as the query.   "
     "✗ dashed orange frame: another person.   Nearest first."
 )
-# Inches: a panel, the largest image in it, the room above the image and above a line of panels
-# that says whose it is, the room for the title.
-_PANEL, _IMAGE, _HEADING, _WHOSE = (1.0, 2.55), (0.92, 1.84), 0.3, 0.2
+# Inches: a panel, the largest image in it, the room above the image for two lines; where a line of
+# its own says whose ranking it is, one is left; the room for the title.
+_PANEL, _IMAGE, _HEADING, _WHOSE = (1.0, 2.55), (0.92, 1.84), 0.3, 0.1
 _HEADER, _LEAST_WIDTH = 0.4, 8.0
 MOST_LINES = 100  # the largest picture that can be written is 2**16 pixels high
 _DPI = 110

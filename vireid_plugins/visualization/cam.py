@@ -271,8 +271,8 @@ def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> s
     if args.target == MATCH:
         chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
         return (
-            "the cosine similarity to the match, the nearest test image of the other modality (of "
-            f"the same person where the person is known){chosen}"
+            "the cosine similarity to the match, the nearest test image of the same person (where "
+            f"it is known) in the other modality{chosen}"
         )
     if args.split == "train":
         return "the score of the image's own training identity"

@@ -66,6 +66,22 @@ def test_equals_the_formula_by_loops():
                 assert found.maps[row, h, w] == pytest.approx(max(part, 0.0), abs=1e-6)
 
 
+def test_hirescam_weighs_each_position_by_its_own_gradient():
+    """The score is the sum of the squares of a map: its gradient is 2 a, times a is 2 a^2."""
+    model, batch = Looking().eval(), make_batch()
+
+    def squares(features, maps):
+        return maps["cells"].square().sum(dim=(1, 2, 3)), None
+
+    squares.maps = ("cells",)
+    cells = F.avg_pool2d(batch["images"], 2)
+    fine = grad_cam(model, batch, squares, "cells", per_position=True)
+    np.testing.assert_allclose(fine.maps, (2 * cells.square()).sum(1).numpy(), rtol=1e-5)
+    coarse = grad_cam(model, batch, squares, "cells")
+    mean = 2 * cells.mean(dim=(2, 3), keepdim=True)
+    np.testing.assert_allclose(coarse.maps, (mean * cells).sum(1).numpy(), rtol=1e-5)
+
+
 def test_what_speaks_for_a_score_adds_up_to_it():
     model, batch = Looking().eval(), make_batch()
     model.classifier.weight.data.abs_()  # nothing is negative
@@ -153,7 +169,7 @@ def test_wrong_words_are_answered():
         grad_cam(model, batch, ClassScore(), "class_scores")
     with pytest.raises(PlotError, match="Class 3 is asked for, and the model knows 3"):
         grad_cam(model, batch, ClassScore(np.array([0, 0, 3, 0, 0])))
-    model.scores_tap = nn.Identity()
+    model.scores_tap = Tap("other", "")
     with pytest.raises(PlotError, match="does not show its scores.*--target match"):
         grad_cam(model, batch, ClassScore())
     model.classifier.weight.data.fill_(float("nan"))
@@ -166,11 +182,11 @@ def test_wrong_words_are_answered():
 def test_every_method_can_be_explained(method, tmp_path):
     """Both targets, of images of both modalities; features are as without the recording."""
     cfg = small_cfg(
-        tmp_path, f"configs/{method}/synthetic.yml", INPUT__SIZE_TRAIN="[96, 32]",
-        INPUT__SIZE_TEST="[96, 32]", MODEL__HEADS__NUM_CLASSES=4,
+        tmp_path, f"configs/{method}/synthetic.yml", INPUT__SIZE_TRAIN="[96, 16]",
+        INPUT__SIZE_TEST="[96, 16]", MODEL__BACKBONE__LAST_STRIDE=1, MODEL__HEADS__NUM_CLASSES=4,
     )  # fmt: skip
     model = build_model(cfg).eval()
-    batch = {"images": 255 * torch.rand(2, 3, 96, 32), "modalities": torch.tensor([1, 0])}
+    batch = {"images": 255 * torch.rand(2, 3, 96, 16), "modalities": torch.tensor([1, 0])}
     with torch.no_grad():
         features = model(batch)
     by_class = grad_cam(model, batch, ClassScore(np.array([3, -1])))

@@ -1,6 +1,5 @@
 """A small test set of coloured photographs on the disk, and subjects with planted features."""
 
-import csv
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,9 +66,3 @@ def subject_of(dataset, noise=0.0, label="planted", model=None, seed=0, **keys):
 def words_of(figure):
     """All texts of a page."""
     return [text.get_text() for text in figure.axes[0].texts]
-
-
-def read_numbers(path):
-    """Rows of a CSV file as dicts of strings."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))

@@ -16,7 +16,8 @@ from vireid_plugins.visualization.maps_figure import (
 )
 from vireid_plugins.visualization.shots import Shot
 
-from tests.visualization.photographs import read_numbers, subject_of, words_of
+from tests.visualization.photographs import subject_of, words_of
+from tests.visualization.planted import read_numbers
 
 
 class Planted(nn.Module):

@@ -13,7 +13,8 @@ from vireid_plugins.visualization.shots import Shot, batch_of
 from vireid_plugins.visualization.subject import load_subject
 
 from tests.engine.small import small_cfg
-from tests.visualization.photographs import read_numbers, words_of
+from tests.visualization.photographs import words_of
+from tests.visualization.planted import read_numbers
 
 SIZES = dict(
     INPUT__SIZE_TRAIN="[48, 24]", INPUT__SIZE_TEST="[48, 24]", MODEL__BACKBONE__LAST_STRIDE="1",

@@ -11,7 +11,8 @@ from vireid_plugins.visualization.kinds import PlotError, draw_kind
 from vireid_plugins.visualization.retrieval import GallerySearch, choose
 from vireid_plugins.visualization.retrieval_figure import RetrievalFigure  # noqa: F401  registers
 
-from tests.visualization.photographs import features_of, read_numbers, subject_of, words_of
+from tests.visualization.photographs import features_of, subject_of, words_of
+from tests.visualization.planted import read_numbers
 
 
 def search_of(dataset, noise):

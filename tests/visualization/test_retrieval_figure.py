@@ -51,14 +51,20 @@ def test_best_and_worst_are_the_ends_of_the_order(sysu):
     pool = np.random.default_rng(1).permutation(search.queries)
     measured = search.difficulty(pool)
     keys = sorted(zip(measured.first_correct, -measured.average_precision, pool))
-    best, words = choose(search, pool, ["best"], 3)
-    assert best.tolist() == [row for _, _, row in keys[:3]] and words == ["best"] * 3
-    worst, _ = choose(search, pool, ["worst"], 3)
-    assert worst.tolist() == [row for _, _, row in keys[::-1][:3]]
+    # The hardest are the end of the list; best and worst take one query of each identity first.
+    hardest, words = choose(search, pool, ["hardest"], 3)
+    assert hardest.tolist() == [row for _, _, row in keys[::-1][:3]] and words == ["hardest"] * 3
+    for word, ordered in (("best", keys), ("worst", keys[::-1])):
+        once, again, seen = [], [], set()
+        for _, _, row in ordered:
+            (again if sysu.query[row][1] in seen else once).append(row)
+            seen.add(sysu.query[row][1])
+        assert choose(search, pool, [word], 8)[0].tolist() == (once + again)[:8]
+        assert once + again != [row for _, _, row in ordered]
     everyone, words = choose(search, pool, ["random", "best", "worst"], 99)
     assert sorted(everyone) == sorted(pool) and words == ["random"] * 12
-    found = search.retrievals(best, ["best"] * 3, 2)
-    assert [one.first_correct for one in found] == [first for first, _, _ in keys[:3]]
+    found = search.retrievals(hardest, ["hardest"] * 3, 2)
+    assert [one.first_correct for one in found] == [first for first, _, _ in keys[::-1][:3]]
 
 
 def test_two_models_search_for_the_same_queries(sysu, figures, tmp_path):

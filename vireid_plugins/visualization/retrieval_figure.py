@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 CHOICES = (BEST, WORST, RANDOM)
 _WHY = {
-    BEST: "best (first ✓ ranked earliest, then highest average precision)",
-    WORST: "worst (first ✓ ranked latest, then lowest average precision)",
+    BEST: "best (first ✓ ranked earliest, then highest average precision; one of a person)",
+    WORST: "worst (first ✓ ranked latest, then lowest average precision; one of a person)",
     RANDOM: "drawn at random",
     GIVEN: "given",
 }

@@ -240,9 +240,9 @@ def _group(
 
 def _caption(result: Explained, place: int) -> str:
     score = result.activation.scores[place]
-    flat = "\nflat" if result.flat[place] else ""
+    flat = ", flat" if result.flat[place] else ""
     if np.isnan(score):
-        return flat.strip()
+        return flat[2:]
     what = "similarity" if result.activation.classes is None else result.targets[place]
     return f"{what}: {score:.2f}{flat}"
 

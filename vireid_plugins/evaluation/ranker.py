@@ -30,6 +30,8 @@ class RankMetrics:
     num_valid_queries: int
     #: (Q, top) int64 gallery indices, nearest first, -1 where a query may see fewer; if asked for
     nearest: Optional[np.ndarray] = None
+    #: (Q,) int64 place, from 1, of a query's first hit as the CMC counts it; 0: no valid match
+    first_rank: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,13 @@ class TrialRanker:
         if num_valid == 0:
             nothing = np.full(max_rank, np.nan)
             return RankMetrics(
-                nothing, float("nan"), float("nan"), self.average_precision, 0, self.nearest
+                nothing,
+                float("nan"),
+                float("nan"),
+                self.average_precision,
+                0,
+                self.nearest,
+                self.first_rank,
             )
         hits = np.bincount(np.minimum(self.first_rank[found], max_rank + 1), minlength=max_rank + 2)
         return RankMetrics(
@@ -197,4 +205,5 @@ class TrialRanker:
             average_precision=self.average_precision,
             num_valid_queries=num_valid,
             nearest=self.nearest,
+            first_rank=self.first_rank,
         )

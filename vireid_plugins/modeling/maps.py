@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from ..registry import nearest
 
 
+CLASS_SCORES = "class_scores"
+
+
 class Tap(nn.Module):
     """A named place of a model: hands its tensor on, and to whoever is recording.
 
@@ -42,6 +45,11 @@ class Tap(nn.Module):
 
     def extra_repr(self) -> str:
         return self.name
+
+
+def class_scores_tap() -> Tap:
+    """Where a head shows, at test, how much each training identity is in the features."""
+    return Tap(CLASS_SCORES, "scores of the training identities at test, (B, N)")
 
 
 def map_names(model: nn.Module) -> Dict[str, str]:

@@ -5,12 +5,15 @@ Luo et al., Bag of Tricks, CVPRW 2019; pooling of AGW (Ye et al., TPAMI 2021). I
 identities.
 """
 
-from typing import Dict, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+
+from ..maps import class_scores_tap
 
 
 @REID_HEADS_REGISTRY.register()
@@ -24,6 +27,11 @@ class BNNeckHead(EmbeddingHead):
 
     outputs = ("features", "bn_features", "logits")
     takes_modalities = True
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scores_tap = class_scores_tap()
 
     def forward(
         self,
@@ -40,16 +48,20 @@ class BNNeckHead(EmbeddingHead):
         pooled = self.pool(feature_map)
         bn_features = self.bottleneck(pooled)[..., 0, 0]
         if not self.training:
+            if self.scores_tap.wanted:
+                self.scores_tap(self._class_scores(bn_features))
             return bn_features
-        if type(self.cls_layer).__name__ == "Linear":
-            logits = F.linear(bn_features, self.weight)
-        else:
-            logits = F.linear(F.normalize(bn_features), F.normalize(self.weight))
         return {
             "features": pooled[..., 0, 0] if self.neck_feat == "before" else bn_features,
             "bn_features": bn_features,
-            "logits": self.cls_layer(logits.clone(), targets),
+            "logits": self.cls_layer(self._class_scores(bn_features).clone(), targets),
         }
+
+    def _class_scores(self, bn_features: Tensor) -> Tensor:
+        """(B, D) to (B, N), without margin and scale."""
+        if type(self.cls_layer).__name__ == "Linear":
+            return F.linear(bn_features, self.weight)
+        return F.linear(F.normalize(bn_features), F.normalize(self.weight))
 
     @property
     def test_feature(self) -> str:

@@ -16,7 +16,7 @@ from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
 from ..layers import split_stripes
-from ..maps import Tap
+from ..maps import Tap, class_scores_tap
 
 
 @REID_HEADS_REGISTRY.register()
@@ -61,6 +61,7 @@ class StripeHead(nn.Module):
         )
         self.classifier = nn.Linear(self.feat_dim, num_classes)
         self.tap = Tap("stripe_features", "features of the stripes from the top, (B, R, S), >= 0")
+        self.scores_tap = class_scores_tap()
         self._reset_parameters()
 
     @classmethod
@@ -106,6 +107,8 @@ class StripeHead(nn.Module):
         stripes = self.tap(torch.stack(stripe_features, dim=1))
         features = torch.cat([global_features, stripes.flatten(1)], dim=1)  # Eq. (7), (8)
         if not self.training:
+            if self.scores_tap.wanted:
+                self.scores_tap(self.classifier(features))
             return features
         return {"features": features, "logits": self.classifier(features)}  # W_id of Eq. (9)
 

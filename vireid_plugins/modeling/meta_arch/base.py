@@ -21,6 +21,7 @@ from ..gather import gather_outputs
 from ..heads import build_head, head_outputs
 from ..heads.build import output_names
 from ..losses import LossTerms, build_losses
+from ..maps import Tap
 
 # What a loss may ask of a batch; it has views where an image has several.
 BATCH_TENSORS = ("targets", "modalities", "camids", "index", "views")
@@ -63,6 +64,7 @@ class DualStreamBaseline(nn.Module):
         self.backbone = backbone
         self.heads = heads
         self.loss_terms = loss_terms
+        self.map_tap = Tap("feature_map", "the backbone's map, (B, C, H, W)")
         # Not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             if len(value) != 3 or (name == "pixel_std" and not min(value) > 0):
@@ -130,8 +132,8 @@ class DualStreamBaseline(nn.Module):
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
         if getattr(self.backbone, "takes_modalities", False):
-            return self.backbone(images, modalities)
-        return self.backbone(images)
+            return self.map_tap(self.backbone(images, modalities))
+        return self.map_tap(self.backbone(images))
 
     def objective(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """What ``forward`` ends with in training: :meth:`losses`, of whose rows is decided here.

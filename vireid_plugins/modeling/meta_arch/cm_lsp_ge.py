@@ -56,7 +56,7 @@ from ...modality import modality_rows
 from ...registry import lookup
 from ..layers import CBAM, candidate_path_distances, split_stripes
 from ..losses.base import require_choice
-from ..maps import Tap, recorded_maps
+from ..maps import Tap, class_scores_tap, recorded_maps
 from .base import DualStreamBaseline
 
 GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
@@ -174,6 +174,7 @@ class CMLSPGEHead(nn.Module):
         self.enhancement, self.local, self.attention = enhancement, local, attention
         self.classifier = nn.Linear(in_channels, num_classes, bias=False)
         self.classifier.apply(weights_init_kaiming)
+        self.scores_tap = class_scores_tap()
         self.outputs = ("features", "logits")
         if enhancement is not None:
             self.enhanced_classifier = nn.Linear(in_channels, num_classes, bias=False)
@@ -251,7 +252,12 @@ class CMLSPGEHead(nn.Module):
         if self.local is not None and (self.training or self.local.tap.wanted):
             outputs["stripe_features"] = self.local(feature_map, self.pool_layer)
         if not self.training:
-            return outputs.get("enhanced_features", features)
+            tested = outputs.get("enhanced_features", features)
+            if self.scores_tap.wanted:
+                enhanced = self.enhancement is not None
+                classify = self.enhanced_classifier if enhanced else self.classifier
+                self.scores_tap(classify(tested))
+            return tested
         outputs["logits"] = self.classifier(features)
         if self.enhancement is not None:
             outputs["enhanced_logits"] = self.enhanced_classifier(outputs["enhanced_features"])

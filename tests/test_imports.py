@@ -28,6 +28,9 @@ MAY_IMPORT = {
     "comparison": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
     },
+    "reporting": {
+        "comparison", "data", "engine", "evaluation", "plots", "train", "visualization"
+    },
     # pictures of a trained model; "visualization" is what the engine itself may draw with
     "plots": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
@@ -41,6 +44,7 @@ AREAS = {
     "data": "data",
     "data.synthetic": "data.synthetic",
     "comparison": "comparison",
+    "reporting": "reporting",
     "engine": "engine",
     "evaluation": "evaluation",
     "modeling.backbones": "modeling.pieces",

@@ -1,0 +1,196 @@
+"""The whole page: one file that needs no other, no server and no network."""
+
+import base64
+import hashlib
+from pathlib import Path
+from string import Template
+from typing import Iterable, List, Optional, Sequence
+
+from ..data.images import read_image
+from ..engine.setup import environment
+from ..version import __version__
+from ..visualization.subject import Subject
+from .figures import Figures
+from .hardest import Answer, HardQueries, HardQuery, modality_of, words_of
+from .html import Markup, join, tag, text
+from .pictures import Picture, links, photo_uri
+from .run import Run
+from .sections import Section, render, state_words
+
+_FOLDER = Path(__file__).resolve().parent
+_TILES = ("Rank-1", "Rank-10", "mAP", "mINP")
+
+
+def figures_section(name: str, title: str, drawn: Sequence[Figures]) -> Optional[Section]:
+    """The pictures of several kinds; None where none was drawn."""
+    shown = [figures for figures in drawn if figures.pictures]
+    if not shown:
+        return None
+    return Section(name, title, join(_figures(one) for one in shown))
+
+
+def _figures(figures: Figures) -> Markup:
+    help_ = figures.kind.help
+    told = tag("p", " ".join(figures.told), class_="told") if figures.told else None
+    others = tag("p", "Numbers: ", links(figures.others), class_="told") if figures.others else None
+    drawings = [
+        tag(
+            "figure",
+            picture.button(),
+            tag("figcaption", picture.caption, " ", links(picture.links)),
+            class_="drawing",
+        )
+        for picture in figures.pictures
+    ]
+    heading = tag("h3", help_[:1].upper() + help_[1:])
+    return join([heading, told, *drawings, others])
+
+
+def hardest_section(subject: Subject, hard: HardQueries) -> Section:
+    """Each query, the wrong answers before the first right one, and that one."""
+    key = f"{subject.dataset_name}/{hard.protocol.key}"
+    metric = "cosine similarity" if subject.cfg.TEST.METRIC == "cosine" else "Euclidean distance"
+    share = 100 * hard.at_first / max(hard.valid, 1)
+    intro = tag(
+        "p",
+        f"{key}, first trial: for {hard.at_first} of {hard.valid} queries with a right answer in "
+        f"the gallery ({share:.1f} %) the first answer is right. Below, one query of each "
+        "identity, those whose first right answer comes last, with the wrong answers before it. "
+        "Numbers: "
+        f"{metric}, not re-ranked.",
+    )
+    rules = [
+        f"Query camera {own} is never compared with gallery camera {other}."
+        for own, other in sorted(hard.protocol.skip_camera_pairs)
+    ]
+    if hard.protocol.skip_same_camera:
+        rules.append("Images of one person by one camera are never compared.")
+    note = tag("p", " ".join(rules), class_="told") if rules else None
+    queries = (
+        _hard_query(subject, place, query) for place, query in enumerate(hard.queries, start=1)
+    )
+    return Section("hardest", "Hardest queries", join([intro, note, *queries]))
+
+
+def _hard_query(subject: Subject, place: int, query: HardQuery) -> Markup:
+    who = ", ".join(words_of(subject, query.row))
+    heading = tag("h3", f"{place}. {who[:1].upper()}{who[1:]}")
+    first = f"First right answer at rank {query.right.rank} of {query.seen}."
+    if not query.wrong:
+        first += " No answer is wrong before it."
+    items = [_panel(subject, query.row, "query", "Query", f"Query {place}: ")]
+    for answer in query.wrong:
+        items.append(_answer(subject, answer, "wrong", "✗", f"Query {place}, wrong answer"))
+    if query.right.rank > len(query.wrong) + 1:
+        items.append(tag("li", tag("span", "…", aria_hidden="true"), class_="gap"))
+    items.append(_answer(subject, query.right, "right", "✓", f"Query {place}, first right answer"))
+    strip = tag("ul", *items, class_="strip")
+    return tag("article", heading, tag("p", first), strip, class_="query")
+
+
+def _answer(subject: Subject, answer: Answer, class_: str, mark: str, what: str) -> Markup:
+    word = f"{mark} {answer.rank}: {answer.score:.2f}"
+    return _panel(
+        subject, answer.row, class_, word, f"{what} at rank {answer.rank}, {answer.score:.2f}: "
+    )
+
+
+def _panel(subject: Subject, row: int, class_: str, word: str, what: str) -> Markup:
+    """One photograph with its words."""
+    uri, width, height = photo_uri(read_image(str(subject.items[row][0])))
+    modality, words = modality_of(subject, row), words_of(subject, row)
+    seen = f"{what}{f'{modality} image' if modality else 'image'} of {', '.join(words)}"
+    picture = Picture(uri, width, height, seen)
+    name = Path(str(subject.items[row][0])).name
+    caption = tag(
+        "figcaption",
+        tag("b", word),
+        join((*words, *([modality] if modality else [])), between=Markup("<br>")),
+        title=name,
+    )
+    return tag("li", tag("figure", picture.button(), caption), class_=class_)
+
+
+def header(run: Run, title: str, unfinished: Sequence[str] = ()) -> Markup:
+    """Name, state and the first numbers."""
+    word, sentence = state_words(run)
+    lead = None
+    if run.cfg is not None:
+        tests = ", ".join(run.cfg.DATASETS.TESTS)
+        lead = tag("p", f"{run.cfg.MODEL.META_ARCHITECTURE} on {tests}", class_="lead")
+    state = tag(
+        "p", tag("span", word, class_=f"badge {word}"), " ", tag("span", sentence), class_="state"
+    )
+    notices = (tag("p", one, class_="notice") for one in unfinished)
+    return tag(
+        "header",
+        tag("p", "Report of a run", class_="kicker"),
+        tag("h1", title),
+        lead,
+        state,
+        _tiles(run),
+        *notices,
+    )
+
+
+def _tiles(run: Run) -> Optional[Markup]:
+    if run.results is None:
+        return None
+    key = run.results.protocols[0]["key"]
+    tiles = [
+        tag("li", tag("b", f"{run.results.metrics[f'{key}/{name}']:.1f} %"), tag("span", name))
+        for name in _TILES
+        if f"{key}/{name}" in run.results.metrics
+    ]
+    note = tag("p", f"{key}; the whole table is below.", class_="tiles-note")
+    return join([tag("ul", *tiles, class_="tiles"), note])
+
+
+def footer(made: str, seconds: float) -> Markup:
+    """When and with what the page was made."""
+    python, torch = (environment()[name] for name in ("Python", "torch"))
+    return tag(
+        "footer",
+        tag(
+            "p",
+            f"Made by vireid_plugins {__version__} (Python {python}, PyTorch {torch}) on {made}, "
+            f"in {seconds:.0f} s. Every picture is inside this file.",
+        ),
+    )
+
+
+def build_page(title: str, top: Markup, sections: Iterable[Section], bottom: Markup) -> str:
+    """The page as HTML.
+
+    Args:
+        title: of the window.
+        top: the header.
+        sections: in order.
+        bottom: the footer.
+    """
+    parts: List[Section] = list(sections)
+    contents = tag(
+        "ul", *(tag("li", tag("a", part.title, href=f"#{part.name}")) for part in parts)
+    )
+    style, script = (_read(name) for name in ("style.css", "viewer.js"))
+    return Template(_read("page.html")).substitute(
+        title=text(title),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        header=top,
+        contents=contents,
+        sections=join((render(part) for part in parts), between=Markup("\n")),
+        footer=bottom,
+    )
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    """By which the page's own style and script are told from any that slipped in."""
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -64,6 +64,7 @@ AREAS = {
     "visualization.cam": "plots",
     "visualization.command": "plots",
     "visualization.distances": "plots",
+    "visualization.distances_figure": "plots",
     "visualization.embedding": "plots",
     "visualization.maps_figure": "plots",
     "visualization.subject": "plots",

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
 from ..train import is_foreseen, message_of
-from . import embedding  # noqa: F401  registers its kind
+from . import curves, distances, embedding  # noqa: F401  registers their kinds
 from .kinds import KINDS, Kind, PlotError, draw, find_kind
 from .subject import WEIGHTS, Subject, load_subject
 

@@ -18,6 +18,7 @@ from ..evaluation.similarity import as_features, normalise
 from ..modality import Modality
 from .kinds import Kind, PlotError, register_kind
 from .style import (
+    BLACK,
     COLOURS,
     GREY,
     MODALITY_MARKERS,
@@ -32,12 +33,13 @@ logger = logging.getLogger(__name__)
 
 NAME = "tsne"
 HEADER = ("model", "path", "identity", "camera", "modality", "x", "y")
-# Each colour three times: filled, hollow, and filled with a black rim.
+# Each colour three times: filled, hollow, and filled with a black rim; black, the last, twice.
 _FILLS = ("filled", "hollow", "rimmed")
-MOST_IDENTITIES = len(_FILLS) * len(COLOURS)
+_PALETTE = (*(colour for colour in COLOURS if colour != BLACK), BLACK)
+MOST_IDENTITIES = len(_FILLS) * len(_PALETTE) - 1
 _LEAST_IMAGES = 4
-# Inches: a panel, what stands above and below it, a column of the legend.
-_PANEL, _AROUND, _LEGEND = 3.7, 0.75, 1.25
+# Inches: a panel, what stands above and below it, the first column of the legend and the others.
+_PANEL, _AROUND, _LEGEND, _COLUMN = 3.7, 0.5, 1.0, 0.8
 _LINES_OF_LEGEND = 20
 
 
@@ -243,26 +245,28 @@ def draw_maps(
         note: below the panels.
     """
     columns = 1 + (len(identities) + 3) // _LINES_OF_LEGEND
-    figure = new_figure(len(maps) * _PANEL + columns * _LEGEND, _PANEL + _AROUND)
-    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    widths = [_PANEL] * len(maps) + [_LEGEND + (columns - 1) * _COLUMN]
+    figure = new_figure(sum(widths), _PANEL + _AROUND)
+    *panels, beside = figure.subplots(1, len(maps) + 1, gridspec_kw={"width_ratios": widths})
     centred = [points - (points.max(0) + points.min(0)) / 2 for points in maps]
     extent = 1.05 * max(float(np.abs(points).max()) for points in centred) or 1.0
     for axes, points, title in zip(panels, centred, titles):
         _draw_points(axes, points, targets, modalities, identities)
-        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", anchor="N")
         axes.set(xticks=[], yticks=[])
         axes.set_title(plain(title))
         for side in axes.spines.values():
             side.set(visible=True, color=GREY, linewidth=0.6)
     figure.supxlabel(plain(note), fontsize=8, color=GREY)
-    figure.legend(
+    beside.axis("off")
+    beside.set_title("identity", loc="left", fontsize=9)
+    beside.legend(
         handles=_legend(identities, np.unique(modalities)),
-        loc="outside right upper",
+        loc="upper left",
         ncol=columns,
         handletextpad=0.2,
-        borderaxespad=0.2,
-        title="identity",
-        alignment="left",
+        borderaxespad=0.0,
+        borderpad=0.0,
     )
     return figure
 
@@ -284,10 +288,10 @@ def _draw_points(
 
 def _colours(place: int) -> Dict[str, Any]:
     """Face, rim and its width of the identity in a place of the legend."""
-    colour, fill = COLOURS[place % len(COLOURS)], _FILLS[place // len(COLOURS)]
+    colour, fill = _PALETTE[place % len(_PALETTE)], _FILLS[place // len(_PALETTE)]
     if fill == "hollow":
         return {"facecolors": "white", "edgecolors": colour, "linewidths": 1.2}
-    rim = ("black", 1.1) if fill == "rimmed" else (GREY, 0.3)
+    rim = (BLACK, 1.1) if fill == "rimmed" else (GREY, 0.3)
     return {"facecolors": colour, "edgecolors": rim[0], "linewidths": rim[1]}
 
 

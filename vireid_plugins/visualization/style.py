@@ -21,6 +21,7 @@ from ..modality import Modality
 COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#000000", "#f0e442",
 )  # fmt: skip
+BLACK = COLOURS[6]
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES: Tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MODALITY_MARKERS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}

@@ -1,0 +1,284 @@
+"""How far apart features of one person are, and of different persons: distances, counted.
+
+The pairs of a test set are far too many to keep: blocks of them are counted into bins.
+
+Shapes: N test images, D features, R x C pairs of a set, B bins.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..modality import Modality
+from .features import TestFeatures
+from .protocols import Protocol
+from .similarity import as_features, check_metric, normalise, products
+
+_BLOCK_ELEMENTS = 1 << 20  # pairs at once: about 30 MB
+COSINE_RANGE = 2.0  # the greatest cosine distance, 1 - cos
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs of test images.
+
+    Attributes:
+        name: in words, such as ``"visible-infrared"``.
+        rows, columns: (R,) and (C,) rows of the test list: each with each is a pair.
+        within: rows and columns are the same images: each pair counts once, none with itself.
+        skip_camera_pairs: (camera of the row, camera of the column) that are never compared.
+        skip_same_camera: images of one identity by one camera are never compared.
+    """
+
+    name: str
+    rows: np.ndarray
+    columns: np.ndarray
+    within: bool = False
+    skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
+    skip_same_camera: bool = False
+
+
+class EqualError(NamedTuple):
+    """Where as many pairs of one person are taken apart as of different persons are joined."""
+
+    threshold: float  # distance; pairs up to it are taken for one person
+    rate: float  # both error rates, 0 to 1
+
+
+@dataclass(frozen=True)
+class PairHistogram:
+    """Distances of the pairs of one set; NaN is what no pair tells.
+
+    Attributes:
+        edges: (B + 1,) limits of the bins, ascending, at equal steps.
+        same, other: (B,) numbers of pairs of one identity, and of two.
+        same_mean, other_mean: of their distances.
+        skipped: pairs that the protocol never compares.
+    """
+
+    edges: np.ndarray
+    same: np.ndarray
+    other: np.ndarray
+    same_mean: float
+    other_mean: float
+    skipped: int = 0
+
+    @property
+    def gap(self) -> float:
+        """Mean distance of different persons' pairs minus that of one person's."""
+        return self.other_mean - self.same_mean
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC curve: how often one person's pair is nearer than another; 0 to 1."""
+        nearer = np.cumsum(self.same) - self.same / 2.0  # of one bin: half of them
+        total = float(self.same.sum()) * float(self.other.sum())
+        return float(nearer @ self.other / total) if total else float("nan")
+
+    @property
+    def equal_error(self) -> EqualError:
+        """See :func:`equal_error_threshold`."""
+        return equal_error_threshold(self.same, self.other, self.edges)
+
+    def roc(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Rates of false and of true acceptance at each of the ``edges``, (B + 1,) each, 0 to 1."""
+        return _rate(self.other), _rate(self.same)
+
+    def coarse(self, bins: int) -> "PairHistogram":
+        """The same counts in fewer bins; ``bins`` must divide B."""
+        if len(self.same) % bins:
+            raise ValueError(f"{len(self.same)} bins cannot be joined into {bins}.")
+        same, other = (counts.reshape(bins, -1).sum(1) for counts in (self.same, self.other))
+        edges = self.edges[:: len(self.same) // bins]
+        return PairHistogram(edges, same, other, self.same_mean, self.other_mean, self.skipped)
+
+
+def _rate(counts: np.ndarray) -> np.ndarray:
+    """Share of the pairs at or below each edge."""
+    total = counts.sum()
+    whole = np.concatenate([[0], np.cumsum(counts)])
+    return whole / total if total else np.full(len(whole), np.nan)
+
+
+def equal_error_threshold(
+    same: np.ndarray, other: np.ndarray, edges: np.ndarray
+) -> EqualError:
+    """The distance at which both errors are equally frequent.
+
+    Below it a pair is taken for one person. The two errors are one person's pairs above it and
+    different persons' pairs below it. Between the edges of a bin both are taken to rise and fall
+    evenly; where both are zero over a range, its middle is the threshold.
+
+    Args:
+        same, other: (B,) numbers of pairs of one identity and of two in each bin.
+        edges: (B + 1,) limits of the bins.
+
+    Returns:
+        NaN for both if either kind has no pair.
+    """
+    if not np.any(same) or not np.any(other):
+        return EqualError(float("nan"), float("nan"))
+    false_accepts, false_rejects = _rate(other), 1.0 - _rate(same)
+    difference = false_accepts - false_rejects  # rises from -1 to 1
+    last = int(np.flatnonzero(difference < 0)[-1])
+    first = last + 1
+    if difference[first] == 0:
+        plateau = np.flatnonzero(difference == 0)
+        middle = (edges[plateau[0]] + edges[plateau[-1]]) / 2
+        return EqualError(float(middle), float(false_accepts[first]))
+    share = -difference[last] / (difference[first] - difference[last])
+    threshold = edges[last] + share * (edges[first] - edges[last])
+    rate = false_accepts[last] + share * (false_accepts[first] - false_accepts[last])
+    return EqualError(float(threshold), float(rate))
+
+
+def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[PairSet]:
+    """The pairs of a test set: within each modality, and across.
+
+    Within a modality all pairs of different images are meant. Across, the pairs of each query
+    with the whole other modality are, but for those that the protocol never compares. A dataset
+    without modalities has one set: queries with the gallery.
+
+    Args:
+        features: their labels are read.
+        dataset: has ``query`` and ``gallery``.
+        protocol: whose rules and direction hold.
+    """
+    rules = (protocol.skip_camera_pairs, protocol.skip_same_camera)
+    kinds = [np.flatnonzero(features.modalities == modality) for modality in Modality]
+    if not any(map(len, kinds)):
+        num_query = len(dataset.query)
+        gallery = num_query + np.arange(len(dataset.gallery))
+        return [PairSet("query-gallery", np.arange(num_query), gallery, False, *rules)]
+    found = [
+        PairSet(f"{modality.label}-{modality.label}", rows, rows, True)
+        for modality, rows in zip(Modality, kinds)
+        if len(rows) > 1
+    ]
+    if all(map(len, kinds)):
+        # A pair of cameras is one of the query's and one of the gallery's.
+        query = protocol.direction.split("_to_")[0]
+        rows, columns = kinds if query == Modality.VISIBLE.label else kinds[::-1]
+        found.append(PairSet("visible-infrared", rows, columns, False, *rules))
+    return found
+
+
+def prepare_features(features: Any, metric: str, device: str = "cpu") -> Tensor:
+    """Features (N, D) as ``count_pairs`` takes them: at unit length for the cosine."""
+    check_metric(metric)
+    rows = as_features(features, "features", torch.device(device))
+    return normalise(rows) if metric == "cosine" else rows
+
+
+def greatest_distance(features: Tensor, metric: str) -> float:
+    """What no distance between two rows of ``features`` exceeds.
+
+    For the cosine that is 2; else twice the greatest distance from the centre.
+    """
+    if metric == "cosine":
+        return COSINE_RANGE
+    centre = features.double().mean(0)
+    parts = features.split(512)
+    farthest = max(float((part.double() - centre).norm(dim=1).max()) for part in parts)
+    return 2.0 * farthest * (1 + 1e-6) or 1.0
+
+
+def count_pairs(
+    features: Tensor,
+    targets: np.ndarray,
+    camids: np.ndarray,
+    pairs: PairSet,
+    *,
+    metric: str = "cosine",
+    upper: float = COSINE_RANGE,
+    bins: int = 20000,
+    advance: Optional[Callable[[int], Any]] = None,
+) -> PairHistogram:
+    """Count the distances of a set of pairs into bins, a block of pairs at a time.
+
+    Args:
+        features: (N, D) of ``prepare_features``.
+        targets, camids: (N,).
+        pairs: which.
+        metric: ``"cosine"``: 1 - cos; ``"euclidean"``: Euclidean distances.
+        upper: the greatest distance, of ``greatest_distance``; bins divide 0 to ``upper``.
+        bins: B; also how finely the ROC curve and its threshold are known.
+        advance: called with a number of pairs when they are counted.
+    """
+    targets = np.unique(targets, return_inverse=True)[1]
+    device = features.device
+    block = _Block(features, torch.as_tensor(targets, device=device), camids, pairs, metric)
+    counts = torch.zeros(2 * bins + 1, dtype=torch.int64, device=device)
+    sums, skipped, begin = np.zeros(2), 0, 0
+    while begin < len(pairs.rows):
+        first = begin if pairs.within else 0
+        step = max(1, _BLOCK_ELEMENTS // max(1, len(pairs.columns) - first))
+        end = min(begin + step, len(pairs.rows))
+        distances, same, shown = block.distances(begin, end)
+        codes = (distances * (bins / upper)).long().clamp_(0, bins - 1)
+        codes.add_(same.long(), alpha=bins).masked_fill_(~shown, 2 * bins)
+        counts += torch.bincount(codes.flatten(), minlength=len(counts))
+        for place, chosen in enumerate((shown & ~same, shown & same)):
+            sums[place] += float((distances * chosen).sum(dtype=torch.float64))
+        skipped += block.skipped
+        if advance is not None:
+            advance((end - begin) * (len(pairs.columns) - first))
+        begin = end
+    other, same = (counts[i * bins : (i + 1) * bins].cpu().numpy() for i in (0, 1))
+    means = [
+        float(total / number) if number else float("nan")
+        for total, number in zip(sums, (other.sum(), same.sum()))
+    ]
+    edges = np.linspace(0.0, upper, bins + 1)
+    return PairHistogram(edges, same, other, means[1], means[0], skipped)
+
+
+class _Block:
+    """Distances of some rows of a pair set with its columns, and which of them count."""
+
+    def __init__(
+        self, features: Tensor, targets: Tensor, camids: np.ndarray, pairs: PairSet, metric: str
+    ) -> None:
+        self._pairs, self._metric, self.skipped = pairs, metric, 0
+        row_cameras, column_cameras = camids[pairs.rows], camids[pairs.columns]
+        # Rows and columns of the table of cameras that are never compared.
+        own, row_cameras = np.unique(row_cameras, return_inverse=True)
+        others, column_cameras = np.unique(column_cameras, return_inverse=True)
+        never = np.zeros((len(own), len(others)), bool)
+        for first, second in pairs.skip_camera_pairs:
+            never[np.ix_(own == first, others == second)] = True
+        alike = own[:, None] == others[None, :]
+        device = features.device
+        self._never, self._alike = (torch.as_tensor(t, device=device) for t in (never, alike))
+        self._cameras = [
+            torch.as_tensor(places, device=device) for places in (row_cameras, column_cameras)
+        ]
+        rows, columns = (torch.as_tensor(r, device=device) for r in (pairs.rows, pairs.columns))
+        self._features = features[rows], features[columns]
+        self._targets = targets[rows], targets[columns]
+
+    def distances(self, begin: int, end: int) -> Tuple[Tensor, Tensor, Tensor]:
+        """Of rows ``begin`` to ``end``: distances, whether one identity, whether they count."""
+        first = begin if self._pairs.within else 0
+        rows, columns = self._features[0][begin:end], self._features[1][first:]
+        same = self._targets[0][begin:end, None] == self._targets[1][None, first:]
+        cameras = self._cameras[0][begin:end, None], self._cameras[1][None, first:]
+        shown = ~self._never[cameras]
+        if self._pairs.skip_same_camera:
+            shown &= ~(same & self._alike[cameras])
+        self.skipped = int((~shown).sum())
+        if self._pairs.within:  # column number c - begin of the block, beyond the row's own
+            shown = shown.triu(diagonal=1)
+        return self._measured(rows, columns), same, shown
+
+    def _measured(self, rows: Tensor, columns: Tensor) -> Tensor:
+        if self._metric == "cosine":
+            return (1.0 - products(rows, columns)).clamp_(min=0.0)
+        rows, columns = rows.double(), columns.double()
+        squares = products(rows, columns).mul_(-2.0)
+        squares += rows.square().sum(1)[:, None]
+        squares += columns.square().sum(1)[None, :]
+        return squares.clamp_(min=0.0).sqrt_()

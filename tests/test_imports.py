@@ -61,12 +61,16 @@ AREAS = {
     "solver": "solver",
     "train": "train",
     "visualization": "visualization",
+    "visualization.activation": "plots",
     "visualization.cam": "plots",
+    "visualization.chosen": "plots",
     "visualization.command": "plots",
     "visualization.distances": "plots",
     "visualization.distances_figure": "plots",
     "visualization.embedding": "plots",
     "visualization.maps_figure": "plots",
+    "visualization.retrieval_figure": "plots",
+    "visualization.rollout": "plots",
     "visualization.subject": "plots",
 }
 # in meta_arch, what every paper may share; any other file there is one paper's

@@ -337,7 +337,8 @@ def _add_test(cfg: CN) -> None:
     # Where similarities are computed and neighbours searched: "cpu", "cuda", "cuda:1", ...;
     # empty: MODEL.DEVICE.
     cfg.TEST.DEVICE = ""
-    # Queries drawn with their ten nearest gallery images after the last evaluation; 0: none.
+    # Queries drawn with their ten nearest gallery images after the last evaluation, at most 100;
+    # 0: none.
     cfg.TEST.RETRIEVAL_PICTURES = 8
 
 

@@ -124,7 +124,7 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
     transforms = build_transforms(cfg, is_train=True)
     sources = _training_sources(cfg)
-    items = thin_items(cfg, join_items(sources))
+    items = _training_items(cfg, sources)
     sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
     _check_images(cfg, items + _check_tests(cfg))
     dataset = VIReIDDataset(
@@ -172,6 +172,15 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
         **_loader_options(cfg),
     )
     return loader, source
+
+
+def build_train_items(cfg: CfgNode) -> List[Sequence]:
+    """Training items of ``DATASETS.NAMES`` as a training sees them, identities kept apart.
+
+    Raises:
+        DatasetError, KeyError, ValueError: as :func:`build_train_loader`.
+    """
+    return _training_items(cfg, _training_sources(cfg))
 
 
 def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
@@ -229,6 +238,10 @@ def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
         for source in sources:
             source.show_train()
     return sources
+
+
+def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Sequence]:
+    return thin_items(cfg, join_items(sources))
 
 
 def _check_tests(cfg: CfgNode) -> List[Sequence]:

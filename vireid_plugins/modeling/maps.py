@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..registry import nearest
 
-
 CLASS_SCORES = "class_scores"
 
 

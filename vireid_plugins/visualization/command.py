@@ -14,7 +14,14 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
 from ..train import is_foreseen, message_of
-from . import curves, distances, embedding  # noqa: F401  registers their kinds
+from . import (  # noqa: F401  register their kinds
+    cam,
+    curves,
+    distances,
+    embedding,
+    maps_figure,
+    retrieval_figure,
+)
 from .kinds import KINDS, Kind, PlotError, draw, find_kind
 from .subject import WEIGHTS, Subject, load_subject
 

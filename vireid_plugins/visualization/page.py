@@ -1,0 +1,240 @@
+"""A page of pictures: images, frames and lines of text placed in inches from the top left.
+
+Photographs keep their proportions. Text is wrapped to the page and never taken for mathematics.
+"""
+
+import textwrap
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ..data.images import read_image
+from .style import GREY, new_figure, plain
+
+MARGIN = 0.15  # inches
+SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points
+# Pixels per inch that an image is reduced to, where it has more: enough for print, and what bounds
+# the memory of a page of large photographs.
+_KEPT_DPI = 300
+_POINTS, _LETTER, _LINE = 72.0, 0.56, 1.25  # per inch; letter's width and line's height, of a size
+
+
+class Box(NamedTuple):
+    """A rectangle in inches, from the top left."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def middle(self) -> float:
+        """Its middle from the left."""
+        return self.left + self.width / 2
+
+    @property
+    def bottom(self) -> float:
+        """Its lower edge from the top."""
+        return self.top + self.height
+
+
+class Page:
+    """One figure without axes of its own.
+
+    Args:
+        width, height: inches.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure: Figure = new_figure(width, height)
+        self.figure.set_layout_engine(None)
+        self.figure.suppressComposite = True  # a PDF keeps each image, at its own resolution
+        # One pair of axes for everything: many times faster than one each.
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.axis("off")
+        self._fix()
+
+    def _fix(self) -> None:
+        self.axes.set(xlim=(0, self.width), ylim=(self.height, 0), aspect="auto")
+
+    def image(self, pixels: np.ndarray, box: Box) -> None:
+        """Pixels (H, W, 3), uint8, filling ``box``."""
+        edges = (box.left, box.left + box.width, box.bottom, box.top)
+        self.axes.imshow(pixels, extent=edges, interpolation="antialiased")
+        self._fix()
+
+    def frame(self, box: Box, colour: str, style: Any = "solid", width: float = 2.5) -> None:
+        """The outline of ``box``; ``width`` in points."""
+        self.axes.add_patch(
+            Rectangle(box[:2], *box[2:], fill=False, ec=colour, lw=width, ls=style, zorder=2)
+        )
+
+    def text(self, left: float, top: float, words: str, size: float = NORMAL, **how: Any) -> None:
+        """Words that begin at a place, or as ``ha`` and ``va`` say."""
+        how = {"va": "top", **how}
+        self.axes.text(left, top, plain(words), fontsize=size, **how)
+
+    def colour_bar(self, box: Box, name: str, ends: Tuple[str, str]) -> None:
+        """The colours of a map from low to high, and what its two ends mean."""
+        shades = np.linspace(0, 1, 128)[None]
+        self.image((colormaps[name](shades)[..., :3] * 255).astype(np.uint8), box)
+        middle = box.top + box.height / 2
+        how = {"size": SMALL, "va": "center", "color": GREY}
+        self.text(box.left - 0.05, middle, ends[0], ha="right", **how)
+        self.text(box.left + box.width + 0.05, middle, ends[1], ha="left", **how)
+
+
+def fit(size: Tuple[int, int], box: Box) -> Box:
+    """The largest box of the proportions of ``size`` (width, height) at the top of ``box``."""
+    scale = min(box.width / size[0], box.height / size[1])
+    width, height = size[0] * scale, size[1] * scale
+    return Box(box.middle - width / 2, box.top, width, height)
+
+
+def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
+    """Pixels (H, W, 3) of a file, reduced to what ``box`` can show, and its size (width, height).
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    image = read_image(path)
+    size = image.size
+    shown = fit(size, box)
+    most = (max(1, round(shown.width * _KEPT_DPI)), max(1, round(shown.height * _KEPT_DPI)))
+    if image.width > most[0]:
+        image = image.resize(most, Image.BILINEAR)
+    return np.asarray(image), size
+
+
+def wrapped(text: str, width: float, size: float = NORMAL) -> List[str]:
+    """Lines of ``text`` that fit into ``width`` inches at ``size`` points; its own breaks stay."""
+    letters = max(10, int(width * _POINTS / (size * _LETTER)))
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, letters) or [""]]
+
+
+def lines_height(count: int, size: float = NORMAL) -> float:
+    """Inches that ``count`` lines take."""
+    return count * size * _LINE / _POINTS
+
+
+class Panel(NamedTuple):
+    """One image of a sheet."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    size: Tuple[int, int]  # width and height of the photograph: the proportions it is drawn in
+    caption: str = ""  # below it; may have lines
+
+
+class Group(NamedTuple):
+    """Panels of one photograph, side by side."""
+
+    panels: Sequence[Panel]
+    caption: str  # below all of them
+
+
+class Sheet(NamedTuple):
+    """A drawn sheet and where its panels lie."""
+
+    page: Page
+    boxes: Dict[Tuple[int, int], Box]  # (group, panel) to the image's place
+
+
+# Inches: an image, what is between two of a group, and between two groups.
+IMAGE_BOX = Box(0.0, 0.0, 0.95, 1.9)
+_GAP, _GROUP_GAP, _ROW_GAP = 0.12, 0.32, 0.12
+_LEAST_WIDTH = 5.0
+
+
+def draw_sheet(
+    groups: Sequence[Group],
+    headings: Sequence[str],
+    *,
+    title: str,
+    note: str,
+    bar: Tuple[str, Tuple[str, str]] = ("", ("", "")),
+) -> Sheet:
+    """Groups from left to right and from top to bottom; two of a pair stay in one row.
+
+    Args:
+        groups: at least one, all with as many panels.
+        headings: of the panels of a group, above the first row's.
+        title: above everything.
+        note: below everything; wrapped.
+        bar: name of a colour map, and what its ends mean; empty: no colour bar.
+    """
+    number = len(headings)
+    across = min(4 if number <= 2 else 2, len(groups))
+    step = _group_width(number) + _GROUP_GAP
+    groups = [_with_wrapped_captions(group) for group in groups]
+    width = max(2 * MARGIN + across * step - _GROUP_GAP, _LEAST_WIDTH)
+    inner = width - 2 * MARGIN
+    titles, notes = wrapped(title, inner, LARGE * 1.1), wrapped(note, inner)
+    heads = [wrapped(heading, IMAGE_BOX.width + _GAP, NORMAL) for heading in headings]
+    top = MARGIN + lines_height(len(titles), LARGE) + 0.1
+    top += lines_height(max(map(len, heads)), NORMAL)
+    below = max(_caption_height(group) for group in groups)
+    row_height = IMAGE_BOX.height + below + _ROW_GAP
+    rows = -(-len(groups) // across)
+    foot = top + rows * row_height
+    height = foot + (0.25 if bar[0] else 0.0) + lines_height(len(notes)) + MARGIN
+    page, boxes = Page(width, height), {}
+    page.text(MARGIN, MARGIN, "\n".join(titles), LARGE, weight="bold")
+    for index, group in enumerate(groups):
+        left = MARGIN + index % across * step
+        boxes.update(_draw_group(page, group, index, left, top + index // across * row_height))
+        if index < across:
+            _draw_headings(page, heads, left, top)
+    if bar[0]:
+        page.colour_bar(Box(width / 2 - 0.75, foot, 1.5, 0.09), *bar)
+    page.text(MARGIN, height - MARGIN - lines_height(len(notes)), "\n".join(notes))
+    return Sheet(page, boxes)
+
+
+def _group_width(panels: int) -> float:
+    return panels * (IMAGE_BOX.width + _GAP) - _GAP
+
+
+def _with_wrapped_captions(group: Group) -> Group:
+    """Captions that stay below what they are of."""
+    panels = [
+        panel._replace(caption="\n".join(wrapped(panel.caption, IMAGE_BOX.width + _GAP, SMALL)))
+        for panel in group.panels
+    ]
+    width = _group_width(len(group.panels)) + _GROUP_GAP / 2
+    return Group(panels, "\n".join(wrapped(group.caption, width, SMALL)))
+
+
+def _draw_headings(page: Page, heads: Sequence[List[str]], left: float, top: float) -> None:
+    for place, lines in enumerate(heads):
+        middle = left + place * (IMAGE_BOX.width + _GAP) + IMAGE_BOX.width / 2
+        page.text(middle, top - 0.05, "\n".join(lines), NORMAL, ha="center", va="bottom")
+
+
+def _draw_group(
+    page: Page, group: Group, index: int, left: float, top: float
+) -> Dict[Tuple[int, int], Box]:
+    boxes, captions = {}, max(panel.caption.count("\n") + 1 for panel in group.panels)
+    for place, panel in enumerate(group.panels):
+        cell = IMAGE_BOX._replace(left=left + place * (IMAGE_BOX.width + _GAP), top=top)
+        box = fit(panel.size, cell)
+        page.image(panel.pixels, box)
+        page.text(box.middle, top + IMAGE_BOX.height + 0.04, panel.caption, SMALL, ha="center")
+        boxes[index, place] = box
+    middle = left + _group_width(len(group.panels)) / 2
+    bottom = top + IMAGE_BOX.height + 0.04
+    if any(panel.caption for panel in group.panels):
+        bottom += lines_height(captions, SMALL) + 0.02
+    page.text(middle, bottom, group.caption, SMALL, ha="center", color=GREY)
+    return boxes
+
+
+def _caption_height(group: Group) -> float:
+    lines = group.caption.count("\n") + 1
+    if any(panel.caption for panel in group.panels):
+        lines += max(panel.caption.count("\n") + 1 for panel in group.panels)
+    return lines_height(lines, SMALL) + 0.08

@@ -21,7 +21,7 @@ PROBE = "configs/probe_paper/probe.yml"  # a config that the checkout lacks
 
 
 def source_files(root):
-    """Return the package's Python files, its page templates and the configs, as POSIX paths below the root."""
+    """Return Python files and page templates of the package, and the configs, as POSIX paths."""
     own = (path for suffix in ("py", "html", "css", "js")
            for path in root.glob(f"vireid_plugins/**/*.{suffix}"))  # fmt: skip
     paths = [*own, *root.glob("configs/**/*.*")]

@@ -9,9 +9,10 @@ from typing import Iterable, List, Optional, Sequence
 from ..data.images import read_image
 from ..engine.setup import environment
 from ..version import __version__
+from ..visualization.shots import Shot
 from ..visualization.subject import Subject
 from .figures import Figures
-from .hardest import Answer, HardQueries, HardQuery, modality_of, words_of
+from .hardest import Answer, HardQueries, HardQuery
 from .html import Markup, join, tag, text
 from .pictures import Picture, links, photo_uri
 from .run import Run
@@ -53,8 +54,9 @@ def hardest_section(subject: Subject, hard: HardQueries) -> Section:
     share = 100 * hard.at_first / max(hard.valid, 1)
     intro = tag(
         "p",
-        f"{key}, first trial: for {hard.at_first} of {hard.valid} queries with a right answer in "
-        f"the gallery ({share:.1f} %) the first answer is right. Below, one query of each "
+        f"{key}, first trial: for {hard.at_first} of {hard.valid} queries with a right answer "
+        f"among {hard.gallery} gallery images ({share:.1f} %) the first answer is right. Below, "
+        "one query of each "
         "identity, those whose first right answer comes last, with the wrong answers before it. "
         "Numbers: "
         f"{metric}, not re-ranked.",
@@ -66,47 +68,51 @@ def hardest_section(subject: Subject, hard: HardQueries) -> Section:
     if hard.protocol.skip_same_camera:
         rules.append("Images of one person by one camera are never compared.")
     note = tag("p", " ".join(rules), class_="told") if rules else None
-    queries = (
-        _hard_query(subject, place, query) for place, query in enumerate(hard.queries, start=1)
-    )
+    queries = (_hard_query(place, query) for place, query in enumerate(hard.queries, start=1))
     return Section("hardest", "Hardest queries", join([intro, note, *queries]))
 
 
-def _hard_query(subject: Subject, place: int, query: HardQuery) -> Markup:
-    who = ", ".join(words_of(subject, query.row))
-    heading = tag("h3", f"{place}. {who[:1].upper()}{who[1:]}")
-    first = f"First right answer at rank {query.right.rank} of {query.seen}."
-    if not query.wrong:
+def _hard_query(place: int, hard: HardQuery) -> Markup:
+    heading = tag("h3", f"{place}. Identity {hard.query.target}, camera {hard.query.camid}")
+    first = (
+        f"First right answer at rank {hard.right.rank}; average precision "
+        f"{hard.average_precision:.1f} %."
+    )
+    if not hard.wrong:
         first += " No answer is wrong before it."
-    items = [_panel(subject, query.row, "query", "Query", f"Query {place}: ")]
-    for answer in query.wrong:
-        items.append(_answer(subject, answer, "wrong", "✗", f"Query {place}, wrong answer"))
-    if query.right.rank > len(query.wrong) + 1:
+    items = [_panel(hard.query, "query", "Query", f"Query {place}")]
+    for answer in hard.wrong:
+        items.append(_answer(answer, "wrong", "✗", f"Query {place}, wrong answer"))
+    if hard.right.rank > len(hard.wrong) + 1:
         items.append(tag("li", tag("span", "…", aria_hidden="true"), class_="gap"))
-    items.append(_answer(subject, query.right, "right", "✓", f"Query {place}, first right answer"))
+    items.append(_answer(hard.right, "right", "✓", f"Query {place}, first right answer"))
     strip = tag("ul", *items, class_="strip")
     return tag("article", heading, tag("p", first), strip, class_="query")
 
 
-def _answer(subject: Subject, answer: Answer, class_: str, mark: str, what: str) -> Markup:
-    word = f"{mark} {answer.rank}: {answer.score:.2f}"
+def _answer(answer: Answer, class_: str, mark: str, what: str) -> Markup:
+    score = f"{answer.match.score:.2f}"
     return _panel(
-        subject, answer.row, class_, word, f"{what} at rank {answer.rank}, {answer.score:.2f}: "
+        answer.match.shot,
+        class_,
+        f"{mark} {answer.rank}: {score}",
+        f"{what} at rank {answer.rank}, {score}",
     )
 
 
-def _panel(subject: Subject, row: int, class_: str, word: str, what: str) -> Markup:
+def _panel(shot: Shot, class_: str, word: str, what: str) -> Markup:
     """One photograph with its words."""
-    uri, width, height = photo_uri(read_image(str(subject.items[row][0])))
-    modality, words = modality_of(subject, row), words_of(subject, row)
-    seen = f"{what}{f'{modality} image' if modality else 'image'} of {', '.join(words)}"
-    picture = Picture(uri, width, height, seen)
-    name = Path(str(subject.items[row][0])).name
+    uri, width, height = photo_uri(read_image(shot.path))
+    image = f"{shot.modality_label} image".strip()
+    picture = Picture(
+        uri, width, height, f"{what}: {image} of identity {shot.target} by camera {shot.camid}"
+    )
+    lines = [f"identity {shot.target}", f"camera {shot.camid}", shot.modality_label]
     caption = tag(
         "figcaption",
         tag("b", word),
-        join((*words, *([modality] if modality else [])), between=Markup("<br>")),
-        title=name,
+        join((line for line in lines if line), between=Markup("<br>")),
+        title=Path(shot.path).name,
     )
     return tag("li", tag("figure", picture.button(), caption), class_=class_)
 

@@ -16,6 +16,7 @@ from ..engine.record import RESULTS, RUN
 from ..evaluation.evaluator import METRIC_NAMES
 from ..merge import merge_text
 from ..safe_load import load_weights_only
+from ..visualization.run_log import parse_line
 
 CONFIG, METRICS, LOG, FINAL = "config.yaml", "metrics.json", "log.txt", "model_final.pth"
 COMPARED = "result.json"  # what tools/compare.py keeps of a run
@@ -199,14 +200,11 @@ def _read_metrics(run: Run) -> List[Dict[str, Any]]:
         run.missing.append(Missing("curves", f"{METRICS} is not in the folder"))
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            run.damaged_lines += bool(line.strip())
-            continue
-        if isinstance(values, dict):
-            lines.append(values)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in filter(None, (one.strip("\x00\r\n ") for one in file)):
+            values = parse_line(line)
+            run.damaged_lines += values is None
+            lines += [] if values is None else [values]
     numbers = [one["iteration"] for one in lines if isinstance(one.get("iteration"), int)]
     run.iterations = max(numbers, default=-1) + 1
     return lines

@@ -105,7 +105,7 @@ class Report:
             figures_section("pictures", "What the model does", shown),
             hardest,
             missing_section(run.missing),
-            files_section(run, self.page, self._drawn_files()),
+            files_section(run, self.page, self._figures),
         ]
         return self._save([section for section in sections if section is not None])
 
@@ -124,8 +124,9 @@ class Report:
                 f"{run.damaged_lines} line{'s' * (run.damaged_lines != 1)} of {METRICS} could not "
                 "be read, as after a run that was cut off; the others are shown."
             )
-        if run.missing:
-            notices.append("Something is not shown; the section “Not shown, and why” says what.")
+        for one in run.missing:
+            if not one.of_method:
+                notices.append(f"Not shown: {one.what}: {one.why}.")
         return notices
 
     def _draw(self, chosen: Sequence[Any], subject: Optional[Subject]) -> List[Figures]:
@@ -184,9 +185,6 @@ class Report:
             source="this report, as the run was not evaluated",
             notes=(table.note,) if table.note else (),
         )
-
-    def _drawn_files(self) -> List[Path]:
-        return sorted(path for path in self._figures.glob("*") if path.is_file())
 
 
 def _check(args: argparse.Namespace) -> None:

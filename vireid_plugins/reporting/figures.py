@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
+from ..comparison.runs import hide_paths
 from ..train import is_foreseen, message_of
 from ..visualization import command as _all_kinds  # noqa: F401  registers every kind
-from ..visualization.kinds import KINDS, Kind, draw_kind
+from ..visualization.kinds import KINDS, Kind, PlotError, draw_kind
 from ..visualization.subject import Subject
 from .pictures import Picture, figure_uri
 from .run import Missing
@@ -71,7 +72,8 @@ def draw_figures(
         figures.others = [(path.name, address(path, page)) for path in rest]
     except Exception as error:  # one figure must not take the page with it
         figures.failed = not is_foreseen(error)
-        figures.missing = Missing(f"{kind.name}: {kind.help}", message_of(error))
+        expected = isinstance(error, PlotError)
+        figures.missing = Missing(f"{kind.name}: {kind.help}", message_of(error), expected)
         say(f"  {kind.name}: not drawn: {message_of(error)}")
         if figures.failed:
             logger.warning("%s", traceback.format_exc())
@@ -88,7 +90,7 @@ def _told(lines: List[str]) -> Iterator[None]:
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
+            lines.append(hide_paths(record.getMessage().strip()))
 
     handler, level = Keep(logging.INFO), _DRAWING_LOG.level
     _DRAWING_LOG.addHandler(handler)
@@ -100,14 +102,20 @@ def _told(lines: List[str]) -> Iterator[None]:
         _DRAWING_LOG.setLevel(level)
 
 
+def heading(kind: Kind) -> str:
+    """What the kind shows; what else its command can do is no matter here."""
+    words = kind.help.partition(";")[0]
+    return words[:1].upper() + words[1:]
+
+
 def _picture(
     kind: Kind, path: Path, written: Sequence[str], page: Path, subject: Optional[Subject]
 ) -> Picture:
     """With links to the same picture in other formats and to the numbers behind it."""
     uri, width, height = figure_uri(str(path))
     name = path.stem.replace("_", " ")
-    of = f" of {subject.label} on {subject.dataset_name}" if subject is not None else ""
-    what = kind.help[:1].upper() + kind.help[1:]
+    of = f" ({subject.label} on {subject.dataset_name})" if subject is not None else ""
+    what = heading(kind)
     beside = [Path(other) for other in written if Path(other).stem == path.stem]
     links = [(f"{one.suffix[1:].upper()}", address(one, page)) for one in beside]
     caption = f"{what}{of}" if name == kind.name else f"{what}{of}: {name}"

@@ -4,7 +4,7 @@ import html
 import re
 from typing import Any, Iterable
 
-_VOID = ("br", "img", "meta")
+_VOID = ("br", "img", "wbr")
 # HTML has no way to say these, and a lone surrogate (a file name that is no UTF-8) no encoding.
 _UNSAYABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -23,6 +23,11 @@ def text(value: Any) -> Markup:
 def join(parts: Iterable[Any], between: str = "") -> Markup:
     """All ``parts`` that are not None, one after the other."""
     return Markup(text(between).join(text(part) for part in parts if part is not None))
+
+
+def breakable(value: Any, after: str) -> Markup:
+    """``value`` as markup that may go on in the next line after the characters ``after``."""
+    return Markup(re.sub(f"([{re.escape(after)}])", r"\1<wbr>", text(value)))
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Markup:

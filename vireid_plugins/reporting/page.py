@@ -11,7 +11,7 @@ from ..engine.setup import environment
 from ..version import __version__
 from ..visualization.shots import Shot
 from ..visualization.subject import Subject
-from .figures import Figures
+from .figures import Figures, heading
 from .hardest import Answer, HardQueries, HardQuery
 from .html import Markup, join, tag, text
 from .pictures import Picture, links, photo_uri
@@ -31,8 +31,8 @@ def figures_section(name: str, title: str, drawn: Sequence[Figures]) -> Optional
 
 
 def _figures(figures: Figures) -> Markup:
-    help_ = figures.kind.help
-    told = tag("p", " ".join(figures.told), class_="told") if figures.told else None
+    lines = join(figures.told, between=Markup("<br>"))
+    told = tag("p", lines, class_="told") if figures.told else None
     others = tag("p", "Numbers: ", links(figures.others), class_="told") if figures.others else None
     drawings = [
         tag(
@@ -43,8 +43,7 @@ def _figures(figures: Figures) -> Markup:
         )
         for picture in figures.pictures
     ]
-    heading = tag("h3", help_[:1].upper() + help_[1:])
-    return join([heading, told, *drawings, others])
+    return join([tag("h3", heading(figures.kind)), told, *drawings, others])
 
 
 def hardest_section(subject: Subject, hard: HardQueries) -> Section:

@@ -29,14 +29,7 @@ class Picture:
 
     def button(self, class_: str = "") -> Markup:
         """The picture, which opens the viewer."""
-        image = tag(
-            "img",
-            src=self.uri,
-            alt=self.alt,
-            width=self.width,
-            height=self.height,
-            decoding="async",
-        )
+        image = tag("img", src=self.uri, alt=self.alt, width=self.width, height=self.height)
         return tag(
             "button",
             image,

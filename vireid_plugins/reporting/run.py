@@ -33,6 +33,7 @@ class Missing:
 
     what: str
     why: str
+    of_method: bool = False  # a picture that other methods have
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The parts of the page that words and numbers make."""
 
+import datetime
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -7,7 +8,7 @@ from ..comparison.table import feature_words, protocol_words
 from ..evaluation.evaluator import METRIC_NAMES
 from .base import Comparison
 from .figures import address
-from .html import Markup, join, tag
+from .html import Markup, breakable, join, tag
 from .run import FINAL, METRICS, Missing, Results, Run
 
 _LISTED = 400  # files
@@ -39,7 +40,7 @@ def table(
     )
     content = tag(
         "table",
-        tag("caption", caption),
+        tag("caption", tag("span", caption)),
         tag("thead", head),
         tag("tbody", *body),
         class_=class_ or None,
@@ -52,7 +53,9 @@ def facts(pairs: Sequence[Tuple[Any, Any]]) -> Markup:
     known = ((name, value) for name, value in pairs if value not in (None, ""))
     return tag(
         "dl",
-        *(tag("div", tag("dt", name), tag("dd", value)) for name, value in known),
+        *(
+            tag("div", tag("dt", name), tag("dd", breakable(value, "_/"))) for name, value in known
+        ),
         class_="facts",
     )
 
@@ -95,7 +98,7 @@ def _result_notes(results: Results) -> List[str]:
         )
     if Path(results.weights).stem == "model_best":
         notes.append("model_best was chosen on the test set: its numbers flatter it.")
-    made = f", {results.finished}" if results.finished else ""
+    made = f", {date_words(results.finished)}" if results.finished else ""
     what = Path(results.weights).name if results.weights.endswith(".pth") else results.weights
     notes.append(f"Evaluated: {what or 'not recorded'}{made}. Source: {results.source}.")
     return notes
@@ -151,7 +154,7 @@ def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
     if not comparison.differences:
         return join([heading, origin, tag("p", f"No key differs from {base}.")])
     rows = [
-        [tag("code", one.key), tag("code", one.base), tag("code", one.value),
+        [tag("code", breakable(one.key, "._")), tag("code", one.base), tag("code", one.value),
          tag("code", one.source) if one.source else elsewhere]
         for one in comparison.differences
     ]  # fmt: skip
@@ -167,7 +170,7 @@ def _sessions(run: Run) -> Optional[Markup]:
         command = one.get("command")
         rows.append(
             [
-                one.get("started") or one.get("finished") or "not recorded",
+                date_words(one.get("started") or one.get("finished") or "not recorded"),
                 one.get("task", ""),
                 tag("code", command) if command else "not recorded",
                 tag("code", one["commit"]) if one.get("commit") else "not recorded",
@@ -193,24 +196,38 @@ def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
     return Section("missing", "Not shown, and why", tag("ul", *items))
 
 
-def files_section(run: Run, page: Path, also: Sequence[Path] = ()) -> Section:
-    """Links to everything in the run's folder, and to what the report wrote elsewhere."""
-    inside = [
-        path
-        for path in sorted(run.folder.rglob("*"))
-        if path.is_file() and path.resolve() != page.resolve() and not path.name.startswith(".")
-    ]
-    folder = run.folder.resolve()
-    others = [path for path in also if folder not in path.resolve().parents]
-    files = sorted(inside, key=lambda one: (len(one.relative_to(run.folder).parts), str(one)))
+def files_section(run: Run, page: Path, figures: Path) -> Section:
+    """Links to everything in the run's folder, and to the folder of the report's figures."""
+    drawn = _files_of(figures)
+    inside = [path for path in _files_of(run.folder) if path not in (*drawn, page.resolve())]
     rows = []
-    for path in [*files, *others][:_LISTED]:
-        name = path.relative_to(run.folder).as_posix() if path in files else path.name
-        rows.append([tag("a", name, href=address(path, page)), size_words(path.stat().st_size)])
-    left = len(files) + len(others) - len(rows)
-    note = tag("p", f"{left} more are not listed.") if left else None
-    listed = table("Files of the run, as seen from this page", ["file", "size"], rows)
+    if drawn:
+        total = sum(path.stat().st_size for path in drawn)
+        folder = tag("a", f"{figures.name}/", href=address(figures, page) + "/")
+        rows.append([join([folder, f" ({len(drawn)} files of this report)"]), size_words(total)])
+    root = run.folder.resolve()
+    for path in sorted(inside, key=lambda one: (len(one.parts), str(one)))[:_LISTED]:
+        link = tag("a", path.relative_to(root).as_posix(), href=address(path, page))
+        rows.append([link, size_words(path.stat().st_size)])
+    left = len(inside) - _LISTED
+    note = tag("p", f"{left} more are not listed.") if left > 0 else None
+    listed = table("Files of the run; links work where the page lies", ["file", "size"], rows)
     return Section("files", "Files", join([listed, note]))
+
+
+def _files_of(folder: Path) -> List[Path]:
+    found = folder.resolve().rglob("*") if folder.is_dir() else ()
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
+def date_words(date: Any) -> str:
+    """``2026-01-31 12:00 UTC`` of a date and time as a run records it; anything else as it is."""
+    try:
+        moment = datetime.datetime.fromisoformat(str(date))
+    except ValueError:
+        return str(date)
+    zone = " UTC" if moment.utcoffset() == datetime.timedelta(0) else ""
+    return f"{moment:%Y-%m-%d %H:%M}{zone}"
 
 
 def size_words(size: float) -> str:

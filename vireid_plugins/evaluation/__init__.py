@@ -11,6 +11,14 @@ from .evaluator import (
 from .features import TestFeatures, evaluation_mode, extract_features
 from .jaccard import jaccard_distance
 from .neighbors import NearestNeighbors
+from .pair_distances import (
+    EqualError,
+    PairHistogram,
+    PairSet,
+    count_pairs,
+    equal_error_threshold,
+    pair_sets,
+)
 from .protocols import (
     DIRECTIONS,
     CrossModalityProtocol,
@@ -37,8 +45,11 @@ __all__ = [
     "DIRECTIONS",
     "AffinityInference",
     "CrossModalityProtocol",
+    "EqualError",
     "LLCMProtocol",
     "NearestNeighbors",
+    "PairHistogram",
+    "PairSet",
     "Protocol",
     "QueryExpansion",
     "RankMetrics",
@@ -56,12 +67,15 @@ __all__ = [
     "affinity_inference",
     "build_evaluator",
     "build_protocols",
+    "count_pairs",
+    "equal_error_threshold",
     "evaluate",
     "evaluation_mode",
     "expand_features",
     "extract_features",
     "jaccard_distance",
     "k_reciprocal_rerank",
+    "pair_sets",
     "rank_metrics",
     "rank_metrics_from_similarity",
     "rank_rescored",

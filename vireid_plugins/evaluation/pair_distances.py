@@ -98,6 +98,7 @@ class PairHistogram:
 
 def _rate(counts: np.ndarray) -> np.ndarray:
     """Share of the pairs at or below each edge."""
+    counts = np.asarray(counts)
     total = counts.sum()
     whole = np.concatenate([[0], np.cumsum(counts)])
     return whole / total if total else np.full(len(whole), np.nan)

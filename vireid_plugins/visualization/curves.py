@@ -25,8 +25,9 @@ _COLOURS = COLOURS[:7]  # without yellow, which a thin line on white hides
 MOST_RUNS = len(_COLOURS) * len(LINES)
 _LOGARITHMIC = 20  # a learning rate that spans more is drawn on a logarithmic axis
 _COLUMNS = 3
-# Inches: a panel, a line of the legend, a letter of it, what stands before it.
-_PANEL, _LINE, _LETTER, _SAMPLE = (2.6, 2.0), 0.18, 0.068, 0.6
+# Inches: a panel, its axes' height; a line of the legend, a letter of it, what stands before it.
+_PANEL, _INNER = (2.6, 2.0), 1.4
+_LINE, _LETTER, _SAMPLE = 0.18, 0.068, 0.6
 _NOTE = "Losses: medians of the last 20 iterations, as the trainer logs them."
 
 
@@ -184,7 +185,7 @@ def draw_curves(
     in_a_line = max(1, int(width / (_SAMPLE + _LETTER * max(map(len, labels)))))
     lines = -(-len(labels) // in_a_line) + note.count("\n") + 2
     figure = new_figure(width, rows * _PANEL[1] + lines * _LINE)
-    heights = [_PANEL[1]] * rows + [lines * _LINE]
+    heights = [_INNER] * rows + [lines * _LINE]
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
     looks = [
         {"color": _COLOURS[i % len(_COLOURS)], "ls": LINES[i % len(LINES)]}

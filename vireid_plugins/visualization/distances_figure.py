@@ -19,8 +19,8 @@ _SAME = ("one identity", COLOURS[0], "-")
 _OTHER = ("two identities", COLOURS[3], "--")
 # Of the ROC curves, one for each set of pairs.
 _CURVES = ((COLOURS[2], "-"), (COLOURS[5], "--"), (COLOURS[6], "-."))
-# Inches: a panel, what stands below all.
-_WIDTH, _HEIGHT, _HEADER, _FOOTER, _LINE = 3.6, 2.3, 0.3, 0.3, 0.16
+# Inches: a panel, its axes, what stands above and below all.
+_WIDTH, _HEIGHT, _INNER, _HEADER, _FOOTER, _LINE = 3.6, 2.3, 1.7, 0.3, 0.35, 0.16
 
 Histograms = Dict[str, PairHistogram]  # name of a set of pairs to their distances
 
@@ -41,7 +41,7 @@ def draw_distances(
     rows = -(-(len(names) + 1) * len(measured) // columns)
     footer = _FOOTER + _LINE * (note.count("\n") + 1)
     figure = new_figure(columns * _WIDTH, _HEADER + rows * _HEIGHT + footer)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[_HEIGHT] * rows + [footer])
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[_INNER] * rows + [footer])
     places = [grid[row, column] for row in range(rows) for column in range(columns)]
     step = len(measured)
     limit = _limit(measured)
@@ -108,9 +108,9 @@ def _draw_histogram(axes: Axes, histogram: PairHistogram, name: str, limit: int)
         axes.axvline(mean, color=colour, ls=style, lw=0.9)
     axes.axvline(histogram.equal_error.threshold, color=GREY, ls=":", lw=1.2)
     axes.set_xlim(0, histogram.edges[limit])
-    axes.set_title(name, loc="left")
-    means = f"means {histogram.same_mean:.2f} and {histogram.other_mean:.2f}"
-    axes.set_title(f"{means}, gap {histogram.gap:.2f}", loc="right", fontsize=8, color=GREY)
+    axes.set_title(name, loc="left", fontsize=9)
+    means = f"means {histogram.same_mean:.2f}, {histogram.other_mean:.2f}"
+    axes.set_title(f"{means}; gap {histogram.gap:.2f}", loc="right", fontsize=7.5, color=GREY)
 
 
 def _draw_roc(axes: Axes, histograms: Histograms) -> None:
@@ -126,7 +126,7 @@ def _draw_roc(axes: Axes, histograms: Histograms) -> None:
         axes.plot([], [], ls=style, label=label, **look)
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     axes.set(xlabel="false accept rate (%)", ylabel="true accept rate (%)")
-    axes.set_title("ROC", loc="left")
+    axes.set_title("ROC", loc="left", fontsize=9)
     box = {"frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 1}
     axes.legend(loc="lower right", fontsize=7.5, handlelength=2.6, **box)
 

@@ -6,10 +6,12 @@ The page is one file: it opens without a server, without a network, and on anoth
 """
 
 import argparse
+import logging
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
 from ..engine.record import now
@@ -18,11 +20,11 @@ from ..files import write_atomically
 from ..train import is_foreseen, message_of
 from ..visualization.kinds import KINDS
 from ..visualization.subject import WEIGHTS, Subject, load_subject
-from .base import compare_with_base, recorded_config_file
+from .base import Comparison, compare_with_base, recorded_config_file
 from .figures import Figures, draw_figures, kinds
 from .hardest import hardest_queries
 from .page import build_page, figures_section, footer, hardest_section, header
-from .run import CONFIG, METRICS, Missing, ReportError, Results, read_run
+from .run import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
 from .sections import (
     Section,
     files_section,
@@ -31,6 +33,8 @@ from .sections import (
     size_words,
     what_was_run,
 )
+
+logger = logging.getLogger(__name__)
 
 PAGE, FIGURES = "report.html", "figures"
 _LARGE = 6_000_000  # bytes: what mail and browsers take without thinking
@@ -89,25 +93,34 @@ class Report:
         for folder, word in ((self.page.parent, "--out"), (self._figures, "--figures")):
             make_output_folder(str(folder), word)
         run = self.run
-        comparison = None
+        comparison = subject = hardest = None
         if run.cfg is not None:
-            comparison = compare_with_base(run.cfg, recorded_config_file(run.sessions))
+            comparison = self._attempt("differences from the paper's base", self._compared)
         curves = self._draw(kinds(False, self._args.skip), None)
-        subject = self._subject()
+        if run.checkpoint is not None:
+            subject = self._attempt("pictures of the model", self._subject)
         shown = self._draw(kinds(True, self._args.skip), subject) if subject else []
-        hardest = self._hardest(subject) if subject else None
-        if run.results is None and subject is not None:
-            run.results = self._evaluated(subject)
+        if subject and self._args.queries:
+            hardest = self._attempt("hardest queries", lambda: self._hardest(subject))
+        if subject and not (run.results and run.results.explained):
+            found = self._attempt("how the results were made", lambda: self._evaluated(subject))
+            run.results = found or run.results
         sections = [
             results_section(run.results),
             what_was_run(run, comparison),
             figures_section("training", "Training", curves),
-            figures_section("pictures", "What the model does", shown),
+            figures_section("pictures", "What the model does", shown, self._weights_words()),
             hardest,
             missing_section(run.missing),
             files_section(run, self.page, self._figures),
         ]
         return self._save([section for section in sections if section is not None])
+
+    def _weights_words(self) -> str:
+        return f"Drawn with {self.run.checkpoint.words}." if self.run.checkpoint else ""
+
+    def _compared(self) -> Comparison:
+        return compare_with_base(self.run.cfg, recorded_config_file(self.run.sessions))
 
     def _save(self, sections: Sequence[Section]) -> int:
         seconds = time.perf_counter() - self._began
@@ -139,42 +152,36 @@ class Report:
         self.failed |= any(one.failed for one in drawn)
         return drawn
 
-    def _subject(self) -> Optional[Subject]:
-        """The model on its test set; None where there is none, which is listed."""
-        run = self.run
-        if run.checkpoint is None:
-            return None
-        weights = run.checkpoint.path
-        say(f"loading {weights} ...")
-        config_file = str(run.folder / CONFIG) if run.cfg is not None else ""
+    def _attempt(self, what: str, action: Callable[[], Any]) -> Any:
+        """What ``action`` returns; None if it fails, which is listed: the rest is still shown."""
         try:
-            subject = load_subject(
-                config_file, [*self._args.opts, WEIGHTS, str(weights)], self.title
-            )
-            number = len(subject.features.features)
+            return action()
         except Exception as error:
+            self.run.missing.append(Missing(what, one_line(error)))
+            say(f"  not shown: {what}: {one_line(error)}")
             if not is_foreseen(error):
-                raise
-            run.missing.append(Missing("pictures of the model", message_of(error)))
-            say(f"  no pictures of the model: {message_of(error)}")
+                self.failed = True
+                logger.warning("%s", traceback.format_exc())
             return None
-        say(f"  features of {number} test images")
+
+    def _subject(self) -> Subject:
+        """The model on its test set, and the features of all its images."""
+        weights = str(self.run.checkpoint.path)
+        say(f"loading {weights} ...")
+        config_file = str(self.run.folder / CONFIG) if self.run.cfg is not None else ""
+        subject = load_subject(config_file, [*self._args.opts, WEIGHTS, weights], self.title)
+        say(f"  features of {len(subject.features.features)} test images")
         return subject
 
     def _hardest(self, subject: Subject) -> Optional[Section]:
-        if self._args.queries == 0:
-            return None
         say("finding the hardest queries ...")
         hard = hardest_queries(subject, self._args.queries)
         if not hard.queries:
-            self.run.missing.append(
-                Missing("hardest queries", "no query has a right answer in the gallery")
-            )
-            return None
+            raise ReportError("no query has a right answer in the gallery")
         return hardest_section(subject, hard)
 
     def _evaluated(self, subject: Subject) -> Results:
-        """The run was never evaluated: its features are at hand."""
+        """The run was never evaluated, or does not say how: its features are at hand."""
         say("evaluating ...")
         table = evaluate(subject.cfg, subject.dataset_name, subject.dataset, subject.features)
         return Results(
@@ -182,8 +189,21 @@ class Report:
             protocols=table.protocol_facts(),
             weights=self.run.checkpoint.path.name,
             finished=now(),
-            source="this report, as the run was not evaluated",
-            notes=(table.note,) if table.note else (),
+            source="this report",
+            notes=(*([table.note] if table.note else []), self._beside_recorded(table.metrics)),
+        )
+
+
+    def _beside_recorded(self, metrics: Dict[str, float]) -> str:
+        """In how far numbers of this report are those that the run wrote."""
+        recorded = self.run.results
+        if recorded is None:
+            return "The run itself was not evaluated."
+        common = set(metrics) & set(recorded.metrics)
+        most = max((abs(metrics[key] - recorded.metrics[key]) for key in common), default=0.0)
+        return (
+            f"{recorded.source} does not say how its numbers were made ({recorded.weights}); these "
+            f"were made anew, and differ from them by at most {most:.2f}."
         )
 
 

@@ -11,12 +11,12 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from ..comparison.runs import hide_paths
-from ..train import is_foreseen, message_of
+from ..train import is_foreseen
 from ..visualization import command as _all_kinds  # noqa: F401  registers every kind
 from ..visualization.kinds import KINDS, Kind, PlotError, draw_kind
 from ..visualization.subject import Subject
 from .pictures import Picture, figure_uri
-from .run import Missing
+from .run import Missing, one_line
 
 logger = logging.getLogger(__name__)
 _DRAWING_LOG = logging.getLogger("vireid_plugins.visualization")
@@ -70,11 +70,15 @@ def draw_figures(
         stems = {path.stem for path in drawn}
         rest = [path for path in map(Path, paths) if path.stem not in stems]
         figures.others = [(path.name, address(path, page)) for path in rest]
+    except SystemExit:  # argparse has said so
+        why = "its command takes other words than a run's folder"
+        figures.missing = Missing(f"{kind.name}: {kind.help}", why, of_method=True)
+        return figures
     except Exception as error:  # one figure must not take the page with it
         figures.failed = not is_foreseen(error)
-        expected = isinstance(error, PlotError)
-        figures.missing = Missing(f"{kind.name}: {kind.help}", message_of(error), expected)
-        say(f"  {kind.name}: not drawn: {message_of(error)}")
+        of_method = kind.needs_model and isinstance(error, PlotError)
+        figures.missing = Missing(f"{kind.name}: {kind.help}", one_line(error), of_method)
+        say(f"  {kind.name}: not drawn: {one_line(error)}")
         if figures.failed:
             logger.warning("%s", traceback.format_exc())
         return figures

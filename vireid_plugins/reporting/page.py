@@ -19,15 +19,19 @@ from .run import Run
 from .sections import Section, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent
+_TALL = 1.2  # height by width of a drawing that is read from top to bottom
 _TILES = ("Rank-1", "Rank-10", "mAP", "mINP")
 
 
-def figures_section(name: str, title: str, drawn: Sequence[Figures]) -> Optional[Section]:
+def figures_section(
+    name: str, title: str, drawn: Sequence[Figures], intro: str = ""
+) -> Optional[Section]:
     """The pictures of several kinds; None where none was drawn."""
     shown = [figures for figures in drawn if figures.pictures]
     if not shown:
         return None
-    return Section(name, title, join(_figures(one) for one in shown))
+    first = tag("p", intro) if intro else None
+    return Section(name, title, join([first, *(_figures(one) for one in shown)]))
 
 
 def _figures(figures: Figures) -> Markup:
@@ -39,7 +43,7 @@ def _figures(figures: Figures) -> Markup:
             "figure",
             picture.button(),
             tag("figcaption", picture.caption, " ", links(picture.links)),
-            class_="drawing",
+            class_="drawing tall" if picture.height > _TALL * picture.width else "drawing",
         )
         for picture in figures.pictures
     ]
@@ -116,7 +120,7 @@ def _panel(shot: Shot, class_: str, word: str, what: str) -> Markup:
     return tag("li", tag("figure", picture.button(), caption), class_=class_)
 
 
-def header(run: Run, title: str, unfinished: Sequence[str] = ()) -> Markup:
+def header(run: Run, title: str, notices: Sequence[str] = ()) -> Markup:
     """Name, state and the first numbers."""
     word, sentence = state_words(run)
     lead = None
@@ -126,7 +130,6 @@ def header(run: Run, title: str, unfinished: Sequence[str] = ()) -> Markup:
     state = tag(
         "p", tag("span", word, class_=f"badge {word}"), " ", tag("span", sentence), class_="state"
     )
-    notices = (tag("p", one, class_="notice") for one in unfinished)
     return tag(
         "header",
         tag("p", "Report of a run", class_="kicker"),
@@ -134,7 +137,7 @@ def header(run: Run, title: str, unfinished: Sequence[str] = ()) -> Markup:
         lead,
         state,
         _tiles(run),
-        *notices,
+        *(tag("p", notice, class_="notice") for notice in notices),
     )
 
 

@@ -16,10 +16,16 @@ from ..engine.record import RESULTS, RUN
 from ..evaluation.evaluator import METRIC_NAMES
 from ..merge import merge_text
 from ..safe_load import load_weights_only
+from ..train import message_of
 from ..visualization.run_log import parse_line
 
-CONFIG, METRICS, LOG, FINAL = "config.yaml", "metrics.json", "log.txt", "model_final.pth"
+CONFIG, METRICS, LOG = "config.yaml", "metrics.json", "log.txt"
+FINAL, BEST = "model_final.pth", "model_best"
 COMPARED = "result.json"  # what tools/compare.py keeps of a run
+_PROTOCOL_FACTS = (
+    "key", "direction", "gallery_rule", "trials", "queries", "queries_left_out", "gallery",
+    "feature", "metric", "flip", "reranking",
+)  # fmt: skip
 _ENVIRONMENT = re.compile(r"Environment: (.+)$", re.M)
 
 
@@ -47,6 +53,11 @@ class Results:
     source: str  # the file, or "this report"
     notes: Tuple[str, ...] = ()
 
+    @property
+    def explained(self) -> bool:
+        """Whether it is recorded how each number was made."""
+        return all("direction" in line for line in self.protocols)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -55,6 +66,14 @@ class Checkpoint:
     path: Path
     epochs: Optional[int]  # done; None: it does not say
     facts: Dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """Which it is, and what to think of it."""
+        number = self.epochs
+        after = "" if number is None else f", after {number} epoch{'s' * (number != 1)}"
+        chosen = "; it was chosen on the test set" if self.path.stem == BEST else ""
+        return f"{self.path.name}{after}{chosen}"
 
 
 @dataclass
@@ -74,8 +93,9 @@ class Run:
 
     @property
     def epochs(self) -> Optional[int]:
-        """Done when the checkpoint was written; None: not known."""
-        return self.checkpoint.epochs if self.checkpoint else None
+        """Done when the run's last checkpoint was written; None: not known."""
+        own = self.folder / (self.last_checkpoint or FINAL)
+        return self.checkpoint.epochs if self.checkpoint and self.checkpoint.path == own else None
 
     @property
     def finished(self) -> bool:
@@ -123,35 +143,40 @@ def read_run(folder: Path, weights: str = "", with_model: bool = True) -> Run:
             "OUTPUT_DIR of a training."
         )
     run = Run(folder)
-    run.cfg = _read_config(run)
     run.sessions = _read_sessions(run)
     run.environment = _read_environment(run)
     lines = _read_metrics(run)
     run.results = _read_results(run, lines)
     run.checkpoint = _read_checkpoint(run, weights, with_model)
+    run.cfg = _read_config(run)
     return run
 
 
 def _read_config(run: Run) -> Optional[CfgNode]:
+    """Of the run; of weights that were only evaluated here, the one that they carry."""
     path = run.folder / CONFIG
-    if not path.is_file():
+    try:
+        if path.is_file():
+            return _config(path.read_text(encoding="utf-8"), CONFIG)
+        if run.checkpoint is not None and "config" in run.checkpoint.facts:
+            return _config(run.checkpoint.facts["config"], run.checkpoint.path.name)
         run.missing.append(Missing("the config", f"{CONFIG} is not in the folder"))
-        return None
+    except Exception as error:  # of another version, or no YAML: all else can still be shown
+        run.missing.append(Missing("the config", f"{path.name} cannot be read: {one_line(error)}"))
+    return None
+
+
+def _config(text: str, source: str) -> CfgNode:
     cfg = get_cfg()
     add_vireid_config(cfg)
-    try:
-        merge_text(cfg, path.read_text(encoding="utf-8"), CONFIG)
-    except Exception as error:  # of another version, or no YAML: all else can still be shown
-        run.missing.append(Missing("the config", f"{CONFIG} cannot be read: {_line(error)}"))
-        return None
+    merge_text(cfg, text, source)
     return cfg
 
 
-def _line(error: BaseException) -> str:
-    """The message on one line, not too long."""
-    words = error.args[0] if isinstance(error, KeyError) and error.args else error
-    line = " ".join(str(words).split()) or type(error).__name__
-    return line if len(line) <= 300 else f"{line[:300]} ..."
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` on one line; of a long one the beginning and the end."""
+    line = " ".join(message_of(error).split()) or type(error).__name__
+    return line if len(line) <= 500 else f"{line[:150]} ... {line[-300:]}"
 
 
 def _read_json(run: Run, name: str, what: str) -> Any:
@@ -162,7 +187,7 @@ def _read_json(run: Run, name: str, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        run.missing.append(Missing(what, f"{name} is no JSON: {_line(error)}"))
+        run.missing.append(Missing(what, f"{name} is no JSON: {one_line(error)}"))
         return None
 
 
@@ -198,7 +223,6 @@ def _read_metrics(run: Run) -> List[Dict[str, Any]]:
     """Lines of ``metrics.json``; of a run that was cut off, all that are whole."""
     path = run.folder / METRICS
     if not path.is_file():
-        run.missing.append(Missing("curves", f"{METRICS} is not in the folder"))
         return []
     lines = []
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -215,7 +239,7 @@ def _read_results(run: Run, lines: List[Dict[str, Any]]) -> Optional[Results]:
     """Of the last evaluation: its record, else that of a comparison, else the numbers alone."""
     for name in (RESULTS, COMPARED):
         found = _read_json(run, name, "how the results were made")
-        if isinstance(found, dict) and found.get("metrics") and found.get("protocols"):
+        if _is_record(found):
             return Results(
                 metrics=found["metrics"],
                 protocols=found["protocols"],
@@ -241,6 +265,15 @@ def _read_results(run: Run, lines: List[Dict[str, Any]]) -> Optional[Results]:
     return None
 
 
+def _is_record(found: Any) -> bool:
+    """Whether a file of that name is what a run of this package writes."""
+    if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
+        return False
+    lines = found.get("protocols")
+    whole = isinstance(lines, list) and all(isinstance(one, dict) for one in lines)
+    return whole and bool(lines) and all(name in one for one in lines for name in _PROTOCOL_FACTS)
+
+
 def _read_checkpoint(run: Run, weights: str, with_model: bool) -> Optional[Checkpoint]:
     """The one that is named, else the last one that is there."""
     named = run.folder / LAST
@@ -249,12 +282,12 @@ def _read_checkpoint(run: Run, weights: str, with_model: bool) -> Optional[Check
     if not with_model:
         run.missing.append(Missing("pictures of the model", "--no-model was given"))
         return None
-    path = Path(weights) if weights else run.folder / (run.last_checkpoint or FINAL)
-    if weights and not path.is_file():
+    if weights and not Path(weights).is_file():
         raise ReportError(f"--weights names {weights!r}, which is no file.")
-    if not path.is_file() and (run.folder / FINAL).is_file():
-        path = run.folder / FINAL
-    if not path.is_file():
+    evaluated = run.results.weights if run.results else ""  # of a run that trained nothing itself
+    places = [run.folder / name for name in (run.last_checkpoint, FINAL) if name]
+    path = next(filter(Path.is_file, [Path(weights), *places, Path(evaluated)]), None)
+    if path is None:
         why = (
             f"its checkpoint {run.last_checkpoint} is no longer in the folder"
             if run.last_checkpoint
@@ -265,7 +298,7 @@ def _read_checkpoint(run: Run, weights: str, with_model: bool) -> Optional[Check
     try:
         state = load_weights_only(str(path))
     except Exception as error:  # no checkpoint, or cut off: all else can still be shown
-        why = f"{path.name} cannot be loaded: {_line(error)}"
+        why = f"{path.name} cannot be loaded: {one_line(error)}"
         run.missing.append(Missing("pictures of the model", why))
         return None
     state = state if isinstance(state, dict) else {}

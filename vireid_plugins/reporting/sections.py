@@ -9,7 +9,7 @@ from ..evaluation.evaluator import METRIC_NAMES
 from .base import Comparison
 from .figures import address
 from .html import Markup, breakable, join, tag
-from .run import FINAL, METRICS, Missing, Results, Run
+from .run import BEST, FINAL, METRICS, Missing, Results, Run
 
 _LISTED = 400  # files
 
@@ -91,12 +91,12 @@ def results_section(results: Optional[Results]) -> Section:
 
 def _result_notes(results: Results) -> List[str]:
     notes = list(results.notes)
-    if not all("direction" in line for line in results.protocols):
+    if not results.explained:
         notes.append(
             "How these numbers were made (gallery, trials, features, re-ranking) is not recorded: "
             f"{METRICS} holds only the numbers."
         )
-    if Path(results.weights).stem == "model_best":
+    if Path(results.weights).stem == BEST:
         notes.append("model_best was chosen on the test set: its numbers flatter it.")
     made = f", {date_words(results.finished)}" if results.finished else ""
     what = Path(results.weights).name if results.weights.endswith(".pth") else results.weights
@@ -199,7 +199,8 @@ def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
 def files_section(run: Run, page: Path, figures: Path) -> Section:
     """Links to everything in the run's folder, and to the folder of the report's figures."""
     drawn = _files_of(figures)
-    inside = [path for path in _files_of(run.folder) if path not in (*drawn, page.resolve())]
+    others = {*drawn, page.resolve()}
+    inside = [path for path in _files_of(run.folder) if path not in others]
     rows = []
     if drawn:
         total = sum(path.stat().st_size for path in drawn)

@@ -31,7 +31,15 @@ def quick_savefig(patch):
 def run_folder(tiny_root, tmp_path_factory):
     """An MRDA run of one epoch, evaluated, in a folder whose name is awkward."""
     folder = tmp_path_factory.mktemp("logs") / "a <b>run</b> & 'more'"
-    overrides = small_words(folder, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1)
+    size = "[96, 48]"  # the last map has six rows, for the stripes
+    overrides = small_words(
+        folder,
+        SOLVER__MAX_EPOCH=1,
+        TEST__EVAL_PERIOD=1,
+        INPUT__SIZE_TRAIN=size,
+        INPUT__SIZE_TEST=size,
+        MODEL__BACKBONE__LAST_STRIDE=1,
+    )
     words = ["--config-file", CONFIG, *overrides]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(tiny_root))

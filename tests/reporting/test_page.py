@@ -96,7 +96,8 @@ def test_what_was_run_is_told_from_the_papers_base(report):
     found = {row[0]: row[1:] for row in rows[1:]}
     assert found["MODEL.BACKBONE.DEPTH"] == ["50x", "18x", "configs/mrda/synthetic.yml"]
     assert found["SOLVER.MAX_EPOCH"] == ["80", "1", "command line"]
-    assert found["INPUT.SIZE_TEST"] == ["[288, 144]", "[32, 16]", "command line"]
+    assert found["INPUT.SIZE_TEST"] == ["[288, 144]", "[96, 48]", "configs/mrda/synthetic.yml"]
+    assert found["SOLVER.IMS_PER_BATCH"] == ["36", "16", "command line"]
     assert "MODEL.META_ARCHITECTURE" not in found and "OUTPUT_DIR" not in found
     text = report.page.by_id("run").text
     assert "Made from configs/mrda/synthetic.yml" in text

@@ -6,11 +6,10 @@ artists and pixels of the picture drawn from them.
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List
+from typing import Any, List
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,7 +18,6 @@ from vireid_plugins.evaluation import (
     LLCMProtocol,
     RegDBProtocol,
     SYSUMM01Protocol,
-    TestFeatures,
     Trial,
 )
 from vireid_plugins.visualization import (
@@ -30,35 +28,7 @@ from vireid_plugins.visualization import (
 
 from fastreid.config import get_cfg
 
-IDENTITIES = 6
-
-
-@pytest.fixture(scope="module")
-def sysu(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Six identities in cameras 3 and 6 (query) and 1, 2, 4, 5 (gallery), one image each."""
-    folder = tmp_path_factory.mktemp("images")
-
-    def items(cameras: Dict[int, int]) -> List[Any]:
-        found = []
-        for identity in range(IDENTITIES):
-            for camera, modality in cameras.items():
-                path = folder / f"{identity} c{camera}.png"
-                Image.new("RGB", (24, 48), (40 * identity, 30 * camera, 90)).save(path)
-                found.append((str(path), identity, camera, modality))
-        return found
-
-    return SimpleNamespace(query=items({3: 1, 6: 1}), gallery=items({1: 0, 2: 0, 4: 0, 5: 0}))
-
-
-def features_of(dataset: Any, noise: float) -> TestFeatures:
-    """One-hot identities and some noise: without it every search is perfect."""
-    items = dataset.query + dataset.gallery
-    targets, camids, modalities = (np.array([item[i] for item in items]) for i in (1, 2, 3))
-    rows = np.eye(IDENTITIES)[targets] + noise * np.random.default_rng(0).normal(
-        size=(len(items), IDENTITIES)
-    )
-    index = np.arange(len(items))
-    return TestFeatures(torch.tensor(rows).float(), targets, camids, modalities, index)
+from tests.visualization.photographs import features_of
 
 
 def everything(dataset: Any) -> Trial:

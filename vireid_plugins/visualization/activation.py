@@ -1,7 +1,8 @@
 """Where on an image a score comes from: Grad-CAM on a named map of any model.
 
-*Paper*: R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based Localization", ICCV 2017.
+*Papers*: R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based Localization", ICCV 2017; R. L. Draelos, L. Carin, "Use HiResCAM instead of Grad-CAM
+for faithful explanations of convolutional neural networks", 2020, arXiv 2011.08891.
 *Why no library*: pytorch-grad-cam, the best-kept one, calls ``model(tensor)``, and ours take a
 batch that says which images are infrared; it hooks one module per layer, and an unshared stage
 has two; it stretches every map between its own minimum and maximum, which shows noise as heat. A
@@ -87,7 +88,13 @@ class Similarity:
         return (features.float() * others).sum(dim=1) / lengths, None
 
 
-def grad_cam(model: nn.Module, batch: Dict[str, Any], target: Any, layer: str = "") -> Activation:
+def grad_cam(
+    model: nn.Module,
+    batch: Dict[str, Any],
+    target: Any,
+    layer: str = "",
+    per_position: bool = False,
+) -> Activation:
     """Channels of a map, weighted by the mean of the score's gradient; what is negative is 0.
 
     Args:
@@ -96,6 +103,7 @@ def grad_cam(model: nn.Module, batch: Dict[str, Any], target: Any, layer: str = 
         target: :class:`ClassScore`, :class:`Similarity`, or any function of features and
             recorded maps that has ``maps``, the names it reads.
         layer: of ``map_names(model)``; empty: the last one that has positions.
+        per_position: weigh by the gradient at each position, not by its mean: HiResCAM.
 
     Raises:
         PlotError: there is no such map, it has no positions or no gradient, or the score needs
@@ -112,7 +120,7 @@ def grad_cam(model: nn.Module, batch: Dict[str, Any], target: Any, layer: str = 
         scores, classes = target(features, maps)
         activation = maps[layer]
         gradient = _gradient(scores, activation)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    weights = gradient if per_position else gradient.mean(dim=(2, 3), keepdim=True)
     parts = (weights * activation).sum(dim=1).clamp(min=0).detach().float()
     if not bool(torch.isfinite(parts).all() and torch.isfinite(scores).all()):
         raise PlotError(f"The map {layer!r} or its score holds NaN or infinity: a diverged model?")

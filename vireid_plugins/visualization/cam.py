@@ -1,6 +1,6 @@
 """``plot.py cam``: what parts of an image speak for a score, laid over the image.
 
-Networks with maps: Grad-CAM (``activation.py``); transformers: attention roll-out
+Networks with maps: Grad-CAM or HiResCAM (``activation.py``); transformers: attention roll-out
 (``rollout.py``). B images, h x w a map.
 """
 
@@ -40,7 +40,8 @@ HEADER = (
     "model", "image", "modality", "identity", "camera", "layer", "target", "score", "flat",
     "row", "column", "value",
 )  # fmt: skip
-GRAD_CAM, ROLLOUT = "grad-cam", "rollout"
+GRAD_CAM, HIRES_CAM, ROLLOUT = "grad-cam", "hirescam", "rollout"
+METHOD_NAMES = {GRAD_CAM: "Grad-CAM", HIRES_CAM: "HiResCAM", ROLLOUT: "Attention roll-out"}
 IDENTITY, MATCH = "identity", "match"
 _BATCH = 16  # images whose graph is held at once
 
@@ -72,9 +73,10 @@ class CAM(Kind):
         )
         parser.add_argument(
             "--method",
-            choices=("auto", GRAD_CAM, ROLLOUT),
+            choices=("auto", *METHOD_NAMES),
             default="auto",
-            help="auto (default): attention roll-out for a transformer, else Grad-CAM",
+            help="auto (default): attention roll-out for a transformer, else Grad-CAM; hirescam "
+            "weighs each position by its own gradient",
         )
 
     def draw(
@@ -82,7 +84,7 @@ class CAM(Kind):
     ) -> List[str]:
         for subject in subjects:
             _check_method(subject, args)
-            if args.target != MATCH and _method(subject, args) == GRAD_CAM:
+            if args.target != MATCH and _method(subject, args) != ROLLOUT:
                 check_classifier(subject)
         shots, why = chosen_shots(subjects[0], args)
         matches: Optional[List[Shot]] = None
@@ -120,7 +122,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 def _check_method(subject: Subject, args: argparse.Namespace) -> None:
     transformer = find_transformer(subject.model) is not None
-    if _method(subject, args) == GRAD_CAM:
+    if _method(subject, args) != ROLLOUT:
         return
     for word, value in (("--target", args.target), ("--layer", args.layer)):
         if transformer and value:
@@ -172,7 +174,8 @@ def _explain(
             target: Any = ClassScore(None if classes is None else classes[rows])
         else:
             target = Similarity(features_of(subject.model, matches[rows], transforms))
-        parts.append(grad_cam(subject.model, batch, target, args.layer))
+        fine = args.method == HIRES_CAM
+        parts.append(grad_cam(subject.model, batch, target, args.layer, per_position=fine))
     activation = join_activations(parts)
     heat, flat = relative_heat(activation)
     if flat.any():
@@ -240,8 +243,7 @@ def _caption(result: Explained, place: int) -> str:
 
 
 def _title(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
-    names = {GRAD_CAM: "Grad-CAM", ROLLOUT: "Attention roll-out"}
-    methods = dict.fromkeys(names[_method(subject, args)] for subject in subjects)
+    methods = dict.fromkeys(METHOD_NAMES[_method(subject, args)] for subject in subjects)
     return f"{' and '.join(methods)} of {' and '.join(subject.label for subject in subjects)}"
 
 
@@ -255,15 +257,15 @@ def _note(
     if len(set(sizes)) > 1:
         sizes = [f"{subject.label}: {size}" for subject, size in zip(subjects, sizes)]
     maps = "; ".join(dict.fromkeys(sizes))
-    methods = {_method(subject, args) for subject in subjects}
     words = [why]
-    if GRAD_CAM in methods:
-        words.append(f"Grad-CAM of {_target_sentence(subjects, args)}.")
-    if ROLLOUT in methods:
-        words.append("Attention roll-out: what the output takes from each patch.")
+    for method in sorted({_method(subject, args) for subject in subjects}):
+        if method == ROLLOUT:
+            words.append("Attention roll-out: what the output takes from each patch.")
+        else:
+            words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, args)}.")
     words.append(f"Maps: {maps}; each in parts of its own largest value.")
     if any(result.flat.any() for result in results):
-        words.append("Flat: the map explains less than a thousandth of the score.")
+        words.append("Flat: what speaks for the score is less than a thousandth of it.")
     return " ".join(words)
 
 
@@ -271,8 +273,8 @@ def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> s
     if args.target == MATCH:
         chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
         return (
-            "the cosine similarity to the match, the nearest test image of the other modality (of "
-            f"the same person where the person is known){chosen}"
+            "the cosine similarity to the match, the nearest test image of the same person (where "
+            f"it is known) in the other modality{chosen}"
         )
     if args.split == "train":
         return "the score of the image's own training identity"

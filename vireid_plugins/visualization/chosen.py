@@ -86,8 +86,9 @@ def features_of(model: Any, shots: Sequence[Shot], transforms: Any) -> torch.Ten
 def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], List[Shot]]:
     """The shots that have a match, and their matches: by the model's own features.
 
-    A match is the nearest test image of the other modality, of the same person where the person is
-    known; pairs that the first protocol never compares are left out.
+    A match is the nearest other test image of the same person, or of anybody where the person is
+    unknown; of the other modality, unless the test set has one; pairs that the first protocol never
+    compares are left out.
     """
     items = subject.loader.dataset.items
     shots = recognise(shots, items)
@@ -98,7 +99,8 @@ def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], L
     if len(missing) == len(shots):
         raise PlotError(
             f"None of {len(shots)} images has a match in the test set of {subject.dataset_name}: "
-            "an image of the same person in the other modality, from cameras that are compared."
+            "another image of the same person in the other modality, from a camera that is "
+            "compared with its own."
         )
     kept = [(shot, shot_of(items[row])) for shot, row in zip(shots, found) if row >= 0]
     return [shot for shot, _ in kept], [match for _, match in kept]
@@ -120,6 +122,8 @@ def nearest_matches(
     if len(set(modalities.tolist())) > 1:
         own = np.array([shot.modality for shot in shots])[:, None]
         scores[modalities[None] == own] = -np.inf
+    paths = np.array([str(item[0]) for item in items])
+    scores[paths[None] == np.array([shot.path for shot in shots])[:, None]] = -np.inf
     known = np.array([shot.target is not None for shot in shots])
     same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]
     scores[known[:, None] & ~same] = -np.inf

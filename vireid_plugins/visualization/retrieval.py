@@ -114,6 +114,10 @@ class GallerySearch:
             )
         return found
 
+    def identities(self, rows: np.ndarray) -> np.ndarray:
+        """Of test rows (Q,)."""
+        return self._targets[rows]
+
     @property
     def paths(self) -> List[str]:
         """Of the N test images."""
@@ -160,12 +164,13 @@ def choose(
 
     Queries without a valid match are left out. ``random`` takes the first of ``pool``, which is
     shuffled; ``best`` and ``worst`` go by the rank of the first image of the same identity, then
-    by average precision, and where both are equal by the order of ``pool``.
+    by average precision, and where both are equal by the order of ``pool``; where they can, they
+    take each identity once. ``hardest`` is ``worst`` without this.
 
     Args:
         search: of the trial.
         pool: test rows in random order.
-        words: ``random``, ``best``, ``worst`` or ``hardest``, the same as ``worst``.
+        words: ``random``, ``best``, ``worst`` or ``hardest``.
         count: for each word; fewer come where there are fewer.
 
     Returns:
@@ -180,11 +185,21 @@ def choose(
         order = np.arange(len(pool))
         if word in _SCORED:
             order = np.lexsort((order, -_SCORED[word] * precision, _SCORED[word] * first))
-        picked = order[free[order]][:count]
+        order = order[free[order]]
+        if word in (BEST, WORST):
+            order = _identities_once(search.identities(pool[order]), order)
+        picked = order[:count]
         free[picked] = False
         rows.append(pool[picked])
         chosen += [word] * len(picked)
     return np.concatenate(rows), chosen
+
+
+def _identities_once(identities: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """``order`` (Q,), with the first of each of ``identities`` (Q,) before all others."""
+    first = np.zeros(len(order), dtype=bool)
+    first[np.unique(identities, return_index=True)[1]] = True
+    return np.concatenate([order[first], order[~first]])
 
 
 def select_retrievals(

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 CHOICES = (BEST, WORST, RANDOM)
 _WHY = {
-    BEST: "best (first ✓ ranked earliest, then highest average precision)",
-    WORST: "worst (first ✓ ranked latest, then lowest average precision)",
+    BEST: "best (first ✓ ranked earliest, then highest average precision; one of a person)",
+    WORST: "worst (first ✓ ranked latest, then lowest average precision; one of a person)",
     RANDOM: "drawn at random",
     GIVEN: "given",
 }
@@ -65,6 +65,7 @@ class RetrievalFigure(Kind):
         first = subjects[0]
         check_same_images(subjects)
         protocol = _find_protocol(first, args.protocol)
+        rules = _rules(subjects, protocol)
         trial = _find_trial(protocol, first.dataset, args.trial)
         searches = [
             GallerySearch(
@@ -83,10 +84,20 @@ class RetrievalFigure(Kind):
             rankings,
             labels,
             title=f"{' and '.join(labels)} on {key}, trial {args.trial}",
-            note=f"{why}   {rules_in_words(first.cfg.TEST.METRIC, protocol)}",
+            note=f"{why}   {rules}",
         )
         paths = write_figure(page.figure, folder, "retrieval")
         return [*paths, write_numbers(folder, "retrieval", HEADER, _numbers(labels, rankings))]
+
+
+def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
+    metrics = {subject.cfg.TEST.METRIC for subject in subjects}
+    if len(metrics) > 1:
+        raise PlotError(
+            f"TEST.METRIC is {' and '.join(subject.cfg.TEST.METRIC for subject in subjects)}; "
+            "rankings beside each other need one: add TEST.METRIC cosine."
+        )
+    return rules_in_words(metrics.pop(), protocol)
 
 
 def _check(args: argparse.Namespace) -> None:

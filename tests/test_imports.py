@@ -66,7 +66,6 @@ AREAS = {
     "visualization.chosen": "plots",
     "visualization.command": "plots",
     "visualization.distances": "plots",
-    "visualization.distances_figure": "plots",
     "visualization.embedding": "plots",
     "visualization.maps_figure": "plots",
     "visualization.retrieval_figure": "plots",

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vireid_plugins.visualization import embedding
-from vireid_plugins.visualization.embedding import MOST_IDENTITIES, choose_rows
+from vireid_plugins.visualization import embedding, embedding_figure
+from vireid_plugins.visualization.embedding import choose_rows
+from vireid_plugins.visualization.embedding_figure import MOST_IDENTITIES
 from vireid_plugins.visualization.kinds import PlotError, draw_kind
 
 from tests.visualization.planted import planted_subject, read_numbers
@@ -141,7 +142,7 @@ def test_models_of_different_test_sets_are_refused(tmp_path):
 
 
 def test_every_identity_looks_like_no_other():
-    looks = [embedding._colours(place) for place in range(MOST_IDENTITIES)]
+    looks = [embedding_figure._colours(place) for place in range(MOST_IDENTITIES)]
     seen = {tuple(sorted(look.items())) for look in looks}
     assert len(seen) == MOST_IDENTITIES
     # A black rim on black would not be seen.

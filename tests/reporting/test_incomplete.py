@@ -39,7 +39,7 @@ def only(monkeypatch):
 
 def checkpoint(folder, name, epoch, last=True):
     """A file that says how many epochs were done, with weights of nothing."""
-    facts = {"seed": 7, "config": "", "num_classes": 8}
+    facts = {"seed": 7, "config": "", "num_classes": 8, "train_datasets": [], "regdb_trial": 1}
     torch.save({"model": {}, "epoch": epoch, "vireid": facts}, folder / name)
     if last:
         (folder / "last_checkpoint").write_text(name)

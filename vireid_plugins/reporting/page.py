@@ -114,6 +114,7 @@ def _panel(shot: Shot, class_: str, word: str, what: str) -> Markup:
     caption = tag(
         "figcaption",
         tag("b", word),
+        " ",
         join((line for line in lines if line), between=Markup("<br>")),
         title=Path(shot.path).name,
     )
@@ -146,7 +147,7 @@ def _tiles(run: Run) -> Optional[Markup]:
         return None
     key = run.results.protocols[0]["key"]
     tiles = [
-        tag("li", tag("b", f"{run.results.metrics[f'{key}/{name}']:.1f} %"), tag("span", name))
+        tag("li", tag("b", f"{run.results.metrics[f'{key}/{name}']:.1f} %"), " ", tag("span", name))
         for name in _TILES
         if f"{key}/{name}" in run.results.metrics
     ]

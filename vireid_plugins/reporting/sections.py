@@ -81,7 +81,7 @@ def results_section(results: Optional[Results]) -> Section:
             how = f"{protocol_words(line)}; {feature_words(line)}"
             words.append(tag("span", how.partition(", ")[2], class_="how"))
         scores = (score(results.metrics, f"{line['key']}/{name}") for name in METRIC_NAMES)
-        rows.append([join(words), *scores])
+        rows.append([join(words, between=" "), *scores])
     caption = "Percent; ± is the standard deviation over the protocol's trials."
     notes = [tag("p", note) for note in _result_notes(results)]
     header = ["protocol", *METRIC_NAMES]

@@ -110,7 +110,8 @@ def grad_cam(
             what the model does not give.
     """
     names = map_names(model)
-    _check_names(model, names, target, layer)
+    check_layer(model, layer)
+    _check_target(model, target)
     # The input asks for gradients, so that frozen weights do not cut the graph.
     images = batch["images"].detach().float().clone().requires_grad_(True)
     wanted = [layer, *target.maps] if layer else list(names)
@@ -155,15 +156,21 @@ def join_activations(parts: List[Activation]) -> Activation:
     )
 
 
-def _check_names(model: nn.Module, names: Dict[str, str], target: Any, layer: str) -> None:
-    owner = type(model).__name__
+def check_layer(model: nn.Module, layer: str) -> None:
+    """Raise ``PlotError`` if ``model`` has no map of this name; empty: any will do."""
+    names = map_names(model)
     if layer and layer not in names:
-        raise PlotError(f"{owner} has no map {layer!r} to take. {nearest(layer, names)}")
+        raise PlotError(
+            f"{type(model).__name__} has no map {layer!r} to take. {nearest(layer, names)}"
+        )
+
+
+def _check_target(model: nn.Module, target: Any) -> None:
     for name in target.maps:
-        if name not in names:
+        if name not in map_names(model):
             head = type(getattr(model, "heads", model)).__name__
             raise PlotError(
-                f"{head} of {owner} does not show its scores of training identities "
+                f"{head} of {type(model).__name__} does not show its scores of training identities "
                 f"({name!r}); use --target match."
             )
 

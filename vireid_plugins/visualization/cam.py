@@ -21,6 +21,7 @@ from .activation import (
     Activation,
     ClassScore,
     Similarity,
+    check_layer,
     grad_cam,
     join_activations,
     relative_heat,
@@ -84,8 +85,6 @@ class CAM(Kind):
     ) -> List[str]:
         for subject in subjects:
             _check_method(subject, args)
-            if args.target != MATCH and _method(subject, args) != ROLLOUT:
-                check_classifier(subject)
         shots, why = chosen_shots(subjects[0], args)
         matches: Optional[List[Shot]] = None
         if args.target == MATCH:
@@ -121,11 +120,15 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _check_method(subject: Subject, args: argparse.Namespace) -> None:
-    transformer = find_transformer(subject.model) is not None
+    """What is wrong with the words is said before features are extracted."""
     if _method(subject, args) != ROLLOUT:
+        check_layer(subject.model, args.layer)
+        if args.target != MATCH:
+            check_classifier(subject)
         return
+    find_transformer(subject.model, needed=True)
     for word, value in (("--target", args.target), ("--layer", args.layer)):
-        if transformer and value:
+        if value:
             raise PlotError(
                 f"{subject.label} is a transformer: attention roll-out says what its output takes "
                 f"from each patch, whatever the score. Leave {word} {value} out."
@@ -161,13 +164,15 @@ def _explain(
     args: argparse.Namespace,
 ) -> Explained:
     transforms = build_transforms(subject.cfg, is_train=False)
-    classes = _classes(subject, shots) if args.split == "train" and matches is None else None
+    by_rollout, classes = _method(subject, args) == ROLLOUT, None
+    if args.split == "train" and matches is None and not by_rollout:
+        classes = _classes(subject, shots)
     parts = []
     for begin, block in tqdm(
         batches(shots, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
     ):
         batch, rows = batch_of(block, transforms), slice(begin, begin + len(block))
-        if _method(subject, args) == ROLLOUT:
+        if by_rollout:
             parts.append(rollout_map(subject.model, batch))
             continue
         if matches is None:
@@ -235,9 +240,9 @@ def _group(
 
 def _caption(result: Explained, place: int) -> str:
     score = result.activation.scores[place]
-    flat = "\nflat" if result.flat[place] else ""
+    flat = ", flat" if result.flat[place] else ""
     if np.isnan(score):
-        return flat.strip()
+        return flat[2:]
     what = "similarity" if result.activation.classes is None else result.targets[place]
     return f"{what}: {score:.2f}{flat}"
 

@@ -70,12 +70,23 @@ class Found(NamedTuple):
     reader: TransformerReader
 
 
-def find_transformer(model: nn.Module) -> Optional[Found]:
-    """The first known transformer inside ``model``; None: there is none."""
+def find_transformer(model: nn.Module, needed: bool = False) -> Optional[Found]:
+    """The first known transformer inside ``model``; None: there is none.
+
+    Raises:
+        PlotError: there is none, and it is ``needed``; names those that are known.
+    """
     for module in model.modules():
         for kind, reader in READERS.items():
             if isinstance(module, kind):
                 return Found(module, reader)
+    if needed:
+        known = ", ".join(sorted(kind.__name__ for kind in READERS))
+        raise PlotError(
+            f"{type(model).__name__} has no transformer whose attention can be read (known: "
+            f"{known}); use --method grad-cam, or register a reader of it in "
+            "vireid_plugins.visualization.rollout."
+        )
     return None
 
 
@@ -103,16 +114,9 @@ def rollout_map(model: nn.Module, batch: Dict[str, Any]) -> Activation:
         batch: ``images`` (B, 3, H, W) and ``modalities`` (B,).
 
     Raises:
-        PlotError: there is no such transformer; names those that are known.
+        PlotError: there is no such transformer.
     """
-    found = find_transformer(model)
-    if found is None:
-        known = ", ".join(sorted(kind.__name__ for kind in READERS))
-        raise PlotError(
-            f"{type(model).__name__} has no transformer whose attention can be read (known: "
-            f"{known}); use --method grad-cam, or register a reader of it in "
-            "vireid_plugins.visualization.rollout."
-        )
+    found = find_transformer(model, needed=True)
     attentions: List[Tensor] = []
     handles = [
         module.register_forward_hook(partial(_keep, attentions))

@@ -95,7 +95,7 @@ def _nearest(cfg: CfgNode) -> Optional[Path]:
 
     A run of somebody's own program does not say which file it was made from.
     """
-    files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/**/*.yml")}
+    files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
     found = []
     for path in sorted(files, key=lambda one: (len(one.parts), str(one))):
         if not path.name.startswith("Base-"):

@@ -19,7 +19,7 @@ from .run import Run
 from .sections import Section, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent
-_TALL = 1.2  # height by width of a drawing that is read from top to bottom
+_TALL = 1.1  # height by width of a drawing that is read from top to bottom
 _TILES = ("Rank-1", "Rank-10", "mAP", "mINP")
 
 
@@ -94,7 +94,7 @@ def _hard_query(place: int, hard: HardQuery) -> Markup:
 
 
 def _answer(answer: Answer, class_: str, mark: str, what: str) -> Markup:
-    score = f"{answer.match.score:.2f}"
+    score = f"{answer.match.score:.2f}".replace("-", "−")
     return _panel(
         answer.match.shot,
         class_,

@@ -66,11 +66,10 @@ def _fitted(image: Image.Image, most: Tuple[int, int]) -> Image.Image:
 
 
 def _encode(image: Image.Image, most: Tuple[int, int]) -> Tuple[str, int, int]:
-    """As PNG of 256 colours, or as JPEG where that is much smaller, as of photographs."""
+    """As PNG, or as JPEG where that is much smaller, as of photographs."""
     image = _fitted(image, most)
     content = io.BytesIO()
-    palette = image.quantize(256, method=Image.FASTOCTREE, dither=Image.NONE)
-    palette.save(content, "PNG", optimize=True)
+    image.save(content, "PNG", optimize=True)
     png = _uri("png", content.getvalue())
     jpeg, width, height = _as_jpeg(image)
     return (jpeg if len(png) > _SHARPNESS * len(jpeg) else png), width, height

@@ -16,7 +16,7 @@ from .hardest import Answer, HardQueries, HardQuery
 from .html import Markup, join, tag, text
 from .pictures import Picture, links, photo_uri
 from .run import Run
-from .sections import Section, render, state_words
+from .sections import Section, date_words, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent
 _TALL = 1.1  # height by width of a drawing that is read from top to bottom
@@ -162,7 +162,7 @@ def footer(made: str, seconds: float) -> Markup:
         "footer",
         tag(
             "p",
-            f"Made by vireid_plugins {__version__} (Python {python}, PyTorch {torch}) on {made}, "
+            f"Made by vireid_plugins {__version__} (Python {python}, PyTorch {torch}) on {date_words(made)}, "
             f"in {seconds:.0f} s. Every picture is inside this file.",
         ),
     )

@@ -162,8 +162,8 @@ def footer(made: str, seconds: float) -> Markup:
         "footer",
         tag(
             "p",
-            f"Made by vireid_plugins {__version__} (Python {python}, PyTorch {torch}) on {date_words(made)}, "
-            f"in {seconds:.0f} s. Every picture is inside this file.",
+            f"Made by vireid_plugins {__version__} (Python {python}, PyTorch {torch}) on "
+            f"{date_words(made)}, in {seconds:.0f} s. Every picture is inside this file.",
         ),
     )
 

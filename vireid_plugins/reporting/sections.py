@@ -212,7 +212,8 @@ def files_section(run: Run, page: Path, figures: Path) -> Section:
         rows.append([link, size_words(path.stat().st_size)])
     left = len(inside) - _LISTED
     note = tag("p", f"{left} more are not listed.") if left > 0 else None
-    listed = table("Files of the run; links work where the page lies", ["file", "size"], rows)
+    caption = "Files of the run; links work where the page lies"
+    listed = table(caption, ["file", "size"], rows, class_="files")
     return Section("files", "Files", join([listed, note]))
 
 

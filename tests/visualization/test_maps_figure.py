@@ -14,6 +14,7 @@ from vireid_plugins.visualization.maps_figure import (
     Masks,  # noqa: F401  registers
     _stripe_group,
 )
+from vireid_plugins.visualization.page import Box, fit
 from vireid_plugins.visualization.shots import Shot
 
 from tests.visualization.photographs import subject_of, words_of
@@ -130,3 +131,11 @@ def test_a_model_without_such_maps_says_what_it_has(sysu, tmp_path):
     with pytest.raises(PlotError, match="does not show stripe_scores; it shows kept_stripes, att"):
         draw_kind("stripes", [subject], str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [(60, 400), (640, 360), (48, 96)])
+def test_photographs_keep_their_proportions_inside_their_place(size):
+    box = fit(size, Box(1.0, 2.0, 0.95, 1.9))
+    assert box.height / box.width == pytest.approx(size[1] / size[0])
+    assert box.width <= 0.95 + 1e-9 and box.height <= 1.9 + 1e-9
+    assert box.top == 2.0 and box.middle == pytest.approx(1.475)

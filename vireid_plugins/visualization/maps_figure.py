@@ -206,8 +206,9 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
     for place, stripe in enumerate(kept, start=1):
         top, bottom = edges[stripe], edges[stripe + 1]
         page.frame(Box(box.left, top, box.width, bottom - top), COLOURS[1], width=1.5)
+        letters = min(SMALL + 1, 0.6 * 72 * (bottom - top))  # points; a low stripe has small ones
         page.text(
-            box.left + 0.04, (top + bottom) / 2, str(place), SMALL + 1, va="center",
+            box.left + 0.04, (top + bottom) / 2, str(place), letters, va="center",
             color="white", weight="bold", bbox={"fc": GREY, "ec": "none", "pad": 1.0},
         )  # fmt: skip
 

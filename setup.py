@@ -28,7 +28,10 @@ setup(
     # configs/ stands at the root, where FastReID's users look for it; in a wheel it travels inside
     # the package. An editable install reads the root folder itself.
     package_dir={"vireid_plugins.configs": "configs"},
-    package_data={"vireid_plugins.configs": ["**/*.yml", "**/*.md"]},
+    package_data={
+        "vireid_plugins.configs": ["**/*.yml", "**/*.md"],
+        "vireid_plugins.reporting": ["*.html", "*.css", "*.js"],
+    },
     include_package_data=False,
     # torch, torchvision, fastreid, opencv and faiss are missing on purpose: each comes in several
     # builds (CPU, CUDA, headless, ...) and pip would replace the one that the user has chosen.

@@ -29,6 +29,9 @@ MAY_IMPORT = {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
     },
     "onnx_export": {"data", "engine"},
+    "reporting": {
+        "comparison", "data", "engine", "evaluation", "plots", "train", "visualization"
+    },
     # pictures of a trained model; "visualization" is what the engine itself may draw with
     "plots": {
         "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
@@ -43,6 +46,7 @@ AREAS = {
     "data": "data",
     "data.synthetic": "data.synthetic",
     "comparison": "comparison",
+    "reporting": "reporting",
     "engine": "engine",
     "evaluation": "evaluation",
     "modeling.backbones": "modeling.pieces",

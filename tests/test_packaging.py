@@ -21,8 +21,10 @@ PROBE = "configs/probe_paper/probe.yml"  # a config that the checkout lacks
 
 
 def source_files(root):
-    """Return the package's Python files and the configs, as POSIX paths below the root."""
-    paths = [*root.glob("vireid_plugins/**/*.py"), *root.glob("configs/**/*.*")]
+    """Return Python files and page templates of the package, and the configs, as POSIX paths."""
+    own = (path for suffix in ("py", "html", "css", "js")
+           for path in root.glob(f"vireid_plugins/**/*.{suffix}"))  # fmt: skip
+    paths = [*own, *root.glob("configs/**/*.*")]
     return {path.relative_to(root).as_posix() for path in paths if path.is_file()}
 
 

@@ -27,8 +27,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from vireid_plugins.comparison.measure import peak_memory, source_commit  # noqa: E402
+from vireid_plugins.comparison.measure import peak_memory  # noqa: E402
 from vireid_plugins.data.datasets.sysu_mm01 import SYSUMM01  # noqa: E402
+from vireid_plugins.engine.record import source_commit  # noqa: E402
 from vireid_plugins.engine.scaling import apply_scaling_keys  # noqa: E402
 from vireid_plugins.engine.setup import build_config, environment  # noqa: E402
 from vireid_plugins.engine.step import StepTrainer  # noqa: E402

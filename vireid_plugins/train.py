@@ -21,6 +21,7 @@ from fastreid.utils import comm
 from .engine import VIReIDTrainer
 from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
+from .engine.record import record_session
 from .engine.setup import PACKAGE, build_config, set_up_run
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> Dict[str, float]:
         return evaluate_only(cfg, args)
     cfg.freeze()
     set_up_run(cfg)
+    if comm.is_main_process():
+        record_session(cfg.OUTPUT_DIR, args.config_file, "train")
     trainer = VIReIDTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
@@ -74,8 +77,10 @@ def evaluate_only(cfg: Any, args: argparse.Namespace) -> Dict[str, float]:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     set_up_run(cfg, eval_only=True)
+    if comm.is_main_process():
+        record_session(cfg.OUTPUT_DIR, args.config_file, "evaluate")
     model = load_model(cfg)
-    results = VIReIDTrainer.test(cfg, model)
+    results = VIReIDTrainer.test(cfg, model, cfg.MODEL.WEIGHTS)
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
             file.write(json.dumps({**results, "weights": cfg.MODEL.WEIGHTS}, sort_keys=True) + "\n")

@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 
 from vireid_plugins.comparison.runs import Entry, plan_runs
-from vireid_plugins.comparison.worker import PROGRESS, RESULT, write_json
+from vireid_plugins.comparison.worker import PROGRESS, RESULT
+from vireid_plugins.engine.record import write_json
 from vireid_plugins.engine.setup import build_config
 
 from tests.engine.small import ROOT, SMALL

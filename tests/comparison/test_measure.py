@@ -1,7 +1,5 @@
 """Costs. Oracle: hand arithmetic on layers of a line, and on what the system writes."""
 
-import subprocess
-
 import pytest
 import torch
 from torch import nn
@@ -65,24 +63,3 @@ def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(measure, "resource", None)
     monkeypatch.setattr(measure, "_own_peak", lambda: None)
     assert measure.peak_memory(torch.device("cpu")) is None
-
-
-def test_commit_says_whether_the_sources_differ(tmp_path, monkeypatch):
-    """A changed config counts, a changed text beside the sources does not."""
-    monkeypatch.setattr(measure, "PACKAGE", tmp_path / "vireid_plugins")
-    assert measure.source_commit() == ""
-    for name in ("vireid_plugins/a.py", "configs/a.yml", "tools/a.py", "README.md"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("1")
-    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "a"]):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    (tmp_path / "README.md").write_text("2")
-    clean = measure.source_commit()
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert len(clean) >= 10 and head.stdout.startswith(clean)
-    (tmp_path / "configs/new.yml").write_text("2")
-    assert measure.source_commit() == f"{clean}-dirty"

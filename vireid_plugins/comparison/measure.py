@@ -1,6 +1,5 @@
-"""What a model costs (parameters, operations, memory) and which source it ran from."""
+"""What a model costs: parameters, operations, memory."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Optional, Tuple
@@ -8,7 +7,6 @@ from typing import Optional, Tuple
 import torch
 from torch import nn
 
-from ..engine.setup import PACKAGE
 from ..evaluation.features import evaluation_mode
 from ..modality import Modality
 
@@ -86,27 +84,3 @@ def _reported_peak() -> Optional[float]:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
-
-
-def source_commit() -> str:
-    """Commit of the checkout that this package is imported from, ``-dirty`` if files differ.
-
-    Empty where the package is installed, or git is absent.
-    """
-    root = PACKAGE.parent
-    if not (root / ".git").exists():
-        return ""
-    commit = _git(root, "rev-parse", "--short=10", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "vireid_plugins", "configs", "tools")
-    return f"{commit}-dirty" if commit and changed else commit
-
-
-def _git(folder: Path, *words: str) -> str:
-    """Output of a git command; empty if it fails."""
-    try:
-        done = subprocess.run(
-            ["git", *words], cwd=str(folder), capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

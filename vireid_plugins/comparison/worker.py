@@ -6,7 +6,6 @@
 """
 
 import argparse
-import datetime
 import json
 import os
 import sys
@@ -22,9 +21,9 @@ from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
 from ..engine.checkpoint import AtomicCheckpointer
 from ..engine.hooks import unwrap
+from ..engine.record import now, record_session, source_commit, write_json
 from ..engine.setup import build_config, environment, set_up_run
-from ..files import write_atomically
-from .measure import count_parameters, flops_per_image, peak_memory, source_commit
+from .measure import count_parameters, flops_per_image, peak_memory
 
 SETTINGS, RESULT, PROGRESS = "settings.yaml", "result.json", "progress.json"
 WEIGHTS = "model_final"
@@ -102,6 +101,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     set_up_run(cfg)
+    record_session(str(folder), facts.get("config_file", ""), "train")
     trainer = TimedTrainer(cfg)
     trainer.progress = progress
     costs = _costs(unwrap(trainer.model), cfg)
@@ -121,7 +121,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
             "environment": environment(),
             "commit": ", ".join(name for name in progress.commits if name),
             "sessions": progress.sessions,
-            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "finished": now(),
             "config": cfg.dump(),
         },
     )
@@ -178,7 +178,7 @@ def evaluate_final(cfg: Any) -> Dict[str, Any]:
         seconds += time.perf_counter() - began
         for key, value in table.metrics.items():
             metrics.setdefault(key, value)
-        protocols += [_protocol_facts(row, table) for row in table.rows]
+        protocols += table.protocol_facts()
         rendered[name] = _rendering(dataset)
     return {
         "weights": WEIGHTS,
@@ -186,22 +186,6 @@ def evaluate_final(cfg: Any) -> Dict[str, Any]:
         "protocols": protocols,
         "rendered": rendered,
         "evaluation_seconds": seconds,
-    }
-
-
-def _protocol_facts(row: Any, table: Any) -> Dict[str, Any]:
-    return {
-        "key": row.key,
-        "direction": row.direction,
-        "gallery_rule": row.gallery_rule,
-        "trials": row.num_trials,
-        "queries": row.num_queries,
-        "queries_left_out": row.num_invalid_queries,
-        "gallery": row.num_gallery,
-        "feature": table.feature,
-        "metric": table.metric,
-        "flip": table.flip,
-        "reranking": str(table.reranking) if table.reranking else "",
     }
 
 
@@ -221,12 +205,6 @@ def read_json(path: Path) -> Dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
-
-
-def write_json(path: Path, values: Dict[str, Any]) -> None:
-    """Put ``values`` into ``path``, whole or not at all."""
-    text = json.dumps(values, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def describe_error(error: BaseException) -> str:

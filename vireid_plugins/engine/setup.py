@@ -120,6 +120,7 @@ def environment() -> Dict[str, str]:
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
+        "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
     }
     for module, name in (

@@ -24,6 +24,7 @@ from . import hooks, runtime
 from .allocator import keep_freed_memory
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
+from .record import record_results
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
@@ -257,18 +258,28 @@ class VIReIDTrainer(DefaultTrainer):
     def _evaluate(self) -> Dict[str, float]:
         synchronise_buffers(self.model)
         with runtime.plain_calls():
-            self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
+            model = hooks.unwrap(self.model)
+            self._last_eval_results = self.test(self.cfg, model, self._progress())
         return self._last_eval_results
 
+    def _progress(self) -> str:
+        """In words, how far the weights in evaluation are trained."""
+        done = getattr(self, "epoch", self.start_epoch - 1) + 1
+        return f"after epoch {done} of {max(done, self.max_epoch)}"
+
     @classmethod
-    def test(cls, cfg: Any, model: nn.Module) -> Dict[str, float]:
-        """Evaluate on every dataset of ``DATASETS.TESTS``.
+    def test(cls, cfg: Any, model: nn.Module, weights: str = "") -> Dict[str, float]:
+        """Evaluate on every dataset of ``DATASETS.TESTS``, and record it in ``OUTPUT_DIR``.
+
+        Args:
+            weights: in words, what is evaluated, for the record.
 
         Returns:
             Flat metrics in percent, see ``evaluation``; ``metric`` is that of the first dataset.
             Empty on all processes but the main one.
         """
         results: Dict[str, float] = OrderedDict()
+        tables = []
         for name in cfg.DATASETS.TESTS:
             loader, dataset = cls.build_test_loader(cfg, name)
             features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
@@ -276,11 +287,14 @@ class VIReIDTrainer(DefaultTrainer):
                 continue
             table = evaluation.evaluate(cfg, name, dataset, features)
             logger.info("Results on %s:\n%s", name, table.format_table())
+            tables.append(table)
             for key, value in table.metrics.items():
                 results.setdefault(key, value)
             if cfg.OUTPUT_DIR and cfg.TEST.RETRIEVAL_PICTURES > 0:
                 folder = os.path.join(cfg.OUTPUT_DIR, "retrieval")
                 save_retrieval_pictures(cfg, name, dataset, features, folder)
+        if tables and os.path.isdir(cfg.OUTPUT_DIR):
+            record_results(cfg.OUTPUT_DIR, tables, weights)
         return results
 
 

@@ -68,6 +68,25 @@ class ResultTable:
         flat["metric"] = (first["Rank-1"] + first["mAP"]) / 2
         return flat
 
+    def protocol_facts(self) -> List[Dict[str, Any]]:
+        """Of each row, all that decides its numbers; plain values, for JSON."""
+        return [
+            {
+                "key": row.key,
+                "direction": row.direction,
+                "gallery_rule": row.gallery_rule,
+                "trials": row.num_trials,
+                "queries": row.num_queries,
+                "queries_left_out": row.num_invalid_queries,
+                "gallery": row.num_gallery,
+                "feature": self.feature,
+                "metric": self.metric,
+                "flip": self.flip,
+                "reranking": str(self.reranking) if self.reranking else "",
+            }
+            for row in self.rows
+        ]
+
     def format_table(self) -> str:
         """The table for people; each line says all that decides its numbers."""
         header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]

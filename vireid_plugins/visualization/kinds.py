@@ -26,7 +26,8 @@ class Kind:
 
     name = ""
     help = ""  # a line for people
-    needs_model = True  # False: ``draw`` is given no subject
+    # False: ``draw`` is given no subject; its words are folders of runs, at least one.
+    needs_model = True
     most_subjects = 2  # models side by side
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -89,7 +89,7 @@ class _Reader:
         self._heartbeat = -1
 
     def take(self, number: int, line: str) -> None:
-        found = _parse(line)
+        found = parse_line(line)
         if found is None:
             self.unreadable.append(number)
             return
@@ -122,7 +122,7 @@ class _Reader:
         }
 
 
-def _parse(line: str) -> Optional[Dict[str, Any]]:
+def parse_line(line: str) -> Optional[Dict[str, Any]]:
     """The object in a line; of a line cut off by a kill and gone on with, the last object."""
     for start in (0, line.rfind('{"')):
         try:

@@ -1,0 +1,1 @@
+"""One page about a run: ``tools/report.py``."""

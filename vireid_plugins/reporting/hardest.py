@@ -1,0 +1,82 @@
+"""The queries that a model finds hardest, and who it takes for them."""
+
+from dataclasses import dataclass
+from typing import List
+
+import numpy as np
+
+from ..evaluation import Protocol
+from ..visualization.retrieval import WORST, GallerySearch, Match, Retrieval
+from ..visualization.shots import Shot
+from ..visualization.subject import Subject
+
+WRONG = 5  # answers shown of a query
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A gallery image in the ranking of a query."""
+
+    match: Match
+    rank: int  # from 1, among the images that the query may see
+
+
+@dataclass(frozen=True)
+class HardQuery:
+    """A query, the wrong answers before the first right one, and that."""
+
+    query: Shot
+    wrong: List[Answer]  # the nearest ones, at most ``WRONG``
+    right: Answer  # the first
+    average_precision: float  # percent
+
+
+@dataclass(frozen=True)
+class HardQueries:
+    """The hardest queries of the first trial of the first protocol."""
+
+    queries: List[HardQuery]
+    protocol: Protocol
+    gallery: int  # images
+    valid: int  # queries with a right answer in the gallery
+    at_first: int  # of them, those whose first answer is right
+
+
+def hardest_queries(subject: Subject, count: int) -> HardQueries:
+    """Those whose first right answer comes last, one of each identity.
+
+    Of equal ones, that with the lower average precision is harder. Images are ranked as
+    ``TEST.METRIC`` says, under the rules of the protocol, and not re-ranked.
+
+    Args:
+        count: at most so many; fewer come where there are fewer identities.
+    """
+    protocol = subject.protocols[0]
+    trial = next(iter(protocol.trials(subject.dataset)))
+    search = GallerySearch(
+        subject.features, subject.dataset, trial, protocol, subject.cfg.TEST.METRIC
+    )
+    found = search.difficulty(search.queries)
+    valid = np.flatnonzero(found.first_correct > 0)
+    order = valid[np.lexsort((found.average_precision[valid], -found.first_correct[valid]))]
+    targets = np.asarray(subject.features.targets)[search.queries[order]]
+    _, first = np.unique(targets, return_index=True)
+    chosen = order[np.sort(first)[:count]]
+    last = int(found.first_correct[chosen].max(initial=0))  # all that is shown lies before it
+    queries = search.queries[chosen]
+    retrievals = search.retrievals(queries, [WORST] * len(queries), last) if last else []
+    return HardQueries(
+        queries=[_hard_query(one) for one in retrievals],
+        protocol=protocol,
+        gallery=len(search.gallery),
+        valid=len(valid),
+        at_first=int((found.first_correct[valid] == 1).sum()),
+    )
+
+
+def _hard_query(retrieval: Retrieval) -> HardQuery:
+    first = retrieval.first_correct
+    answers = [Answer(match, rank) for rank, match in enumerate(retrieval.matches[:first], start=1)]
+    return HardQuery(
+        retrieval.query, answers[:-1][:WRONG], answers[-1], retrieval.average_precision
+    )

@@ -1,0 +1,261 @@
+"""The parts of the page that words and numbers make."""
+
+import datetime
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..comparison.table import feature_words, protocol_words
+from ..evaluation.evaluator import METRIC_NAMES
+from .base import Comparison
+from .figures import address
+from .html import Markup, breakable, join, tag
+from .run import BEST, FINAL, METRICS, Missing, Results, Run
+
+_LISTED = 400  # files
+
+
+class Section(NamedTuple):
+    """A part of the page."""
+
+    name: str  # its anchor
+    title: str
+    content: Markup
+
+
+def render(section: Section) -> Markup:
+    """A landmark with a heading."""
+    heading = tag("h2", section.title, id=f"{section.name}-title")
+    return tag("section", heading, section.content, id=section.name,
+               aria_labelledby=f"{section.name}-title")  # fmt: skip
+
+
+def table(
+    caption: Any, header: Sequence[Any], rows: Sequence[Sequence[Any]], class_: str = ""
+) -> Markup:
+    """A table that scrolls within itself; the first cell of each row heads it."""
+    head = tag("tr", *(tag("th", cell, scope="col") for cell in header))
+    body = (
+        tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest))
+        for first, *rest in rows
+    )
+    content = tag(
+        "table",
+        tag("caption", tag("span", caption)),
+        tag("thead", head),
+        tag("tbody", *body),
+        class_=class_ or None,
+    )
+    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def facts(pairs: Sequence[Tuple[Any, Any]]) -> Markup:
+    """Names and values; those without a value are left out."""
+    known = ((name, value) for name, value in pairs if value not in (None, ""))
+    return tag(
+        "dl",
+        *(
+            tag("div", tag("dt", name), tag("dd", breakable(value, "_/"))) for name, value in known
+        ),
+        class_="facts",
+    )
+
+
+def score(metrics: Dict[str, float], key: str, digits: int = 2) -> str:
+    """``38.51 ± 1.20``; the spread only where there is one."""
+    if key not in metrics:
+        return "–"
+    std = metrics.get(f"{key}_std") or 0.0
+    return f"{metrics[key]:.{digits}f}" + (f" ± {std:.{digits}f}" if std else "")
+
+
+def results_section(results: Optional[Results]) -> Section:
+    """The table; each line says all that decides its numbers."""
+    if results is None:
+        content = tag("p", "This run has not been evaluated: there are no numbers to show.",
+                      class_="empty")  # fmt: skip
+        return Section("results", "Results", content)
+    rows = []
+    for line in results.protocols:
+        words = [line["key"]]
+        if "direction" in line:
+            how = f"{protocol_words(line)}; {feature_words(line)}"
+            words.append(tag("span", how.partition(", ")[2], class_="how"))
+        scores = (score(results.metrics, f"{line['key']}/{name}") for name in METRIC_NAMES)
+        rows.append([join(words, between=" "), *scores])
+    caption = "Percent; ± is the standard deviation over the protocol's trials."
+    notes = [tag("p", note) for note in _result_notes(results)]
+    header = ["protocol", *METRIC_NAMES]
+    content = join([table(caption, header, rows, class_="results"), *notes])
+    return Section("results", "Results", content)
+
+
+def _result_notes(results: Results) -> List[str]:
+    notes = list(results.notes)
+    if not results.explained:
+        notes.append(
+            "How these numbers were made (gallery, trials, features, re-ranking) is not recorded: "
+            f"{METRICS} holds only the numbers."
+        )
+    if Path(results.weights).stem == BEST:
+        notes.append("model_best was chosen on the test set: its numbers flatter it.")
+    made = f", {date_words(results.finished)}" if results.finished else ""
+    what = Path(results.weights).name if results.weights.endswith(".pth") else results.weights
+    notes.append(f"Evaluated: {what or 'not recorded'}{made}. Source: {results.source}.")
+    return notes
+
+
+def what_was_run(run: Run, comparison: Optional[Comparison]) -> Section:
+    """Method, data, schedule; how it was started; on what."""
+    return Section(
+        "run",
+        "What was run",
+        join([_method_facts(run), _differences(comparison), _sessions(run), _environment(run)]),
+    )
+
+
+def _method_facts(run: Run) -> Markup:
+    cfg = run.cfg
+    seed = "not recorded" if run.seed is None else run.seed
+    if cfg is None:
+        return facts([("Seed", seed)])
+    losses = ", ".join(cfg.MODEL.LOSSES.NAME)
+    size = " × ".join(map(str, cfg.INPUT.SIZE_TRAIN))
+    per_batch = f"{cfg.SOLVER.IMS_PER_BATCH} images per batch"
+    return facts(
+        [
+            ("Method", cfg.MODEL.META_ARCHITECTURE),
+            ("Backbone", f"{cfg.MODEL.BACKBONE.NAME}, depth {cfg.MODEL.BACKBONE.DEPTH}"),
+            ("Head", cfg.MODEL.HEADS.NAME),
+            ("Losses", losses),
+            ("Trained on", ", ".join(cfg.DATASETS.NAMES)),
+            ("Tested on", ", ".join(cfg.DATASETS.TESTS)),
+            ("Images", f"{size} pixels (height × width), {per_batch}"),
+            ("Schedule", f"{cfg.SOLVER.MAX_EPOCH} epochs, {cfg.SOLVER.OPT}, "
+                         f"learning rate {cfg.SOLVER.BASE_LR:g}"),
+            ("Seed", seed),
+        ]
+    )  # fmt: skip
+
+
+def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
+    if comparison is None:
+        return None
+    base = comparison.base_file or "FastReID's and this package's defaults"
+    heading = tag("h3", "Config: differences from the paper's base")
+    if comparison.recorded:
+        origin = tag("p", "Made from ", tag("code", comparison.config_file), ".")
+        elsewhere = "command line"
+    else:
+        origin = tag(
+            "p", "The run does not say which file it was made from; the nearest is ",
+            tag("code", comparison.config_file), ".",
+        )  # fmt: skip
+        elsewhere = "no file"
+    if not comparison.differences:
+        return join([heading, origin, tag("p", f"No key differs from {base}.")])
+    rows = [
+        [tag("code", breakable(one.key, "._")), tag("code", one.base), tag("code", one.value),
+         tag("code", one.source) if one.source else elsewhere]
+        for one in comparison.differences
+    ]  # fmt: skip
+    number = len(rows)
+    caption = f"{number} key{'s' * (number != 1)} differ{'s' * (number == 1)} from {base}"
+    shown = table(caption, ["key", "base", "this run", "set by"], rows, class_="settings")
+    return join([heading, origin, shown])
+
+
+def _sessions(run: Run) -> Optional[Markup]:
+    rows = []
+    for one in run.sessions:
+        command = one.get("command")
+        rows.append(
+            [
+                date_words(one.get("started") or one.get("finished") or "not recorded"),
+                one.get("task", ""),
+                tag("code", command) if command else "not recorded",
+                tag("code", one["commit"]) if one.get("commit") else "not recorded",
+            ]
+        )
+    if not rows:
+        return None
+    header = ["time", "task", "command", "commit"]
+    return join([tag("h3", "Sessions"), table("How it was started, each time", header, rows)])
+
+
+def _environment(run: Run) -> Optional[Markup]:
+    if not run.environment:
+        return None
+    return join([tag("h3", "Versions and machine"), facts(list(run.environment.items()))])
+
+
+def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
+    """What the page does not show, and why."""
+    if not missing:
+        return None
+    items = (tag("li", tag("strong", one.what), f" – {one.why}") for one in missing)
+    return Section("missing", "Not shown, and why", tag("ul", *items))
+
+
+def files_section(run: Run, page: Path, figures: Path) -> Section:
+    """Links to everything in the run's folder, and to the folder of the report's figures."""
+    drawn = _files_of(figures)
+    others = {*drawn, page.resolve()}
+    inside = [path for path in _files_of(run.folder) if path not in others]
+    rows = []
+    if drawn:
+        total = sum(path.stat().st_size for path in drawn)
+        folder = tag("a", f"{figures.name}/", href=address(figures, page) + "/")
+        rows.append([join([folder, f" ({len(drawn)} files of this report)"]), size_words(total)])
+    root = run.folder.resolve()
+    for path in sorted(inside, key=lambda one: (len(one.parts), str(one)))[:_LISTED]:
+        link = tag("a", path.relative_to(root).as_posix(), href=address(path, page))
+        rows.append([link, size_words(path.stat().st_size)])
+    left = len(inside) - _LISTED
+    note = tag("p", f"{left} more are not listed.") if left > 0 else None
+    caption = "Files of the run; links work where the page lies"
+    listed = table(caption, ["file", "size"], rows, class_="files")
+    return Section("files", "Files", join([listed, note]))
+
+
+def _files_of(folder: Path) -> List[Path]:
+    found = folder.resolve().rglob("*") if folder.is_dir() else ()
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
+def date_words(date: Any) -> str:
+    """``2026-01-31 12:00 UTC`` of a date and time as a run records it; anything else as it is."""
+    try:
+        moment = datetime.datetime.fromisoformat(str(date))
+    except ValueError:
+        return str(date)
+    zone = " UTC" if moment.utcoffset() == datetime.timedelta(0) else ""
+    return f"{moment:%Y-%m-%d %H:%M}{zone}"
+
+
+def size_words(size: float) -> str:
+    """``12.3 MB``, of bytes."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def state_words(run: Run) -> Tuple[str, str]:
+    """A word for how far the run came, and a sentence."""
+    total = run.cfg.SOLVER.MAX_EPOCH if run.cfg is not None else None
+    if not run.trained:
+        return "evaluation", "An evaluation of weights that were trained elsewhere."
+    if run.finished:
+        there = run.checkpoint is not None or (run.folder / FINAL).is_file()
+        return "finished", "Trained to the end." + ("" if there else " Its weights are gone.")
+    done = f"{run.epochs} of {total} epochs" if run.epochs is not None and total else ""
+    name = run.last_checkpoint
+    if done:
+        how = f"its last checkpoint, {run.checkpoint.path.name}, is after {done}"
+    elif name:
+        how = f"its last checkpoint was {name}"
+    else:
+        how = "no checkpoint was written"
+    seen = f", and {METRICS} ends at iteration {run.iterations}" if run.iterations else ""
+    return "unfinished", f"This run is not finished: {how}{seen}."

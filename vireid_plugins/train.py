@@ -21,7 +21,7 @@ from fastreid.utils import comm
 from .engine import VIReIDTrainer
 from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
-from .engine.record import record_session
+from .engine.record import evaluation_of, record_session
 from .engine.setup import PACKAGE, build_config, set_up_run
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ def evaluate_only(cfg: Any, args: argparse.Namespace) -> Dict[str, float]:
     if comm.is_main_process():
         record_session(cfg.OUTPUT_DIR, args.config_file, "evaluate")
     model = load_model(cfg)
-    results = VIReIDTrainer.test(cfg, model, cfg.MODEL.WEIGHTS)
+    with evaluation_of(cfg.MODEL.WEIGHTS):
+        results = VIReIDTrainer.test(cfg, model)
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
             file.write(json.dumps({**results, "weights": cfg.MODEL.WEIGHTS}, sort_keys=True) + "\n")

@@ -52,7 +52,7 @@ def test_losses_gradients_and_statistics_are_the_same(config):
 
 @pytest.mark.parametrize(
     "depth,norm,dtype",
-    [("18x", "GhostBN", None), ("50x", "BN", None), ("50x", "syncBN", torch.bfloat16)],
+    [("18x", "GhostBN", None), ("50x", "BN", None), ("18x", "syncBN", torch.bfloat16)],
 )
 def test_depths_norms_precisions_and_non_local_blocks(depth, norm, dtype):
     if norm == "syncBN" and torch.__version__.startswith("1."):

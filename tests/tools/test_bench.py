@@ -31,9 +31,12 @@ def test_a_million_of_a_few(monkeypatch, tmp_path):
     found = run(monkeypatch, tmp_path, *words)["2 positives"]
     assert found["share of nearest equal to faiss's"] == 1.0
     assert found["ratio of ours to faiss"] > 0 and 0 < found["mAP"] <= 100
+    assert (found["peak memory beyond the features"] or 1) > 0  # None: the system does not tell
 
 
 def test_jaccard_agrees_with_both_dense_forms(monkeypatch, tmp_path):
+    # A process for each would take most of this test; that of a million is measured above.
+    monkeypatch.setattr(jaccard, "peak_memory", lambda *inputs, make: 1 << 20)
     words = "jaccard --items 300 --sparse-items 200 --sizes 16".split()
     result = run(monkeypatch, tmp_path, *words)
     for definition in jaccard.DENSE:

@@ -10,13 +10,16 @@ import json
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 from ..files import write_atomically
 from .setup import PACKAGE, environment
 
 RUN, RESULTS = "run.json", "results.json"
+_evaluated: "ContextVar[str]" = ContextVar("evaluated", default="")
 
 
 def record_session(folder: str, config_file: str, task: str) -> None:
@@ -48,20 +51,32 @@ def _sessions(path: Path) -> Sequence[Any]:
         return []
 
 
-def record_results(folder: str, tables: Sequence[Any], weights: str) -> None:
-    """Write ``results.json``.
+@contextmanager
+def evaluation_of(weights: str) -> Iterator[None]:
+    """Inside, results are recorded as those of ``weights``: a file, or words how far training is.
+
+    ``VIReIDTrainer.test`` keeps the host's two arguments, which scripts and subclasses rely on.
+    """
+    token = _evaluated.set(weights)
+    try:
+        yield
+    finally:
+        _evaluated.reset(token)
+
+
+def record_results(folder: str, tables: Sequence[Any]) -> None:
+    """Write ``results.json``, of the weights that ``evaluation_of`` names.
 
     Args:
         folder: ``OUTPUT_DIR``; it is there.
         tables: ``ResultTable`` of each test set.
-        weights: what was evaluated: a file, or in words how far the training was.
     """
     metrics: Dict[str, float] = {}
     for table in tables:
         for key, value in table.metrics.items():
             metrics.setdefault(key, value)
     results = {
-        "weights": weights,
+        "weights": _evaluated.get(),
         "finished": now(),
         "protocols": [facts for table in tables for facts in table.protocol_facts()],
         "notes": [table.note for table in tables if table.note],

@@ -24,7 +24,7 @@ from . import hooks, runtime
 from .allocator import keep_freed_memory
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
-from .record import record_results
+from .record import evaluation_of, record_results
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
@@ -257,9 +257,8 @@ class VIReIDTrainer(DefaultTrainer):
 
     def _evaluate(self) -> Dict[str, float]:
         synchronise_buffers(self.model)
-        with runtime.plain_calls():
-            model = hooks.unwrap(self.model)
-            self._last_eval_results = self.test(self.cfg, model, self._progress())
+        with runtime.plain_calls(), evaluation_of(self._progress()):
+            self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
         return self._last_eval_results
 
     def _progress(self) -> str:
@@ -268,11 +267,8 @@ class VIReIDTrainer(DefaultTrainer):
         return f"after epoch {done} of {max(done, self.max_epoch)}"
 
     @classmethod
-    def test(cls, cfg: Any, model: nn.Module, weights: str = "") -> Dict[str, float]:
+    def test(cls, cfg: Any, model: nn.Module) -> Dict[str, float]:
         """Evaluate on every dataset of ``DATASETS.TESTS``, and record it in ``OUTPUT_DIR``.
-
-        Args:
-            weights: in words, what is evaluated, for the record.
 
         Returns:
             Flat metrics in percent, see ``evaluation``; ``metric`` is that of the first dataset.
@@ -294,7 +290,7 @@ class VIReIDTrainer(DefaultTrainer):
                 folder = os.path.join(cfg.OUTPUT_DIR, "retrieval")
                 save_retrieval_pictures(cfg, name, dataset, features, folder)
         if tables and os.path.isdir(cfg.OUTPUT_DIR):
-            record_results(cfg.OUTPUT_DIR, tables, weights)
+            record_results(cfg.OUTPUT_DIR, tables)
         return results
 
 

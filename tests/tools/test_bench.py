@@ -67,6 +67,7 @@ def test_growth_is_drawn(monkeypatch, tmp_path):
     assert list(result["identities"]["metrics"]) == ["1", "10", "100"]
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     assert growth.sizes_up_to(10_000) == [1000, 3162, 10_000]
+    assert [growth._short(v) for v in (0.2, 50, 20e3, 1e7)] == ["0.2", "50", "20k", "10M"]
 
 
 @pytest.mark.parametrize("topic", list(bench.SCRIPTS))

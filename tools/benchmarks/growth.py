@@ -1,13 +1,21 @@
 """How cost grows with gallery, queries, identities, items and batch: times, and a plot."""
 
 import argparse
-import os
 from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from vireid_plugins.evaluation import NearestNeighbors, jaccard_distance, rank_metrics
+from vireid_plugins.visualization.style import (
+    BLACK,
+    COLOURS,
+    MARKERS,
+    new_figure,
+    styled,
+    write_figure,
+)
 
 from tools.bench_memory import measure
 
@@ -18,11 +26,11 @@ from .million import make_case
 _SMALL = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[128, 64]", "DATALOADER.NUM_INSTANCE", "4"]
 #: what grows: the words of its axis
 AXES = {
-    "gallery": "gallery items, {queries} queries",
-    "queries": "queries, {fixed} gallery items",
-    "identities": "identities, {queries} queries, {fixed} gallery items",
+    "gallery": "gallery items ({queries:,} queries)",
+    "queries": "queries ({fixed:,} gallery items)",
+    "identities": "identities ({queries:,} queries,\n{fixed:,} gallery items)",
     "items": "items, all with all",
-    "batch": "images of a training batch, AGW, 128 x 64",
+    "batch": "images of a training batch\n(AGW, ResNet-50, 128 × 64)",
 }
 
 _NOT_FURTHER = ("identities",)  # there cannot be more than gallery items
@@ -68,8 +76,7 @@ def run(args: argparse.Namespace) -> Dict[str, Any]:
             *step["step_seconds_range"], step["step_seconds"]
         ]
         say(f"batch {num}", "training step", results["batch"]["training step"][num])
-    os.makedirs(args.out, exist_ok=True)
-    draw(results, args, os.path.join(args.out, "growth"))
+    draw(results, args, args.out)
     return results
 
 
@@ -93,38 +100,48 @@ def _add(
         say(f"{axis} {num}", name, values)
 
 
-def draw(results: Dict[str, Any], args: argparse.Namespace, path: str) -> None:
+@styled()
+def draw(results: Dict[str, Any], args: argparse.Namespace, folder: str) -> None:
     """One panel for each axis, both logarithmic; ten times further, dashed, as extrapolated."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(2, 3, figsize=(11, 7), constrained_layout=True)
+    figure = new_figure(10, 6.4)
     axes = [axis for axis in AXES if results[axis]]
-    for panel in panels.flat[len(axes) :]:
-        panel.remove()
-    for panel, axis in zip(panels.flat, axes):
+    for place, axis in enumerate(axes, start=1):
+        panel = figure.add_subplot(2, 3, place)
         _draw_axis(panel, axis, results[axis])
         panel.set(xscale="log", yscale="log", ylabel="seconds")
         panel.set_xlabel(AXES[axis].format(**vars(args)))
-        panel.grid(True, which="major", alpha=0.3)
-        panel.legend(fontsize=8, frameon=False)
-    for kind in ("png", "pdf"):
-        figure.savefig(f"{path}.{kind}", dpi=150)
-    plt.close(figure)
+        for scale, span in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
+            _number(scale, span[1] / span[0])
+        panel.grid(True)
+        panel.legend()
+    write_figure(figure, folder, "growth")
+
+
+def _number(scale: Any, span: float) -> None:
+    """Plain numbers at powers of ten; where the axis is shorter than two, also between them."""
+    scale.set_major_locator(LogLocator(subs=(1.0,) if span > 100 else (1.0, 2.0, 5.0)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """0.2, 50, 20k, 10M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def _draw_axis(panel: Any, axis: str, cases: Dict[str, Dict[int, List[float]]]) -> None:
-    for marker, (name, points) in zip("osD", cases.items()):
+    for (name, points), marker, colour in zip(cases.items(), MARKERS, COLOURS):
         sizes = np.array(sorted(points))
         middle = np.array([np.median(points[size]) for size in sizes])
-        (line,) = panel.plot(sizes, middle, marker=marker, markersize=4, label=name)
+        panel.plot(sizes, middle, marker=marker, markersize=4, color=colour, label=name)
         if len(sizes) == 1 or axis in _NOT_FURTHER:
             continue
         power = np.log(middle[-1] / middle[-2]) / np.log(sizes[-1] / sizes[-2])
         further = np.array([sizes[-1], 10 * sizes[-1]])
         values = middle[-1] * (further / sizes[-1]) ** power
-        panel.plot(further, values, "--", color=line.get_color())
+        panel.plot(further, values, "--", color=colour)
     if axis not in _NOT_FURTHER:
-        panel.plot([], [], "k--", label="extrapolated")
+        panel.plot([], [], "--", color=BLACK, label="extrapolated")

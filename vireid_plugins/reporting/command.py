@@ -193,7 +193,6 @@ class Report:
             notes=(*([table.note] if table.note else []), self._beside_recorded(table.metrics)),
         )
 
-
     def _beside_recorded(self, metrics: Dict[str, float]) -> str:
         """In how far numbers of this report are those that the run wrote."""
         recorded = self.run.results

@@ -14,6 +14,7 @@ from vireid_plugins.evaluation import (
 )
 from vireid_plugins.evaluation import minimum_sums as sums_module
 from vireid_plugins.evaluation import rerank as rerank_module
+from vireid_plugins.evaluation.jaccard import jaccard_rows
 
 from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.rerank import re_ranking
@@ -179,10 +180,10 @@ def test_sums_of_minima_equal_the_definition(block, monkeypatch):
 
 
 def test_no_pair_at_distance_one_is_stored():
-    """Weights of far neighbours, exp(-distance), are too small to count in float32."""
-    features = 30 * np.random.default_rng(3).standard_normal((40, 6)).astype(np.float32)
-    found = jaccard_distance(features, 8, 2, definition="softmax")
-    assert found.nnz >= 40 and found.data.max() < 1
+    """A shared weight that does not count in float32: 1 - s / (2 - s) is 1."""
+    rows = sparse.csr_matrix(np.array([[1.0, 1e-9], [0.0, 1.0]], np.float32))
+    for found in (jaccard_rows(rows), jaccard_rows(rows, rows)):
+        assert found.nnz == 2 and found.diagonal().tolist() == [0.0, 0.0]
 
 
 def test_nothing_and_one_item():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.data.synthetic import render_dataset
+from vireid_plugins.synthvi import render_dataset
 
 from fastreid.utils.logger import setup_logger
 

@@ -11,7 +11,7 @@ from vireid_plugins.engine.setup import build_config
 
 from tests.engine.small import ROOT
 
-TOOL = ROOT / "tools/bench_memory.py"
+TOOL = ROOT / "vireid_plugins/benchmarks/memory.py"
 spec = importlib.util.spec_from_file_location("bench_memory", TOOL)
 bench_memory = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench_memory)

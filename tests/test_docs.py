@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vireid_plugins.data.synthetic import render_dataset
+from vireid_plugins.synthvi import render_dataset
 
 from tests.engine.small import ROOT, small_words
 

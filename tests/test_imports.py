@@ -12,41 +12,45 @@ PACKAGE_DIR = Path(__file__).resolve().parent.parent / PACKAGE
 MAY_IMPORT = {
     "base": set(),
     "clustering": set(),
+    "synthvi": set(),
     "data": set(),
-    "data.synthetic": set(),
     "evaluation": {"data"},
     "solver": set(),
+    "runs": {"evaluation"},
     "modeling.pieces": set(),
     "modeling.meta_arch": {"modeling.pieces"},
     "modeling": {"modeling.pieces", "modeling.meta_arch"},  # its __init__, which registers them
-    "visualization": {"data", "evaluation"},
+    "drawing": {"data", "evaluation"},
     "engine": {
-        "data", "evaluation", "solver", "visualization",
+        "data", "drawing", "evaluation", "runs", "solver",
         "modeling", "modeling.pieces", "modeling.meta_arch",
     },
-    "train": {"engine", "data", "evaluation"},
+    "train": {"data", "engine", "evaluation", "runs"},
     "comparison": {
-        "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
+        "data", "drawing", "engine", "evaluation", "modeling", "modeling.pieces", "runs", "train"
     },
     "onnx_export": {"data", "engine"},
-    "reporting": {
-        "comparison", "data", "engine", "evaluation", "plots", "train", "visualization"
-    },
-    # pictures of a trained model; "visualization" is what the engine itself may draw with
     "plots": {
-        "data", "engine", "evaluation", "modeling", "modeling.pieces", "train", "visualization"
+        "data", "drawing", "engine", "evaluation", "modeling", "modeling.pieces", "runs", "train"
     },
-    "search": {"data", "engine", "evaluation", "train", "visualization"},
+    "reporting": {
+        "comparison", "data", "drawing", "engine", "evaluation", "plots", "runs", "train"
+    },
+    "search": {"data", "drawing", "engine", "evaluation", "runs", "train"},
+    "benchmarks": {
+        "clustering", "comparison", "data", "drawing", "engine", "evaluation", "modeling",
+        "modeling.meta_arch", "modeling.pieces", "runs", "search", "solver", "synthvi",
+    },
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
-    "compat": "base", "config": "base", "files": "base", "merge": "base", "modality": "base",
-    "registry": "base", "safe_load": "base", "version": "base",
+    "compat": "base", "config": "base", "errors": "base", "files": "base", "merge": "base",
+    "modality": "base", "registry": "base", "safe_load": "base", "version": "base",
+    "benchmarks": "benchmarks",
     "clustering": "clustering",
-    "data": "data",
-    "data.synthetic": "data.synthetic",
     "comparison": "comparison",
-    "reporting": "reporting",
+    "data": "data",
+    "drawing": "drawing",
     "engine": "engine",
     "evaluation": "evaluation",
     "modeling.backbones": "modeling.pieces",
@@ -61,20 +65,13 @@ AREAS = {
     "modeling.precision": "modeling.pieces",
     "modeling.meta_arch": "modeling.meta_arch",
     "onnx_export": "onnx_export",
+    "plots": "plots",
+    "reporting": "reporting",
+    "runs": "runs",
     "search": "search",
     "solver": "solver",
+    "synthvi": "synthvi",
     "train": "train",
-    "visualization": "visualization",
-    "visualization.activation": "plots",
-    "visualization.cam": "plots",
-    "visualization.chosen": "plots",
-    "visualization.command": "plots",
-    "visualization.distances": "plots",
-    "visualization.embedding": "plots",
-    "visualization.maps_figure": "plots",
-    "visualization.retrieval_figure": "plots",
-    "visualization.rollout": "plots",
-    "visualization.subject": "plots",
 }
 # in meta_arch, what every paper may share; any other file there is one paper's
 SHARED_META_ARCH = {"__init__", "base", "build"}
@@ -82,7 +79,7 @@ SHARED_META_ARCH = {"__init__", "base", "build"}
 # import from anywhere, and at the top of its file only what "base" may
 LATE_IMPORTS_ALLOWED = {"compat"}
 # the renderer starts many processes, which must not pay for these
-TOO_HEAVY = {"data.synthetic": {"torch", "torchvision", "fastreid"}}
+TOO_HEAVY = {"synthvi": {"torch", "torchvision", "fastreid"}}
 
 
 def dotted_name(path, package_dir):
@@ -183,7 +180,7 @@ def test_package_imports_one_way():
 def skeleton(tmp_path):
     """A small package of the same shape, without imports."""
     for name in (
-        "__init__", "registry", "engine/trainer", "data/build", "data/synthetic/render",
+        "__init__", "registry", "engine/trainer", "data/build", "synthvi/render",
         "evaluation/ranking", "modeling/__init__", "modeling/losses/triplet",
         "modeling/meta_arch/__init__", "modeling/meta_arch/base", "modeling/meta_arch/agw",
         "modeling/meta_arch/ddag",
@@ -201,8 +198,8 @@ def skeleton(tmp_path):
         ("data/build", "from ..modeling import losses"),
         ("data/build", "from .. import modeling"),
         ("data/build", "def f():\n    import vireid_plugins.engine.trainer"),
-        ("data/synthetic/render", "import torch"),
-        ("data/synthetic/render", "from ..build import anything"),
+        ("synthvi/render", "import torch"),
+        ("synthvi/render", "from ..data.build import anything"),
         ("evaluation/ranking", "from ..modeling.meta_arch.base import DualStreamBaseline"),
         ("evaluation/ranking", "import tools.bench"),
         ("modeling/losses/triplet", "from ..meta_arch.base import DualStreamBaseline"),

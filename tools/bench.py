@@ -28,8 +28,9 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.benchmarks import growth, jaccard, million, neighbors, ranking, search  # noqa: E402
-from tools.benchmarks.measuring import write_result  # noqa: E402
+from vireid_plugins import benchmarks  # noqa: E402
+from vireid_plugins.benchmarks import growth, jaccard, million, neighbors, ranking, search  # noqa: E402
+from vireid_plugins.benchmarks.measuring import write_result  # noqa: E402
 
 TOPICS = {
     "ranking": ranking,
@@ -40,13 +41,13 @@ TOPICS = {
     "search": search,
 }
 #: topics with a script and options of their own
-SCRIPTS = {name: f"bench_{name}.py" for name in ("training", "memory", "attention")}
+SCRIPTS = {name: f"{name}.py" for name in ("training", "memory", "attention")}
 
 
 def main() -> None:
     """Parse the command line, measure, print and write the result."""
     if sys.argv[1:2] and sys.argv[1] in SCRIPTS:
-        script = str(Path(__file__).with_name(SCRIPTS[sys.argv[1]]))
+        script = str(Path(benchmarks.__file__).with_name(SCRIPTS[sys.argv[1]]))
         raise SystemExit(subprocess.call([sys.executable, script, *sys.argv[2:]]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireid_plugins.data.build import dataset_root  # noqa: E402
-from vireid_plugins.data.check import (  # noqa: E402
+from vireid_plugins.data.checks.dataset import (  # noqa: E402
     ALIASES,
     DATASETS,
     check_dataset,

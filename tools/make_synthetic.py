@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vireid_plugins.data.synthetic import (  # noqa: E402
+from vireid_plugins.synthvi import (  # noqa: E402
     LAYOUT_FOLDERS,
     PRESETS,
     make_settings,

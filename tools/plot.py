@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vireid_plugins.visualization.command import main  # noqa: E402
+from vireid_plugins.plots.command import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,29 @@
-"""Files that are either whole or as they were before."""
+"""Where this package and its configs lie, and files that are never half-written."""
 
 import os
 from pathlib import Path
 from typing import Any, Callable
+
+PACKAGE = Path(__file__).resolve().parent
+CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
+
+
+def find_config(name: str) -> str:
+    """The path of a config file: as given, or below this package's ``configs``.
+
+    Raises:
+        FileNotFoundError: neither exists; names what there is.
+    """
+    if not name or os.path.isfile(name):
+        return name
+    relative = Path(*[part for part in Path(name).parts if part not in ("configs", "..")])
+    for folder in CONFIG_FOLDERS:
+        if (folder / relative).is_file():
+            return str(folder / relative)
+    known = sorted(
+        {p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")}
+    )
+    raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
 
 
 def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:

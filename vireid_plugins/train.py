@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from torch import multiprocessing, nn
@@ -21,8 +20,9 @@ from fastreid.utils import comm
 from .engine import VIReIDTrainer
 from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
-from .engine.record import evaluation_of, record_session
-from .engine.setup import PACKAGE, build_config, set_up_run
+from .engine.setup import build_config, set_up_run
+from .errors import is_foreseen, report
+from .runs.record import evaluation_of, record_session
 
 logger = logging.getLogger(__name__)
 
@@ -132,31 +132,6 @@ def run_one_of_many(args: argparse.Namespace) -> Dict[str, float]:
         sys.stderr.flush()
         # Unwinding closes connections, and the others would report that instead of the error.
         os._exit(1)
-
-
-def is_foreseen(error: BaseException) -> bool:
-    """Whether the user can mend ``error`` by its message alone.
-
-    So it is where this package raised it by a ``raise`` of its own; an error that Python or a
-    library raised keeps its traceback.
-    """
-    if os.environ.get("VIREID_TRACEBACK"):
-        return False
-    raised = traceback.extract_tb(error.__traceback__)[-1]
-    ours = PACKAGE in Path(raised.filename).resolve().parents
-    return ours and (raised.line or "").startswith("raise")
-
-
-def message_of(error: BaseException) -> str:
-    """What ``error`` says; a ``KeyError`` without the quotes that Python puts around it."""
-    return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
-
-
-def report(error: BaseException) -> None:
-    """Write ``error`` as one line, without a traceback."""
-    text = message_of(error)
-    sys.stderr.write(f"error: {text}\n(VIREID_TRACEBACK=1 shows where it was raised)\n")
-    sys.stderr.flush()
 
 
 def main(words: Optional[Sequence[str]] = None) -> int:

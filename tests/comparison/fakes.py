@@ -6,8 +6,8 @@ import yaml
 
 from vireid_plugins.comparison.runs import Entry, plan_runs
 from vireid_plugins.comparison.worker import PROGRESS, RESULT
-from vireid_plugins.engine.record import write_json
 from vireid_plugins.engine.setup import build_config
+from vireid_plugins.runs.record import write_json
 
 from tests.engine.small import ROOT, SMALL
 

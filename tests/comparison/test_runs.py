@@ -14,7 +14,7 @@ from vireid_plugins.comparison.runs import (
     unique_names,
 )
 from vireid_plugins.comparison.worker import SETTINGS
-from vireid_plugins.engine.checkpoint import LAST
+from vireid_plugins.runs.names import LAST
 
 from tests.comparison.fakes import SYNTHETIC, fake_runs, finish, write_config
 from tests.engine.small import ROOT

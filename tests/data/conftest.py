@@ -34,7 +34,7 @@ def write_image_fixture() -> Callable[..., None]:
 def own_cache(tmp_path_factory, monkeypatch):
     """Verification results are kept apart from the user's, and from other tests'."""
     monkeypatch.setenv("VIREID_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("vireid_plugins.data.verify._verified_here", set())
+    monkeypatch.setattr("vireid_plugins.data.checks.images._verified_here", set())
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_published_counts_are_consistent(kind):
 
 
 def test_notes_name_the_trial_and_rendered_images(tmp_path):
-    from vireid_plugins.data.synthetic import render_dataset
+    from vireid_plugins.synthvi import render_dataset
 
     options = dict(ids=(2, 2), images_per_camera=1, size=(48, 32), jobs=1, progress=False)
     for layout in ("sysu", "regdb"):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.engine.setup import build_config, differences, environment, find_config
+from vireid_plugins.engine.setup import build_config, differences
+from vireid_plugins.files import find_config
+from vireid_plugins.runs.environment import environment
 from vireid_plugins.train import argument_parser, main, run
 
 from tests.engine.small import ROOT, small_words

@@ -22,7 +22,7 @@ from vireid_plugins.evaluation.pair_distances import (
     prepare_features,
 )
 
-from tests.visualization.planted import planted_subject
+from tests.plots.planted import planted_subject
 
 
 def distance(a, b, metric):

@@ -5,7 +5,7 @@ import pytest
 
 from vireid_plugins.reporting.hardest import WRONG, hardest_queries
 
-from tests.visualization.planted import planted_subject
+from tests.plots.planted import planted_subject
 
 
 def plain_ranking(subject, row, gallery, pairs):

@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 
-from vireid_plugins.reporting import command, run
+from vireid_plugins.plots.kinds import KINDS, Kind
+from vireid_plugins.reporting import command
 from vireid_plugins.reporting.command import main
-from vireid_plugins.visualization.kinds import KINDS, Kind
+from vireid_plugins.runs import folder as run
 
 from tests.reporting.conftest import quick_savefig
 from tests.reporting.pages import decode, parse

@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from vireid_plugins.evaluation.evaluator import METRIC_NAMES
-from vireid_plugins.visualization.kinds import KINDS
+from vireid_plugins.plots.kinds import KINDS
 
 from tests.reporting.pages import decode
 

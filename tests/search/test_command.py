@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 
 import vireid_plugins as vp
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.checkpoint import FACTS
+from vireid_plugins.runs.names import FACTS
 from vireid_plugins.search import SearchIndex
 from vireid_plugins.search.command import main
 
@@ -194,7 +194,7 @@ def test_a_moved_checkpoint_and_a_read_only_index_are_told(
     def refusing(folder):
         raise OSError(30, "Read-only file system", str(folder))
 
-    monkeypatch.setattr("vireid_plugins.search.indexing.sole_writer", refusing)
+    monkeypatch.setattr("vireid_plugins.search.build.sole_writer", refusing)
     words = ["index", "--weights", weights, "--images", str(people), "--modality", "visible",
              "--out", copy]  # fmt: skip
     assert main(words) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vireid_plugins.search import SearchIndex, index, index_folder, indexing, structure
+from vireid_plugins.search import SearchIndex, approximate, build, index, index_folder
 
 from tests.search.fakes import FakeExtractor, features, write_images
 
@@ -85,9 +85,9 @@ def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
     images, tmp_path, monkeypatch, kind
 ):
     """All lists are looked into and all images fetched; a graph may still lack a few of them."""
-    monkeypatch.setattr(structure, "LEAST_IMAGES", 200)
-    monkeypatch.setattr(indexing, "LEAST_IMAGES", 200)
-    monkeypatch.setattr(structure, "BLOCK", 64)
+    monkeypatch.setattr(approximate, "LEAST_IMAGES", 200)
+    monkeypatch.setattr(build, "LEAST_IMAGES", 200)
+    monkeypatch.setattr(approximate, "BLOCK", 64)
     monkeypatch.setattr(index, "_FETCHED_AT_LEAST", 300)
     out = tmp_path / "index"
     summary, _ = run(images, out, kind)
@@ -109,24 +109,24 @@ def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
 
 
 def test_faiss_words_are_made_for_the_number_of_images():
-    assert structure.factory_words("flat", 512, 10**6) == "flat"
-    assert structure.factory_words("ivf-pq", 512, 10**6) == "IVF4000,PQ64"
-    assert structure.factory_words("ivf-pq", 2048, 10**7) == "IVF1680,PQ64"  # 65,536 to learn from
-    assert structure.factory_words("ivf-pq", 90, 10**4) == "IVF256,PQ45"  # it must divide
-    assert structure.factory_words("OPQ16,IVF,PQ16", 512, 10**4) == "OPQ16,IVF256,PQ16"
+    assert approximate.factory_words("flat", 512, 10**6) == "flat"
+    assert approximate.factory_words("ivf-pq", 512, 10**6) == "IVF4000,PQ64"
+    assert approximate.factory_words("ivf-pq", 2048, 10**7) == "IVF1680,PQ64"  # of 65,536
+    assert approximate.factory_words("ivf-pq", 90, 10**4) == "IVF256,PQ45"  # it must divide
+    assert approximate.factory_words("OPQ16,IVF,PQ16", 512, 10**4) == "OPQ16,IVF256,PQ16"
     with pytest.raises(ValueError, match="'IVF,PQ7' is none of flat, hnsw, ivf-pq; faiss makes no"):
-        structure.factory_words("IVF,PQ7", 512, 10**4)
+        approximate.factory_words("IVF,PQ7", 512, 10**4)
 
 
 def test_an_approximate_index_grows_and_forgets(tmp_path, monkeypatch):
-    monkeypatch.setattr(structure, "LEAST_IMAGES", 50)
-    monkeypatch.setattr(indexing, "LEAST_IMAGES", 50)
+    monkeypatch.setattr(approximate, "LEAST_IMAGES", 50)
+    monkeypatch.setattr(build, "LEAST_IMAGES", 50)
     folder, out = tmp_path / "in", tmp_path / "index"
     write_images(folder, range(60))
     run(folder, out, "hnsw")
     write_images(folder, range(60, 70))
     with monkeypatch.context() as patch:  # killed before the structure knows of the new ones
-        patch.setattr(indexing._Indexing, "_structure", lambda self: 1 / 0)
+        patch.setattr(build._Indexing, "_structure", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(folder, out)
     searched = SearchIndex(out)
@@ -146,8 +146,8 @@ def test_an_approximate_index_grows_and_forgets(tmp_path, monkeypatch):
 
 
 def test_a_structure_that_cannot_be_read_is_made_anew(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(structure, "LEAST_IMAGES", 200)
-    monkeypatch.setattr(indexing, "LEAST_IMAGES", 200)
+    monkeypatch.setattr(approximate, "LEAST_IMAGES", 200)
+    monkeypatch.setattr(build, "LEAST_IMAGES", 200)
     out = tmp_path / "index"
     run(images, out, "hnsw")
     (out / "neighbors-0" / "index.faiss").write_bytes(b"cut")
@@ -157,7 +157,7 @@ def test_a_structure_that_cannot_be_read_is_made_anew(images, tmp_path, monkeypa
 
 
 def test_an_index_that_is_rewritten_meanwhile_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(indexing, "_COMPACT_FROM", 1)
+    monkeypatch.setattr(build, "_COMPACT_FROM", 1)
     folder = tmp_path / "in"
     write_images(folder, range(8))
     run(folder, tmp_path / "index")

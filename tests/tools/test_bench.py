@@ -9,8 +9,9 @@ import torch
 
 pytest.importorskip("faiss")
 
+from vireid_plugins.benchmarks import growth, jaccard, measuring
+
 from tools import bench
-from tools.benchmarks import growth, jaccard, measuring
 
 
 def run(monkeypatch, folder, *words):
@@ -75,7 +76,7 @@ def test_topics_with_scripts_of_their_own_take_their_words(topic, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["tools/bench.py", topic, "--help"])
     with pytest.raises(SystemExit) as ended:
         bench.main()
-    assert ended.value.code == 0 and f"bench_{topic}.py" in capfd.readouterr().out
+    assert ended.value.code == 0 and f"{topic}.py" in capfd.readouterr().out
 
 
 def test_words_that_are_wrong_are_refused(monkeypatch, tmp_path, capsys):

@@ -12,8 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import torch
 
-from ..engine.setup import PACKAGE
-from ..files import write_atomically
+from ..files import PACKAGE, write_atomically
 from .runs import DONE, PlanError, Run
 from .worker import SETTINGS, Progress
 

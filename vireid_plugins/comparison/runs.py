@@ -14,8 +14,9 @@ from fastreid.config import CfgNode
 
 from ..engine import VIReIDTrainer
 from ..engine.checkpoint import LAST
-from ..engine.setup import CONFIG_FOLDERS, PACKAGE, build_config, find_config
+from ..engine.setup import build_config
 from ..evaluation.evaluator import build_evaluator, build_protocols
+from ..files import CONFIG_FOLDERS, PACKAGE, find_config
 from .worker import PROGRESS, RESULT, SETTINGS, read_json
 
 DONE, RESUME, NEW = "done", "to resume", "to do"

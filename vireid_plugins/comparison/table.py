@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..engine.setup import PACKAGE
-from ..files import write_atomically
+from ..files import PACKAGE, write_atomically
 from .export import VERSIONS, format_runs, format_summary
 from .plot import draw_plot
 from .runs import hide_paths

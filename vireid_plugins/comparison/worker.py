@@ -21,8 +21,9 @@ from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
 from ..engine.checkpoint import AtomicCheckpointer
 from ..engine.hooks import unwrap
-from ..engine.record import now, record_session, source_commit, write_json
-from ..engine.setup import build_config, environment, set_up_run
+from ..engine.setup import build_config, set_up_run
+from ..runs.environment import environment
+from ..runs.record import now, record_session, source_commit, write_json
 from .measure import count_parameters, flops_per_image, peak_memory
 
 SETTINGS, RESULT, PROGRESS = "settings.yaml", "result.json", "progress.json"

@@ -4,12 +4,12 @@ Importing this registers the datasets in FastReID's ``DATASET_REGISTRY``.
 """
 
 from .build import build_dataset, build_test_loader, build_train_loader
-from .chains import build_transforms
-from .check import check_dataset
+from .checks.dataset import check_dataset
 from .dataset import VIReIDDataset, collate
 from .datasets import LLCM, SYSUMM01, CSVDataset, DatasetError, RegDB
 from .images import ImageError, read_image
 from .sampler import CrossModalityIdentitySampler
+from .transforms.chains import build_transforms
 
 __all__ = [
     "CSVDataset",

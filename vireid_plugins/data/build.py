@@ -17,14 +17,14 @@ from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .cache import build_cache
-from .chains import build_transforms
+from .checks.images import find_broken_images, raise_if_broken
+from .checks.queries import check_queries
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
-from .queries import check_queries
 from .seeding import stream_seeds
 from .thin import describe_thinning, thin_items
-from .verify import find_broken_images, raise_if_broken
+from .transforms.chains import build_transforms
 
 logger = logging.getLogger(__name__)
 

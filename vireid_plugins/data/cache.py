@@ -24,7 +24,7 @@ import torch
 import torchvision
 from PIL import Image, features
 
-from .verify import default_cache_dir
+from .checks.images import default_cache_dir
 
 logger = logging.getLogger(__name__)
 

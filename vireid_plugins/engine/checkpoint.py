@@ -11,12 +11,11 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 
 from ..files import write_atomically
+from ..runs.names import FACTS, LAST
 from ..safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
 
-FACTS = "vireid"  # the key of what a checkpoint says about itself
-LAST = "last_checkpoint"
 # Of training only: losses with parameters, and the classifiers of FastReID's heads (also MGN's).
 _TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
 

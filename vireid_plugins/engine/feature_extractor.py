@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fastreid.modeling.meta_arch import build_model
 
-from ..data.chains import build_transforms
 from ..data.images import read_image, upright_rgb
+from ..data.transforms.chains import build_transforms
 from ..modality import Modality
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts
 from .setup import build_carried_config, check_device

@@ -1,10 +1,7 @@
 """From command-line words to a config that can be run: files, overrides, log, environment."""
 
-import importlib
 import logging
 import os
-import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -15,34 +12,13 @@ from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
 from ..config import add_vireid_config
-from ..files import write_atomically
+from ..files import find_config, write_atomically
 from ..merge import flat_keys, merge_config, merge_text, read_key
-from ..version import __version__
+from ..runs.environment import environment
 from .allocator import keep_freed_memory
 from .checks import make_output_folder
 
 logger = logging.getLogger(__name__)
-
-PACKAGE = Path(__file__).resolve().parents[1]
-CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
-
-
-def find_config(name: str) -> str:
-    """The path of a config file: as given, or below this package's ``configs``.
-
-    Raises:
-        FileNotFoundError: neither exists; names what there is.
-    """
-    if not name or os.path.isfile(name):
-        return name
-    relative = Path(*[part for part in Path(name).parts if part not in ("configs", "..")])
-    for folder in CONFIG_FOLDERS:
-        if (folder / relative).is_file():
-            return str(folder / relative)
-    known = sorted(
-        {p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")}
-    )
-    raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
 
 
 def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> CfgNode:
@@ -111,40 +87,6 @@ def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
         logger.info("The whole config: %s", path)
     keep_freed_memory(cfg)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
-
-
-def environment() -> Dict[str, str]:
-    """Versions and hardware that decide a number."""
-    found = {
-        "vireid_plugins": __version__,
-        "Python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-    }
-    for module, name in (
-        ("fastreid", "FastReID"),
-        ("torchvision", "torchvision"),
-        ("numpy", "NumPy"),
-        ("faiss", "faiss"),
-    ):
-        found[name] = _version_of(module)
-    if torch.cuda.is_available():
-        found["GPU"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return found
-
-
-def _version_of(module: str) -> str:
-    """As its package says; FastReID 1.4.0 calls itself 1.3."""
-    try:
-        imported = importlib.import_module(module)
-    except ImportError:
-        return "absent"
-    try:
-        return metadata.version(module)
-    except metadata.PackageNotFoundError:  # a checkout; or a package of another name
-        return str(getattr(imported, "__version__", "?"))
 
 
 def differences(cfg: CfgNode) -> List[str]:

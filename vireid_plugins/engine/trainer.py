@@ -17,14 +17,14 @@ from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from fastreid.utils.logger import setup_logger
 
 from .. import data, evaluation
+from ..drawing import save_retrieval_pictures
+from ..runs.record import evaluation_of, record_results
 from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
-from ..visualization import save_retrieval_pictures
 from . import hooks, runtime
 from .allocator import keep_freed_memory
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_model_names, check_run, make_output_folder
-from .record import evaluation_of, record_results
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer

@@ -9,8 +9,7 @@ from .evaluator import (
     evaluate,
 )
 from .features import TestFeatures, evaluation_mode, extract_features
-from .jaccard import jaccard_distance
-from .neighbors import NearestNeighbors
+from .neighbors.search import NearestNeighbors
 from .pair_distances import (
     EqualError,
     PairHistogram,
@@ -29,9 +28,11 @@ from .protocols import (
     SYSUMM01Protocol,
     Trial,
 )
-from .ranker import RankMetrics, RankRules
-from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
-from .rerank import (
+from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
+from .ranking.rescoring import Rescorer, rank_rescored
+from .ranking.trial import RankMetrics, RankRules
+from .reranking.jaccard import jaccard_distance
+from .reranking.rerank import (
     AffinityInference,
     QueryExpansion,
     Reranking,
@@ -39,7 +40,6 @@ from .rerank import (
     expand_features,
     k_reciprocal_rerank,
 )
-from .rescoring import Rescorer, rank_rescored
 
 __all__ = [
     "DIRECTIONS",

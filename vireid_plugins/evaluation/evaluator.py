@@ -12,12 +12,12 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
-from .jaccard import DEFINITIONS
 from .protocols import Protocol, SingleModalityProtocol, Trial, test_items
-from .ranker import RankMetrics
-from .ranking import rank_metrics, rank_metrics_from_similarity, rank_trials
-from .rerank import AffinityInference, QueryExpansion, Reranking
-from .rescoring import rank_rescored
+from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
+from .ranking.rescoring import rank_rescored
+from .ranking.trial import RankMetrics
+from .reranking.jaccard import DEFINITIONS
+from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
 from .similarity import check_metric, normalise
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import numpy as np
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
 from .permutation import read_permutations
-from .ranker import RankRules
+from .ranking.trial import RankRules
 
 DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
-from ..engine.record import now
+from ..errors import is_foreseen, message_of
 from ..evaluation import evaluate
 from ..files import write_atomically
-from ..train import is_foreseen, message_of
-from ..visualization.kinds import KINDS
-from ..visualization.subject import WEIGHTS, Subject, load_subject
-from .base import Comparison, compare_with_base, recorded_config_file
+from ..plots.kinds import KINDS
+from ..plots.subject import WEIGHTS, Subject, load_subject
+from ..runs.folder import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
+from ..runs.record import now
+from .config_differences import Comparison, compare_with_base, recorded_config_file
 from .figures import Figures, draw_figures, kinds
 from .hardest import hardest_queries
 from .page import build_page, figures_section, footer, hardest_section, header
-from .run import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
 from .sections import (
     Section,
     files_section,

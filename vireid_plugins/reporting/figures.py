@@ -11,15 +11,15 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from ..comparison.runs import hide_paths
-from ..train import is_foreseen
-from ..visualization import command as _all_kinds  # noqa: F401  registers every kind
-from ..visualization.kinds import KINDS, Kind, PlotError, draw_kind
-from ..visualization.subject import Subject
+from ..errors import PlotError, is_foreseen
+from ..plots import command as _all_kinds  # noqa: F401  registers every kind
+from ..plots.kinds import KINDS, Kind, draw_kind
+from ..plots.subject import Subject
+from ..runs.folder import Missing, one_line
 from .pictures import Picture, figure_uri
-from .run import Missing, one_line
 
 logger = logging.getLogger(__name__)
-_DRAWING_LOG = logging.getLogger("vireid_plugins.visualization")
+_DRAWING_LOG = logging.getLogger("vireid_plugins.drawing")
 
 
 @dataclass

@@ -5,10 +5,10 @@ from typing import List
 
 import numpy as np
 
+from ..drawing.retrieval import WORST, GallerySearch, Match, Retrieval
+from ..drawing.shots import Shot
 from ..evaluation import Protocol
-from ..visualization.retrieval import WORST, GallerySearch, Match, Retrieval
-from ..visualization.shots import Shot
-from ..visualization.subject import Subject
+from ..plots.subject import Subject
 
 WRONG = 5  # answers shown of a query
 

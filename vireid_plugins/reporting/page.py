@@ -7,15 +7,15 @@ from string import Template
 from typing import Iterable, List, Optional, Sequence
 
 from ..data.images import read_image
-from ..engine.setup import environment
+from ..drawing.shots import Shot
+from ..plots.subject import Subject
+from ..runs.environment import environment
+from ..runs.folder import Run
 from ..version import __version__
-from ..visualization.shots import Shot
-from ..visualization.subject import Subject
 from .figures import Figures, heading
 from .hardest import Answer, HardQueries, HardQuery
 from .html import Markup, join, tag, text
 from .pictures import Picture, links, photo_uri
-from .run import Run
 from .sections import Section, date_words, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent

@@ -6,10 +6,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..comparison.table import feature_words, protocol_words
 from ..evaluation.evaluator import METRIC_NAMES
-from .base import Comparison
+from ..runs.folder import BEST, FINAL, METRICS, Missing, Results, Run
+from .config_differences import Comparison
 from .figures import address
 from .html import Markup, breakable, join, tag
-from .run import BEST, FINAL, METRICS, Missing, Results, Run
 
 _LISTED = 400  # files
 

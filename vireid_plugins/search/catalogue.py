@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from .scan import FoundImage, fill_seen
+from .folder import FoundImage, fill_seen
 
 CATALOGUE = "catalogue.sqlite"
 _FORMAT = 1

@@ -20,16 +20,16 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 from tqdm import tqdm
 
 from ..engine.feature_extractor import PRECISIONS, FeatureExtractor
+from ..errors import is_foreseen, message_of
 from ..modality import Modality
-from ..train import is_foreseen, message_of
+from .approximate import KINDS, LEAST_IMAGES
+from .build import BROKEN, IndexingSummary, index_folder
 from .calibration import Calibration, calibrate
+from .feature_file import sole_writer
+from .folder import check_image_folder, shown_name, sorted_images
 from .index import SearchIndex
-from .indexing import BROKEN, IndexingSummary, index_folder
 from .picture import check_picture, draw_grid, rows_of
 from .querying import Query, search_images, write_csv
-from .scan import check_image_folder, shown_name, sorted_images
-from .store import sole_writer
-from .structure import KINDS, LEAST_IMAGES
 
 _MOST_NAMED = 5
 

@@ -13,9 +13,9 @@ import numpy as np
 from ..engine.feature_extractor import FeatureExtractor
 from ..evaluation import NearestNeighbors
 from ..modality import Modality
+from .approximate import BLOCK, Structure
 from .catalogue import CATALOGUE, Catalogue
-from .store import FeatureFile
-from .structure import BLOCK, Structure
+from .feature_file import FeatureFile
 
 # Features up to this size are kept in memory, twice, from one search to the next.
 _KEPT_BYTES = 1 << 29

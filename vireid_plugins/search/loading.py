@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..data.images import ImageError, read_image
 from ..engine.feature_extractor import FeatureExtractor
 from ..modality import Modality
-from .scan import FoundImage
+from .folder import FoundImage
 
 NOT_FINITE = "the model's features of it are NaN or infinite"
 

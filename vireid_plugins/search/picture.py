@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.images import read_image
+from ..drawing.style import COLOURS, GREY, PALE, plain, styled
 from ..files import write_atomically
-from ..visualization.style import COLOURS, GREY, PALE, plain, styled
+from .folder import shown_name
 from .index import SearchIndex
 from .querying import Query
-from .scan import shown_name
 
 MOST_QUERIES, MOST_RESULTS = 20, 50
 _PER_LINE = 10  # results beside a query; more go on below

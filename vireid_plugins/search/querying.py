@@ -12,9 +12,9 @@ import numpy as np
 from ..engine.feature_extractor import FeatureExtractor
 from ..files import write_atomically
 from ..modality import Modality
+from .folder import FoundImage
 from .index import SearchIndex
 from .loading import load_images
-from .scan import FoundImage
 
 CSV_HEADER = ("query", "rank", "score", "at_or_above_threshold", "image")
 _QUERIES_AT_ONCE = 512

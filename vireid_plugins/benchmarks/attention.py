@@ -1,0 +1,150 @@
+"""Measure MRDA's dynamic attention against full attention, in one run.
+
+    python tools/bench.py attention
+    python tools/bench.py attention --batch 32 --device cuda
+
+Both are given the same map (B, C, H, W) and give the mean attended vector (B, C), forward and
+backward. "as printed" computes Eq. (9), (14), (15) in their order: a value for every position, an
+output for every query, then the mean. "k of R" is the module: the mean of alpha first, one value
+per image. So what the choice of stripes saves stands apart from what the order of the products
+saves. Peak memory is that of tensors allocated while the case runs, its input and weights not
+counted.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+from vireid_plugins.modeling.meta_arch.mrda import DynamicAttention  # noqa: E402
+
+MAPS = ((18, 9), (36, 18))
+STRIPES = 6
+KEPT = (1, 2, 3, 6)
+
+
+def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tensor:
+    """Eq. (9)-(15) in their order, and avg of Eq. (16); all stripes kept is full attention."""
+    query, key, value = (conv(feature_map) for conv in (module.query, module.key, module.value))
+    batch, width, height, columns = query.shape
+    chosen = query
+    if kept < STRIPES:  # STRIPES divides the heights of MAPS
+        rows = module.choose(query, key)[:, :kept, None] * (height // STRIPES)
+        rows = (rows + torch.arange(height // STRIPES, device=rows.device)).flatten(1)
+        places = rows[:, None, :, None].expand(-1, width, -1, columns)
+        chosen = query.gather(2, places)
+    alpha = (module.scale * chosen.flatten(2).transpose(1, 2) @ key.flatten(2)).softmax(dim=-1)
+    return (alpha @ value.flatten(2).transpose(1, 2)).mean(dim=1)
+
+
+def measure(
+    cases: Dict[str, Callable[[], Tensor]], device: torch.device, repeats: int
+) -> Dict[str, Tuple[List[float], int]]:
+    """Seconds of each repeat, and peak bytes of one more, by case.
+
+    The cases take turns, so that whatever else the machine does meets all of them alike.
+    """
+
+    def step(run: Callable[[], Tensor]) -> None:
+        run().sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    times: Dict[str, List[float]] = {name: [] for name in cases}
+    for _ in range(repeats + 1):
+        for name, run in cases.items():
+            begin = time.perf_counter()
+            step(run)
+            times[name].append(time.perf_counter() - begin)
+    return {
+        name: (times[name][1:], _peak_bytes(partial(step, run), device))  # the first warms up
+        for name, run in cases.items()
+    }
+
+
+def _peak_bytes(step: Callable[[], None], device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step()
+    now = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
+
+
+def bench_map(height: int, width: int, args: argparse.Namespace) -> List[List[str]]:
+    """One row per case: name, milliseconds, ratio of time, MiB, ratio of memory."""
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    feature_map = torch.randn(args.batch, args.channels, height, width, device=device).relu()
+    feature_map.requires_grad_()
+    modules = {k: DynamicAttention(args.channels, STRIPES, k).to(device) for k in KEPT}
+    for module in modules.values():
+        module.load_state_dict(modules[STRIPES].state_dict())
+    for kept, module in modules.items():
+        expected = as_printed(module, kept, feature_map)
+        torch.testing.assert_close(module(feature_map), expected, rtol=1e-3, atol=1e-4)
+    cases: Dict[str, Callable[[], Tensor]] = {}
+    for kept, module in sorted(modules.items(), reverse=True):
+        name = "full attention" if kept == STRIPES else f"{kept} of {STRIPES}"
+        cases[f"{name}, as printed"] = partial(as_printed, module, kept, feature_map)
+    for kept, module in sorted(modules.items(), reverse=True):
+        cases[f"{kept} of {STRIPES}"] = partial(module, feature_map)
+    measured = measure(cases, device, args.repeats)
+    base_times, base_bytes = measured["full attention, as printed"]
+    rows = []
+    for name, (times, peak) in measured.items():
+        seconds = statistics.median(times)
+        spread = f"{1000 * min(times):.0f} to {1000 * max(times):.0f}"
+        rows.append(
+            [
+                f"{height} x {width}",
+                name,
+                f"{1000 * seconds:.0f} ({spread})",
+                f"{statistics.median(base_times) / seconds:.1f}",
+                f"{peak / 2**20:.0f}",
+                f"{base_bytes / max(1, peak):.1f}",
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    """Parse the command line, measure, print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images")
+    parser.add_argument("--channels", type=int, default=2048, help="of the map")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs after the warm-up")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    head = ["map", "attention", "ms, forward + backward", "times faster", "peak MiB", "times less"]
+    lines = [head, ["---"] * len(head)]
+    for height, width in MAPS:
+        lines += bench_map(height, width, args)
+    sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    sys.stdout.write(
+        f"\n{args.batch} images, {args.channels} channels, {args.device}, {args.threads} threads, "
+        f"PyTorch {torch.__version__}; median of {args.repeats} (smallest to largest)\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

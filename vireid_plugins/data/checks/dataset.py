@@ -1,0 +1,195 @@
+"""Is a dataset on this machine complete? Counts against the published ones, and what is broken."""
+
+import os
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+from tabulate import tabulate
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import nearest
+
+from ..datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
+from ..datasets.base import SPLITS, Item, first_few
+from .images import find_broken_images
+
+DATASETS = {kind.__name__: kind for kind in (SYSUMM01, RegDB, LLCM, CSVDataset)}
+ALIASES = {"sysu": "SYSUMM01", "sysu-mm01": "SYSUMM01", "csv": "CSVDataset"}
+_BROKEN_SHOWN = 20
+
+
+class Report(NamedTuple):
+    """Outcome of :func:`check_dataset`."""
+
+    lines: List[str]  # for the reader, in order
+    problems: List[str]  # what keeps the dataset from being used, or from being comparable
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        verdict = (
+            ["Usable: no problem found."]
+            if self.usable
+            else [f"NOT usable as it is: {len(self.problems)} problem(s)"]
+            + [f"  {number}. {problem}" for number, problem in enumerate(self.problems, 1)]
+        )
+        return "\n".join(self.lines + verdict)
+
+
+def dataset_class(name: str) -> Any:
+    """The dataset class for a name or alias, in any case.
+
+    Raises:
+        KeyError: unknown; names the nearest.
+    """
+    known = {word.lower(): word for word in DATASETS}
+    found = DATASETS.get(ALIASES.get(name.lower(), known.get(name.lower(), "")))
+    if found is None:
+        raise KeyError(
+            f"No checks for a dataset {name!r}. {nearest(name, list(DATASETS) + list(ALIASES))}"
+        )
+    return found
+
+
+def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> Report:
+    """Look through a dataset below ``root``.
+
+    Args:
+        name: as :func:`dataset_class` takes it.
+        full: decode every image; else only find absent and empty files.
+        options: for the dataset's constructor: ``trial`` (RegDB), ``csv_file`` (CSVDataset).
+
+    Raises:
+        KeyError, ValueError: the name or an option is not valid.
+    """
+    kind = dataset_class(name)
+    lines = [f"{kind.__name__} below {os.path.abspath(root)}"]
+    problems: List[str] = []
+    try:
+        dataset = kind(root=root, mode="query", **options)
+    except DatasetError as error:
+        dataset = _without_query(kind, root, options, error, problems)
+    if dataset is not None:
+        splits = _read_splits(dataset, problems)
+        _describe(dataset, splits, lines, problems)
+        _check_identities(splits["train"], problems)
+        _check_files(splits, full, lines, problems)
+    lines.append(f"Request page: {kind.dataset_url}")
+    return Report(lines, list(dict.fromkeys(problems)))
+
+
+def _without_query(
+    kind: Any, root: str, options: Dict[str, Any], error: DatasetError, problems: List[str]
+) -> Any:
+    """The dataset where only its query list is wrong; else None."""
+    problems.append(str(error))
+    try:
+        return kind(root=root, mode="train", **options)
+    except DatasetError as other:
+        problems.append(str(other))
+        return None
+
+
+def _read_splits(dataset: CrossModalityDataset, problems: List[str]) -> Dict[str, Sequence[Item]]:
+    splits: Dict[str, Sequence[Item]] = {}
+    for split in SPLITS:
+        try:
+            splits[split] = getattr(dataset, split)
+        except DatasetError as error:
+            splits[split] = []
+            problems.append(str(error))
+    return splits
+
+
+def _describe(
+    dataset: CrossModalityDataset,
+    splits: Dict[str, Sequence[Item]],
+    lines: List[str],
+    problems: List[str],
+) -> None:
+    if dataset.synthetic:
+        lines.append(
+            "These images were rendered by tools/make_synthetic.py (SynthVI). They are not the "
+            "real dataset, and its published counts do not apply."
+        )
+    lines += ["", "Images per camera and split:", _camera_table(splits), ""]
+    lines += ["Counts:", _count_table(dataset, splits, problems), ""]
+    if dataset.dataset_name == "SYSUMM01":
+        lines.append(_permutation_line(dataset.dataset_dir))
+    if dataset.dataset_name == "LLCM":
+        lines.append("Camera 3 has no infrared images by design.")
+
+
+def _camera_table(splits: Dict[str, Sequence[Item]]) -> str:
+    counts = {split: Counter((i[3], i[2]) for i in items) for split, items in splits.items()}
+    cameras = sorted(set().union(*counts.values()))
+    rows = [
+        [Modality(modality).label, camera] + [counts[split][modality, camera] for split in SPLITS]
+        for modality, camera in cameras
+    ]
+    return tabulate(rows, headers=["modality", "camera", *SPLITS], tablefmt="pipe")
+
+
+def _count_table(
+    dataset: CrossModalityDataset, splits: Dict[str, Sequence[Item]], problems: List[str]
+) -> str:
+    compare = bool(dataset.published) and not dataset.synthetic
+    rows = []
+    for what, found in _counts(splits).items():
+        published = dataset.published.get(what, "-") if compare else "-"
+        same = not compare or found == published
+        rows.append([what, found, published, "" if same else "differs"])
+        if not same:
+            problems.append(
+                f"{what}: {found} found, {published} published. The copy is incomplete or altered; "
+                "results would not be comparable with published ones."
+            )
+    return tabulate(rows, headers=["what", "found", "published", ""], tablefmt="pipe")
+
+
+def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
+    counts: Dict[str, int] = {}
+    test = list(splits["query"]) + list(splits["gallery"])
+    for part, items in (("train", splits["train"]), ("test", test)):
+        counts[f"{part} ids"] = len({item[1] for item in items})
+        for modality in Modality:
+            counts[f"{part} {modality.label}"] = sum(item[3] == modality for item in items)
+    return counts
+
+
+def _permutation_line(folder: str) -> str:
+    path = os.path.join(folder, "exp", "rand_perm_cam.mat")
+    if os.path.isfile(path):
+        return "exp/rand_perm_cam.mat: found; TEST.PROTOCOL.GALLERY may be 'official' or 'random'."
+    return (
+        "exp/rand_perm_cam.mat is not there: TEST.PROTOCOL.GALLERY must stay 'random', and tables "
+        "say so. It comes with the dataset, in the exp folder."
+    )
+
+
+def _check_identities(train: Sequence[Item], problems: List[str]) -> None:
+    seen: Dict[int, Tuple[set, set]] = {modality: set() for modality in Modality}
+    for item in train:
+        seen[item[3]].add(item[1])
+    for modality in Modality:
+        lacking = sorted(set().union(*seen.values()) - seen[modality])
+        if lacking:
+            problems.append(
+                f"{len(lacking)} training identit(ies) have no {modality.label} image: "
+                f"{first_few(lacking)}. Training with CrossModalityIdentitySampler refuses them."
+            )
+
+
+def _check_files(
+    splits: Dict[str, Sequence[Item]], full: bool, lines: List[str], problems: List[str]
+) -> None:
+    paths = [item[0] for split in SPLITS for item in splits[split]]
+    broken = find_broken_images(paths, "full" if full else "sizes")
+    how = "decoded" if full else "looked at without decoding (--full decodes them)"
+    lines.append(f"{len(set(paths))} image files {how}, {len(broken)} unusable.")
+    problems += broken[:_BROKEN_SHOWN]
+    if len(broken) > _BROKEN_SHOWN:
+        problems.append(f"... and {len(broken) - _BROKEN_SHOWN} more unusable files")

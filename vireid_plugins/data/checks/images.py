@@ -1,0 +1,138 @@
+"""Opening every image once before training, so that no worker meets a broken one at epoch 7."""
+
+import hashlib
+import logging
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterable, Iterator, List, Optional, Sequence
+
+from ..images import ImageError, check_size, read_image
+
+logger = logging.getLogger(__name__)
+
+LEVELS = ("sizes", "full")
+_SHOWN = 10  # broken files named in one message
+_PROGRESS_SECONDS = 5.0
+_CHUNK = 256
+
+_verified_here = set()  # digests verified by this process, for machines without a cache
+
+
+def find_broken_images(
+    paths: Iterable[str],
+    level: str = "full",
+    *,
+    threads: int = 0,
+    cache_dir: Optional[str] = None,
+) -> List[str]:
+    """One message per unusable image, in the order of ``paths``; each path is tried once.
+
+    A list that was found whole is remembered, by the names, sizes and modification times of its
+    files, in ``cache_dir``; the next run then reads no image. Nothing is written beside the
+    images, and a cache that cannot be written only costs time.
+
+    Args:
+        paths: files.
+        level: ``"sizes"`` finds absent and empty files; ``"full"`` decodes every image too.
+        threads: decoders at work; 0: one per processor.
+        cache_dir: see :func:`default_cache_dir`.
+
+    Raises:
+        ValueError: ``level`` is unknown.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"The level of verification must be one of {LEVELS}; got {level!r}.")
+    paths = list(dict.fromkeys(paths))
+    broken = [message for message in map(_size_problem, paths) if message]
+    if level == "sizes" or broken:
+        return broken
+    digest = _digest(paths)
+    folder = Path(cache_dir or default_cache_dir())
+    if digest in _verified_here or (folder / digest).is_file():
+        return []
+    broken = list(_decode_all(paths, threads or os.cpu_count() or 1))
+    if not broken:
+        _remember(folder, digest)
+    return broken
+
+
+def verify_images(paths: Iterable[str], level: str = "full", **options: object) -> None:
+    """Raise one ``ImageError`` that names the broken images among ``paths``.
+
+    Arguments are those of :func:`find_broken_images`.
+    """
+    raise_if_broken(find_broken_images(paths, level, **options))
+
+
+def raise_if_broken(messages: Sequence[str]) -> None:
+    """Raise ``ImageError`` listing ``messages``, unless there are none."""
+    if not messages:
+        return
+    shown = "\n  ".join(messages[:_SHOWN])
+    more = f"\n  ... and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
+    raise ImageError(f"{len(messages)} unusable image file(s):\n  {shown}{more}")
+
+
+def default_cache_dir() -> str:
+    """``$VIREID_CACHE``, or ``vireid_plugins`` in the user's cache folder."""
+    if os.environ.get("VIREID_CACHE"):
+        return os.environ["VIREID_CACHE"]
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "vireid_plugins", "verified")
+
+
+def _size_problem(path: str) -> str:
+    try:
+        check_size(path)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _decode_problem(path: str) -> str:
+    try:
+        read_image(path)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _decode_all(paths: Sequence[str], threads: int) -> Iterator[str]:
+    logger.info("Reading %d images once before training ...", len(paths))
+    start = shown = time.monotonic()
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for first in range(0, len(paths), _CHUNK):
+            chunk = paths[first : first + _CHUNK]
+            yield from filter(None, pool.map(_decode_problem, chunk))
+            if time.monotonic() - shown > _PROGRESS_SECONDS:
+                shown = time.monotonic()
+                logger.info("  %d of %d images read", first + len(chunk), len(paths))
+    logger.info("Read %d images in %.1f s", len(paths), time.monotonic() - start)
+
+
+def _digest(paths: Sequence[str]) -> str:
+    state = hashlib.sha256()
+    for path in paths:
+        stat = os.stat(path)
+        state.update(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return state.hexdigest()
+
+
+def _remember(folder: Path, digest: str) -> None:
+    _verified_here.add(digest)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / digest).touch()
+    except OSError as error:
+        logger.info(
+            "%s cannot be written (%s): the next run will read all images again. Set VIREID_CACHE "
+            "to a folder that can be.",
+            folder,
+            error.strerror,
+        )

@@ -1,0 +1,54 @@
+"""Can the queries of a test set find anybody at all?"""
+
+import logging
+from typing import Sequence, Set, Tuple
+
+from vireid_plugins.modality import Modality
+
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.utils import comm
+
+from ..datasets import DatasetError
+from ..labels import natural_key
+
+logger = logging.getLogger(__name__)
+
+
+def check_queries(source: ImageDataset, name: str) -> None:
+    """Say how many queries have no gallery image of their identity in the other modality.
+
+    Single-modality datasets are compared within theirs. Rules about cameras belong to the
+    protocol and are not looked at here.
+
+    Raises:
+        DatasetError: no query has a match.
+    """
+    both = {modality for _, modality in _identities(source.query + source.gallery)}
+    cross = len(both) > 1
+    gallery = _identities(source.gallery)
+    queries = _identities(source.query)
+    unmatched = sorted(
+        {pid for pid, m in queries if (pid, 1 - m if cross else m) not in gallery}, key=natural_key
+    )
+    if not unmatched:
+        return
+    matched = len({pid for pid, _ in queries}) - len(unmatched)
+    shown = ", ".join(map(str, unmatched[:5]))
+    if matched == 0:
+        raise DatasetError(
+            f"{name}: no query identity has a gallery image"
+            f"{' in the other modality' if cross else ''}: {shown}, ... The numbers of identities "
+            "in the two lists must agree."
+        )
+    if comm.is_main_process():
+        logger.warning(
+            "%s: %d query identities have no gallery image to find (%s, ...); protocols leave "
+            "their images out.",
+            name,
+            len(unmatched),
+            shown,
+        )
+
+
+def _identities(items: Sequence[Sequence]) -> Set[Tuple]:
+    return {(i[1], int(i[3]) if len(i) > 3 else int(Modality.VISIBLE)) for i in items}

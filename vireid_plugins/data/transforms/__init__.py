@@ -1,0 +1,1 @@
+"""Transforms of images, per modality, and the chains that they form."""

@@ -1,0 +1,175 @@
+"""Which transforms an image passes, by its modality and by the view that is made of it.
+
+Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
+RandomGrey, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGrey; testing:
+Resize, ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``, ``MODALITIES`` and
+``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image becomes: each view
+passes its own chain, with random draws of its own.
+"""
+
+from typing import Dict, List, Tuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
+
+from fastreid.config import CfgNode
+
+from . import channels  # noqa: F401  registers its transforms
+from .plain import Picture, Resize, Transform
+
+TRAIN_ORDER = (
+    "TrivialAugment",
+    "Resize",
+    "PadCrop",
+    "RandomFlip",
+    "ColorJitter",
+    "RandomGrey",
+    "ToTensor",
+    "RandomErasing",
+    "ChannelErasing",
+    "ChannelExchange",
+    "ChannelAdaptiveGrey",
+)
+TEST_ORDER = ("Resize", "ToTensor")
+
+#: switches of FastReID that these chains do not know, and what to use instead
+REFUSED = {
+    "AUTOAUG": "use INPUT.TRIVIAL_AUGMENT",
+    "AUGMIX": "use INPUT.TRIVIAL_AUGMENT",
+    "AFFINE": "use INPUT.PADDING, or INPUT.TRIVIAL_AUGMENT, which shears and rotates",
+    "RPT": "use INPUT.REA",
+    "CROP": "use INPUT.PADDING, which crops the size back out of a padded image",
+}
+
+Views = Dict[Modality, List[List[Transform]]]
+
+
+class ModalityTransforms:
+    """The chains of each modality, one for each of its views.
+
+    Args:
+        chains: modality to its views, at least one; a view is its transforms in order.
+    """
+
+    def __init__(self, chains: Views) -> None:
+        self.chains = chains
+        self._stacked = max(map(len, chains.values())) > 1
+        firsts = {modality: [chain[:1] for chain in views] for modality, views in chains.items()}
+        self._common = {
+            modality: heads[0][0]
+            for modality, heads in firsts.items()
+            if all(head and head[0] is heads[0][0] for head in heads)
+            and isinstance(heads[0][0], Resize)
+        }
+
+    def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
+        """A PIL image of mode RGB to its views in 0..255, float32: (V, 3, H, W).
+
+        Where no modality has a second view: (3, H, W).
+        """
+        modality = Modality(modality)
+        return self.end(self.begin(image, modality), modality)
+
+    def begin(self, image: Image.Image, modality: Modality) -> Image.Image:
+        """What all views of ``modality`` have in common and no random draw decides: the resizing.
+
+        ``end`` does the rest; both together are a call.
+        """
+        return self._common[modality](image) if modality in self._common else image
+
+    def end(self, image: Image.Image, modality: Modality) -> Tensor:
+        """The result of ``begin`` to what a call returns."""
+        start = 1 if modality in self._common else 0
+        views = [_applied(chain[start:], image) for chain in self.chains[modality]]
+        return torch.stack(views) if self._stacked else views[0]
+
+    def common(self, modality: Modality) -> str:
+        """What ``begin`` does, in words that change with its result."""
+        return repr(self._common[modality]) if modality in self._common else "decoded"
+
+    def describe(self) -> str:
+        """One line per modality and view, for the log."""
+        lines = []
+        for modality in Modality:
+            views = self.chains[modality]
+            for view, chain in enumerate(views):
+                name = modality.label + (f", view {view}" if len(views) > 1 else "")
+                lines.append(f"{name}: " + " -> ".join(map(repr, chain)))
+        return "\n".join(lines)
+
+
+def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
+    """The chains that ``cfg.INPUT`` asks for; in testing an image has one view.
+
+    Raises:
+        ValueError: an augmentation of FastReID that these chains do not know is enabled, or a
+            value is out of range; the message names the key.
+    """
+    for node, instead in REFUSED.items():
+        if cfg.INPUT[node].ENABLED:
+            raise ValueError(
+                f"INPUT.{node}.ENABLED is not supported by this package's data loader: {instead} "
+                f"and set INPUT.{node}.ENABLED False."
+            )
+    counts = _num_views(cfg) if is_train else {modality: 1 for modality in Modality}
+    chains: Views = {modality: [[] for _ in range(counts[modality])] for modality in Modality}
+    for name in TRAIN_ORDER if is_train else TEST_ORDER:
+        transform = lookup(TRANSFORM_REGISTRY, name, "TRAIN_ORDER")
+        chosen = _choose(cfg, transform.node, counts)
+        if chosen:
+            step = transform.from_config(cfg, is_train)
+            for modality, view in chosen:
+                chains[modality][view].append(step.for_modality(modality))
+    return ModalityTransforms(chains)
+
+
+def _applied(chain: List[Transform], image: Image.Image) -> Tensor:
+    picture: Picture = image
+    for step in chain:
+        picture = step(picture)
+    return picture
+
+
+def _num_views(cfg: CfgNode) -> Dict[Modality, int]:
+    counts = {modality: cfg.INPUT.NUM_VIEWS[modality.name] for modality in Modality}
+    for modality, count in counts.items():
+        if count < 1:
+            raise ValueError(f"INPUT.NUM_VIEWS.{modality.name} is {count}; expected 1 or more.")
+    return counts
+
+
+def _choose(cfg: CfgNode, node: str, counts: Dict[Modality, int]) -> List[Tuple[Modality, int]]:
+    """The (modality, view) pairs that the augmentation of ``INPUT.<node>`` touches."""
+    everything = [(modality, view) for modality in Modality for view in range(counts[modality])]
+    if not node:
+        return everything
+    if not cfg.INPUT[node].ENABLED:
+        return []
+    modalities = _modalities(cfg, node)
+    views = tuple(cfg.INPUT[node].VIEWS)
+    most = max(counts[modality] for modality in modalities)
+    strange = [view for view in views if not 0 <= view < most]
+    if strange:
+        raise ValueError(
+            f"INPUT.{node}.VIEWS is {list(views)}; its modalities have views 0 to {most - 1} "
+            "(INPUT.NUM_VIEWS). Empty: all."
+        )
+    return [(m, view) for m, view in everything if m in modalities and (view in views or not views)]
+
+
+def _modalities(cfg: CfgNode, node: str) -> List[Modality]:
+    key = f"INPUT.{node}.MODALITIES"
+    try:
+        found = [Modality.parse(word) for word in cfg.INPUT[node].MODALITIES]
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if not found:
+        raise ValueError(
+            f"{key} is empty although INPUT.{node}.ENABLED is True; name 'visible', 'infrared' or "
+            "both, or set ENABLED False."
+        )
+    return sorted(set(found))

@@ -1,0 +1,277 @@
+"""Transforms that work on the colour channels: erasing, exchange, adaptive grey.
+
+M. Ye, W. Ruan, B. Du, M. Z. Shou, "Channel Augmented Joint Learning for Visible-Infrared
+Recognition", ICCV 2021; public code: mangye16/Cross-Modal-Re-ID-baseline.
+
+The public code normalises an image, (x - mean) / std, and works on the result. FastReID's model
+normalises the batch, so each step here normalises, works, and goes back to the scale of the batch:
+after the model's normalisation the image is the public code's. ``MODEL.PIXEL_MEAN`` and
+``PIXEL_STD`` give both. A pixel may leave 0..255 on the way back (about -18 to 278 with ImageNet's
+statistics) and is not clipped, as in the public code.
+
+In that space the three channels of an infrared image differ, by the channels' means and
+deviations: copying one over the others, or grey, changes its brightness and contrast a little.
+In 0..255 the three are equal, so copying one does nothing, and grey nothing but a factor of
+0.9999, the sum of the weights of luminance.
+
+Each step is a draw, which asks Python's generator for the numbers that the public code asks for,
+in its order, and an operation. H x W pixels.
+"""
+
+import math
+import random
+from enum import IntEnum
+from typing import Any, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.registry import TRANSFORM_REGISTRY
+
+from fastreid.config import CfgNode
+
+from .plain import Picture, Transform, probability
+
+Box = Tuple[int, int, int, int]  # first row, first column, height, width
+
+_ATTEMPTS = 100
+_LUMINANCE_WEIGHTS = (0.2989, 0.5870, 0.1140)
+
+
+class Source(IntEnum):
+    """What takes the place of all three channels."""
+
+    RED = 0
+    GREEN = 1
+    BLUE = 2
+    LUMINANCE = 3
+
+
+def draw_box(
+    height: int, width: int, area: Tuple[float, float], min_aspect: float
+) -> Optional[Box]:
+    """A random rectangle inside ``height`` x ``width`` pixels; None: no attempt gave one.
+
+    Args:
+        area: smallest and largest share of the image, 0..1.
+        min_aspect: smallest ratio of height to width; the largest is its inverse.
+    """
+    for _ in range(_ATTEMPTS):
+        pixels = random.uniform(*area) * (height * width)
+        aspect = random.uniform(min_aspect, 1 / min_aspect)
+        rows = int(round(math.sqrt(pixels * aspect)))
+        columns = int(round(math.sqrt(pixels / aspect)))
+        if rows < height and columns < width:
+            top = random.randint(0, height - rows)
+            return top, random.randint(0, width - columns), rows, columns
+    return None
+
+
+def erase(image: Tensor, boxes: Sequence[Optional[Box]], value: Sequence[float]) -> Tensor:
+    """A copy of ``image`` (3, H, W) with a rectangle of each channel filled.
+
+    Args:
+        boxes: one for each channel; None: that channel stays.
+        value: one for each channel.
+    """
+    image = image.clone()
+    for channel, box, fill in zip(image, boxes, value):
+        if box is not None:
+            top, left, height, width = box
+            channel[top : top + height, left : left + width] = fill
+    return image
+
+
+def one_channel(image: Tensor, source: Source) -> Tensor:
+    """``image`` (3, H, W) with ``source`` in all three channels."""
+    if source == Source.LUMINANCE:
+        red, green, blue = _LUMINANCE_WEIGHTS
+        chosen = red * image[0] + green * image[1] + blue * image[2]
+    else:
+        chosen = image[source]
+    return chosen.expand_as(image).clone()
+
+
+class NormalisedTransform(Transform):
+    """A step on the normalised image, drawn and then applied; the input is not changed.
+
+    Args:
+        mean, std: of the three channels, in 0..255.
+        described: what the log shows.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **described: Any) -> None:
+        super().__init__(self._run, **described)
+        self.mean, self.std = (
+            torch.tensor(list(v), dtype=torch.float32).view(3, 1, 1) for v in (mean, std)
+        )
+
+    def draw(self, height: int, width: int) -> Any:
+        """What to do to an image of this size; None: nothing."""
+        raise NotImplementedError
+
+    def operate(self, image: Tensor, drawn: Any) -> Tensor:
+        """Do what was drawn to a normalised image (3, H, W)."""
+        raise NotImplementedError
+
+    def _run(self, picture: Picture) -> Tensor:
+        drawn = self.draw(*picture.shape[1:])
+        if drawn is None:
+            return picture
+        return self.operate((picture - self.mean) / self.std, drawn) * self.std + self.mean
+
+
+@TRANSFORM_REGISTRY.register()
+class ChannelErasing(NormalisedTransform):
+    """Fill a random rectangle with ``value``, which counts in normalised space.
+
+    Visible and infrared: the same; afterwards the channels of both differ in the rectangle.
+
+    Args:
+        prob: of erasing an image at all.
+        infrared_prob: the same for infrared images.
+        area: smallest and largest share of the image, 0..1.
+        min_aspect: smallest ratio of height to width; the largest is its inverse.
+        value: of each channel. The public code's, the default, are about (152, 144, 129) in
+            0..255; the mean pixel, of which the paper's text speaks, is (0, 0, 0).
+        per_channel: each channel has a rectangle of its own (the paper); False: one for all (the
+            public code).
+    """
+
+    node = "CHANNEL_ERASING"
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        prob: float = 0.5,
+        infrared_prob: Optional[float] = None,
+        area: Tuple[float, float] = (0.02, 0.4),
+        min_aspect: float = 0.3,
+        value: Sequence[float] = (0.4914, 0.4822, 0.4465),
+        per_channel: bool = False,
+    ) -> None:
+        if (
+            len(area) != 2
+            or not 0 < area[0] <= area[1] <= 1
+            or not 0 < min_aspect <= 1
+            or len(value) != 3
+        ):
+            raise ValueError(
+                "INPUT.CHANNEL_ERASING needs 0 < AREA[0] <= AREA[1] <= 1, 0 < MIN_ASPECT <= 1 and "
+                f"a VALUE for each of three channels; got AREA {tuple(area)}, MIN_ASPECT "
+                f"{min_aspect} and VALUE {list(value)}."
+            )
+        shown = dict(prob=prob, area=tuple(area), min_aspect=min_aspect, value=tuple(value))
+        super().__init__(mean, std, **shown, per_channel=per_channel)
+        self.prob = prob
+        self.area, self.min_aspect = tuple(area), min_aspect
+        self.value, self.per_channel = tuple(value), per_channel
+        self._infrared = self
+        if infrared_prob is not None and infrared_prob != prob:
+            self._infrared = ChannelErasing(
+                mean, std, infrared_prob, None, area, min_aspect, value, per_channel
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelErasing":
+        node, prob = cfg.INPUT[cls.node], probability(cfg, cls.node)
+        infrared_prob = prob if node.INFRARED_PROB < 0 else node.INFRARED_PROB
+        if infrared_prob > 1:
+            raise ValueError(
+                f"INPUT.{cls.node}.INFRARED_PROB must lie in 0..1, or be negative for PROB; got "
+                f"{infrared_prob}."
+            )
+        return cls(
+            cfg.MODEL.PIXEL_MEAN,
+            cfg.MODEL.PIXEL_STD,
+            prob,
+            infrared_prob,
+            tuple(node.AREA),
+            node.MIN_ASPECT,
+            node.VALUE,
+            node.PER_CHANNEL,
+        )
+
+    def for_modality(self, modality: Modality) -> "ChannelErasing":
+        return self._infrared if modality == Modality.INFRARED else self
+
+    def draw(self, height: int, width: int) -> Optional[Tuple[Optional[Box], ...]]:
+        """The rectangle of each channel."""
+        if random.uniform(0, 1) > self.prob:
+            return None
+        if self.per_channel:
+            return tuple(draw_box(height, width, self.area, self.min_aspect) for _ in range(3))
+        return (draw_box(height, width, self.area, self.min_aspect),) * 3
+
+    def operate(self, image: Tensor, drawn: Tuple[Optional[Box], ...]) -> Tensor:
+        return erase(image, drawn, self.value)
+
+
+@TRANSFORM_REGISTRY.register()
+class ChannelExchange(NormalisedTransform):
+    """Copy one channel, each as likely, over the two others.
+
+    Visible: the colour goes, and what is left is red, green or blue light. Infrared: brightness
+    and contrast change a little, and the normalised channels become equal.
+
+    Args:
+        prob: of exchanging at all.
+        grey: luminance is a fourth choice, as likely as each channel (the public code's gray=3).
+    """
+
+    node = "CHANNEL_EXCHANGE"
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], prob: float = 1.0, grey: bool = False
+    ) -> None:
+        super().__init__(mean, std, prob=prob, grey=grey)
+        self.prob, self.grey = prob, grey
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelExchange":
+        prob, grey = probability(cfg, cls.node), cfg.INPUT[cls.node].GREY
+        return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, prob, grey)
+
+    def draw(self, height: int, width: int) -> Optional[Source]:
+        """What takes the place of all channels."""
+        # Nothing is drawn where nothing is left to chance, as in the public code.
+        if self.prob < 1 and random.uniform(0, 1) > self.prob:
+            return None
+        return Source(random.randint(0, Source.LUMINANCE if self.grey else Source.BLUE))
+
+    def operate(self, image: Tensor, drawn: Source) -> Tensor:
+        return one_channel(image, drawn)
+
+
+@TRANSFORM_REGISTRY.register()
+class ChannelAdaptiveGrey(NormalisedTransform):
+    """Four equal chances: red, green or blue in all channels; or, with ``prob``, luminance.
+
+    The public code's step for infrared images. Infrared: brightness and contrast change a little,
+    and the normalised channels become equal. Visible: the colour goes.
+
+    Args:
+        prob: of luminance in the fourth case; else the image stays.
+    """
+
+    node = "ADAPTIVE_GREY"
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], prob: float = 0.5) -> None:
+        super().__init__(mean, std, prob=prob)
+        self.prob = prob
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelAdaptiveGrey":
+        return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, probability(cfg, cls.node))
+
+    def draw(self, height: int, width: int) -> Optional[Source]:
+        """What takes the place of all channels."""
+        source = Source(random.randint(0, Source.LUMINANCE))
+        if source == Source.LUMINANCE and random.uniform(0, 1) > self.prob:
+            return None
+        return source
+
+    def operate(self, image: Tensor, drawn: Source) -> Tensor:
+        return one_channel(image, drawn)

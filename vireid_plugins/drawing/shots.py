@@ -1,0 +1,126 @@
+"""Which photographs a picture is drawn of: those that are given, or a seeded draw.
+
+B images, N items of a list.
+"""
+
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+
+from ..data.images import check_size, read_image
+from ..errors import PlotError
+from ..modality import Modality
+
+
+class Shot(NamedTuple):
+    """One photograph."""
+
+    path: str
+    target: Optional[Union[int, str]] = None  # identity; None: unknown
+    camid: Optional[Union[int, str]] = None  # None: unknown
+    modality: int = -1  # -1: unknown
+
+    @property
+    def caption(self) -> str:
+        """Camera, identity and modality, as far as they are known; else the file's name."""
+        known = self.target is not None
+        words = f"cam {self.camid}, id {self.target}" if known else os.path.basename(self.path)
+        return f"{words}\n{self.modality_label}" if self.modality_label else words
+
+    @property
+    def modality_label(self) -> str:
+        """The word; empty: unknown."""
+        known = self.modality in tuple(Modality)
+        return Modality(self.modality).label if known else ""
+
+
+def parse_images(words: Sequence[str]) -> List[Shot]:
+    """Photographs from words ``PATH:visible`` and ``PATH:infrared``.
+
+    Raises:
+        PlotError: a word has no modality; ImageError: a file is absent or empty.
+    """
+    shots = []
+    for word in words:
+        path, colon, modality = word.rpartition(":")
+        if not colon or modality.strip().lower() not in [m.label for m in Modality]:
+            raise PlotError(
+                f"--images: {word!r} does not end with :visible or :infrared. Say "
+                "--images day.jpg:visible night.jpg:infrared; words of other kinds (MODEL.WEIGHTS "
+                "...) stand before --images, or behind another option."
+            )
+        check_size(path)
+        shots.append(Shot(path, modality=int(Modality.parse(modality))))
+    return shots
+
+
+def draw_pairs(items: Sequence[Sequence[Any]], count: int, seed: int) -> List[Shot]:
+    """Seeded photographs of ``count`` identities, one of each modality, beside each other.
+
+    Identities with both modalities come before those with one.
+
+    Args:
+        items: ``(path, identity, camera, modality)``, N of them.
+        count: of identities; fewer come where there are fewer.
+        seed: of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    names = np.array([str(item[1]) for item in items])
+    modalities = np.array([int(item[3]) for item in items])
+    order = generator.permutation(len(items))
+    first: Dict[Modality, Dict[str, int]] = {}
+    for modality in Modality:
+        rows = order[modalities[order] == modality]
+        identities, place = np.unique(names[rows], return_index=True)
+        first[modality] = dict(zip(identities.tolist(), rows[place].tolist()))
+    everyone = generator.permutation(np.unique(names)).tolist()
+    full = set(first[Modality.VISIBLE]) & set(first[Modality.INFRARED])
+    chosen = sorted(everyone, key=lambda name: name not in full)[:count]
+    rows = [first[m][name] for name in chosen for m in Modality if name in first[m]]
+    return [shot_of(items[row]) for row in rows]
+
+
+def shot_of(item: Sequence[Any]) -> Shot:
+    """The photograph of an item ``(path, identity, camera, modality)``."""
+    return Shot(str(item[0]), item[1], item[2], int(item[3]))
+
+
+def recognise(shots: Sequence[Shot], items: Sequence[Sequence[Any]]) -> List[Shot]:
+    """Given photographs, with identity and camera where they are among ``items``.
+
+    Raises:
+        PlotError: a file is among them under the other modality.
+    """
+    known = {os.path.realpath(str(item[0])): item for item in items}
+    found = []
+    for shot in shots:
+        item = known.get(os.path.realpath(shot.path))
+        if item is not None and int(item[3]) != shot.modality:
+            raise PlotError(
+                f"--images: {shot.path} is {Modality(int(item[3])).label} in the dataset, not "
+                f"{shot.modality_label}."
+            )
+        found.append(shot if item is None else shot_of(item)._replace(path=shot.path))
+    return found
+
+
+def batch_of(shots: Sequence[Shot], transforms: Any) -> Dict[str, Any]:
+    """Photographs as a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
+
+    Args:
+        shots: B of them, modalities known.
+        transforms: of testing, from ``build_transforms``.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    images = [transforms(read_image(shot.path), Modality(shot.modality)) for shot in shots]
+    modalities = torch.tensor([shot.modality for shot in shots], dtype=torch.int64)
+    return {"images": torch.stack(images), "modalities": modalities}
+
+
+def batches(shots: Sequence[Shot], size: int) -> List[Tuple[int, Sequence[Shot]]]:
+    """``shots`` in parts of at most ``size``, each with the number of its first."""
+    return [(begin, shots[begin : begin + size]) for begin in range(0, len(shots), size)]

@@ -1,0 +1,59 @@
+"""Mistakes that a user can mend, as types, and how a command line reports them.
+
+Raise :class:`UserError`, or a subclass, where a config, a file, a word of a command line or an
+argument is wrong: the message names what is wrong, what was expected, what came and how to mend
+it, and a command shows it in one line. Any other exception is a fault of the program and keeps its
+traceback.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend by the message alone."""
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that nothing is registered under, or a config key that does not exist."""
+
+    def __str__(self) -> str:
+        """Return the message itself; ``KeyError`` would put quotes around it."""
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that the user named and that is not there."""
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint that cannot be read, or that belongs to another model."""
+
+
+class PlotError(UserError):
+    """A picture that cannot be drawn as asked."""
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Return whether ``error`` is a user's mistake; never when ``VIREID_TRACEBACK`` is set."""
+    if os.environ.get("VIREID_TRACEBACK"):
+        return False
+    # Until every room raises UserError: what this package raised by a ``raise`` of its own.
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(__file__).resolve().parent in Path(raised.filename).resolve().parents
+    return isinstance(error, UserError) or (ours and (raised.line or "").startswith("raise"))
+
+
+def message_of(error: BaseException) -> str:
+    """Return what ``error`` says; a ``KeyError`` without the quotes that Python adds."""
+    return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
+
+
+def report(error: BaseException) -> None:
+    """Write ``error`` to the standard error as one line, without a traceback."""
+    sys.stderr.write(
+        f"error: {message_of(error)}\n(VIREID_TRACEBACK=1 shows where it was raised)\n"
+    )
+    sys.stderr.flush()

@@ -1,0 +1,190 @@
+"""Neighbour lists of all items among all items, in blocks: float32 searches, float64 decides.
+
+Shapes: N items, D features, R rows of a block, k neighbours, W candidates.
+"""
+
+import functools
+from typing import Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ranking.topk import largest_by_index
+from ..similarity import products
+
+# Numbers of one block: of distances, where fewer rows make a slow product; of gathered features.
+_BLOCK_ELEMENTS = 1 << 25
+_PAIR_ELEMENTS = 1 << 20
+# In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
+_FLOAT32_ERROR = 2e-6
+_SPARE = 8  # candidates beyond k, between which float64 decides
+
+
+def nearest_items(
+    features: Tensor, k: int, groups: Optional[Tensor] = None
+) -> Tuple[np.ndarray, np.ndarray]:
+    """The k nearest items of each, itself first, equal ones by index, as float64 orders them.
+
+    Distances of float32 features are products in float32; rows in which rounding could decide
+    between two neighbours are done again in float64.
+
+    Args:
+        features: (N, D).
+        k: 1..N.
+        groups: (N,), see :func:`_in_turn`; None: all in one.
+
+    Returns:
+        (N, k) int64, and (N,) float64: each row's greatest squared distance, 1 where all are 0.
+    """
+    num = len(features)
+    items = _Items(features)
+    indices, farthest = np.empty((num, k), np.int64), np.empty(num, np.int64)
+    step = max(1, _BLOCK_ELEMENTS // max(1, num))
+    for begin in range(0, num, step):
+        rows = torch.arange(begin, min(begin + step, num), device=features.device)
+        nearness = items.nearness(rows)
+        farthest[begin : begin + step] = _row_argmin(nearness)
+        if groups is None:
+            found = _nearest(items, rows, nearness, k)
+        else:
+            found = _in_turn(items, rows, nearness, k, groups)
+        indices[begin : begin + step] = found.cpu().numpy()
+    greatest = pair_distances(features, np.arange(num), farthest)
+    greatest[greatest == 0] = 1.0
+    return indices, greatest
+
+
+def _row_argmin(values: Tensor) -> np.ndarray:
+    """Place of the smallest of each row (R, N); on a CPU by NumPy, several times as fast."""
+    if values.device.type == "cpu":
+        return values.numpy().argmin(1)
+    return values.argmin(1).cpu().numpy()
+
+
+class _Items:
+    """Features (N, D) and how near they are to each other."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features, self.squares = features, features.square().sum(1)
+        self._memory = features.new_empty((0, len(features)))
+
+    @functools.cached_property
+    def wide(self) -> "_Items":
+        """The same in float64."""
+        return _Items(self.features.double())
+
+    def nearness(self, rows: Tensor) -> Tensor:
+        """2ab - |b|^2 of ``rows`` (R,) and all items (R, N): the greater, the nearer.
+
+        An item is infinitely near to itself, nearer than its duplicates. The next call writes
+        into the same memory.
+        """
+        if len(self._memory) < len(rows):
+            self._memory = self.features.new_empty((len(rows), len(self.features)))
+        found = self._memory[: len(rows)]
+        products(2.0 * self.features[rows], self.features, out=found).sub_(self.squares)
+        return found.scatter_(1, rows[:, None], torch.inf)
+
+    def tolerance(self, rows: Tensor) -> Tensor:
+        """How much nearer (R, 1) an item must be for its place to be certain."""
+        if self.features.dtype == torch.float64:
+            return self.squares.new_full((len(rows), 1), -1.0)  # float64 decides
+        return 2 * _FLOAT32_ERROR * (self.squares[rows, None] + self.squares.amax())
+
+
+def _nearest(
+    items: _Items, rows: Tensor, nearness: Tensor, k: int, mask: Optional[Tensor] = None
+) -> Tensor:
+    """The k nearest of each row (R, N), equal ones by index, the item itself first: (R, k).
+
+    What float32 leaves open is decided in float64: between the candidates or, where they do not
+    suffice, between all items.
+
+    Args:
+        items: of which ``nearness`` was computed.
+        rows: (R,) numbers of the rows.
+        nearness: (R, N).
+        k: from 1 to N.
+        mask: (R, N) bool, who can be a neighbour; others come last.
+    """
+    num = nearness.shape[1]
+    if mask is not None:
+        nearness = nearness.masked_fill(~mask, -torch.inf)
+    width = min(k + _SPARE, num)
+    found, values = largest_by_index(nearness, width)
+    tolerance = items.tolerance(rows)
+    close = (values.diff(dim=1)[:, :k] >= -tolerance).any(1)
+    endless = close & (values[:, k - 1] - values[:, -1] <= tolerance[:, 0]) & (width < num)
+    if bool(close.any()):
+        found[close] = _by_distance(items, rows[close], found[close], values[close])
+    found = found[:, :k]
+    if bool(endless.any()):
+        again, kept = rows[endless], None if mask is None else mask[endless]
+        step = max(1, _BLOCK_ELEMENTS // num)
+        parts = zip(again.split(step), [None] * len(again) if kept is None else kept.split(step))
+        found[endless] = torch.cat(
+            [_nearest(items.wide, r, items.wide.nearness(r), k, m) for r, m in parts]
+        )
+    return found
+
+
+def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> Tensor:
+    """Candidates (R, W) in the order of their float64 distances, equal ones by index."""
+    found, order = found.sort(dim=1)
+    values = values.gather(1, order)
+    pairs = rows[:, None].expand_as(found).flatten(), found.flatten()
+    distances = pair_distances(items.features, *(n.cpu().numpy() for n in pairs))
+    distances = torch.from_numpy(distances).to(values.device).view_as(values)
+    # the item itself first, those that cannot be neighbours last
+    distances = torch.where(values.isinf(), -values.double(), distances)
+    return found.gather(1, torch.sort(distances, dim=1, stable=True).indices)
+
+
+def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tensor) -> Tensor:
+    """The item itself, then in turn the nearest of other groups and of its own: (R, k).
+
+    Where one side is exhausted, the rest comes from the other.
+
+    Args:
+        items: of which ``nearness`` was computed.
+        rows: (R,) numbers of the rows.
+        nearness: (R, N).
+        k: from 1 to N.
+        groups: (N,).
+    """
+    own = groups[rows, None] == groups
+    turns = torch.full_like(nearness, torch.inf)
+    for first, mask in ((0, own), (1, ~own)):
+        found = _nearest(items, rows, nearness, k, mask)
+        # Even turns are the own group's, whose first is the item itself; odd ones the others'.
+        places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
+        values = places.expand_as(found).clone()
+        values[~mask.gather(1, found)] = torch.inf
+        turns.scatter_reduce_(1, found, values, "amin")
+    return turns.topk(k, dim=1, largest=False, sorted=True).indices
+
+
+def pair_distances(
+    features: Tensor, rows: np.ndarray, columns: np.ndarray, dtype: torch.dtype = torch.float64
+) -> np.ndarray:
+    """Squared distances of the listed pairs (P,), in blocks; float64.
+
+    Args:
+        features: (N, D).
+        rows: (P,) numbers of the one.
+        columns: (P,) numbers of the other.
+        dtype: in which differences and squares are computed, and added up.
+    """
+    out = np.empty(len(rows))
+    step = max(1, _PAIR_ELEMENTS // max(1, features.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
+        a, b = (
+            torch.from_numpy(np.asarray(n[part], np.int64)).to(features.device)
+            for n in (rows, columns)
+        )
+        difference = features.index_select(0, a).to(dtype)
+        difference.sub_(features.index_select(0, b))
+        out[part] = difference.square_().sum(1).cpu().numpy()
+    return out

@@ -1,0 +1,1 @@
+"""Distances and features that look at more than one pair of images."""

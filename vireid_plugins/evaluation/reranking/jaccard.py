@@ -1,0 +1,194 @@
+"""Jaccard distances between k-reciprocal encodings, without a dense matrix of all pairs.
+
+Zhong et al., *Re-ranking Person Re-identification with k-reciprocal Encoding*, CVPR 2017. Shapes:
+N items, D features, R rows of a block.
+
+Two definitions are in use:
+
+- ``"original"`` (the authors' code, MMT): the k nearest neighbours of an item are counted beside
+  the item itself, so lists hold k1 + 1 items; weights are exp(-d), d the squared Euclidean
+  distance divided by the greatest of the item's row.
+- ``"softmax"`` (OpenUnReID, FastReID): the item is one of the k1 neighbours; weights are a softmax
+  of -d, d the squared Euclidean distance itself.
+
+Both round half of k1 to even, average the encodings of the k2 nearest items, the item itself among
+them (local query expansion), and order equal distances by index; the item comes first in its own
+list. Memory grows with the neighbours and with the pairs nearer than 1, not with N squared.
+"""
+
+from dataclasses import dataclass
+from typing import Optional, Union
+
+import numpy as np
+import scipy.sparse as sparse
+import torch
+from torch import Tensor
+
+from ..neighbors.lists import nearest_items, pair_distances
+from ..similarity import Array, as_features
+from .minimum_sums import minimum_sums
+
+DEFINITIONS = ("original", "softmax")
+
+
+def jaccard_distance(
+    features: Array,
+    k1: int = 20,
+    k2: int = 6,
+    *,
+    definition: str = "original",
+    groups: Optional[Array] = None,
+    max_distance: float = 1.0,
+    device: Union[str, torch.device] = "cpu",
+) -> sparse.csr_matrix:
+    """Jaccard distances between the k-reciprocal encodings of all items.
+
+    Args:
+        features: (N, D); normalise them for distances by angle.
+        k1: neighbours that make an item's k-reciprocal set.
+        k2: neighbours averaged by the local query expansion; 1: none.
+        definition: ``"original"`` or ``"softmax"``, see above.
+        groups: (N,) modality (or camera) of each item: neighbours then come in turn from the
+            other groups and from the item's own, the nearest first, so that every list reaches
+            across; None: the nearest of all.
+        max_distance: only pairs nearer than this are stored; at most 1.
+        device: where neighbours are searched.
+
+    Returns:
+        (N, N) sparse float32. **Only pairs nearer than ``max_distance`` are stored**, the diagonal
+        and other zeros explicitly; a pair that is not stored is at least that far, and at
+        ``max_distance`` 1 it is exactly 1.
+
+    Raises:
+        ValueError: k1 or k2 below 1, an unknown definition, ``max_distance`` outside 0..1,
+            ``groups`` of another length, or features that are not finite.
+    """
+    if not 0 < max_distance <= 1:
+        raise ValueError(f"max_distance must lie above 0 and at most at 1; got {max_distance!r}.")
+    features = as_features(features, "features", torch.device(device))
+    if groups is not None:
+        groups = torch.as_tensor(groups).detach().to(features.device).reshape(-1)
+        if len(groups) != len(features):
+            raise ValueError(f"groups has {len(groups)} entries for {len(features)} features.")
+    encoded = encode(features, k1, k2, definition=definition, groups=groups)
+    distances = jaccard_rows(encoded.rows, max_distance=max_distance)
+    distances.setdiag(0.0)
+    return distances
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """k-reciprocal encodings and what they were scaled by."""
+
+    rows: sparse.csr_matrix  # (N, N) float32, each row sums to 1
+    greatest: np.ndarray  # (N,) greatest squared distance of each row, 1 where all are 0
+
+
+def encode(
+    features: Tensor,
+    k1: int,
+    k2: int,
+    *,
+    definition: str = "original",
+    groups: Optional[Tensor] = None,
+) -> Encoding:
+    """k-reciprocal encodings of all items, see the module.
+
+    Args:
+        features: (N, D) finite, from ``as_features``.
+        k1, k2, definition, groups: as in :func:`jaccard_distance`.
+
+    Raises:
+        ValueError: k1 or k2 below 1, or an unknown definition.
+    """
+    if k1 < 1 or k2 < 1:
+        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
+    if definition not in DEFINITIONS:
+        raise ValueError(f"definition must be one of {DEFINITIONS}; got {definition!r}.")
+    num = len(features)
+    if num == 0:
+        return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
+    length = k1 + 1 if definition == "original" else k1
+    neighbours, greatest = nearest_items(features, min(max(length, k2), num), groups)
+    whole = _reciprocal(neighbours[:, :length])
+    half = _reciprocal(neighbours[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
+    # A member's own half-size set joins where more than two thirds of it are members already.
+    shared = whole.dot(half.T).multiply(whole).tocoo()
+    sizes = np.diff(half.indptr)
+    joins = shared.data > 2.0 / 3.0 * sizes[shared.col]
+    joining = sparse.csr_matrix(
+        (np.ones(int(joins.sum()), np.float32), (shared.row[joins], shared.col[joins])),
+        shape=(num, num),
+    )
+    expanded = (whole + joining.dot(half)).tocsr()
+    scale = greatest if definition == "original" else None
+    encodings = _weighted(features, expanded, scale)
+    if k2 > 1:
+        width = min(k2, num)
+        mean = mean_of_rows(neighbours[:, :width], num)
+        encodings = mean.dot(encodings).tocsr()
+    return Encoding(encodings, greatest)
+
+
+def mean_of_rows(rows: np.ndarray, num: int) -> sparse.csr_matrix:
+    """(M, num) that averages the rows numbered in each row of ``rows`` (M, k)."""
+    return _lists(rows, num, np.float32(1.0 / rows.shape[1]))
+
+
+def _lists(rows: np.ndarray, num: int, value: np.float32) -> sparse.csr_matrix:
+    """(M, num) with ``value`` at the columns listed in each row of ``rows`` (M, k)."""
+    count, width = rows.shape
+    ends = np.arange(0, count * width + 1, width)
+    values = np.full(rows.size, value, np.float32)
+    return sparse.csr_matrix((values, np.ascontiguousarray(rows).ravel(), ends), (count, num))
+
+
+# ------------------------------------------------------------------------------------- encodings
+
+
+def _reciprocal(neighbours: np.ndarray) -> sparse.csr_matrix:
+    """(N, N) ones: j is in i's list (N, k) and i in j's."""
+    forward = _lists(neighbours, len(neighbours), np.float32(1.0))
+    return forward.multiply(forward.T).tocsr()
+
+
+def _weighted(
+    features: Tensor, members: sparse.csr_matrix, scale: Optional[np.ndarray]
+) -> sparse.csr_matrix:
+    """exp(-d / scale) on the entries of ``members`` (N, N), rows brought to sum 1; float32."""
+    num = members.shape[0]
+    rows = np.repeat(np.arange(num), np.diff(members.indptr))
+    distances = pair_distances(features, rows, members.indices, features.dtype)
+    if scale is not None:
+        distances /= scale[rows]
+    weights = np.exp(-(distances - _row_minimum(distances, members.indptr)[rows]))
+    weights /= np.bincount(rows, weights, minlength=num)[rows]
+    return sparse.csr_matrix(
+        (weights.astype(np.float32), members.indices, members.indptr), shape=members.shape
+    )
+
+
+def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Smallest of each row's values; every row has one, as each item is a member of its own."""
+    return np.minimum.reduceat(values, indptr[:-1]) if len(values) else np.zeros(0)
+
+
+# ------------------------------------------------------------------------------------- distances
+
+
+def jaccard_rows(
+    a: sparse.csr_matrix, b: Optional[sparse.csr_matrix] = None, max_distance: float = 1.0
+) -> sparse.csr_matrix:
+    """Jaccard distances between rows of ``a`` (A, N) and of ``b`` (B, N), those that are below.
+
+    Without ``b``: between the rows of ``a``. Rows sum to 1, so the distance is 1 - s / (2 - s), s
+    the sum over columns of the minimum.
+    """
+    # 1 - s / (2 - s) is below t where s is above 2 (1 - t) / (2 - t); a sum below float32's
+    # precision makes a distance of 1.
+    least = 2 * (1 - max_distance) / (2 - max_distance)
+    found = minimum_sums(a, b, max(least, float(np.finfo(np.float32).eps)))
+    found.data /= 2.0 - found.data
+    np.subtract(1.0, found.data, out=found.data)
+    np.maximum(found.data, 0.0, out=found.data)
+    return found

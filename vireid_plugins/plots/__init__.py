@@ -1,0 +1,1 @@
+"""The kinds of pictures that people draw of trained models and of runs."""

@@ -1,0 +1,299 @@
+"""``plot.py cam``: what parts of an image speak for a score, laid over the image.
+
+Networks with maps: Grad-CAM or HiResCAM (``activation.py``); transformers: attention roll-out
+(``rollout.py``). B images, h x w a map.
+"""
+
+import argparse
+import logging
+import re
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from tqdm import tqdm
+
+from ..data import build_transforms
+from ..drawing.sheet import IMAGE_BOX, Group, Panel, draw_sheet, load_picture
+from ..drawing.shots import Shot, batch_of, batches
+from ..drawing.style import write_figure, write_numbers
+from ..errors import PlotError
+from ..safe_load import load_weights_only
+from .chosen import add_image_arguments, chosen_shots, features_of, train_set, with_matches
+from .grad_cam import (
+    Activation,
+    ClassScore,
+    Similarity,
+    check_layer,
+    grad_cam,
+    join_activations,
+    relative_heat,
+)
+from .kinds import Kind, register_kind
+from .rollout import find_transformer, rollout_map
+from .subject import Subject
+
+logger = logging.getLogger(__name__)
+
+COLOUR_MAP = "inferno"  # lightness rises with heat, so that a grey print says the same
+HEADER = (
+    "model", "image", "modality", "identity", "camera", "layer", "target", "score", "flat",
+    "row", "column", "value",
+)  # fmt: skip
+GRAD_CAM, HIRES_CAM, ROLLOUT = "grad-cam", "hirescam", "rollout"
+METHOD_NAMES = {GRAD_CAM: "Grad-CAM", HIRES_CAM: "HiResCAM", ROLLOUT: "Attention roll-out"}
+IDENTITY, MATCH = "identity", "match"
+_BATCH = 16  # images whose graph is held at once
+
+
+class Explained(NamedTuple):
+    """What one model says about the images."""
+
+    activation: Activation
+    heat: np.ndarray  # (B, h, w) in 0..1
+    flat: np.ndarray  # (B,) bool
+    targets: List[str]  # what each score is of, for people
+
+
+@register_kind("cam", help="heat maps: which parts of an image speak for a score")
+class CAM(Kind):
+    """Grad-CAM or attention roll-out beside the photographs."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_image_arguments(parser)
+        parser.add_argument(
+            "--target",
+            choices=(IDENTITY, MATCH),
+            help="whose score is explained. identity (default): with --split train the image's own "
+            "training identity, else the one that scores highest; match: similarity to the "
+            "nearest image of the same person in the other modality",
+        )
+        parser.add_argument(
+            "--layer", default="", metavar="NAME", help="the map to take; default: the last"
+        )
+        parser.add_argument(
+            "--method",
+            choices=("auto", *METHOD_NAMES),
+            default="auto",
+            help="auto (default): attention roll-out for a transformer, else Grad-CAM; hirescam "
+            "weighs each position by its own gradient",
+        )
+
+    def draw(
+        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
+    ) -> List[str]:
+        for subject in subjects:
+            _check_method(subject, args)
+        shots, why = chosen_shots(subjects[0], args)
+        matches: Optional[List[Shot]] = None
+        if args.target == MATCH:
+            shots, matches = with_matches(subjects[0], shots)
+        logger.info("%s", why)
+        results = [_explain(subject, shots, matches, args) for subject in subjects]
+        sheet = draw_sheet(
+            [_group(shot, place, results, matches) for place, shot in enumerate(shots)],
+            _headings(subjects, matches),
+            title=_title(subjects, args),
+            note=_note(subjects, results, args, why),
+            bar=(COLOUR_MAP, ("0", "the map's largest value")),
+        )
+        paths = write_figure(sheet.page.figure, folder, "cam")
+        labels = [subject.label for subject in subjects]
+        numbers = _numbers(labels, shots, results)
+        return [*paths, write_numbers(folder, "cam", HEADER, numbers)]
+
+
+def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Heat (h, w) in 0..1 over an image (H, W, 3): uint8 (H, W, 3).
+
+    The image turns grey and the heat is as opaque as it is high, so that the person stays visible.
+    """
+    size = pixels.shape[:2]
+    grown = F.interpolate(
+        torch.from_numpy(heat)[None, None], size=size, mode="bilinear", align_corners=False
+    )[0, 0].numpy()
+    colours = colormaps[COLOUR_MAP](grown)[..., :3] * 255
+    grey = pixels.astype(np.float32).mean(axis=2, keepdims=True)
+    opacity = 0.35 + 0.35 * grown[..., None]
+    return np.clip((1 - opacity) * grey + opacity * colours, 0, 255).astype(np.uint8)
+
+
+def _check_method(subject: Subject, args: argparse.Namespace) -> None:
+    """What is wrong with the words is said before features are extracted."""
+    if _method(subject, args) != ROLLOUT:
+        check_layer(subject.model, args.layer)
+        if args.target != MATCH:
+            check_classifier(subject)
+        return
+    find_transformer(subject.model, needed=True)
+    for word, value in (("--target", args.target), ("--layer", args.layer)):
+        if value:
+            raise PlotError(
+                f"{subject.label} is a transformer: attention roll-out says what its output takes "
+                f"from each patch, whatever the score. Leave {word} {value} out."
+            )
+
+
+def _method(subject: Subject, args: argparse.Namespace) -> str:
+    if args.method != "auto":
+        return args.method
+    return ROLLOUT if find_transformer(subject.model) is not None else GRAD_CAM
+
+
+def check_classifier(subject: Subject) -> None:
+    """Raise ``PlotError`` where the checkpoint lacks weights of the head: scores mean nothing then.
+
+    An evaluation takes such a checkpoint, as features do not pass through the classifier.
+    """
+    held = load_weights_only(subject.weights)["model"]
+    shapes = {re.sub(r"^module\.", "", name): value.shape for name, value in held.items()}
+    own = subject.model.named_parameters()
+    absent = [n for n, v in own if n.startswith("heads.") and shapes.get(n) != v.shape]
+    if absent:
+        raise PlotError(
+            f"{subject.weights} has no weights for {', '.join(absent)}, by which training "
+            "identities are scored; use --target match."
+        )
+
+
+def _explain(
+    subject: Subject,
+    shots: Sequence[Shot],
+    matches: Optional[Sequence[Shot]],
+    args: argparse.Namespace,
+) -> Explained:
+    transforms = build_transforms(subject.cfg, is_train=False)
+    by_rollout, classes = _method(subject, args) == ROLLOUT, None
+    if args.split == "train" and matches is None and not by_rollout:
+        classes = _classes(subject, shots)
+    parts = []
+    for begin, block in tqdm(
+        batches(shots, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
+    ):
+        batch, rows = batch_of(block, transforms), slice(begin, begin + len(block))
+        if by_rollout:
+            parts.append(rollout_map(subject.model, batch))
+            continue
+        if matches is None:
+            target: Any = ClassScore(None if classes is None else classes[rows])
+        else:
+            target = Similarity(features_of(subject.model, matches[rows], transforms))
+        fine = args.method == HIRES_CAM
+        parts.append(grad_cam(subject.model, batch, target, args.layer, per_position=fine))
+    activation = join_activations(parts)
+    heat, flat = relative_heat(activation)
+    if flat.any():
+        logger.info("%s: %d of %d maps are flat.", subject.label, flat.sum(), len(flat))
+    return Explained(activation, heat, flat, _target_words(activation, matches))
+
+
+def _target_words(activation: Activation, matches: Optional[Sequence[Shot]]) -> List[str]:
+    if matches is not None:
+        return [match.path for match in matches]
+    if activation.classes is not None:
+        return [f"class {number}" for number in activation.classes]
+    return [""] * len(activation.maps)
+
+
+def _classes(subject: Subject, shots: Sequence[Shot]) -> np.ndarray:
+    """Class numbers (B,) of the shots' identities in the model's training.
+
+    Raises:
+        PlotError: one is not among them, or the training set has other identities by now.
+    """
+    known = train_set(subject).class_ids
+    if len(known) != subject.cfg.MODEL.HEADS.NUM_CLASSES:
+        raise PlotError(
+            f"{subject.label} was trained on {subject.cfg.MODEL.HEADS.NUM_CLASSES} identities, and "
+            f"the training set of {', '.join(subject.cfg.DATASETS.NAMES)} has {len(known)}."
+        )
+    numbers: Dict[Any, int] = {identity: place for place, identity in enumerate(known)}
+    strange = [shot.path for shot in shots if shot.target not in numbers]
+    if strange:
+        raise PlotError(
+            f"{strange[0]} is not in the training set of {subject.label}. Leave --split train out: "
+            "the identity that scores highest is taken then."
+        )
+    return np.array([numbers[shot.target] for shot in shots], dtype=np.int64)
+
+
+def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Shot]]) -> List[str]:
+    headings = ["image", *(subject.label for subject in subjects)]
+    return headings + (["match"] if matches is not None else [])
+
+
+def _group(
+    shot: Shot,
+    place: int,
+    results: Sequence[Explained],
+    matches: Optional[Sequence[Shot]],
+) -> Group:
+    pixels, size = load_picture(shot.path, IMAGE_BOX)
+    panels = [Panel(pixels, size)]
+    for result in results:
+        panels.append(Panel(overlay(pixels, result.heat[place]), size, _caption(result, place)))
+    if matches is not None:
+        panels.append(Panel(*load_picture(matches[place].path, IMAGE_BOX)))
+    return Group(panels, shot.caption.replace("\n", ", "))
+
+
+def _caption(result: Explained, place: int) -> str:
+    score = result.activation.scores[place]
+    flat = ", flat" if result.flat[place] else ""
+    if np.isnan(score):
+        return flat[2:]
+    what = "similarity" if result.activation.classes is None else result.targets[place]
+    return f"{what}: {score:.2f}{flat}"
+
+
+def _title(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
+    methods = dict.fromkeys(METHOD_NAMES[_method(subject, args)] for subject in subjects)
+    return f"{' and '.join(methods)} of {' and '.join(subject.label for subject in subjects)}"
+
+
+def _note(
+    subjects: Sequence[Subject],
+    results: Sequence[Explained],
+    args: argparse.Namespace,
+    why: str,
+) -> str:
+    sizes = [f"{r.activation.layer}, {r.heat.shape[1]} × {r.heat.shape[2]}" for r in results]
+    if len(set(sizes)) > 1:
+        sizes = [f"{subject.label}: {size}" for subject, size in zip(subjects, sizes)]
+    maps = "; ".join(dict.fromkeys(sizes))
+    words = [why]
+    for method in sorted({_method(subject, args) for subject in subjects}):
+        if method == ROLLOUT:
+            words.append("Attention roll-out: what the output takes from each patch.")
+        else:
+            words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, args)}.")
+    words.append(f"Maps: {maps}; each in parts of its own largest value.")
+    if any(result.flat.any() for result in results):
+        words.append("Flat: what speaks for the score is less than a thousandth of it.")
+    return " ".join(words)
+
+
+def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
+    if args.target == MATCH:
+        chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
+        return (
+            "the cosine similarity to the match, the nearest test image of the same person (where "
+            f"it is known) in the other modality{chosen}"
+        )
+    if args.split == "train":
+        return "the score of the image's own training identity"
+    return "the score of the training identity that scores highest: test identities have no class"
+
+
+def _numbers(
+    labels: Sequence[str], shots: Sequence[Shot], results: Sequence[Explained]
+) -> Iterator[Sequence[Any]]:
+    for label, result in zip(labels, results):
+        for place, shot in enumerate(shots):
+            head = (label, shot.path, shot.modality_label, shot.target, shot.camid)
+            head += (result.activation.layer, result.targets[place])
+            head += (f"{result.activation.scores[place]:.6g}", int(result.flat[place]))
+            for (row, column), value in np.ndenumerate(result.activation.maps[place]):
+                yield (*head, row, column, f"{value:.6g}")

@@ -1,0 +1,138 @@
+"""The photographs that a picture is asked for, and what each of them is like.
+
+B images, N test images, D features.
+"""
+
+import argparse
+import logging
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from ..data import VIReIDDataset, build_transforms
+from ..data.build import build_train_items
+from ..drawing.shots import Shot, batch_of, batches, draw_pairs, parse_images, recognise, shot_of
+from ..errors import PlotError
+from ..evaluation import evaluation_mode
+from ..evaluation.similarity import normalise
+from .subject import Subject
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 64
+_MOST = 64  # images on a sheet
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words that choose photographs, of every kind that draws on them."""
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH:MODALITY",
+        help="such as day.jpg:visible night.jpg:infrared; default: a seeded choice",
+    )
+    parser.add_argument(
+        "--count", type=int, default=4, metavar="N", help="identities to choose; default 4"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the choice; default 0"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train"), default="test", help="to choose from; default test"
+    )
+
+
+def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot], str]:
+    """The photographs that the words ask for, and how they were chosen.
+
+    Raises:
+        PlotError: a number is out of range, or a word has no modality.
+    """
+    if args.count < 1 or args.seed < 0:
+        raise PlotError(
+            f"--count is {args.count} and --seed {args.seed}; expected 1 or more, and 0 or more."
+        )
+    if args.images:
+        shots, why = parse_images(args.images), f"{len(args.images)} given images."
+        if args.split == "train":
+            shots = recognise(shots, train_set(subject).items)
+    else:
+        train = args.split == "train"
+        items = train_set(subject).items if train else subject.loader.dataset.items
+        where = f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}" if train else (
+            f"test set of {subject.dataset_name}"
+        )  # fmt: skip
+        shots = draw_pairs(items, args.count, args.seed)
+        names = ", ".join(str(name) for name in dict.fromkeys(shot.target for shot in shots))
+        why = f"Identities {names} drawn from the {where}, seed {args.seed}."
+    if len(shots) > _MOST:
+        raise PlotError(f"{len(shots)} images are asked for; a sheet has room for {_MOST}.")
+    return shots, why
+
+
+def train_set(subject: Subject) -> VIReIDDataset:
+    """What the subject's config trains on; it is not read, only listed."""
+    return VIReIDDataset(build_train_items(subject.cfg), None, relabel=True)
+
+
+def features_of(model: Any, shots: Sequence[Shot], transforms: Any) -> torch.Tensor:
+    """Features (B, D) of photographs."""
+    with evaluation_mode(model), torch.no_grad():
+        return model(batch_of(shots, transforms))
+
+
+def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], List[Shot]]:
+    """The shots that have a match, and their matches: by the model's own features.
+
+    A match is the nearest other test image of the same person, or of anybody where the person is
+    unknown; of the other modality, unless the test set has one; pairs that the first protocol never
+    compares are left out.
+    """
+    items = subject.loader.dataset.items
+    shots = recognise(shots, items)
+    found = nearest_matches(subject, shots, items)
+    missing = [shot.path for shot, row in zip(shots, found) if row < 0]
+    for path in missing:
+        logger.warning("%s has no match in the test set, and is left out.", path)
+    if len(missing) == len(shots):
+        raise PlotError(
+            f"None of {len(shots)} images has a match in the test set of {subject.dataset_name}: "
+            "another image of the same person in the other modality, from a camera that is "
+            "compared with its own."
+        )
+    kept = [(shot, shot_of(items[row])) for shot, row in zip(shots, found) if row >= 0]
+    return [shot for shot, _ in kept], [match for _, match in kept]
+
+
+def nearest_matches(
+    subject: Subject, shots: Sequence[Shot], items: Sequence[Sequence[Any]]
+) -> np.ndarray:
+    """Row of each shot's match among the test ``items``: (B,), -1 where there is none."""
+    transforms = build_transforms(subject.cfg, is_train=False)
+    features = torch.cat(
+        [features_of(subject.model, part, transforms) for _, part in batches(shots, _BATCH)]
+    )
+    everyone = normalise(subject.features.features.float())
+    scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
+    names = np.array([str(item[1]) for item in items])
+    cameras = np.array([str(item[2]) for item in items])
+    modalities = np.array([int(item[3]) for item in items])
+    if len(set(modalities.tolist())) > 1:
+        own = np.array([shot.modality for shot in shots])[:, None]
+        scores[modalities[None] == own] = -np.inf
+    paths = np.array([str(item[0]) for item in items])
+    scores[paths[None] == np.array([shot.path for shot in shots])[:, None]] = -np.inf
+    known = np.array([shot.target is not None for shot in shots])
+    same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]
+    scores[known[:, None] & ~same] = -np.inf
+    own_cameras = np.array([str(shot.camid) for shot in shots])[:, None]
+    protocol = subject.protocols[0]
+    for pair in protocol.skip_camera_pairs:
+        for one, other in (pair, pair[::-1]):
+            scores[(own_cameras == str(one)) & (cameras[None] == str(other))] = -np.inf
+    if protocol.skip_same_camera:
+        scores[same & (own_cameras == cameras[None])] = -np.inf
+    best = scores.argmax(axis=1)
+    return np.where(np.isfinite(scores[np.arange(len(best)), best]), best, -1)

@@ -1,0 +1,275 @@
+"""Losses, learning rate and metrics of training runs over their epochs."""
+
+import argparse
+import logging
+import os
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..drawing.style import (
+    COLOURS,
+    GREY,
+    LINES,
+    MARKERS,
+    new_figure,
+    plain,
+    write_figure,
+    write_numbers,
+)
+from ..errors import PlotError
+from ..registry import nearest
+from ..runs.metrics_log import RunLog, Series, read_run
+from .kinds import Kind, register_kind
+
+logger = logging.getLogger(__name__)
+
+NAME = "curves"
+HEADER = ("run", "name", "iteration", "epoch", "value")
+RATE = "lr"
+METRICS = ("Rank-1", "mAP", "mINP")
+_COLOURS = COLOURS[:7]  # without yellow, which a thin line on white hides
+# Colour and line style go round at different lengths: so many pairs of them are different.
+MOST_RUNS = len(_COLOURS) * len(LINES)
+_LOGARITHMIC = 20  # a learning rate that spans more is drawn on a logarithmic axis
+_COLUMNS = 3
+# Inches: a panel, its axes' height; a line of the legend, a letter of it, what stands before it.
+_PANEL, _INNER = (2.6, 2.0), 1.4
+_LINE, _LETTER, _SAMPLE = 0.18, 0.068, 0.6
+_NOTE = "Losses: medians of the last 20 iterations, as the trainer logs them."
+
+
+class Panel(NamedTuple):
+    """One pair of axes."""
+
+    title: str
+    name: str  # of the series
+    is_metric: bool = False
+
+
+@register_kind(NAME, help="losses, learning rate and metrics over epochs; several runs on one plot")
+class Curves(Kind):
+    """Curves of ``metrics.json``; needs no model."""
+
+    needs_model, most_subjects = False, 0
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("runs", nargs="+", metavar="RUN_FOLDER", help="with metrics.json in it")
+        parser.add_argument(
+            "--label",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="of the first run, and given again of the next; default: what differs in the "
+            "folders' names",
+        )
+        parser.add_argument(
+            "--protocol",
+            default="",
+            metavar="NAME",
+            help="whose metrics are drawn, such as SYSUMM01/all/single; default: the first",
+        )
+        parser.add_argument(
+            "--metrics",
+            default=",".join(METRICS),
+            metavar="NAMES",
+            help=f"joined by commas; default {','.join(METRICS)}",
+        )
+
+    def draw(self, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
+        if len(args.runs) > MOST_RUNS:
+            raise PlotError(f"{len(args.runs)} runs; at most {MOST_RUNS} can be told apart.")
+        runs = [read_run(path) for path in args.runs]
+        labels = _labels(runs, args.label)
+        for label, run in zip(labels, runs):
+            _tell(label, run)
+        protocol = choose_protocol(runs, args.protocol)
+        panels = choose_panels(runs, protocol, args.metrics.split(","))
+        by_epoch = all(run.iterations_per_epoch for run in runs)
+        if not by_epoch:
+            logger.info("No log.txt beside a metrics.json says how long an epoch is: iterations.")
+        note = _NOTE + (f"\nMetrics: {protocol}." if protocol else "")
+        written = write_figure(draw_curves(runs, labels, panels, note, by_epoch), folder, NAME)
+        return [*written, write_numbers(folder, NAME, HEADER, _lines(runs, labels, panels))]
+
+
+def _labels(runs: Sequence[RunLog], given: Sequence[str]) -> List[str]:
+    """As given; else the parts of the folders' names that are not common to all."""
+    if given and len(given) != len(runs):
+        raise PlotError(f"--label is given once for each of {len(runs)} runs; got {list(given)}.")
+    folders = [os.path.dirname(os.path.realpath(run.path)) for run in runs]
+    twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+    if twice:
+        raise PlotError(f"The run {twice[0]} is named twice.")
+    if given:
+        return list(given)
+    parts = [folder.split(os.sep) for folder in folders]
+    common = 0
+    while all(len(one) > common + 1 for one in parts) and len({one[common] for one in parts}) == 1:
+        common += 1
+    return ["/".join(one[common:]) for one in parts]
+
+
+def _tell(label: str, run: RunLog) -> None:
+    last = max(int(iterations[-1]) for iterations, _ in run.series.values()) + 1
+    epochs = f", epoch {last / run.iterations_per_epoch:g}" if run.iterations_per_epoch else ""
+    logger.info("%s: %d iterations%s, %s", label, last, epochs, run.path)
+    if run.superseded:
+        logger.info("  %d lines are left out: resumed, the run trained them again.", run.superseded)
+    if run.unreadable:
+        few = ", ".join(map(str, run.unreadable[:5])) + (", ..." if run.unreadable[5:] else "")
+        logger.info("  line %s cannot be read (cut off?) and is left out.", few)
+
+
+def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:
+    """The protocol line whose metrics are drawn; empty where no run was evaluated.
+
+    Raises:
+        PlotError: no run has the one that is wanted, or the runs have none in common.
+    """
+    known = [run.protocols for run in runs if run.protocols]
+    everything = sorted({name for names in known for name in names})
+    if wanted:
+        if wanted not in everything:
+            near = nearest(wanted, everything)
+            raise PlotError(f"--protocol {wanted!r} was not evaluated. {near}")
+        return wanted
+    common = [name for name in everything if all(name in names for names in known)]
+    if known and not common:
+        raise PlotError(
+            f"The runs were evaluated by different protocols; there are {', '.join(everything)}. "
+            "Name one by --protocol."
+        )
+    return common[0] if common else ""
+
+
+def choose_panels(
+    runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]
+) -> List[Panel]:
+    """What is drawn: every loss that a run has, the learning rate, the metrics.
+
+    Raises:
+        PlotError: a metric that was not evaluated.
+    """
+    losses = list(dict.fromkeys(name for run in runs for name in run.losses))
+    panels = [Panel(name, name) for name in losses]
+    if any(RATE in run.series for run in runs):
+        panels.append(Panel("learning rate", RATE))
+    head = f"{protocol}/"
+    known = {
+        name[len(head) :]
+        for run in runs
+        for name in run.series
+        if protocol and name.startswith(head) and not name.endswith("_std")
+    }
+    for metric in map(str.strip, metrics if protocol else ()):
+        if metric not in known:
+            raise PlotError(f"--metrics names {metric!r}. {nearest(metric, known)}")
+        panels.append(Panel(f"{metric} (%)", head + metric, True))
+    if not panels:
+        raise PlotError("The runs hold neither losses, nor a learning rate, nor metrics.")
+    return panels
+
+
+def draw_curves(
+    runs: Sequence[RunLog],
+    labels: Sequence[str],
+    panels: Sequence[Panel],
+    note: str,
+    by_epoch: bool,
+) -> Figure:
+    """A panel for each series, a line for each run, one legend.
+
+    Args:
+        runs: at most ``MOST_RUNS``.
+        labels: of the runs.
+        panels: of ``choose_panels``.
+        note: below the panels.
+        by_epoch: whether epochs are on the axes below, or iterations.
+    """
+    columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    width = max(2, columns) * _PANEL[0]
+    in_a_line = max(1, int(width / (_SAMPLE + _LETTER * max(map(len, labels)))))
+    lines = -(-len(labels) // in_a_line) + note.count("\n") + 2
+    figure = new_figure(width, rows * _PANEL[1] + lines * _LINE)
+    heights = [_INNER] * rows + [lines * _LINE]
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+    looks = [
+        {"color": _COLOURS[i % len(_COLOURS)], "ls": LINES[i % len(LINES)]}
+        for i in range(len(runs))
+    ]
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        _draw_panel(axes, panel, runs, looks, by_epoch)
+    footer = figure.add_subplot(grid[rows, :])
+    footer.axis("off")
+    handles = [footer.plot([], [], label=plain(one), **look)[0] for one, look in zip(labels, looks)]
+    footer.legend(handles=handles, loc="upper center", ncol=in_a_line, borderaxespad=0.0)
+    footer.text(0.5, 0.0, plain(note), fontsize=8, color=GREY, ha="center", va="bottom",
+                transform=footer.transAxes)  # fmt: skip
+    return figure
+
+
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    runs: Sequence[RunLog],
+    looks: Sequence[Dict[str, Any]],
+    by_epoch: bool,
+) -> None:
+    drawn = []
+    for number, (run, look) in enumerate(zip(runs, looks)):
+        if panel.name in run.series:
+            iterations, values = run.series[panel.name]
+            marks = {"marker": MARKERS[number % len(MARKERS)], "ms": 4} if panel.is_metric else {}
+            axes.plot(_places(run, iterations, by_epoch), values, **look, **marks)
+            drawn.append(values)
+    axes.set_title(plain(panel.title))
+    axes.set_xlabel("epoch" if by_epoch else "iteration")
+    axes.set_xlim(left=0)
+    axes.grid(axis="y")
+    if panel.name == RATE:
+        _scale_rate(axes, np.concatenate(drawn))
+
+
+def _scale_rate(axes: Axes, rates: np.ndarray) -> None:
+    """Steps of a schedule are powers of ten; without steps, zero is the measure."""
+    if rates.min() > 0 and rates.max() > _LOGARITHMIC * rates.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.1 * float(rates.max()) or 1.0)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+
+
+def _places(run: RunLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarray:
+    """Where values stand on the axis: what is done, in epochs or iterations."""
+    done = iterations + 1
+    return done / run.iterations_per_epoch if by_epoch else done
+
+
+def _lines(
+    runs: Sequence[RunLog], labels: Sequence[str], panels: Sequence[Panel]
+) -> Iterator[Tuple[Any, ...]]:
+    """Rows of the CSV file: what is drawn, and the deviations of metrics over trials."""
+    for label, run in zip(labels, runs):
+        for name in (n for panel in panels for n in _with_deviation(panel)):
+            iterations, values = run.series.get(name, _NOTHING)
+            for iteration, value in zip(iterations, values):
+                yield (label, name, iteration, _epoch(run, iteration), f"{value:.8g}")
+
+
+_NOTHING: Series = (np.array([], int), np.array([]))
+
+
+def _with_deviation(panel: Panel) -> Tuple[str, ...]:
+    return (panel.name, f"{panel.name}_std") if panel.is_metric else (panel.name,)
+
+
+def _epoch(run: RunLog, iteration: int) -> Optional[str]:
+    """Epochs done after an iteration; None where it is not known."""
+    if not run.iterations_per_epoch:
+        return None
+    return f"{(iteration + 1) / run.iterations_per_epoch:.6g}"

@@ -1,0 +1,192 @@
+"""Histograms of the distances within and between identities, ROC curves, and a threshold."""
+
+import argparse
+import logging
+from typing import Any, Iterator, List, Sequence, Tuple
+
+from tqdm import tqdm
+
+from ..drawing.style import write_figure, write_numbers
+from ..errors import PlotError
+from ..evaluation.pair_distances import (
+    PairHistogram,
+    PairSet,
+    count_pairs,
+    greatest_distance,
+    pair_sets,
+    prepare_features,
+)
+from ..modality import Modality
+from .distances_figure import Histograms, draw_distances, roc_points
+from .kinds import Kind, register_kind
+from .subject import Subject
+
+logger = logging.getLogger(__name__)
+
+NAME = "distances"
+COUNTS_HEADER = ("model", "pairs", "from", "to", "same_identity", "different_identities")
+SUMMARY_HEADER = (
+    "model", "pairs", "metric", "same_identity_pairs", "different_identities_pairs",
+    "never_compared_pairs", "mean_same", "mean_different", "gap", "auc", "equal_error_rate",
+    "threshold",
+)  # fmt: skip
+ROC_HEADER = ("model", "pairs", "threshold", "false_accept_rate", "true_accept_rate")
+# Bins of the measurement, at least: how finely curve and threshold are known.
+_FINE, _MOST_BINS = 20000, 1000
+
+
+@register_kind(NAME, help="distances within and between identities, ROC, equal-error threshold")
+class Distances(Kind):
+    """Distances of pairs within and across modalities."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--bins",
+            type=int,
+            default=200,
+            metavar="N",
+            help="lines of the CSV file for each kind of pairs; default 200",
+        )
+
+    def draw(
+        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
+    ) -> List[str]:
+        if not 1 <= args.bins <= _MOST_BINS:
+            raise PlotError(f"--bins is {args.bins}; expected 1 to {_MOST_BINS}.")
+        metric = _common_metric(subjects)
+        measured = measure_distances(subjects, args.bins)
+        for subject, histograms in zip(subjects, measured):
+            for name, histogram in histograms.items():
+                logger.info("%s, %s: %s", subject.label, name, describe(histogram, metric))
+        labels = [subject.label for subject in subjects]
+        note = _note(subjects[0])
+        logger.info("%s", note)
+        written = write_figure(draw_distances(measured, labels, metric, note), folder, NAME)
+        named = list(zip(labels, measured))
+        counts, roc = _count_lines(named, args.bins), _roc_lines(named)
+        written.append(write_numbers(folder, NAME, COUNTS_HEADER, counts))
+        summary = _summary_lines(named, metric)
+        written.append(write_numbers(folder, f"{NAME}_summary", SUMMARY_HEADER, summary))
+        written.append(write_numbers(folder, f"{NAME}_roc", ROC_HEADER, roc))
+        return written
+
+
+def _common_metric(subjects: Sequence[Subject]) -> str:
+    metrics = {subject.label: subject.cfg.TEST.METRIC for subject in subjects}
+    if len(set(metrics.values())) > 1:
+        raise PlotError(
+            f"The models are compared by different metrics: {metrics}. Name one for both: "
+            "TEST.METRIC cosine"
+        )
+    return next(iter(metrics.values()))
+
+
+def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Histograms]:
+    """Distances of all pairs of each subject's test set, counted into the same bins.
+
+    Args:
+        subjects: models with one ``TEST.METRIC``.
+        bins: the histograms have a multiple of it.
+
+    Raises:
+        PlotError: a test set has no pair of images to compare.
+    """
+    device = str(subjects[0].cfg.TEST.DEVICE or subjects[0].cfg.MODEL.DEVICE)
+    metric = subjects[0].cfg.TEST.METRIC
+    rows = [prepare_features(one.features.features, metric, device) for one in subjects]
+    upper = max(greatest_distance(one, metric) for one in rows)
+    fine = bins * -(-_FINE // bins)
+    found = []
+    for subject, features in zip(subjects, rows):
+        labels = subject.features
+        sets = pair_sets(labels, subject.dataset, subject.protocols[0])
+        total = sum(len(pairs.rows) * len(pairs.columns) for pairs in sets)
+        if not total:
+            raise PlotError(f"{subject.dataset_name} has no pair of images to compare.")
+        with tqdm(
+            total=sum(map(_number, sets)),
+            desc=f"pairs of {subject.label}",
+            unit="pair",
+            unit_scale=True,
+            disable=not subject.progress,
+        ) as bar:
+            found.append(
+                {
+                    pairs.name: count_pairs(
+                        features, labels.targets, labels.camids, pairs,
+                        metric=metric, upper=upper, bins=fine, advance=bar.update,
+                    )
+                    for pairs in sets
+                }
+            )  # fmt: skip
+    return found
+
+
+def _number(pairs: PairSet) -> int:
+    """Pairs of a set, as far as the progress bar is concerned."""
+    whole = len(pairs.rows) * len(pairs.columns)
+    return whole // 2 if pairs.within else whole
+
+
+def describe(histogram: PairHistogram, metric: str) -> str:
+    """The numbers of one kind of pairs, in a sentence."""
+    threshold, rate = histogram.equal_error
+    words = (
+        f"{histogram.same.sum()} pairs of one identity, mean {histogram.same_mean:.3f}; "
+        f"{histogram.other.sum()} of two, mean {histogram.other_mean:.3f}; gap "
+        f"{histogram.gap:.3f}; AUC {histogram.auc:.4f}; equal error {100 * rate:.2f} % at distance "
+        f"{threshold:.4f}"
+    )
+    return f"{words} (similarity {1 - threshold:.4f})." if metric == "cosine" else f"{words}."
+
+
+def _note(subject: Subject) -> str:
+    """Which pairs were counted."""
+    protocol = subject.protocols[0]
+    query, _, gallery = protocol.direction.partition("_to_")
+    rules = [
+        f"{query} camera {own} with {gallery} camera {other}"
+        for own, other in sorted(protocol.skip_camera_pairs)
+    ]
+    if protocol.skip_same_camera:
+        rules.append("images of one person by one camera")
+    if gallery in {modality.label for modality in Modality}:
+        words = f"All pairs of test images of {subject.dataset_name}, also of one camera."
+        return f"{words}\nNever compared across modalities: {'; '.join(rules) or 'none'}."
+    words = f"All queries of {subject.dataset_name} with its gallery."
+    return f"{words}\nNever compared: {'; '.join(rules) or 'none'}."
+
+
+# ------------------------------------------------------------------------------------- the files
+
+
+def _count_lines(named: Sequence[Tuple[str, Histograms]], bins: int) -> Iterator[Tuple[Any, ...]]:
+    for label, name, histogram in _each(named):
+        coarse = histogram.coarse(bins)
+        limits = [f"{edge:.6g}" for edge in coarse.edges]
+        for line in zip(limits[:-1], limits[1:], coarse.same, coarse.other):
+            yield (label, name, *line)
+
+
+def _summary_lines(
+    named: Sequence[Tuple[str, Histograms]], metric: str
+) -> Iterator[Tuple[Any, ...]]:
+    for label, name, one in _each(named):
+        numbers = (one.same_mean, one.other_mean, one.gap, one.auc)
+        threshold, rate = one.equal_error
+        yield (
+            *(label, name, metric, one.same.sum(), one.other.sum(), one.skipped),
+            *(f"{number:.6g}" for number in (*numbers, rate, threshold)),
+        )
+
+
+def _roc_lines(named: Sequence[Tuple[str, Histograms]]) -> Iterator[Tuple[Any, ...]]:
+    for label, name, histogram in _each(named):
+        for point in roc_points(histogram):
+            yield (label, name, *(f"{number:.6g}" for number in point))
+
+
+def _each(named: Sequence[Tuple[str, Histograms]]) -> Iterator[Tuple[str, str, PairHistogram]]:
+    for label, histograms in named:
+        for name, histogram in histograms.items():
+            yield label, name, histogram

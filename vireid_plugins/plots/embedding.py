@@ -1,0 +1,207 @@
+"""Maps of features in the plane: colour says who, the mark says in which modality.
+
+Shapes: N test images, n drawn ones, D features.
+"""
+
+import argparse
+import logging
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from sklearn.manifold import TSNE
+
+from ..drawing.style import write_figure, write_numbers
+from ..errors import PlotError
+from ..evaluation.pair_distances import prepare_features
+from ..modality import Modality
+from .embedding_figure import MOST_IDENTITIES, draw_maps
+from .kinds import Kind, register_kind
+from .subject import Subject, check_same_images
+
+logger = logging.getLogger(__name__)
+
+NAME = "tsne"
+HEADER = ("model", "path", "identity", "camera", "modality", "x", "y")
+_LEAST_IMAGES = 4
+
+
+class Choice(NamedTuple):
+    """Whose images are drawn."""
+
+    rows: np.ndarray  # (n,) rows of the test list, ascending
+    identities: List[int]  # in the order of the draw
+    candidates: int  # among how many identities the draw was
+    known: str  # what the candidates have in common
+
+
+def choose_rows(
+    targets: np.ndarray, modalities: np.ndarray, identities: int, images: int, seed: int
+) -> Choice:
+    """Draw identities, and images of each.
+
+    Identities seen in all modalities of the test set are drawn from; where there is none, all.
+    The draw depends on labels and seed alone, so two models are shown the same images.
+
+    Args:
+        targets, modalities: (N,) of the test list.
+        identities: how many; fewer come where there are fewer.
+        images: at most so many of an identity in each modality; 0: all.
+        seed: of the draw.
+    """
+    kinds = np.unique(modalities)
+    seen = [np.unique(targets[modalities == kind]) for kind in kinds]
+    common = seen[0]
+    for others in seen[1:]:
+        common = np.intersect1d(common, others)
+    everywhere = len(common) > 0 and len(kinds) > 1
+    candidates = common if everywhere else np.unique(targets)
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(candidates)[:identities]
+    # A random order of all rows, then the first few of each (identity, modality).
+    order = generator.permutation(len(targets))
+    order = order[np.isin(targets[order], chosen)]
+    group = targets[order] * len(kinds) + np.searchsorted(kinds, modalities[order])
+    by_group = np.argsort(group, kind="stable")
+    _, starts, counts = np.unique(group[by_group], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    rows = order[by_group[place < images]] if images else order
+    known = "seen in both modalities" if everywhere else "of the test set"
+    return Choice(np.sort(rows), chosen.tolist(), len(candidates), known)
+
+
+def embed_tsne(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """scikit-learn's t-SNE of features (n, D): (n, 2)."""
+    words: Dict[str, Any] = {"init": "pca", "learning_rate": "auto", "random_state": seed}
+    # Identical features leave no direction to start from.
+    if np.ptp(features, axis=0).max() == 0:
+        words["init"] = "random"
+    return TSNE(perplexity=perplexity, **words).fit_transform(features)
+
+
+def embed_umap(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """UMAP of features (n, D): (n, 2); ``perplexity`` is its number of neighbours.
+
+    Raises:
+        PlotError: UMAP is not installed.
+    """
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise PlotError(
+            "--method umap needs umap-learn, which is not installed. Install it: pip install "
+            "umap-learn; or take --method tsne."
+        ) from error
+    neighbours = max(2, min(round(perplexity), len(features) - 1))
+    return UMAP(n_neighbors=neighbours, random_state=seed).fit_transform(features)
+
+
+METHODS: Dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
+    "tsne": embed_tsne,
+    "umap": embed_umap,
+}
+_METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
+
+
+@register_kind(NAME, help="a map of the features: colour is identity, mark is modality")
+class FeatureMap(Kind):
+    """t-SNE or UMAP of the features of some identities."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--identities",
+            type=int,
+            default=10,
+            metavar="N",
+            help=f"identities drawn, 1 to {MOST_IDENTITIES}; default 10",
+        )
+        parser.add_argument(
+            "--images-per-identity",
+            type=int,
+            default=20,
+            metavar="N",
+            help="at most so many of an identity in each modality; 0: all; default 20",
+        )
+        parser.add_argument("--seed", type=int, default=0, help="of the draw and the map")
+        parser.add_argument("--method", choices=sorted(METHODS), default="tsne")
+        parser.add_argument(
+            "--perplexity",
+            type=float,
+            default=30.0,
+            help="of t-SNE, or neighbours of UMAP; default 30, or a third of the images",
+        )
+
+    def draw(
+        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
+    ) -> List[str]:
+        _check(args)
+        check_same_images(subjects)
+        features = [subject.features for subject in subjects]
+        first = features[0]
+        choice = choose_rows(
+            first.targets,
+            first.modalities,
+            args.identities,
+            args.images_per_identity,
+            args.seed,
+        )
+        rows = choice.rows
+        if len(rows) < _LEAST_IMAGES:
+            raise PlotError(
+                f"A map needs at least {_LEAST_IMAGES} images; {len(rows)} were chosen. Raise "
+                "--identities or --images-per-identity."
+            )
+        perplexity = min(args.perplexity, (len(rows) - 1) / 3)
+        note = (
+            f"{_METHOD_NAMES[args.method]} of {len(rows)} images, {len(choice.identities)} of "
+            f"{choice.candidates} identities {choice.known}, seed {args.seed}"
+        )
+        logger.info("%s.", note)
+        logger.info("Identities: %s.", ", ".join(map(str, choice.identities)))
+        maps = [
+            METHODS[args.method](
+                prepare_features(one.features[rows], subject.cfg.TEST.METRIC).numpy(),
+                perplexity,
+                args.seed,
+            )
+            for one, subject in zip(features, subjects)
+        ]
+        labels = first.targets[rows], first.modalities[rows]
+        figure = draw_maps(maps, *labels, choice.identities, [s.label for s in subjects], note)
+        name = args.method
+        written = write_figure(figure, folder, name)
+        lines = [
+            (subject.label, *line)
+            for subject, points in zip(subjects, maps)
+            for line in _lines(subjects[0], rows, points)
+        ]
+        return [*written, write_numbers(folder, name, HEADER, lines)]
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not 1 <= args.identities <= MOST_IDENTITIES:
+        raise PlotError(
+            f"--identities is {args.identities}; expected 1 to {MOST_IDENTITIES}: more cannot be "
+            "told apart by colour and fill."
+        )
+    if args.images_per_identity < 0:
+        raise PlotError(
+            f"--images-per-identity is {args.images_per_identity}; expected 0 (all) or more."
+        )
+    if args.perplexity < 1:
+        raise PlotError(f"--perplexity is {args.perplexity}; expected 1 or more.")
+    if not 0 <= args.seed < 2**32:
+        raise PlotError(f"--seed is {args.seed}; expected 0 to {2**32 - 1}.")
+
+
+def _lines(subject: Subject, rows: np.ndarray, points: np.ndarray) -> List[Tuple[Any, ...]]:
+    """Rows of the CSV file, without the model."""
+    features, paths = subject.features, subject.paths
+    labels = zip(paths[rows], features.targets[rows], features.camids[rows])
+    kinds = [_modality_name(kind) for kind in features.modalities[rows]]
+    return [
+        (*label, kind, f"{x:.6g}", f"{y:.6g}") for label, kind, (x, y) in zip(labels, kinds, points)
+    ]
+
+
+def _modality_name(modality: int) -> str:
+    return Modality(modality).label if modality in tuple(Modality) else ""

@@ -1,0 +1,137 @@
+"""Where a vision transformer looks: attention roll-out.
+
+*Paper*: S. Abnar, W. Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020.
+
+A kind of transformer is made known by a reader, which says where its attention passes:
+
+    @register_transformer(MyTransformer)
+    class MyReader(TransformerReader): ...
+
+FastReID's ``build_vit_backbone`` is known. B images, L layers, H heads, T tokens, h x w patches.
+"""
+
+from functools import partial
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
+
+from ..errors import PlotError
+from ..evaluation import evaluation_mode
+from .grad_cam import Activation
+
+READERS: Dict[Type[nn.Module], "TransformerReader"] = {}
+
+
+class TransformerReader:
+    """How to read the attention of one class of transformers."""
+
+    extra_tokens = 1  # before the patches; the first is the one that becomes the feature
+
+    def attention_modules(self, transformer: nn.Module) -> List[nn.Module]:
+        """Modules that return attention (B, H, T, T), rows adding up to 1, in order of layers."""
+        raise NotImplementedError
+
+    def grid(self, transformer: nn.Module) -> Tuple[int, int]:
+        """Patches down and across, (h, w)."""
+        raise NotImplementedError
+
+
+def register_transformer(
+    kind: Type[nn.Module],
+) -> Callable[[Type[TransformerReader]], Type[TransformerReader]]:
+    """Class decorator: the reader of transformers of the class ``kind``."""
+
+    def register(reader: Type[TransformerReader]) -> Type[TransformerReader]:
+        READERS[kind] = reader()
+        return reader
+
+    return register
+
+
+@register_transformer(VisionTransformer)
+class FastReIDReader(TransformerReader):
+    """FastReID's ViT; its attention passes a dropout, which does nothing at test."""
+
+    def attention_modules(self, transformer: nn.Module) -> List[nn.Module]:
+        return [block.attn.attn_drop for block in transformer.blocks]
+
+    def grid(self, transformer: nn.Module) -> Tuple[int, int]:
+        return transformer.patch_embed.num_y, transformer.patch_embed.num_x
+
+
+class Found(NamedTuple):
+    """A transformer inside a model."""
+
+    module: nn.Module
+    reader: TransformerReader
+
+
+def find_transformer(model: nn.Module, needed: bool = False) -> Optional[Found]:
+    """The first known transformer inside ``model``; None: there is none.
+
+    Raises:
+        PlotError: there is none, and it is ``needed``; names those that are known.
+    """
+    for module in model.modules():
+        for kind, reader in READERS.items():
+            if isinstance(module, kind):
+                return Found(module, reader)
+    if needed:
+        known = ", ".join(sorted(kind.__name__ for kind in READERS))
+        raise PlotError(
+            f"{type(model).__name__} has no transformer whose attention can be read (known: "
+            f"{known}); use --method grad-cam, or register a reader of it in "
+            "vireid_plugins.plots.rollout."
+        )
+    return None
+
+
+def attention_rollout(attentions: Sequence[Tensor]) -> Tensor:
+    """How much of each input token arrives in each output token, (B, T, T); rows add up to 1.
+
+    Heads are averaged; half of each layer is its residual connection.
+
+    Args:
+        attentions: of each layer, (B, H, T, T).
+    """
+    flow = None
+    for attention in attentions:
+        mean = attention.float().mean(dim=1)
+        layer = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
+        flow = layer if flow is None else layer @ flow
+    return flow
+
+
+def rollout_map(model: nn.Module, batch: Dict[str, Any]) -> Activation:
+    """What the output token of a transformer takes from each patch. It knows no target.
+
+    Args:
+        model: holds a transformer that has a reader.
+        batch: ``images`` (B, 3, H, W) and ``modalities`` (B,).
+
+    Raises:
+        PlotError: there is no such transformer.
+    """
+    found = find_transformer(model, needed=True)
+    attentions: List[Tensor] = []
+    handles = [
+        module.register_forward_hook(partial(_keep, attentions))
+        for module in found.reader.attention_modules(found.module)
+    ]
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    flow = attention_rollout(attentions)[:, 0, found.reader.extra_tokens :]
+    maps = flow.reshape(len(flow), *found.reader.grid(found.module)).cpu().numpy()
+    return Activation(maps, np.full(len(maps), np.nan, np.float32), "attention roll-out")
+
+
+def _keep(attentions: List[Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
+    attentions.append(output.detach())

@@ -1,0 +1,157 @@
+"""A trained model and its test set: what pictures are drawn from.
+
+Shapes: N test images, D feature size.
+"""
+
+import os
+import sys
+from functools import cached_property
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from ..data import build_test_loader
+from ..engine.checkpoint import FACTS, read_facts
+from ..engine.setup import build_carried_config, build_config
+from ..errors import PlotError
+from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
+from ..train import apply_facts, load_model
+
+WEIGHTS = "MODEL.WEIGHTS"
+
+
+class Subject:
+    """A model on the first dataset of ``DATASETS.TESTS``. What is not asked for is not computed.
+
+    Args:
+        label: what the model is called in pictures.
+        cfg: its config, frozen.
+        model: in evaluation mode, on ``cfg.MODEL.DEVICE``.
+        weights: path of its checkpoint.
+        facts: what the checkpoint says about itself; None: nothing.
+        progress: whether long work shows a progress bar, on the standard error stream.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        cfg: Any,
+        model: nn.Module,
+        weights: str,
+        facts: Optional[Dict[str, Any]] = None,
+        progress: bool = True,
+    ) -> None:
+        if not cfg.DATASETS.TESTS:
+            raise PlotError("DATASETS.TESTS names no dataset to draw pictures of.")
+        self.label, self.cfg, self.model, self.weights = label, cfg, model, weights
+        self.facts, self.progress = facts, progress
+
+    @property
+    def dataset_name(self) -> str:
+        """Of the test set, as in ``DATASETS.TESTS``."""
+        return self.cfg.DATASETS.TESTS[0]
+
+    @cached_property
+    def _loader_and_dataset(self) -> Any:
+        return build_test_loader(self.cfg, self.dataset_name)
+
+    @property
+    def loader(self) -> Any:
+        """Batches of all test images, in the order of ``items``."""
+        return self._loader_and_dataset[0]
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset object: ``query`` and ``gallery``."""
+        return self._loader_and_dataset[1]
+
+    @cached_property
+    def items(self) -> List[Sequence[Any]]:
+        """The N test images ``(path, identity, camera, modality)``: queries, then gallery."""
+        return list(self.dataset.query) + list(self.dataset.gallery)
+
+    @property
+    def paths(self) -> np.ndarray:
+        """Paths of the test images (N,)."""
+        return np.array([str(item[0]) for item in self.items])
+
+    @cached_property
+    def protocols(self) -> List[Protocol]:
+        """The protocol lines of the config, the first being the main one."""
+        return build_protocols(self.cfg, self.dataset_name)
+
+    @cached_property
+    def features(self) -> TestFeatures:
+        """Features of all test images, in the order of ``items``, extracted once.
+
+        As in an evaluation, ``TEST.FLIP.ENABLED`` averages an image and its mirror image.
+        """
+        batches = tqdm(
+            self.loader,
+            desc=f"features of {self.label}",
+            unit="batch",
+            disable=not self.progress,
+            file=sys.stderr,
+        )
+        return extract_features(self.model, batches, flip=self.cfg.TEST.FLIP.ENABLED)
+
+
+def load_subject(
+    config_file: str,
+    opts: Sequence[str] = (),
+    label: str = "",
+    progress: bool = True,
+) -> Subject:
+    """A subject from a config and a checkpoint, as ``train_net.py --eval-only`` takes them.
+
+    Args:
+        config_file: empty: the config that the checkpoint carries.
+        opts: KEY VALUE pairs; ``MODEL.WEIGHTS`` names the checkpoint, unless the config does.
+        label: what the model is called in pictures; empty: as the checkpoint's folder.
+        progress: whether long work shows a progress bar.
+
+    Raises:
+        PlotError: no weights are named, or there is no config.
+        KeyError, ValueError, FileNotFoundError, RuntimeError: as ``--eval-only``.
+    """
+    opts = list(opts)
+    named = dict(zip(opts[0::2], opts[1::2])).get(WEIGHTS, "")
+    cfg = build_config(config_file, opts) if config_file else None
+    weights = cfg.MODEL.WEIGHTS if cfg is not None else named
+    if not weights:
+        raise PlotError(
+            f"No weights are named. Add {WEIGHTS} and the path of a checkpoint, such as "
+            f"{WEIGHTS} logs/sysu/agw/model_final.pth"
+        )
+    facts = read_facts(weights)
+    if cfg is None:
+        if facts is None:
+            raise PlotError(
+                f"{weights} carries no config ({FACTS!r} is absent); give one by --config-file."
+            )
+        cfg = build_carried_config(facts, opts)
+    if facts is not None:
+        apply_facts(cfg, facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    model = load_model(cfg).eval()
+    return Subject(label or folder_name(weights), cfg, model, weights, facts, progress)
+
+
+def folder_name(path: str) -> str:
+    """Name of the folder that ``path`` lies in."""
+    return os.path.basename(os.path.dirname(os.path.abspath(path)))
+
+
+def check_same_images(subjects: Sequence[Subject]) -> None:
+    """Raise ``PlotError`` unless all subjects are tested on the same images."""
+    first = subjects[0]
+    for other in subjects[1:]:
+        if not np.array_equal(first.paths, other.paths):
+            raise PlotError(
+                f"{first.label} is tested on {first.dataset_name} ({len(first.items)} images) and "
+                f"{other.label} on {other.dataset_name} ({len(other.items)} images), and they are "
+                "not the same images. Name one test set for both: DATASETS.TESTS \"('NAME',)\""
+            )

@@ -1,0 +1,177 @@
+"""In what a run's config differs from the one its paper stands on, and which file says so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import yaml
+
+from fastreid.config import CfgNode, get_cfg
+
+from ..config import add_vireid_config
+from ..files import CONFIG_FOLDERS, PACKAGE, find_config
+from ..merge import flat_keys, merge_config, read_key
+
+# The recipe common to all papers: the paper's own file is the one that stands on it.
+_COMMON = "Base-vireid.yml"
+# Where a run writes is its own affair; the number of classes follows from its data.
+_UNCOUNTED = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key that has another value than in the paper's base."""
+
+    key: str
+    base: str
+    value: str
+    source: str  # the file that sets it; empty: none does
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A config beside the one its paper stands on."""
+
+    config_file: str  # that was run, as seen from the checkout
+    base_file: str  # "": this package's defaults
+    recorded: bool  # whether the run says so itself; else the nearest file was taken
+    differences: List[Difference]
+
+
+def compare_with_base(cfg: CfgNode, config_file: str) -> Comparison:
+    """Differences between ``cfg`` and the base of the file that it was made from.
+
+    Args:
+        cfg: of the run.
+        config_file: as the run recorded it; empty, or gone: the nearest of this package is taken.
+    """
+    path = _recorded(config_file)
+    recorded = path is not None
+    path = path or _nearest(cfg)
+    chain = config_chain(path) if path else []
+    inherited = [one for one in chain if one.name != _COMMON]
+    base = inherited[-1] if inherited else None
+    return Comparison(
+        config_file=shown(path),
+        base_file=shown(base),
+        recorded=recorded,
+        differences=_differences(cfg, _config_of(base), inherited[:-1]),
+    )
+
+
+def config_chain(path: Path) -> List[Path]:
+    """The file, the one that it inherits from by ``_BASE_``, and so on.
+
+    Raises:
+        OSError, yaml.YAMLError: a file of the chain cannot be read.
+    """
+    chain = [path.resolve()]
+    while True:
+        inherited = _own_keys(chain[-1]).get("_BASE_")
+        if not inherited:
+            return chain
+        following = (chain[-1].parent / Path(inherited).expanduser()).resolve()
+        if following in chain:
+            return chain
+        chain.append(following)
+
+
+def _own_keys(path: Path) -> Dict[str, Any]:
+    """What the file itself holds, nested."""
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _recorded(config_file: str) -> Optional[Path]:
+    try:
+        path = Path(find_config(config_file)) if config_file else None
+        return path if path and config_chain(path) else None
+    except (OSError, yaml.YAMLError):
+        return None
+
+
+def _nearest(cfg: CfgNode) -> Optional[Path]:
+    """The config file of this package with the fewest differing keys; the shortest name of equals.
+
+    A run of somebody's own program does not say which file it was made from.
+    """
+    files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
+    found = []
+    for path in sorted(files, key=lambda one: (len(one.parts), str(one))):
+        if not path.name.startswith("Base-"):
+            found.append((len(_differing(cfg, _config_of(path))), len(found), path))
+    return min(found)[-1] if found else None
+
+
+def _config_of(path: Optional[Path]) -> CfgNode:
+    """All keys with the values of a file; of the defaults without one. No device is asked for."""
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    merge_config(cfg, str(path or ""))
+    return cfg
+
+
+def _differing(cfg: CfgNode, base: CfgNode) -> List[str]:
+    known = set(flat_keys(base))
+    return [
+        key
+        for key in flat_keys(cfg)
+        if key not in _UNCOUNTED
+        and (key not in known or _plain(read_key(cfg, key)) != _plain(read_key(base, key)))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A tuple and a list of the same entries are the same setting."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Difference]:
+    """Against ``base``; ``files``, nearest first, are those between it and the run."""
+    known = set(flat_keys(base))
+    set_by = {key: path for path in reversed(files) for key in _flat(_own_keys(path))}
+    by_files = _config_of(files[0] if files else None)
+    found = []
+    for key in _differing(cfg, base):
+        value = read_key(cfg, key)
+        as_in_file = key in set_by and _plain(read_key(by_files, key)) == _plain(value)
+        found.append(
+            Difference(
+                key=key,
+                base=_words(read_key(base, key)) if key in known else "–",
+                value=_words(value),
+                source=shown(set_by[key]) if as_in_file else "",
+            )
+        )
+    return found
+
+
+def _flat(values: Any, prefix: str = "") -> List[str]:
+    if not isinstance(values, dict):
+        return [prefix[:-1]]
+    return [key for name, inner in values.items() for key in _flat(inner, f"{prefix}{name}.")]
+
+
+def _words(value: Any) -> str:
+    """As it would stand in a config file; nothing is said as such."""
+    if value == "":
+        return '""'
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def shown(path: Optional[Path]) -> str:
+    """``configs/...`` of a file of this package; of any other its last two parts."""
+    if path is None:
+        return ""
+    for folder in (PACKAGE.parent, PACKAGE):
+        try:
+            return path.resolve().relative_to(folder.resolve()).as_posix()
+        except ValueError:
+            continue
+    return "/".join(path.parts[-2:])
+
+
+def recorded_config_file(sessions: Sequence[Dict[str, Any]]) -> str:
+    """The config file of the last training session; empty: none is recorded."""
+    named = [str(one.get("config_file") or "") for one in sessions if one.get("task") == "train"]
+    return named[-1] if named else ""

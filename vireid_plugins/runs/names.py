@@ -1,0 +1,12 @@
+"""Names of what a run writes: its files, and the key of a checkpoint's facts."""
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"  # a line for each progress report and each evaluation
+LOG = "log.txt"
+RUN = "run.json"  # how the run was started, each time
+RESULTS = "results.json"  # the last evaluation
+COMPARED = "result.json"  # what a comparison keeps of a run
+LAST = "last_checkpoint"  # names the file that --resume continues from
+FINAL = "model_final.pth"
+BEST = "model_best"
+FACTS = "vireid"  # in a checkpoint: what it says about itself

@@ -1,0 +1,304 @@
+"""Making an index of a folder of images, and keeping it up to date."""
+
+import csv
+import logging
+import os
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+import numpy as np
+from tqdm import tqdm
+
+from ..engine.feature_extractor import FeatureExtractor
+from ..evaluation.neighbors.faiss_index import FLAT
+from ..modality import Modality
+from .approximate import LEAST_IMAGES, factory_words
+from .catalogue import CATALOGUE, Catalogue
+from .feature_file import sole_writer
+from .folder import FoundImage, check_image_folder, scan_images
+from .index import SearchIndex
+from .loading import load_images
+
+logger = logging.getLogger(__name__)
+
+BROKEN = "broken.csv"
+# Features reach the disk after so many images or seconds: what a kill can cost.
+_IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
+_COMPACT_FROM = 1_000  # rows of images that are gone
+
+
+@dataclass
+class IndexingSummary:
+    """What ``index_folder`` did."""
+
+    found: int = 0  # images in the folder
+    unchanged: int = 0  # of which the features were there
+    added: int = 0
+    dropped: int = 0  # changed or removed since the last time
+    broken: int = 0  # files and folders that could not be read
+    seconds: float = 0.0  # for the images that were added or broken
+    search: str = ""  # how the index is searched, in words
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return (self.added + self.broken) / max(self.seconds, 1e-9)
+
+
+class BrokenList:
+    """``broken.csv``: what could not be read, and why; the last run's until this one is complete.
+
+    Args:
+        folder: of the index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._target, self._partial = folder / BROKEN, folder / f".{BROKEN}.partial"
+        self._file = open(  # noqa: SIM115  closed by finish
+            self._partial, "w", newline="", encoding="utf-8", errors="surrogateescape"
+        )
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(["image", "reason"])
+        self.folders: List[bytes] = []
+        self.number = 0
+
+    def add(self, name: bytes, reason: str, is_folder: bool = False) -> None:
+        """Note an image, or a folder, that cannot be read."""
+        self._rows.writerow([os.fsdecode(name), reason])
+        self._file.flush()
+        self.number += 1
+        if is_folder:
+            self.folders.append(name)
+
+    def finish(self) -> None:
+        """Put the list in the place of the last one."""
+        self._file.close()
+        os.replace(self._partial, self._target)
+
+    def abandon(self) -> None:
+        """Leave the last list."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def index_folder(
+    extractor: FeatureExtractor,
+    images: Union[str, Path],
+    modality: Union[str, Modality],
+    out: Union[str, Path],
+    *,
+    weights: str = "",
+    kind: str = "",
+    workers: int = 1,
+    progress: bool = True,
+) -> IndexingSummary:
+    """Make an index of all images below a folder, or bring it up to date.
+
+    Features that are there stay, if file size and time of change are the same. A process that is
+    killed loses at most the images of the last 10 seconds; call it again to go on.
+
+    Args:
+        extractor: the model.
+        images: their folder.
+        modality: of all of them.
+        out: folder of the index.
+        weights: where the extractor's weights are; remembered for queries.
+        kind: ``"flat"`` (exact), ``"hnsw"``, ``"ivf-pq"`` or words of faiss's factory; empty: as
+            the index was, or flat.
+        workers: processes that read images; 0: this one.
+        progress: show bars on a terminal.
+
+    Raises:
+        ValueError: no images; the index is of another model, modality or folder; another process
+            writes into it; or ``out`` is something else. OSError: the disk is full, say.
+    """
+    images, out = Path(os.path.abspath(images)), Path(os.path.abspath(out))
+    modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
+    check_image_folder(images)
+    if workers < 0:
+        raise ValueError(f"--workers must be 0 or more; got {workers}.")
+    if kind:
+        factory_words(kind, extractor.feature_size, LEAST_IMAGES)
+    _make_index_folder(out)
+    with sole_writer(out):
+        if not (out / CATALOGUE).is_file():
+            _first_look(images, out)
+            Catalogue.create(out, {
+                "fingerprint": extractor.fingerprint, "weights": _absolute(weights),
+                "modality": modality.label, "dimensions": extractor.feature_size,
+                "images": str(images), "kind": kind or FLAT, "complete": False,
+            })  # fmt: skip
+        index = SearchIndex(out, writable=True)
+        try:
+            _check_same(index, extractor, images, modality, weights)
+            index.catalogue.remember(
+                images=str(images), kind=kind or index.facts["kind"],
+                weights=_absolute(weights) or index.facts["weights"],
+            )  # fmt: skip
+            return _Indexing(index, extractor, workers, progress).run()
+        finally:
+            index.catalogue.close()
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
+
+
+def _make_index_folder(out: Path) -> None:
+    ours = {".lock", f".{BROKEN}.partial", str(Path(CATALOGUE).with_suffix(".partial"))}
+    if out.exists() and not (out / CATALOGUE).is_file():
+        if not out.is_dir():
+            raise ValueError(f"--out {out} is a file; expected a folder for the index.")
+        others = [path.name for path in islice(out.iterdir(), 10) if path.name not in ours]
+        if others:
+            raise ValueError(
+                f"--out {out} holds other things ({', '.join(sorted(others)[:3])}) and no index; "
+                "give a new or empty folder."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _first_look(images: Path, out: Path) -> None:
+    """Refuse a folder without images before an index of it begins."""
+    problems: List[str] = []
+    found = scan_images(images, lambda name, reason, _: problems.append(reason), skip=out)
+    if next(iter(found), None) is None:
+        hint = f" {len(problems)} could not be looked at: {problems[0]}." if problems else ""
+        raise ValueError(
+            f"--images {images} holds no image, neither do its folders (.jpg, .png, .bmp, .tif, "
+            f".webp, ...).{hint}"
+        )
+
+
+def _check_same(
+    index: SearchIndex, extractor: FeatureExtractor, images: Path, modality: Modality, weights: str
+) -> None:
+    index.check_model(extractor.fingerprint, weights or "the extractor")
+    if index.modality != modality:
+        raise ValueError(
+            f"{index.folder} is of {index.facts['modality']} images; --modality is "
+            f"{modality.label}. Make another index for these."
+        )
+    if index.images != images and index.images.exists():
+        raise ValueError(
+            f"{index.folder} is of the images in {index.images}; --images is {images}. Make "
+            "another index for these, or give a folder that holds both."
+        )
+
+
+class _Indexing:
+    """One run over the folder.
+
+    Args:
+        index: opened for writing.
+    """
+
+    def __init__(
+        self, index: SearchIndex, extractor: FeatureExtractor, workers: int, progress: bool
+    ) -> None:
+        self._index, self._extractor, self._workers = index, extractor, workers
+        self._hidden = None if progress else True  # None: hidden where there is no terminal
+        self._progress = progress
+        self._catalogue = index.catalogue
+        self._file = index.feature_file()
+        self._file.trim(self._catalogue.num_rows)
+        self._summary = IndexingSummary()
+
+    def run(self) -> IndexingSummary:
+        """Compare, compute what is missing, and make the search structure."""
+        summary, catalogue = self._summary, self._catalogue
+        catalogue.remember(complete=False)
+        broken = BrokenList(self._index.folder)
+        try:
+            missing = self._compare(broken)
+            begin = time.perf_counter()
+            self._compute(missing, broken)
+            summary.seconds = time.perf_counter() - begin
+        except BaseException:
+            broken.abandon()
+            raise
+        broken.finish()
+        summary.broken = broken.number
+        self._compact()
+        summary.search = self._structure()
+        catalogue.remember(complete=True)
+        return summary
+
+    def _compare(self, broken: BrokenList) -> int:
+        """See what is in the folder; returns how many images have no features yet."""
+        index, summary, catalogue = self._index, self._summary, self._catalogue
+        found = scan_images(index.images, broken.add, skip=index.folder)
+        with tqdm(found, unit="img", desc="looking", disable=self._hidden) as bar:
+            summary.found = catalogue.compare(bar)
+        for folder in broken.folders:
+            catalogue.keep_below(folder)
+        if summary.found == 0 and len(catalogue):
+            raise ValueError(
+                f"{index.images} holds no image now, and the index has {len(catalogue):,}. Is a "
+                f"disk missing? To start anew, delete {index.folder}."
+            )
+        summary.dropped = catalogue.forget_others()
+        summary.unchanged = len(catalogue)
+        return catalogue.list_missing()
+
+    def _compute(self, missing: int, broken: BrokenList) -> None:
+        """Features of what ``list_missing`` noted, block by block onto the disk."""
+        images: List[FoundImage] = []
+        features: List[np.ndarray] = []
+        saved = time.perf_counter()
+        with tqdm(total=missing, unit="img", desc="features", disable=self._hidden) as bar:
+            for loaded in load_images(
+                self._extractor, self._index.modality, self._index.images,
+                self._catalogue.missing(), self._workers,
+            ):  # fmt: skip
+                for problem in loaded.broken:
+                    broken.add(*problem)
+                images += loaded.images
+                features.append(loaded.features)
+                now = time.perf_counter()
+                if len(images) >= _IMAGES_AT_ONCE or now - saved > _SECONDS:
+                    self._save(images, features)
+                    images, features, saved = [], [], now
+                bar.update(len(loaded.images) + len(loaded.broken))
+        self._save(images, features)
+
+    def _save(self, images: List[FoundImage], features: List[np.ndarray]) -> None:
+        if images:
+            self._file.append(self._catalogue.num_rows, np.concatenate(features))
+            self._catalogue.add(images)
+            self._summary.added += len(images)
+
+    def _compact(self) -> None:
+        """Leave out the features of images that are gone, once they are more than the others."""
+        rows, total = self._catalogue.rows(), self._catalogue.num_rows
+        if total - len(rows) > max(len(rows), _COMPACT_FROM):
+            other = self._file.compacted(total, rows)
+            self._catalogue.renumber(other.generation)
+            self._file = other
+            self._file.trim(len(rows))
+
+    def _structure(self) -> str:
+        rows, kind = self._catalogue.rows(), self._index.facts["kind"]
+        structure = self._index.structure()
+        structure.remove_others()
+        if kind == FLAT or len(rows) < LEAST_IMAGES:
+            structure.remove()
+            later = f" ({kind} from {LEAST_IMAGES:,} images on)" if kind != FLAT else ""
+            return f"exact{later}"
+        words = self._words(kind, len(rows))
+        structure.update(words, self._index.features, rows, self._progress)
+        return f"{words}, approximate; the scores of what it finds are exact"
+
+    def _words(self, kind: str, num_images: int) -> str:
+        """faiss's words, made for this number of images or, so that they stay, for one near it."""
+        made_for: Dict[str, Any] = self._index.facts.get("made_for", {})
+        if made_for.get("kind") != kind or not (
+            num_images / 2 <= made_for["images"] <= num_images * 2
+        ):
+            made_for = {"kind": kind, "images": num_images}
+            self._catalogue.remember(made_for=made_for)
+        return factory_words(kind, self._index.facts["dimensions"], made_for["images"])
+

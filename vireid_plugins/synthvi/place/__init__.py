@@ -1,0 +1,1 @@
+"""Where and how: scenes, cameras and the domains they belong to."""

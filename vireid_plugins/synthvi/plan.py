@@ -1,0 +1,230 @@
+"""What to render and where to put it: the file plan of each dataset layout.
+
+A plan lists groups (one identity in one camera: the unit of work) and the ready-made text and
+``.mat`` files. It depends on integers only, so it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+from scipy.io import savemat
+
+from .place.domains import DOMAINS, CameraSpec, Domain
+from .seeding import Stream, generator
+from .settings import LAYOUT_FOLDERS, Settings
+
+SYSU_NUMBERS_PER_IDENTITY = 533 / 491  # identity numbers have gaps, as the real ones
+OFFICIAL_TRIALS = 10
+REGDB_SPLITS = 10
+LLCM_EXTRA_ABSENCE = 0.45  # an identity of LLCM passes few of its nine cameras
+MAT_HEADER = b"MATLAB 5.0 MAT-file, SynthVI"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image: its frame number and the relative paths that hold it."""
+
+    frame: int
+    paths: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All images of one identity in one camera, and their side file."""
+
+    identity: int
+    spec: CameraSpec
+    shots: Tuple[Shot, ...]
+    side_file: str
+
+
+@dataclass
+class Plan:
+    """``files``: relative path to content, for everything that is not rendered."""
+
+    folder: str
+    domain: Domain
+    groups: List[Group] = field(default_factory=list)
+    files: Dict[str, bytes] = field(default_factory=dict)
+
+
+def make_plan(settings: Settings) -> Plan:
+    """The plan of the dataset that ``settings`` name."""
+    plan = Plan(LAYOUT_FOLDERS[settings.layout], DOMAINS[settings.layout])
+    numbers = identity_numbers(settings)
+    WRITERS[settings.layout](settings, plan, numbers)
+    return plan
+
+
+def identity_numbers(settings: Settings) -> List[int]:
+    """Sorted identity numbers of a dataset, from 1; SYSU-MM01, Market and Duke have gaps."""
+    total = settings.train + settings.test
+    if settings.layout in ("regdb", "llcm"):
+        return list(range(1, total + 1))
+    pool = int(np.ceil(total * SYSU_NUMBERS_PER_IDENTITY - 1e-9))
+    rng = generator(settings.seed, DOMAINS[settings.layout].code, Stream.NUMBERING)
+    return sorted(int(n) + 1 for n in rng.permutation(pool)[:total])
+
+
+def _draw(settings: Settings, stream: Stream, numbers: Sequence[int], count: int) -> List[int]:
+    """``count`` of ``numbers``, sorted, from a stream of their own."""
+    rng = generator(settings.seed, DOMAINS[settings.layout].code, stream)
+    return sorted(numbers[i] for i in rng.permutation(len(numbers))[:count])
+
+
+def _cameras_passed(settings: Settings, domain: Domain, number: int) -> List[CameraSpec]:
+    """The cameras an identity passes: at least two visible ones and one of another band."""
+    rng = generator(settings.seed, domain.code, Stream.PRESENCE, number)
+    absence = settings.absence + (LLCM_EXTRA_ABSENCE if settings.layout == "llcm" else 0.0)
+    passed = []
+    for band, least in (("visible", 2), ("infrared", 1), ("thermal", 1)):
+        specs = [spec for spec in domain.cameras if spec.band == band]
+        # whole numbers, so that rounding cannot differ between machines
+        luck = rng.integers(0, 1000, len(specs)) if specs else np.zeros(0, int)
+        rank = np.argsort(np.argsort(-luck, kind="stable"), kind="stable")
+        passed += [
+            spec
+            for spec, value, place in zip(specs, luck, rank)
+            if value >= round(1000 * absence) or place < least
+        ]
+    return passed
+
+
+def _group(number: int, spec: CameraSpec, shots: Sequence[Shot]) -> Group:
+    side_file = f"synthvi/{spec.band}_camera{spec.number}/{number:04d}.npz"
+    return Group(number, spec, tuple(shots), side_file)
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _comma_separated(numbers: Sequence[int]) -> bytes:
+    return (",".join(str(n) for n in numbers) + "\n").encode("ascii")
+
+
+def _plan_sysu(settings: Settings, plan: Plan, numbers: List[int]) -> None:
+    test = set(_draw(settings, Stream.SPLIT, numbers, settings.test))
+    trained = [n for n in numbers if n not in test]
+    rng = generator(settings.seed, plan.domain.code, Stream.SPLIT, 1)
+    held_out = round(settings.train * 99 / 395)
+    validation = {trained[i] for i in rng.permutation(len(trained))[:held_out]}
+    plan.files["exp/train_id.txt"] = _comma_separated([n for n in trained if n not in validation])
+    plan.files["exp/val_id.txt"] = _comma_separated(sorted(validation))
+    plan.files["exp/test_id.txt"] = _comma_separated(sorted(test))
+    plan.files["exp/available_id.txt"] = _comma_separated(numbers)
+    counts: Dict[Tuple[int, int], int] = {}
+    for number in numbers:
+        for spec in _cameras_passed(settings, plan.domain, number):
+            folder = f"cam{spec.number}/{number:04d}"
+            shots = [
+                Shot(frame, (f"{folder}/{frame + 1:04d}.jpg",))
+                for frame in range(settings.images_per_camera)
+            ]
+            counts[spec.number, number] = len(shots)
+            plan.groups.append(_group(number, spec, shots))
+    plan.files["exp/rand_perm_cam.mat"] = _permutation_file(settings, plan.domain, counts)
+
+
+def _permutation_file(
+    settings: Settings, domain: Domain, counts: Dict[Tuple[int, int], int]
+) -> bytes:
+    """``rand_perm_cam``: a 6 x 1 cell of (identities x 1) cells of (10, images) permutations."""
+    most = max(number for _, number in counts)
+    cameras = np.empty((len(domain.cameras), 1), dtype=object)
+    for row, spec in enumerate(domain.cameras):
+        cells = np.empty((most, 1), dtype=object)
+        for number in range(1, most + 1):
+            images = counts.get((spec.number, number), 0)
+            rng = generator(settings.seed, domain.code, Stream.PERMUTATION, spec.number, number)
+            trials = [rng.permutation(images) + 1 for _ in range(OFFICIAL_TRIALS)]
+            cells[number - 1, 0] = np.array(trials if images else np.zeros((0, 0)), np.uint16)
+        cameras[row, 0] = cells
+    buffer = io.BytesIO()
+    savemat(buffer, {"rand_perm_cam": cameras}, do_compression=True)
+    content = buffer.getvalue()
+    return MAT_HEADER.ljust(116) + content[116:]  # the usual header holds the time of writing
+
+
+def _plan_regdb(settings: Settings, plan: Plan, numbers: List[int]) -> None:
+    names: Dict[Tuple[str, int], List[str]] = {}
+    for number in numbers:
+        rng = generator(settings.seed, plan.domain.code, Stream.NAMES, number)
+        start = int(rng.integers(1, 400))
+        for spec, folder, letter in zip(plan.domain.cameras, ("Visible", "Thermal"), "vt"):
+            paths = [
+                f"{folder}/{number}/person_{letter}_{start + 3 * frame:05d}_{number}.bmp"
+                for frame in range(settings.images_per_camera)
+            ]
+            names[folder, number] = paths
+            shots = [Shot(frame, (path,)) for frame, path in enumerate(paths)]
+            plan.groups.append(_group(number, spec, shots))
+    for trial in range(1, REGDB_SPLITS + 1):
+        rng = generator(settings.seed, plan.domain.code, Stream.SPLIT, trial)
+        half = {numbers[i] for i in rng.permutation(len(numbers))[: len(numbers) // 2]}
+        for split, members in (("train", half), ("test", set(numbers) - half)):
+            for folder in ("Visible", "Thermal"):
+                lines = [
+                    f"{path} {label}"
+                    for label, number in enumerate(sorted(members))
+                    for path in names[folder, number]
+                ]
+                plan.files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = _lines(lines)
+
+
+def _plan_llcm(settings: Settings, plan: Plan, numbers: List[int]) -> None:
+    test = set(_draw(settings, Stream.SPLIT, numbers, settings.test))
+    labels = {n: i for i, n in enumerate([n for n in numbers if n not in test] + sorted(test))}
+    lists: Dict[str, List[str]] = {}
+    for number in numbers:
+        split = "test" if number in test else "train"
+        rng = generator(settings.seed, plan.domain.code, Stream.NAMES, number)
+        for spec in _cameras_passed(settings, plan.domain, number):
+            short = "vis" if spec.band == "visible" else "nir"
+            stamp, first = 180000 + int(rng.integers(0, 30000)), int(rng.integers(100, 9000))
+            shots = []
+            for frame in range(settings.images_per_camera):
+                name = f"{number:04d}_c{spec.number:02d}_s{stamp}_f{first + 5 * frame}_{short}.jpg"
+                paths = [f"{short}/{number:04d}/{name}"]
+                lists.setdefault(f"{split}_{short}", []).append(f"{paths[0]} {labels[number]}")
+                if number in test:
+                    paths.append(f"test_{short}/cam{spec.number}/{number:04d}/{name}")
+                shots.append(Shot(frame, tuple(paths)))
+            plan.groups.append(_group(number, spec, shots))
+    for name, lines in lists.items():
+        plan.files[f"idx/{name}.txt"] = _lines(lines)
+    plan.files["idx/test_id.txt"] = _comma_separated(sorted(test))
+
+
+def _plan_single_modality(settings: Settings, plan: Plan, numbers: List[int]) -> None:
+    """Market-1501 and DukeMTMC-reID: the first image in each camera of a test identity queries."""
+    test = set(_draw(settings, Stream.SPLIT, numbers, settings.test))
+    for number in numbers:
+        rng = generator(settings.seed, plan.domain.code, Stream.NAMES, number)
+        for spec in _cameras_passed(settings, plan.domain, number):
+            first = int(rng.integers(100, 90000))
+            shots = []
+            for frame in range(settings.images_per_camera):
+                folder = "bounding_box_train"
+                if number in test:
+                    folder = "query" if frame == 0 else "bounding_box_test"
+                moment = first + 25 * frame
+                if settings.layout == "market":
+                    name = f"{number:04d}_c{spec.number}s1_{moment:06d}_01.jpg"
+                else:
+                    name = f"{number:04d}_c{spec.number}_f{moment:07d}.jpg"
+                shots.append(Shot(frame, (f"{folder}/{name}",)))
+            plan.groups.append(_group(number, spec, shots))
+
+
+WRITERS = {
+    "sysu": _plan_sysu,
+    "regdb": _plan_regdb,
+    "llcm": _plan_llcm,
+    "market": _plan_single_modality,
+    "duke": _plan_single_modality,
+}

@@ -191,13 +191,19 @@ def test_main_reports_an_error_in_one_line(tmp_path, monkeypatch, capsys):
 
 def test_demo_renders_then_trains():
     render, train = bootstrap.demo_commands(Path("py"), [], root=Path("nowhere"))
-    assert render == (
-        "py tools/make_synthetic.py --layout sysu --preset small --out datasets/SynthVI "
-        "--preview logs/demo/dataset.png"
-    ).split()
-    assert train == (
-        "py tools/train_net.py --config-file configs/agw/synthetic.yml OUTPUT_DIR logs/demo"
-    ).split()
+    assert (
+        render
+        == (
+            "py tools/make_synthetic.py --layout sysu --preset small --out datasets/SynthVI "
+            "--preview logs/demo/dataset.png"
+        ).split()
+    )
+    assert (
+        train
+        == (
+            "py tools/train_net.py --config-file configs/agw/synthetic.yml OUTPUT_DIR logs/demo"
+        ).split()
+    )
 
 
 def test_demo_goes_on_from_a_checkpoint(tmp_path):
@@ -270,7 +276,11 @@ def run_make(*arguments):
     environment = {key: value for key, value in os.environ.items() if key not in inherited}
     return subprocess.run(
         ["make", *arguments],
-        cwd=str(ROOT), env=environment, capture_output=True, text=True, check=True,
+        cwd=str(ROOT),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
 
 
@@ -306,8 +316,10 @@ def test_ci_runs_the_tests_from_any_folder(tmp_path, with_make):
         (tools / name).symlink_to(shutil.which(name))
     ran = subprocess.run(
         ["bash", str(ROOT / ".ci" / "run")],
-        cwd=str(tmp_path), env={"PATH": str(tools), "PYTHON": "fakepython"},
-        capture_output=True, text=True,
+        cwd=str(tmp_path),
+        env={"PATH": str(tools), "PYTHON": "fakepython"},
+        capture_output=True,
+        text=True,
     )
     expected = "make test" if with_make else "fakepython tools/bootstrap.py test"
     assert ran.stdout.strip() == f"{expected} in {ROOT}"

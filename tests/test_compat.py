@@ -293,9 +293,7 @@ def test_a_checkpoint_of_fastreid_loads(tmp_path):  # [14]
 
 def test_steps_fall_at_the_epochs_that_are_named(tmp_path):  # [15]
     """AGW's table: warm-up in epochs 0-9, full to 19, a tenth from 20, a hundredth from 50."""
-    cfg = host_cfg(
-        tmp_path, SOLVER__STEPS=[20, 50], SOLVER__WARMUP_ITERS=30, SOLVER__BASE_LR=0.1
-    )
+    cfg = host_cfg(tmp_path, SOLVER__STEPS=[20, 50], SOLVER__WARMUP_ITERS=30, SOLVER__BASE_LR=0.1)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     scheduler = build_lr_scheduler(cfg, optimizer, iters_per_epoch=3)
     hook = hooks.LRScheduler(optimizer, scheduler)

@@ -51,9 +51,21 @@ def wheel(source, tmp_path_factory):
         pytest.skip(f"{needed} builds the wheel; here is {version('setuptools')}")
     out = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--no-index", "--wheel-dir", str(out), str(source)],
-        capture_output=True, text=True,
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--wheel-dir",
+            str(out),
+            str(source),
+        ],
+        capture_output=True,
+        text=True,
     )
     assert built.returncode == 0, built.stdout + built.stderr
     (path,) = out.glob("*.whl")
@@ -143,7 +155,9 @@ def test_source_archive_holds_what_the_wheel_is_made_of(source, wheel, tmp_path)
     code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        cwd=str(source), check=True, capture_output=True,
+        cwd=str(source),
+        check=True,
+        capture_output=True,
     )
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(str(path)) as archive:

@@ -211,15 +211,28 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
     """
     environment = {key: value for key, value in os.environ.items() if key != "PIP_USER"}
     command = [
-        str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
-        "--progress-bar", "off", *arguments,
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        *arguments,
     ]
     last_line = last_error = ""
     with log.open("a", encoding="utf-8") as record:
         record.write(f"$ {' '.join(command)}\n")
         with subprocess.Popen(
-            command, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
+            command,
+            cwd=str(ROOT),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         ) as pip:
             for line in pip.stdout:
                 record.write(line)
@@ -282,10 +295,27 @@ def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> 
     resume = ["--resume"] if has_run(root / output) else []
     override = [] if "OUTPUT_DIR" in arguments else ["OUTPUT_DIR", output]
     return [
-        [str(python), "tools/make_synthetic.py", "--layout", "sysu", "--preset", "small",
-         "--out", "datasets/SynthVI", "--preview", f"{output}/dataset.png"],
-        [str(python), "tools/train_net.py", "--config-file", "configs/agw/synthetic.yml",
-         *resume, *arguments, *override],
+        [
+            str(python),
+            "tools/make_synthetic.py",
+            "--layout",
+            "sysu",
+            "--preset",
+            "small",
+            "--out",
+            "datasets/SynthVI",
+            "--preview",
+            f"{output}/dataset.png",
+        ],
+        [
+            str(python),
+            "tools/train_net.py",
+            "--config-file",
+            "configs/agw/synthetic.yml",
+            *resume,
+            *arguments,
+            *override,
+        ],
     ]
 
 

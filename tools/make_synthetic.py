@@ -1,7 +1,7 @@
 """Render SynthVI, the synthetic dataset, in the layout of a real one.
 
-    python tools/make_synthetic.py --layout sysu --preset small --out datasets/SynthVI
-    FASTREID_DATASETS=datasets/SynthVI python tools/train_net.py --config-file ...
+python tools/make_synthetic.py --layout sysu --preset small --out datasets/SynthVI
+FASTREID_DATASETS=datasets/SynthVI python tools/train_net.py --config-file ...
 """
 
 from __future__ import annotations

@@ -62,9 +62,7 @@ def _add_methods(cfg: CN) -> None:
     # "cbam", "iwpam" or "none". dam: STRIPES (R) horizontal regions, KEPT (k) of them ask,
     # SCALED: affinities divided by the root of their width, C / 8. bam: COMBINE "sum" (the
     # paper) or "product" (its code).
-    heads.ATTENTION = CN(
-        {"NAME": "dam", "STRIPES": 6, "KEPT": 3, "SCALED": True, "COMBINE": "sum"}
-    )
+    heads.ATTENTION = CN({"NAME": "dam", "STRIPES": 6, "KEPT": 3, "SCALED": True, "COMBINE": "sum"})
     # StripeHead, CMLSPGEHead: horizontal stripes, and the width of each one's feature.
     heads.NUM_STRIPES = 6
     heads.STRIPE_DIM = 256
@@ -77,9 +75,7 @@ def _add_methods(cfg: CN) -> None:
     )
     # MutualPrediction. ALPHA, BETA: weights of L^{v-t} and L^{t-v} (Eq. 13); START_EPOCH: first
     # epoch of the alternation; PERIOD: epochs of each of its two phases.
-    cfg.MODEL.MUTUAL_PREDICTION = CN(
-        {"ALPHA": 12.2, "BETA": 0.4, "START_EPOCH": 20, "PERIOD": 5}
-    )
+    cfg.MODEL.MUTUAL_PREDICTION = CN({"ALPHA": 12.2, "BETA": 0.4, "START_EPOCH": 20, "PERIOD": 5})
     # CAJ. KL_SCALE: weight of the term that pulls predictions of visible images towards those of
     # infrared ones, at TEMPERATURE (T); REFINE_SCALE: weight of CAJ+'s term, which pulls that of
     # a visible image's view 0 towards that of its view 1. 0: off.
@@ -237,13 +233,9 @@ def _add_input(cfg: CN) -> None:
     cfg.INPUT.REA.AREA = (0.02, 0.4)
     cfg.INPUT.REA.MIN_ASPECT = 0.3
     # Random grey: PROB of replacing an image by its luminance, in three equal channels.
-    cfg.INPUT.GREY = CN(
-        {"ENABLED": False, "PROB": 0.1, "MODALITIES": ("visible",), "VIEWS": ()}
-    )
+    cfg.INPUT.GREY = CN({"ENABLED": False, "PROB": 0.1, "MODALITIES": ("visible",), "VIEWS": ()})
     # torchvision's TrivialAugmentWide: one random operation at a random strength.
-    cfg.INPUT.TRIVIAL_AUGMENT = CN(
-        {"ENABLED": False, "PROB": 1.0, "MODALITIES": both, "VIEWS": ()}
-    )
+    cfg.INPUT.TRIVIAL_AUGMENT = CN({"ENABLED": False, "PROB": 1.0, "MODALITIES": both, "VIEWS": ()})
     # Channel random erasing (CAJ), in normalised space. INFRARED_PROB: of infrared images,
     # negative: PROB; AREA, MIN_ASPECT: as of REA; VALUE: what fills, of each channel, in normalised
     # space; PER_CHANNEL: each channel has a rectangle of its own (paper), not one for all (code).

@@ -20,9 +20,7 @@ def find_config(name: str) -> str:
     for folder in CONFIG_FOLDERS:
         if (folder / relative).is_file():
             return str(folder / relative)
-    known = sorted(
-        {p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")}
-    )
+    known = sorted({p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")})
     raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
 
 

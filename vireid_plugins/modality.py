@@ -166,9 +166,7 @@ def group_means(features: Tensor, *labels: Tensor) -> GroupMeans:
     Groups are ordered by the first label, then the next, whatever the order of the rows.
     """
     table = torch.stack([label.long() for label in labels], dim=1)
-    groups, group_of, counts = torch.unique(
-        table, dim=0, return_inverse=True, return_counts=True
-    )
+    groups, group_of, counts = torch.unique(table, dim=0, return_inverse=True, return_counts=True)
     sums = features.new_zeros((len(groups), features.shape[1])).index_add(0, group_of, features)
     return GroupMeans(sums / counts.to(features.dtype).unsqueeze(1), groups, group_of)
 

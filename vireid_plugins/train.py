@@ -1,7 +1,7 @@
 """``python -m vireid_plugins.train``: FastReID's command line, unchanged.
 
-    python -m vireid_plugins.train --config-file agw/sysu.yml [--num-gpus N] [--resume]
-        [--eval-only MODEL.WEIGHTS model_final.pth] [KEY VALUE ...]
+python -m vireid_plugins.train --config-file agw/sysu.yml [--num-gpus N] [--resume]
+    [--eval-only MODEL.WEIGHTS model_final.pth] [KEY VALUE ...]
 """
 
 import argparse

@@ -70,10 +70,13 @@ def test_the_match_is_the_nearest_correct_image_that_may_be_compared(sysu):
         allowed = [
             row
             for row, item in enumerate(items)
-            if item[1] == shot.target and item[3] != shot.modality
+            if item[1] == shot.target
+            and item[3] != shot.modality
             and {(shot.camid, item[2]), (item[2], shot.camid)}.isdisjoint({(3, 2)})
         ]
-        assert match == shot_of(items[max(allowed, key=lambda row: rows[row] @ np.eye(6)[shot.target])])  # noqa: E501  fmt: skip
+        assert match == shot_of(
+            items[max(allowed, key=lambda row: rows[row] @ np.eye(6)[shot.target])]
+        )  # noqa: E501  fmt: skip
     # An image of nobody known: the nearest of the other modality.
     stranger = Shot(items[0][0] + "", None, None, 1)
     features = subject.features.features

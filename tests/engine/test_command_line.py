@@ -154,9 +154,7 @@ def test_a_regdb_model_is_refused_on_another_trial(datasets, tmp_path):
     train(tmp_path, DATASETS__REGDB_TRIAL=2, **options)
     weights = str(tmp_path / "model_final.pth")
     with pytest.raises(ValueError, match="trained on RegDB trial 2"):
-        train(
-            tmp_path, "--eval-only", MODEL__WEIGHTS=weights, DATASETS__REGDB_TRIAL=1, **options
-        )
+        train(tmp_path, "--eval-only", MODEL__WEIGHTS=weights, DATASETS__REGDB_TRIAL=1, **options)
     found = train(tmp_path, "--eval-only", MODEL__WEIGHTS=weights, **options)
     assert any("visible_to_infrared" in key for key in found)
     assert any("infrared_to_visible" in key for key in found)

@@ -103,9 +103,7 @@ def test_sets_are_those_of_the_modalities_and_the_rules_of_the_protocol():
 def test_a_modality_of_one_image_has_no_pairs_within():
     subject = planted_subject()
     vars(subject.features)["modalities"] = np.array([1] + [0] * 71)
-    names = [
-        one.name for one in pair_sets(subject.features, subject.dataset, SYSUMM01Protocol())
-    ]
+    names = [one.name for one in pair_sets(subject.features, subject.dataset, SYSUMM01Protocol())]
     assert names == ["visible-visible", "visible-infrared"]
 
 

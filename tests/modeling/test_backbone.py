@@ -120,9 +120,7 @@ def test_non_local_follows_the_last_blocks_and_starts_as_identity():
     assert list(backbone.shared["layer2"].non_local) == ["1"]
     assert list(backbone.shared["layer3"].non_local) == ["0", "1"]
     plain = build()
-    plain.load_state_dict(
-        {k: v for k, v in backbone.state_dict().items() if "non_local" not in k}
-    )
+    plain.load_state_dict({k: v for k, v in backbone.state_dict().items() if "non_local" not in k})
     with torch.no_grad():  # W's batch norm starts with weight 0
         torch.testing.assert_close(backbone(IMAGES, MODALITIES), plain(IMAGES, MODALITIES))
 
@@ -170,8 +168,11 @@ def test_frozen_stages_get_no_gradient_and_their_statistics_stand_still():
 )
 def test_impossible_settings_are_named(key, value, named):
     with pytest.raises(ValueError, match=named):
-        build_dual_stream_resnet_backbone(make_cfg(**({key: value} if key != "DEPTH" else {}),
-                                                   depth=value if key == "DEPTH" else "18x"))
+        build_dual_stream_resnet_backbone(
+            make_cfg(
+                **({key: value} if key != "DEPTH" else {}), depth=value if key == "DEPTH" else "18x"
+            )
+        )
 
 
 def test_too_many_non_local_blocks_are_named():
@@ -190,8 +191,9 @@ def test_an_ordinary_checkpoint_fills_both_streams(tmp_path, prefix, wrap, caplo
         backbone = build(PRETRAIN=True, PRETRAIN_PATH=path)
     for stream in (backbone.visible, backbone.infrared):
         assert torch.equal(stream["stem"].conv1.weight, state["conv1.weight"])
-    assert torch.equal(backbone.shared["layer4"]._modules["1"].conv2.weight,
-                       state["layer4.1.conv2.weight"])
+    assert torch.equal(
+        backbone.shared["layer4"]._modules["1"].conv2.weight, state["layer4.1.conv2.weight"]
+    )
     assert "0 missing, 1 unexpected (fc.weight)" in caplog.text
 
 

@@ -34,9 +34,7 @@ def test_equals_a_queue(capacity, interval, delay):
         if due:
             queue.append(unit(table))
         assert memory.num_held == len(memory.read()) == len(queue)
-        torch.testing.assert_close(
-            torch.tensor(as_set(memory.read())), torch.tensor(as_set(queue))
-        )
+        torch.testing.assert_close(torch.tensor(as_set(memory.read())), torch.tensor(as_set(queue)))
         if queue:
             torch.testing.assert_close(memory.newest(), queue[-1])
 

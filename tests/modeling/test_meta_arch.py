@@ -86,8 +86,10 @@ def test_every_method_has_a_config():
         for name, cls in META_ARCH_REGISTRY._obj_map.items()
         if cls.__module__.startswith("vireid_plugins")
     }
-    used = {build_config(str(ROOT / c), ["MODEL.DEVICE", "cpu"]).MODEL.META_ARCHITECTURE
-            for c in CONFIGS}
+    used = {
+        build_config(str(ROOT / c), ["MODEL.DEVICE", "cpu"]).MODEL.META_ARCHITECTURE
+        for c in CONFIGS
+    }
     assert ours and ours <= used
 
 

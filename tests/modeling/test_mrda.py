@@ -555,8 +555,11 @@ def test_maps_whose_height_the_stripes_do_not_divide(size):
     model, batch = make_model(CONFIG), make_batch(size)
     terms = model.train()(batch)
     sum(terms.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()
-               if p.requires_grad)
+    assert all(
+        p.grad is not None and p.grad.isfinite().all()
+        for p in model.parameters()
+        if p.requires_grad
+    )
 
 
 def test_half_precision_is_finite():

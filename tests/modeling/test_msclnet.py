@@ -127,6 +127,7 @@ def synergy_by_loop(model, visible, infrared):
 def cascade_by_loop(features, targets, subclass):
     """Eq. (10)-(12) of rows with these identities and sub-classes."""
     n = len(features)
+
     def mean(rows):
         return sum(features[i] for i in rows) / len(rows)
 

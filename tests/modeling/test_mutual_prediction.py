@@ -224,9 +224,7 @@ def test_one_modality_trains_and_tests(phase, modality):
     model, whole = make_model(phase), make_batch()
     batch = take(whole, whole["modalities"] == modality)
     features = features_of(model, batch)
-    torch.testing.assert_close(
-        features, features_of(model, whole)[whole["modalities"] == modality]
-    )
+    torch.testing.assert_close(features, features_of(model, whole)[whole["modalities"] == modality])
     own = [model.visible_classifier, model.infrared_classifier]
     prediction = {
         "shared": 0.0,

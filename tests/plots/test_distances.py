@@ -144,9 +144,7 @@ def test_euclidean_distances_share_the_greater_range(figures, tmp_path):
 
 
 def test_the_note_names_the_rules_of_the_protocol():
-    subject = SimpleNamespace(
-        dataset_name="LLCM", protocols=[LLCMProtocol("visible_to_infrared")]
-    )
+    subject = SimpleNamespace(dataset_name="LLCM", protocols=[LLCMProtocol("visible_to_infrared")])
     assert distances._note(subject).endswith("images of one person by one camera.")
 
 

@@ -41,9 +41,13 @@ def test_equals_the_recursion_by_loops():
     found = rollout_map(model, batch)
     transformer = model.backbone.eval()
     with torch.no_grad():
-        tokens = torch.cat(
-            [transformer.cls_token.expand(3, -1, -1), transformer.patch_embed(batch["images"])], 1
-        ) + transformer.pos_embed
+        tokens = (
+            torch.cat(
+                [transformer.cls_token.expand(3, -1, -1), transformer.patch_embed(batch["images"])],
+                1,
+            )
+            + transformer.pos_embed
+        )
         flow = np.stack([np.eye(9)] * 3)
         for block in transformer.blocks:
             attention = attention_of(block, tokens).mean(1).numpy()

@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> Dict[str, Any]:
         words = ["SOLVER.IMS_PER_BATCH", str(num), *_SMALL]
         step = measure("agw", words, args.repeats)
         results["batch"].setdefault("training step", {})[num] = [
-            *step["step_seconds_range"], step["step_seconds"]
+            *step["step_seconds_range"],
+            step["step_seconds"],
         ]
         say(f"batch {num}", "training step", results["batch"]["training step"][num])
     draw(results, args, args.out)
@@ -91,9 +92,7 @@ def _ranking(
     }
 
 
-def _add(
-    results: Dict[str, Any], axis: str, num: int, cases: Dict[str, Any], repeats: int
-) -> None:
+def _add(results: Dict[str, Any], axis: str, num: int, cases: Dict[str, Any], repeats: int) -> None:
     for name, values in times_in_turn(cases, repeats).items():
         results[axis].setdefault(name, {})[num] = values
         say(f"{axis} {num}", name, values)

@@ -127,9 +127,7 @@ def run(args: argparse.Namespace) -> Dict[str, Any]:
     return results
 
 
-def bench_case(
-    features: np.ndarray, definition: str, dense: Any, repeats: int
-) -> Dict[str, Any]:
+def bench_case(features: np.ndarray, definition: str, dense: Any, repeats: int) -> Dict[str, Any]:
     """Times and peak memory of ours and, if it is given, of the dense form; equal results."""
 
     def ours() -> Any:

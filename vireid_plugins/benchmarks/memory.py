@@ -133,9 +133,7 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     }
 
 
-def _timed(
-    stepper: StepTrainer, model: torch.nn.Module, steps: int
-) -> Tuple[List[float], float]:
+def _timed(stepper: StepTrainer, model: torch.nn.Module, steps: int) -> Tuple[List[float], float]:
     """Seconds of each update after the first, and the mean of this process's processor seconds."""
     seconds = []
     with EventStorage() as stepper.storage:

@@ -103,9 +103,7 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
     return f"{head}{command}\n{facts}\n\n{table}\n\n{notes}\n\n![rank-1 and mAP]({PLOT})\n"
 
 
-def provenance(
-    results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcome
-) -> List[str]:
+def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcome) -> List[str]:
     """What decides the numbers, one fact a sentence; where runs differ, each value with its count.
 
     Args:
@@ -114,8 +112,7 @@ def provenance(
     """
     environments = [result["environment"] for result in results]
     versions = [
-        ", ".join(f"{name} {env[name]}" for name in VERSIONS if name in env)
-        for env in environments
+        ", ".join(f"{name} {env[name]}" for name in VERSIONS if name in env) for env in environments
     ]
     machines = [
         env["GPU"] if "GPU" in env and result["device"] == "cuda"

@@ -121,9 +121,7 @@ def _draw_panel(
     page.image(pixels, box)
     page.frame(box, colour, style)
     letters = SMALL if "\n" in heading else NORMAL
-    page.text(
-        box.middle, box.top - 0.05, heading, letters, ha="center", va="bottom", color=colour
-    )
+    page.text(box.middle, box.top - 0.05, heading, letters, ha="center", va="bottom", color=colour)
     page.text(box.middle, box.bottom + 0.05, shot.caption, SMALL, ha="center")
 
 

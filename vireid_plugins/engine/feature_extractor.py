@@ -77,9 +77,7 @@ class FeatureExtractor:
         self.model = build_model(cfg).eval()
         AtomicCheckpointer(self.model).load(str(weights), checkpointables=[], need="features")
 
-    def __call__(
-        self, images: Iterable[ImageLike], modality: Union[str, Modality]
-    ) -> np.ndarray:
+    def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
         """Features of images that are all visible or all infrared; none give (0, D).
 
         Args:
@@ -176,8 +174,7 @@ def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
     coloured = array.ndim == 3 and array.shape[2] in (3, 4)
     kind = array.dtype.newbyteorder("=")
     if array.size == 0 or not (
-        (grey.ndim == 2 and kind in (np.uint8, np.uint16))
-        or (coloured and array.dtype == np.uint8)
+        (grey.ndim == 2 and kind in (np.uint8, np.uint16)) or (coloured and array.dtype == np.uint8)
     ):
         raise ValueError(
             "expected an array (H, W, 3) or (H, W, 4) of uint8, or grey (H, W) of uint8 or "

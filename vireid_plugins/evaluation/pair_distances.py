@@ -104,9 +104,7 @@ def _rate(counts: np.ndarray) -> np.ndarray:
     return whole / total if total else np.full(len(whole), np.nan)
 
 
-def equal_error_threshold(
-    same: np.ndarray, other: np.ndarray, edges: np.ndarray
-) -> EqualError:
+def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray) -> EqualError:
     """The distance at which both errors are equally frequent.
 
     Below it a pair is taken for one person. The two errors are one person's pairs above it and

@@ -34,9 +34,7 @@ def read_permutations(
     """
     path = path or os.path.join(str(dataset.dataset_dir), "exp", _VARIABLE + ".mat")
     if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"No {path}, which the official SYSU-MM01 galleries need. {_WHERE}"
-        )
+        raise FileNotFoundError(f"No {path}, which the official SYSU-MM01 galleries need. {_WHERE}")
     try:
         cells = scipy.io.loadmat(path)[_VARIABLE]
     except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:

@@ -81,9 +81,7 @@ class CAM(Kind):
             "weighs each position by its own gradient",
         )
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         for subject in subjects:
             _check_method(subject, args)
         shots, why = chosen_shots(subjects[0], args)

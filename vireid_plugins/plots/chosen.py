@@ -36,9 +36,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count", type=int, default=4, metavar="N", help="identities to choose; default 4"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the choice; default 0"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice; default 0")
     parser.add_argument(
         "--split", choices=("test", "train"), default="test", help="to choose from; default test"
     )

@@ -145,9 +145,7 @@ def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:
     return common[0] if common else ""
 
 
-def choose_panels(
-    runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]
-) -> List[Panel]:
+def choose_panels(runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]) -> List[Panel]:
     """What is drawn: every loss that a run has, the learning rate, the metrics.
 
     Raises:

@@ -48,9 +48,7 @@ class Distances(Kind):
             help="lines of the CSV file for each kind of pairs; default 200",
         )
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         if not 1 <= args.bins <= _MOST_BINS:
             raise PlotError(f"--bins is {args.bins}; expected 1 to {_MOST_BINS}.")
         metric = _common_metric(subjects)

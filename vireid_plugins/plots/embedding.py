@@ -130,9 +130,7 @@ class FeatureMap(Kind):
             help="of t-SNE, or neighbours of UMAP; default 30, or a third of the images",
         )
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         _check(args)
         check_same_images(subjects)
         features = [subject.features for subject in subjects]

@@ -100,8 +100,15 @@ def _legend(identities: Sequence[int], modalities: np.ndarray) -> List[Line2D]:
         look = _colours(place)
         handles.append(
             Line2D(
-                [], [], ls="", marker="s", ms=6, label=str(identity), mfc=look["facecolors"],
-                mec=look["edgecolors"], mew=look["linewidths"],
+                [],
+                [],
+                ls="",
+                marker="s",
+                ms=6,
+                label=str(identity),
+                mfc=look["facecolors"],
+                mec=look["edgecolors"],
+                mew=look["linewidths"],
             )  # fmt: skip
         )
     for modality in modalities:

@@ -30,9 +30,7 @@ class Kind:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the words of this kind, each with a default and a ``help``."""
 
-    def draw(
-        self, subjects: Sequence[Any], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
         """Draw and write; what was chosen (seed, identities, ...) is logged.
 
         Args:
@@ -96,9 +94,7 @@ def draw_kind(
     return draw(kind, subjects, parser.parse_args(list(words)), folder)
 
 
-def draw(
-    kind: Kind, subjects: Sequence[Any], args: argparse.Namespace, folder: str
-) -> List[str]:
+def draw(kind: Kind, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
     """``kind.draw`` in the style of all figures, with as many subjects as it takes."""
     least = 1 if kind.needs_model else 0
     if not least <= len(subjects) <= max(least, kind.most_subjects):

@@ -45,9 +45,7 @@ class Masks(Kind):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_image_arguments(parser)
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         subject = subjects[0]
         check_maps(subject, (MASK,))
         shots, why = chosen_shots(subject, args)
@@ -73,9 +71,7 @@ class Stripes(Kind):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_image_arguments(parser)
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         names = (KEPT, SCORES, ATTENTION)
         for subject in subjects:
             check_maps(subject, names)

@@ -59,9 +59,7 @@ class RetrievalFigure(Kind):
             "--trial", type=int, default=0, metavar="N", help="number of the gallery; default 0"
         )
 
-    def draw(
-        self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str
-    ) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         _check(args)
         first = subjects[0]
         check_same_images(subjects)
@@ -128,9 +126,7 @@ def _find_trial(protocol: Any, dataset: Any, number: int) -> Trial:
     raise PlotError(f"--trial is {number}; {protocol.key} has trials 0 to {count - 1}.")
 
 
-def _choose(
-    search: GallerySearch, args: argparse.Namespace
-) -> Tuple[np.ndarray, List[str], str]:
+def _choose(search: GallerySearch, args: argparse.Namespace) -> Tuple[np.ndarray, List[str], str]:
     """Test rows, why each was chosen, and the same in words for the picture."""
     words = list(dict.fromkeys(args.queries))
     paths = [word for word in words if word not in CHOICES]

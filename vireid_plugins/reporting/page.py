@@ -178,9 +178,7 @@ def build_page(title: str, top: Markup, sections: Iterable[Section], bottom: Mar
         bottom: the footer.
     """
     parts: List[Section] = list(sections)
-    contents = tag(
-        "ul", *(tag("li", tag("a", part.title, href=f"#{part.name}")) for part in parts)
-    )
+    contents = tag("ul", *(tag("li", tag("a", part.title, href=f"#{part.name}")) for part in parts))
     style, script = (_read(name) for name in ("style.css", "viewer.js"))
     return Template(_read("page.html")).substitute(
         title=text(title),

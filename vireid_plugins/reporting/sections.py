@@ -53,9 +53,7 @@ def facts(pairs: Sequence[Tuple[Any, Any]]) -> Markup:
     known = ((name, value) for name, value in pairs if value not in (None, ""))
     return tag(
         "dl",
-        *(
-            tag("div", tag("dt", name), tag("dd", breakable(value, "_/"))) for name, value in known
-        ),
+        *(tag("div", tag("dt", name), tag("dd", breakable(value, "_/"))) for name, value in known),
         class_="facts",
     )
 

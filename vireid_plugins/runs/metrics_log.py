@@ -68,7 +68,7 @@ def read_run(path: str) -> RunLog:
             reader.take(number, line)
     if not reader.lines:
         what = "holds no measurement of a training" if reader.readable else f"is no {METRICS_FILE}"
-        raise PlotError(f"{path} {what}: expected lines like {{\"iteration\": 9, \"lr\": 0.01}}.")
+        raise PlotError(f'{path} {what}: expected lines like {{"iteration": 9, "lr": 0.01}}.')
     folder = os.path.dirname(path)
     return RunLog(
         path,

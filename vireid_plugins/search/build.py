@@ -301,4 +301,3 @@ class _Indexing:
             made_for = {"kind": kind, "images": num_images}
             self._catalogue.remember(made_for=made_for)
         return factory_words(kind, self._index.facts["dimensions"], made_for["images"])
-

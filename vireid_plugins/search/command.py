@@ -188,9 +188,7 @@ def query_command(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _threshold(
-    index: SearchIndex, word: str, modality: Modality
-) -> Tuple[Optional[float], str]:
+def _threshold(index: SearchIndex, word: str, modality: Modality) -> Tuple[Optional[float], str]:
     """The threshold and what it means, in words."""
     if word != "auto":
         try:
@@ -274,9 +272,7 @@ def _answer_images(
 def calibrate_command(args: argparse.Namespace) -> int:
     """``search.py calibrate``: keep thresholds with the index."""
     extractor = SearchIndex(args.index).extractor(args.weights, **_options(args))
-    found = calibrate(
-        extractor, SearchIndex(args.index).modality, args.dataset, args.opts
-    )
+    found = calibrate(extractor, SearchIndex(args.index).modality, args.dataset, args.opts)
     folder = Path(args.index)
     with sole_writer(folder):
         index = SearchIndex(folder, writable=True)

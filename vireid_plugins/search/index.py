@@ -183,13 +183,10 @@ class SearchIndex:
         return np.array(self.features[rows[0] : rows[-1] + 1] if whole else self.features[rows])
 
 
-def _best(
-    found: List[Tuple[np.ndarray, np.ndarray]], k: int
-) -> Tuple[np.ndarray, np.ndarray]:
+def _best(found: List[Tuple[np.ndarray, np.ndarray]], k: int) -> Tuple[np.ndarray, np.ndarray]:
     """The k greatest scores (Q, k) and their rows; equal ones by row."""
     scores = np.concatenate([part[0] for part in found], axis=1)
     rows = np.concatenate([part[1] for part in found], axis=1)
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     order = order[:, : int(np.isfinite(np.take_along_axis(scores, order, 1)).sum(1).min())]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-

@@ -180,9 +180,9 @@ def _caption(name: str) -> str:
     folder, _, file = name.replace("\\", "/").rpartition("/")
     if len(file) > _LETTERS:
         half = (_LETTERS - 1) // 2
-        file = f"{file[:half]}…{file[half - _LETTERS + 1:]}"
+        file = f"{file[:half]}…{file[half - _LETTERS + 1 :]}"
     if len(folder) > _LETTERS - 1:
-        folder = f"…{folder[2 - _LETTERS:]}"
+        folder = f"…{folder[2 - _LETTERS :]}"
     return f"{folder}/\n{file}" if folder else file
 
 

@@ -76,9 +76,7 @@ def _answers(
         yield Query(folder / name, name, scores, names)
 
 
-def write_csv(
-    queries: Iterable[Query], path: Path, threshold: Optional[float]
-) -> int:
+def write_csv(queries: Iterable[Query], path: Path, threshold: Optional[float]) -> int:
     """Write a line for each result, as they come; the file appears once it is whole.
 
     Returns:

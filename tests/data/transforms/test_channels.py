@@ -99,9 +99,7 @@ def test_chains_of_the_configs_equal_the_public_code(config, modality, view, see
     found = normalised(image).double()
     places = torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH) / (HEIGHT * WIDTH)
     sums = torch.stack([found.sum((1, 2)), (found * places).sum((1, 2))], dim=1).flatten()
-    torch.testing.assert_close(
-        sums, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=2e-4
-    )
+    torch.testing.assert_close(sums, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(

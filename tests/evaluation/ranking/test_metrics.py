@@ -69,9 +69,7 @@ def test_random_cases_equal_the_loop(strategy, metric, cmc):
         same, max_rank = bool(number % 2), int(rng.integers(1, 25))
         scores = loop_scores(case["query_features"], case["gallery_features"], metric)
         expected = loop_metrics(scores, case, pairs, same, cmc, max_rank)
-        rules = dict(
-            skip_camera_pairs=pairs, skip_same_camera=same, cmc=cmc, max_rank=max_rank
-        )
+        rules = dict(skip_camera_pairs=pairs, skip_same_camera=same, cmc=cmc, max_rank=max_rank)
         assert_equal(rank_metrics(**case, metric=metric, **rules), expected)
         labels = {name: value for name, value in case.items() if "features" not in name}
         assert_equal(rank_metrics_from_similarity(scores, **labels, **rules), expected)
@@ -93,8 +91,13 @@ def test_trials_equal_one_call_each(metric, monkeypatch):
     for trial, result in zip(trials, results):
         labels = [v[rows] for v in (targets, camids) for rows in (trial.query, trial.gallery)]
         expected = rank_metrics(
-            features[trial.query], features[trial.gallery], *labels, metric=metric,
-            skip_camera_pairs={(1, 2)}, skip_same_camera=True, cmc="identity",
+            features[trial.query],
+            features[trial.gallery],
+            *labels,
+            metric=metric,
+            skip_camera_pairs={(1, 2)},
+            skip_same_camera=True,
+            cmc="identity",
         )
         np.testing.assert_allclose(result.average_precision, expected.average_precision)
         np.testing.assert_allclose(result.cmc, expected.cmc)
@@ -113,7 +116,10 @@ def test_larger_float32_case_with_threads_and_many_positives():
     }
     expected = loop_metrics(scores, case, {(3, 2)}, True, "identity", 20)
     got = rank_metrics_from_similarity(
-        torch.from_numpy(scores), **case, skip_camera_pairs={(3, 2)}, skip_same_camera=True,
+        torch.from_numpy(scores),
+        **case,
+        skip_camera_pairs={(3, 2)},
+        skip_same_camera=True,
         cmc="identity",
     )
     assert_equal(got, expected)
@@ -214,8 +220,11 @@ def test_hand_example():
 @pytest.mark.parametrize("num_query,num_gallery", [(0, 0), (3, 0), (0, 4)])
 def test_nothing_to_rank_is_nan(num_query, num_gallery):
     got = rank_metrics(
-        torch.zeros(num_query, 2), torch.zeros(num_gallery, 2), torch.zeros(num_query).long(),
-        torch.zeros(num_gallery).long(), max_rank=5,
+        torch.zeros(num_query, 2),
+        torch.zeros(num_gallery, 2),
+        torch.zeros(num_query).long(),
+        torch.zeros(num_gallery).long(),
+        max_rank=5,
     )
     assert got.cmc.shape == (5,) and np.isnan(got.cmc).all()
     assert np.isnan(got.mAP) and np.isnan(got.mINP) and got.num_valid_queries == 0
@@ -251,8 +260,10 @@ def test_other_number_types_are_raised(dtype):
 )
 def test_errors_name_both_sides(change, message):
     good = dict(
-        query_features=np.ones((3, 2)), gallery_features=np.ones((5, 2)),
-        query_targets=np.zeros(3, int), gallery_targets=np.zeros(5, int),
+        query_features=np.ones((3, 2)),
+        gallery_features=np.ones((5, 2)),
+        query_targets=np.zeros(3, int),
+        gallery_targets=np.zeros(5, int),
     )
     with pytest.raises(ValueError, match=message):
         rank_metrics(**{**good, **change})

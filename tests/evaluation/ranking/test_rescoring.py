@@ -224,9 +224,7 @@ def test_distances_that_are_no_numbers_are_refused():
 )
 def test_it_does_not_go_with_reranking_or_another_metric(options, said):
     dataset = fake_dataset((1, 2, 4, 5), (3, 6))
-    evaluator = VIReIDEvaluator(
-        [SYSUMM01Protocol("all")], dataset, dataset_name="Any", **options
-    )
+    evaluator = VIReIDEvaluator([SYSUMM01Protocol("all")], dataset, dataset_name="Any", **options)
     with pytest.raises(ValueError, match=f"by parts, top 5.*{said}"):
         evaluator.evaluate(features_of(dataset, Rescorer(5)))
     evaluator.evaluate(features_of(dataset, None))

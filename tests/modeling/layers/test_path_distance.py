@@ -26,6 +26,7 @@ def stripes(*shape, seed=0):
 
 def loop_d(f, g, reduction):
     """d_ij of two stripes (S,), channel by channel."""
+
     def scaled(v):
         return [(x - sum(v) / len(v)) / (max(v) - min(v) + EPS) for x in v]
 

@@ -22,9 +22,7 @@ def compare(visible: List[Tensor], infrared: List[Tensor], norm: str, reduction:
         if norm == "matrix":
             lengths = [sum(length**2 for length in lengths) ** 0.5] * len(rows)
         grams.append([[entry / length for entry in row] for row, length in zip(gram, lengths)])
-    squares = [
-        (a - b) ** 2 for row_v, row_i in zip(*grams) for a, b in zip(row_v, row_i)
-    ]
+    squares = [(a - b) ** 2 for row_v, row_i in zip(*grams) for a, b in zip(row_v, row_i)]
     return sum(squares) ** 0.5 if reduction == "frobenius" else sum(squares) / len(squares)
 
 

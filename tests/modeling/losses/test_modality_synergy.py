@@ -131,9 +131,7 @@ def test_global_equals_the_loop(normalise):
     """Identities in no order; 7 has infrared rows and no synergy feature."""
     synergy, infrared = torch.randn(6, 4, **DOUBLE), 3 * torch.randn(5, 4, **DOUBLE)
     of_synergy, of_infrared = torch.tensor([5, 2, 5, 5, 2, 9]), torch.tensor([9, 2, 7, 5, 2])
-    s, r = (
-        [x / x.norm() if normalise else x for x in rows] for rows in (synergy, infrared)
-    )
+    s, r = ([x / x.norm() if normalise else x for x in rows] for rows in (synergy, infrared))
     expected = 0.0
     for target in of_synergy.tolist():
         own_s = [x for x, t in zip(s, of_synergy.tolist()) if t == target]

@@ -44,6 +44,7 @@ def by_loop(tensors: Dict[str, Tensor], distance: str, mining: str, margin: floa
         for measure in measures:
             rank = measure
             if mining == "global":
+
                 def rank(i: int, j: int) -> Tensor:
                     return ((features[i] - features[j]) ** 2).sum()
 

@@ -95,8 +95,9 @@ def rank_rescored(
             scores,
             torch.from_numpy(hidden).to(where),
             rescorer.top,
-            lambda found, own=query_local: rescorer.weight
-            * rescorer.distances(own, gallery_local, found),
+            lambda found, own=query_local: (
+                rescorer.weight * rescorer.distances(own, gallery_local, found)
+            ),
         )
         numbers = np.arange(begin, begin + len(rows))
         ranker.add(scores, numbers, targets[rows], camids[rows])

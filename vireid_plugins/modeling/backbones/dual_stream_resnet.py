@@ -167,9 +167,7 @@ class DualStreamResNet(nn.Module):
                 nn.Sequential(*(stream[name] for name in names))
                 for stream in (self.visible, self.infrared)
             ]
-            feature_map = self.taps[names[-1]](
-                apply_per_modality(streams, feature_map, modalities)
-            )
+            feature_map = self.taps[names[-1]](apply_per_modality(streams, feature_map, modalities))
         for name in stages:
             if name in self.shared:
                 feature_map = self.taps[name](self.shared[name](feature_map))

@@ -100,9 +100,7 @@ class StripeHead(nn.Module):
         global_features = feature_map.mean(dim=(2, 3))  # Eq. (5), (6)
         stripe_features = [  # Eq. (3), (4)
             F.relu(conv(stripe)).mean(dim=(2, 3))
-            for conv, stripe in zip(
-                self.stripe_convs, split_stripes(feature_map, self.num_stripes)
-            )
+            for conv, stripe in zip(self.stripe_convs, split_stripes(feature_map, self.num_stripes))
         ]
         stripes = self.tap(torch.stack(stripe_features, dim=1))
         features = torch.cat([global_features, stripes.flatten(1)], dim=1)  # Eq. (7), (8)

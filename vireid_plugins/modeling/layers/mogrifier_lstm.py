@@ -38,9 +38,7 @@ class MogrifierLSTMCell(nn.Module):
         ValueError: a number is out of range, or ``rank`` is not below I and H.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0) -> None:
         super().__init__()
         if min(input_size, hidden_size) < 1 or min(rounds, rank) < 0:
             raise ValueError(
@@ -98,9 +96,7 @@ class MogrifierLSTM(nn.Module):
         input_size, hidden_size, rounds, rank: of the cell.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0) -> None:
         super().__init__()
         self.cell = MogrifierLSTMCell(input_size, hidden_size, rounds, rank)
 

@@ -105,9 +105,7 @@ class CorrelationConsistencyLoss(Loss):
         return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)
 
 
-def _paired_centres(
-    features: Tensor, targets: Tensor, modalities: Tensor
-) -> Tuple[Tensor, Tensor]:
+def _paired_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
     """Centres of the identities seen in both modalities: visible and infrared, (n, D) each."""
     centres = identity_centres(features, targets, modalities)
     visible, infrared = _shared_rows(centres.targets, centres.modalities)

@@ -327,9 +327,7 @@ class MSCLNet(DualStreamBaseline):
             terms[loss.log_name] = self.scales["local"] * value
         if self.scales["global"] > 0:
             loss, infrared = self.pair_losses["global"], modality_rows(labels["modalities"])[1]
-            value = loss(
-                synergy.features, targets[pairs[0]], features[infrared], targets[infrared]
-            )
+            value = loss(synergy.features, targets[pairs[0]], features[infrared], targets[infrared])
             terms[loss.log_name] = self.scales["global"] * value
         return terms
 

@@ -103,8 +103,14 @@ def _cloth_colour(rng: np.random.Generator, domain: Domain) -> np.ndarray:
 
 
 def _hair_colour(rng: np.random.Generator) -> np.ndarray:
-    tones = ((0.05, 0.05, 0.06), (0.09, 0.13, 0.20), (0.20, 0.34, 0.50), (0.42, 0.60, 0.72),
-             (0.55, 0.55, 0.55), (0.14, 0.20, 0.46))
+    tones = (
+        (0.05, 0.05, 0.06),
+        (0.09, 0.13, 0.20),
+        (0.20, 0.34, 0.50),
+        (0.42, 0.60, 0.72),
+        (0.55, 0.55, 0.55),
+        (0.14, 0.20, 0.46),
+    )
     share = (0.36, 0.26, 0.14, 0.1, 0.08, 0.06)
     return np.array(tones[int(rng.choice(len(tones), p=share))]) * rng.uniform(0.85, 1.15)
 

@@ -170,9 +170,7 @@ class Sketch:
         if len(points) >= 3:
             self._parts.append((layer, len(self._parts), points, int(material), depth + raised))
 
-    def paint(
-        self, canvas: np.ndarray, project: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def paint(self, canvas: np.ndarray, project: Callable[[np.ndarray], np.ndarray]) -> None:
         """Paint all parts; ``project`` maps (n, 3) view points to (n, 2) canvas pixels."""
         parts = sorted(self._parts, key=lambda part: part[:2])
         pixels = project(np.concatenate([part[2] for part in parts]))

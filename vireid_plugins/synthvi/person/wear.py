@@ -77,9 +77,7 @@ def head_outline(centre: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> np.
     return centre + np.concatenate([flat, np.zeros((16, 1))], axis=1)
 
 
-def _add_long_hair(
-    sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float
-) -> None:
+def _add_long_hair(sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
     style, size = identity.head, identity.body.head
     centre, (left, up, front) = skeleton.joints["head"], skeleton.head_axes
     behind = facing > 0.1
@@ -131,9 +129,7 @@ def _add_headwear(
         sketch.add(layers.BRIM, flat, Material.HEADWEAR, **surface)
 
 
-def _add_hood(
-    sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float
-) -> None:
+def _add_hood(sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
     size = identity.body.head
     neck, (left, up, front) = skeleton.joints["neck"], skeleton.torso_axes
     at = neck - front * size * 0.75 + up * size * 0.1
@@ -172,9 +168,7 @@ def _box(
     )
 
 
-def _add_backpack(
-    sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: Tube
-) -> None:
+def _add_backpack(sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: Tube) -> None:
     body, size = identity.body, identity.carried.size
     axes = skeleton.torso_axes
     pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]

@@ -39,8 +39,22 @@ def test_a_batch_is_what_sampler_and_views_make():
 
 def test_a_run_writes_what_it_measured(tmp_path):
     small = "MODEL.BACKBONE.DEPTH 18x INPUT.SIZE_TRAIN [32,16] DATALOADER.NUM_INSTANCE 2"
-    words = ["baseline", "--variants", "accumulation", "--batch", "16", "--steps", "1",
-             "--threads", "1", "--out", str(tmp_path), "--opts", "MODEL.DEVICE", "cpu"]  # fmt: skip
+    words = [
+        "baseline",
+        "--variants",
+        "accumulation",
+        "--batch",
+        "16",
+        "--steps",
+        "1",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--opts",
+        "MODEL.DEVICE",
+        "cpu",
+    ]
     done = subprocess.run(
         [sys.executable, str(TOOL), *words, *small.split()], capture_output=True, text=True
     )

@@ -25,8 +25,16 @@ def test_the_worked_example_of_the_readme_trains(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"<!-- example: my_method.py -->\n```python\n(.*?)```", text, re.S).group(1)
     (tmp_path / "my_method.py").write_text(example, encoding="utf-8")
-    root = render_dataset("sysu", tmp_path, "tiny", ids=(8, 4), size=(48, 32), jobs=1,
-                          images_per_camera=1, progress=False).parent  # fmt: skip
+    root = render_dataset(
+        "sysu",
+        tmp_path,
+        "tiny",
+        ids=(8, 4),
+        size=(48, 32),
+        jobs=1,
+        images_per_camera=1,
+        progress=False,
+    ).parent
     words = small_words(tmp_path / "logs", SOLVER__MAX_EPOCH=1)
     done = subprocess.run(
         [sys.executable, "my_method.py", "agw/synthetic.yml", *words],

@@ -22,8 +22,11 @@ PROBE = "configs/probe_paper/probe.yml"  # a config that the checkout lacks
 
 def source_files(root):
     """Return Python files and page templates of the package, and the configs, as POSIX paths."""
-    own = (path for suffix in ("py", "html", "css", "js")
-           for path in root.glob(f"vireid_plugins/**/*.{suffix}"))  # fmt: skip
+    own = (
+        path
+        for suffix in ("py", "html", "css", "js")
+        for path in root.glob(f"vireid_plugins/**/*.{suffix}")
+    )
     paths = [*own, *root.glob("configs/**/*.*")]
     return {path.relative_to(root).as_posix() for path in paths if path.is_file()}
 

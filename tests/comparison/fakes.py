@@ -77,15 +77,21 @@ def fake_result(run, rank1, mAP, **changes):
         "peak_memory_mib": 700.0,
         "device": "cpu",
         "environment": {
-            "vireid_plugins": "0.1", "Python": "3.11", "torch": "2.13", "FastReID": "1.4",
-            "NumPy": "2.4", "faiss": "1.15", "threads": "2", "system": "Linux x86_64",
+            "vireid_plugins": "0.1",
+            "Python": "3.11",
+            "torch": "2.13",
+            "FastReID": "1.4",
+            "NumPy": "2.4",
+            "faiss": "1.15",
+            "threads": "2",
+            "system": "Linux x86_64",
         },
         "commit": "abc",
         "sessions": 1,
         "finished": "2026-01-02T03:04:05+00:00",
         "config": run.cfg.dump(),
         **changes,
-    }  # fmt: skip
+    }
 
 
 def fake_runs(output, names, seeds):

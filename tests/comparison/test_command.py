@@ -55,16 +55,24 @@ def test_one_failing_config_does_not_stop_the_others(compared):
     folder, output, status = compared
     assert status == 1
     text = (output / "table.md").read_text(encoding="utf-8")
-    lines = {name: line for name in ("plain", "broken", "split")
-             for line in text.splitlines() if line.startswith(f"| {name} |")}  # fmt: skip
+    lines = {
+        name: line
+        for name in ("plain", "broken", "split")
+        for line in text.splitlines()
+        if line.startswith(f"| {name} |")
+    }
     assert "baseline" in lines["plain"] and "not judged" in lines["split"]
     assert "0 of 1 seeds" in lines["broken"]
     assert "seed 0 failed: FloatingPointError: " in lines["broken"]
     assert "Traceback" in (output / "broken/seed0/output.txt").read_text()
     assert str(folder) not in text and "Iterations: 12 (1 run); 4 (1 run)" in text
     assert {path.name for path in output.glob("*.*")} == {
-        ".lock", "table.md", "table.csv", "summary.csv", "plot.png"
-    }  # fmt: skip
+        ".lock",
+        "table.md",
+        "table.csv",
+        "summary.csv",
+        "plot.png",
+    }
 
 
 def test_a_result_holds_what_was_measured(compared):
@@ -137,9 +145,11 @@ def test_dry_run_lists_every_run(planned, capsys):
     assert main([*planned[0], "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  (")[0].split() for line in lines[:4]] == [
-        ["done", "a", "seed", "0"], ["to", "do", "b", "seed", "0"],
-        ["to", "do", "a", "seed", "1"], ["to", "do", "b", "seed", "1"],
-    ]  # fmt: skip
+        ["done", "a", "seed", "0"],
+        ["to", "do", "b", "seed", "0"],
+        ["to", "do", "a", "seed", "1"],
+        ["to", "do", "b", "seed", "1"],
+    ]
     assert "(failed: ValueError: no)" in lines[1] and lines[4].startswith("4 runs, 1 done")
 
 

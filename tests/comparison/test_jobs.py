@@ -35,8 +35,12 @@ def test_as_many_at_once_as_asked(tmp_path, sleepers):
     """In order; the third takes the slot of whichever of the first two ends first."""
     runs = [run for seed in (9, 1, 2) for run in fake_runs(tmp_path, ["a"], [seed])]
     events = []
-    execute(runs, 2, lambda run: events.append(("+", run.seed)),
-            lambda run, seconds: events.append(("-", run.seed)))  # fmt: skip
+    execute(
+        runs,
+        2,
+        lambda run: events.append(("+", run.seed)),
+        lambda run, seconds: events.append(("-", run.seed)),
+    )
     assert events == [("+", 9), ("+", 1), ("-", 1), ("+", 2), ("-", 2), ("-", 9)]
     assert [slot for _, slot, _ in sleepers] == [0, 1, 1]
 
@@ -107,9 +111,12 @@ def test_a_run_ends_with_the_process_that_started_it():
         "worker._end_with_the_parent()\nprint('ready', flush=True)\ntime.sleep(600)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env=child_environment(0, 1),
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.2)
     assert process.poll() is None

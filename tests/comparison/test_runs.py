@@ -61,8 +61,11 @@ def test_files_that_differ_in_their_suffix_alone_are_refused(tmp_path):
 def test_seeds_come_before_configs(tmp_path):
     runs = fake_runs(tmp_path, ["a", "x/b"], [3, 1])
     assert [(run.entry.name, run.seed) for run in runs] == [
-        ("a", 3), ("x/b", 3), ("a", 1), ("x/b", 1)
-    ]  # fmt: skip
+        ("a", 3),
+        ("x/b", 3),
+        ("a", 1),
+        ("x/b", 1),
+    ]
     assert runs[1].folder == tmp_path / "x" / "b" / "seed3"
     assert runs[1].cfg.SEED == 3 and runs[1].cfg.OUTPUT_DIR == runs[1].folder.as_posix()
 
@@ -134,8 +137,9 @@ def test_only_a_change_of_meaning_is_a_difference(tmp_path):
     now["TEST"]["RETRIEVAL_PICTURES"] = 3
     then["SOLVER"]["GONE"] = 1
     assert differing_settings(then, now) == [
-        "SOLVER.GONE: was 1, is absent", "TEST.RETRIEVAL_PICTURES: was 8, is 3"
-    ]  # fmt: skip
+        "SOLVER.GONE: was 1, is absent",
+        "TEST.RETRIEVAL_PICTURES: was 8, is 3",
+    ]
 
 
 def test_paths_are_shown_without_the_machine(tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def test_the_match_is_the_nearest_correct_image_that_may_be_compared(sysu):
         ]
         assert match == shot_of(
             items[max(allowed, key=lambda row: rows[row] @ np.eye(6)[shot.target])]
-        )  # noqa: E501  fmt: skip
+        )
     # An image of nobody known: the nearest of the other modality.
     stranger = Shot(items[0][0] + "", None, None, 1)
     features = subject.features.features

@@ -81,11 +81,17 @@ def test_numbers_are_read_back_as_they_were(tmp_path):
 def test_colours_are_told_apart_without_colour_vision():
     """Each two differ in what a deuteranope or protanope is left with: Machado et al., 2009."""
     matrices = (
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-         [-0.011820, 0.042940, 0.968881]],
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-         [-0.003882, -0.048116, 1.051998]],
-    )  # fmt: skip
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+    )
     rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
     for matrix in (np.eye(3), *map(np.array, matrices)):
         seen = np.clip(rgb**2.2 @ matrix.T, 0, 1) ** (1 / 2.2)

@@ -16,7 +16,10 @@ def of_two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_processes")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/engine/two_processes.py"), str(folder)],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "found.pt", weights_only=True)

@@ -41,9 +41,12 @@ def test_processes_exchange_gradients_once_for_each_update(of_two_processes):
 def trained(folder, epochs, resume=False, **options):
     """MAUM, whose memories take up a snapshot after each update; 4 batches in an epoch."""
     cfg = small_cfg(
-        folder, "configs/maum/synthetic.yml", SOLVER__MAX_EPOCH=epochs,
-        MODEL__MAUM__START_EPOCH=1, **{"SOLVER__ACCUMULATION": 3, **options},
-    )  # fmt: skip
+        folder,
+        "configs/maum/synthetic.yml",
+        SOLVER__MAX_EPOCH=epochs,
+        MODEL__MAUM__START_EPOCH=1,
+        **{"SOLVER__ACCUMULATION": 3, **options},
+    )
     trainer = VIReIDTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()

@@ -163,9 +163,12 @@ def test_a_regdb_model_is_refused_on_another_trial(datasets, tmp_path):
 def test_the_script_runs_from_any_folder(datasets, tmp_path):
     """As a newcomer types it, in a folder that is not the checkout."""
     words = [
-        sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", "agw/synthetic.yml",
+        sys.executable,
+        str(ROOT / "tools/train_net.py"),
+        "--config-file",
+        "agw/synthetic.yml",
         *small_words(tmp_path / "logs", SOLVER__MAX_EPOCH=1, SOLVER__LOG_PERIOD=1),
-    ]  # fmt: skip
+    ]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     progress = [line for line in done.stdout.splitlines() if "images/s" in line]

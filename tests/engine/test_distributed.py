@@ -97,11 +97,19 @@ def test_two_processes_equal_the_documented_expectation(datasets, tmp_path, monk
 
 
 def test_torchrun_gives_the_same(datasets, tmp_path):
-    ours = two_processes([sys.executable, TOOL, "--num-gpus", "2"], tmp_path / "a",
-                         SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=0)  # fmt: skip
+    ours = two_processes(
+        [sys.executable, TOOL, "--num-gpus", "2"],
+        tmp_path / "a",
+        SOLVER__MAX_EPOCH=1,
+        TEST__EVAL_PERIOD=0,
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    theirs = two_processes([*command, "--master_port", "29611", TOOL], tmp_path / "b",
-                           SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=0)  # fmt: skip
+    theirs = two_processes(
+        [*command, "--master_port", "29611", TOOL],
+        tmp_path / "b",
+        SOLVER__MAX_EPOCH=1,
+        TEST__EVAL_PERIOD=0,
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -149,9 +157,12 @@ def test_a_crash_in_one_process_ends_all_with_its_message(datasets, tmp_path):
     script.write_text(BROKEN)
     words = [*CONFIG, "--num-gpus", "2", *small_words(tmp_path / "run", **OPTIONS)]
     done = subprocess.run(
-        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=120,
+        [sys.executable, str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert "error in process 1 of 2" in done.stderr
     assert "OSError: the disk of process 1 is gone" in done.stderr

@@ -72,12 +72,33 @@ def test_every_kind_of_picture_is_what_it_shows(extractor, weights, tmp_path):
     turned.save(tmp_path / "turned.png", exif=turned.getexif())
     wide = grey.astype(np.uint16) * 257
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    coloured = extractor([crop, alpha, tmp_path / "turned.png", Image.open(tmp_path / "turned.png"),
-                          Image.fromarray(alpha)], "visible")  # fmt: skip
-    greys = extractor([grey, grey[..., None], wide, wide.astype(">u2"), str(tmp_path / "wide.png"),
-                       Image.open(tmp_path / "wide.png")], "visible")  # fmt: skip
-    for found, row in ((coloured, 0), (greys, 1), (bgr([crop[..., ::-1]], "visible"), 0),
-                       (bgr([alpha[..., [2, 1, 0, 3]], grey], "visible"), [0, 1])):  # fmt: skip
+    coloured = extractor(
+        [
+            crop,
+            alpha,
+            tmp_path / "turned.png",
+            Image.open(tmp_path / "turned.png"),
+            Image.fromarray(alpha),
+        ],
+        "visible",
+    )
+    greys = extractor(
+        [
+            grey,
+            grey[..., None],
+            wide,
+            wide.astype(">u2"),
+            str(tmp_path / "wide.png"),
+            Image.open(tmp_path / "wide.png"),
+        ],
+        "visible",
+    )
+    for found, row in (
+        (coloured, 0),
+        (greys, 1),
+        (bgr([crop[..., ::-1]], "visible"), 0),
+        (bgr([alpha[..., [2, 1, 0, 3]], grey], "visible"), [0, 1]),
+    ):
         np.testing.assert_allclose(found, np.broadcast_to(expected[row], found.shape), atol=1e-5)
     one_pixel = extractor([frame[:1, :1], frame[:1], frame[:, :1]], "infrared")
     assert one_pixel.shape == (3, extractor.feature_size) and np.isfinite(one_pixel).all()

@@ -38,10 +38,13 @@ def test_the_key_reaches_the_model(datasets, tmp_path):
 
 def test_a_model_that_cannot_gather_is_named(datasets, tmp_path):
     cfg = small_cfg(
-        tmp_path, MODEL__LOSSES__GATHER_FEATURES=True, MODEL__META_ARCHITECTURE="Baseline",
-        MODEL__BACKBONE__NAME="build_resnet_backbone", MODEL__HEADS__NAME="EmbeddingHead",
+        tmp_path,
+        MODEL__LOSSES__GATHER_FEATURES=True,
+        MODEL__META_ARCHITECTURE="Baseline",
+        MODEL__BACKBONE__NAME="build_resnet_backbone",
+        MODEL__HEADS__NAME="EmbeddingHead",
         MODEL__LOSSES__NAME="('CrossEntropyLoss',)",
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match="GATHER_FEATURES.*Baseline"):
         VIReIDTrainer(cfg)
 
@@ -55,5 +58,6 @@ def test_an_output_that_has_no_row_for_each_image_is_named(shape):
 def test_one_process_has_all_rows_already():
     rows = torch.rand(4, 3)
     assert gather_outputs({"features": rows, "words": "x"}, 2, "M") == {
-        "features": rows, "words": "x"
-    }  # fmt: skip
+        "features": rows,
+        "words": "x",
+    }

@@ -18,14 +18,19 @@ from tests.engine.test_distributed import by_hand
 
 CONFIG = "configs/maum/synthetic.yml"
 OPTIONS = dict(
-    SOLVER__OPT="SGD", SOLVER__BASE_LR=0.01, SOLVER__WARMUP_EPOCHS=0,
+    SOLVER__OPT="SGD",
+    SOLVER__BASE_LR=0.01,
+    SOLVER__WARMUP_EPOCHS=0,
     MODEL__MAUM__ALPHA=4.0,  # of random features: no gradient drowns in it
-)  # fmt: skip
+)
 # Metrics from epoch 1 on; the visible memory fills in that epoch, the infrared one never.
 SCHEDULE = dict(
-    MODEL__MAUM__START_EPOCH=1, MODEL__MAUM__VISIBLE_SIZE=2, MODEL__MAUM__INFRARED_SIZE=20,
-    MODEL__MAUM__PUSH_INTERVAL=2, MODEL__MAUM__PUSH_DELAY=1,
-)  # fmt: skip
+    MODEL__MAUM__START_EPOCH=1,
+    MODEL__MAUM__VISIBLE_SIZE=2,
+    MODEL__MAUM__INFRARED_SIZE=20,
+    MODEL__MAUM__PUSH_INTERVAL=2,
+    MODEL__MAUM__PUSH_DELAY=1,
+)
 EPOCHS = 3
 
 
@@ -113,9 +118,14 @@ def test_two_processes_hold_the_same_memories(datasets, tmp_path, monkeypatch):
     """Metrics from the first epoch on: weights and memories equal those that averaged gradients
     give; a memory of the other process that differed would bend its gradient."""
     words = {
-        **OPTIONS, **SCHEDULE, "MODEL__MAUM__START_EPOCH": 0, "MODEL__MAUM__PUSH_DELAY": 0,
-        "SOLVER__MOMENTUM": 0.0, "SOLVER__NESTEROV": False, "SOLVER__MAX_EPOCH": 1,
-    }  # fmt: skip
+        **OPTIONS,
+        **SCHEDULE,
+        "MODEL__MAUM__START_EPOCH": 0,
+        "MODEL__MAUM__PUSH_DELAY": 0,
+        "SOLVER__MOMENTUM": 0.0,
+        "SOLVER__NESTEROV": False,
+        "SOLVER__MAX_EPOCH": 1,
+    }
     command = [sys.executable, str(ROOT / "tools/train_net.py"), "--num-gpus", "2"]
     command += ["--config-file", str(ROOT / CONFIG), *small_words(tmp_path / "two", **words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -74,9 +74,13 @@ def test_the_modality_classifiers_stand_still_while_crossed(whole):
     """They move in the phase "own" only; the rest of the model moves in each epoch."""
     states = [after(whole, epoch)["model"] for epoch in range(EPOCHS)]
     for epoch in range(1, EPOCHS):
-        for name in ("visible_classifier.weight", "infrared_classifier.bias",
-                     "heads.classifier.weight", "heads.stripe_convs.0.weight",
-                     "backbone.visible.stem.conv1.weight"):  # fmt: skip
+        for name in (
+            "visible_classifier.weight",
+            "infrared_classifier.bias",
+            "heads.classifier.weight",
+            "heads.stripe_convs.0.weight",
+            "backbone.visible.stem.conv1.weight",
+        ):
             still = torch.equal(states[epoch - 1][name], states[epoch][name])
             assert still == ("_classifier" in name and epoch in CROSSED), (epoch, name)
 
@@ -95,8 +99,13 @@ def test_the_log_holds_the_terms_of_each_epochs_phase(whole):
 
 def test_two_processes_train_through_the_phases(datasets, tmp_path, monkeypatch):
     """Epoch 0, "own", equals the averaged gradients; in 1, "crossed", classifiers are unused."""
-    words = dict(OPTIONS, SOLVER__MOMENTUM=0.0, SOLVER__NESTEROV=False,
-                 MODEL__MUTUAL_PREDICTION__START_EPOCH=0, SOLVER__MAX_EPOCH=2)  # fmt: skip
+    words = dict(
+        OPTIONS,
+        SOLVER__MOMENTUM=0.0,
+        SOLVER__NESTEROV=False,
+        MODEL__MUTUAL_PREDICTION__START_EPOCH=0,
+        SOLVER__MAX_EPOCH=2,
+    )
     command = [sys.executable, str(ROOT / "tools/train_net.py"), "--num-gpus", "2"]
     command += ["--config-file", str(ROOT / CONFIG), *small_words(tmp_path / "two", **words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -37,9 +37,12 @@ def is_nhwc(tensor):
 def test_every_method_trains_in_nhwc_order(config, datasets, tmp_path):
     """One epoch ends, convolutions stay in the order, and the last map is in it."""
     cfg = small_cfg(
-        tmp_path, config, SOLVER__MAX_EPOCH=1, RUNTIME__CHANNELS_LAST=True,
+        tmp_path,
+        config,
+        SOLVER__MAX_EPOCH=1,
+        RUNTIME__CHANNELS_LAST=True,
         **dict(SMALL, INPUT__SIZE_TRAIN="[64, 32]", INPUT__SIZE_TEST="[64, 32]"),
-    )  # fmt: skip
+    )
     trainer = VIReIDTrainer(cfg)
     seen = []
     trainer.model.backbone.taps["layer1"].register_forward_hook(

@@ -118,5 +118,9 @@ def test_the_count_sees_what_it_should(monkeypatch):
         torch.nonzero(numbers)
         numbers.tolist()
     assert waits.found == {
-        "_local_scalar_dense": 2, "mask": 1, "unique": 1, "nonzero": 1, "tolist": 1
-    }  # fmt: skip
+        "_local_scalar_dense": 2,
+        "mask": 1,
+        "unique": 1,
+        "nonzero": 1,
+        "tolist": 1,
+    }

@@ -23,18 +23,36 @@ P, K = 4, 2
 CONFIGS = sorted(path.parent.name for path in ROOT.glob("configs/*/synthetic.yml"))
 # Losses that compare images, beside those of the methods; the last one learns its centres.
 LOSSES = [
-    "LabelSmoothingCrossEntropyLoss", "CorrelationConsistencyLoss", "CircleLoss", "TripletLoss",
-    "CascadedAggregationLoss", "CenterLoss",
-]  # fmt: skip
+    "LabelSmoothingCrossEntropyLoss",
+    "CorrelationConsistencyLoss",
+    "CircleLoss",
+    "TripletLoss",
+    "CascadedAggregationLoss",
+    "CenterLoss",
+]
 CASES = {name: (name, []) for name in CONFIGS}
 CASES["losses"] = ("baseline", ["MODEL.LOSSES.NAME", str(LOSSES)])
 COMPARED = ("agw", "losses")  # also without the gathering
 SMALL = (
-    "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", "5",
-    "MODEL.BACKBONE.LAST_STRIDE", "1", "MODEL.HEADS.NUM_STRIPES", "2",
-    "MODEL.HEADS.ATTENTION.STRIPES", "2", "MODEL.HEADS.ATTENTION.KEPT", "1",
-    "MODEL.MSCLNET.PARTS", "2", "INPUT.SIZE_TEST", "[32, 16]",
-)  # fmt: skip
+    "MODEL.DEVICE",
+    "cpu",
+    "MODEL.BACKBONE.PRETRAIN",
+    "False",
+    "MODEL.HEADS.NUM_CLASSES",
+    "5",
+    "MODEL.BACKBONE.LAST_STRIDE",
+    "1",
+    "MODEL.HEADS.NUM_STRIPES",
+    "2",
+    "MODEL.HEADS.ATTENTION.STRIPES",
+    "2",
+    "MODEL.HEADS.ATTENTION.KEPT",
+    "1",
+    "MODEL.MSCLNET.PARTS",
+    "2",
+    "INPUT.SIZE_TEST",
+    "[32, 16]",
+)
 
 
 def whole_batch(views):
@@ -50,9 +68,13 @@ def whole_batch(views):
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(len(rows), 3, 32, 16, generator=generator) * 255
     batch = {
-        "images": images, "targets": targets, "modalities": modalities, "index": index,
-        "camids": 2 * modalities + index % 2, "views": view,
-    }  # fmt: skip
+        "images": images,
+        "targets": targets,
+        "modalities": modalities,
+        "index": index,
+        "camids": 2 * modalities + index % 2,
+        "views": view,
+    }
     return batch
 
 
@@ -159,11 +181,13 @@ def extracted(rank):
     """Test features of five images: 0, 2 and 4 from process 0, 1 and 3 from process 1."""
     batches = [
         {
-            "images": torch.full((1, 3, 2, 2), float(i)), "targets": torch.tensor([10 + i]),
-            "camids": torch.tensor([1]), "index": torch.tensor([i]),
+            "images": torch.full((1, 3, 2, 2), float(i)),
+            "targets": torch.tensor([10 + i]),
+            "camids": torch.tensor([1]),
+            "index": torch.tensor([i]),
         }
         for i in ([0, 2, 4], [1, 3])[rank]
-    ]  # fmt: skip
+    ]
     features = extract_features(Brightness(), batches)
     return {
         "features": features.features,

@@ -64,9 +64,15 @@ def test_equals_a_double_loop_over_the_pairs(metric, block, monkeypatch):
     for pairs in sets:
         counted = []
         found = count_pairs(
-            prepared, features.targets, features.camids, pairs,
-            metric=metric, upper=upper, bins=50, advance=counted.append,
-        )  # fmt: skip
+            prepared,
+            features.targets,
+            features.camids,
+            pairs,
+            metric=metric,
+            upper=upper,
+            bins=50,
+            advance=counted.append,
+        )
         same, other, skipped = looped(features, pairs, metric)
         assert len(same) > 5 and len(other) > 5
         assert max(same + other) < upper
@@ -84,8 +90,10 @@ def test_sets_are_those_of_the_modalities_and_the_rules_of_the_protocol():
     subject = planted_subject()  # 6 identities x 2 images in 4 visible and 2 infrared cameras
     visible, infrared, across = pair_sets(subject.features, subject.dataset, SYSUMM01Protocol())
     assert [one.name for one in (visible, infrared, across)] == [
-        "visible-visible", "infrared-infrared", "visible-infrared",
-    ]  # fmt: skip
+        "visible-visible",
+        "infrared-infrared",
+        "visible-infrared",
+    ]
     assert (len(visible.rows), len(infrared.rows)) == (48, 24)
     # The camera pair (3, 2) is (query, gallery): rows are the infrared queries.
     assert set(subject.features.camids[across.rows]) == {3, 6}
@@ -96,8 +104,9 @@ def test_sets_are_those_of_the_modalities_and_the_rules_of_the_protocol():
     (stock,) = pair_sets(subject.features, subject.dataset, SingleModalityProtocol())
     assert (stock.name, stock.within, stock.skip_same_camera) == ("query-gallery", False, True)
     assert (stock.rows.tolist(), stock.columns.tolist()) == (
-        list(range(24)), list(range(24, 72)),
-    )  # fmt: skip
+        list(range(24)),
+        list(range(24, 72)),
+    )
 
 
 def test_a_modality_of_one_image_has_no_pairs_within():

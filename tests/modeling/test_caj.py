@@ -74,8 +74,10 @@ def test_signed_square_on_three_views_equals_the_public_code(
 # KLDivLoss()(originals, infrared) and CoRefineLoss()(originals, exchanged) of the logits
 # waves(12, 6, 4), four identities with one image each; and the gradient of the first row.
 KL = (6.31409199765682, [0.06501929, 0.26291396, -0.00350037, -0.26576678, -0.12978144, 0.07111534])
-REFINE = (4.84657750211092,
-          [-0.15588387, 0.20118901, -0.02999614, -0.00100566, -0.02009717, 0.00579384])  # fmt: skip
+REFINE = (
+    4.84657750211092,
+    [-0.15588387, 0.20118901, -0.02999614, -0.00100566, -0.02009717, 0.00579384],
+)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -83,11 +85,17 @@ def test_divergence_and_refinement_equal_the_public_code(shuffled):
     order = torch.randperm(12) if shuffled else torch.arange(12)
     labels = {name: values[order] for name, values in three_views([0, 1, 2, 3]).items()}
     for expected, gradient, compute in (
-        (*KL, lambda z: modality_divergence(
-            z, labels["targets"], labels["modalities"], labels["views"], 3.0)),
-        (*REFINE, lambda z: co_refinement(
-            z, labels["index"], labels["modalities"], labels["views"])),
-    ):  # fmt: skip
+        (
+            *KL,
+            lambda z: modality_divergence(
+                z, labels["targets"], labels["modalities"], labels["views"], 3.0
+            ),
+        ),
+        (
+            *REFINE,
+            lambda z: co_refinement(z, labels["index"], labels["modalities"], labels["views"]),
+        ),
+    ):
         logits = waves(12, 6, 4.0)[order].requires_grad_()
         value = compute(logits)
         value.backward()
@@ -121,8 +129,9 @@ def test_divergence_by_loop(seed):
     """Mean over the original visible rows of the mean over the infrared rows of the identity."""
     torch.manual_seed(seed)
     logits, labels = ragged()
-    rows = list(zip(logits.tolist(), *(labels[n].tolist() for n in
-                                       ("targets", "modalities", "views"))))  # fmt: skip
+    rows = list(
+        zip(logits.tolist(), *(labels[n].tolist() for n in ("targets", "modalities", "views")))
+    )
     terms = []
     for z, y, modality, view in rows:
         if modality == Modality.VISIBLE and view == 0:
@@ -182,9 +191,17 @@ def small_model(**arguments):
         "triplet": WeightedTripletLoss("signed_square"),
     }
     head = BNNeckHead(
-        feat_dim=6, embedding_dim=0, num_classes=N, neck_feat="before", pool_type="GlobalAvgPool",
-        cls_type="Linear", scale=1, margin=0, with_bnneck=True, norm_type="BN",
-    )  # fmt: skip
+        feat_dim=6,
+        embedding_dim=0,
+        num_classes=N,
+        neck_feat="before",
+        pool_type="GlobalAvgPool",
+        cls_type="Linear",
+        scale=1,
+        margin=0,
+        with_bnneck=True,
+        norm_type="BN",
+    )
     nn.init.normal_(head.weight)  # predictions far from uniform
     model = CAJ(
         backbone=Backbone(),
@@ -212,11 +229,11 @@ def test_the_terms_and_their_weights():
     expected = {
         "loss_id": -logits.log_softmax(1)[torch.arange(12), targets].mean(),  # over all 12 rows
         "loss_weighted_triplet": triplet,
-        "loss_kl": 0.7 * modality_divergence(
-            logits, targets, batch["modalities"], batch["views"], 2.0),
-        "loss_refine": 1.3 * co_refinement(
-            logits, batch["index"], batch["modalities"], batch["views"]),
-    }  # fmt: skip
+        "loss_kl": 0.7
+        * modality_divergence(logits, targets, batch["modalities"], batch["views"], 2.0),
+        "loss_refine": 1.3
+        * co_refinement(logits, batch["index"], batch["modalities"], batch["views"]),
+    }
     found = model(batch)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -284,8 +301,13 @@ def test_a_head_without_logits_is_refused_where_a_term_needs_them():
     class Bare(nn.Module):
         outputs = ("features",)
 
-    arguments = dict(backbone=Backbone(), heads=Bare(), loss_terms=LossTerms({}, {}),
-                     pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3)  # fmt: skip
+    arguments = dict(
+        backbone=Backbone(),
+        heads=Bare(),
+        loss_terms=LossTerms({}, {}),
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+    )
     CAJ(**arguments)
     for name in ("kl_scale", "refine_scale"):
         with pytest.raises(ValueError, match=f"{name.upper()} is 1.0.*Bare gives none"):
@@ -332,9 +354,15 @@ def test_the_rows_of_the_ablation_add_one_piece_each():
     for row in ("baseline", "exchange", "erasing", "full"):
         cfg = caj_cfg(f"ablation/{row}")
         inputs = cfg.INPUT
-        rows.append((inputs.NUM_VIEWS.VISIBLE, inputs.CHANNEL_EXCHANGE.ENABLED,
-                     inputs.ADAPTIVE_GREY.ENABLED, inputs.CHANNEL_ERASING.ENABLED,
-                     cfg.MODEL.LOSSES.WEIGHTED_TRIPLET.REDUCTION))  # fmt: skip
+        rows.append(
+            (
+                inputs.NUM_VIEWS.VISIBLE,
+                inputs.CHANNEL_EXCHANGE.ENABLED,
+                inputs.ADAPTIVE_GREY.ENABLED,
+                inputs.CHANNEL_ERASING.ENABLED,
+                cfg.MODEL.LOSSES.WEIGHTED_TRIPLET.REDUCTION,
+            )
+        )
     assert rows == [
         (1, False, False, False, "softplus"),
         (2, True, True, False, "softplus"),

@@ -12,9 +12,15 @@ from tests.modeling.test_meta_arch import CONFIGS, make_batch, make_model, make_
 
 METHODS = [config for config in CONFIGS if config.endswith("/synthetic.yml")]
 NON_LOCAL = [
-    "MODEL.BACKBONE.WITH_NL", "True", "MODEL.BACKBONE.NL_BLOCKS", "[0, 1, 1, 0]",
-    "MODEL.BACKBONE.UNSHARED_STAGES", "3", "MODEL.BACKBONE.WITH_IBN", "True",
-]  # fmt: skip
+    "MODEL.BACKBONE.WITH_NL",
+    "True",
+    "MODEL.BACKBONE.NL_BLOCKS",
+    "[0, 1, 1, 0]",
+    "MODEL.BACKBONE.UNSHARED_STAGES",
+    "3",
+    "MODEL.BACKBONE.WITH_IBN",
+    "True",
+]
 
 
 def pair(config, *opts):
@@ -115,9 +121,10 @@ def test_the_key_reaches_the_backbone(datasets, tmp_path):
 
 def test_a_backbone_that_cannot_is_named(datasets, tmp_path):
     cfg = small_cfg(
-        tmp_path, MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=True,
+        tmp_path,
+        MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=True,
         MODEL__BACKBONE__NAME="build_resnet_backbone",
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match="CHECKPOINT_ACTIVATIONS.*build_resnet_backbone has no"):
         VIReIDTrainer(cfg)
 
@@ -126,9 +133,10 @@ def test_training_with_checkpoints_is_bitwise_the_plain_one(datasets, tmp_path):
     weights = []
     for value in (False, True):
         cfg = small_cfg(
-            tmp_path / str(value), SOLVER__MAX_EPOCH=1,
+            tmp_path / str(value),
+            SOLVER__MAX_EPOCH=1,
             MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=value,
-        )  # fmt: skip
+        )
         trainer = VIReIDTrainer(cfg)
         trainer.train()
         weights.append(trainer.model.state_dict())

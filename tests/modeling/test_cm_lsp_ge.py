@@ -274,8 +274,9 @@ def test_each_loss_has_its_weight_and_others_may_join():
     for name, value in found.items():
         factor = next(f for start, f in factors.items() if name.startswith(start))
         torch.testing.assert_close(value, factor * expected[name])
-    features = head_by_loop(head, plain.extract(plain.normalise(batch["images"]),
-                                                batch["modalities"]))["features"]  # fmt: skip
+    features = head_by_loop(
+        head, plain.extract(plain.normalise(batch["images"]), batch["modalities"])
+    )["features"]
     torch.testing.assert_close(
         expected["loss_batch_hard"], BatchHardTripletLoss(0.3)(features, batch["targets"])
     )
@@ -351,8 +352,13 @@ def test_rescoring_ranks_by_both_distances():
     camids = torch.tensor([3] * 8 + [1, 2] * 8)
     modalities = (camids == 3).long()
     index = torch.arange(24)
-    batch = {"images": images, "targets": targets, "camids": camids, "modalities": modalities,
-             "index": index}  # fmt: skip
+    batch = {
+        "images": images,
+        "targets": targets,
+        "camids": camids,
+        "modalities": modalities,
+        "index": index,
+    }
     features = extract_features(model, [take(batch, index[:10]), take(batch, index[10:])])
     items = [(str(i), int(targets[i]), int(camids[i]), int(modalities[i])) for i in index]
     dataset = type("Dataset", (), {"query": items[:8], "gallery": items[8:]})
@@ -367,9 +373,15 @@ def test_rescoring_ranks_by_both_distances():
     whole = 1 - unit[:8] @ unit[8:].T + 0.6 * path_distances(stripes[:8], stripes[8:])
     trial = next(iter(protocol.trials(dataset)))
     expected = rank_metrics_from_similarity(
-        -whole, targets[:8], targets[8:], camids[:8], camids[8:], cmc="identity",
-        gallery_rows=np.asarray(trial.gallery) - 8, skip_camera_pairs=[(3, 2)],
-    )  # fmt: skip
+        -whole,
+        targets[:8],
+        targets[8:],
+        camids[:8],
+        camids[8:],
+        cmc="identity",
+        gallery_rows=np.asarray(trial.gallery) - 8,
+        skip_camera_pairs=[(3, 2)],
+    )
     assert table.metrics["Any/all/multi/mAP"] == pytest.approx(expected.mAP)
     assert table.metrics["Any/all/multi/Rank-1"] == pytest.approx(expected.cmc[0])
     model.rescorer = None
@@ -435,8 +447,11 @@ def test_the_margins_and_the_rescorer_of_the_config():
     assert model.loss_terms["HeteroCenterTripletLoss"].margin == 0.3
     path = model.loss_terms["PathTripletLoss"]
     assert (path.margin, path.distance, path.mining, path.reduction) == (
-        0.3, "path", "global", "mean",
-    )  # fmt: skip
+        0.3,
+        "path",
+        "global",
+        "mean",
+    )
     cbam = small_model("synthetic", "MODEL.CM_LSP_GE.CBAM", True).heads
     feature_map = torch.rand(2, 512, 6, 3)
     expected = cbam.eval().enhancement(cbam.pool_layer(cbam.attention(feature_map))[..., 0, 0])

@@ -344,8 +344,9 @@ def test_the_known_structure_and_our_decisions(name):
 def flat(node, prefix=""):
     result = {}
     for key, value in node.items():
-        result.update(flat(value, f"{prefix}{key}.") if hasattr(value, "items")
-                      else {prefix + key: value})  # fmt: skip
+        result.update(
+            flat(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+        )
     return result
 
 
@@ -391,10 +392,15 @@ def test_the_log_states_the_memories_size_once(caplog):
 @pytest.mark.parametrize(
     "key,value",
     [
-        ("VISIBLE_SIZE", 0), ("INFRARED_SIZE", -1), ("PUSH_INTERVAL", 0), ("PUSH_DELAY", -1),
-        ("START_EPOCH", -1), ("MODALITY_ID_SCALE", -0.1), ("UNIDIRECTIONAL_SCALE", math.nan),
+        ("VISIBLE_SIZE", 0),
+        ("INFRARED_SIZE", -1),
+        ("PUSH_INTERVAL", 0),
+        ("PUSH_DELAY", -1),
+        ("START_EPOCH", -1),
+        ("MODALITY_ID_SCALE", -0.1),
+        ("UNIDIRECTIONAL_SCALE", math.nan),
     ],
-)  # fmt: skip
+)
 def test_a_number_out_of_range_names_its_key(heads, key, value):
     with pytest.raises(ValueError, match=f"MODEL.MAUM.{key} is {value}; expected"):
         make_model(heads, **{key.lower(): value})

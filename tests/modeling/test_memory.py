@@ -105,8 +105,9 @@ def test_a_push_between_forward_and_backward_is_refused():
         value.backward()
 
 
-@pytest.mark.parametrize("name,value", [
-    ("capacity", 0), ("num_rows", 0), ("dim", 0), ("interval", 0), ("delay", -1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,value", [("capacity", 0), ("num_rows", 0), ("dim", 0), ("interval", 0), ("delay", -1)]
+)
 def test_a_number_out_of_range_is_named(name, value):
     with pytest.raises(ValueError, match=f"SnapshotMemory: {name} must be .*; got {value}"):
         SnapshotMemory(**{"capacity": 1, "num_rows": C, "dim": D, name: value})

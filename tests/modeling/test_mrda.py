@@ -372,30 +372,35 @@ def test_an_image_and_its_masked_view_have_an_index_each():
         ("MODEL.LOSSES.REGIONAL_CENTER.CROSS_TERM", "masked", "regional_center.cross_term"),
         ("MODEL.LOSSES.REGIONAL_CENTER.PER_ELEMENT", False, "regional_center.per_element"),
         (
-            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", 0.5,
+            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE",
+            0.5,
             "regional_center.background_scale",
         ),
         (
-            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_MARGIN", 0.7,
+            "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_MARGIN",
+            0.7,
             "regional_center.background_margin",
         ),
         ("MODEL.LOSSES.REGIONAL_CENTER.SCALE", 2.0, "regional_center_scale"),
         ("MODEL.LOSSES.CORRELATION.NORM", "row", "loss_terms.CorrelationConsistencyLoss.norm"),
         (
-            "MODEL.LOSSES.CORRELATION.REDUCTION", "mse",
+            "MODEL.LOSSES.CORRELATION.REDUCTION",
+            "mse",
             "loss_terms.CorrelationConsistencyLoss.reduction",
         ),
         (
-            "MODEL.LOSSES.HETERO_CENTER.REDUCTION", "sum",
+            "MODEL.LOSSES.HETERO_CENTER.REDUCTION",
+            "sum",
             "loss_terms.HeteroCenterTripletLoss.reduction",
         ),
         ("MODEL.LOSSES.HETERO_CENTER.MARGIN", 0.9, "loss_terms.HeteroCenterTripletLoss.margin"),
         (
-            "MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING", 0.2,
+            "MODEL.LOSSES.LABEL_SMOOTHING.SMOOTHING",
+            0.2,
             "loss_terms.LabelSmoothingCrossEntropyLoss.smoothing",
         ),
     ],
-)  # fmt: skip
+)
 def test_each_key_reaches_the_part_it_is_for(key, value, attribute):
     """One key alone changes the part; its formula is tested with the part."""
     part = operator.attrgetter(attribute)

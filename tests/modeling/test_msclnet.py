@@ -30,16 +30,30 @@ from tests.modeling.small import Backbone
 N, C, R = 4, 6, 2
 SCALES = {"diversity": 0.5, "local": 0.8, "global": 1.5, "cascade": 1.0}
 CASCADE = {"normalise": False, "dispersion": "literal"}
-TERMS = {"loss_id", "loss_diversity", "loss_local", "loss_global", "loss_sub", "loss_intra",
-         "loss_inter"}  # fmt: skip
+TERMS = {
+    "loss_id",
+    "loss_diversity",
+    "loss_local",
+    "loss_global",
+    "loss_sub",
+    "loss_intra",
+    "loss_inter",
+}
 
 
 def make_head():
     return BNNeckHead(
-        feat_dim=C, embedding_dim=0, num_classes=N, neck_feat="before",
-        pool_type="GeneralizedMeanPooling", cls_type="Linear", scale=1, margin=0.0,
-        with_bnneck=True, norm_type="BN",
-    )  # fmt: skip
+        feat_dim=C,
+        embedding_dim=0,
+        num_classes=N,
+        neck_feat="before",
+        pool_type="GeneralizedMeanPooling",
+        cls_type="Linear",
+        scale=1,
+        margin=0.0,
+        with_bnneck=True,
+        norm_type="BN",
+    )
 
 
 def make_model(scales=SCALES, synergy=None, **arguments):
@@ -98,9 +112,11 @@ def pairs_of(batch):
     """Every visible image with every infrared one of its identity."""
     rows = list(enumerate(zip(batch["targets"].tolist(), batch["modalities"].tolist())))
     return [
-        (i, j) for i, (t, m) in rows for j, (u, n) in rows
+        (i, j)
+        for i, (t, m) in rows
+        for j, (u, n) in rows
         if t == u and m == Modality.VISIBLE and n == Modality.INFRARED
-    ]  # fmt: skip
+    ]
 
 
 def stripes(feature_map):
@@ -199,10 +215,13 @@ def test_ranked_pairs_give_each_image_one_partner():
     pairs = []
     for target in (0, 1, 2):
         order = [
-            sorted((int(batch["index"][i]), i) for i in range(9)
-                   if (batch["targets"][i], batch["modalities"][i]) == (target, m))
+            sorted(
+                (int(batch["index"][i]), i)
+                for i in range(9)
+                if (batch["targets"][i], batch["modalities"][i]) == (target, m)
+            )
             for m in Modality
-        ]  # fmt: skip
+        ]
         pairs += [(i, j) for (_, i), (_, j) in zip(*order)]
     assert len(pairs) == 4
     expected, found = objective_by_loop(model, batch, pairs), model(batch)
@@ -216,9 +235,10 @@ def test_ranks_of_one_index_go_by_the_features():
         "targets": torch.tensor([4, 4, 4, 4, 5, 4]),
         "modalities": torch.tensor([0, 0, 0, 1, 0, 0]),
         "index": torch.tensor([8, 3, 8, 1, 0, 9]),
-        "features": torch.tensor([[2.0, 3.0], [9.0, 9.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0],
-                                  [0.0, 0.0]]),
-    }  # fmt: skip
+        "features": torch.tensor(
+            [[2.0, 3.0], [9.0, 9.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        ),
+    }
     expected = torch.tensor([2, 0, 1, 0, 0, 3])
     assert torch.equal(rank_in_identity(tensors), expected)
     rows = torch.randperm(6)
@@ -235,9 +255,10 @@ def moved_by(model, batch):
         model.zero_grad(set_to_none=True)
         term.backward(retain_graph=True)
         moved[name] = {
-            n.split(".")[0] for n, p in model.named_parameters()
+            n.split(".")[0]
+            for n, p in model.named_parameters()
             if p.grad is not None and p.grad.abs().sum() > 0
-        }  # fmt: skip
+        }
     return moved
 
 
@@ -245,11 +266,14 @@ def test_each_loss_moves_what_the_paper_says():
     """Eq. (14): theta_v, theta_r; Eq. (15): theta_s only; Eq. (16): all; ``joint`` opens (15)."""
     extractors = {"backbone", "heads"}
     expected = {
-        "loss_id": extractors, "loss_diversity": extractors,
-        "loss_local": {"synergy"}, "loss_global": {"synergy"},
-        "loss_sub": {"backbone", "synergy"}, "loss_intra": {"backbone", "synergy"},
+        "loss_id": extractors,
+        "loss_diversity": extractors,
+        "loss_local": {"synergy"},
+        "loss_global": {"synergy"},
+        "loss_sub": {"backbone", "synergy"},
+        "loss_intra": {"backbone", "synergy"},
         "loss_inter": {"backbone", "synergy"},
-    }  # fmt: skip
+    }
     batch = make_batch()
     assert moved_by(make_model(), batch) == expected
     for name in ("loss_local", "loss_global"):  # Eq. (6), (7)
@@ -520,5 +544,12 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="5 rows cannot be cut into 6 .*MODEL.MSCLNET.PARTS"):
         SynergyModule(C, 6, rank=2)(torch.rand(1, C, 5, 4), *2 * [torch.tensor([0])])
     with pytest.raises(ValueError, match="set MODEL.BACKBONE.NAME build_dual_stream_resnet"):
-        build_model(method_cfg("synthetic", "MODEL.BACKBONE.NAME", "build_resnet_backbone",
-                               "MODEL.BACKBONE.WITH_NL", "False"))  # fmt: skip
+        build_model(
+            method_cfg(
+                "synthetic",
+                "MODEL.BACKBONE.NAME",
+                "build_resnet_backbone",
+                "MODEL.BACKBONE.WITH_NL",
+                "False",
+            )
+        )

@@ -154,10 +154,22 @@ def test_the_crossed_term_alone_reaches_the_features():
 
 def test_the_phases_of_the_paper():
     """80 epochs: 0-19 shared; from 20 five of L^{v-t}, five of L^{t-v}, and so on."""
-    own = {*range(20, 25), *range(30, 35), *range(40, 45), *range(50, 55), *range(60, 65),
-           *range(70, 75)}  # fmt: skip
-    crossed = {*range(25, 30), *range(35, 40), *range(45, 50), *range(55, 60), *range(65, 70),
-               *range(75, 80)}  # fmt: skip
+    own = {
+        *range(20, 25),
+        *range(30, 35),
+        *range(40, 45),
+        *range(50, 55),
+        *range(60, 65),
+        *range(70, 75),
+    }
+    crossed = {
+        *range(25, 30),
+        *range(35, 40),
+        *range(45, 50),
+        *range(55, 60),
+        *range(65, 70),
+        *range(75, 80),
+    }
     model = make_model()
     for epoch in range(80):
         expected = "own" if epoch in own else "crossed" if epoch in crossed else "shared"
@@ -195,9 +207,11 @@ def test_classifiers_stand_still_bitwise_while_crossed_and_move_again_afterwards
 
     everything = set(state())
     for phase, expected in (
-        ("own", everything), ("crossed", everything - CLASSIFIERS), ("own", everything),
+        ("own", everything),
+        ("crossed", everything - CLASSIFIERS),
+        ("own", everything),
         ("shared", everything - CLASSIFIERS),
-    ):  # fmt: skip
+    ):
         model.phase, before = phase, state()
         for _ in range(3):
             step(model, optimizer, batch)
@@ -284,8 +298,10 @@ def test_the_numbers_of_the_paper(name, alpha, beta):
     cfg = method_cfg(name, "MODEL.BACKBONE.DEPTH", "50x")
     model = build_model(cfg)
     assert (model.alpha, model.beta, model.start_epoch, model.period) == (alpha, beta, 20, 5)
-    sizes = [m.weight.shape for m in (
-        model.heads.classifier, model.visible_classifier, model.infrared_classifier)]  # fmt: skip
+    sizes = [
+        m.weight.shape
+        for m in (model.heads.classifier, model.visible_classifier, model.infrared_classifier)
+    ]
     assert sizes == [(5, 3584)] * 3
     assert model.backbone.unshared == ("stem",)
     assert model.identity_loss.smoothing == 0.0 and model.identity_loss.per_modality
@@ -318,8 +334,9 @@ def test_the_rows_of_the_ablation_differ_in_what_they_name():
 def flat(node, prefix=""):
     result = {}
     for key, value in node.items():
-        result.update(flat(value, f"{prefix}{key}.") if hasattr(value, "items")
-                      else {prefix + key: value})  # fmt: skip
+        result.update(
+            flat(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+        )
     return result
 
 

@@ -92,8 +92,11 @@ def test_the_recipe_of_the_docs_needs_no_pytorch(modality, weights, datasets, tm
     )
     done = subprocess.run(
         [sys.executable, "-c", script, modality, *paths],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0, done.stderr
     found, expected = np.load(tmp_path / "features.npy"), extractor(paths, modality)
     np.testing.assert_allclose(found, expected, atol=2e-6)

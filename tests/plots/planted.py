@@ -41,8 +41,11 @@ def planted_subject(
     rows[modalities == 1] += options.get("gap", 0.0)
     features = TestFeatures(
         torch.tensor(rows, dtype=options.get("dtype", torch.float32)),
-        targets, camids, modalities, np.arange(len(items)),
-    )  # fmt: skip
+        targets,
+        camids,
+        modalities,
+        np.arange(len(items)),
+    )
     cfg = get_cfg()
     vp.add_vireid_config(cfg)
     cfg.DATASETS.TESTS = ("SYSUMM01",)

@@ -79,13 +79,31 @@ def test_a_config_file_gives_the_same_model(run, datasets, capsys, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(run / "model_final.pth", other / "weights.pth")
-    words = ["distances", "--bins", "40", "--config-file", str(run / "config.yaml"),
-             "MODEL.WEIGHTS", str(run / "model_final.pth"), "--out", str(tmp_path / "out"),
-             "--compare", "-", str(other / "weights.pth"), "TEST.IMS_PER_BATCH", "7"]  # fmt: skip
+    words = [
+        "distances",
+        "--bins",
+        "40",
+        "--config-file",
+        str(run / "config.yaml"),
+        "MODEL.WEIGHTS",
+        str(run / "model_final.pth"),
+        "--out",
+        str(tmp_path / "out"),
+        "--compare",
+        "-",
+        str(other / "weights.pth"),
+        "TEST.IMS_PER_BATCH",
+        "7",
+    ]
     assert main(words) == 0
     told = capsys.readouterr()
-    names = ["distances.png", "distances.pdf", "distances.csv", "distances_summary.csv",
-             "distances_roc.csv"]  # fmt: skip
+    names = [
+        "distances.png",
+        "distances.pdf",
+        "distances.csv",
+        "distances_summary.csv",
+        "distances_roc.csv",
+    ]
     assert re.findall(r"Written: (.*)", told.out) == [str(tmp_path / "out" / n) for n in names]
     assert re.search(r"run, visible-infrared: \d+ pairs of one identity, mean", told.out)
     assert "features of run" in told.err and "pairs of other" in told.err  # progress bars
@@ -105,8 +123,19 @@ def test_a_config_file_gives_the_same_model(run, datasets, capsys, tmp_path):
 
 
 def test_a_map_of_a_checkpoint(run, datasets, capsys, tmp_path):
-    words = ["tsne", "MODEL.WEIGHTS", str(run / "model_final.pth"), "--identities", "3",
-             "--label", "untrained", "--out", str(tmp_path), "MODEL.DEVICE", "cpu"]  # fmt: skip
+    words = [
+        "tsne",
+        "MODEL.WEIGHTS",
+        str(run / "model_final.pth"),
+        "--identities",
+        "3",
+        "--label",
+        "untrained",
+        "--out",
+        str(tmp_path),
+        "MODEL.DEVICE",
+        "cpu",
+    ]
     assert main(words) == 0
     told = capsys.readouterr().out
     rows = read_numbers(tmp_path / "tsne.csv")
@@ -119,8 +148,24 @@ def test_a_map_of_a_checkpoint(run, datasets, capsys, tmp_path):
 
 def test_pairs_may_stand_anywhere(seen, tmp_path):
     out = str(tmp_path / "out")
-    words = ["looking", "A", "1", "--out", out, "MODEL.X", "2", "--number", "-3", "INPUT.Y", "3",
-             "--compare", "other.yml", "other.pth", "MODEL.DEVICE", "cpu"]  # fmt: skip
+    words = [
+        "looking",
+        "A",
+        "1",
+        "--out",
+        out,
+        "MODEL.X",
+        "2",
+        "--number",
+        "-3",
+        "INPUT.Y",
+        "3",
+        "--compare",
+        "other.yml",
+        "other.pth",
+        "MODEL.DEVICE",
+        "cpu",
+    ]
     assert main(words) == 0
     ((subjects, args, folder),) = seen
     assert args.number == -3 and folder == out and os.path.isdir(out)
@@ -181,12 +226,24 @@ def test_weights_of_another_program_need_a_config(datasets, tmp_path, capsys):
 
 
 def test_another_test_set_of_the_model_compared_with_is_refused(run, datasets, tmp_path, capsys):
-    small = small_cfg(tmp_path / "logs", "configs/agw/synthetic.yml", DATASETS__TESTS="('RegDB',)",
-                      TEST__PROTOCOL__DIRECTIONS="('visible_to_infrared',)")  # fmt: skip
+    small = small_cfg(
+        tmp_path / "logs",
+        "configs/agw/synthetic.yml",
+        DATASETS__TESTS="('RegDB',)",
+        TEST__PROTOCOL__DIRECTIONS="('visible_to_infrared',)",
+    )
     (tmp_path / "regdb.yml").write_text(small.dump())
     weights = str(run / "model_final.pth")
-    words = ["tsne", "MODEL.WEIGHTS", weights, "--out", str(tmp_path / "out"),
-             "--compare", str(tmp_path / "regdb.yml"), weights]  # fmt: skip
+    words = [
+        "tsne",
+        "MODEL.WEIGHTS",
+        weights,
+        "--out",
+        str(tmp_path / "out"),
+        "--compare",
+        str(tmp_path / "regdb.yml"),
+        weights,
+    ]
     assert "they are not the same images. Name one test set for both" in said(capsys, words)
 
 

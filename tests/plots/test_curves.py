@@ -17,14 +17,23 @@ PROTOCOL = "SYSUMM01/all/single"
 
 def line(iteration, loss, rate=0.01, **others):
     return json.dumps(
-        {"iteration": iteration, "total_loss": loss, "loss_id": loss / 2, "lr": rate, "time": 1.5,
-         **others}
-    )  # fmt: skip
+        {
+            "iteration": iteration,
+            "total_loss": loss,
+            "loss_id": loss / 2,
+            "lr": rate,
+            "time": 1.5,
+            **others,
+        }
+    )
 
 
 def metrics(rank1, protocol=PROTOCOL):
-    return {f"{protocol}/{name}{end}": rank1 / (2 if end else 1)
-            for name in ("Rank-1", "Rank-5", "mAP", "mINP") for end in ("", "_std")}  # fmt: skip
+    return {
+        f"{protocol}/{name}{end}": rank1 / (2 if end else 1)
+        for name in ("Rank-1", "Rank-5", "mAP", "mINP")
+        for end in ("", "_std")
+    }
 
 
 def write_run(folder, lines, epochs=(4, 40)):
@@ -70,8 +79,13 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
 
 
 def test_what_a_resumed_session_repeats_replaces_what_was_killed(tmp_path):
-    killed = [line(4, 5.0), line(9, 4.0, **metrics(10.0)), line(14, 9.0), line(19, 9.0),
-              line(24, 9.0, **metrics(99.0))]  # fmt: skip
+    killed = [
+        line(4, 5.0),
+        line(9, 4.0, **metrics(10.0)),
+        line(14, 9.0),
+        line(19, 9.0),
+        line(24, 9.0, **metrics(99.0)),
+    ]
     resumed = [line(14, 3.0), line(19, 2.0)]  # from the checkpoint after iteration 9
     run = read_run(write_run(tmp_path / "run", killed + resumed))
     iterations, values = run.series["total_loss"]
@@ -117,8 +131,12 @@ def test_what_is_no_run_is_said(tmp_path):
 
 
 def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):
-    first = [line(4, 3.0), line(9, 2.0, **metrics(30.0)), line(14, 1.0, 0.0001),
-             line(19, 0.5, 0.0001, **metrics(40.0))]  # fmt: skip
+    first = [
+        line(4, 3.0),
+        line(9, 2.0, **metrics(30.0)),
+        line(14, 1.0, 0.0001),
+        line(19, 0.5, 0.0001, **metrics(40.0)),
+    ]
     second = [line(9, 6.0, loss_extra=0.25, **metrics(20.0))]
     runs = [
         write_run(tmp_path / "mrda" / "seed0", first),
@@ -126,8 +144,15 @@ def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):
     ]
     (path,) = draw_kind("curves", [], str(tmp_path / "out"), runs)
     *panels, footer = figures[0].axes
-    titles = ["total_loss", "loss_id", "loss_extra", "learning rate", "Rank-1 (%)", "mAP (%)",
-              "mINP (%)"]  # fmt: skip
+    titles = [
+        "total_loss",
+        "loss_id",
+        "loss_extra",
+        "learning rate",
+        "Rank-1 (%)",
+        "mAP (%)",
+        "mINP (%)",
+    ]
     assert [axes.get_title() for axes in panels] == titles
     by_title = {axes.get_title(): drawn(axes) for axes in panels}
     (blue, *mrda), (orange, *agw) = by_title["total_loss"]
@@ -137,12 +162,18 @@ def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):
     assert by_title["Rank-1 (%)"] == [(blue, [1.0, 2.0], [30.0, 40.0]), (orange, [2.0], [20.0])]
     assert panels[3].get_yscale() == "log"  # 0.01 and 0.0001
     assert [text.get_text() for text in footer.get_legend().get_texts()] == [
-        "mrda/seed0", "agw/seed0",
-    ]  # fmt: skip
+        "mrda/seed0",
+        "agw/seed0",
+    ]
     assert f"Metrics: {PROTOCOL}." in footer.texts[0].get_text()
     rows = read_numbers(path)
-    assert {"run": "agw/seed0", "name": "loss_extra", "iteration": "9", "epoch": "2",
-            "value": "0.25"} in rows  # fmt: skip
+    assert {
+        "run": "agw/seed0",
+        "name": "loss_extra",
+        "iteration": "9",
+        "epoch": "2",
+        "value": "0.25",
+    } in rows
     deviations = [float(row["value"]) for row in rows if row["name"] == f"{PROTOCOL}/Rank-1_std"]
     assert deviations == [15.0, 20.0, 10.0]
     assert len(rows) == 4 * 3 + 2 * 6 + 4 + 6

@@ -91,8 +91,9 @@ def test_panels_show_the_counts_the_means_and_the_threshold(figures, tmp_path):
         for outline in outlines:  # nearly all pairs lie in the range drawn
             assert 99.9 < outline.values.sum() <= 100.0001
             assert (outline.edges[0], outline.edges[-1]) == (0, axes.get_xlim()[1])
-        middle = [np.average(o.edges[:-1] + np.diff(o.edges) / 2, weights=o.values)
-                  for o in outlines]  # fmt: skip
+        middle = [
+            np.average(o.edges[:-1] + np.diff(o.edges) / 2, weights=o.values) for o in outlines
+        ]
         assert middle == pytest.approx(across[:2], abs=0.03)
         expected = [float(line[k]) for k in ("mean_same", "mean_different", "threshold")]
         assert across == pytest.approx(expected, abs=1e-4)
@@ -132,8 +133,10 @@ def test_euclidean_distances_share_the_greater_range(figures, tmp_path):
     assert {one["to"] for one in lines if one["model"] == "one"} == {
         one["to"] for one in lines if one["model"] == "two"
     }
-    summary = {(one["model"], one["pairs"]): one for one in
-               read_numbers(tmp_path / "distances_summary.csv")}  # fmt: skip
+    summary = {
+        (one["model"], one["pairs"]): one
+        for one in read_numbers(tmp_path / "distances_summary.csv")
+    }
     # 5 more in each of 8 dimensions; within a modality nothing changes.
     moved = float(summary["two", PAIRS[2]]["mean_same"])
     assert moved == pytest.approx(5 * 8**0.5, rel=0.05)

@@ -182,9 +182,13 @@ def test_wrong_words_are_answered():
 def test_every_method_can_be_explained(method, tmp_path):
     """Both targets, of images of both modalities; features are as without the recording."""
     cfg = small_cfg(
-        tmp_path, f"configs/{method}/synthetic.yml", INPUT__SIZE_TRAIN="[96, 16]",
-        INPUT__SIZE_TEST="[96, 16]", MODEL__BACKBONE__LAST_STRIDE=1, MODEL__HEADS__NUM_CLASSES=4,
-    )  # fmt: skip
+        tmp_path,
+        f"configs/{method}/synthetic.yml",
+        INPUT__SIZE_TRAIN="[96, 16]",
+        INPUT__SIZE_TEST="[96, 16]",
+        MODEL__BACKBONE__LAST_STRIDE=1,
+        MODEL__HEADS__NUM_CLASSES=4,
+    )
     model = build_model(cfg).eval()
     batch = {"images": 255 * torch.rand(2, 3, 96, 16), "modalities": torch.tensor([1, 0])}
     with torch.no_grad():

@@ -86,9 +86,10 @@ def test_chosen_stripes_are_lit_framed_and_numbered(sysu, figures, tmp_path):
         assert box.height == pytest.approx(whole.height / 4, rel=1e-3)
         assert whole.y1 - box.y1 == pytest.approx(number * whole.height / 4, abs=0.5)
     places = {
-        text.get_text(): text.get_window_extent() for text in axes.texts
+        text.get_text(): text.get_window_extent()
+        for text in axes.texts
         if re.fullmatch("[12]", text.get_text())
-    }  # fmt: skip
+    }
     for place, box in zip("12", boxes):
         assert box.y0 < (places[place].y0 + places[place].y1) / 2 < box.y1
     rows = read_numbers(paths[-1])

@@ -17,9 +17,12 @@ from tests.plots.photographs import words_of
 from tests.plots.planted import read_numbers
 
 SIZES = dict(
-    INPUT__SIZE_TRAIN="[48, 24]", INPUT__SIZE_TEST="[48, 24]", MODEL__BACKBONE__LAST_STRIDE="1",
-    MODEL__HEADS__ATTENTION__STRIPES="3", MODEL__HEADS__ATTENTION__KEPT="2",
-)  # fmt: skip
+    INPUT__SIZE_TRAIN="[48, 24]",
+    INPUT__SIZE_TEST="[48, 24]",
+    MODEL__BACKBONE__LAST_STRIDE="1",
+    MODEL__HEADS__ATTENTION__STRIPES="3",
+    MODEL__HEADS__ATTENTION__KEPT="2",
+)
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,11 @@ def attention_of(block, tokens):
     """Softmax of one layer, (B, heads, T, T), as its equations say."""
     rows, count, width = tokens.shape
     heads = block.attn.num_heads
-    query, key, _ = block.attn.qkv(block.norm1(tokens)).reshape(
-        rows, count, 3, heads, width // heads
-    ).permute(2, 0, 3, 1, 4)  # fmt: skip
+    query, key, _ = (
+        block.attn.qkv(block.norm1(tokens))
+        .reshape(rows, count, 3, heads, width // heads)
+        .permute(2, 0, 3, 1, 4)
+    )
     return ((query @ key.transpose(-2, -1)) * block.attn.scale).softmax(dim=-1)
 
 

@@ -11,11 +11,24 @@ import urllib.request
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-)  # fmt: skip
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Left": "\ue012", "Right": "\ue014",
-        "Home": "\ue011", "End": "\ue010", "Tab": "\ue004"}  # fmt: skip
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+)
+KEYS = {
+    "Enter": "\ue007",
+    "Escape": "\ue00c",
+    "Left": "\ue012",
+    "Right": "\ue014",
+    "Home": "\ue011",
+    "End": "\ue010",
+    "Tab": "\ue004",
+}
 
 
 def find_browser():
@@ -63,8 +76,13 @@ class Browser:
 
     def window(self, width, height, scheme="light"):
         """Size in CSS pixels, and which colours the reader prefers."""
-        self.chrome("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                    deviceScaleFactor=1, mobile=False)  # fmt: skip
+        self.chrome(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.chrome("Emulation.setEmulatedMedia", features=features)
 
@@ -80,8 +98,9 @@ def open_browser(paths, profile):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         root = f"http://127.0.0.1:{port}"
         session = Browser(root)

@@ -13,8 +13,11 @@ def test_each_difference_names_the_file_that_sets_it(tmp_path):
     mine = tmp_path / "mine.yml"
     mine.write_text(f"_BASE_: {SYNTHETIC}\nSOLVER: {{MAX_EPOCH: 5, BASE_LR: 0.2, STEPS: [7]}}\n")
     assert [path.name for path in config_chain(mine)] == [
-        "mine.yml", "synthetic.yml", "Base-mrda.yml", "Base-vireid.yml"
-    ]  # fmt: skip
+        "mine.yml",
+        "synthetic.yml",
+        "Base-mrda.yml",
+        "Base-vireid.yml",
+    ]
     words = ["SOLVER.STEPS", "[8]", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", "elsewhere"]
     found = compare_with_base(build_config(str(mine), words), str(mine))
     assert found.recorded and found.base_file == "configs/mrda/Base-mrda.yml"

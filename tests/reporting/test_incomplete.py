@@ -19,8 +19,11 @@ from tests.reporting.pages import decode, parse
 def folder(run_folder, tmp_path):
     """A copy of the run without its weights and events."""
     target = tmp_path / "run"
-    shutil.copytree(str(run_folder), str(target), ignore=shutil.ignore_patterns(
-        "*.pth", "events*", "figures", "report.html"))  # fmt: skip
+    shutil.copytree(
+        str(run_folder),
+        str(target),
+        ignore=shutil.ignore_patterns("*.pth", "events*", "figures", "report.html"),
+    )
     return target
 
 

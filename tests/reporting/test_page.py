@@ -78,9 +78,15 @@ def test_the_table_is_that_of_metrics_json(report):
             mean, _, std = cell.partition(" ± ")
             assert mean == f"{numbers[f'{key}/{name}']:.2f}"
             assert float(std or 0) == round(numbers[f"{key}/{name}_std"], 2)
-        for words in ("infrared to visible", "gallery random, 1 per id and camera", "2 trials",
-                      "8 queries (0 without a match left out)", "after BNNeck, cosine", "no flip",
-                      "no re-ranking"):  # fmt: skip
+        for words in (
+            "infrared to visible",
+            "gallery random, 1 per id and camera",
+            "2 trials",
+            "8 queries (0 without a match left out)",
+            "after BNNeck, cosine",
+            "no flip",
+            "no re-ranking",
+        ):
             assert words in first
     tiles = report.page.one("ul", "tiles").text
     assert f"{numbers['SYSUMM01/all/single/mAP']:.1f} % mAP" in tiles
@@ -139,8 +145,10 @@ def test_hardest_queries_come_with_their_answers(report):
     for query in queries:
         classes = [li.attrs["class"] for li in query.all("li")]
         wrong = classes.count("wrong")
-        assert classes in (["query", *["wrong"] * wrong, "right"],
-                           ["query", *["wrong"] * wrong, "gap", "right"])  # fmt: skip
+        assert classes in (
+            ["query", *["wrong"] * wrong, "right"],
+            ["query", *["wrong"] * wrong, "gap", "right"],
+        )
         who = re.search(r"Identity (\d+), camera (\d+)", query.one("h3").text).groups()
         words = [figure.text for figure in query.all("figure")]
         assert f"identity {who[0]} camera {who[1]} infrared" in words[0]

@@ -174,9 +174,13 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_indexed(tmp_path, monkeyp
     with open(out / "broken.csv", newline="", encoding="utf-8") as file:
         reasons = dict(list(csv.reader(file))[1:])
     for name, reason in {
-        "empty.jpg": "empty", "text.jpg": "UnidentifiedImageError", "cut.png": "not a readable",
-        "link.png": "No such file", "huge.png": "DecompressionBomb", "float.tif": "floating-point",
-    }.items():  # fmt: skip
+        "empty.jpg": "empty",
+        "text.jpg": "UnidentifiedImageError",
+        "cut.png": "not a readable",
+        "link.png": "No such file",
+        "huge.png": "DecompressionBomb",
+        "float.tif": "floating-point",
+    }.items():
         assert reason in reasons.pop(name)
     assert not reasons
     (images / "text.jpg").unlink()

@@ -50,8 +50,19 @@ def people(tiny_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def index(weights, people, tmp_path_factory):
     out = tmp_path_factory.mktemp("search") / "index"
-    words = ["index", "--weights", weights, "--images", str(people), "--modality", "visible",
-             "--out", str(out), "--workers", "0"]  # fmt: skip
+    words = [
+        "index",
+        "--weights",
+        weights,
+        "--images",
+        str(people),
+        "--modality",
+        "visible",
+        "--out",
+        str(out),
+        "--workers",
+        "0",
+    ]
     assert main(words) == 0
     return str(out)
 
@@ -62,9 +73,20 @@ def test_a_planted_person_is_found_among_distractors(index, people, tmp_path, ca
         Figure, "savefig", lambda self, *a, **o: [figures.append(self), savefig(self, *a, **o)]
     )
     query = people / ".queries" / "night.jpg"
-    words = ["query", index, "--image", str(query), "--modality", "visible", "--topk", "5",
-             "--csv", str(tmp_path / "found.csv"),
-             "--save", str(tmp_path / "grid.png")]  # fmt: skip
+    words = [
+        "query",
+        index,
+        "--image",
+        str(query),
+        "--modality",
+        "visible",
+        "--topk",
+        "5",
+        "--csv",
+        str(tmp_path / "found.csv"),
+        "--save",
+        str(tmp_path / "grid.png"),
+    ]
     assert main(words) == 0
     output = capsys.readouterr().out
     assert "12 visible images" in output and "scores only rank" in output
@@ -91,8 +113,22 @@ def test_a_folder_of_queries_becomes_a_table(index, people, tmp_path, capsys):
     shutil.copy(people / "3.jpg", asked / os.fsdecode(b"\xff.jpg"))
     (asked / "11.jpg").write_text("no image")
     out = tmp_path / "found.csv"
-    words = ["query", index, "--images", str(asked), "--modality", "visible", "--topk", "2",
-             "--csv", str(out), "--workers", "0", "--threshold", "0.999"]  # fmt: skip
+    words = [
+        "query",
+        index,
+        "--images",
+        str(asked),
+        "--modality",
+        "visible",
+        "--topk",
+        "2",
+        "--csv",
+        str(out),
+        "--workers",
+        "0",
+        "--threshold",
+        "0.999",
+    ]
     assert main(words) == 1  # one could not be read
     captured = capsys.readouterr()
     assert "4 queries" in captured.out and "Threshold 0.999, as asked" in captured.out
@@ -100,8 +136,12 @@ def test_a_folder_of_queries_becomes_a_table(index, people, tmp_path, capsys):
     with open(out, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     best = [(row["query"], row["image"]) for row in rows if row["rank"] == "1"]
-    assert best == [("1.jpg", "1.jpg"), ("2.jpg", "2.jpg"), ("10.jpg", "10.jpg"),
-                    ("\udcff.jpg", "3.jpg")]  # fmt: skip
+    assert best == [
+        ("1.jpg", "1.jpg"),
+        ("2.jpg", "2.jpg"),
+        ("10.jpg", "10.jpg"),
+        ("\udcff.jpg", "3.jpg"),
+    ]
     for row in rows:
         assert row["at_or_above_threshold"] == ("yes" if float(row["score"]) >= 0.999 else "no")
 
@@ -132,8 +172,17 @@ def test_calibrated_thresholds_are_kept_and_explained(index, people, datasets, t
 
 def test_the_same_words_bring_an_index_up_to_date(weights, people, tmp_path, capsys):
     images, out = shutil.copytree(people, tmp_path / "in"), str(tmp_path / "index")
-    words = ["index", "--weights", weights, "--images", str(images), "--modality", "visible",
-             "--out", out]  # fmt: skip
+    words = [
+        "index",
+        "--weights",
+        weights,
+        "--images",
+        str(images),
+        "--modality",
+        "visible",
+        "--out",
+        out,
+    ]
     assert main(words) == 0
     assert "12 new" in capsys.readouterr().out
     (images / "broken.jpg").write_bytes(b"")
@@ -195,7 +244,16 @@ def test_a_moved_checkpoint_and_a_read_only_index_are_told(
         raise OSError(30, "Read-only file system", str(folder))
 
     monkeypatch.setattr("vireid_plugins.search.build.sole_writer", refusing)
-    words = ["index", "--weights", weights, "--images", str(people), "--modality", "visible",
-             "--out", copy]  # fmt: skip
+    words = [
+        "index",
+        "--weights",
+        weights,
+        "--images",
+        str(people),
+        "--modality",
+        "visible",
+        "--out",
+        copy,
+    ]
     assert main(words) == 2
     assert capsys.readouterr().err.startswith(f"error: {copy}: Read-only file system")

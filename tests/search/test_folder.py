@@ -25,21 +25,51 @@ def found(folder, **options):
 
 
 def test_numbers_are_sorted_as_numbers():
-    names = [b"a/2.jpg", b"a/10.jpg", b"a/010.jpg", b"a/b/1.jpg", b"a-b/1.jpg", b"b2/x1.jpg",
-             b"b10/x0.jpg", b"a/" + b"9" * 300 + b".jpg"]  # fmt: skip
+    names = [
+        b"a/2.jpg",
+        b"a/10.jpg",
+        b"a/010.jpg",
+        b"a/b/1.jpg",
+        b"a-b/1.jpg",
+        b"b2/x1.jpg",
+        b"b10/x0.jpg",
+        b"a/" + b"9" * 300 + b".jpg",
+    ]
     assert sorted(names, key=lambda name: (natural_key(name), name)) == [
-        b"a/2.jpg", b"a/010.jpg", b"a/10.jpg", b"a/" + b"9" * 300 + b".jpg", b"a/b/1.jpg",
-        b"a-b/1.jpg", b"b2/x1.jpg", b"b10/x0.jpg",
-    ]  # fmt: skip
+        b"a/2.jpg",
+        b"a/010.jpg",
+        b"a/10.jpg",
+        b"a/" + b"9" * 300 + b".jpg",
+        b"a/b/1.jpg",
+        b"a-b/1.jpg",
+        b"b2/x1.jpg",
+        b"b10/x0.jpg",
+    ]
 
 
 def test_images_of_all_folders_and_nothing_else(tmp_path):
-    make(tmp_path, b"2.JPG", b"10.jpg", b"a/b/c.webp", "a/人 $1$.png".encode(), b"a/bad\xff.png",
-         b"a/text.txt", b".hidden.jpg", b".git/x.jpg", b"index/y.jpg")  # fmt: skip
+    make(
+        tmp_path,
+        b"2.JPG",
+        b"10.jpg",
+        b"a/b/c.webp",
+        "a/人 $1$.png".encode(),
+        b"a/bad\xff.png",
+        b"a/text.txt",
+        b".hidden.jpg",
+        b".git/x.jpg",
+        b"index/y.jpg",
+    )
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
     names = list(sorted_images(tmp_path, lambda *problem: pytest.fail(str(problem))))
-    assert names == [b"2.JPG", b"10.jpg", b"a/b/c.webp", b"a/bad\xff.png", "a/人 $1$.png".encode(),
-                     b"index/y.jpg"]  # fmt: skip
+    assert names == [
+        b"2.JPG",
+        b"10.jpg",
+        b"a/b/c.webp",
+        b"a/bad\xff.png",
+        "a/人 $1$.png".encode(),
+        b"index/y.jpg",
+    ]
     assert b"index/y.jpg" not in found(tmp_path, skip=tmp_path / "index")[0]
     assert shown_name(b"a/bad\xff\n.png") == "a/bad\\xff\\n.png"
 

@@ -63,14 +63,18 @@ def test_every_result_has_its_panel_in_its_own_proportions(tmp_path, drawn, coun
 def test_frames_say_which_scores_reach_the_threshold(tmp_path, drawn):
     draw_grid([row(tmp_path, 4)], tmp_path / "grid.png", title="t", threshold=0.88, note="why so")
     axes = drawn[0].axes[0]
-    styles = [(to_hex(f.get_edgecolor()), f.get_linestyle() in ("-", "solid"))
-              for f in axes.patches[1:]]  # fmt: skip
+    styles = [
+        (to_hex(f.get_edgecolor()), f.get_linestyle() in ("-", "solid")) for f in axes.patches[1:]
+    ]
     above, below = ("#0072b2", True), ("#d55e00", False)
     assert styles == [above, above, above, below]  # 0.90, 0.89, 0.88, 0.87
     texts = [text.get_text() for text in axes.texts]
     assert [text for text in texts if "▲" in text or "▽" in text][:4] == [
-        "1   0.900 ▲", "2   0.890 ▲", "3   0.880 ▲", "4   0.870 ▽",
-    ]  # fmt: skip
+        "1   0.900 ▲",
+        "2   0.890 ▲",
+        "3   0.880 ▲",
+        "4   0.870 ▽",
+    ]
     assert "0.880 or more" in texts[-1] and texts[-1].endswith("why so")
     assert not {"#009e73", "#00855f"} & {style[0] for style in styles}  # nothing says "right"
 
@@ -98,8 +102,9 @@ def test_an_image_that_is_gone_leaves_its_place(tmp_path, drawn):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     for path, queries, topk, words in (
-        ("grid.bmp", 1, 10, "ends in .png or .pdf"), ("grid.png", 21, 10, "at most 20 queries"),
+        ("grid.bmp", 1, 10, "ends in .png or .pdf"),
+        ("grid.png", 21, 10, "at most 20 queries"),
         ("grid.png", 1, 51, "50 results"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=words):
             check_picture(tmp_path / path, queries, topk)

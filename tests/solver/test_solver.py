@@ -44,14 +44,16 @@ def test_agw_table():
 
 def test_a_factor_for_each_step():
     """MSCLNet's: 0.1, 0.05 in epochs 21-50, 0.01 in 51-100, 0.001 in 101-200, counted from 1."""
-    cfg = make_cfg(SOLVER__STEPS=[20, 50, 100], SOLVER__STEP_FACTORS=[0.5, 0.1, 0.01],
-                   SOLVER__WARMUP_EPOCHS=0)  # fmt: skip
+    cfg = make_cfg(
+        SOLVER__STEPS=[20, 50, 100], SOLVER__STEP_FACTORS=[0.5, 0.1, 0.01], SOLVER__WARMUP_EPOCHS=0
+    )
     expected = [0.1] * 20 + [0.05] * 30 + [0.01] * 50 + [0.001] * 100
     assert rates(cfg, 200)[::4] == pytest.approx(expected)
     assert rates(cfg, 21, base=0.02)[-1] == pytest.approx(0.01)  # factors, not rates
     cfg.SOLVER.WARMUP_EPOCHS, cfg.SOLVER.WARMUP_METHOD = 30, "epoch"
-    assert rates(cfg, 30)[::4] == pytest.approx([r * (e + 1) / 30 for e, r in
-                                                 enumerate(expected[:30])])  # fmt: skip
+    assert rates(cfg, 30)[::4] == pytest.approx(
+        [r * (e + 1) / 30 for e, r in enumerate(expected[:30])]
+    )
 
 
 @pytest.mark.parametrize("factors", [[0.5], [0.5, 0.1, 0.01], [0.5, -0.1]])

@@ -20,8 +20,16 @@ CHANCE = 100.0 / PEOPLE
 VISIBLE = tuple(s.number for s in SYSU.cameras if s.band == "visible")
 INFRARED = tuple(s.number for s in SYSU.cameras if s.band == "infrared")
 MANY = 800
-GARMENTS = (Material.UPPER, Material.LOWER, Material.SHOES, Material.BAG, Material.HAIR,
-            Material.HEADWEAR, Material.INNER, Material.SCARF)  # fmt: skip
+GARMENTS = (
+    Material.UPPER,
+    Material.LOWER,
+    Material.SHOES,
+    Material.BAG,
+    Material.HAIR,
+    Material.HEADWEAR,
+    Material.INNER,
+    Material.SCARF,
+)
 
 
 @pytest.fixture(scope="module")

@@ -53,11 +53,15 @@ def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
     """
     words = {
         "plain": [],
-        "amp": ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE",
-                "float16" if on_gpu else "bfloat16"],
+        "amp": [
+            "SOLVER.AMP.ENABLED",
+            "True",
+            "SOLVER.AMP.DTYPE",
+            "float16" if on_gpu else "bfloat16",
+        ],
         "checkpointing": ["MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS", "True"],
         "accumulation": ["SOLVER.IMS_PER_BATCH", str(images // 2), "SOLVER.ACCUMULATION", "2"],
-    }  # fmt: skip
+    }
     unknown = [part for part in variant.split("+") if part not in words]
     if unknown:
         raise SystemExit(f"Unknown variant {unknown[0]!r}; join these by +: {', '.join(words)}.")
@@ -86,9 +90,12 @@ class RandomBatches:
         targets, modalities, index, view = torch.tensor(rows).unbind(1)
         self.batch = {
             "images": torch.rand(len(rows), 3, *cfg.INPUT.SIZE_TRAIN) * 255,
-            "targets": targets, "modalities": modalities, "index": index, "views": view,
+            "targets": targets,
+            "modalities": modalities,
+            "index": index,
+            "views": view,
             "camids": 2 * modalities + index % 2,
-        }  # fmt: skip
+        }
 
     def __len__(self) -> int:
         return self.length
@@ -188,8 +195,13 @@ def parse(words: Optional[Sequence[str]] = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("methods", nargs="*", default=[], help=f"of: {', '.join(METHODS)}")
-    parser.add_argument("--variants", nargs="+", default=["plain"], metavar="VARIANT",
-                        help=f"{', '.join(VARIANTS)}, or several joined by +")  # fmt: skip
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["plain"],
+        metavar="VARIANT",
+        help=f"{', '.join(VARIANTS)}, or several joined by +",
+    )
     parser.add_argument("--batch", type=int, default=64, help="images of an update, 2 * P * K")
     parser.add_argument("--steps", type=int, default=5, help="timed updates of each case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -217,16 +229,25 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     for method in args.methods or METHODS:
         for variant in args.variants:
             own = ["SOLVER.IMS_PER_BATCH", str(args.batch), *words_of(variant, args.batch, on_gpu)]
-            rows.append({"method": method, "variant": variant,
-                         **in_own_process(method, [*own, *opts], args)})  # fmt: skip
+            rows.append(
+                {
+                    "method": method,
+                    "variant": variant,
+                    **in_own_process(method, [*own, *opts], args),
+                }
+            )
             sys.stdout.write(table(rows[-1:], args.steps).splitlines()[2] + "\n")
             sys.stdout.flush()
     device = "cuda" if on_gpu else "cpu"
     name = f"memory-torch{torch.__version__}-{device}-{args.threads}threads"
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"rows": rows, "steps": args.steps, "commit": source_commit(),
-              "environment": {**environment(), "threads": str(args.threads)}}  # fmt: skip
+    result = {
+        "rows": rows,
+        "steps": args.steps,
+        "commit": source_commit(),
+        "environment": {**environment(), "threads": str(args.threads)},
+    }
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     (folder / f"{name}.md").write_text(table(rows, args.steps) + "\n", encoding="utf-8")
     sys.stdout.write(f"Written: {folder / name}.json and .md\n")

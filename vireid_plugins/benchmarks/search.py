@@ -48,9 +48,13 @@ def run(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _measured(
-    folder: Path, kind: str, query: np.ndarray, gallery: np.ndarray, args: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    query: np.ndarray,
+    gallery: np.ndarray,
+    args: argparse.Namespace,
     exact: List[Any],
-) -> Dict[str, Any]:  # fmt: skip
+) -> Dict[str, Any]:
     _write_index(folder, gallery)
     begin = time.perf_counter()
     if kind != "flat":
@@ -77,10 +81,18 @@ def _measured(
 
 def _write_index(folder: Path, gallery: np.ndarray) -> None:
     """As ``index_folder`` writes it, of images that do not exist."""
-    Catalogue.create(folder, {
-        "fingerprint": "0" * 16, "weights": "", "modality": "visible", "images": str(folder),
-        "dimensions": gallery.shape[1], "kind": "flat", "complete": True,
-    })  # fmt: skip
+    Catalogue.create(
+        folder,
+        {
+            "fingerprint": "0" * 16,
+            "weights": "",
+            "modality": "visible",
+            "images": str(folder),
+            "dimensions": gallery.shape[1],
+            "kind": "flat",
+            "complete": True,
+        },
+    )
     index = SearchIndex(folder, writable=True)
     index.feature_file().trim(0)
     for begin in range(0, len(gallery), _BLOCK):

@@ -101,8 +101,9 @@ class Comparison:
         """A wrong word must not wait for the first result."""
         wanted, known = self._args.protocol, self.entries[0].protocols
         if wanted and wanted not in known:
-            raise PlanError(f"--protocol {wanted!r} is not evaluated; there are: "
-                            f"{', '.join(known)}.")  # fmt: skip
+            raise PlanError(
+                f"--protocol {wanted!r} is not evaluated; there are: {', '.join(known)}."
+            )
 
     def _known_durations(self) -> List[float]:
         done = [run.result() for run in self.runs if run.state == DONE]

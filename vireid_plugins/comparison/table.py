@@ -85,8 +85,9 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
     results = [result for row in outcome.rows for result in row.results]
     command = f"```\n{outcome.command}\n```\n"
     if not results:
-        failed = [f"- {row.name}: {hide_paths(text)}" for row in outcome.rows
-                  for text in row.failures]  # fmt: skip
+        failed = [
+            f"- {row.name}: {hide_paths(text)}" for row in outcome.rows for text in row.failures
+        ]
         return head + command + "\nNo run is complete.\n\n" + "\n".join(failed) + "\n"
     protocol = choose_protocol(outcome.rows, outcome.protocol)
     baseline = choose_baseline(outcome.rows, outcome.baseline)
@@ -115,10 +116,11 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
         ", ".join(f"{name} {env[name]}" for name in VERSIONS if name in env) for env in environments
     ]
     machines = [
-        env["GPU"] if "GPU" in env and result["device"] == "cuda"
+        env["GPU"]
+        if "GPU" in env and result["device"] == "cuda"
         else f"{env['threads']} CPU thread{'s' * (env['threads'] != '1')} per run, {env['system']}"
         for env, result in zip(environments, results)
-    ]  # fmt: skip
+    ]
     lines = [line for one in results for line in one["protocols"] if line["key"] == protocol]
     total = len(outcome.rows) * len(outcome.seeds)
     facts = [

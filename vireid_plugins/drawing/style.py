@@ -19,8 +19,15 @@ from ..modality import Modality
 
 # Blue, orange, green, vermilion, sky blue, purple, black; yellow last: pale on white.
 COLOURS = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#000000", "#f0e442",
-)  # fmt: skip
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#d55e00",
+    "#56b4e9",
+    "#cc79a7",
+    "#000000",
+    "#f0e442",
+)
 BLACK = COLOURS[6]
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES: Tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))

@@ -43,9 +43,12 @@ class SnapshotMemory(nn.Module):
     ) -> None:
         super().__init__()
         for name, value, least in (
-            ("capacity", capacity, 1), ("num_rows", num_rows, 1), ("dim", dim, 1),
-            ("interval", interval, 1), ("delay", delay, 0),
-        ):  # fmt: skip
+            ("capacity", capacity, 1),
+            ("num_rows", num_rows, 1),
+            ("dim", dim, 1),
+            ("interval", interval, 1),
+            ("delay", delay, 0),
+        ):
             if value < least:
                 raise ValueError(f"SnapshotMemory: {name} must be {least} or more; got {value}.")
         self.capacity, self.interval, self.delay = capacity, interval, delay

@@ -39,9 +39,19 @@ logger = logging.getLogger(__name__)
 
 COLOUR_MAP = "inferno"  # lightness rises with heat, so that a grey print says the same
 HEADER = (
-    "model", "image", "modality", "identity", "camera", "layer", "target", "score", "flat",
-    "row", "column", "value",
-)  # fmt: skip
+    "model",
+    "image",
+    "modality",
+    "identity",
+    "camera",
+    "layer",
+    "target",
+    "score",
+    "flat",
+    "row",
+    "column",
+    "value",
+)
 GRAD_CAM, HIRES_CAM, ROLLOUT = "grad-cam", "hirescam", "rollout"
 METHOD_NAMES = {GRAD_CAM: "Grad-CAM", HIRES_CAM: "HiResCAM", ROLLOUT: "Attention roll-out"}
 IDENTITY, MATCH = "identity", "match"

@@ -59,9 +59,11 @@ def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot]
     else:
         train = args.split == "train"
         items = train_set(subject).items if train else subject.loader.dataset.items
-        where = f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}" if train else (
-            f"test set of {subject.dataset_name}"
-        )  # fmt: skip
+        where = (
+            f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}"
+            if train
+            else (f"test set of {subject.dataset_name}")
+        )
         shots = draw_pairs(items, args.count, args.seed)
         names = ", ".join(str(name) for name in dict.fromkeys(shot.target for shot in shots))
         why = f"Identities {names} drawn from the {where}, seed {args.seed}."

@@ -206,8 +206,16 @@ def draw_curves(
     footer.axis("off")
     handles = [footer.plot([], [], label=plain(one), **look)[0] for one, look in zip(labels, looks)]
     footer.legend(handles=handles, loc="upper center", ncol=in_a_line, borderaxespad=0.0)
-    footer.text(0.5, 0.0, plain(note), fontsize=8, color=GREY, ha="center", va="bottom",
-                transform=footer.transAxes)  # fmt: skip
+    footer.text(
+        0.5,
+        0.0,
+        plain(note),
+        fontsize=8,
+        color=GREY,
+        ha="center",
+        va="bottom",
+        transform=footer.transAxes,
+    )
     return figure
 
 

@@ -26,10 +26,19 @@ logger = logging.getLogger(__name__)
 NAME = "distances"
 COUNTS_HEADER = ("model", "pairs", "from", "to", "same_identity", "different_identities")
 SUMMARY_HEADER = (
-    "model", "pairs", "metric", "same_identity_pairs", "different_identities_pairs",
-    "never_compared_pairs", "mean_same", "mean_different", "gap", "auc", "equal_error_rate",
+    "model",
+    "pairs",
+    "metric",
+    "same_identity_pairs",
+    "different_identities_pairs",
+    "never_compared_pairs",
+    "mean_same",
+    "mean_different",
+    "gap",
+    "auc",
+    "equal_error_rate",
     "threshold",
-)  # fmt: skip
+)
 ROC_HEADER = ("model", "pairs", "threshold", "false_accept_rate", "true_accept_rate")
 # Bins of the measurement, at least: how finely curve and threshold are known.
 _FINE, _MOST_BINS = 20000, 1000
@@ -111,12 +120,18 @@ def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Hist
             found.append(
                 {
                     pairs.name: count_pairs(
-                        features, labels.targets, labels.camids, pairs,
-                        metric=metric, upper=upper, bins=fine, advance=bar.update,
+                        features,
+                        labels.targets,
+                        labels.camids,
+                        pairs,
+                        metric=metric,
+                        upper=upper,
+                        bins=fine,
+                        advance=bar.update,
                     )
                     for pairs in sets
                 }
-            )  # fmt: skip
+            )
     return found
 
 

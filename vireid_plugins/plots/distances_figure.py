@@ -55,9 +55,15 @@ def draw_distances(
         _draw_roc(panels[-1], histograms)
         if len(measured) > 1:
             panels[0].annotate(
-                plain(label), (0.5, 1), (0, 24), xycoords="axes fraction",
-                textcoords="offset points", ha="center", weight="bold", fontsize=10,
-            )  # fmt: skip
+                plain(label),
+                (0.5, 1),
+                (0, 24),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                weight="bold",
+                fontsize=10,
+            )
     if len(measured) == 1:
         figure.suptitle(plain(labels[0]))
     _draw_footer(figure.add_subplot(grid[rows, :]), note)
@@ -144,8 +150,16 @@ def _draw_footer(axes: Axes, note: str) -> None:
     handles.append(Line2D([], [], color=GREY, lw=0.9, label="their means"))
     handles.append(Line2D([], [], color=GREY, ls=":", lw=1.2, label="equal-error threshold"))
     axes.legend(handles=handles, loc="upper center", ncol=len(handles), borderaxespad=0.0)
-    axes.text(0.5, 0.0, plain(note), fontsize=8, color=GREY, ha="center", va="bottom",
-              transform=axes.transAxes)  # fmt: skip
+    axes.text(
+        0.5,
+        0.0,
+        plain(note),
+        fontsize=8,
+        color=GREY,
+        ha="center",
+        va="bottom",
+        transform=axes.transAxes,
+    )
 
 
 def _pale(colour: str) -> Tuple[float, float, float]:

@@ -109,7 +109,7 @@ def _legend(identities: Sequence[int], modalities: np.ndarray) -> List[Line2D]:
                 mfc=look["facecolors"],
                 mec=look["edgecolors"],
                 mew=look["linewidths"],
-            )  # fmt: skip
+            )
         )
     for modality in modalities:
         if modality in MODALITY_MARKERS:

@@ -98,7 +98,8 @@ def draw(kind: Kind, subjects: Sequence[Any], args: argparse.Namespace, folder: 
     """``kind.draw`` in the style of all figures, with as many subjects as it takes."""
     least = 1 if kind.needs_model else 0
     if not least <= len(subjects) <= max(least, kind.most_subjects):
-        raise PlotError(f"{kind.name} takes {least} to {kind.most_subjects} models; got "
-                        f"{len(subjects)}.")  # fmt: skip
+        raise PlotError(
+            f"{kind.name} takes {least} to {kind.most_subjects} models; got {len(subjects)}."
+        )
     with styled():
         return kind.draw(subjects, args, folder)

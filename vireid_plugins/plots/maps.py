@@ -205,9 +205,15 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
         page.frame(Box(box.left, top, box.width, bottom - top), COLOURS[1], width=1.5)
         letters = min(SMALL + 1, 0.6 * 72 * (bottom - top))  # points; a low stripe has small ones
         page.text(
-            box.left + 0.04, (top + bottom) / 2, str(place), letters, va="center",
-            color="white", weight="bold", bbox={"fc": GREY, "ec": "none", "pad": 1.0},
-        )  # fmt: skip
+            box.left + 0.04,
+            (top + bottom) / 2,
+            str(place),
+            letters,
+            va="center",
+            color="white",
+            weight="bold",
+            bbox={"fc": GREY, "ec": "none", "pad": 1.0},
+        )
 
 
 def _stripe_note(results: Sequence[Dict[str, np.ndarray]], why: str) -> str:

@@ -26,9 +26,20 @@ _WHY = {
     GIVEN: "given",
 }
 HEADER = (
-    "model", "query", "chosen", "query_identity", "query_camera", "first_correct",
-    "average_precision", "rank", "gallery", "identity", "camera", "score", "correct",
-)  # fmt: skip
+    "model",
+    "query",
+    "chosen",
+    "query_identity",
+    "query_camera",
+    "first_correct",
+    "average_precision",
+    "rank",
+    "gallery",
+    "identity",
+    "camera",
+    "score",
+    "correct",
+)
 
 
 @register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
@@ -100,8 +111,11 @@ def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for word, value, least in (("count", args.count, 1), ("topk", args.topk, 1),
-                               ("seed", args.seed, 0)):  # fmt: skip
+    for word, value, least in (
+        ("count", args.count, 1),
+        ("topk", args.topk, 1),
+        ("seed", args.seed, 0),
+    ):
         if value < least:
             raise PlotError(f"--{word} is {value}; expected {least} or more.")
     if args.topk > 50:

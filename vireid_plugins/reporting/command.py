@@ -43,18 +43,21 @@ _LARGE = 6_000_000  # bytes: what mail and browsers take without thinking
 def argument_parser() -> argparse.ArgumentParser:
     """The command line; read it by ``parse_intermixed_args``."""
     parser = argparse.ArgumentParser(
-        prog="report.py", description=__doc__, allow_abbrev=False,
+        prog="report.py",
+        description=__doc__,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("folder", metavar="LOG_DIR", help="a run's OUTPUT_DIR")
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="pairs over the run's config: MODEL.DEVICE cpu"
     )
     parser.add_argument("--out", metavar="FILE", help=f"default: LOG_DIR/{PAGE}")
     parser.add_argument(
-        "--figures", metavar="DIR",
+        "--figures",
+        metavar="DIR",
         help=f"where PNG, PDF and CSV files go; default: {FIGURES} beside the page",
-    )  # fmt: skip
+    )
     parser.add_argument("--weights", default="", metavar="FILE", help="default: the run's last")
     parser.add_argument("--no-model", action="store_true", help="only what needs no model")
     parser.add_argument(

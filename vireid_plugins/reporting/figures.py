@@ -63,8 +63,7 @@ def draw_figures(
     words = [] if kind.needs_model else [str(run_folder)]
     try:
         with _told(figures.told):
-            paths = draw_kind(kind.name, [subject] if kind.needs_model else [],
-                              str(folder), words)  # fmt: skip
+            paths = draw_kind(kind.name, [subject] if kind.needs_model else [], str(folder), words)
         drawn = [path for path in map(Path, paths) if path.suffix == ".png"]
         figures.pictures = [_picture(kind, path, paths, page, subject) for path in drawn]
         stems = {path.stem for path in drawn}

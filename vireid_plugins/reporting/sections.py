@@ -25,8 +25,13 @@ class Section(NamedTuple):
 def render(section: Section) -> Markup:
     """A landmark with a heading."""
     heading = tag("h2", section.title, id=f"{section.name}-title")
-    return tag("section", heading, section.content, id=section.name,
-               aria_labelledby=f"{section.name}-title")  # fmt: skip
+    return tag(
+        "section",
+        heading,
+        section.content,
+        id=section.name,
+        aria_labelledby=f"{section.name}-title",
+    )
 
 
 def table(
@@ -69,8 +74,9 @@ def score(metrics: Dict[str, float], key: str, digits: int = 2) -> str:
 def results_section(results: Optional[Results]) -> Section:
     """The table; each line says all that decides its numbers."""
     if results is None:
-        content = tag("p", "This run has not been evaluated: there are no numbers to show.",
-                      class_="empty")  # fmt: skip
+        content = tag(
+            "p", "This run has not been evaluated: there are no numbers to show.", class_="empty"
+        )
         return Section("results", "Results", content)
     rows = []
     for line in results.protocols:
@@ -128,11 +134,14 @@ def _method_facts(run: Run) -> Markup:
             ("Trained on", ", ".join(cfg.DATASETS.NAMES)),
             ("Tested on", ", ".join(cfg.DATASETS.TESTS)),
             ("Images", f"{size} pixels (height × width), {per_batch}"),
-            ("Schedule", f"{cfg.SOLVER.MAX_EPOCH} epochs, {cfg.SOLVER.OPT}, "
-                         f"learning rate {cfg.SOLVER.BASE_LR:g}"),
+            (
+                "Schedule",
+                f"{cfg.SOLVER.MAX_EPOCH} epochs, {cfg.SOLVER.OPT}, "
+                f"learning rate {cfg.SOLVER.BASE_LR:g}",
+            ),
             ("Seed", seed),
         ]
-    )  # fmt: skip
+    )
 
 
 def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
@@ -145,17 +154,23 @@ def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
         elsewhere = "command line"
     else:
         origin = tag(
-            "p", "The run does not say which file it was made from; the nearest is ",
-            tag("code", comparison.config_file), ".",
-        )  # fmt: skip
+            "p",
+            "The run does not say which file it was made from; the nearest is ",
+            tag("code", comparison.config_file),
+            ".",
+        )
         elsewhere = "no file"
     if not comparison.differences:
         return join([heading, origin, tag("p", f"No key differs from {base}.")])
     rows = [
-        [tag("code", breakable(one.key, "._")), tag("code", one.base), tag("code", one.value),
-         tag("code", one.source) if one.source else elsewhere]
+        [
+            tag("code", breakable(one.key, "._")),
+            tag("code", one.base),
+            tag("code", one.value),
+            tag("code", one.source) if one.source else elsewhere,
+        ]
         for one in comparison.differences
-    ]  # fmt: skip
+    ]
     number = len(rows)
     caption = f"{number} key{'s' * (number != 1)} differ{'s' * (number == 1)} from {base}"
     shown = table(caption, ["key", "base", "this run", "set by"], rows, class_="settings")

@@ -19,9 +19,18 @@ from .metrics_log import parse_line
 from .names import BEST, COMPARED, CONFIG, FACTS, FINAL, LAST, LOG, METRICS, RESULTS, RUN
 
 _PROTOCOL_FACTS = (
-    "key", "direction", "gallery_rule", "trials", "queries", "queries_left_out", "gallery",
-    "feature", "metric", "flip", "reranking",
-)  # fmt: skip
+    "key",
+    "direction",
+    "gallery_rule",
+    "trials",
+    "queries",
+    "queries_left_out",
+    "gallery",
+    "feature",
+    "metric",
+    "flip",
+    "reranking",
+)
 _ENVIRONMENT = re.compile(r"Environment: (.+)$", re.M)
 
 

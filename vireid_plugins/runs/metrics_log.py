@@ -156,6 +156,8 @@ def _runs_below(folder: str) -> str:
         if os.path.isfile(os.path.join(folder, name, METRICS_FILE))
     )
     more = ", ..." if runs[5:] else ""
-    return f"There are runs in {', '.join(runs[:5])}{more}." if runs else (
-        f"A run's folder holds {METRICS_FILE}."
-    )  # fmt: skip
+    return (
+        f"There are runs in {', '.join(runs[:5])}{more}."
+        if runs
+        else (f"A run's folder holds {METRICS_FILE}.")
+    )

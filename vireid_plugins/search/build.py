@@ -126,18 +126,26 @@ def index_folder(
     with sole_writer(out):
         if not (out / CATALOGUE).is_file():
             _first_look(images, out)
-            Catalogue.create(out, {
-                "fingerprint": extractor.fingerprint, "weights": _absolute(weights),
-                "modality": modality.label, "dimensions": extractor.feature_size,
-                "images": str(images), "kind": kind or FLAT, "complete": False,
-            })  # fmt: skip
+            Catalogue.create(
+                out,
+                {
+                    "fingerprint": extractor.fingerprint,
+                    "weights": _absolute(weights),
+                    "modality": modality.label,
+                    "dimensions": extractor.feature_size,
+                    "images": str(images),
+                    "kind": kind or FLAT,
+                    "complete": False,
+                },
+            )
         index = SearchIndex(out, writable=True)
         try:
             _check_same(index, extractor, images, modality, weights)
             index.catalogue.remember(
-                images=str(images), kind=kind or index.facts["kind"],
+                images=str(images),
+                kind=kind or index.facts["kind"],
                 weights=_absolute(weights) or index.facts["weights"],
-            )  # fmt: skip
+            )
             return _Indexing(index, extractor, workers, progress).run()
         finally:
             index.catalogue.close()
@@ -251,9 +259,12 @@ class _Indexing:
         saved = time.perf_counter()
         with tqdm(total=missing, unit="img", desc="features", disable=self._hidden) as bar:
             for loaded in load_images(
-                self._extractor, self._index.modality, self._index.images,
-                self._catalogue.missing(), self._workers,
-            ):  # fmt: skip
+                self._extractor,
+                self._index.modality,
+                self._index.images,
+                self._catalogue.missing(),
+                self._workers,
+            ):
                 for problem in loaded.broken:
                     broken.add(*problem)
                 images += loaded.images

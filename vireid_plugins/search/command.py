@@ -126,9 +126,14 @@ def index_command(args: argparse.Namespace) -> int:
     check_image_folder(Path(args.images))
     extractor = FeatureExtractor(args.weights, **_options(args))
     summary = index_folder(
-        extractor, args.images, args.modality, args.out,
-        weights=args.weights, kind=args.index, workers=args.workers,
-    )  # fmt: skip
+        extractor,
+        args.images,
+        args.modality,
+        args.out,
+        weights=args.weights,
+        kind=args.index,
+        workers=args.workers,
+    )
     _tell_indexed(summary, Path(args.out))
     return 1 if summary.broken else 0
 
@@ -229,9 +234,15 @@ def _asked(
     else:
         names = iter([os.fsencode(name) for name in args.image])
     found = search_images(
-        index, extractor, names, modality, args.topk,
-        folder=folder, workers=workers, on_broken=note,
-    )  # fmt: skip
+        index,
+        extractor,
+        names,
+        modality,
+        args.topk,
+        folder=folder,
+        workers=workers,
+        on_broken=note,
+    )
     return iter(tqdm(found, unit="query", disable=None if args.images else True))
 
 
@@ -283,8 +294,10 @@ def calibrate_command(args: argparse.Namespace) -> int:
     for query, calibration in found.items():
         say(f"{query} queries: {calibration.describe()}.")
         for threshold, accepts, rejects in calibration.others:
-            say(f"  --threshold {threshold:.3f}: {accepts:.1f} % of different people at or above, "
-                f"{rejects:.1f} % of same people below")  # fmt: skip
+            say(
+                f"  --threshold {threshold:.3f}: {accepts:.1f} % of different people at or above, "
+                f"{rejects:.1f} % of same people below"
+            )
     return 0
 
 

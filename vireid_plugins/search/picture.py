@@ -137,16 +137,29 @@ def _draw_row(axes: Axes, row: GridRow, top: float, threshold: Optional[float]) 
 
 
 def _draw_panel(
-    axes: Axes, corner: Tuple[float, float], path: Path, heading: str, name: str, colour: str,
-    style: Any, weight: str = "normal",
-) -> None:  # fmt: skip
+    axes: Axes,
+    corner: Tuple[float, float],
+    path: Path,
+    heading: str,
+    name: str,
+    colour: str,
+    style: Any,
+    weight: str = "normal",
+) -> None:
     """One framed image in its own proportions, a heading above and its name below."""
     middle, top = corner[0] + _PANEL[0] / 2, corner[1] + _HEADING
     pixels = _pixels(path)
     if pixels is None:
         width, height = _IMAGE[0], _IMAGE[1] / 2
-        axes.text(middle, top + height / 2, "not there\nany more", fontsize=7, color=GREY,
-                  ha="center", va="center")  # fmt: skip
+        axes.text(
+            middle,
+            top + height / 2,
+            "not there\nany more",
+            fontsize=7,
+            color=GREY,
+            ha="center",
+            va="center",
+        )
     else:
         scale = min(_IMAGE[0] / pixels.shape[1], _IMAGE[1] / pixels.shape[0])
         width, height = (max(_LEAST_SIDE, side * scale) for side in pixels.shape[1::-1])
@@ -155,13 +168,29 @@ def _draw_panel(
             extent=(middle - width / 2, middle + width / 2, top + height, top),
             interpolation="antialiased",
         )
-    frame = Rectangle((middle - width / 2, top), width, height, fill=False, ec=colour, lw=2.2,
-                      ls=style, zorder=2)  # fmt: skip
+    frame = Rectangle(
+        (middle - width / 2, top), width, height, fill=False, ec=colour, lw=2.2, ls=style, zorder=2
+    )
     axes.add_patch(frame)
-    axes.text(middle, top - 0.05, heading, fontsize=8, color=colour, weight=weight, ha="center",
-              va="bottom")  # fmt: skip
-    axes.text(middle, top + height + 0.05, _drawable(_caption(name)), fontsize=6.5, ha="center",
-              va="top", linespacing=1.15)  # fmt: skip
+    axes.text(
+        middle,
+        top - 0.05,
+        heading,
+        fontsize=8,
+        color=colour,
+        weight=weight,
+        ha="center",
+        va="bottom",
+    )
+    axes.text(
+        middle,
+        top + height + 0.05,
+        _drawable(_caption(name)),
+        fontsize=6.5,
+        ha="center",
+        va="top",
+        linespacing=1.15,
+    )
     axes.set_aspect("auto")
 
 

@@ -31,8 +31,10 @@ def test_a_view_passes_the_steps_that_name_it(two_views):
     infrared = transforms(PICTURE, Modality.INFRARED)  # has no view 1
     assert torch.equal(infrared, plain[None])
     assert [line.split(": ")[0] for line in transforms.describe().splitlines()] == [
-        "visible, view 0", "visible, view 1", "infrared"
-    ]  # fmt: skip
+        "visible, view 0",
+        "visible, view 1",
+        "infrared",
+    ]
 
 
 def test_views_draw_for_themselves_one_after_the_other(cfg):

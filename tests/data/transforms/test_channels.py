@@ -77,13 +77,18 @@ RECORDED = [
     ("sysu", Modality.INFRARED, 0, 5, (-25.554, -12.494) * 3),
     ("regdb", Modality.INFRARED, 0, 11, (-24.4684, -10.5588) * 3),
     ("sysu", Modality.INFRARED, 0, 18, (-17.1346, -3.283) * 3),
-    ("sysu", Modality.INFRARED, 0, 285,
-     (-47.8911, -24.3127, -39.6386, -20.2594, -23.4625, -12.2805)),
+    (
+        "sysu",
+        Modality.INFRARED,
+        0,
+        285,
+        (-47.8911, -24.3127, -39.6386, -20.2594, -23.4625, -12.2805),
+    ),
     ("plus_sysu", Modality.VISIBLE, 0, 1, (-15.7841, -3.0999, -21.0504, -3.3667, -3.845, 6.2387)),
     ("plus_sysu", Modality.VISIBLE, 0, 3, (-14.7794, 2.8083, -8.0324, 5.7524, 4.1666, 10.6849)),
     ("plus_sysu", Modality.VISIBLE, 0, 10, (-20.208, -10.8784, -9.2579, -4.7064, 7.2516, 3.204)),
     ("plus_sysu", Modality.INFRARED, 0, 285, (-40.2573, -20.5593) * 3),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("config, modality, view, seed, expected", RECORDED)
@@ -104,9 +109,15 @@ def test_chains_of_the_configs_equal_the_public_code(config, modality, view, see
 
 @pytest.mark.parametrize(
     "seed, box",
-    [(0, None), (1, (32, 15, 193, 74)), (2, None), (3, (154, 60, 116, 81)), (4, (39, 11, 61, 40)),
-     (7, (18, 105, 85, 38))],
-)  # fmt: skip
+    [
+        (0, None),
+        (1, (32, 15, 193, 74)),
+        (2, None),
+        (3, (154, 60, 116, 81)),
+        (4, (39, 11, 61, 40)),
+        (7, (18, 105, 85, 38)),
+    ],
+)
 def test_rectangles_of_288_x_144_equal_the_public_codes(seed, box):
     random.seed(seed)
     drawn = ChannelErasing(MEAN, STD, prob=0.5).draw(288, 144)
@@ -172,8 +183,12 @@ def test_a_rectangle_that_never_fits_leaves_the_image():
 
 def test_the_sources_by_hand():
     image = torch.tensor([1.0, 2.0, 4.0]).view(COLUMN).expand(3, 2, 2)
-    expected = {Source.RED: 1.0, Source.GREEN: 2.0, Source.BLUE: 4.0,
-                Source.LUMINANCE: 0.2989 * 1 + 0.5870 * 2 + 0.1140 * 4}  # fmt: skip
+    expected = {
+        Source.RED: 1.0,
+        Source.GREEN: 2.0,
+        Source.BLUE: 4.0,
+        Source.LUMINANCE: 0.2989 * 1 + 0.5870 * 2 + 0.1140 * 4,
+    }
     for source, value in expected.items():
         torch.testing.assert_close(one_channel(image, source), torch.full((3, 2, 2), value))
 
@@ -236,8 +251,11 @@ def test_where_nothing_is_drawn_the_image_is_the_same_and_inputs_never_change():
     image = raw()
     for step in (ChannelErasing(MEAN, STD, 0.0), ChannelExchange(MEAN, STD, 0.0)):
         assert step(image) is image
-    for step in (ChannelErasing(MEAN, STD, 1.0), ChannelExchange(MEAN, STD, grey=True),
-                 ChannelAdaptiveGrey(MEAN, STD)):  # fmt: skip
+    for step in (
+        ChannelErasing(MEAN, STD, 1.0),
+        ChannelExchange(MEAN, STD, grey=True),
+        ChannelAdaptiveGrey(MEAN, STD),
+    ):
         for _ in range(8):
             found = step(image)
             assert found.dtype == torch.float32 and found.is_contiguous()
@@ -262,9 +280,13 @@ def test_they_run_last_erasing_first(cfg):
     for line in build_transforms(cfg, is_train=True).describe().splitlines():
         steps = [step.split("(")[0] for step in line.split(": ", 1)[1].split(" -> ")]
         assert steps == [
-            "Resize", "ToTensor", "RandomErasing", "ChannelErasing", "ChannelExchange",
+            "Resize",
+            "ToTensor",
+            "RandomErasing",
+            "ChannelErasing",
+            "ChannelExchange",
             "ChannelAdaptiveGrey",
-        ]  # fmt: skip
+        ]
     assert "Channel" not in build_transforms(cfg, is_train=False).describe()
 
 
@@ -294,8 +316,9 @@ def test_mean_and_deviation_are_the_models(cfg):
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0, 100.0, 0.0], [1.0, 1.0, 2.0]
     enable(cfg, "CHANNEL_EXCHANGE")
     image = Image.new("RGB", (12, 24), (10, 20, 30))  # normalised: 10, -80, 15
-    found = {tuple(build_transforms(cfg, is_train=True)(image, 0)[:, 0, 0].tolist())
-             for _ in range(40)}  # fmt: skip
+    found = {
+        tuple(build_transforms(cfg, is_train=True)(image, 0)[:, 0, 0].tolist()) for _ in range(40)
+    }
     assert found == {(10.0, 110.0, 20.0), (-80.0, 20.0, -160.0), (15.0, 115.0, 30.0)}
 
 

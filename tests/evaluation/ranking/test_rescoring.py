@@ -54,9 +54,14 @@ def features_of(dataset, rescorer, seed=0, size=4):
     features = centres[labels[:, 0]] + rng.standard_normal((len(items), size))
     local = rng.random((len(items), R, S)) / 4
     return TestFeatures(
-        torch.from_numpy(features), labels[:, 0], labels[:, 1], labels[:, 2],
-        np.arange(len(items)), local=torch.from_numpy(local), rescorer=rescorer,
-    )  # fmt: skip
+        torch.from_numpy(features),
+        labels[:, 0],
+        labels[:, 1],
+        labels[:, 2],
+        np.arange(len(items)),
+        local=torch.from_numpy(local),
+        rescorer=rescorer,
+    )
 
 
 def loop_rescored(scores, locals_, case, protocol, top, weight):
@@ -149,9 +154,14 @@ def trial_of(gallery_angles, gallery_parts, targets, camids, *, top, rules=None,
     trial = SimpleNamespace(query=np.array([0]), gallery=np.arange(1, len(angles)))
     rescorer = Rescorer(top, weight)
     found = rank_rescored(
-        features, local, rescorer, np.array([7, *targets]), np.array([3, *camids]), trial,
+        features,
+        local,
+        rescorer,
+        np.array([7, *targets]),
+        np.array([3, *camids]),
+        trial,
         rules or RankRules(),
-    )  # fmt: skip
+    )
     return found.average_precision[0], rescorer
 
 
@@ -162,8 +172,9 @@ def test_by_hand():
     assert trial_of(*case, top=0 + 3)[0] == 100
     assert trial_of(*case, top=2)[0] == pytest.approx(100 / 3)
     # The fourth, least in parts, must not pass: it is no candidate.
-    assert trial_of([0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.4, 0.0], [8, 7, 9, 9], [1] * 4, top=3)[0] \
-        == 100  # fmt: skip
+    assert (
+        trial_of([0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.4, 0.0], [8, 7, 9, 9], [1] * 4, top=3)[0] == 100
+    )
     # 1 - cos 0.3 = 0.045: a weight of 0.05 on 0.5 is not enough to turn 1 and 3, 0.2 is.
     assert trial_of(*case, top=3, weight=0.05)[0] == pytest.approx(100 / 3)
     assert trial_of(*case, top=3, weight=0.2)[0] == 100

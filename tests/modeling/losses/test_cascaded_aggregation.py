@@ -64,8 +64,9 @@ def test_the_default_is_of_unit_features_and_bounded(seed: int, make_batch: Call
     centres = [unit[rows_of(batch, targets=t)].mean(dim=0) for t in set(batch["targets"].tolist())]
     hinges = [
         max(0.0, 1.5 - float((a / a.norm() - b / b.norm()).norm())) ** 2
-        for i, a in enumerate(centres) for b in centres[:i]
-    ]  # fmt: skip
+        for i, a in enumerate(centres)
+        for b in centres[:i]
+    ]
     assert 0 < sum(hinge > 0 for hinge in hinges)
     expected = [*by_loop(unit, batch)[:2], sum(hinges) / len(hinges)]
     assert call(CascadedAggregationLoss(margin=1.5), batch) == pytest.approx(expected)

@@ -59,10 +59,11 @@ class MogrifierLSTMCell(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
         self.gates = nn.ModuleList(  # Q^1, R^2, Q^3, ...
-            _matrix(hidden_size, input_size, rank) if i % 2 == 0
+            _matrix(hidden_size, input_size, rank)
+            if i % 2 == 0
             else _matrix(input_size, hidden_size, rank)
             for i in range(rounds)
-        )  # fmt: skip
+        )
 
     def forward(self, inputs: Tensor, state: Optional[State] = None) -> State:
         """(B, I) and the last (h, c), each (B, H), to the next (h, c); without ``state`` zeros."""

@@ -64,8 +64,10 @@ GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B
 
 _POOLINGS = tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten"))
 IDENTITY, CENTRES, PATH = (
-    "LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss", "PathTripletLoss"
-)  # fmt: skip
+    "LabelSmoothingCrossEntropyLoss",
+    "HeteroCenterTripletLoss",
+    "PathTripletLoss",
+)
 
 
 @GLOBAL_ENHANCEMENT_REGISTRY.register()

@@ -76,8 +76,11 @@ class MAUM(DualStreamBaseline):
 
     phases = (PROXIES, METRICS)
     training_only = (
-        "visible_classifier", "infrared_classifier", "visible_memory", "infrared_memory"
-    )  # fmt: skip
+        "visible_classifier",
+        "infrared_classifier",
+        "visible_memory",
+        "infrared_memory",
+    )
 
     @configurable
     def __init__(
@@ -96,11 +99,14 @@ class MAUM(DualStreamBaseline):
     ) -> None:
         super().__init__(**baseline)
         for key, value, least in (
-            ("VISIBLE_SIZE", visible_size, 1), ("INFRARED_SIZE", infrared_size, 1),
-            ("PUSH_INTERVAL", push_interval, 1), ("PUSH_DELAY", push_delay, 0),
-            ("START_EPOCH", start_epoch, 0), ("MODALITY_ID_SCALE", modality_id_scale, 0),
+            ("VISIBLE_SIZE", visible_size, 1),
+            ("INFRARED_SIZE", infrared_size, 1),
+            ("PUSH_INTERVAL", push_interval, 1),
+            ("PUSH_DELAY", push_delay, 0),
+            ("START_EPOCH", start_epoch, 0),
+            ("MODALITY_ID_SCALE", modality_id_scale, 0),
             ("UNIDIRECTIONAL_SCALE", unidirectional_scale, 0),
-        ):  # fmt: skip
+        ):
             if not value >= least:
                 raise ValueError(f"MODEL.MAUM.{key} is {value}; expected {least} or more.")
         if unidirectional_scale > 0 and modality_id_scale == 0:

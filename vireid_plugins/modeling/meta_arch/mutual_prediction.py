@@ -79,9 +79,11 @@ class MutualPrediction(DualStreamBaseline):
     ) -> None:
         super().__init__(**baseline)
         for key, value, least in (
-            ("ALPHA", alpha, 0), ("BETA", beta, 0), ("START_EPOCH", start_epoch, 0),
+            ("ALPHA", alpha, 0),
+            ("BETA", beta, 0),
+            ("START_EPOCH", start_epoch, 0),
             ("PERIOD", period, 1),
-        ):  # fmt: skip
+        ):
             if not value >= least:
                 raise ValueError(
                     f"MODEL.MUTUAL_PREDICTION.{key} is {value}; expected {least} or more."
@@ -140,9 +142,10 @@ class MutualPrediction(DualStreamBaseline):
     def crossed_prediction(self, tensors: Dict[str, Tensor]) -> Tensor:
         """L^{t-v}, Eq. (12): W_t on visible rows, W_v on infrared rows; only features learn."""
         return self._prediction(
-            tensors, _standing_still(self.infrared_classifier),
+            tensors,
+            _standing_still(self.infrared_classifier),
             _standing_still(self.visible_classifier),
-        )  # fmt: skip
+        )
 
     def _prediction(
         self,

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -97,3 +99,20 @@ def test_colours_are_told_apart_without_colour_vision():
         seen = np.clip(rgb**2.2 @ matrix.T, 0, 1) ** (1 / 2.2)
         gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)
         assert gaps[~np.eye(len(COLOURS), dtype=bool)].min() > 0.15
+
+
+def test_matplotlib_is_loaded_only_when_something_is_drawn(tmp_path):
+    """Training imports this room, and must not wait for matplotlib: a fresh process is asked."""
+    script = (
+        "import sys, vireid_plugins\n"
+        "from vireid_plugins.drawing import retrieval_page, sheet, shots, style\n"
+        "loaded = [name for name in sys.modules if name.split('.')[0] == 'matplotlib']\n"
+        "assert not loaded, loaded[:3]\n"
+        "style.write_figure(style.new_figure(1, 1), sys.argv[1], 'empty')\n"
+        "assert 'matplotlib' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "empty.png").is_file()

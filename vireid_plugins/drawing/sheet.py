@@ -4,16 +4,16 @@ Photographs keep their proportions. Text is wrapped to the page and never taken 
 """
 
 import textwrap
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.images import read_image
 from .style import GREY, new_figure, plain
+
+if TYPE_CHECKING:
+    pass
 
 MARGIN = 0.15  # inches
 SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points
@@ -51,7 +51,7 @@ class Page:
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self.figure: Figure = new_figure(width, height)
+        self.figure = new_figure(width, height)
         self.figure.set_layout_engine(None)
         self.figure.suppressComposite = True  # a PDF keeps each image, at its own resolution
         # One pair of axes for everything: many times faster than one each.
@@ -69,7 +69,9 @@ class Page:
         self._fix()
 
     def frame(self, box: Box, colour: str, style: Any = "solid", width: float = 2.5) -> None:
-        """The outline of ``box``; ``width`` in points."""
+        """Draw the outline of ``box``, ``width`` points wide."""
+        from matplotlib.patches import Rectangle
+
         self.axes.add_patch(
             Rectangle(box[:2], *box[2:], fill=False, ec=colour, lw=width, ls=style, zorder=2)
         )
@@ -80,7 +82,9 @@ class Page:
         self.axes.text(left, top, plain(words), fontsize=size, **how)
 
     def colour_bar(self, box: Box, name: str, ends: Tuple[str, str]) -> None:
-        """The colours of a map from low to high, and what its two ends mean."""
+        """Draw the colours of a map from low to high, and what its two ends mean."""
+        from matplotlib import colormaps
+
         shades = np.linspace(0, 1, 128)[None]
         self.image((colormaps[name](shades)[..., :3] * 255).astype(np.uint8), box)
         middle = box.top + box.height / 2

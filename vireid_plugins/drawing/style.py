@@ -2,20 +2,22 @@
 
 Colours are those of Okabe and Ito, told apart by colour-blind readers; nothing is said by colour
 alone: marks and line styles say it too.
+
+Training reaches this module, so matplotlib is loaded only when something is drawn.
 """
 
 import csv
 import io
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ContextManager, Dict, Iterable, List, Sequence, Tuple
-
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from ..files import write_atomically
 from ..modality import Modality
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Blue, orange, green, vermilion, sky blue, purple, black; yellow last: pale on white.
 COLOURS = (
@@ -57,16 +59,23 @@ RC: Dict[str, Any] = {
 }
 
 
-def styled() -> ContextManager[None]:
-    """Inside it, or in a function decorated with it, whatever is drawn has this style."""
-    return matplotlib.rc_context(RC)
+@contextmanager
+def styled() -> Iterator[None]:
+    """Give this style to whatever is drawn inside the context, or in the decorated function."""
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches, without pyplot: no window, no state.
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of ``width`` x ``height`` inches, without pyplot's global state.
 
     Its axes are laid out so that nothing overlaps; axes of ``add_axes`` stay where they are.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -77,7 +86,7 @@ def plain(text: Any) -> str:
     return str(text).replace("$", r"\$")
 
 
-def write_figure(figure: Figure, folder: str, name: str) -> List[str]:
+def write_figure(figure: "Figure", folder: str, name: str) -> List[str]:
     """Write ``folder/name.png`` and ``folder/name.pdf``; missing folders are made.
 
     The same figure gives the same bytes: no date is written.
@@ -97,7 +106,7 @@ def write_figure(figure: Figure, folder: str, name: str) -> List[str]:
     return written
 
 
-def _keep_layout(figure: Figure) -> None:
+def _keep_layout(figure: "Figure") -> None:
     """What was laid out for the PNG stays for the PDF: both look alike, and half the time."""
     if hasattr(figure, "set_layout_engine"):  # since matplotlib 3.6
         figure.set_layout_engine("none")

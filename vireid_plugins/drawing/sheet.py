@@ -4,16 +4,13 @@ Photographs keep their proportions. Text is wrapped to the page and never taken 
 """
 
 import textwrap
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 
 from ..data.images import read_image
 from .style import GREY, new_figure, plain
-
-if TYPE_CHECKING:
-    pass
 
 MARGIN = 0.15  # inches
 SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points

@@ -1,0 +1,3 @@
+"""The same photographs as in tests/plots."""
+
+from tests.plots.conftest import sysu  # noqa: F401  a fixture

@@ -23,16 +23,19 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.9",
-    packages=find_packages(include=["vireid_plugins", "vireid_plugins.*"])
+    packages=find_packages(include=["vireid", "vireid.*", "vireid_plugins", "vireid_plugins.*"])
     + ["vireid_plugins.configs"],
     # configs/ stands at the root, where FastReID's users look for it; in a wheel it travels inside
     # the package. An editable install reads the root folder itself.
     package_dir={"vireid_plugins.configs": "configs"},
     package_data={
+        "vireid": ["py.typed"],
+        "vireid_plugins": ["py.typed"],
         "vireid_plugins.configs": ["**/*.yml", "**/*.md"],
         "vireid_plugins.reporting": ["*.html", "*.css", "*.js"],
     },
     include_package_data=False,
+    entry_points={"console_scripts": ["vireid = vireid.cli:main"]},
     # torch, torchvision, fastreid, opencv and faiss are missing on purpose: each comes in several
     # builds (CPU, CUDA, headless, ...) and pip would replace the one that the user has chosen.
     # No version stands below, so pip leaves alone whatever is installed.

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "modeling.meta_arch",
     },
     "train": {"data", "engine", "evaluation", "runs"},
+    "__main__": set(),
     "comparison": {
         "data",
         "drawing",
@@ -82,6 +83,7 @@ MAY_IMPORT = {
 }
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
+    "__main__": "__main__",
     "compat": "base",
     "config": "base",
     "errors": "base",
@@ -123,6 +125,8 @@ SHARED_META_ARCH = {"__init__", "base", "build"}
 # compat hands replacements of ours to the host, inside the repairs that need them: there it may
 # import from anywhere, and at the top of its file only what "base" may
 LATE_IMPORTS_ALLOWED = {"compat"}
+# `python -m` of these hands its words to the command line, which is above everything else
+MAY_CALL_THE_COMMAND_LINE = {"__main__", "train"}
 # the renderer starts many processes, which must not pay for these
 TOO_HEAVY = {"synthvi": {"torch", "torchvision", "fastreid"}}
 
@@ -190,6 +194,8 @@ def complaint(importer, name):
     area = area_of(importer)
     if top != PACKAGE:
         forbidden = TOO_HEAVY.get(area, set()) | {"tools", "tests"}
+        if importer not in MAY_CALL_THE_COMMAND_LINE:
+            forbidden |= {"vireid"}
         return f"{importer} ({area}) imports {name}" if top in forbidden else None
     if not imported:
         return f"{importer} imports the package's root; import the module that defines the name"
@@ -256,6 +262,7 @@ def skeleton(tmp_path):
         ("evaluation/ranking", "from ..modeling.meta_arch.base import DualStreamBaseline"),
         ("evaluation/ranking", "import tools.bench"),
         ("modeling/losses/triplet", "from ..meta_arch.base import DualStreamBaseline"),
+        ("evaluation/ranking", "def f():\n    from vireid.cli import main"),
         ("modeling/losses/triplet", "from vireid_plugins import Modality"),
         ("modeling/meta_arch/agw", "from .ddag import Attention"),
         ("modeling/meta_arch/base", "from . import agw"),

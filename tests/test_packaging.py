@@ -21,11 +21,12 @@ PROBE = "configs/probe_paper/probe.yml"  # a config that the checkout lacks
 
 
 def source_files(root):
-    """Return Python files and page templates of the package, and the configs, as POSIX paths."""
+    """Return the files of both packages, and the configs, as POSIX paths."""
     own = (
         path
-        for suffix in ("py", "html", "css", "js")
-        for path in root.glob(f"vireid_plugins/**/*.{suffix}")
+        for package in ("vireid", "vireid_plugins")
+        for suffix in ("py", "typed", "html", "css", "js")
+        for path in root.glob(f"{package}/**/*.{suffix}")
     )
     paths = [*own, *root.glob("configs/**/*.*")]
     return {path.relative_to(root).as_posix() for path in paths if path.is_file()}
@@ -36,7 +37,7 @@ def source(tmp_path_factory):
     """A copy of what packaging reads, so that building leaves nothing in the checkout."""
     root = tmp_path_factory.mktemp("source")
     skip = shutil.ignore_patterns("__pycache__", "*.py[cod]")
-    for name in ("vireid_plugins", "configs", "tools", "tests"):
+    for name in ("vireid", "vireid_plugins", "configs", "tools", "tests"):
         shutil.copytree(str(ROOT / name), str(root / name), ignore=skip)
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE"):
         shutil.copy(str(ROOT / name), str(root / name))
@@ -99,7 +100,7 @@ def test_wheel_holds_every_module_and_config_and_nothing_else(source, wheel):
         f"vireid_plugins/{name}" if name.startswith("configs/") else name
         for name in source_files(source)
     }
-    assert f"vireid_plugins/{PROBE}" in expected
+    assert {f"vireid_plugins/{PROBE}", "vireid_plugins/py.typed", "vireid/py.typed"} <= expected
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 

@@ -53,7 +53,5 @@ def message_of(error: BaseException) -> str:
 
 def report(error: BaseException) -> None:
     """Write ``error`` to the standard error as one line, without a traceback."""
-    sys.stderr.write(
-        f"error: {message_of(error)}\n(VIREID_TRACEBACK=1 shows where it was raised)\n"
-    )
+    sys.stderr.write(f"error: {' '.join(message_of(error).splitlines())}\n")
     sys.stderr.flush()

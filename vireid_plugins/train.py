@@ -1,17 +1,16 @@
-"""``python -m vireid_plugins.train``: FastReID's command line, unchanged.
+"""Training and evaluation of what a config describes, in one process or in several.
 
-python -m vireid_plugins.train --config-file agw/sysu.yml [--num-gpus N] [--resume]
-    [--eval-only MODEL.WEIGHTS model_final.pth] [KEY VALUE ...]
+``vireid train``, ``tools/train_net.py`` and ``python -m vireid_plugins.train`` are the same
+command: FastReID's words, unchanged.
 """
 
-import argparse
 import json
 import logging
 import os
 import sys
 import time
 import traceback
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from torch import multiprocessing, nn
 
@@ -21,7 +20,7 @@ from .engine import VIReIDTrainer
 from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
 from .engine.setup import build_config, set_up_run
-from .errors import is_foreseen, report
+from .errors import UserError, is_foreseen, report
 from .runs.record import evaluation_of, record_session
 
 logger = logging.getLogger(__name__)
@@ -29,56 +28,123 @@ logger = logging.getLogger(__name__)
 REPORT_DELAY = 3.0  # seconds
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The words of FastReID's ``tools/train_net.py``."""
-    parser = argparse.ArgumentParser(
-        prog="train_net.py", description="Train or evaluate what a config describes."
-    )
-    parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="a path, or a file below configs/"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the run in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
-    parser.add_argument(
-        "--num-gpus", type=int, default=1, help="processes per machine (also with MODEL.DEVICE cpu)"
-    )
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
-    parser.add_argument("--dist-url", default="auto", help="tcp://ADDRESS:PORT of rank 0, or auto")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
-    return parser
+class ProcessFailedError(RuntimeError):
+    """One of several processes has failed; ``is_reported``: it has already said why."""
+
+    def __init__(self, message: str, is_reported: bool) -> None:
+        super().__init__(message)
+        self.is_reported = is_reported
 
 
-def run(args: argparse.Namespace) -> Dict[str, float]:
-    """What one process does; returns metrics in percent."""
-    cfg = build_config(args.config_file, args.opts)
-    if args.eval_only:
-        return evaluate_only(cfg, args)
+def train(
+    config_file: str = "",
+    opts: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> Optional[Dict[str, float]]:
+    """Train what a config describes, and evaluate it.
+
+    Args:
+        config_file: a path, or a file below ``configs/``.
+        opts: ``KEY VALUE`` pairs, one after the other.
+        resume: continue the run in ``OUTPUT_DIR``.
+        num_gpus: processes per machine, also with ``MODEL.DEVICE cpu``.
+        dist_url: ``tcp://ADDRESS:PORT`` of rank 0; ``"auto"``: a free port of this machine.
+
+    Returns:
+        The metrics in percent; None where several processes were started.
+
+    Raises:
+        UserError: a mistake in the config, the files or the arguments.
+        ProcessFailedError: one of several processes has failed.
+    """
+    processes = (num_gpus, num_machines, machine_rank, dist_url)
+    return _launch(_train_here, (config_file, opts, resume), processes)
+
+
+def evaluate(
+    config_file: str = "",
+    opts: Sequence[str] = (),
+    *,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> Optional[Dict[str, float]]:
+    """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
+
+    Arguments, result and exceptions are those of :func:`train`. Weights that have seen the
+    identities they would be tested on are a ``UserError``.
+    """
+    processes = (num_gpus, num_machines, machine_rank, dist_url)
+    return _launch(_evaluate_here, (config_file, opts), processes)
+
+
+def _launch(function: Callable, arguments: tuple, processes: tuple) -> Optional[Dict[str, float]]:
+    """Call ``function(*arguments)`` in every process; the first two arguments make the config."""
+    num_gpus, num_machines, _, _ = processes
+    many = num_gpus * num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    cfg = build_config(*arguments[:2])  # mistakes in it are found before processes are started
+    device = str(cfg.MODEL.DEVICE).split(":")[0]
+    if not many:
+        return launch(function, *processes, args=arguments, device=device)
+    try:
+        return launch(_run_one_of_many, *processes, args=(function, arguments), device=device)
+    except multiprocessing.ProcessExitedException as error:
+        raise ProcessFailedError(str(error), is_reported=error.exit_code == 1) from error
+
+
+def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
+    """Call ``function`` in one of several processes; report an error once, and end all of them."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        foreseen = is_foreseen(error)
+        # The process that caused an error reports it at once, and its end ends the others. The
+        # others wait before they report: a mistake that all of them meet is reported by process 0
+        # alone, and a lost connection by none.
+        time.sleep(REPORT_DELAY * ((not comm.is_main_process()) + (not foreseen)))
+        if foreseen:
+            report(error)
+        else:
+            place = f"process {comm.get_rank()} of {comm.get_world_size()}"
+            sys.stderr.write(f"error in {place}:\n{traceback.format_exc()}")
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Unwinding closes connections, and the others would report that instead of the error.
+        os._exit(1)
+
+
+def _train_here(config_file: str, opts: Sequence[str], resume: bool) -> Dict[str, float]:
+    """Train in this process; return the metrics in percent."""
+    cfg = build_config(config_file, opts)
     cfg.freeze()
     set_up_run(cfg)
     if comm.is_main_process():
-        record_session(cfg.OUTPUT_DIR, args.config_file, "train")
+        record_session(cfg.OUTPUT_DIR, config_file, "train")
     trainer = VIReIDTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+    trainer.resume_or_load(resume=resume)
     return trainer.train()
 
 
-def evaluate_only(cfg: Any, args: argparse.Namespace) -> Dict[str, float]:
-    """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
-
-    Raises:
-        ValueError: no weights are named, or they have seen the identities they are tested on.
-    """
+def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
+    """Evaluate in this process; return the metrics in percent."""
+    cfg = build_config(config_file, opts)
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("--eval-only needs the weights to evaluate: MODEL.WEIGHTS PATH")
+        raise UserError("An evaluation needs the weights to evaluate. Add: MODEL.WEIGHTS PATH")
     facts = read_facts(cfg.MODEL.WEIGHTS)
     if facts is not None:
-        apply_facts(cfg, facts, explicit_trial="DATASETS.REGDB_TRIAL" in args.opts)
+        apply_facts(cfg, facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     set_up_run(cfg, eval_only=True)
     if comm.is_main_process():
-        record_session(cfg.OUTPUT_DIR, args.config_file, "evaluate")
+        record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
     model = load_model(cfg)
     with evaluation_of(cfg.MODEL.WEIGHTS):
         results = VIReIDTrainer.test(cfg, model)
@@ -113,53 +179,7 @@ def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
     cfg.DATASETS.REGDB_TRIAL = trial
 
 
-def run_one_of_many(args: argparse.Namespace) -> Dict[str, float]:
-    """``run`` in one of several processes: what goes wrong in one is told once, and all end."""
-    try:
-        return run(args)
-    except Exception as error:
-        foreseen = is_foreseen(error)
-        # Who caused it speaks first, and that ends the others meanwhile: the same mistake is told
-        # by process 0 alone, and a lost connection by none of those that lost it.
-        time.sleep(REPORT_DELAY * ((not comm.is_main_process()) + (not foreseen)))
-        if foreseen:
-            report(error)
-        else:
-            place = f"process {comm.get_rank()} of {comm.get_world_size()}"
-            sys.stderr.write(f"error in {place}:\n{traceback.format_exc()}")
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Unwinding closes connections, and the others would report that instead of the error.
-        os._exit(1)
-
-
-def main(words: Optional[Sequence[str]] = None) -> int:
-    """Run the command line; foreseeable mistakes end with one line and exit status 1."""
-    args = argument_parser().parse_args(words)
-    many = args.num_gpus * args.num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-    try:
-        cfg = build_config(args.config_file, args.opts)
-        launch(
-            run_one_of_many if many else run,
-            args.num_gpus,
-            args.num_machines,
-            args.machine_rank,
-            args.dist_url,
-            args=(args,),
-            device=str(cfg.MODEL.DEVICE).split(":")[0],
-        )
-    except multiprocessing.ProcessExitedException as error:
-        if error.exit_code != 1:  # 1: the process has said why
-            sys.stderr.write(f"error: {error}\n")
-        return 1
-    except Exception as error:
-        if not is_foreseen(error):
-            raise
-        report(error)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from vireid.cli import run_verb
+
+    sys.exit(run_verb("train", prog="python -m vireid_plugins.train"))

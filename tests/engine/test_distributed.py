@@ -135,7 +135,7 @@ def test_batch_norm_that_cannot_be_synchronised_is_named(of_two_processes):
 BROKEN = """
 import sys, vireid_plugins
 from vireid_plugins.engine.step import StepTrainer
-from vireid_plugins.train import main
+from vireid.cli import main
 from fastreid.utils import comm
 
 run_step = StepTrainer.run_step
@@ -155,7 +155,7 @@ def test_a_crash_in_one_process_ends_all_with_its_message(datasets, tmp_path):
     """Process 0 waits in an exchange for what process 1 will never send."""
     script = tmp_path / "broken.py"
     script.write_text(BROKEN)
-    words = [*CONFIG, "--num-gpus", "2", *small_words(tmp_path / "run", **OPTIONS)]
+    words = ["train", *CONFIG, "--num-gpus", "2", *small_words(tmp_path / "run", **OPTIONS)]
     done = subprocess.run(
         [sys.executable, str(script), *words],
         capture_output=True,

@@ -5,7 +5,7 @@ import subprocess
 
 from vireid_plugins.runs import record
 from vireid_plugins.runs.environment import environment
-from vireid_plugins.train import argument_parser, run
+from vireid_plugins.train import evaluate, train
 
 from tests.engine.small import ROOT, small_words
 
@@ -15,8 +15,7 @@ SYNTHETIC = str(ROOT / "configs/agw/synthetic.yml")
 def test_a_run_and_its_evaluations_are_recorded(datasets, tmp_path):
     """Train, then evaluate what was trained: two sessions, and the numbers of metrics.json."""
     words = small_words(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1)
-    start = ["--config-file", SYNTHETIC]
-    results = run(argument_parser().parse_args([*start, *words]))
+    results = train(SYNTHETIC, words)
     kept = json.loads((tmp_path / "results.json").read_text())
     assert kept["metrics"] == results and kept["weights"] == "after epoch 1 of 1"
     last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
@@ -29,7 +28,7 @@ def test_a_run_and_its_evaluations_are_recorded(datasets, tmp_path):
     assert (line["feature"], line["metric"], line["flip"]) == ("after BNNeck", "cosine", False)
 
     weights = str(tmp_path / "model_final.pth")
-    run(argument_parser().parse_args([*start, "--eval-only", *words, "MODEL.WEIGHTS", weights]))
+    evaluate(SYNTHETIC, [*words, "MODEL.WEIGHTS", weights])
     again = json.loads((tmp_path / "results.json").read_text())
     assert again["weights"] == weights and again["protocols"] == kept["protocols"]
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]

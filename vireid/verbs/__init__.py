@@ -1,0 +1,1 @@
+"""One file for each verb; ``vireid.cli`` imports every file of this folder."""

@@ -123,6 +123,41 @@ def test_unsupported_python_names_the_supported_ones():
         bootstrap.pip_steps("3.8")
 
 
+@pytest.mark.parametrize("version", ["3.9", "3.10"])
+def test_an_older_torch_comes_with_what_runs_beside_it(version):
+    """Oracle: the set in which FastReID imports and trains (compat.py, PyTorch 1.13.1)."""
+    steps = dict(bootstrap.pip_steps(version, torch="1.13.1"))
+    beside = ("torch==1.13.1", "numpy<2", "opencv-python-headless<4.12", "six")
+    assert set(beside) <= set(steps["PyTorch and libraries"])
+    assert "torchvision==0.14.1" in steps["torchvision, FastReID"]
+
+
+def test_the_newest_torch_can_be_named():
+    named = bootstrap.pip_steps("3.13", torch="2.13.0")
+    assert named == bootstrap.pip_steps("3.13") == bootstrap.pip_steps("3.13", torch="")
+
+
+@pytest.mark.parametrize(("version", "torch"), [("3.11", "1.13.1"), ("3.9", "2.13.0")])
+def test_torch_without_wheels_for_that_python_names_the_known_ones(version, torch):
+    with pytest.raises(bootstrap.BootstrapError, match=f"TORCH={torch} .* Known: .*2") as raised:
+        bootstrap.pip_steps(version, torch=torch)
+    assert bootstrap.TORCH_PAIRS[version][0] in str(raised.value)
+
+
+def test_torch_of_the_environment_is_installed(tmp_path, monkeypatch):
+    """Another TORCH is another installation, so that the stamp does not hide it."""
+    installed = []
+    monkeypatch.setattr(bootstrap, "run_pip", lambda *given: installed.extend(given[2]))
+    monkeypatch.setattr(bootstrap, "running_python", lambda: "3.9")
+    monkeypatch.delenv("TORCH", raising=False)
+    venv = make_venv(tmp_path / "env", "3.9.18")
+    bootstrap.install(venv)
+    assert "torch==2.8.0" in installed
+    monkeypatch.setenv("TORCH", "1.13.1")
+    bootstrap.install(venv)
+    assert "torch==1.13.1" in installed
+
+
 def test_second_installation_calls_no_pip(tmp_path, pip_calls):
     venv = make_venv(tmp_path / "env", f"{HERE}.0")
     bootstrap.install(venv)

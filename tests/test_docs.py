@@ -1,4 +1,4 @@
-"""The documents: their example runs, their commands and links exist."""
+"""The documents and the files beside them: examples run, links exist, versions agree."""
 
 import re
 import runpy
@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vireid_plugins.synthvi import render_dataset
+from vireid_plugins.version import __version__
 
 from tests.engine.small import ROOT, small_words
+from tests.test_imports import MAY_IMPORT
+from tools import bootstrap
 
 DOCUMENTS = sorted(
     path
@@ -21,7 +25,7 @@ DOCUMENTS = sorted(
 
 
 def test_the_worked_example_of_the_readme_trains(tmp_path):
-    """The file between the marker and the end of its code block, as it stands."""
+    """The example is the code block below its marker, run as it stands."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"<!-- example: my_method.py -->\n```python\n(.*?)```", text, re.S).group(1)
     (tmp_path / "my_method.py").write_text(example, encoding="utf-8")
@@ -48,20 +52,26 @@ def test_the_worked_example_of_the_readme_trains(tmp_path):
     assert (tmp_path / "logs" / "model_final.pth").exists()
 
 
+def named_files(text):
+    """Return the paths inside the checkout that a document's text names, examples left out."""
+    paths = re.findall(r"(?:tools|tests|configs|docs|vireid|vireid_plugins)/[\w/.-]*\.\w+", text)
+    return [path for path in paths if "my_" not in path]
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_links_and_files_that_documents_name_exist(path):
+def test_links_and_named_files_exist(path):
     text = path.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
     local = [link for link in links if not link.startswith(("http", "mailto"))]
     missing = [link for link in local if not (path.parent / link).exists()]
-    named = re.findall(r"(?:tools/\w+\.py|configs/[\w/]+\.(?:yml|md))", text)
-    missing += [name for name in named if not (ROOT / name).exists()]
+    own = re.sub(r"\]\([^)]+\)", "", text)  # links count from the document's folder
+    missing += [name for name in named_files(own) if not (ROOT / name).exists()]
     assert not missing
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_anchors_that_documents_name_exist(path):
-    """As GitHub makes them: lower case, words joined by hyphens."""
+def test_links_into_a_document_find_their_heading(path):
+    """GitHub makes an anchor of a heading: lower case, words joined by hyphens."""
     for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", path.read_text(encoding="utf-8")):
         if target.startswith("http"):
             continue
@@ -95,3 +105,71 @@ def test_every_key_of_ours_is_explained():
 def test_no_machine_of_ours_is_named():
     for path in [*DOCUMENTS, *ROOT.glob("vireid_plugins/**/*.py"), *ROOT.glob("tools/*.py")]:
         assert not re.search(r"/(work|root|home)/\w", Path(path).read_text(encoding="utf-8")), path
+
+
+# What stands in several files at once
+
+
+def reduced(may_import):
+    """Return the arrows of a table of imports that no longer way of arrows replaces.
+
+    ``base`` is below every other area, whether the table says so or not.
+    """
+    below = {area: set(names) | {"base"} - {area} for area, names in may_import.items()}
+
+    def reached(area):
+        found = set()
+        waiting = [area]
+        while waiting:
+            new = below[waiting.pop()] - found
+            found |= new
+            waiting.extend(new)
+        return found
+
+    return {
+        (area, name)
+        for area in below
+        for name in below[area]
+        if not any(name in reached(other) for other in below[area] - {name})
+    }
+
+
+def test_arrows_that_a_longer_way_replaces_are_left_out():
+    """Worked by hand: c may import a, but the picture shows that already by c, b, a."""
+    table = {"base": set(), "a": set(), "b": {"a"}, "c": {"a", "b"}}
+    assert reduced(table) == {("a", "base"), ("b", "a"), ("c", "b")}
+
+
+def test_picture_of_the_layout_shows_the_table_of_imports():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = re.search(r"```mermaid\n(.*?)```", text, re.S).group(1)
+    rooms = {name.replace("modeling_", "modeling.") for name in re.findall(r"(\w+)\[", picture)}
+    arrows = set()
+    for start, ends in re.findall(r"(\w+) --> (.+)", picture):
+        start = start.replace("modeling_", "modeling.")
+        arrows |= {(start, end.replace("modeling_", "modeling.")) for end in ends.split(" & ")}
+    assert rooms == set(MAY_IMPORT)
+    assert arrows == reduced(MAY_IMPORT)
+
+
+def test_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+
+
+def test_linter_before_a_commit_is_the_linter_of_the_environment():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    wanted = [name for name in bootstrap.DEVELOPMENT if name.startswith("ruff")]
+    versions = [hook["additional_dependencies"] for hook in hooks if "ruff" in hook["id"]]
+    assert versions == [wanted, wanted]
+
+
+def test_continuous_integration_asks_for_versions_that_install():
+    """Oracle: tools/bootstrap.py, which refuses a pair that it does not know."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["linux"]["strategy"]["matrix"]["include"]
+    assert [pair["python"] for pair in matrix] == ["3.9", "3.11", "3.13"]
+    for pair in matrix:
+        steps = dict(bootstrap.pip_steps(pair["python"], torch=pair["torch"]))
+        assert f"torch=={pair['torch']}" in steps["PyTorch and libraries"]

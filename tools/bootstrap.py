@@ -13,6 +13,7 @@ Python, this one gets its own beside it, such as `.venv-3.10`. Environment varia
     VENV          another place for the environment
     TORCH_INDEX   an extra package index for torch and torchvision, such as PyTorch's own CPU index,
                   which spares a Linux machine without a GPU the gigabytes of CUDA libraries
+    TORCH         an older PyTorch than the newest tested one: 1.13.1, on Python 3.9 or 3.10
     PIP_*         pip's own settings hold as always
 """
 
@@ -41,6 +42,11 @@ TORCH_PAIRS = {
     "3.11": ("2.13.0", "0.28.0"),
     "3.12": ("2.13.0", "0.28.0"),
     "3.13": ("2.13.0", "0.28.0"),
+}
+# What TORCH=... can name instead: torch -> (torchvision, Pythons that both have wheels for, and
+# what else stands beside them: that release needs older libraries, and FastReID then needs `six`)
+OLDER_TORCH = {
+    "1.13.1": ("0.14.1", ("3.9", "3.10"), ("numpy<2", "opencv-python-headless<4.12", "six")),
 }
 BUILD_TOOLS = ("setuptools>=70.1",)
 # What FastReID imports and what the package imports. Upper bounds: the next major version, unseen.
@@ -164,25 +170,50 @@ def create_venv(venv: Path) -> None:
 # Installing
 
 
-def pip_steps(version: str, torch_index: Optional[str] = None) -> list[tuple[str, list[str]]]:
-    """Return what pip installs for Python `version`: (title, arguments of `pip install`) in order.
+def torch_versions(version: str, torch: Optional[str] = None) -> tuple[str, str, tuple[str, ...]]:
+    """Return torch, torchvision and further requirements for Python `version`.
 
-    FastReID and torchvision come without their dependencies: the one pins an old torch, and neither
-    shall replace the torch that was just installed.
+    Args:
+        version: of Python, as `3.11`.
+        torch: the release that the user asks for (TORCH); None or empty: the newest tested one.
 
     Raises:
-        BootstrapError: the package does not support that Python.
+        BootstrapError: the package does not support that Python, or not with that torch.
     """
     if version not in TORCH_PAIRS:
         raise BootstrapError(
             f"Python {version} is not supported; supported: {', '.join(TORCH_PAIRS)}. "
             "Choose one: PYTHON=python3.11 make ..., or python3.11 tools/bootstrap.py ..."
         )
-    torch, torchvision = TORCH_PAIRS[version]
+    if not torch or torch == TORCH_PAIRS[version][0]:
+        return (*TORCH_PAIRS[version], ())
+    torchvision, pythons, beside = OLDER_TORCH.get(torch, ("", (), ()))
+    if version not in pythons:
+        known = [name for name, (_, has, _) in OLDER_TORCH.items() if version in has]
+        raise BootstrapError(
+            f"TORCH={torch} is not known for Python {version}. "
+            f"Known: {', '.join([*known, TORCH_PAIRS[version][0]])}."
+        )
+    return torch, torchvision, beside
+
+
+def pip_steps(
+    version: str, torch_index: Optional[str] = None, torch: Optional[str] = None
+) -> list[tuple[str, list[str]]]:
+    """Return what pip installs for Python `version`: (title, arguments of `pip install`) in order.
+
+    FastReID and torchvision are installed without their dependencies: FastReID asks for an old
+    torch, and neither of the two may replace the torch that was just installed.
+
+    Raises:
+        BootstrapError: the package does not support that Python, or not with that torch.
+    """
+    torch, torchvision, beside = torch_versions(version, torch)
     index = ["--extra-index-url", torch_index] if torch_index else []
+    libraries = [f"torch=={torch}", *beside, *LIBRARIES, *DEVELOPMENT]
     return [
         ("build tools", list(BUILD_TOOLS)),
-        ("PyTorch and libraries", [*index, f"torch=={torch}", *LIBRARIES, *DEVELOPMENT]),
+        ("PyTorch and libraries", [*index, *libraries]),
         ("torchvision, FastReID", [*index, "--no-deps", f"torchvision=={torchvision}", FASTREID]),
         ("vireid_plugins", ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]),
     ]
@@ -250,7 +281,8 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
 
 def install(venv: Path, force: bool = False) -> None:
     """Bring the environment to what `pip_steps` lists; at once done where its stamp says so."""
-    wanted = fingerprint(pip_steps(running_python()))  # from whichever index
+    torch = os.environ.get("TORCH")
+    wanted = fingerprint(pip_steps(running_python(), torch=torch))  # from whichever index
     if venv_version(venv) is None:
         create_venv(venv)
     elif is_installed(venv, wanted) and not force:
@@ -262,7 +294,7 @@ def install(venv: Path, force: bool = False) -> None:
         stamp.unlink()
     log = venv / LOG
     log.write_text("", encoding="utf-8")
-    steps = pip_steps(running_python(), os.environ.get("TORCH_INDEX"))
+    steps = pip_steps(running_python(), os.environ.get("TORCH_INDEX"), torch)
     for number, (title, arguments) in enumerate(steps, start=1):
         say(f"{number}/{len(steps)} installing {title}")
         run_pip(venv_python(venv), title, arguments, log)

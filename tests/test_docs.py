@@ -92,16 +92,6 @@ def test_every_tool_explains_itself(tool, monkeypatch, capsys):
     assert not ended.value.code and "usage" in capsys.readouterr().out.lower()
 
 
-def test_every_key_of_ours_is_explained():
-    """Each key that ``config.py`` adds stands below a comment or in the node it is part of."""
-    source = (ROOT / "vireid_plugins" / "config.py").read_text(encoding="utf-8")
-    lines = source.splitlines()
-    for number, line in enumerate(lines):
-        if re.match(r"    (backbone|losses|cfg\.\S+|protocol|node)\.[A-Z_.]+ = ", line):
-            before = lines[number - 1].strip()
-            assert before.startswith("#") or re.match(r"\S+\.[A-Z_]+ = ", before), line
-
-
 def test_no_machine_of_ours_is_named():
     for path in [*DOCUMENTS, *ROOT.glob("vireid_plugins/**/*.py"), *ROOT.glob("tools/*.py")]:
         assert not re.search(r"/(work|root|home)/\w", Path(path).read_text(encoding="utf-8")), path

@@ -88,6 +88,8 @@ AREAS = {
     "config": "base",
     "errors": "base",
     "files": "base",
+    "host_keys": "base",
+    "keys": "base",
     "merge": "base",
     "modality": "base",
     "registry": "base",

@@ -1,19 +1,30 @@
-"""Every config key that this package adds to FastReID's.
+"""Every config key that this package adds to FastReID's, and what each of them means.
 
-Each line says what the key means, its unit, its allowed values and, where a paper has one, its
-symbol. Keys of FastReID keep their meaning; where a visible-infrared run reads one differently,
-it is repeated here as a comment.
+Keys are declared where they are read (``keys.py``); this file collects them. ``describe_keys``
+lists them with their meaning.
 """
 
-from fastreid.config import CfgNode as CN
+import copy
+from typing import Any, List
 
-_MARKER = "VIREID"  # present once the keys have been added
+from fastreid.config import CfgNode as CN
+from fastreid.config import get_cfg
+
+from . import host_keys  # noqa: F401  declares the values that FastReID's keys may have
+from .errors import UnknownNameError
+from .keys import HOST_DEFAULT, Key, check_ranges, declare, declared_keys, exactly, value_of
+from .registry import nearest
+
+__all__ = ["add_vireid_config", "check_ranges", "describe_keys"]
+
+declare("VIREID", Key("CONFIG_VERSION", 1, exactly(1), "version of these keys"))
 
 
 def add_vireid_config(cfg: CN) -> None:
     """Add this package's keys, with their defaults, to a FastReID config, in place.
 
-    Calling it twice changes nothing. FastReID's global defaults are never edited.
+    A key that the config has already keeps its value, so calling it twice changes nothing.
+    FastReID's global defaults are never edited.
 
     Raises:
         RuntimeError: ``cfg`` is frozen.
@@ -23,11 +34,16 @@ def add_vireid_config(cfg: CN) -> None:
             "add_vireid_config needs a config that is not frozen; call it right after get_cfg(), "
             "before cfg.freeze()."
         )
-    if _MARKER in cfg:
+    for name, key in declared_keys().items():
+        if key.default is HOST_DEFAULT:
+            continue
+        *nodes, last = name.split(".")
+        node = cfg
+        for part in nodes:
+            node = node.setdefault(part, CN())
+        node.setdefault(last, copy.deepcopy(key.default))
+    if "SEED" in cfg:
         return
-    cfg[_MARKER] = CN({"CONFIG_VERSION": 1})
-    # One number decides every random choice of a run: weights, order of images, augmentation.
-    # Same seed, same machine, CPU: bitwise the same losses and metrics. Negative: drawn and logged.
     cfg.SEED = 0
     _add_model(cfg)
     _add_methods(cfg)
@@ -37,6 +53,30 @@ def add_vireid_config(cfg: CN) -> None:
     _add_solver(cfg)
     _add_test(cfg)
     _add_runtime(cfg)
+
+
+def describe_keys(prefix: str = "") -> str:
+    """Return what the declared keys mean, FastReID's among them: two lines for each.
+
+    Args:
+        prefix: how the keys begin, such as ``"MODEL.MAUM"`` or ``"maum"``: any part of the name
+            may begin so, in upper or lower case; empty: all keys.
+
+    Raises:
+        UnknownNameError: no key begins so; the message has the nearest ones.
+    """
+    keys = declared_keys()
+    wanted = f".{prefix.upper()}"
+    found = {name: key for name, key in keys.items() if wanted in f".{name}"}
+    if not found:
+        raise UnknownNameError(f"No config key begins with {prefix!r}. {nearest(prefix, keys)}")
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    lines: List[str] = []
+    for name, key in found.items():
+        value: Any = value_of(cfg, name)
+        lines += [f"{name}: {value!r} ({key.rule.words})", f"    {key.meaning}"]
+    return "\n".join(lines)
 
 
 def _add_model(cfg: CN) -> None:
@@ -80,26 +120,6 @@ def _add_methods(cfg: CN) -> None:
     # infrared ones, at TEMPERATURE (T); REFINE_SCALE: weight of CAJ+'s term, which pulls that of
     # a visible image's view 0 towards that of its view 1. 0: off.
     cfg.MODEL.CAJ = CN({"KL_SCALE": 0.0, "TEMPERATURE": 3.0, "REFINE_SCALE": 0.0})
-    # MAUM. ALPHA, DELTA: scale and margin of the unidirectional metrics (alpha, delta); REDUCTION
-    # over the snapshots of a memory: "sum" (as printed) or "mean". VISIBLE_SIZE, INFRARED_SIZE:
-    # snapshots in each memory (S_RGB, S_IR). START_EPOCH: first epoch with metrics; then a
-    # snapshot is taken after each PUSH_INTERVAL-th step, the first after PUSH_DELAY + 1 steps.
-    # MODALITY_ID_SCALE: weight of L_RGB + L_IR; UNIDIRECTIONAL_SCALE: of both metrics, 0: no
-    # metrics, no memories.
-    cfg.MODEL.MAUM = CN(
-        {
-            "ALPHA": 64.0,
-            "DELTA": 0.1,
-            "REDUCTION": "sum",
-            "VISIBLE_SIZE": 8,
-            "INFRARED_SIZE": 8,
-            "START_EPOCH": 10,
-            "PUSH_INTERVAL": 1,
-            "PUSH_DELAY": 0,
-            "MODALITY_ID_SCALE": 1.0,
-            "UNIDIRECTIONAL_SCALE": 1.0,
-        }
-    )
     # CM-LSP-GE (reconstruction); stripes: HEADS.NUM_STRIPES, STRIPE_DIM. ENHANCEMENT: registered
     # name of what makes f^eg of f^g, empty: none. LOCAL: the stripes and their losses.
     # SHARED_EMBEDDING: one 1x1 convolution for all stripes, not one each. CBAM: on the last map.

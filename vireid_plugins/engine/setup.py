@@ -11,7 +11,7 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
-from ..config import add_vireid_config
+from ..config import add_vireid_config, check_ranges
 from ..files import find_config, write_atomically
 from ..merge import flat_keys, merge_config, merge_text, read_key
 from ..runs.environment import environment
@@ -37,6 +37,7 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     cfg = get_cfg()
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
+    check_ranges(cfg)
     check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if cfg.TEST.DEVICE:
         check_device(cfg.TEST.DEVICE, "TEST.DEVICE")

@@ -17,6 +17,7 @@ from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from fastreid.utils.logger import setup_logger
 
 from .. import data, evaluation
+from ..config import check_ranges
 from ..drawing import save_retrieval_pictures
 from ..runs.record import evaluation_of, record_results
 from ..solver import build_lr_scheduler, build_optimizer
@@ -48,6 +49,7 @@ class VIReIDTrainer(DefaultTrainer):
         for name in ("fastreid", "vireid_plugins"):
             if not logging.getLogger(name).handlers:
                 setup_logger(name=name, distributed_rank=comm.get_rank())
+        check_ranges(cfg)
         make_output_folder(cfg.OUTPUT_DIR)
         keep_freed_memory(cfg)
         self.seed = choose_seed(cfg.SEED)

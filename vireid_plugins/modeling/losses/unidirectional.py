@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from .base import full_precision, require_choice
 from .pairs import unit, zero_of
 
+REDUCTIONS = ("sum", "mean")  # over the snapshots
+
 
 class UnidirectionalMetricLoss(nn.Module):
     """Features of one modality near the proxies of their identity in the other.
@@ -47,7 +49,7 @@ class UnidirectionalMetricLoss(nn.Module):
                 f"{name}: alpha must be above 0 and delta finite; got {alpha} and {delta}."
             )
         self.alpha, self.delta = alpha, delta
-        self.reduction = require_choice(name, "reduction", reduction, ("sum", "mean"))
+        self.reduction = require_choice(name, "reduction", reduction, REDUCTIONS)
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, proxies: Tensor) -> Tensor:

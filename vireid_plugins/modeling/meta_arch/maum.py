@@ -39,12 +39,28 @@ from torch import Tensor
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import Key, above, any_number, at_least, check_values, declare, one_of
 from ...modality import apply_per_modality, modality_rows
 from ..heads.build import output_names
 from ..layers import modality_classifiers
 from ..losses import LabelSmoothingCrossEntropyLoss, UnidirectionalMetricLoss
+from ..losses.unidirectional import REDUCTIONS
 from ..memory import SnapshotMemory
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.MAUM",
+    Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
+    Key("DELTA", 0.1, any_number("similarities lie in -1..1"), "margin of the metrics (delta)"),
+    Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots; sum: as printed"),
+    Key("VISIBLE_SIZE", 8, at_least(1), "snapshots in the visible memory (S_RGB)"),
+    Key("INFRARED_SIZE", 8, at_least(1), "snapshots in the infrared memory (S_IR)"),
+    Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with the metrics"),
+    Key("PUSH_INTERVAL", 1, at_least(1), "steps from one snapshot to the next"),
+    Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH that pass before the first snapshot"),
+    Key("MODALITY_ID_SCALE", 1.0, at_least(0), "weight of L_RGB + L_IR"),
+    Key("UNIDIRECTIONAL_SCALE", 1.0, at_least(0), "weight of both metrics; 0: no memories either"),
+)
 
 PROXIES, METRICS = "proxies", "metrics"
 
@@ -98,17 +114,16 @@ class MAUM(DualStreamBaseline):
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
-        for key, value, least in (
-            ("VISIBLE_SIZE", visible_size, 1),
-            ("INFRARED_SIZE", infrared_size, 1),
-            ("PUSH_INTERVAL", push_interval, 1),
-            ("PUSH_DELAY", push_delay, 0),
-            ("START_EPOCH", start_epoch, 0),
-            ("MODALITY_ID_SCALE", modality_id_scale, 0),
-            ("UNIDIRECTIONAL_SCALE", unidirectional_scale, 0),
-        ):
-            if not value >= least:
-                raise ValueError(f"MODEL.MAUM.{key} is {value}; expected {least} or more.")
+        check_values(
+            "MODEL.MAUM",
+            VISIBLE_SIZE=visible_size,
+            INFRARED_SIZE=infrared_size,
+            PUSH_INTERVAL=push_interval,
+            PUSH_DELAY=push_delay,
+            START_EPOCH=start_epoch,
+            MODALITY_ID_SCALE=modality_id_scale,
+            UNIDIRECTIONAL_SCALE=unidirectional_scale,
+        )
         if unidirectional_scale > 0 and modality_id_scale == 0:
             raise ValueError(
                 "MODEL.MAUM.MODALITY_ID_SCALE is 0, so that the proxies never learn, which the "

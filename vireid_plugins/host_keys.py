@@ -1,0 +1,168 @@
+"""The values that the keys of FastReID may have, beside those that this package declares itself.
+
+FastReID checks none of them: a negative learning rate trains away from the optimum, a negative
+number of workers ends in a traceback. Every number that FastReID's config has stands here; a test
+holds this list against its defaults.
+"""
+
+from .keys import (
+    HOST_DEFAULT,
+    Key,
+    Rule,
+    above,
+    any_number,
+    at_least,
+    between,
+    declare,
+    each,
+    exactly,
+    one_of,
+)
+
+
+def _host(name: str, rule: Rule, meaning: str) -> Key:
+    return Key(name, HOST_DEFAULT, rule, meaning)
+
+
+_PROBABILITY = between(0, 1)
+_SIZE = each(at_least(1), count=2)
+_COLOR = each(any_number("it may lie outside the scale of an image"), count=3)
+
+declare(
+    "DATALOADER",
+    _host("NUM_INSTANCE", at_least(1), "images per identity in each modality of a batch (K)"),
+    _host("NUM_WORKERS", at_least(0), "processes that load images; 0: the training process does"),
+    _host("SET_WEIGHT", each(above(0)), "weights of DATASETS.NAMES in SetReWeightSampler"),
+)
+declare(
+    "INPUT",
+    _host("SIZE_TRAIN", _SIZE, "height and width of a training image, pixels"),
+    _host("SIZE_TEST", _SIZE, "height and width of a test image, pixels"),
+)
+declare("INPUT.AUGMIX", _host("PROB", _PROBABILITY, "probability of AugMix"))
+declare("INPUT.AUTOAUG", _host("PROB", _PROBABILITY, "probability of AutoAugment"))
+declare(
+    "INPUT.CJ",
+    _host("PROB", _PROBABILITY, "probability of color jitter"),
+    _host("BRIGHTNESS", at_least(0), "largest relative change of the brightness"),
+    _host("CONTRAST", at_least(0), "largest relative change of the contrast"),
+    _host("SATURATION", at_least(0), "largest relative change of the saturation"),
+    _host("HUE", between(0, 0.5), "largest shift of the hue, as a share of the circle"),
+)
+declare(
+    "INPUT.CROP",
+    _host("SIZE", _SIZE, "height and width of the crop, pixels"),
+    _host("SCALE", each(above(0, at_most=1), count=2), "smallest and largest share of the area"),
+    _host("RATIO", each(above(0), count=2), "smallest and largest aspect ratio"),
+)
+declare("INPUT.FLIP", _host("PROB", _PROBABILITY, "probability of mirroring left and right"))
+declare(
+    "INPUT.PADDING",
+    _host("SIZE", at_least(0), "pixels added on each side before the random crop"),
+    _host("MODE", one_of("constant", "edge", "reflect", "symmetric"), "what fills the padding"),
+)
+declare(
+    "INPUT.REA",
+    _host("PROB", _PROBABILITY, "probability of random erasing"),
+    _host("VALUE", _COLOR, "the color that fills the rectangle, by channel, 0..255"),
+)
+declare("INPUT.RPT", _host("PROB", _PROBABILITY, "probability of random patches"))
+declare("KD.EMA", _host("MOMENTUM", between(0, 1), "share of the old weights that is kept"))
+declare(
+    "MODEL",
+    _host("PIXEL_MEAN", each(at_least(0), count=3), "mean pixel by channel, 0..255"),
+    _host("PIXEL_STD", each(above(0), count=3), "standard deviation by channel, 0..255"),
+    _host("QUEUE_SIZE", at_least(1), "features in the queue of FastReID's MoCo"),
+)
+declare(
+    "MODEL.BACKBONE",
+    _host("ATT_DROP_RATE", at_least(0, below=1), "dropout of a transformer's attention"),
+    _host("DROP_PATH_RATIO", at_least(0, below=1), "share of a transformer's blocks left out"),
+    _host("DROP_RATIO", at_least(0, below=1), "dropout of a transformer"),
+    _host("FEAT_DIM", at_least(1), "channels of the feature map; taken from the backbone itself"),
+    _host("LAST_STRIDE", between(1, 2), "stride of the last stage; 1: a map of twice the height"),
+    _host("SIE_COE", any_number("a weight of either sign"), "weight of the camera embedding"),
+    _host(
+        "STRIDE_SIZE", each(at_least(1), count=2), "step between a transformer's patches, pixels"
+    ),
+)
+declare(
+    "MODEL.HEADS",
+    _host("EMBEDDING_DIM", at_least(0), "size of the embedding; 0: the pooled feature itself"),
+    _host("MARGIN", at_least(0), "margin of the classifier, where CLS_LAYER has one"),
+    _host("NUM_CLASSES", at_least(0), "identities of the classifier; 0: taken from the data"),
+    _host("SCALE", above(0), "scale of the logits, where CLS_LAYER has one"),
+    _host("NECK_FEAT", one_of("before", "after"), "features of metric losses: around batch norm"),
+)
+declare(
+    "MODEL.LOSSES.CE",
+    _host("ALPHA", between(0, 1), "factor on the probability of the label (adaptive smoothing)"),
+    _host(
+        "EPSILON",
+        at_least(0, below=1) | exactly(-1),
+        "probability spread over the other identities; -1: adaptive smoothing",
+    ),
+    _host("SCALE", at_least(0), "weight in the sum of losses"),
+)
+for _name in ("CIRCLE", "COSFACE"):
+    declare(
+        f"MODEL.LOSSES.{_name}",
+        _host("MARGIN", between(0, 1), "margin of the cosine similarities"),
+        _host("GAMMA", above(0), "scale of the similarities"),
+        _host("SCALE", at_least(0), "weight in the sum of losses"),
+    )
+declare(
+    "MODEL.LOSSES.FL",
+    _host("ALPHA", above(0), "factor on the focal loss"),
+    _host("GAMMA", at_least(0), "focusing exponent"),
+    _host("SCALE", at_least(0), "weight in the sum of losses"),
+)
+declare(
+    "MODEL.LOSSES.TRI",
+    _host("MARGIN", at_least(0), "Euclidean distance; 0: soft margin"),
+    _host("SCALE", at_least(0), "weight in the sum of losses"),
+)
+declare(
+    "SOLVER",
+    _host("BASE_LR", above(0), "learning rate after the warm-up"),
+    _host("BIAS_LR_FACTOR", at_least(0), "factor on BASE_LR for biases"),
+    _host("CHECKPOINT_PERIOD", at_least(0), "epochs between checkpoints; 0: only at the end"),
+    _host("DELAY_EPOCHS", at_least(0), "epochs at BASE_LR before CosineAnnealingLR begins"),
+    _host("ETA_MIN_LR", at_least(0), "learning rate that CosineAnnealingLR ends with"),
+    _host("FREEZE_ITERS", at_least(0), "iterations for which MODEL.FREEZE_LAYERS stand still"),
+    _host("GAMMA", above(0), "factor on the learning rate at each of STEPS"),
+    _host("HEADS_LR_FACTOR", at_least(0), "factor on BASE_LR for the head"),
+    _host("IMS_PER_BATCH", at_least(1), "images in a batch, of all processes together (2 P K)"),
+    _host("MAX_EPOCH", at_least(1), "epochs of the training"),
+    _host("MOMENTUM", at_least(0, below=1), "momentum of SGD"),
+    _host("STEPS", each(at_least(0), ascending=True), "epochs, from 0, at which the rate falls"),
+    _host("WARMUP_FACTOR", between(0, 1), "factor on BASE_LR at the start of the warm-up"),
+    _host("WARMUP_ITERS", at_least(0), "iterations of warm-up, where WARMUP_EPOCHS is -1"),
+    _host("WEIGHT_DECAY", at_least(0), "weight decay"),
+    _host("WEIGHT_DECAY_BIAS", at_least(0), "weight decay of biases"),
+    _host("WEIGHT_DECAY_NORM", at_least(0), "weight decay of normalization layers"),
+)
+declare(
+    "SOLVER.CLIP_GRADIENTS",
+    _host("CLIP_TYPE", one_of("norm", "value"), "what is bounded"),
+    _host("CLIP_VALUE", above(0), "largest norm of a gradient, or largest entry"),
+    _host("NORM_TYPE", above(0), "exponent of the norm"),
+)
+declare(
+    "TEST",
+    _host("EVAL_PERIOD", at_least(0), "epochs between evaluations; 0: no evaluation"),
+    _host("IMS_PER_BATCH", at_least(1), "images in a batch of an evaluation"),
+)
+declare(
+    "TEST.AQE",
+    _host("ALPHA", at_least(0), "exponent of the similarities as weights of query expansion"),
+    _host("QE_K", at_least(1), "neighbors that are averaged"),
+    _host("QE_TIME", at_least(1), "rounds of query expansion"),
+)
+declare("TEST.PRECISE_BN", _host("NUM_ITER", at_least(1), "batches of the statistics"))
+declare(
+    "TEST.RERANK",
+    _host("K1", at_least(1), "neighbors that make a k-reciprocal set (k1)"),
+    _host("K2", at_least(1), "neighbors averaged by the local query expansion (k2); 1: none"),
+    _host("LAMBDA", between(0, 1), "weight of the original distance (lambda)"),
+)

@@ -1,0 +1,209 @@
+"""Config keys, declared beside the code that reads them: one key, one line.
+
+    declare(
+        "MODEL.MAUM",
+        Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
+        Key("REDUCTION", "sum", one_of("sum", "mean"), "over the snapshots of a memory"),
+    )
+
+A line has the key's name, its default, the values that it may have, and its meaning with unit and
+symbol. ``config.add_vireid_config`` adds what has been declared, so a method file of one's own
+declares its keys when it is imported, before the config is made. ``host_keys.py`` says the same of
+the keys of FastReID.
+
+:func:`check_ranges` holds a config against all declarations, before anything is built.
+"""
+
+import math
+import numbers
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from .errors import UserError
+
+
+class Rule(NamedTuple):
+    """The values that a key may have."""
+
+    words: str  # for messages and lists of keys, such as "above 0"
+    allows: Callable[[Any], bool]
+
+    def __or__(self, other: "Rule") -> "Rule":
+        return Rule(
+            f"{self.words}, or {other.words}",
+            lambda value: self.allows(value) or other.allows(value),
+        )
+
+
+class Key(NamedTuple):
+    """A config key: its name within a node, its default, its values and its meaning."""
+
+    name: str
+    default: Any
+    rule: Rule
+    meaning: str
+
+
+#: the default of a key that FastReID has: its own
+HOST_DEFAULT = object()
+
+_declared: Dict[str, Key] = {}  # by full name, such as "MODEL.MAUM.ALPHA"
+
+
+def declare(node: str, *keys: Key) -> None:
+    """Declare the keys of a node, such as ``"MODEL.MAUM"``; ``""`` is the top of the config.
+
+    Raises:
+        ValueError: a key is declared already, in other words, or its default breaks its own rule.
+    """
+    for key in keys:
+        key = key._replace(name=f"{node}.{key.name}" if node else key.name)
+        known = _declared.get(key.name)
+        # Rules hold functions, which differ from one call to the next: their words count.
+        if known is not None and _without_function(known) != _without_function(key):
+            raise ValueError(f"The config key {key.name} is declared twice; choose another name.")
+        if key.default is not HOST_DEFAULT and not key.rule.allows(key.default):
+            raise ValueError(
+                f"The default of {key.name}, {key.default!r}, is not {key.rule.words}."
+            )
+        _declared[key.name] = key
+
+
+def declared_keys() -> Dict[str, Key]:
+    """Return every declared key by its full name, sorted by name; FastReID's are among them."""
+    return dict(sorted(_declared.items()))
+
+
+def value_of(cfg: Any, name: str) -> Any:
+    """Return the value of a full name; None where the config does not have the key."""
+    for part in name.split("."):
+        if part not in cfg:
+            return None
+        cfg = cfg[part]
+    return cfg
+
+
+def check_ranges(cfg: Any) -> None:
+    """Check every declared key of ``cfg``.
+
+    Raises:
+        UserError: some values are not allowed; the message lists all of them.
+    """
+    wrong = []
+    for key in declared_keys().values():
+        value = value_of(cfg, key.name)
+        if value is not None and not key.rule.allows(value):
+            wrong.append(_complaint(key.name, value, key))
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
+def check_values(node: str, owner: str = "", **values: Any) -> None:
+    """Check arguments against the declarations of the keys that they come from.
+
+    For the constructor of a class that is also built without a config:
+    ``check_values("MODEL.CAJ", TEMPERATURE=temperature)``.
+
+    Args:
+        node: the node of the keys.
+        owner: whose arguments they are: the message then names the argument, in lower case,
+            instead of the key.
+        values: the arguments, under the names of the keys.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    for name, value in values.items():
+        key = _declared[f"{node}.{name}"]
+        if not key.rule.allows(value):
+            label = f"{owner}: {name.lower()}" if owner else key.name
+            raise UserError(_complaint(label, value, key))
+
+
+# ------------------------------------------------------------------------------- rules: numbers
+
+
+def above(low: float, at_most: Optional[float] = None) -> Rule:
+    """Return the rule of numbers above ``low``, and at most ``at_most`` if that is given."""
+    if at_most is None:
+        return Rule(f"above {low:g}", lambda value: is_number(value) and value > low)
+    return Rule(
+        f"above {low:g}, at most {at_most:g}",
+        lambda value: is_number(value) and low < value <= at_most,
+    )
+
+
+def at_least(low: float, below: Optional[float] = None) -> Rule:
+    """Return the rule of numbers of ``low`` or more, and below ``below`` if that is given."""
+    if below is None:
+        return Rule(f"{low:g} or more", lambda value: is_number(value) and value >= low)
+    return Rule(
+        f"{low:g} or more, below {below:g}",
+        lambda value: is_number(value) and low <= value < below,
+    )
+
+
+def between(low: float, high: float) -> Rule:
+    """Return the rule of numbers from ``low`` to ``high``, both of them allowed."""
+    return Rule(f"{low:g} to {high:g}", lambda value: is_number(value) and low <= value <= high)
+
+
+def exactly(number: float) -> Rule:
+    """Return the rule of one number; with ``|`` it adds a special value to another rule."""
+    return Rule(f"{number:g}", lambda value: is_number(value) and value == number)
+
+
+def any_number(reason: str) -> Rule:
+    """Return the rule of all numbers that are finite; ``reason`` says why none is too large."""
+    return Rule(f"any number ({reason})", is_number)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a finite number; ``True`` and ``False`` are none."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+# --------------------------------------------------------------------- rules: everything else
+
+SWITCH = Rule("True or False", lambda value: isinstance(value, bool))
+
+
+def one_of(*words: str) -> Rule:
+    """Return the rule of a fixed list of words."""
+    shown = " or ".join(repr(word) for word in words)
+    return Rule(
+        shown if len(words) < 3 else f"one of {', '.join(map(repr, words))}", words.__contains__
+    )
+
+
+def text(what: str) -> Rule:
+    """Return the rule of any text; ``what`` says what it is, such as ``"a path"``."""
+    return Rule(what, lambda value: isinstance(value, str))
+
+
+def each(rule: Rule, count: Optional[int] = None, ascending: bool = False) -> Rule:
+    """Return the rule of lists whose every entry obeys ``rule``.
+
+    Args:
+        count: how many entries there are; None: any number of them, or none at all.
+        ascending: each entry is larger than the one before it.
+    """
+    size = "each entry" if count is None else f"{count} entries, each"
+    order = ", in ascending order" if ascending else ""
+
+    def allows(value: Any) -> bool:
+        if not isinstance(value, (list, tuple)) or (count is not None and len(value) != count):
+            return False
+        if not all(map(rule.allows, value)):
+            return False
+        return not ascending or all(a < b for a, b in zip(value, value[1:]))
+
+    return Rule(f"{size} {rule.words}{order}", allows)
+
+
+def _without_function(key: Key) -> List[Any]:
+    return [key.name, key.default, key.rule.words, key.meaning]
+
+
+def _complaint(label: str, value: Any, key: Key) -> str:
+    return f"{label} is {value!r}; expected {key.rule.words}: {key.meaning}."

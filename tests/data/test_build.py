@@ -143,7 +143,7 @@ def test_every_test_image_comes_exactly_once(make_sysu, cfg, monkeypatch, world_
             paths.update(zip(batch["index"].tolist(), batch["img_paths"]))
     listed = dataset.query + dataset.gallery
     assert rows == list(range(2 * 6 * 3))
-    assert [paths[row] for row in rows] == [item[0] for item in listed]
+    assert [paths[row] for row in rows] == [item.path for item in listed]
 
 
 def test_test_targets_are_the_identities(make_sysu, cfg):
@@ -151,7 +151,7 @@ def test_test_targets_are_the_identities(make_sysu, cfg):
     loader, dataset = build_test_loader(cfg, "SYSUMM01")
     batches = list(loader)
     targets = torch.cat([batch["targets"] for batch in batches]).tolist()
-    assert targets == [item[1] for item in dataset.query + dataset.gallery]
+    assert targets == [item.pid for item in dataset.query + dataset.gallery]
     assert set(targets) == {6, 10}
 
 
@@ -192,7 +192,7 @@ def test_persons_of_several_datasets_stay_apart(make_sysu, make_regdb, cfg):
     for path, pid, _, _ in loader.dataset.items:
         owners.setdefault(pid, set()).add("RegDB" in path)
     assert all(len(owner) == 1 for owner in owners.values())
-    assert {item[2] for item in loader.dataset.items} == {1, 2, 3, 4, 5, 6}
+    assert {item.camid for item in loader.dataset.items} == {1, 2, 3, 4, 5, 6}
     assert len(loader.sources) == 2 and len(loader.dataset.fingerprint.split("-")) == 2
 
 
@@ -225,7 +225,7 @@ def test_stock_dataset_with_a_stock_sampler(write_image, cfg, tmp_path, sampler)
     batches = epochs(loader)
     assert len(loader) == 12 // 4 and len(batches) == 6
     assert {int(m) for batch in batches for m in batch["modalities"]} == {0}
-    paths = [item[0] for item in loader.dataset.items]
+    paths = [item.path for item in loader.dataset.items]
     assert paths == sorted(paths)  # the host lists them as the file system does
     test_loader, dataset = build_test_loader(cfg, "Market1501")
     assert sum(len(batch["index"]) for batch in test_loader) == len(dataset.query + dataset.gallery)

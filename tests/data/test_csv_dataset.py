@@ -15,7 +15,7 @@ GOOD = [
 
 
 def brief(items):
-    return [(os.path.basename(item[0]), *item[1:]) for item in items]
+    return [(os.path.basename(item.path), *item[1:]) for item in items]
 
 
 def message(path, **kwargs):
@@ -30,7 +30,7 @@ def test_rows_become_items(make_csv, tmp_path):
     assert brief(dataset.train) == [("v 1.png", 3, 1, 0), ("i1.png", 3, 2, 1)]
     assert brief(dataset.query) == [("q.png", 8, 2, 1)]
     assert brief(dataset.gallery) == [("g.png", 8, 1, 0)]
-    assert all(os.path.isfile(item[0]) for item in dataset.train)
+    assert all(os.path.isfile(item.path) for item in dataset.train)
     assert dataset.skip_same_camera is True
     absolute = CSVDataset(root="/nowhere", csv_file=str(path))
     assert absolute.fingerprint() == dataset.fingerprint()

@@ -8,6 +8,7 @@ import torch
 
 from vireid_plugins.data.dataset import ItemRequest, VIReIDDataset, collate
 from vireid_plugins.data.images import ImageError
+from vireid_plugins.data.item import Item
 from vireid_plugins.modality import Modality
 
 
@@ -23,7 +24,7 @@ def items(tmp_path, write_image):
     found = []
     for n, (pid, camid, modality) in enumerate([(10, 6, 1), (9, 2, 0), (10, 1, 0), (2, 3, 1)]):
         write_image(tmp_path / f"{n}.jpg", n)
-        found.append((str(tmp_path / f"{n}.jpg"), pid, camid, modality))
+        found.append(Item(str(tmp_path / f"{n}.jpg"), pid, camid, modality))
     return found
 
 
@@ -35,7 +36,7 @@ def test_identities_are_relabelled_in_numeric_order_and_cameras_never(items):
     assert batch["camids"].tolist() == [6, 2, 1, 3] and dataset.num_cameras == 4
     assert batch["modalities"].tolist() == [1, 0, 0, 1]
     assert batch["index"].tolist() == [0, 1, 2, 3]
-    assert batch["img_paths"] == [item[0] for item in items]
+    assert batch["img_paths"] == [item.path for item in items]
     for key in ("targets", "camids", "modalities", "index"):
         assert batch[key].dtype == torch.int64
     assert batch["images"].dtype == torch.float32 and batch["images"].is_contiguous()
@@ -47,7 +48,7 @@ def test_test_items_keep_their_identities(items):
 
 
 def test_stock_items_are_visible_and_their_words_in_natural_order(items):
-    words = [(items[n][0], f"m_{n}", f"market_{c}") for n, c in ((0, 10), (1, 2), (2, 1))]
+    words = [(items[n].path, f"m_{n}", f"market_{c}") for n, c in ((0, 10), (1, 2), (2, 1))]
     dataset = VIReIDDataset(words, noise, relabel=True)
     samples = [dataset[i] for i in range(3)]
     assert [s["modalities"] for s in samples] == [int(Modality.VISIBLE)] * 3
@@ -69,7 +70,7 @@ def test_a_request_fixes_the_draws_and_disturbs_nothing(items):
 
 def test_an_image_that_breaks_during_training_is_named(items):
     dataset = VIReIDDataset(items, noise, relabel=True)
-    open(items[2][0], "w").close()
+    open(items[2].path, "w").close()
     with pytest.raises(ImageError, match="2.jpg"):
         dataset[ItemRequest(2, 0)]
 

@@ -15,7 +15,7 @@ VISIBLE, INFRARED = int(Modality.VISIBLE), int(Modality.INFRARED)
 
 
 def brief(items, folder):
-    return [(os.path.relpath(i[0], folder).replace(os.sep, "/"), *i[1:]) for i in items]
+    return [i._replace(path=os.path.relpath(i.path, folder).replace(os.sep, "/")) for i in items]
 
 
 def test_registered_as_the_host_calls_them(make_sysu, tmp_path):
@@ -63,14 +63,15 @@ def test_regdb_reads_the_trial(make_regdb, tmp_path):
         ("Visible/2/male_1.bmp", 1, 1, VISIBLE),
         ("Thermal/2/male_1.bmp", 1, 2, INFRARED),
     ]
-    assert [i[0] for i in brief(second.train, folder)] == [
+    assert [i.path for i in brief(second.train, folder)] == [
         "Visible/3/male_1.bmp",
         "Thermal/3/male_1.bmp",
         "Visible/4/male_1.bmp",
         "Thermal/4/male_1.bmp",
     ]
-    assert {i[3] for i in first.query} == {VISIBLE} and {i[3] for i in first.gallery} == {INFRARED}
-    assert [i[0] for i in first.query] == [i[0] for i in second.train if i[3] == VISIBLE]
+    assert {i.modality for i in first.query} == {VISIBLE}
+    assert {i.modality for i in first.gallery} == {INFRARED}
+    assert [i.path for i in first.query] == [i.path for i in second.train if i.modality == VISIBLE]
 
 
 def test_llcm_reads_the_camera_from_the_name(make_llcm, tmp_path):
@@ -86,9 +87,9 @@ def test_llcm_reads_the_camera_from_the_name(make_llcm, tmp_path):
         ("vis/0003/0003_c04_s1_f1_vis.jpg", 0, 4, VISIBLE),
         ("vis/0003/0003_c04_s1_f2_vis.jpg", 0, 4, VISIBLE),
     ]
-    assert [i[2] for i in dataset.query] == [1, 1, 4, 4]
-    assert [i[2] for i in dataset.gallery] == [2, 2, 4, 4]
-    assert {i[1] for i in dataset.query} == {7}
+    assert [i.camid for i in dataset.query] == [1, 1, 4, 4]
+    assert [i.camid for i in dataset.gallery] == [2, 2, 4, 4]
+    assert {i.pid for i in dataset.query} == {7}
 
 
 def test_combine_all_keeps_four_fields_and_separates_persons(make_regdb, tmp_path):
@@ -96,8 +97,8 @@ def test_combine_all_keeps_four_fields_and_separates_persons(make_regdb, tmp_pat
     combined = RegDB(root=str(tmp_path), combineall=True)
     plain = RegDB(root=str(tmp_path))
     assert len(combined.train) == len(plain.train + plain.query + plain.gallery)
-    assert sorted({i[1] for i in combined.train}) == [0, 1, 2, 3, 4, 5]
-    person_of = {i[0]: i[1] for i in combined.train}
+    assert sorted({i.pid for i in combined.train}) == [0, 1, 2, 3, 4, 5]
+    person_of = {i.path: i.pid for i in combined.train}
     for path, pid, camid, modality in plain.query + plain.gallery:
         assert person_of[path] == pid + 3
         assert (path, pid + 3, camid, modality) in combined.train
@@ -157,16 +158,19 @@ def test_regdb_list_from_windows(make_regdb, tmp_path):
     (folder / "idx" / "train_visible_1.txt").write_bytes(
         b"\xef\xbb\xbfVisible\\1\\a b.BMP 0\r\n\r\nVisible\\2\\male_1.bmp\t1\r\n"
     )
-    visible = [i for i in RegDB(root=str(tmp_path)).train if i[3] == VISIBLE]
-    assert [(os.path.basename(i[0]), i[1]) for i in visible] == [("a b.BMP", 0), ("male_1.bmp", 1)]
-    assert all(os.path.isfile(i[0]) for i in visible)
+    visible = [i for i in RegDB(root=str(tmp_path)).train if i.modality == VISIBLE]
+    assert [(os.path.basename(i.path), i.pid) for i in visible] == [
+        ("a b.BMP", 0),
+        ("male_1.bmp", 1),
+    ]
+    assert all(os.path.isfile(i.path) for i in visible)
 
 
 def test_an_empty_identity_folder_is_normal(make_sysu, tmp_path):
     folder = make_sysu()
     for path in (folder / "cam2" / "0001").iterdir():
         path.unlink()
-    assert len([i for i in SYSUMM01(root=str(tmp_path)).train if i[1] == 1]) == 15
+    assert len([i for i in SYSUMM01(root=str(tmp_path)).train if i.pid == 1]) == 15
 
 
 def test_an_empty_camera_is_warned_about(make_sysu, tmp_path, caplog):
@@ -175,7 +179,7 @@ def test_an_empty_camera_is_warned_about(make_sysu, tmp_path, caplog):
         path.unlink()
     with caplog.at_level(logging.WARNING):
         train = SYSUMM01(root=str(tmp_path)).train
-    assert {i[2] for i in train} == {1, 2, 3, 5, 6}
+    assert {i.camid for i in train} == {1, 2, 3, 5, 6}
     assert "under cam4" in caplog.text
 
 

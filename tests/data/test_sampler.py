@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vireid_plugins.data.item import Item
 from vireid_plugins.data.sampler import CrossModalityIdentitySampler
 from vireid_plugins.modality import Modality
 
@@ -17,7 +18,7 @@ from fastreid.config import get_cfg
 def make_items(sizes):
     """``sizes``: {pid: (visible, infrared)}; items in a mixed order."""
     items = [
-        (f"{pid}-{modality}-{k}", pid, 1, modality)
+        Item(f"{pid}-{modality}-{k}", pid, 1, modality)
         for pid, counts in sizes.items()
         for modality, count in enumerate(counts)
         for k in range(count)
@@ -46,7 +47,7 @@ def test_exact_counts_in_every_batch(num_identities, num_instances):
     batches = batches_of(sampler, rows)
     assert len(batches) == sampler.iterations_per_epoch and len(sampler) == batches.size
     for batch in batches:
-        counts = Counter((items[i][1], items[i][3]) for i in batch)
+        counts = Counter((items[i].pid, items[i].modality) for i in batch)
         assert len(counts) == 2 * num_identities
         assert set(counts.values()) == {num_instances}
 
@@ -75,7 +76,7 @@ def test_identities_are_visited_equally():
     sampler = CrossModalityIdentitySampler(items, 4, 2)  # 11 batches of 4 out of 11 identities
     for epoch in range(5):
         batches = batches_of(sampler, 16, epoch)
-        visits = Counter(pid for batch in batches for pid in {items[i][1] for i in batch})
+        visits = Counter(pid for batch in batches for pid in {items[i].pid for i in batch})
         assert sum(visits.values()) == 44 and len(visits) == 11
         assert max(visits.values()) - min(visits.values()) <= 1
 
@@ -116,7 +117,7 @@ def test_ranks_together_are_one_process(world_size):
     ]
     assert np.array_equal(np.concatenate(parts, axis=1), whole)
     for step in range(len(whole)):
-        identities = [{items[i][1] for i in part[step]} for part in parts]
+        identities = [{items[i].pid for i in part[step]} for part in parts]
         assert sum(map(len, identities)) == 6 and len(set().union(*identities)) == 6
 
 

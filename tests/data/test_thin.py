@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from vireid_plugins.data.build import build_train_loader
+from vireid_plugins.data.item import Item
 from vireid_plugins.data.thin import thin_items
 from vireid_plugins.modality import Modality
 
@@ -15,7 +16,7 @@ NUMBERS = {"a": 10, "b": 3, "c": 1}  # images of each identity in each modality
 @pytest.fixture
 def items():
     return [
-        (f"{pid}{modality}{n}", pid, 1, modality)
+        Item(f"{pid}{modality}{n}", pid, 1, modality)
         for pid, number in NUMBERS.items()
         for modality in (0, 1)
         for n in range(number)
@@ -52,7 +53,7 @@ def test_a_thinned_set_is_trained_and_has_a_fingerprint_of_its_own(make_sysu, cf
     with caplog.at_level(logging.INFO, logger="vireid_plugins"):
         thinned = build_train_loader(cfg).dataset
     assert "12 of 24 infrared training images stay (KEEP 0.5, SEED 0)" in caplog.text
-    infrared = [item for item in thinned.items if item[3] == Modality.INFRARED]
+    infrared = [item for item in thinned.items if item.modality == Modality.INFRARED]
     assert len(infrared) == 4 * 3 and len(thinned) == 4 * (3 + 12)  # of 6 and 12 for each of 4
     assert thinned.fingerprint == f"{whole.fingerprint}-infrared-0.5-0"
     cfg.DATASETS.THIN.KEEP = 1.0  # thins nothing: it is the whole set
@@ -78,4 +79,4 @@ def test_wrong_words_are_named(cfg, items, values, message):
 def test_a_set_without_the_modality_is_named(cfg, items):
     cfg.DATASETS.THIN.MODALITY, cfg.DATASETS.THIN.KEEP = "infrared", 0.5
     with pytest.raises(ValueError, match="no such training image"):
-        thin_items(cfg, [item for item in items if item[3] == Modality.VISIBLE])
+        thin_items(cfg, [item for item in items if item.modality == Modality.VISIBLE])

@@ -63,7 +63,7 @@ def test_equals_a_plain_sort_under_the_rules_of_the_protocol(
     assert len(found) == len(rows)
     items, table = sysu.query + sysu.gallery, features.features.double().numpy()
     for retrieval in found:
-        own = [item[0] for item in items].index(retrieval.query.path)
+        own = [item.path for item in items].index(retrieval.query.path)
         ranking = []
         for other, item in enumerate(items):
             if item[1:3] != items[own][1:3]:
@@ -73,14 +73,14 @@ def test_equals_a_plain_sort_under_the_rules_of_the_protocol(
                 ranking.append((score, item))
         ranking.sort(key=lambda entry: entry[0], reverse=metric == "cosine")
         assert [match.shot.path for match in retrieval.matches] == [
-            item[0] for _, item in ranking[:10]
+            item.path for _, item in ranking[:10]
         ]
         np.testing.assert_allclose(
             [match.score for match in retrieval.matches],
             [score for score, _ in ranking[:10]],
             rtol=1e-5,
         )
-        same = [item[1] == items[own][1] for _, item in ranking]
+        same = [item.pid == items[own].pid for _, item in ranking]
         assert [match.correct for match in retrieval.matches] == same[:10]
         assert retrieval.first_correct == same.index(True) + 1
 

@@ -35,10 +35,10 @@ def test_pairs_are_of_one_identity_and_both_modalities(sysu):
     assert all(a.target == b.target for a, b in zip(shots[::2], shots[1::2]))
     assert len({shot.target for shot in shots}) == 4
     assert shots == draw_pairs(items, 4, seed=1) != draw_pairs(items, 4, seed=2)
-    assert all(shot == shot_of(item) for shot in shots for item in items if item[0] == shot.path)
+    assert all(shot == shot_of(item) for shot in shots for item in items if item.path == shot.path)
     assert len(draw_pairs(items, 99, seed=0)) == 2 * IDENTITIES
     # Who has one modality only comes last.
-    lonely = [item for item in items if item[1] > 0 or item[3] == 0]
+    lonely = [item for item in items if item.pid > 0 or item.modality == 0]
     shots = draw_pairs(lonely, IDENTITIES, seed=0)
     assert shots[-1].target == 0 and [shot.target for shot in shots].count(0) == 1
 
@@ -70,19 +70,19 @@ def test_the_match_is_the_nearest_correct_image_that_may_be_compared(sysu):
         allowed = [
             row
             for row, item in enumerate(items)
-            if item[1] == shot.target
-            and item[3] != shot.modality
-            and {(shot.camid, item[2]), (item[2], shot.camid)}.isdisjoint({(3, 2)})
+            if item.pid == shot.target
+            and item.modality != shot.modality
+            and {(shot.camid, item.camid), (item.camid, shot.camid)}.isdisjoint({(3, 2)})
         ]
         assert match == shot_of(
             items[max(allowed, key=lambda row: rows[row] @ np.eye(6)[shot.target])]
         )
     # An image of nobody known: the nearest of the other modality.
-    stranger = Shot(items[0][0] + "", None, None, 1)
+    stranger = Shot(items[0].path + "", None, None, 1)
     features = subject.features.features
-    (found,) = with_matches(subject, [stranger._replace(path=_copy(items[0][0]))])[1]
-    visible = [row for row, item in enumerate(items) if item[3] == 0]
-    assert found.path == items[max(visible, key=lambda row: rows[row][0])][0]
+    (found,) = with_matches(subject, [stranger._replace(path=_copy(items[0].path))])[1]
+    visible = [row for row, item in enumerate(items) if item.modality == 0]
+    assert found.path == items[max(visible, key=lambda row: rows[row][0])].path
     assert features is subject.features.features
 
 
@@ -95,11 +95,11 @@ def _copy(path):
 
 def test_images_without_a_match_are_left_out_and_said(sysu, caplog):
     subject = subject_of(sysu, model=Colour())
-    first = [item for item in sysu.query + sysu.gallery if item[1] > 0 or item[2] in (2, 3)]
+    first = [item for item in sysu.query + sysu.gallery if item.pid > 0 or item.camid in (2, 3)]
     vars(subject)["_loader_and_dataset"][0].dataset.items = first
-    rows = torch.eye(IDENTITIES)[[item[1] for item in first]]
+    rows = torch.eye(IDENTITIES)[[item.pid for item in first]]
     vars(subject)["features"] = SimpleNamespace(features=rows)
-    shots = [shot_of(item) for item in first if item[2] == 3]
+    shots = [shot_of(item) for item in first if item.camid == 3]
     kept, matches = with_matches(subject, shots)
     assert [shot.target for shot in kept] == [match.target for match in matches] == [1, 2, 3, 4, 5]
     assert "0 c3.png has no match in the test set" in caplog.text
@@ -114,7 +114,7 @@ def test_numbers_out_of_range_are_answered(sysu):
     for strange in (words(count=0), words(seed=-1)):
         with pytest.raises(PlotError, match="expected 1 or more, and 0 or more"):
             chosen_shots(subject, strange)
-    given = [f"{sysu.query[0][0]}:infrared"]
+    given = [f"{sysu.query[0].path}:infrared"]
     assert chosen_shots(subject, words(images=given))[1] == "1 given images."
     with pytest.raises(PlotError, match="65 images are asked for; a sheet has room for 64"):
         chosen_shots(subject, words(images=given * 65))

@@ -43,7 +43,7 @@ def test_features_equal_the_evaluations(trainer, weights, datasets):
     expected = evaluation.extract_features(trainer.model, loader).features
     expected = torch.nn.functional.normalize(expected, dim=1).numpy()
     for modality, items in (("infrared", dataset.query), ("visible", dataset.gallery)):
-        found = extractor([item[0] for item in items], modality)
+        found = extractor([item.path for item in items], modality)
         start = 0 if modality == "infrared" else len(dataset.query)
         np.testing.assert_allclose(found, expected[start : start + len(items)], atol=1e-5)
     assert found.dtype == np.float32

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from vireid_plugins import Modality
+from vireid_plugins.data import Item
 
 IDS = (6, 10, 17, 21)
 VISIBLE, INFRARED = int(Modality.VISIBLE), int(Modality.INFRARED)
@@ -19,7 +20,7 @@ def number_of_images(pid, camera):
 def fake_dataset(visible_cameras, infrared_cameras, folder="", shuffled=True):
     def items(cameras, modality):
         found = [
-            (f"{folder}/m{modality}/cam{camera}/{pid:04d}/{n:04d}.jpg", pid, camera, modality)
+            Item(f"{folder}/m{modality}/cam{camera}/{pid:04d}/{n:04d}.jpg", pid, camera, modality)
             for pid in IDS
             for camera in cameras
             for n in range(1, number_of_images(pid, camera) + 1)

@@ -24,7 +24,7 @@ def sysu(tmp_path):
 
 def files(dataset, rows):
     items = dataset.query + dataset.gallery
-    return [items[row][0] for row in rows]
+    return [items[row].path for row in rows]
 
 
 def draw_by_loop(dataset, cameras, trial, shots, modality=VISIBLE):
@@ -34,7 +34,7 @@ def draw_by_loop(dataset, cameras, trial, shots, modality=VISIBLE):
     drawn = []
     for pid in sorted(IDS):
         for camera in cameras:
-            names = sorted(i[0] for i in items if i[1:] == (pid, camera, modality))
+            names = sorted(i.path for i in items if i[1:] == (pid, camera, modality))
             if names and shots == 1:
                 drawn.append(random.choice(names))
             elif names:
@@ -152,8 +152,8 @@ def test_llcm_draws_one_per_identity_and_camera(direction, modality):
     for number, trial in enumerate(trials):
         expected = draw_by_loop(dataset, cameras, number, 1, modality)
         assert files(dataset, trial.gallery) == expected
-        assert {items[row][3] for row in trial.query} == {1 - modality}
-    assert len(trials[0].query) == sum(item[3] != modality for item in items)
+        assert {items[row].modality for row in trial.query} == {1 - modality}
+    assert len(trials[0].query) == sum(item.modality != modality for item in items)
 
 
 @pytest.mark.parametrize("protocol", [RegDBProtocol, CrossModalityProtocol])

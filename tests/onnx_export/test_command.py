@@ -77,7 +77,7 @@ def test_the_recipe_of_the_docs_needs_no_pytorch(modality, weights, datasets, tm
     extractor = vp.FeatureExtractor(str(weights))
     dataset = build_dataset(extractor.cfg, "SYSUMM01")
     items = dataset.query if modality == "infrared" else dataset.gallery
-    paths = [item[0] for item in items[:3]] + [str(tmp_path / "turned.jpg")]
+    paths = [item.path for item in items[:3]] + [str(tmp_path / "turned.jpg")]
     tag = Image.Exif()
     tag[0x0112] = 6  # the camera was turned by a quarter
     Image.open(paths[0]).save(paths[-1], exif=tag)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import vireid_plugins as vp
-from vireid_plugins.data import VIReIDDataset
+from vireid_plugins.data import Item, VIReIDDataset
 from vireid_plugins.evaluation import TestFeatures
 from vireid_plugins.plots.subject import Subject
 
@@ -28,7 +28,7 @@ def photographed(folder, identities=IDENTITIES):
                     path = folder / f"{identity} c{camera}.png"
                     colour = (40 * identity, 30 * camera, 90)
                     Image.new("RGB", (24, 48), colour).save(path)
-                    found.append((str(path), identity, camera, modality))
+                    found.append(Item(str(path), identity, camera, modality))
         return found
 
     return SimpleNamespace(query=items(1), gallery=items(0))
@@ -37,7 +37,7 @@ def photographed(folder, identities=IDENTITIES):
 def features_of(dataset, noise, seed=0):
     """One-hot identities and some noise: without it every search is perfect."""
     items = dataset.query + dataset.gallery
-    targets, camids, modalities = (np.array([item[i] for item in items]) for i in (1, 2, 3))
+    targets, camids, modalities = map(np.array, list(zip(*items))[1:])
     noises = np.random.default_rng(seed).normal(size=(len(items), targets.max() + 1))
     rows = np.eye(targets.max() + 1)[targets] + noise * noises
     index = np.arange(len(items))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import vireid_plugins as vp
+from vireid_plugins.data import Item
 from vireid_plugins.evaluation import TestFeatures
 from vireid_plugins.plots.subject import Subject
 
@@ -25,17 +26,17 @@ def planted_subject(
     """
     generator = np.random.default_rng(seed)
     items = [
-        (f"cam{camera}/{identity:04d}/{number}.jpg", 10 * identity, camera, modality)
+        Item(f"cam{camera}/{identity:04d}/{number}.jpg", 10 * identity, camera, modality)
         for camera, modality in CAMERAS.items()
         for identity in range(identities)
         for number in range(images)
     ]
     dataset = SimpleNamespace(
-        query=[item for item in items if item[3] == 1],
-        gallery=[item for item in items if item[3] == 0],
+        query=[item for item in items if item.modality == 1],
+        gallery=[item for item in items if item.modality == 0],
     )
     items = dataset.query + dataset.gallery
-    targets, camids, modalities = (np.array([item[i] for item in items]) for i in (1, 2, 3))
+    targets, camids, modalities = map(np.array, list(zip(*items))[1:])
     directions = np.random.default_rng(99).normal(size=(identities, size))
     rows = directions[targets // 10] + noise * generator.normal(size=(len(items), size))
     rows[modalities == 1] += options.get("gap", 0.0)

@@ -66,7 +66,7 @@ def test_features_are_those_that_an_evaluation_scores(run, datasets):
     subject = load_subject("", ["MODEL.WEIGHTS", str(run / "model_final.pth")], progress=False)
     assert subject.label == "run" and not subject.model.training
     name, items = subject.dataset_name, subject.items
-    assert subject.features.targets.tolist() == [item[1] for item in items]
+    assert subject.features.targets.tolist() == [item.pid for item in items]
     assert subject.features is subject.features  # extracted once
     table = evaluation.evaluate(subject.cfg, name, subject.dataset, subject.features)
     expected = json.loads((run / "results.json").read_text())

@@ -95,7 +95,7 @@ def test_numbers_and_marks_are_those_of_the_images(figures, flat, tmp_path, capl
     subject = planted_subject(images=1)
     with caplog.at_level("INFO", "vireid_plugins.drawing"):
         (path,) = draw_kind("tsne", [subject], str(tmp_path), ["--identities", "3", "--seed", "4"])
-    rows, items = read_numbers(path), {item[0]: item for item in subject.items}
+    rows, items = read_numbers(path), {item.path: item for item in subject.items}
     chosen = list(dict.fromkeys(row["identity"] for row in rows))
     assert "3 of 6 identities seen in both modalities, seed 4" in caplog.text
     (told,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Identities: ")]

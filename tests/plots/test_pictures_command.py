@@ -60,7 +60,7 @@ def test_the_images_own_training_identity_is_explained(
     assert len(images) == 4
     subject = load_subject("", ["MODEL.WEIGHTS", weights], progress=False)
     trained = build_train_loader(subject.cfg).dataset
-    known = {item[0]: item[1] for item in trained.items}
+    known = {item.path: item.pid for item in trained.items}
     for rows in images.values():
         number = trained.class_ids.index(known[rows[0]["image"]])
         assert rows[0]["target"] == f"class {number}"

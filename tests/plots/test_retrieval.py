@@ -58,8 +58,8 @@ def test_best_and_worst_are_the_ends_of_the_order(sysu):
     for word, ordered in (("best", keys), ("worst", keys[::-1])):
         once, again, seen = [], [], set()
         for _, _, row in ordered:
-            (again if sysu.query[row][1] in seen else once).append(row)
-            seen.add(sysu.query[row][1])
+            (again if sysu.query[row].pid in seen else once).append(row)
+            seen.add(sysu.query[row].pid)
         assert choose(search, pool, [word], 8)[0].tolist() == (once + again)[:8]
         assert once + again != [row for _, _, row in ordered]
     everyone, words = choose(search, pool, ["random", "best", "worst"], 99)
@@ -90,10 +90,10 @@ def test_two_models_search_for_the_same_queries(sysu, figures, tmp_path):
 
 
 def test_given_queries_are_drawn_and_named(sysu, figures, tmp_path):
-    path = sysu.query[3][0]
+    path = sysu.query[3].path
     words = ["--queries", path, "5 c3.png", "--topk", "2"]
     rows = read_numbers(draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), words)[-1])
-    assert [row["query"] for row in rows[::2]] == [path, sysu.query[10][0]]
+    assert [row["query"] for row in rows[::2]] == [path, sysu.query[10].path]
     assert {row["chosen"] for row in rows} == {"given"}
     assert "2 given; of 12." in words_of(figures[0])[-1]
 

@@ -43,13 +43,17 @@ def test_equals_a_plain_sort(metric):
     for row in sorted(ranks, key=lambda row: ranks[row][:2]):
         hardest.setdefault(features.targets[row], row)
     expected = list(hardest.values())[:4]
-    assert [one.query.path for one in found.queries] == [subject.items[row][0] for row in expected]
+    assert [one.query.path for one in found.queries] == [
+        subject.items[row].path for row in expected
+    ]
     for one, row in zip(found.queries, expected):
         rank, precision, order, scores = ranks[row]
         places = [*range(min(-rank - 1, WRONG)), -rank - 1]
         answers = [*one.wrong, one.right]
         assert [a.rank for a in answers] == [place + 1 for place in places]
-        assert [a.match.shot.path for a in answers] == [subject.items[order[p]][0] for p in places]
+        assert [a.match.shot.path for a in answers] == [
+            subject.items[order[p]].path for p in places
+        ]
         assert [a.match.score for a in answers] == pytest.approx(scores[places], abs=1e-5)
         assert [a.match.correct for a in answers] == [False] * len(one.wrong) + [True]
         assert one.average_precision == pytest.approx(100 * precision)

@@ -8,6 +8,7 @@ from .checks.dataset import check_dataset
 from .dataset import VIReIDDataset, collate
 from .datasets import LLCM, SYSUMM01, CSVDataset, DatasetError, RegDB
 from .images import ImageError, read_image
+from .item import Item
 from .sampler import CrossModalityIdentitySampler
 from .transforms.chains import build_transforms
 
@@ -16,6 +17,7 @@ __all__ = [
     "CrossModalityIdentitySampler",
     "DatasetError",
     "ImageError",
+    "Item",
     "LLCM",
     "RegDB",
     "SYSUMM01",

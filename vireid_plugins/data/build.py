@@ -22,6 +22,7 @@ from .checks.queries import check_queries
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
+from .item import Item, test_items
 from .seeding import stream_seeds
 from .thin import describe_thinning, thin_items
 from .transforms.chains import build_transforms
@@ -161,7 +162,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
     if comm.is_main_process():
         source.show_test()
         logger.info("Test transforms:\n%s", transforms.describe())
-    items = source.query + source.gallery
+    items = test_items(source)
     check_queries(source, dataset_name)
     _check_images(cfg, items)
     dataset = VIReIDDataset(items, transforms, relabel=False, cache=build_cache(cfg))
@@ -174,7 +175,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
     return loader, source
 
 
-def build_train_items(cfg: CfgNode) -> List[Sequence]:
+def build_train_items(cfg: CfgNode) -> List[Item]:
     """Training items of ``DATASETS.NAMES`` as a training sees them, identities kept apart.
 
     Raises:
@@ -198,7 +199,7 @@ def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
     return kind.from_config(cfg, items, **ranks)
 
 
-def join_items(sources: Sequence[ImageDataset]) -> List[Sequence]:
+def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
     """Training items of all ``sources``, identities kept apart.
 
     With several datasets an identity becomes ``"<place>/<dataset>/<identity>"``, so two persons
@@ -209,11 +210,12 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Sequence]:
         source.train if isinstance(source, CrossModalityDataset) else sorted(source.train)
         for source in sources
     ]
+    joined = [[Item.of(fields) for fields in items] for items in lists]
     if len(sources) == 1:
-        return list(lists[0])
+        return joined[0]
     return [
-        (item[0], f"{place}/{source.dataset_name}/{item[1]}") + tuple(item[2:])
-        for place, (source, items) in enumerate(zip(sources, lists))
+        item._replace(pid=f"{place}/{source.dataset_name}/{item.pid}")
+        for place, (source, items) in enumerate(zip(sources, joined))
         for item in items
     ]
 
@@ -240,23 +242,23 @@ def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
     return sources
 
 
-def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Sequence]:
+def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Item]:
     return thin_items(cfg, join_items(sources))
 
 
-def _check_tests(cfg: CfgNode) -> List[Sequence]:
+def _check_tests(cfg: CfgNode) -> List[Item]:
     """Test items of ``DATASETS.TESTS``: what an evaluation will need is checked before training."""
-    items: List[Sequence] = []
+    items: List[Item] = []
     for name in cfg.DATASETS.TESTS if cfg.TEST.EVAL_PERIOD > 0 else ():
         source = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
         check_queries(source, name)
-        items += source.query + source.gallery
+        items += test_items(source)
     return items
 
 
-def _check_images(cfg: CfgNode, items: Sequence[Sequence]) -> None:
+def _check_images(cfg: CfgNode, items: Sequence[Item]) -> None:
     """Verify the images; processes share the work and all raise the same error."""
-    paths = [item[0] for item in items]
+    paths = [item.path for item in items]
     rank, world_size = comm.get_rank(), comm.get_world_size()
     mine = find_broken_images(paths[rank::world_size], cfg.DATASETS.VERIFY_IMAGES)
     raise_if_broken([message for part in comm.all_gather(mine) for message in part])

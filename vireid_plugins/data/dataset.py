@@ -11,6 +11,7 @@ from vireid_plugins.modality import Modality
 
 from .cache import ImageCache
 from .images import read_image
+from .item import Item
 from .labels import number_labels, sorted_labels
 from .seeding import seeded
 
@@ -50,16 +51,16 @@ class VIReIDDataset(Dataset):
             fingerprint: of the items, the same on every machine; checkpoints carry it.
             cache: keeps what ``transform.begin`` makes of each image; pixels are the same.
         """
-        self.items = [_four_fields(item) for item in items]
+        self.items = [Item.of(item) for item in items]
         self.transform = transform
         self.relabel = relabel
         self.fingerprint = fingerprint
         self.cache = cache
         #: identity of each class, in order; ``class_ids[target]`` undoes the relabelling
-        self.class_ids: List[Hashable] = sorted_labels(item[1] for item in self.items)
+        self.class_ids: List[Hashable] = sorted_labels(item.pid for item in self.items)
         classes = {pid: target for target, pid in enumerate(self.class_ids)}
         self._targets = classes if relabel else number_labels(self.class_ids)
-        self._camids = number_labels(item[2] for item in self.items)
+        self._camids = number_labels(item.camid for item in self.items)
 
     @property
     def num_classes(self) -> int:
@@ -86,14 +87,14 @@ class VIReIDDataset(Dataset):
         return self._load(int(request))
 
     def _load(self, index: int) -> Sample:
-        path, pid, camid, modality = self.items[index]
+        item = self.items[index]
         return {
-            "images": self._pixels(path, Modality(modality)),
-            "targets": self._targets[pid],
-            "camids": self._camids[camid],
-            "modalities": modality,
+            "images": self._pixels(item.path, Modality(item.modality)),
+            "targets": self._targets[item.pid],
+            "camids": self._camids[item.camid],
+            "modalities": item.modality,
             "index": index,
-            "img_paths": path,
+            "img_paths": item.path,
         }
 
     def _pixels(self, path: str, modality: Modality) -> Tensor:
@@ -132,9 +133,3 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 def _rows_of_views(sample: Sample) -> List[Sample]:
     return [dict(sample, images=image, views=view) for view, image in enumerate(sample["images"])]
-
-
-def _four_fields(item: Sequence) -> tuple:
-    path, pid, camid = item[:3]
-    modality = item[3] if len(item) > 3 else Modality.VISIBLE
-    return str(path), pid, camid, int(modality)

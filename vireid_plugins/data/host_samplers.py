@@ -92,7 +92,7 @@ class HostSampler(Sampler):
                 f"DATALOADER.NUM_INSTANCE = {instances}; change it or SOLVER.IMS_PER_BATCH."
             )
         needed = self._rows // instances * world_size
-        identities = len({item[1] for item in self._items})
+        identities = len({pid for _, pid, _ in self._items})
         if identities < needed:
             raise ValueError(
                 f"{type(self).__name__} needs {needed} identities for a batch, the training set "

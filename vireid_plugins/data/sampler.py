@@ -15,6 +15,7 @@ from vireid_plugins.registry import SAMPLER_REGISTRY
 
 from fastreid.config import CfgNode
 
+from .item import Item
 from .labels import sorted_labels
 from .seeding import generator
 
@@ -65,7 +66,8 @@ class CrossModalityIdentitySampler(Sampler):
         self._rank = rank
         self._world_size = world_size
         self._epoch = 0
-        self._pids: List[Hashable] = sorted_labels(item[1] for item in items)
+        items = [Item.of(item) for item in items]
+        self._pids: List[Hashable] = sorted_labels(item.pid for item in items)
         self._images = _index_images(items, self._pids)
         self._check_identities()
         counts = [sum(map(len, self._images[modality])) for modality in Modality]
@@ -168,13 +170,12 @@ class CrossModalityIdentitySampler(Sampler):
 
 
 def _index_images(
-    items: Sequence[Sequence], pids: Sequence[Hashable]
+    items: Sequence[Item], pids: Sequence[Hashable]
 ) -> Dict[Modality, List[np.ndarray]]:
     """Positions of each identity's images, in the order of ``pids``, per modality."""
     positions = {modality: defaultdict(list) for modality in Modality}
     for position, item in enumerate(items):
-        modality = Modality(item[3]) if len(item) > 3 else Modality.VISIBLE
-        positions[modality][item[1]].append(position)
+        positions[Modality(item.modality)][item.pid].append(position)
     return {
         modality: [np.array(by_pid.get(pid, ()), dtype=np.int64) for pid in pids]
         for modality, by_pid in positions.items()

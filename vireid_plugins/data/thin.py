@@ -8,12 +8,13 @@ from vireid_plugins.modality import Modality
 
 from fastreid.config import CfgNode
 
+from .item import Item
 from .seeding import generator
 
 logger = logging.getLogger(__name__)
 
 
-def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
+def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
     """The items that ``DATASETS.THIN`` leaves, in their order.
 
     Of each identity's images in the modality, ``round(KEEP * n)`` stay, at least one, drawn
@@ -21,7 +22,7 @@ def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
 
     Args:
         cfg: the config.
-        items: training items ``(path, pid, camid, modality)`` in a fixed order.
+        items: training items in a fixed order.
 
     Raises:
         ValueError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
@@ -32,8 +33,8 @@ def thin_items(cfg: CfgNode, items: Sequence[Sequence]) -> List[Sequence]:
     modality, keep, seed = settings
     places: Dict[Hashable, List[int]] = defaultdict(list)
     for place, item in enumerate(items):
-        if (item[3] if len(item) > 3 else Modality.VISIBLE) == modality:
-            places[item[1]].append(place)
+        if item.modality == modality:
+            places[item.pid].append(place)
     if not places:
         raise ValueError(
             f"DATASETS.THIN.MODALITY is {modality.label!r}, and {', '.join(cfg.DATASETS.NAMES)} "

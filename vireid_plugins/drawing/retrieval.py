@@ -10,6 +10,7 @@ from typing import Any, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 
+from ..data.item import test_items
 from ..evaluation import rank_metrics
 from ..evaluation.similarity import as_features, normalise
 from .shots import Shot
@@ -52,7 +53,7 @@ class GallerySearch:
     Args:
         features: ``TestFeatures``: arrays ``features`` (N, D), ``targets``, ``camids`` and
             ``modalities`` (N,), in the order of ``dataset.query + dataset.gallery``.
-        dataset: has ``query`` and ``gallery``, lists of items that begin with the path.
+        dataset: has ``query`` and ``gallery``, lists of items.
         trial: row numbers ``query`` (Q,) and ``gallery`` (G,).
         protocol: has ``skip_camera_pairs`` and ``skip_same_camera``.
         metric: ``"cosine"`` or ``"euclidean"``.
@@ -64,7 +65,7 @@ class GallerySearch:
     def __init__(
         self, features: Any, dataset: Any, trial: Any, protocol: Any, metric: str = "cosine"
     ) -> None:
-        self._items = list(dataset.query) + list(dataset.gallery)
+        self._items = test_items(dataset)
         if len(self._items) != len(features.features):
             raise ValueError(
                 f"features has {len(features.features)} rows, but dataset.query + dataset.gallery "
@@ -121,7 +122,7 @@ class GallerySearch:
     @property
     def paths(self) -> List[str]:
         """Of the N test images."""
-        return [str(item[0]) for item in self._items]
+        return [item.path for item in self._items]
 
     def _rank(self, queries: np.ndarray, top: int = 0) -> Any:
         rules = self._protocol
@@ -150,7 +151,7 @@ class GallerySearch:
 
     def _shot(self, row: int) -> Shot:
         return Shot(
-            str(self._items[row][0]),
+            self._items[row].path,
             int(self._targets[row]),
             int(self._camids[row]),
             int(self._modalities[row]),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..data.images import check_size, read_image
+from ..data.item import Item
 from ..errors import PlotError
 from ..modality import Modality
 
@@ -56,19 +57,19 @@ def parse_images(words: Sequence[str]) -> List[Shot]:
     return shots
 
 
-def draw_pairs(items: Sequence[Sequence[Any]], count: int, seed: int) -> List[Shot]:
+def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Shot]:
     """Seeded photographs of ``count`` identities, one of each modality, beside each other.
 
     Identities with both modalities come before those with one.
 
     Args:
-        items: ``(path, identity, camera, modality)``, N of them.
+        items: N images.
         count: of identities; fewer come where there are fewer.
         seed: of the draw.
     """
     generator = np.random.default_rng(seed)
-    names = np.array([str(item[1]) for item in items])
-    modalities = np.array([int(item[3]) for item in items])
+    names = np.array([str(item.pid) for item in items])
+    modalities = np.array([item.modality for item in items])
     order = generator.permutation(len(items))
     first: Dict[Modality, Dict[str, int]] = {}
     for modality in Modality:
@@ -82,24 +83,24 @@ def draw_pairs(items: Sequence[Sequence[Any]], count: int, seed: int) -> List[Sh
     return [shot_of(items[row]) for row in rows]
 
 
-def shot_of(item: Sequence[Any]) -> Shot:
-    """The photograph of an item ``(path, identity, camera, modality)``."""
-    return Shot(str(item[0]), item[1], item[2], int(item[3]))
+def shot_of(item: Item) -> Shot:
+    """Return the photograph of an item."""
+    return Shot(*item)
 
 
-def recognise(shots: Sequence[Shot], items: Sequence[Sequence[Any]]) -> List[Shot]:
+def recognise(shots: Sequence[Shot], items: Sequence[Item]) -> List[Shot]:
     """Given photographs, with identity and camera where they are among ``items``.
 
     Raises:
         PlotError: a file is among them under the other modality.
     """
-    known = {os.path.realpath(str(item[0])): item for item in items}
+    known = {os.path.realpath(item.path): item for item in items}
     found = []
     for shot in shots:
         item = known.get(os.path.realpath(shot.path))
-        if item is not None and int(item[3]) != shot.modality:
+        if item is not None and item.modality != shot.modality:
             raise PlotError(
-                f"--images: {shot.path} is {Modality(int(item[3])).label} in the dataset, not "
+                f"--images: {shot.path} is {Modality(item.modality).label} in the dataset, not "
                 f"{shot.modality_label}."
             )
         found.append(shot if item is None else shot_of(item)._replace(path=shot.path))

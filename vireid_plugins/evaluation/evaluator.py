@@ -10,9 +10,10 @@ from tabulate import tabulate
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from ..data.item import test_items
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
-from .protocols import Protocol, SingleModalityProtocol, Trial, test_items
+from .protocols import Protocol, SingleModalityProtocol, Trial
 from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
 from .ranking.rescoring import rank_rescored
 from .ranking.trial import RankMetrics

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from ..data.item import test_items
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
 from .permutation import read_permutations
@@ -75,13 +76,8 @@ def _check_trials(trials: Any, most: int = 0) -> None:
         raise ValueError(f"trials must be at most {most}; got {trials}.")
 
 
-def test_items(dataset: Any) -> List[Sequence[Any]]:
-    """All test items in the order of the rows: the queries', then the gallery's."""
-    return list(dataset.query) + list(dataset.gallery)
-
-
 def _rows_of(dataset: Any, modality: Modality, name: str) -> np.ndarray:
-    rows = [row for row, item in enumerate(test_items(dataset)) if item[3] == modality]
+    rows = [row for row, item in enumerate(test_items(dataset)) if item.modality == modality]
     if not rows:
         raise ValueError(f"{name}: the test set has no {modality.label} images.")
     return np.array(rows, dtype=np.int64)
@@ -92,11 +88,11 @@ def _folders(dataset: Any, modality: Modality, cameras: Sequence[int]) -> Groups
     items = test_items(dataset)
     found: Groups = defaultdict(list)
     for row, item in enumerate(items):
-        if item[3] == modality:
-            found[item[1], item[2]].append(row)
+        if item.modality == modality:
+            found[item.pid, item.camid].append(row)
     identities = sorted({identity for identity, _ in found})
     keys = [(i, camera) for i in identities for camera in cameras if (i, camera) in found]
-    return {key: sorted(found[key], key=lambda row: _file_key(items[row][0])) for key in keys}
+    return {key: sorted(found[key], key=lambda row: _file_key(items[row].path)) for key in keys}
 
 
 def _file_key(path: Any) -> str:

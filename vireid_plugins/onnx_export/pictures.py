@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.build import build_dataset
 from ..data.images import read_image
+from ..data.item import test_items
 from ..modality import Modality
 from .graph import ExportError
 
@@ -57,7 +58,7 @@ def real_pictures(
     name = cfg.DATASETS.TESTS[0]
     try:
         dataset = build_dataset(cfg, name, key="DATASETS.TESTS")
-        items = [item for item in [*dataset.query, *dataset.gallery] if len(item) == 4]
+        items = test_items(dataset)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         message = str(error.args[0] if error.args else error)
         raise ExportError(f"{name}: {message.splitlines()[0]}") from error
@@ -65,12 +66,12 @@ def real_pictures(
     wanted = _in_turn(modality)
     chosen = []
     for one in wanted:
-        of_modality = [item for item in items if item[3] == one]
+        of_modality = [item for item in items if item.modality == one]
         if not of_modality:
             raise ExportError(f"{name} has no {one.label} test images")
         chosen.append(generator.choice(of_modality))
     try:
-        tensors = [transforms(read_image(item[0]), one) for item, one in zip(chosen, wanted)]
+        tensors = [transforms(read_image(item.path), one) for item, one in zip(chosen, wanted)]
     except (RuntimeError, OSError) as error:
         raise ExportError(str(error)) from error
     return Pictures(name, torch.stack(tensors), torch.tensor([int(one) for one in wanted]))

@@ -10,7 +10,7 @@ from typing import Any, List, Sequence, Tuple
 import numpy as np
 import torch
 
-from ..data import VIReIDDataset, build_transforms
+from ..data import Item, VIReIDDataset, build_transforms
 from ..data.build import build_train_items
 from ..drawing.shots import Shot, batch_of, batches, draw_pairs, parse_images, recognise, shot_of
 from ..errors import PlotError
@@ -106,9 +106,7 @@ def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], L
     return [shot for shot, _ in kept], [match for _, match in kept]
 
 
-def nearest_matches(
-    subject: Subject, shots: Sequence[Shot], items: Sequence[Sequence[Any]]
-) -> np.ndarray:
+def nearest_matches(subject: Subject, shots: Sequence[Shot], items: Sequence[Item]) -> np.ndarray:
     """Row of each shot's match among the test ``items``: (B,), -1 where there is none."""
     transforms = build_transforms(subject.cfg, is_train=False)
     features = torch.cat(
@@ -116,13 +114,13 @@ def nearest_matches(
     )
     everyone = normalise(subject.features.features.float())
     scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
-    names = np.array([str(item[1]) for item in items])
-    cameras = np.array([str(item[2]) for item in items])
-    modalities = np.array([int(item[3]) for item in items])
+    names = np.array([str(item.pid) for item in items])
+    cameras = np.array([str(item.camid) for item in items])
+    modalities = np.array([item.modality for item in items])
     if len(set(modalities.tolist())) > 1:
         own = np.array([shot.modality for shot in shots])[:, None]
         scores[modalities[None] == own] = -np.inf
-    paths = np.array([str(item[0]) for item in items])
+    paths = np.array([item.path for item in items])
     scores[paths[None] == np.array([shot.path for shot in shots])[:, None]] = -np.inf
     known = np.array([shot.target is not None for shot in shots])
     same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]

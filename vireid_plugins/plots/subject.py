@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data import build_test_loader
+from ..data.item import Item, test_items
 from ..engine.checkpoint import FACTS, read_facts
 from ..engine.setup import build_carried_config, build_config
 from ..errors import PlotError
@@ -68,14 +69,14 @@ class Subject:
         return self._loader_and_dataset[1]
 
     @cached_property
-    def items(self) -> List[Sequence[Any]]:
-        """The N test images ``(path, identity, camera, modality)``: queries, then gallery."""
-        return list(self.dataset.query) + list(self.dataset.gallery)
+    def items(self) -> List[Item]:
+        """Return the N test images: the queries, then the gallery."""
+        return test_items(self.dataset)
 
     @property
     def paths(self) -> np.ndarray:
         """Paths of the test images (N,)."""
-        return np.array([str(item[0]) for item in self.items])
+        return np.array([item.path for item in self.items])
 
     @cached_property
     def protocols(self) -> List[Protocol]:

@@ -131,7 +131,7 @@ def test_llcm_camera_from_the_folder(make_llcm, write_image, tmp_path):
     path = folder / "idx" / "train_vis.txt"
     write_image(folder / "vis" / "cam8" / "0001" / "picture.jpg")
     path.write_text(path.read_text() + "vis/cam8/0001/picture.jpg 0\n")
-    assert 8 in {item[2] for item in LLCM(root=str(tmp_path)).train}
+    assert 8 in {item.camid for item in LLCM(root=str(tmp_path)).train}
 
 
 def test_llcm_missing_test_folder(make_llcm, tmp_path):

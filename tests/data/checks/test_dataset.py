@@ -9,7 +9,7 @@ import pytest
 from vireid_plugins.data.checks.dataset import check_dataset, dataset_class
 from vireid_plugins.data.datasets import LLCM, SYSUMM01, CSVDataset, RegDB
 
-TOOL = Path(__file__).parents[2] / "tools" / "check_dataset.py"
+TOOL = Path(__file__).parents[3] / "tools" / "check_dataset.py"
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from vireid_plugins.modality import Modality
 from vireid_plugins.registry import nearest
 
 from ..datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
-from ..datasets.base import SPLITS, Item, first_few
+from ..datasets.base import SPLITS, first_few
+from ..item import Item
 from .images import find_broken_images
 
 DATASETS = {kind.__name__: kind for kind in (SYSUMM01, RegDB, LLCM, CSVDataset)}
@@ -124,7 +125,9 @@ def _describe(
 
 
 def _camera_table(splits: Dict[str, Sequence[Item]]) -> str:
-    counts = {split: Counter((i[3], i[2]) for i in items) for split, items in splits.items()}
+    counts = {
+        split: Counter((i.modality, i.camid) for i in items) for split, items in splits.items()
+    }
     cameras = sorted(set().union(*counts.values()))
     rows = [
         [Modality(modality).label, camera] + [counts[split][modality, camera] for split in SPLITS]
@@ -154,9 +157,9 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
     counts: Dict[str, int] = {}
     test = list(splits["query"]) + list(splits["gallery"])
     for part, items in (("train", splits["train"]), ("test", test)):
-        counts[f"{part} ids"] = len({item[1] for item in items})
+        counts[f"{part} ids"] = len({item.pid for item in items})
         for modality in Modality:
-            counts[f"{part} {modality.label}"] = sum(item[3] == modality for item in items)
+            counts[f"{part} {modality.label}"] = sum(item.modality == modality for item in items)
     return counts
 
 
@@ -173,7 +176,7 @@ def _permutation_line(folder: str) -> str:
 def _check_identities(train: Sequence[Item], problems: List[str]) -> None:
     seen: Dict[int, Tuple[set, set]] = {modality: set() for modality in Modality}
     for item in train:
-        seen[item[3]].add(item[1])
+        seen[item.modality].add(item.pid)
     for modality in Modality:
         lacking = sorted(set().union(*seen.values()) - seen[modality])
         if lacking:
@@ -186,7 +189,7 @@ def _check_identities(train: Sequence[Item], problems: List[str]) -> None:
 def _check_files(
     splits: Dict[str, Sequence[Item]], full: bool, lines: List[str], problems: List[str]
 ) -> None:
-    paths = [item[0] for split in SPLITS for item in splits[split]]
+    paths = [item.path for split in SPLITS for item in splits[split]]
     broken = find_broken_images(paths, "full" if full else "sizes")
     how = "decoded" if full else "looked at without decoding (--full decodes them)"
     lines.append(f"{len(set(paths))} image files {how}, {len(broken)} unusable.")

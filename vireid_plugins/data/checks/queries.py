@@ -3,12 +3,11 @@
 import logging
 from typing import Sequence, Set, Tuple
 
-from vireid_plugins.modality import Modality
-
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
 from ..datasets import DatasetError
+from ..item import Item
 from ..labels import natural_key
 
 logger = logging.getLogger(__name__)
@@ -51,4 +50,4 @@ def check_queries(source: ImageDataset, name: str) -> None:
 
 
 def _identities(items: Sequence[Sequence]) -> Set[Tuple]:
-    return {(i[1], int(i[3]) if len(i) > 3 else int(Modality.VISIBLE)) for i in items}
+    return {(item.pid, item.modality) for item in map(Item.of, items)}

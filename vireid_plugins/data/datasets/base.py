@@ -1,8 +1,4 @@
-"""What every visible-infrared dataset shares: items, splits, tables, checks and fingerprints.
-
-An item is ``(path, pid, camid, modality)``: the identity and the camera as the dataset numbers
-them, and the modality as an integer of :class:`vireid_plugins.modality.Modality`.
-"""
+"""What every visible-infrared dataset shares: items, splits, tables, checks and fingerprints."""
 
 import hashlib
 import logging
@@ -17,9 +13,9 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets.bases import ImageDataset
 
-logger = logging.getLogger(__name__)
+from ..item import Item
 
-Item = Tuple[str, int, int, int]
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
@@ -103,7 +99,7 @@ class CrossModalityDataset(ImageDataset):
     def _test_half(self, query: bool) -> List[Item]:
         if not self._test:
             self._test = self.read_test()
-        return [item for item in self._test if (item[3] == self.query_modality) == query]
+        return [item for item in self._test if (item.modality == self.query_modality) == query]
 
     def _checked(self, split: str, read: Callable[[], List[Item]]) -> Callable[[], List[Item]]:
         def load() -> List[Item]:
@@ -114,11 +110,11 @@ class CrossModalityDataset(ImageDataset):
         return load
 
     def _item_key(self, item: Item) -> Tuple[int, int, str]:
-        return item[1], item[2], item[0].replace("\\", "/")
+        return item.pid, item.camid, item.path.replace("\\", "/")
 
     def check_split(self, split: str, items: Sequence[Item]) -> None:
         """Raise ``DatasetError`` where a split is empty or training lacks a modality."""
-        found = Counter(Modality(item[3]) for item in items)
+        found = Counter(Modality(item.modality) for item in items)
         wanted = list(Modality) if split == "train" else []
         missing = [modality.label for modality in wanted if not found[modality]]
         if not items or missing:
@@ -141,11 +137,8 @@ class CrossModalityDataset(ImageDataset):
         RegDB gives the same numbers to its training and test persons, hence the shift. Cameras
         keep theirs.
         """
-        shift = max(item[1] for item in self.train) + 1
-        test = [
-            (path, pid + shift, camid, modality)
-            for path, pid, camid, modality in self.query + self.gallery
-        ]
+        shift = max(item.pid for item in self.train) + 1
+        test = [item._replace(pid=item.pid + shift) for item in self.query + self.gallery]
         self._train = self.train + test
 
     # ------------------------------------------------------------ description
@@ -177,12 +170,12 @@ class CrossModalityDataset(ImageDataset):
         for split in splits:
             items = getattr(self, split)
             for modality in Modality:
-                part = [item for item in items if item[3] == modality]
-                cameras = sorted({item[2] for item in part})
+                part = [item for item in items if item.modality == modality]
+                cameras = sorted({item.camid for item in part})
                 if part:
-                    ids = len({item[1] for item in part})
+                    ids = len({item.pid for item in part})
                     rows.append([split, modality.label, ids, len(part), _join(cameras)])
-            if len({item[3] for item in items}) > 1:
+            if len({item.modality for item in items}) > 1:
                 ids, cameras = self.parse_data(items)
                 rows.append([split, "both", ids, len(items), f"{cameras} in all"])
         return rows
@@ -206,7 +199,8 @@ def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence
     """16 hexadecimal digits of ``header`` and every item's split, path below ``folder`` and pid."""
     lines = [header]
     for split, items in splits.items():
-        lines += sorted(f"{split} {_relative(item[0], folder)} {item[1]}" for item in items)
+        found = map(Item.of, items)
+        lines += sorted(f"{split} {_relative(item.path, folder)} {item.pid}" for item in found)
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
 
 

@@ -9,8 +9,9 @@ from vireid_plugins.registry import nearest
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from ..item import Item
 from ..labels import number_labels
-from .base import SPLITS, CrossModalityDataset, DatasetError, Item, first_few
+from .base import SPLITS, CrossModalityDataset, DatasetError, first_few
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
 
@@ -76,7 +77,7 @@ class CSVDataset(CrossModalityDataset):
             modality = self._modality(line, row["modality"])
             pid, camid = pids[_as_number(row["pid"])], camids[_as_number(row["camid"])]
             split = self._split(line, row["split"], modality)
-            self._rows[split].append((path, pid, camid, int(modality)))
+            self._rows[split].append(Item(path, pid, camid, int(modality)))
         if absent:
             raise DatasetError(
                 f"{self.csv_file} names {len(absent)} image(s) that do not exist: "

@@ -8,7 +8,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, DatasetError, Item, first_few
+from ..item import Item
+from .base import CrossModalityDataset, DatasetError, first_few
 from .lists import list_images, read_ids, read_image_list
 
 CAMERAS = tuple(range(1, 10))
@@ -59,12 +60,12 @@ class LLCM(CrossModalityDataset):
         ):
             path = os.path.join(self.dataset_dir, "idx", name)
             for image, pid in read_image_list(path, self.dataset_dir, self.dataset_url):
-                items.append((image, pid, camera_of(image, path), int(modality)))
+                items.append(Item(image, pid, camera_of(image, path), int(modality)))
         return items
 
     def read_test(self) -> List[Item]:
         items = [
-            (path, pid, camera, int(modality))
+            Item(path, pid, camera, int(modality))
             for name, modality in (
                 ("test_vis", Modality.VISIBLE),
                 ("test_nir", Modality.INFRARED),
@@ -75,7 +76,7 @@ class LLCM(CrossModalityDataset):
                 os.path.join(self.dataset_dir, name, f"cam{camera}", f"{pid:04d}")
             )
         ]
-        seen = {item[1] for item in items}
+        seen = {item.pid for item in items}
         absent = [f"{pid:04d}" for pid in self._test_ids() if pid not in seen]
         if absent:
             raise DatasetError(

@@ -7,7 +7,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, Item
+from ..item import Item
+from .base import CrossModalityDataset
 from .lists import read_image_list
 
 TRIALS = tuple(range(1, 11))
@@ -72,5 +73,5 @@ class RegDB(CrossModalityDataset):
         ):
             path = os.path.join(self.dataset_dir, "idx", f"{part}_{word}_{self.trial}.txt")
             pairs = read_image_list(path, self.dataset_dir, self.dataset_url)
-            items += [(image, pid, camera, int(modality)) for image, pid in pairs]
+            items += [Item(image, pid, camera, int(modality)) for image, pid in pairs]
         return items

@@ -8,7 +8,8 @@ from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, DatasetError, Item, first_few
+from ..item import Item
+from .base import CrossModalityDataset, DatasetError, first_few
 from .lists import list_images, read_ids
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,13 @@ class SYSUMM01(CrossModalityDataset):
     def _read_camera(self, ids: Sequence[int], camera: int, modality: Modality) -> List[Item]:
         folder = os.path.join(self.dataset_dir, f"cam{camera}")
         return [
-            (path, pid, camera, int(modality))
+            Item(path, pid, camera, int(modality))
             for pid in ids
             for path in list_images(os.path.join(folder, f"{pid:04d}"))
         ]
 
     def _check_ids(self, name: str, items: Sequence[Item]) -> None:
-        seen = {item[1] for item in items}
+        seen = {item.pid for item in items}
         absent = [f"{pid:04d}" for pid in self._ids(name) if pid not in seen]
         if absent:
             raise DatasetError(
@@ -95,7 +96,7 @@ class SYSUMM01(CrossModalityDataset):
                 f"camera folder: {first_few(absent)}. The copy is incomplete: extract it again, or "
                 "take them out of the list."
             )
-        cameras = {item[2] for item in items}
+        cameras = {item.camid for item in items}
         empty = sorted(set(VISIBLE_CAMERAS + INFRARED_CAMERAS) - cameras)
         if empty:
             logger.warning(

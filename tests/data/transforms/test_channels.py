@@ -28,7 +28,7 @@ from vireid_plugins.data.transforms.channels import (
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modality import Modality
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "caj"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "caj"
 HEIGHT, WIDTH = 12, 6
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's, in 0..255
 COLUMN = (3, 1, 1)

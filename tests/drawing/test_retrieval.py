@@ -1,6 +1,6 @@
 """Retrieval pictures.
 
-Oracles: planted features whose neighbours are known, a ranking by a plain sort, and the
+Oracles: planted features whose neighbors are known, a ranking by a plain sort, and the
 artists and pixels of the picture drawn from them.
 """
 
@@ -164,7 +164,7 @@ def test_picture_has_a_framed_panel_per_image(
         assert 0 <= box.x0 and box.x1 <= pixels.shape[1]
         assert 0 <= box.y0 and box.y1 <= pixels.shape[0]
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
-    # The middle of each panel shows the image's own colour.
+    # The middle of each panel shows the image's own color.
     shots = [shot for r in found for shot in (r.query, *(match.shot for match in r.matches))]
     for box, shot in zip(boxes, shots):
         row, column = pixels.shape[0] - int(box.y0 + box.y1) // 2, int(box.x0 + box.x1) // 2

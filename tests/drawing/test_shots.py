@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from vireid_plugins.data import ImageError
-from vireid_plugins.drawing.shots import Shot, draw_pairs, parse_images, recognise, shot_of
+from vireid_plugins.drawing.shots import Shot, draw_pairs, parse_images, recognize, shot_of
 from vireid_plugins.errors import PlotError
 from vireid_plugins.plots.chosen import chosen_shots, with_matches
 
 from tests.plots.photographs import IDENTITIES, subject_of
 
 
-class Colour(nn.Module):
+class Color(nn.Module):
     """Features: which of the identities the red channel says, one-hot."""
 
     def forward(self, batch):
@@ -47,10 +47,10 @@ def test_given_images(sysu):
     path, identity, camera, _ = sysu.query[5]
     (shot,) = parse_images([f"{path}:Infrared"])
     assert shot == Shot(path, modality=1) and shot.caption.startswith(path.split("/")[-1])
-    assert recognise([shot], sysu.query) == [Shot(path, identity, camera, 1)]
-    assert recognise([shot], sysu.gallery) == [shot]
+    assert recognize([shot], sysu.query) == [Shot(path, identity, camera, 1)]
+    assert recognize([shot], sysu.gallery) == [shot]
     with pytest.raises(PlotError, match="is infrared in the dataset, not visible"):
-        recognise([shot._replace(modality=0)], sysu.query)
+        recognize([shot._replace(modality=0)], sysu.query)
     with pytest.raises(PlotError, match="'MODEL.WEIGHTS' does not end with :visible or :infrared"):
         parse_images(["MODEL.WEIGHTS"])
     with pytest.raises(PlotError, match="does not end with"):
@@ -60,7 +60,7 @@ def test_given_images(sysu):
 
 
 def test_the_match_is_the_nearest_correct_image_that_may_be_compared(sysu):
-    subject = subject_of(sysu, noise=0.4, model=Colour())
+    subject = subject_of(sysu, noise=0.4, model=Color())
     items = subject.loader.dataset.items
     shots = [shot_of(item) for item in items]
     kept, matches = with_matches(subject, shots)
@@ -94,7 +94,7 @@ def _copy(path):
 
 
 def test_images_without_a_match_are_left_out_and_said(sysu, caplog):
-    subject = subject_of(sysu, model=Colour())
+    subject = subject_of(sysu, model=Color())
     first = [item for item in sysu.query + sysu.gallery if item.pid > 0 or item.camid in (2, 3)]
     vars(subject)["_loader_and_dataset"][0].dataset.items = first
     rows = torch.eye(IDENTITIES)[[item.pid for item in first]]

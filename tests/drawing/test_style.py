@@ -12,7 +12,7 @@ from matplotlib import rcParams
 from PIL import Image
 
 from vireid_plugins.drawing.style import (
-    COLOURS,
+    COLORS,
     new_figure,
     plain,
     styled,
@@ -26,7 +26,7 @@ def figure():
     with styled():
         figure = new_figure(3, 2)
         axes = figure.subplots()
-        axes.plot([0, 1], [1, 0], color=COLOURS[3])
+        axes.plot([0, 1], [1, 0], color=COLORS[3])
         axes.set_title(plain("price $5 and $6"))
     return figure
 
@@ -39,7 +39,7 @@ def test_png_and_pdf_are_whole_and_hold_the_figure(figure, tmp_path):
     with Image.open(paths[0]) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape == (320, 480, 3)  # 2 x 3 inches at 160 dots
-    vermilion = [int(COLOURS[3][i : i + 2], 16) for i in (1, 3, 5)]
+    vermilion = [int(COLORS[3][i : i + 2], 16) for i in (1, 3, 5)]
     assert (pixels == vermilion).all(2).sum() > 300
     content = (folder / "curve.pdf").read_bytes()
     assert content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF")
@@ -80,7 +80,7 @@ def test_numbers_are_read_back_as_they_were(tmp_path):
     assert [(name, int(n), float(x)) for name, n, x in read[1:]] == rows
 
 
-def test_colours_are_told_apart_without_colour_vision():
+def test_colors_are_told_apart_without_color_vision():
     """Each two differ in what a deuteranope or protanope is left with: Machado et al., 2009."""
     matrices = (
         [
@@ -94,11 +94,11 @@ def test_colours_are_told_apart_without_colour_vision():
             [-0.003882, -0.048116, 1.051998],
         ],
     )
-    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLORS])
     for matrix in (np.eye(3), *map(np.array, matrices)):
         seen = np.clip(rgb**2.2 @ matrix.T, 0, 1) ** (1 / 2.2)
         gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)
-        assert gaps[~np.eye(len(COLOURS), dtype=bool)].min() > 0.15
+        assert gaps[~np.eye(len(COLORS), dtype=bool)].min() > 0.15
 
 
 def test_matplotlib_is_loaded_only_when_something_is_drawn(tmp_path):

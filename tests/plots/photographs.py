@@ -1,4 +1,4 @@
-"""A small test set of coloured photographs on the disk, and subjects with planted features."""
+"""A small test set of colored photographs on the disk, and subjects with planted features."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ SYSU_CAMERAS = {3: 1, 6: 1, 1: 0, 2: 0, 4: 0, 5: 0}
 
 
 def photographed(folder, identities=IDENTITIES):
-    """SYSU-MM01's cameras, an image of each identity in each; the colour says which it is."""
+    """SYSU-MM01's cameras, an image of each identity in each; the color says which it is."""
 
     def items(modality):
         found = []
@@ -26,8 +26,8 @@ def photographed(folder, identities=IDENTITIES):
             for camera, kind in SYSU_CAMERAS.items():
                 if kind == modality:
                     path = folder / f"{identity} c{camera}.png"
-                    colour = (40 * identity, 30 * camera, 90)
-                    Image.new("RGB", (24, 48), colour).save(path)
+                    color = (40 * identity, 30 * camera, 90)
+                    Image.new("RGB", (24, 48), color).save(path)
                     found.append(Item(str(path), identity, camera, modality))
         return found
 

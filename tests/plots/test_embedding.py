@@ -110,14 +110,14 @@ def test_numbers_and_marks_are_those_of_the_images(figures, flat, tmp_path, capl
         place = subject.paths.tolist().index(row["path"])
         assert float(row["x"]) == pytest.approx(unit[place, 0], rel=1e-4)
     axes, beside = figures[0].axes
-    # A cloud for each identity and modality: 4 circles, then 2 triangles, of one colour.
+    # A cloud for each identity and modality: 4 circles, then 2 triangles, of one color.
     clouds = axes.collections
     assert [len(cloud.get_offsets()) for cloud in clouds] == [4, 2] * 3
     shapes = [len(cloud.get_paths()[0].vertices) for cloud in clouds]
     assert shapes[0::2] == [shapes[0]] * 3 and shapes[1::2] == [shapes[1]] * 3
     assert shapes[0] != shapes[1]
-    colours = [tuple(cloud.get_facecolor()[0]) for cloud in clouds]
-    assert colours[0::2] == colours[1::2] and len(set(colours)) == 3
+    colors = [tuple(cloud.get_facecolor()[0]) for cloud in clouds]
+    assert colors[0::2] == colors[1::2] and len(set(colors)) == 3
     words = [text.get_text() for text in beside.get_legend().get_texts()]
     assert words == [*identities, "visible", "infrared"]
 
@@ -143,7 +143,7 @@ def test_models_of_different_test_sets_are_refused(tmp_path):
 
 
 def test_every_identity_looks_like_no_other():
-    looks = [embedding_figure._colours(place) for place in range(MOST_IDENTITIES)]
+    looks = [embedding_figure._colors(place) for place in range(MOST_IDENTITIES)]
     seen = {tuple(sorted(look.items())) for look in looks}
     assert len(seen) == MOST_IDENTITIES
     # A black rim on black would not be seen.

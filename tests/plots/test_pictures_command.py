@@ -81,7 +81,7 @@ def test_matches_are_shown_beside_two_models(datasets, weights, figures, tmp_pat
         # The same weights twice: the same numbers.
         assert [r["value"] for r in rows] == [r["value"] for r in images["one", path]]
     page = figures[0].axes[0]
-    assert len(page.images) == 2 * 4 + 1  # image, two maps and the match; and the colours
+    assert len(page.images) == 2 * 4 + 1  # image, two maps and the match; and the colors
     assert {"image", "one", "other", "match"} <= set(words_of(figures[0]))
     boxes = [image.get_window_extent() for image in page.images]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])

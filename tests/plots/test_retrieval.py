@@ -38,10 +38,10 @@ def test_a_perfect_model_has_green_frames_first(sysu, figures, tmp_path):
     words = words_of(figure)
     marks = [word[0] for word in words if word[:2] in ("✓ ", "✗ ") and word[2].isdigit()]
     assert marks == ["✓" if row["correct"] == "1" else "✗" for row in rows]
-    green, orange, grey = "#00855f", "#d55e00", "#333333"
+    green, orange, gray = "#00855f", "#d55e00", "#333333"
     frames = Counter(patch.get_edgecolor()[:3] for patch in figure.axes[0].patches)
     right = marks.count("✓")
-    assert frames == {to_rgb(green): right, to_rgb(orange): 24 - right, to_rgb(grey): 6}
+    assert frames == {to_rgb(green): right, to_rgb(orange): 24 - right, to_rgb(gray): 6}
     note = words[-1]
     assert "2 best" in note and "2 worst" in note and "2 drawn at random; of 12, seed 0" in note
     assert "query camera 3 with gallery camera 2" in note

@@ -75,7 +75,7 @@ class Browser:
         return self.call("/goog/cdp/execute", cmd=command, params=parameters)
 
     def window(self, width, height, scheme="light"):
-        """Size in CSS pixels, and which colours the reader prefers."""
+        """Size in CSS pixels, and which colors the reader prefers."""
         self.chrome(
             "Emulation.setDeviceMetricsOverride",
             width=width,

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from vireid_plugins.drawing.style import (
     BLACK,
-    COLOURS,
+    COLORS,
     MARKERS,
     new_figure,
     styled,
@@ -131,15 +131,15 @@ def _short(value: float) -> str:
 
 
 def _draw_axis(panel: Any, axis: str, cases: Dict[str, Dict[int, List[float]]]) -> None:
-    for (name, points), marker, colour in zip(cases.items(), MARKERS, COLOURS):
+    for (name, points), marker, color in zip(cases.items(), MARKERS, COLORS):
         sizes = np.array(sorted(points))
         middle = np.array([np.median(points[size]) for size in sizes])
-        panel.plot(sizes, middle, marker=marker, markersize=4, color=colour, label=name)
+        panel.plot(sizes, middle, marker=marker, markersize=4, color=color, label=name)
         if len(sizes) == 1 or axis in _NOT_FURTHER:
             continue
         power = np.log(middle[-1] / middle[-2]) / np.log(sizes[-1] / sizes[-2])
         further = np.array([sizes[-1], 10 * sizes[-1]])
         values = middle[-1] * (further / sizes[-1]) ** power
-        panel.plot(further, values, "--", color=colour)
+        panel.plot(further, values, "--", color=color)
     if axis not in _NOT_FURTHER:
         panel.plot([], [], "--", color=BLACK, label="extrapolated")

@@ -10,14 +10,14 @@ from ..errors import PlotError
 from .retrieval import HARDEST, POOL, RANDOM, Retrieval, select_retrievals
 from .sheet import MARGIN, NORMAL, SMALL, Box, Page, fit, lines_height, load_picture, wrapped
 from .shots import Shot
-from .style import COLOURS, styled
+from .style import COLORS, styled
 
 logger = logging.getLogger(__name__)
 
-# Mark, colour and style of frames: told apart without seeing colour, too.
+# Mark, color and style of frames: told apart without seeing color, too.
 _RIGHT = ("✓", "#00855f", "solid")
-_WRONG = ("✗", COLOURS[3], (0, (2.5, 1.5)))
-_QUERY_COLOUR = "#333333"
+_WRONG = ("✗", COLORS[3], (0, (2.5, 1.5)))
+_QUERY_COLOR = "#333333"
 _LEGEND = (
     "✓ solid green frame: same person as the query.   "
     "✗ dashed orange frame: another person.   Nearest first."
@@ -103,15 +103,15 @@ def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bo
         page.text(MARGIN + _PANEL[0] + 0.04, top + 0.03, words, NORMAL, weight="bold")
         top += _WHOSE
     if first:
-        _draw_panel(page, (MARGIN, top), ranking.query, heading, _QUERY_COLOUR, "solid")
+        _draw_panel(page, (MARGIN, top), ranking.query, heading, _QUERY_COLOR, "solid")
     for column, match in enumerate(ranking.matches, start=1):
         corner = (MARGIN + column * _PANEL[0], top)
-        mark, colour, style = _RIGHT if match.correct else _WRONG
-        _draw_panel(page, corner, match.shot, f"{mark} {match.score:.2f}", colour, style)
+        mark, color, style = _RIGHT if match.correct else _WRONG
+        _draw_panel(page, corner, match.shot, f"{mark} {match.score:.2f}", color, style)
 
 
 def _draw_panel(
-    page: Page, corner: Tuple[float, float], shot: Shot, heading: str, colour: str, style: Any
+    page: Page, corner: Tuple[float, float], shot: Shot, heading: str, color: str, style: Any
 ) -> None:
     """One framed image, in its own proportions, with a heading above and a caption below."""
     left = corner[0] + (_PANEL[0] - _IMAGE[0]) / 2
@@ -119,9 +119,9 @@ def _draw_panel(
     pixels, size = load_picture(shot.path, cell)
     box = fit(size, cell)
     page.image(pixels, box)
-    page.frame(box, colour, style)
+    page.frame(box, color, style)
     letters = SMALL if "\n" in heading else NORMAL
-    page.text(box.middle, box.top - 0.05, heading, letters, ha="center", va="bottom", color=colour)
+    page.text(box.middle, box.top - 0.05, heading, letters, ha="center", va="bottom", color=color)
     page.text(box.middle, box.bottom + 0.05, shot.caption, SMALL, ha="center")
 
 

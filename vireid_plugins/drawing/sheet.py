@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.images import read_image
-from .style import GREY, new_figure, plain
+from .style import GRAY, new_figure, plain
 
 MARGIN = 0.15  # inches
 SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points
@@ -65,12 +65,12 @@ class Page:
         self.axes.imshow(pixels, extent=edges, interpolation="antialiased")
         self._fix()
 
-    def frame(self, box: Box, colour: str, style: Any = "solid", width: float = 2.5) -> None:
+    def frame(self, box: Box, color: str, style: Any = "solid", width: float = 2.5) -> None:
         """Draw the outline of ``box``, ``width`` points wide."""
         from matplotlib.patches import Rectangle
 
         self.axes.add_patch(
-            Rectangle(box[:2], *box[2:], fill=False, ec=colour, lw=width, ls=style, zorder=2)
+            Rectangle(box[:2], *box[2:], fill=False, ec=color, lw=width, ls=style, zorder=2)
         )
 
     def text(self, left: float, top: float, words: str, size: float = NORMAL, **how: Any) -> None:
@@ -78,14 +78,14 @@ class Page:
         how = {"va": "top", **how}
         self.axes.text(left, top, plain(words), fontsize=size, **how)
 
-    def colour_bar(self, box: Box, name: str, ends: Tuple[str, str]) -> None:
-        """Draw the colours of a map from low to high, and what its two ends mean."""
+    def color_bar(self, box: Box, name: str, ends: Tuple[str, str]) -> None:
+        """Draw the colors of a map from low to high, and what its two ends mean."""
         from matplotlib import colormaps
 
         shades = np.linspace(0, 1, 128)[None]
         self.image((colormaps[name](shades)[..., :3] * 255).astype(np.uint8), box)
         middle = box.top + box.height / 2
-        how = {"size": SMALL, "va": "center", "color": GREY}
+        how = {"size": SMALL, "va": "center", "color": GRAY}
         self.text(box.left - 0.05, middle, ends[0], ha="right", **how)
         self.text(box.left + box.width + 0.05, middle, ends[1], ha="left", **how)
 
@@ -166,7 +166,7 @@ def draw_sheet(
         headings: of the panels of a group, above the first row's.
         title: above everything.
         note: below everything; wrapped.
-        bar: name of a colour map, and what its ends mean; empty: no colour bar.
+        bar: name of a color map, and what its ends mean; empty: no color bar.
     """
     number = len(headings)
     across = min(4 if number <= 2 else 2, len(groups))
@@ -191,7 +191,7 @@ def draw_sheet(
         if index < across:
             _draw_headings(page, heads, left, top)
     if bar[0]:
-        page.colour_bar(Box(width / 2 - 0.75, foot, 1.5, 0.09), *bar)
+        page.color_bar(Box(width / 2 - 0.75, foot, 1.5, 0.09), *bar)
     page.text(MARGIN, height - MARGIN - lines_height(len(notes)), "\n".join(notes))
     return Sheet(page, boxes)
 
@@ -230,7 +230,7 @@ def _draw_group(
     bottom = top + IMAGE_BOX.height + 0.04
     if any(panel.caption for panel in group.panels):
         bottom += lines_height(captions, SMALL) + 0.02
-    page.text(middle, bottom, group.caption, SMALL, ha="center", color=GREY)
+    page.text(middle, bottom, group.caption, SMALL, ha="center", color=GRAY)
     return boxes
 
 

@@ -88,7 +88,7 @@ def shot_of(item: Item) -> Shot:
     return Shot(*item)
 
 
-def recognise(shots: Sequence[Shot], items: Sequence[Item]) -> List[Shot]:
+def recognize(shots: Sequence[Shot], items: Sequence[Item]) -> List[Shot]:
     """Given photographs, with identity and camera where they are among ``items``.
 
     Raises:

@@ -1,6 +1,6 @@
 """How every figure looks, and how it is written: one place.
 
-Colours are those of Okabe and Ito, told apart by colour-blind readers; nothing is said by colour
+Colors are those of Okabe and Ito, told apart by color-blind readers; nothing is said by color
 alone: marks and line styles say it too.
 
 Training reaches this module, so matplotlib is loaded only when something is drawn.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Blue, orange, green, vermilion, sky blue, purple, black; yellow last: pale on white.
-COLOURS = (
+COLORS = (
     "#0072b2",
     "#e69f00",
     "#009e73",
@@ -30,11 +30,11 @@ COLOURS = (
     "#000000",
     "#f0e442",
 )
-BLACK = COLOURS[6]
+BLACK = COLORS[6]
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LINES: Tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MODALITY_MARKERS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
-GREY, PALE = "#555555", "#dddddd"
+GRAY, PALE = "#555555", "#dddddd"
 
 RC: Dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: figures look alike everywhere

@@ -37,7 +37,7 @@ from .subject import Subject
 
 logger = logging.getLogger(__name__)
 
-COLOUR_MAP = "inferno"  # lightness rises with heat, so that a grey print says the same
+COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print says the same
 HEADER = (
     "model",
     "image",
@@ -105,7 +105,7 @@ class CAM(Kind):
             _headings(subjects, matches),
             title=_title(subjects, args),
             note=_note(subjects, results, args, why),
-            bar=(COLOUR_MAP, ("0", "the map's largest value")),
+            bar=(COLOR_MAP, ("0", "the map's largest value")),
         )
         paths = write_figure(sheet.page.figure, folder, "cam")
         labels = [subject.label for subject in subjects]
@@ -116,16 +116,16 @@ class CAM(Kind):
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Heat (h, w) in 0..1 over an image (H, W, 3): uint8 (H, W, 3).
 
-    The image turns grey and the heat is as opaque as it is high, so that the person stays visible.
+    The image turns gray and the heat is as opaque as it is high, so that the person stays visible.
     """
     size = pixels.shape[:2]
     grown = F.interpolate(
         torch.from_numpy(heat)[None, None], size=size, mode="bilinear", align_corners=False
     )[0, 0].numpy()
-    colours = colormaps[COLOUR_MAP](grown)[..., :3] * 255
-    grey = pixels.astype(np.float32).mean(axis=2, keepdims=True)
+    colors = colormaps[COLOR_MAP](grown)[..., :3] * 255
+    gray = pixels.astype(np.float32).mean(axis=2, keepdims=True)
     opacity = 0.35 + 0.35 * grown[..., None]
-    return np.clip((1 - opacity) * grey + opacity * colours, 0, 255).astype(np.uint8)
+    return np.clip((1 - opacity) * gray + opacity * colors, 0, 255).astype(np.uint8)
 
 
 def _check_method(subject: Subject, args: argparse.Namespace) -> None:

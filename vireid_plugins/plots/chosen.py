@@ -12,7 +12,7 @@ import torch
 
 from ..data import Item, VIReIDDataset, build_transforms
 from ..data.build import build_train_items
-from ..drawing.shots import Shot, batch_of, batches, draw_pairs, parse_images, recognise, shot_of
+from ..drawing.shots import Shot, batch_of, batches, draw_pairs, parse_images, recognize, shot_of
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..evaluation.similarity import normalise
@@ -55,7 +55,7 @@ def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot]
     if args.images:
         shots, why = parse_images(args.images), f"{len(args.images)} given images."
         if args.split == "train":
-            shots = recognise(shots, train_set(subject).items)
+            shots = recognize(shots, train_set(subject).items)
     else:
         train = args.split == "train"
         items = train_set(subject).items if train else subject.loader.dataset.items
@@ -91,7 +91,7 @@ def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], L
     compares are left out.
     """
     items = subject.loader.dataset.items
-    shots = recognise(shots, items)
+    shots = recognize(shots, items)
     found = nearest_matches(subject, shots, items)
     missing = [shot.path for shot, row in zip(shots, found) if row < 0]
     for path in missing:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..drawing.style import (
-    COLOURS,
-    GREY,
+    COLORS,
+    GRAY,
     LINES,
     MARKERS,
     new_figure,
@@ -30,9 +30,9 @@ NAME = "curves"
 HEADER = ("run", "name", "iteration", "epoch", "value")
 RATE = "lr"
 METRICS = ("Rank-1", "mAP", "mINP")
-_COLOURS = COLOURS[:7]  # without yellow, which a thin line on white hides
-# Colour and line style go round at different lengths: so many pairs of them are different.
-MOST_RUNS = len(_COLOURS) * len(LINES)
+_COLORS = COLORS[:7]  # without yellow, which a thin line on white hides
+# Color and line style go round at different lengths: so many pairs of them are different.
+MOST_RUNS = len(_COLORS) * len(LINES)
 _LOGARITHMIC = 20  # a learning rate that spans more is drawn on a logarithmic axis
 _COLUMNS = 3
 # Inches: a panel, its axes' height; a line of the legend, a letter of it, what stands before it.
@@ -196,8 +196,7 @@ def draw_curves(
     heights = [_INNER] * rows + [lines * _LINE]
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
     looks = [
-        {"color": _COLOURS[i % len(_COLOURS)], "ls": LINES[i % len(LINES)]}
-        for i in range(len(runs))
+        {"color": _COLORS[i % len(_COLORS)], "ls": LINES[i % len(LINES)]} for i in range(len(runs))
     ]
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(grid[place // columns, place % columns])
@@ -211,7 +210,7 @@ def draw_curves(
         0.0,
         plain(note),
         fontsize=8,
-        color=GREY,
+        color=GRAY,
         ha="center",
         va="bottom",
         transform=footer.transAxes,

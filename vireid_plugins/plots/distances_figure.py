@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..drawing.style import COLOURS, GREY, MARKERS, new_figure, plain
+from ..drawing.style import COLORS, GRAY, MARKERS, new_figure, plain
 from ..evaluation.pair_distances import PairHistogram
 
 WORDS = {"cosine": "cosine distance, 1 − cos", "euclidean": "Euclidean distance"}
 _ROC_POINTS = 1000
 _SHOWN = 60  # bins across the range that is drawn
 _TAIL = 1e-4  # share of a kind of pairs that may lie beyond it
-_SAME = ("one identity", COLOURS[0], "-")
-_OTHER = ("two identities", COLOURS[3], "--")
+_SAME = ("one identity", COLORS[0], "-")
+_OTHER = ("two identities", COLORS[3], "--")
 # Of the ROC curves, one for each set of pairs.
-_CURVES = ((COLOURS[2], "-"), (COLOURS[5], "--"), (COLOURS[6], "-."))
+_CURVES = ((COLORS[2], "-"), (COLORS[5], "--"), (COLORS[6], "-."))
 # Inches: a panel, its axes, what stands above and below all.
 _WIDTH, _HEIGHT, _INNER, _HEADER, _FOOTER, _LINE = 3.6, 2.3, 1.7, 0.3, 0.35, 0.16
 
@@ -106,28 +106,28 @@ def _draw_histogram(axes: Axes, histogram: PairHistogram, name: str, limit: int)
         (histogram.same, histogram.same_mean, *_SAME[1:]),
         (histogram.other, histogram.other_mean, *_OTHER[1:]),
     )
-    for counts, mean, colour, style in kinds:
+    for counts, mean, color, style in kinds:
         shares = _percent(counts, limit)
         edges = histogram.edges[: limit + 1 : limit // len(shares)]
-        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
-        axes.stairs(shares, edges, color=colour, ls=style, lw=1.3)
-        axes.axvline(mean, color=colour, ls=style, lw=0.9)
-    axes.axvline(histogram.equal_error.threshold, color=GREY, ls=":", lw=1.2)
+        axes.stairs(shares, edges, fill=True, color=color, alpha=0.25)
+        axes.stairs(shares, edges, color=color, ls=style, lw=1.3)
+        axes.axvline(mean, color=color, ls=style, lw=0.9)
+    axes.axvline(histogram.equal_error.threshold, color=GRAY, ls=":", lw=1.2)
     axes.set_xlim(0, histogram.edges[limit])
     axes.set_title(name, loc="left", fontsize=9)
     means = f"means {histogram.same_mean:.2f}, {histogram.other_mean:.2f}"
-    axes.set_title(f"{means}; gap {histogram.gap:.2f}", loc="right", fontsize=7.5, color=GREY)
+    axes.set_title(f"{means}; gap {histogram.gap:.2f}", loc="right", fontsize=7.5, color=GRAY)
 
 
 def _draw_roc(axes: Axes, histograms: Histograms) -> None:
-    axes.plot([0, 100], [0, 100], color=GREY, lw=0.7, ls=":")
+    axes.plot([0, 100], [0, 100], color=GRAY, lw=0.7, ls=":")
     for number, (name, histogram) in enumerate(histograms.items()):
-        colour, style = _CURVES[number]
+        color, style = _CURVES[number]
         _, false, true = roc_points(histogram).T
         label = f"{name}\nAUC {histogram.auc:.3f}, equal error {_rate(histogram)}"
-        axes.plot(100 * false, 100 * true, color=colour, ls=style)
+        axes.plot(100 * false, 100 * true, color=color, ls=style)
         rate = 100 * histogram.equal_error.rate
-        look = {"marker": MARKERS[number], "ms": 5, "color": colour}
+        look = {"marker": MARKERS[number], "ms": 5, "color": color}
         axes.plot([rate], [100 - rate], ls="", zorder=3, **look)
         axes.plot([], [], ls=style, label=label, **look)
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
@@ -144,24 +144,24 @@ def _rate(histogram: PairHistogram) -> str:
 def _draw_footer(axes: Axes, note: str) -> None:
     axes.axis("off")
     handles: List[object] = [
-        Patch(facecolor=_pale(colour), edgecolor=colour, ls=style, lw=1.3, label=f"pairs of {name}")
-        for name, colour, style in (_SAME, _OTHER)
+        Patch(facecolor=_pale(color), edgecolor=color, ls=style, lw=1.3, label=f"pairs of {name}")
+        for name, color, style in (_SAME, _OTHER)
     ]
-    handles.append(Line2D([], [], color=GREY, lw=0.9, label="their means"))
-    handles.append(Line2D([], [], color=GREY, ls=":", lw=1.2, label="equal-error threshold"))
+    handles.append(Line2D([], [], color=GRAY, lw=0.9, label="their means"))
+    handles.append(Line2D([], [], color=GRAY, ls=":", lw=1.2, label="equal-error threshold"))
     axes.legend(handles=handles, loc="upper center", ncol=len(handles), borderaxespad=0.0)
     axes.text(
         0.5,
         0.0,
         plain(note),
         fontsize=8,
-        color=GREY,
+        color=GRAY,
         ha="center",
         va="bottom",
         transform=axes.transAxes,
     )
 
 
-def _pale(colour: str) -> Tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+def _pale(color: str) -> Tuple[float, float, float]:
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return tuple(1 - 0.25 * (1 - part) for part in (red, green, blue))  # type: ignore

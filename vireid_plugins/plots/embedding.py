@@ -1,4 +1,4 @@
-"""Maps of features in the plane: colour says who, the mark says in which modality.
+"""Maps of features in the plane: color says who, the mark says in which modality.
 
 Shapes: N test images, n drawn ones, D features.
 """
@@ -79,7 +79,7 @@ def embed_tsne(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray
 
 
 def embed_umap(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """UMAP of features (n, D): (n, 2); ``perplexity`` is its number of neighbours.
+    """UMAP of features (n, D): (n, 2); ``perplexity`` is its number of neighbors.
 
     Raises:
         PlotError: UMAP is not installed.
@@ -91,8 +91,8 @@ def embed_umap(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray
             "--method umap needs umap-learn, which is not installed. Install it: pip install "
             "umap-learn; or take --method tsne."
         ) from error
-    neighbours = max(2, min(round(perplexity), len(features) - 1))
-    return UMAP(n_neighbors=neighbours, random_state=seed).fit_transform(features)
+    neighbors = max(2, min(round(perplexity), len(features) - 1))
+    return UMAP(n_neighbors=neighbors, random_state=seed).fit_transform(features)
 
 
 METHODS: Dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
@@ -102,7 +102,7 @@ METHODS: Dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
 _METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
-@register_kind(NAME, help="a map of the features: colour is identity, mark is modality")
+@register_kind(NAME, help="a map of the features: color is identity, mark is modality")
 class FeatureMap(Kind):
     """t-SNE or UMAP of the features of some identities."""
 
@@ -127,7 +127,7 @@ class FeatureMap(Kind):
             "--perplexity",
             type=float,
             default=30.0,
-            help="of t-SNE, or neighbours of UMAP; default 30, or a third of the images",
+            help="of t-SNE, or neighbors of UMAP; default 30, or a third of the images",
         )
 
     def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
@@ -179,7 +179,7 @@ def _check(args: argparse.Namespace) -> None:
     if not 1 <= args.identities <= MOST_IDENTITIES:
         raise PlotError(
             f"--identities is {args.identities}; expected 1 to {MOST_IDENTITIES}: more cannot be "
-            "told apart by colour and fill."
+            "told apart by color and fill."
         )
     if args.images_per_identity < 0:
         raise PlotError(

@@ -1,4 +1,4 @@
-"""The figure of ``embedding.py``: colour and fill say who, the mark in which modality.
+"""The figure of ``embedding.py``: color and fill say who, the mark in which modality.
 
 Shapes: n images.
 """
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..drawing.style import BLACK, COLOURS, GREY, MODALITY_MARKERS, new_figure, plain
+from ..drawing.style import BLACK, COLORS, GRAY, MODALITY_MARKERS, new_figure, plain
 from ..modality import Modality
 
-# Each colour three times: filled, hollow, and filled with a black rim; black, the last, twice.
+# Each color three times: filled, hollow, and filled with a black rim; black, the last, twice.
 _FILLS = ("filled", "hollow", "rimmed")
-_PALETTE = (*(colour for colour in COLOURS if colour != BLACK), BLACK)
+_PALETTE = (*(color for color in COLORS if color != BLACK), BLACK)
 MOST_IDENTITIES = len(_FILLS) * len(_PALETTE) - 1
 # Inches: a panel, what stands above and below it, the first column of the legend and the others.
 _PANEL, _AROUND, _LEGEND, _COLUMN = 3.7, 0.5, 1.0, 0.8
@@ -43,16 +43,16 @@ def draw_maps(
     widths = [_PANEL] * len(maps) + [_LEGEND + (columns - 1) * _COLUMN]
     figure = new_figure(sum(widths), _PANEL + _AROUND)
     *panels, beside = figure.subplots(1, len(maps) + 1, gridspec_kw={"width_ratios": widths})
-    centred = [points - (points.max(0) + points.min(0)) / 2 for points in maps]
-    extent = 1.05 * max(float(np.abs(points).max()) for points in centred) or 1.0
-    for axes, points, title in zip(panels, centred, titles):
+    centered = [points - (points.max(0) + points.min(0)) / 2 for points in maps]
+    extent = 1.05 * max(float(np.abs(points).max()) for points in centered) or 1.0
+    for axes, points, title in zip(panels, centered, titles):
         _draw_points(axes, points, targets, modalities, identities)
         axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", anchor="N")
         axes.set(xticks=[], yticks=[])
         axes.set_title(plain(title))
         for side in axes.spines.values():
-            side.set(visible=True, color=GREY, linewidth=0.6)
-    figure.supxlabel(plain(note), fontsize=8, color=GREY)
+            side.set(visible=True, color=GRAY, linewidth=0.6)
+    figure.supxlabel(plain(note), fontsize=8, color=GRAY)
     beside.axis("off")
     beside.set_title("identity", loc="left", fontsize=9)
     beside.legend(
@@ -77,17 +77,17 @@ def _draw_points(
         for modality in np.unique(modalities):
             shown = (targets == identity) & (modalities == modality)
             axes.scatter(
-                *points[shown].T, s=20, marker=_marker(modality), zorder=2, **_colours(place)
+                *points[shown].T, s=20, marker=_marker(modality), zorder=2, **_colors(place)
             )
 
 
-def _colours(place: int) -> Dict[str, Any]:
+def _colors(place: int) -> Dict[str, Any]:
     """Face, rim and its width of the identity in a place of the legend."""
-    colour, fill = _PALETTE[place % len(_PALETTE)], _FILLS[place // len(_PALETTE)]
+    color, fill = _PALETTE[place % len(_PALETTE)], _FILLS[place // len(_PALETTE)]
     if fill == "hollow":
-        return {"facecolors": "white", "edgecolors": colour, "linewidths": 1.2}
-    rim = (BLACK, 1.1) if fill == "rimmed" else (GREY, 0.3)
-    return {"facecolors": colour, "edgecolors": rim[0], "linewidths": rim[1]}
+        return {"facecolors": "white", "edgecolors": color, "linewidths": 1.2}
+    rim = (BLACK, 1.1) if fill == "rimmed" else (GRAY, 0.3)
+    return {"facecolors": color, "edgecolors": rim[0], "linewidths": rim[1]}
 
 
 def _marker(modality: int) -> str:
@@ -97,7 +97,7 @@ def _marker(modality: int) -> str:
 def _legend(identities: Sequence[int], modalities: np.ndarray) -> List[Line2D]:
     handles = []
     for place, identity in enumerate(identities):
-        look = _colours(place)
+        look = _colors(place)
         handles.append(
             Line2D(
                 [],
@@ -115,6 +115,6 @@ def _legend(identities: Sequence[int], modalities: np.ndarray) -> List[Line2D]:
         if modality in MODALITY_MARKERS:
             label = Modality(modality).label
             handles.append(
-                Line2D([], [], ls="", marker=_marker(modality), ms=6, color=GREY, label=label)
+                Line2D([], [], ls="", marker=_marker(modality), ms=6, color=GRAY, label=label)
             )
     return handles

@@ -16,12 +16,12 @@ from tqdm import tqdm
 from ..data import build_transforms
 from ..drawing.sheet import IMAGE_BOX, SMALL, Box, Group, Page, Panel, draw_sheet, load_picture
 from ..drawing.shots import Shot, batch_of, batches
-from ..drawing.style import COLOURS, GREY, write_figure, write_numbers
+from ..drawing.style import COLORS, GRAY, write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
-from .cam import COLOUR_MAP, overlay
+from .cam import COLOR_MAP, overlay
 from .chosen import add_image_arguments, chosen_shots
 from .kinds import Kind, register_kind
 from .subject import Subject
@@ -87,7 +87,7 @@ class Stripes(Kind):
             headings,
             title=f"Stripes chosen by {' and '.join(subject.label for subject in subjects)}",
             note=_stripe_note(results, why),
-            bar=(COLOUR_MAP, ("attention 0", "the image's largest")),
+            bar=(COLOR_MAP, ("attention 0", "the image's largest")),
         )
         for group in range(len(shots)):
             for number, maps in enumerate(results):
@@ -139,8 +139,8 @@ def _mask_group(shot: Shot, mask: np.ndarray, image: np.ndarray) -> Group:
     """Panels of one image from its mask (h, w) and pixels (H, W, 3)."""
     size = load_picture(shot.path, IMAGE_BOX)[1]
     grown = _grown(mask, image.shape[:2])[..., None]
-    grey = np.repeat(grown * 255, 3, axis=2)
-    panels = [image, grey, grown * image, (1 - grown) * image]
+    gray = np.repeat(grown * 255, 3, axis=2)
+    panels = [image, gray, grown * image, (1 - grown) * image]
     return Group(
         [Panel(np.rint(pixels).astype(np.uint8), size) for pixels in panels],
         f"{shot.caption}, mean of the mask {mask.mean():.2f}".replace("\n", ", "),
@@ -202,7 +202,7 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
         page.axes.plot([box.left, box.left + box.width], [edge, edge], color="white", lw=0.5)
     for place, stripe in enumerate(kept, start=1):
         top, bottom = edges[stripe], edges[stripe + 1]
-        page.frame(Box(box.left, top, box.width, bottom - top), COLOURS[1], width=1.5)
+        page.frame(Box(box.left, top, box.width, bottom - top), COLORS[1], width=1.5)
         letters = min(SMALL + 1, 0.6 * 72 * (bottom - top))  # points; a low stripe has small ones
         page.text(
             box.left + 0.04,
@@ -212,7 +212,7 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
             va="center",
             color="white",
             weight="bold",
-            bbox={"fc": GREY, "ec": "none", "pad": 1.0},
+            bbox={"fc": GRAY, "ec": "none", "pad": 1.0},
         )
 
 

@@ -77,7 +77,7 @@ def _encode(image: Image.Image, most: Tuple[int, int]) -> Tuple[str, int, int]:
 
 def _as_jpeg(image: Image.Image) -> Tuple[str, int, int]:
     content = io.BytesIO()
-    # Colours at full resolution: else red letters and frames are smeared.
+    # Colors at full resolution: else red letters and frames are smeared.
     image.save(content, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return _uri("jpeg", content.getvalue()), image.width, image.height
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.images import read_image
-from ..drawing.style import COLOURS, GREY, PALE, plain, styled
+from ..drawing.style import COLORS, GRAY, PALE, plain, styled
 from ..files import write_atomically
 from .folder import shown_name
 from .index import SearchIndex
@@ -31,11 +31,11 @@ _LETTERS = 19  # of a caption's line
 _LETTERS_AN_INCH = 14.5  # of the lines below
 _DPI = 120
 _LACKING = "□"
-# Mark, colour and line of frames: told apart without seeing colour, too.
-_ABOVE = ("▲", COLOURS[0], "solid")
-_BELOW = ("▽", COLOURS[3], (0, (2.5, 1.5)))
-_UNKNOWN = ("", GREY, "solid")
-_QUERY = COLOURS[6]
+# Mark, color and line of frames: told apart without seeing color, too.
+_ABOVE = ("▲", COLORS[0], "solid")
+_BELOW = ("▽", COLORS[3], (0, (2.5, 1.5)))
+_UNKNOWN = ("", GRAY, "solid")
+_QUERY = COLORS[6]
 
 
 class GridRow(NamedTuple):
@@ -129,11 +129,11 @@ def _draw_row(axes: Axes, row: GridRow, top: float, threshold: Optional[float]) 
     for number, (score, image, name) in enumerate(row.results):
         line, column = divmod(number, _PER_LINE)
         corner = (_MARGIN + _GAP + (column + 1) * _PANEL[0], top + line * _PANEL[1])
-        mark, colour, style = _UNKNOWN
+        mark, color, style = _UNKNOWN
         if threshold is not None:
-            mark, colour, style = _ABOVE if score >= threshold else _BELOW
+            mark, color, style = _ABOVE if score >= threshold else _BELOW
         heading = f"{number + 1}   {score:.3f} {mark}".rstrip()
-        _draw_panel(axes, corner, image, heading, name, colour, style)
+        _draw_panel(axes, corner, image, heading, name, color, style)
 
 
 def _draw_panel(
@@ -142,7 +142,7 @@ def _draw_panel(
     path: Path,
     heading: str,
     name: str,
-    colour: str,
+    color: str,
     style: Any,
     weight: str = "normal",
 ) -> None:
@@ -156,7 +156,7 @@ def _draw_panel(
             top + height / 2,
             "not there\nany more",
             fontsize=7,
-            color=GREY,
+            color=GRAY,
             ha="center",
             va="center",
         )
@@ -169,7 +169,7 @@ def _draw_panel(
             interpolation="antialiased",
         )
     frame = Rectangle(
-        (middle - width / 2, top), width, height, fill=False, ec=colour, lw=2.2, ls=style, zorder=2
+        (middle - width / 2, top), width, height, fill=False, ec=color, lw=2.2, ls=style, zorder=2
     )
     axes.add_patch(frame)
     axes.text(
@@ -177,7 +177,7 @@ def _draw_panel(
         top - 0.05,
         heading,
         fontsize=8,
-        color=colour,
+        color=color,
         weight=weight,
         ha="center",
         va="bottom",

@@ -20,7 +20,12 @@ from .subject import WEIGHTS, Subject, load_subject
 
 PACKAGE_LOG = "vireid_plugins"
 # What a user of pictures wants to read: what was loaded, what was chosen.
-_TOLD = (f"{PACKAGE_LOG}.visualization", f"{PACKAGE_LOG}.engine.checkpoint")
+_TOLD = (
+    f"{PACKAGE_LOG}.plots",
+    f"{PACKAGE_LOG}.drawing",
+    f"{PACKAGE_LOG}.runs",
+    f"{PACKAGE_LOG}.engine.checkpoint",
+)
 # A model's own keys: those that KEY VALUE pairs set for the first model only.
 _OF_ONE_MODEL, _OF_ALL = ("MODEL.", "INPUT."), ("MODEL.DEVICE",)
 

@@ -1,4 +1,4 @@
-"""``tools/export_onnx.py`` on small checkpoints: what it writes, and when it writes nothing."""
+"""``vireid export`` on small checkpoints: what it writes, and when it writes nothing."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import vireid_plugins as vp
+from vireid.cli import run_verb
 from vireid_plugins.data import build_dataset
 from vireid_plugins.modality import modality_rows
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
@@ -22,7 +23,7 @@ from tests.onnx_export.small import small_checkpoint
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-from vireid_plugins.onnx_export import command, export_onnx  # noqa: E402
+from vireid_plugins.onnx_export import export_onnx  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def weights(tmp_path_factory):
 
 
 def run(weights, out, *words):
-    return command.main(["--weights", str(weights), "--out", str(out), *words])
+    return run_verb("export", ["--weights", str(weights), "--out", str(out), *words])
 
 
 def files_in(folder):
@@ -41,7 +42,7 @@ def files_in(folder):
 def test_the_file_says_what_it_is_and_gives_the_extractors_features(
     weights, datasets, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(command, "SECONDS", 0.1)
+    monkeypatch.setattr("vireid.verbs.export.SECONDS", 0.1)
     assert run(weights, tmp_path / "new" / "model.onnx") == 0
     said = capsys.readouterr().out
     for source in ("random", "SYSUMM01"):
@@ -160,7 +161,7 @@ def test_what_evaluation_does_beside_the_network_is_told(tmp_path, capsys, monke
         (["--weights", "other.pth"], "'Unheard'.*Is the method your own"),
         (["--out", "model.pt"], "a file name that ends in .onnx"),
         (["--out", "folder.onnx"], "which is a folder"),
-        (["--out", "text.pth/model.onnx"], "text.pth is a file, no folder"),
+        (["--out", "text.pth/model.onnx"], "text.pth is a file, not a folder"),
     ],
 )
 def test_mistakes_are_named_in_one_line(words, reason, weights, tmp_path, capsys, monkeypatch):
@@ -174,7 +175,7 @@ def test_mistakes_are_named_in_one_line(words, reason, weights, tmp_path, capsys
     torch.save(state, "other.pth")
     given = {"--weights": str(weights), "--out": "model.onnx", words[0]: words[1]}
     before = files_in(tmp_path)
-    assert command.main([word for pair in given.items() for word in pair]) == 2
+    assert run_verb("export", [word for pair in given.items() for word in pair]) == 2
     assert re.fullmatch(rf"error: .*{reason}.*\n", capsys.readouterr().err)
     assert files_in(tmp_path) == before
 

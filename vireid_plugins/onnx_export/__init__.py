@@ -1,5 +1,5 @@
-"""Trained models as ONNX files that are compared with PyTorch before they are written."""
+"""Write trained models as ONNX files, after comparing them with PyTorch."""
 
-from .export import Exported, ExportError, export_onnx
+from .export import DifferentFeaturesError, Exported, ExportError, export_onnx
 
-__all__ = ["ExportError", "Exported", "export_onnx"]
+__all__ = ["DifferentFeaturesError", "ExportError", "Exported", "export_onnx"]

@@ -1,6 +1,6 @@
-"""An ONNX graph against the model it was recorded from: are the features equal, which is faster.
+"""Compare an ONNX graph with the model that it was recorded from: features and speed.
 
-N images of H x W pixels, D features.
+Shapes: N images of H x W pixels, D features.
 """
 
 import statistics
@@ -15,28 +15,28 @@ from torch import Tensor, nn
 from .graph import IMAGES, MODALITIES, ExportError, unit_features
 from .pictures import Pictures
 
-BATCHES = (1, 7)  # neither is the number of images that the graph was recorded with
-SMALLEST_COSINE = 0.9999  # below it a feature is another one
+BATCHES = (1, 7)  # the graph was recorded with another number of images
+SMALLEST_COSINE = 0.9999  # below it, features count as different
 LARGEST_DIFFERENCE = 1e-4  # rounding stays below it
 _FEWEST_RUNS = 3
 
 
 class Agreement(NamedTuple):
-    """How near the features of both are."""
+    """How close the features of the graph and of PyTorch are."""
 
     source: str
     batch: int
-    difference: float  # the largest absolute one of two elements
-    cosine: float  # the smallest of two features of one image
+    difference: float  # largest absolute difference of two elements
+    cosine: float  # smallest cosine of the two features of an image
 
     @property
     def good(self) -> bool:
-        """False also for NaN."""
+        """Whether they count as equal; False also for NaN."""
         return self.cosine >= SMALLEST_COSINE
 
 
 class Speed(NamedTuple):
-    """Images per second of batches in memory, medians."""
+    """Images per second with batches in memory, medians."""
 
     batch: int
     pytorch: float
@@ -44,7 +44,7 @@ class Speed(NamedTuple):
 
 
 def open_session(content: bytes, threads: int) -> Any:
-    """onnxruntime on the CPU.
+    """Return an onnxruntime session of the graph, on the CPU.
 
     Raises:
         ExportError: onnxruntime refuses the graph.
@@ -63,16 +63,17 @@ def open_session(content: bytes, threads: int) -> Any:
 
 
 def pytorch_features(model: nn.Module, images: Tensor, modalities: Tensor) -> np.ndarray:
-    """(N, D) float32 of length 1."""
+    """Return PyTorch's features (N, D), float32 of length 1."""
     with torch.no_grad():
         return unit_features(model, images, modalities).numpy()
 
 
 def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarray:
-    """(N, D), from the inputs that the graph has.
+    """Return the graph's features (N, D), from the inputs that it has.
 
     Raises:
-        ExportError: onnxruntime cannot run the graph, as when it holds one number of images.
+        ExportError: onnxruntime cannot run the graph, for example because it takes a fixed number
+            of images.
     """
     given = {IMAGES: images.numpy(), MODALITIES: modalities.numpy()}
     feeds = {one.name: given[one.name] for one in session.get_inputs()}
@@ -85,11 +86,11 @@ def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarra
 
 
 def compare(model: nn.Module, session: Any, pictures: Pictures) -> List[Agreement]:
-    """The graph's features of batches of one and of seven beside PyTorch's of the same batches.
+    """Compare the graph's features with PyTorch's, in batches of one and of seven.
 
     Raises:
-        ExportError: a feature of ``model`` depends on the other images of the batch, which no
-            graph of one image can give; or as :func:`onnx_features`.
+        ExportError: a feature of ``model`` depends on the other images of the batch; or as
+            :func:`onnx_features`.
     """
     expected = {size: _in_batches(pytorch_features, model, pictures, size) for size in BATCHES}
     for size in BATCHES[1:]:
@@ -132,7 +133,7 @@ def _agreement(source: str, size: int, found: np.ndarray, expected: np.ndarray) 
 def measure_speeds(
     model: nn.Module, session: Any, pictures: Pictures, seconds: float
 ) -> Iterator[Speed]:
-    """Both on the first images of ``pictures``, each for about ``seconds`` per batch size."""
+    """Measure both on the first images of ``pictures``, about ``seconds`` each per batch size."""
     for size in BATCHES:
         rows = pictures.images[:size], pictures.modalities[:size]
         rates: Dict[str, float] = {}
@@ -145,7 +146,7 @@ def measure_speeds(
 
 
 def _median_seconds(run: Callable[[], Any], seconds: float) -> float:
-    run()  # memory and threads are taken here
+    run()  # the first run allocates memory and starts threads
     times: List[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _FEWEST_RUNS or time.perf_counter() < end:

@@ -1,4 +1,4 @@
-"""From a checkpoint to an ONNX file that gives the same features, or to a reason why not."""
+"""Write an ONNX file that gives the same features as a checkpoint, or say why that cannot be."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -29,16 +29,16 @@ SUFFIX = ".onnx"
 
 
 class DifferentFeaturesError(ExportError):
-    """The graph computes other features than PyTorch; nothing was written."""
+    """A graph that computes other features than PyTorch; nothing was written."""
 
 
 @dataclass
 class Exported:
-    """What became of an export."""
+    """What an export has written, and how it compares with PyTorch."""
 
     path: Path
-    metadata: Dict[str, str]  # as in the file
-    notes: List[str]  # what the reader must know
+    metadata: Dict[str, str]  # as it stands in the file
+    notes: List[str]  # what the evaluation does beyond the network
     agreements: List[Agreement] = field(default_factory=list)
     speeds: List[Speed] = field(default_factory=list)
 
@@ -51,18 +51,18 @@ def export_onnx(
     seconds: float = 0.0,
     say: Callable[[str], Any] = lambda line: None,
 ) -> Exported:
-    """Write the network of a checkpoint as an ONNX file, once onnxruntime agrees with PyTorch.
+    """Write the network of a checkpoint as an ONNX file, if onnxruntime agrees with PyTorch.
 
     Args:
         weights: a checkpoint written by ``VIReIDTrainer``.
-        out: the file to write; one that is there stays as it is unless the export succeeds.
-        modality: ``"visible"`` or ``"infrared"``: a graph of that modality alone; None: a graph
-            with the modality of each image as an input.
-        seconds: of each of the four measurements of speed; 0: as short as can be.
-        say: takes lines that tell what happens.
+        out: the file to write; an older one is kept unless the export succeeds.
+        modality: ``"visible"`` or ``"infrared"`` for a graph of that modality alone; None for a
+            graph that takes the modality of each image as an input.
+        seconds: length of each of the four measurements of speed; 0: as short as possible.
+        say: called with lines that say what happens.
 
     Raises:
-        DifferentFeaturesError: the graph computes something else.
+        DifferentFeaturesError: the graph computes other features.
         ExportError: a package or file is missing, or the model cannot be exported.
     """
     require_packages()
@@ -118,7 +118,7 @@ def _check_target(target: Path, weights: Path) -> Path:
         raise ExportError(f"--out is {str(target)!r}, which is a folder; name a file in it.")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir():
-        raise ExportError(f"--out is {str(target)!r}, but {above} is a file, no folder.")
+        raise ExportError(f"--out is {str(target)!r}, but {above} is a file, not a folder.")
     if target.absolute() == weights.absolute():
         raise ExportError(f"--out and --weights are the same file, {target}.")
     return target
@@ -139,8 +139,6 @@ def _open(weights: Path) -> FeatureExtractor:
             f"{weights}: {error.args[0]} Is the method your own? Then call "
             "vireid_plugins.onnx_export.export_onnx from a script that imports it."
         ) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ExportError(str(error)) from error
 
 
 def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict[str, str]:
@@ -156,7 +154,7 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
         "modality": f"input {MODALITIES!r}: {numbers}" if modality is None else modality.label,
         "image_height": str(height),
         "image_width": str(width),
-        "pixels": "RGB, 0..255, float32, not normalised; an infrared image has equal channels",
+        "pixels": "RGB, 0..255, float32, not normalized; an infrared image has equal channels",
         "preprocessing": extractor.transforms.describe().splitlines()[0].partition(": ")[2],
         "feature": f"{about}{', ' * bool(about)}length 1: compare by inner product",
         "feature_size": str(dimensions[1]),
@@ -164,13 +162,13 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
 
 
 def _notes(extractor: FeatureExtractor) -> List[str]:
-    """What the evaluation does beyond the network."""
+    """Return what the evaluation does beyond the network."""
     notes = []
     rescorer = getattr(extractor.model, "rescorer", None)
     if rescorer is not None:
         notes.append(
             f"Not in the file: {rescorer.description}, by which this model's evaluation re-orders "
-            "the nearest images. That looks at pairs of images, and the file at one by one: "
+            "the nearest images. It looks at pairs of images, and the file looks at one image: "
             "rankings by its features are those without it."
         )
     if extractor.cfg.TEST.FLIP.ENABLED:

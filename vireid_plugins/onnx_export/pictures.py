@@ -1,6 +1,6 @@
-"""Images on which an ONNX graph and PyTorch are compared: drawn ones, and some of the test set.
+"""Images on which an ONNX graph and PyTorch are compared: random ones, and some of the test set.
 
-N images of H x W pixels.
+Shapes: N images of H x W pixels.
 """
 
 import random
@@ -16,11 +16,11 @@ from ..data.item import test_items
 from ..modality import Modality
 from .graph import ExportError
 
-COUNT = 7  # of a source
+COUNT = 7  # images of each source
 
 
 class Pictures(NamedTuple):
-    """Images of a source and what they are."""
+    """Images of one source."""
 
     source: str
     images: Tensor  # (N, 3, H, W) float32 in 0..255
@@ -30,9 +30,9 @@ class Pictures(NamedTuple):
 def random_pictures(
     size: Sequence[int], modality: Optional[Modality] = None, seed: int = 0
 ) -> Pictures:
-    """Images of ``size`` (H, W), of one modality or of both in turn: noise, and coloured patches.
+    """Return random images of ``size`` (H, W), of one modality or of both in turn.
 
-    The former look alike to a network, the latter do not.
+    Some are noise, which all look alike to a network; the others are colored patches, which do not.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(COUNT // 2, 3, *size, generator=generator)
@@ -45,13 +45,13 @@ def random_pictures(
 def real_pictures(
     cfg: Any, transforms: Any, modality: Optional[Modality] = None, seed: int = 0
 ) -> Pictures:
-    """Images drawn from the test set of ``cfg``, of one modality or of both in turn.
+    """Return images drawn from the test set of ``cfg``, of one modality or of both in turn.
 
     Args:
-        transforms: from a PIL image and its modality to (3, H, W), as the evaluation's.
+        transforms: those of the evaluation: a PIL image and its modality become (3, H, W).
 
     Raises:
-        ExportError: there are none; the message says why.
+        ExportError: there are no images; the message says why.
     """
     if not cfg.DATASETS.TESTS:
         raise ExportError("the model's config names no test set (DATASETS.TESTS)")

@@ -1,23 +1,17 @@
 """Oracle: what the fixtures wrote and what the test damaged."""
 
-import importlib.util
 import shutil
-from pathlib import Path
 
 import pytest
 
+from vireid.cli import run_verb
 from vireid_plugins.data.checks.dataset import check_dataset, dataset_class
 from vireid_plugins.data.datasets import LLCM, SYSUMM01, CSVDataset, RegDB
 
-TOOL = Path(__file__).parents[3] / "tools" / "check_dataset.py"
 
-
-@pytest.fixture
-def tool():
-    spec = importlib.util.spec_from_file_location("check_dataset_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def check(*words):
+    """Run the command; return its exit status."""
+    return run_verb("check-data", words)
 
 
 def synthetic(folder):
@@ -97,16 +91,16 @@ def test_missing_dataset_names_the_request_page(name, tmp_path):
     assert not report.usable and f"Request page: {dataset_class(name).dataset_url}" in str(report)
 
 
-def test_command_exit_codes(tool, make_regdb, make_csv, tmp_path, monkeypatch, capsys):
+def test_command_exit_codes(make_regdb, make_csv, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     synthetic(make_regdb())
-    assert tool.main(["regdb", "--full", "--trial", "2"]) == 0
+    assert check("regdb", "--full", "--trial", "2") == 0
     assert "Usable: no problem found." in capsys.readouterr().out
-    assert tool.main(["regdb", "--trial", "3"]) == 1
+    assert check("regdb", "--trial", "3") == 1
     assert "train_visible_3.txt is missing" in capsys.readouterr().out
-    assert tool.main(["sysu", "--root", str(tmp_path / "none")]) == 1
-    assert tool.main(["regdb", "--trial", "11"]) == 2
-    assert tool.main(["market"]) == 2
+    assert check("sysu", "--root", str(tmp_path / "none")) == 1
+    assert check("regdb", "--trial", "11") == 2
+    assert check("market") == 2
     make_csv(
         [
             (f"{split}{m}.png", 1, m, word, split)
@@ -114,11 +108,11 @@ def test_command_exit_codes(tool, make_regdb, make_csv, tmp_path, monkeypatch, c
             for split in ("train", "query", "gallery")
         ]
     )
-    assert tool.main(["csv", "--csv", "own/list.csv"]) == 0
+    assert check("csv", "--csv", "own/list.csv") == 0
 
 
 @pytest.mark.parametrize("option", [["--trial", "2"], ["--csv", "a.csv"]])
-def test_options_of_other_datasets_are_refused(tool, option, make_sysu, tmp_path, capsys):
+def test_options_of_other_datasets_are_refused(option, make_sysu, tmp_path, capsys):
     synthetic(make_sysu())
-    assert tool.main(["sysu", "--root", str(tmp_path), *option]) == 2
+    assert check("sysu", "--root", str(tmp_path), *option) == 2
     assert option[0] in capsys.readouterr().err

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import cv2
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_synthetic.py"
+from vireid.cli import run_verb
+from vireid.verbs.render import LAYOUTS, PRESETS
+from vireid_plugins import synthvi
+from vireid_plugins.synthvi import LAYOUT_FOLDERS
+
 FEW = ["--images-per-camera", "1", "--size", "48x32", "--jobs", "1"]
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("make_synthetic", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def render(words):
+    """Run the command; return its exit status."""
+    try:
+        return run_verb("render", words)
+    except SystemExit as end:  # argparse's way
+        return end.code
+
+
+def test_the_words_are_the_renderers():
+    assert LAYOUTS == tuple(LAYOUT_FOLDERS) and PRESETS == tuple(synthvi.PRESETS)
 
 
 @pytest.mark.parametrize("ids", [["2+4"], ["2", "4"]])
-def test_one_command_renders_and_shows(tool, tmp_path, ids):
+def test_one_command_renders_and_shows(tmp_path, ids):
     sheet = tmp_path / "sheets" / "regdb.png"
     arguments = ["--layout", "regdb", "--out", str(tmp_path), "--ids", *ids, "--seed", "3"]
-    assert tool.main([*arguments, *FEW, "--preview", str(sheet)]) == 0
+    assert render([*arguments, *FEW, "--preview", str(sheet)]) == 0
     told = json.loads((tmp_path / "RegDB" / "synthvi.json").read_text())["parameters"]
     asked = {"train": 2, "test": 4, "seed": 3, "size": [48, 32], "images_per_camera": 1}
     assert {name: told[name] for name in asked} == asked
@@ -43,18 +49,14 @@ def test_one_command_renders_and_shows(tool, tmp_path, ids):
         (["--jobs", "0"], "jobs"),
     ],
 )
-def test_wrong_words_end_with_status_two_and_a_reason(tool, tmp_path, capsys, extra, named):
-    with pytest.raises(SystemExit) as end:
-        tool.main(["--layout", "regdb", "--out", str(tmp_path), *FEW, *extra])
-    assert end.value.code == 2
+def test_wrong_words_end_with_status_two_and_a_reason(tmp_path, capsys, extra, named):
+    assert render(["--layout", "regdb", "--out", str(tmp_path), *FEW, *extra]) == 2
     assert named in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
 
-def test_a_foreign_folder_ends_with_status_two(tool, tmp_path, capsys):
+def test_a_foreign_folder_ends_with_status_two(tmp_path, capsys):
     (tmp_path / "RegDB").mkdir()
     (tmp_path / "RegDB" / "mine.txt").write_text("mine")
-    with pytest.raises(SystemExit) as end:
-        tool.main(["--layout", "regdb", "--out", str(tmp_path), *FEW])
-    assert end.value.code == 2
+    assert render(["--layout", "regdb", "--out", str(tmp_path), *FEW]) == 2
     assert "did not make" in capsys.readouterr().err

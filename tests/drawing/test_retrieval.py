@@ -72,7 +72,7 @@ def test_equals_a_plain_sort_under_the_rules_of_the_protocol(
                 score = gap if metric == "euclidean" else table[own] @ table[other] / lengths
                 ranking.append((score, item))
         ranking.sort(key=lambda entry: entry[0], reverse=metric == "cosine")
-        assert [match.shot.path for match in retrieval.matches] == [
+        assert [match.photo.path for match in retrieval.matches] == [
             item.path for _, item in ranking[:10]
         ]
         np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_pairs_that_are_never_compared_are_never_shown(sysu: SimpleNamespace) ->
     found = select_retrievals(
         features_of(sysu, 0.5), sysu, everything(sysu), SYSUMM01Protocol(), count=12, top=99
     )
-    shown = {(r.query.camid, match.shot.camid) for r in found for match in r.matches}
+    shown = {(r.query.camid, match.photo.camid) for r in found for match in r.matches}
     assert shown == {(3, 1), (3, 4), (3, 5), (6, 1), (6, 2), (6, 4), (6, 5)}
 
 
@@ -165,10 +165,10 @@ def test_picture_has_a_framed_panel_per_image(
         assert 0 <= box.y0 and box.y1 <= pixels.shape[0]
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
     # The middle of each panel shows the image's own color.
-    shots = [shot for r in found for shot in (r.query, *(match.shot for match in r.matches))]
-    for box, shot in zip(boxes, shots):
+    photos = [photo for r in found for photo in (r.query, *(match.photo for match in r.matches))]
+    for box, photo in zip(boxes, photos):
         row, column = pixels.shape[0] - int(box.y0 + box.y1) // 2, int(box.x0 + box.x1) // 2
-        assert pixels[row, column].tolist() == [40 * shot.target, 30 * shot.camid, 90]
+        assert pixels[row, column].tolist() == [40 * photo.target, 30 * photo.camid, 90]
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

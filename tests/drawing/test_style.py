@@ -105,7 +105,7 @@ def test_matplotlib_is_loaded_only_when_something_is_drawn(tmp_path):
     """Training imports this room, and must not wait for matplotlib: a fresh process is asked."""
     script = (
         "import sys, vireid_plugins\n"
-        "from vireid_plugins.drawing import retrieval_page, sheet, shots, style\n"
+        "from vireid_plugins.drawing import retrieval_page, sheet, photos, style\n"
         "loaded = [name for name in sys.modules if name.split('.')[0] == 'matplotlib']\n"
         "assert not loaded, loaded[:3]\n"
         "style.write_figure(style.new_figure(1, 1), sys.argv[1], 'empty')\n"

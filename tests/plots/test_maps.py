@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vireid_plugins.drawing.photos import Photo
 from vireid_plugins.drawing.sheet import Box, fit
-from vireid_plugins.drawing.shots import Shot
 from vireid_plugins.errors import PlotError
 from vireid_plugins.modeling.maps import Tap
 from vireid_plugins.plots.kinds import draw_kind
@@ -107,7 +107,7 @@ def test_stripes_of_uneven_heights_cover_the_image(tmp_path):
     }
     path = tmp_path / "white.png"
     Image.new("RGB", (30, 70), (255, 255, 255)).save(path)
-    group = _stripe_group(Shot(str(path), modality=0), 0, [maps])
+    group = _stripe_group(Photo(str(path), modality=0), 0, [maps])
     light = group.panels[1].pixels[:, 0, 0]
     assert np.flatnonzero(light == 255).tolist() == list(range(30, 50))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vireid_plugins.data import build_train_loader, build_transforms
-from vireid_plugins.drawing.shots import Shot, batch_of
+from vireid_plugins.drawing.photos import Photo, batch_of
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.modeling import recorded_maps
 from vireid_plugins.plots.command import main
@@ -47,8 +47,8 @@ def drawn(kind, weights, folder, *words):
     return images
 
 
-def shot(rows):
-    return Shot(rows[0]["image"], modality=["visible", "infrared"].index(rows[0]["modality"]))
+def photo(rows):
+    return Photo(rows[0]["image"], modality=["visible", "infrared"].index(rows[0]["modality"]))
 
 
 def test_the_images_own_training_identity_is_explained(
@@ -64,7 +64,7 @@ def test_the_images_own_training_identity_is_explained(
     for rows in images.values():
         number = trained.class_ids.index(known[rows[0]["image"]])
         assert rows[0]["target"] == f"class {number}"
-        batch = batch_of([shot(rows)], build_transforms(subject.cfg, is_train=False))
+        batch = batch_of([photo(rows)], build_transforms(subject.cfg, is_train=False))
         oracle = grad_cam(subject.model, batch, ClassScore(np.array([number])), "layer4")
         values = np.array([float(row["value"]) for row in rows]).reshape(oracle.maps.shape[1:])
         np.testing.assert_allclose(values, oracle.maps[0], rtol=1e-3, atol=1e-5)
@@ -93,7 +93,7 @@ def test_stripes_are_those_that_the_model_chooses(datasets, weights, figures, tm
     images = drawn("stripes", weights, tmp_path, "--count", "2")
     subject = load_subject("", ["MODEL.WEIGHTS", weights], progress=False)
     for rows in images.values():
-        batch = batch_of([shot(rows)], build_transforms(subject.cfg, is_train=False))
+        batch = batch_of([photo(rows)], build_transforms(subject.cfg, is_train=False))
         with torch.no_grad(), recorded_maps(subject.model, ["kept_stripes"]) as maps:
             subject.model(batch)
         places = {int(row["place"]): int(row["stripe"]) for row in rows if row["place"] != "0"}

@@ -51,7 +51,7 @@ def test_equals_a_plain_sort(metric):
         places = [*range(min(-rank - 1, WRONG)), -rank - 1]
         answers = [*one.wrong, one.right]
         assert [a.rank for a in answers] == [place + 1 for place in places]
-        assert [a.match.shot.path for a in answers] == [
+        assert [a.match.photo.path for a in answers] == [
             subject.items[order[p]].path for p in places
         ]
         assert [a.match.score for a in answers] == pytest.approx(scores[places], abs=1e-5)

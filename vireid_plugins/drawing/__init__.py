@@ -1,13 +1,13 @@
 """Pictures of what a model does."""
 
+from .photos import Photo
 from .retrieval import Match, Retrieval, select_retrievals
 from .retrieval_page import draw_retrievals, save_retrieval_pictures
-from .shots import Shot
 
 __all__ = [
     "Match",
     "Retrieval",
-    "Shot",
+    "Photo",
     "draw_retrievals",
     "save_retrieval_pictures",
     "select_retrievals",

@@ -13,7 +13,7 @@ import torch
 from ..data.item import test_items
 from ..evaluation import rank_metrics
 from ..evaluation.similarity import as_features, normalise
-from .shots import Shot
+from .photos import Photo
 
 # Queries among which a trainer's picture looks for the hardest: a bound on time that does not grow
 # with the test set.
@@ -25,7 +25,7 @@ _SCORED = {BEST: 1, WORST: -1, HARDEST: -1}  # order of what a choice looks at
 class Match(NamedTuple):
     """One gallery image of a ranking."""
 
-    shot: Shot
+    photo: Photo
     score: float  # cosine similarity, or Euclidean distance
     correct: bool  # same identity as the query
 
@@ -33,7 +33,7 @@ class Match(NamedTuple):
 class Retrieval(NamedTuple):
     """A query, its nearest gallery images and why it was chosen."""
 
-    query: Shot
+    query: Photo
     matches: Tuple[Match, ...]
     first_correct: int  # rank of the first image of the same identity, from 1; 0: there is none
     chosen: str  # "random", "hardest", "best", "worst" or "given"
@@ -101,12 +101,12 @@ class GallerySearch:
             others = self.gallery[result.nearest[place][seen]]
             correct = self._targets[others] == self._targets[query]
             matches = tuple(
-                Match(self._shot(row), float(score), bool(right))
+                Match(self._photo(row), float(score), bool(right))
                 for row, score, right in zip(others, scores[place][seen], correct)
             )
             found.append(
                 Retrieval(
-                    self._shot(query),
+                    self._photo(query),
                     matches,
                     int(result.first_rank[place]),
                     chosen[place],
@@ -149,8 +149,8 @@ class GallerySearch:
         others = normalise(others.reshape(-1, size[-1])).reshape(size)
         return (others @ normalise(query)[:, :, None])[..., 0].numpy()
 
-    def _shot(self, row: int) -> Shot:
-        return Shot(
+    def _photo(self, row: int) -> Photo:
+        return Photo(
             self._items[row].path,
             int(self._targets[row]),
             int(self._camids[row]),

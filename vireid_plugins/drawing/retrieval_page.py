@@ -7,9 +7,9 @@ from typing import Any, List, Sequence, Tuple
 
 from .. import evaluation
 from ..errors import PlotError
+from .photos import Photo
 from .retrieval import HARDEST, POOL, RANDOM, Retrieval, select_retrievals
 from .sheet import MARGIN, NORMAL, SMALL, Box, Page, fit, lines_height, load_picture, wrapped
-from .shots import Shot
 from .style import COLORS, styled
 
 logger = logging.getLogger(__name__)
@@ -107,22 +107,22 @@ def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bo
     for column, match in enumerate(ranking.matches, start=1):
         corner = (MARGIN + column * _PANEL[0], top)
         mark, color, style = _RIGHT if match.correct else _WRONG
-        _draw_panel(page, corner, match.shot, f"{mark} {match.score:.2f}", color, style)
+        _draw_panel(page, corner, match.photo, f"{mark} {match.score:.2f}", color, style)
 
 
 def _draw_panel(
-    page: Page, corner: Tuple[float, float], shot: Shot, heading: str, color: str, style: Any
+    page: Page, corner: Tuple[float, float], photo: Photo, heading: str, color: str, style: Any
 ) -> None:
     """One framed image, in its own proportions, with a heading above and a caption below."""
     left = corner[0] + (_PANEL[0] - _IMAGE[0]) / 2
     cell = Box(left, corner[1] + _HEADING, *_IMAGE)
-    pixels, size = load_picture(shot.path, cell)
+    pixels, size = load_picture(photo.path, cell)
     box = fit(size, cell)
     page.image(pixels, box)
     page.frame(box, color, style)
     letters = SMALL if "\n" in heading else NORMAL
     page.text(box.middle, box.top - 0.05, heading, letters, ha="center", va="bottom", color=color)
-    page.text(box.middle, box.bottom + 0.05, shot.caption, SMALL, ha="center")
+    page.text(box.middle, box.bottom + 0.05, photo.caption, SMALL, ha="center")
 
 
 def save_retrieval_pictures(

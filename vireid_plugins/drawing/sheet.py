@@ -131,7 +131,7 @@ class Panel(NamedTuple):
     caption: str = ""  # below it; may have lines
 
 
-class Group(NamedTuple):
+class PanelGroup(NamedTuple):
     """Panels of one photograph, side by side."""
 
     panels: Sequence[Panel]
@@ -152,7 +152,7 @@ _LEAST_WIDTH = 5.0
 
 
 def draw_sheet(
-    groups: Sequence[Group],
+    groups: Sequence[PanelGroup],
     headings: Sequence[str],
     *,
     title: str,
@@ -200,14 +200,14 @@ def _group_width(panels: int) -> float:
     return panels * (IMAGE_BOX.width + _GAP) - _GAP
 
 
-def _with_wrapped_captions(group: Group) -> Group:
+def _with_wrapped_captions(group: PanelGroup) -> PanelGroup:
     """Captions that stay below what they are of."""
     panels = [
         panel._replace(caption="\n".join(wrapped(panel.caption, IMAGE_BOX.width + _GAP, SMALL)))
         for panel in group.panels
     ]
     width = _group_width(len(group.panels)) + _GROUP_GAP / 2
-    return Group(panels, "\n".join(wrapped(group.caption, width, SMALL)))
+    return PanelGroup(panels, "\n".join(wrapped(group.caption, width, SMALL)))
 
 
 def _draw_headings(page: Page, heads: Sequence[List[str]], left: float, top: float) -> None:
@@ -217,7 +217,7 @@ def _draw_headings(page: Page, heads: Sequence[List[str]], left: float, top: flo
 
 
 def _draw_group(
-    page: Page, group: Group, index: int, left: float, top: float
+    page: Page, group: PanelGroup, index: int, left: float, top: float
 ) -> Dict[Tuple[int, int], Box]:
     boxes, captions = {}, max(panel.caption.count("\n") + 1 for panel in group.panels)
     for place, panel in enumerate(group.panels):
@@ -234,7 +234,7 @@ def _draw_group(
     return boxes
 
 
-def _caption_height(group: Group) -> float:
+def _caption_height(group: PanelGroup) -> float:
     lines = group.caption.count("\n") + 1
     if any(panel.caption for panel in group.panels):
         lines += max(panel.caption.count("\n") + 1 for panel in group.panels)

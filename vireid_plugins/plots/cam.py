@@ -16,12 +16,12 @@ from matplotlib import colormaps
 from tqdm import tqdm
 
 from ..data import build_transforms
-from ..drawing.sheet import IMAGE_BOX, Group, Panel, draw_sheet, load_picture
-from ..drawing.shots import Shot, batch_of, batches
+from ..drawing.photos import Photo, batch_of, batches
+from ..drawing.sheet import IMAGE_BOX, Panel, PanelGroup, draw_sheet, load_picture
 from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..safe_load import load_weights_only
-from .chosen import add_image_arguments, chosen_shots, features_of, train_set, with_matches
+from .chosen import add_image_arguments, chosen_photos, features_of, train_set, with_matches
 from .grad_cam import (
     Activation,
     ClassScore,
@@ -94,14 +94,14 @@ class CAM(Kind):
     def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         for subject in subjects:
             _check_method(subject, args)
-        shots, why = chosen_shots(subjects[0], args)
-        matches: Optional[List[Shot]] = None
+        photos, why = chosen_photos(subjects[0], args)
+        matches: Optional[List[Photo]] = None
         if args.target == MATCH:
-            shots, matches = with_matches(subjects[0], shots)
+            photos, matches = with_matches(subjects[0], photos)
         logger.info("%s", why)
-        results = [_explain(subject, shots, matches, args) for subject in subjects]
+        results = [_explain(subject, photos, matches, args) for subject in subjects]
         sheet = draw_sheet(
-            [_group(shot, place, results, matches) for place, shot in enumerate(shots)],
+            [_group(photo, place, results, matches) for place, photo in enumerate(photos)],
             _headings(subjects, matches),
             title=_title(subjects, args),
             note=_note(subjects, results, args, why),
@@ -109,7 +109,7 @@ class CAM(Kind):
         )
         paths = write_figure(sheet.page.figure, folder, "cam")
         labels = [subject.label for subject in subjects]
-        numbers = _numbers(labels, shots, results)
+        numbers = _numbers(labels, photos, results)
         return [*paths, write_numbers(folder, "cam", HEADER, numbers)]
 
 
@@ -168,17 +168,17 @@ def check_classifier(subject: Subject) -> None:
 
 def _explain(
     subject: Subject,
-    shots: Sequence[Shot],
-    matches: Optional[Sequence[Shot]],
+    photos: Sequence[Photo],
+    matches: Optional[Sequence[Photo]],
     args: argparse.Namespace,
 ) -> Explained:
     transforms = build_transforms(subject.cfg, is_train=False)
     by_rollout, classes = _method(subject, args) == ROLLOUT, None
     if args.split == "train" and matches is None and not by_rollout:
-        classes = _classes(subject, shots)
+        classes = _classes(subject, photos)
     parts = []
     for begin, block in tqdm(
-        batches(shots, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
+        batches(photos, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
     ):
         batch, rows = batch_of(block, transforms), slice(begin, begin + len(block))
         if by_rollout:
@@ -197,7 +197,7 @@ def _explain(
     return Explained(activation, heat, flat, _target_words(activation, matches))
 
 
-def _target_words(activation: Activation, matches: Optional[Sequence[Shot]]) -> List[str]:
+def _target_words(activation: Activation, matches: Optional[Sequence[Photo]]) -> List[str]:
     if matches is not None:
         return [match.path for match in matches]
     if activation.classes is not None:
@@ -205,8 +205,8 @@ def _target_words(activation: Activation, matches: Optional[Sequence[Shot]]) -> 
     return [""] * len(activation.maps)
 
 
-def _classes(subject: Subject, shots: Sequence[Shot]) -> np.ndarray:
-    """Class numbers (B,) of the shots' identities in the model's training.
+def _classes(subject: Subject, photos: Sequence[Photo]) -> np.ndarray:
+    """Class numbers (B,) of the photos' identities in the model's training.
 
     Raises:
         PlotError: one is not among them, or the training set has other identities by now.
@@ -218,33 +218,33 @@ def _classes(subject: Subject, shots: Sequence[Shot]) -> np.ndarray:
             f"the training set of {', '.join(subject.cfg.DATASETS.NAMES)} has {len(known)}."
         )
     numbers: Dict[Any, int] = {identity: place for place, identity in enumerate(known)}
-    strange = [shot.path for shot in shots if shot.target not in numbers]
+    strange = [photo.path for photo in photos if photo.target not in numbers]
     if strange:
         raise PlotError(
             f"{strange[0]} is not in the training set of {subject.label}. Leave --split train out: "
             "the identity that scores highest is taken then."
         )
-    return np.array([numbers[shot.target] for shot in shots], dtype=np.int64)
+    return np.array([numbers[photo.target] for photo in photos], dtype=np.int64)
 
 
-def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Shot]]) -> List[str]:
+def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Photo]]) -> List[str]:
     headings = ["image", *(subject.label for subject in subjects)]
     return headings + (["match"] if matches is not None else [])
 
 
 def _group(
-    shot: Shot,
+    photo: Photo,
     place: int,
     results: Sequence[Explained],
-    matches: Optional[Sequence[Shot]],
-) -> Group:
-    pixels, size = load_picture(shot.path, IMAGE_BOX)
+    matches: Optional[Sequence[Photo]],
+) -> PanelGroup:
+    pixels, size = load_picture(photo.path, IMAGE_BOX)
     panels = [Panel(pixels, size)]
     for result in results:
         panels.append(Panel(overlay(pixels, result.heat[place]), size, _caption(result, place)))
     if matches is not None:
         panels.append(Panel(*load_picture(matches[place].path, IMAGE_BOX)))
-    return Group(panels, shot.caption.replace("\n", ", "))
+    return PanelGroup(panels, photo.caption.replace("\n", ", "))
 
 
 def _caption(result: Explained, place: int) -> str:
@@ -296,11 +296,11 @@ def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> s
 
 
 def _numbers(
-    labels: Sequence[str], shots: Sequence[Shot], results: Sequence[Explained]
+    labels: Sequence[str], photos: Sequence[Photo], results: Sequence[Explained]
 ) -> Iterator[Sequence[Any]]:
     for label, result in zip(labels, results):
-        for place, shot in enumerate(shots):
-            head = (label, shot.path, shot.modality_label, shot.target, shot.camid)
+        for place, photo in enumerate(photos):
+            head = (label, photo.path, photo.modality_label, photo.target, photo.camid)
             head += (result.activation.layer, result.targets[place])
             head += (f"{result.activation.scores[place]:.6g}", int(result.flat[place]))
             for (row, column), value in np.ndenumerate(result.activation.maps[place]):

@@ -12,7 +12,7 @@ import torch
 
 from ..data import Item, VIReIDDataset, build_transforms
 from ..data.build import build_train_items
-from ..drawing.shots import Shot, batch_of, batches, draw_pairs, parse_images, recognize, shot_of
+from ..drawing.photos import Photo, batch_of, batches, draw_pairs, parse_images, photo_of, recognize
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..evaluation.similarity import normalise
@@ -42,7 +42,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot], str]:
+def chosen_photos(subject: Subject, args: argparse.Namespace) -> Tuple[List[Photo], str]:
     """The photographs that the words ask for, and how they were chosen.
 
     Raises:
@@ -53,9 +53,9 @@ def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot]
             f"--count is {args.count} and --seed {args.seed}; expected 1 or more, and 0 or more."
         )
     if args.images:
-        shots, why = parse_images(args.images), f"{len(args.images)} given images."
+        photos, why = parse_images(args.images), f"{len(args.images)} given images."
         if args.split == "train":
-            shots = recognize(shots, train_set(subject).items)
+            photos = recognize(photos, train_set(subject).items)
     else:
         train = args.split == "train"
         items = train_set(subject).items if train else subject.loader.dataset.items
@@ -64,12 +64,12 @@ def chosen_shots(subject: Subject, args: argparse.Namespace) -> Tuple[List[Shot]
             if train
             else (f"test set of {subject.dataset_name}")
         )
-        shots = draw_pairs(items, args.count, args.seed)
-        names = ", ".join(str(name) for name in dict.fromkeys(shot.target for shot in shots))
+        photos = draw_pairs(items, args.count, args.seed)
+        names = ", ".join(str(name) for name in dict.fromkeys(photo.target for photo in photos))
         why = f"Identities {names} drawn from the {where}, seed {args.seed}."
-    if len(shots) > _MOST:
-        raise PlotError(f"{len(shots)} images are asked for; a sheet has room for {_MOST}.")
-    return shots, why
+    if len(photos) > _MOST:
+        raise PlotError(f"{len(photos)} images are asked for; a sheet has room for {_MOST}.")
+    return photos, why
 
 
 def train_set(subject: Subject) -> VIReIDDataset:
@@ -77,40 +77,40 @@ def train_set(subject: Subject) -> VIReIDDataset:
     return VIReIDDataset(build_train_items(subject.cfg), None, relabel=True)
 
 
-def features_of(model: Any, shots: Sequence[Shot], transforms: Any) -> torch.Tensor:
+def features_of(model: Any, photos: Sequence[Photo], transforms: Any) -> torch.Tensor:
     """Features (B, D) of photographs."""
     with evaluation_mode(model), torch.no_grad():
-        return model(batch_of(shots, transforms))
+        return model(batch_of(photos, transforms))
 
 
-def with_matches(subject: Subject, shots: Sequence[Shot]) -> Tuple[List[Shot], List[Shot]]:
-    """The shots that have a match, and their matches: by the model's own features.
+def with_matches(subject: Subject, photos: Sequence[Photo]) -> Tuple[List[Photo], List[Photo]]:
+    """The photos that have a match, and their matches: by the model's own features.
 
     A match is the nearest other test image of the same person, or of anybody where the person is
     unknown; of the other modality, unless the test set has one; pairs that the first protocol never
     compares are left out.
     """
     items = subject.loader.dataset.items
-    shots = recognize(shots, items)
-    found = nearest_matches(subject, shots, items)
-    missing = [shot.path for shot, row in zip(shots, found) if row < 0]
+    photos = recognize(photos, items)
+    found = nearest_matches(subject, photos, items)
+    missing = [photo.path for photo, row in zip(photos, found) if row < 0]
     for path in missing:
         logger.warning("%s has no match in the test set, and is left out.", path)
-    if len(missing) == len(shots):
+    if len(missing) == len(photos):
         raise PlotError(
-            f"None of {len(shots)} images has a match in the test set of {subject.dataset_name}: "
+            f"None of {len(photos)} images has a match in the test set of {subject.dataset_name}: "
             "another image of the same person in the other modality, from a camera that is "
             "compared with its own."
         )
-    kept = [(shot, shot_of(items[row])) for shot, row in zip(shots, found) if row >= 0]
-    return [shot for shot, _ in kept], [match for _, match in kept]
+    kept = [(photo, photo_of(items[row])) for photo, row in zip(photos, found) if row >= 0]
+    return [photo for photo, _ in kept], [match for _, match in kept]
 
 
-def nearest_matches(subject: Subject, shots: Sequence[Shot], items: Sequence[Item]) -> np.ndarray:
-    """Row of each shot's match among the test ``items``: (B,), -1 where there is none."""
+def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[Item]) -> np.ndarray:
+    """Row of each photo's match among the test ``items``: (B,), -1 where there is none."""
     transforms = build_transforms(subject.cfg, is_train=False)
     features = torch.cat(
-        [features_of(subject.model, part, transforms) for _, part in batches(shots, _BATCH)]
+        [features_of(subject.model, part, transforms) for _, part in batches(photos, _BATCH)]
     )
     everyone = normalise(subject.features.features.float())
     scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
@@ -118,14 +118,14 @@ def nearest_matches(subject: Subject, shots: Sequence[Shot], items: Sequence[Ite
     cameras = np.array([str(item.camid) for item in items])
     modalities = np.array([item.modality for item in items])
     if len(set(modalities.tolist())) > 1:
-        own = np.array([shot.modality for shot in shots])[:, None]
+        own = np.array([photo.modality for photo in photos])[:, None]
         scores[modalities[None] == own] = -np.inf
     paths = np.array([item.path for item in items])
-    scores[paths[None] == np.array([shot.path for shot in shots])[:, None]] = -np.inf
-    known = np.array([shot.target is not None for shot in shots])
-    same = names[None] == np.array([str(shot.target) for shot in shots])[:, None]
+    scores[paths[None] == np.array([photo.path for photo in photos])[:, None]] = -np.inf
+    known = np.array([photo.target is not None for photo in photos])
+    same = names[None] == np.array([str(photo.target) for photo in photos])[:, None]
     scores[known[:, None] & ~same] = -np.inf
-    own_cameras = np.array([str(shot.camid) for shot in shots])[:, None]
+    own_cameras = np.array([str(photo.camid) for photo in photos])[:, None]
     protocol = subject.protocols[0]
     for pair in protocol.skip_camera_pairs:
         for one, other in (pair, pair[::-1]):

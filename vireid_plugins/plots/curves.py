@@ -41,7 +41,7 @@ _LINE, _LETTER, _SAMPLE = 0.18, 0.068, 0.6
 _NOTE = "Losses: medians of the last 20 iterations, as the trainer logs them."
 
 
-class Panel(NamedTuple):
+class CurvePanel(NamedTuple):
     """One pair of axes."""
 
     title: str
@@ -145,16 +145,18 @@ def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:
     return common[0] if common else ""
 
 
-def choose_panels(runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]) -> List[Panel]:
+def choose_panels(
+    runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]
+) -> List[CurvePanel]:
     """What is drawn: every loss that a run has, the learning rate, the metrics.
 
     Raises:
         PlotError: a metric that was not evaluated.
     """
     losses = list(dict.fromkeys(name for run in runs for name in run.losses))
-    panels = [Panel(name, name) for name in losses]
+    panels = [CurvePanel(name, name) for name in losses]
     if any(RATE in run.series for run in runs):
-        panels.append(Panel("learning rate", RATE))
+        panels.append(CurvePanel("learning rate", RATE))
     head = f"{protocol}/"
     known = {
         name[len(head) :]
@@ -165,7 +167,7 @@ def choose_panels(runs: Sequence[RunLog], protocol: str, metrics: Sequence[str])
     for metric in map(str.strip, metrics if protocol else ()):
         if metric not in known:
             raise PlotError(f"--metrics names {metric!r}. {nearest(metric, known)}")
-        panels.append(Panel(f"{metric} (%)", head + metric, True))
+        panels.append(CurvePanel(f"{metric} (%)", head + metric, True))
     if not panels:
         raise PlotError("The runs hold neither losses, nor a learning rate, nor metrics.")
     return panels
@@ -174,7 +176,7 @@ def choose_panels(runs: Sequence[RunLog], protocol: str, metrics: Sequence[str])
 def draw_curves(
     runs: Sequence[RunLog],
     labels: Sequence[str],
-    panels: Sequence[Panel],
+    panels: Sequence[CurvePanel],
     note: str,
     by_epoch: bool,
 ) -> Figure:
@@ -220,7 +222,7 @@ def draw_curves(
 
 def _draw_panel(
     axes: Axes,
-    panel: Panel,
+    panel: CurvePanel,
     runs: Sequence[RunLog],
     looks: Sequence[Dict[str, Any]],
     by_epoch: bool,
@@ -256,7 +258,7 @@ def _places(run: RunLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarray:
 
 
 def _lines(
-    runs: Sequence[RunLog], labels: Sequence[str], panels: Sequence[Panel]
+    runs: Sequence[RunLog], labels: Sequence[str], panels: Sequence[CurvePanel]
 ) -> Iterator[Tuple[Any, ...]]:
     """Rows of the CSV file: what is drawn, and the deviations of metrics over trials."""
     for label, run in zip(labels, runs):
@@ -269,7 +271,7 @@ def _lines(
 _NOTHING: Series = (np.array([], int), np.array([]))
 
 
-def _with_deviation(panel: Panel) -> Tuple[str, ...]:
+def _with_deviation(panel: CurvePanel) -> Tuple[str, ...]:
     return (panel.name, f"{panel.name}_std") if panel.is_metric else (panel.name,)
 
 

@@ -14,15 +14,15 @@ import torch
 from tqdm import tqdm
 
 from ..data import build_transforms
-from ..drawing.sheet import IMAGE_BOX, SMALL, Box, Group, Page, Panel, draw_sheet, load_picture
-from ..drawing.shots import Shot, batch_of, batches
+from ..drawing.photos import Photo, batch_of, batches
+from ..drawing.sheet import IMAGE_BOX, SMALL, Box, Page, Panel, PanelGroup, draw_sheet, load_picture
 from ..drawing.style import COLORS, GRAY, write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
 from .cam import COLOR_MAP, overlay
-from .chosen import add_image_arguments, chosen_shots
+from .chosen import add_image_arguments, chosen_photos
 from .kinds import Kind, register_kind
 from .subject import Subject
 
@@ -48,12 +48,12 @@ class Masks(Kind):
     def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
         subject = subjects[0]
         check_maps(subject, (MASK,))
-        shots, why = chosen_shots(subject, args)
+        photos, why = chosen_photos(subject, args)
         logger.info("%s", why)
-        maps = maps_of(subject, shots, (MASK,))
-        masks = maps[MASK].reshape(len(shots), *maps[MASK].shape[-2:])
+        maps = maps_of(subject, photos, (MASK,))
+        masks = maps[MASK].reshape(len(photos), *maps[MASK].shape[-2:])
         sheet = draw_sheet(
-            [_mask_group(*pair, size) for *pair, size in zip(shots, masks, maps["images"])],
+            [_mask_group(*pair, size) for *pair, size in zip(photos, masks, maps["images"])],
             ("image", "mask", "person", "background"),
             title=f"Masks of {subject.label}",
             note=f"{why} Person: mask × image; background: (1 − mask) × image; "
@@ -61,7 +61,7 @@ class Masks(Kind):
             bar=("gray", ("mask 0", "1")),
         )
         paths = write_figure(sheet.page.figure, folder, "masks")
-        return [*paths, write_numbers(folder, "masks", MASK_HEADER, _mask_numbers(shots, masks))]
+        return [*paths, write_numbers(folder, "masks", MASK_HEADER, _mask_numbers(photos, masks))]
 
 
 @register_kind("stripes", help="the horizontal stripes that a method chooses, and its attention")
@@ -75,27 +75,27 @@ class Stripes(Kind):
         names = (KEPT, SCORES, ATTENTION)
         for subject in subjects:
             check_maps(subject, names)
-        shots, why = chosen_shots(subjects[0], args)
+        photos, why = chosen_photos(subjects[0], args)
         logger.info("%s", why)
-        results = [maps_of(subject, shots, names) for subject in subjects]
+        results = [maps_of(subject, photos, names) for subject in subjects]
         headings = ["image"]
         for subject in subjects:
             prefix = f"{subject.label}: " if len(subjects) > 1 else ""
             headings += [f"{prefix}stripes", f"{prefix}attention"]
         sheet = draw_sheet(
-            [_stripe_group(shot, place, results) for place, shot in enumerate(shots)],
+            [_stripe_group(photo, place, results) for place, photo in enumerate(photos)],
             headings,
             title=f"Stripes chosen by {' and '.join(subject.label for subject in subjects)}",
             note=_stripe_note(results, why),
             bar=(COLOR_MAP, ("attention 0", "the image's largest")),
         )
-        for group in range(len(shots)):
+        for group in range(len(photos)):
             for number, maps in enumerate(results):
                 box = sheet.boxes[group, 1 + 2 * number]
                 _mark_stripes(sheet.page, box, maps[KEPT][group], _edges(maps, box))
         paths = write_figure(sheet.page.figure, folder, "stripes")
         labels = [subject.label for subject in subjects]
-        numbers = _stripe_numbers(labels, shots, results)
+        numbers = _stripe_numbers(labels, photos, results)
         return [*paths, write_numbers(folder, "stripes", STRIPE_HEADER, numbers)]
 
 
@@ -111,8 +111,10 @@ def check_maps(subject: Subject, names: Sequence[str]) -> None:
         )
 
 
-def maps_of(subject: Subject, shots: Sequence[Shot], names: Sequence[str]) -> Dict[str, np.ndarray]:
-    """The named maps of all shots, B rows each, and ``images`` (B, H, W, 3) uint8 as the model
+def maps_of(
+    subject: Subject, photos: Sequence[Photo], names: Sequence[str]
+) -> Dict[str, np.ndarray]:
+    """The named maps of all photos, B rows each, and ``images`` (B, H, W, 3) uint8 as the model
     gets them.
 
     Raises:
@@ -120,7 +122,7 @@ def maps_of(subject: Subject, shots: Sequence[Shot], names: Sequence[str]) -> Di
     """
     transforms = build_transforms(subject.cfg, is_train=False)
     parts: Dict[str, List[torch.Tensor]] = {name: [] for name in ("images", *names)}
-    blocks = batches(shots, _BATCH)
+    blocks = batches(photos, _BATCH)
     for _, block in tqdm(blocks, desc=f"maps of {subject.label}", disable=not subject.progress):
         batch = batch_of(block, transforms)
         with evaluation_mode(subject.model), torch.no_grad():
@@ -135,15 +137,15 @@ def maps_of(subject: Subject, shots: Sequence[Shot], names: Sequence[str]) -> Di
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
 
 
-def _mask_group(shot: Shot, mask: np.ndarray, image: np.ndarray) -> Group:
+def _mask_group(photo: Photo, mask: np.ndarray, image: np.ndarray) -> PanelGroup:
     """Panels of one image from its mask (h, w) and pixels (H, W, 3)."""
-    size = load_picture(shot.path, IMAGE_BOX)[1]
+    size = load_picture(photo.path, IMAGE_BOX)[1]
     grown = _grown(mask, image.shape[:2])[..., None]
     gray = np.repeat(grown * 255, 3, axis=2)
     panels = [image, gray, grown * image, (1 - grown) * image]
-    return Group(
+    return PanelGroup(
         [Panel(np.rint(pixels).astype(np.uint8), size) for pixels in panels],
-        f"{shot.caption}, mean of the mask {mask.mean():.2f}".replace("\n", ", "),
+        f"{photo.caption}, mean of the mask {mask.mean():.2f}".replace("\n", ", "),
     )
 
 
@@ -158,15 +160,15 @@ def _grown(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return grown[0, 0].numpy()
 
 
-def _mask_numbers(shots: Sequence[Shot], masks: np.ndarray) -> Iterator[Sequence[Any]]:
-    for shot, mask in zip(shots, masks):
-        head = (shot.path, shot.modality_label, shot.target, shot.camid, f"{mask.mean():.6g}")
+def _mask_numbers(photos: Sequence[Photo], masks: np.ndarray) -> Iterator[Sequence[Any]]:
+    for photo, mask in zip(photos, masks):
+        head = (photo.path, photo.modality_label, photo.target, photo.camid, f"{mask.mean():.6g}")
         for (row, column), value in np.ndenumerate(mask):
             yield (*head, row, column, f"{value:.4g}")
 
 
-def _stripe_group(shot: Shot, place: int, results: Sequence[Dict[str, np.ndarray]]) -> Group:
-    pixels, size = load_picture(shot.path, IMAGE_BOX)
+def _stripe_group(photo: Photo, place: int, results: Sequence[Dict[str, np.ndarray]]) -> PanelGroup:
+    pixels, size = load_picture(photo.path, IMAGE_BOX)
     panels = [Panel(pixels, size)]
     for maps in results:
         attention = maps[ATTENTION][place]
@@ -176,7 +178,7 @@ def _stripe_group(shot: Shot, place: int, results: Sequence[Dict[str, np.ndarray
         heat = attention / max(float(attention.max()), np.finfo(np.float32).tiny)
         panels.append(Panel((pixels * lit[:, None, None]).astype(np.uint8), size))
         panels.append(Panel(overlay(pixels, heat.astype(np.float32)), size))
-    return Group(panels, shot.caption.replace("\n", ", "))
+    return PanelGroup(panels, photo.caption.replace("\n", ", "))
 
 
 def _starts(maps: Dict[str, np.ndarray]) -> np.ndarray:
@@ -226,15 +228,15 @@ def _stripe_note(results: Sequence[Dict[str, np.ndarray]], why: str) -> str:
 
 
 def _stripe_numbers(
-    labels: Sequence[str], shots: Sequence[Shot], results: Sequence[Dict[str, np.ndarray]]
+    labels: Sequence[str], photos: Sequence[Photo], results: Sequence[Dict[str, np.ndarray]]
 ) -> Iterator[Sequence[Any]]:
     """A line for each stripe; ``place`` from 1 for a chosen one, else 0."""
     for label, maps in zip(labels, results):
         number, height = maps[SCORES].shape[1], maps[ATTENTION].shape[1]
         begins = np.cumsum([0, *stripe_heights(height, number)[:-1]])
         shares = np.add.reduceat(maps[ATTENTION].sum(axis=2), begins, axis=1)
-        for row, shot in enumerate(shots):
-            head = (label, shot.path, shot.modality_label, shot.target, shot.camid)
+        for row, photo in enumerate(photos):
+            head = (label, photo.path, photo.modality_label, photo.target, photo.camid)
             places = {int(stripe): p for p, stripe in enumerate(maps[KEPT][row], start=1)}
             for stripe in range(number):
                 values = (f"{maps[SCORES][row, stripe]:.6g}", places.get(stripe, 0))

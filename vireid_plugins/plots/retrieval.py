@@ -199,6 +199,14 @@ def _numbers(
             head = (label, query.path, one.chosen, query.target, query.camid)
             head += (one.first_correct, f"{one.average_precision:.4f}")
             for rank, match in enumerate(one.matches, start=1):
-                shot = match.shot
+                photo = match.photo
                 score = f"{match.score:.6f}"
-                yield (*head, rank, shot.path, shot.target, shot.camid, score, int(match.correct))
+                yield (
+                    *head,
+                    rank,
+                    photo.path,
+                    photo.target,
+                    photo.camid,
+                    score,
+                    int(match.correct),
+                )

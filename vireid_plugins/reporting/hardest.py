@@ -5,8 +5,8 @@ from typing import List
 
 import numpy as np
 
+from ..drawing.photos import Photo
 from ..drawing.retrieval import WORST, GallerySearch, Match, Retrieval
-from ..drawing.shots import Shot
 from ..evaluation import Protocol
 from ..plots.subject import Subject
 
@@ -25,7 +25,7 @@ class Answer:
 class HardQuery:
     """A query, the wrong answers before the first right one, and that."""
 
-    query: Shot
+    query: Photo
     wrong: List[Answer]  # the nearest ones, at most ``WRONG``
     right: Answer  # the first
     average_precision: float  # percent

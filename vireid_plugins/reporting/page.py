@@ -7,7 +7,7 @@ from string import Template
 from typing import Iterable, List, Optional, Sequence
 
 from ..data.images import read_image
-from ..drawing.shots import Shot
+from ..drawing.photos import Photo
 from ..plots.subject import Subject
 from ..runs.environment import environment
 from ..runs.folder import Run
@@ -96,27 +96,27 @@ def _hard_query(place: int, hard: HardQuery) -> Markup:
 def _answer(answer: Answer, class_: str, mark: str, what: str) -> Markup:
     score = f"{answer.match.score:.2f}".replace("-", "−")
     return _panel(
-        answer.match.shot,
+        answer.match.photo,
         class_,
         f"{mark} {answer.rank}: {score}",
         f"{what} at rank {answer.rank}, {score}",
     )
 
 
-def _panel(shot: Shot, class_: str, word: str, what: str) -> Markup:
+def _panel(photo: Photo, class_: str, word: str, what: str) -> Markup:
     """One photograph with its words."""
-    uri, width, height = photo_uri(read_image(shot.path))
-    image = f"{shot.modality_label} image".strip()
+    uri, width, height = photo_uri(read_image(photo.path))
+    image = f"{photo.modality_label} image".strip()
     picture = Picture(
-        uri, width, height, f"{what}: {image} of identity {shot.target} by camera {shot.camid}"
+        uri, width, height, f"{what}: {image} of identity {photo.target} by camera {photo.camid}"
     )
-    lines = [f"identity {shot.target}", f"camera {shot.camid}", shot.modality_label]
+    lines = [f"identity {photo.target}", f"camera {photo.camid}", photo.modality_label]
     caption = tag(
         "figcaption",
         tag("b", word),
         " ",
         join((line for line in lines if line), between=Markup("<br>")),
-        title=Path(shot.path).name,
+        title=Path(photo.path).name,
     )
     return tag("li", tag("figure", picture.button(), caption), class_=class_)
 

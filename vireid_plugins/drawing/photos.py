@@ -15,7 +15,7 @@ from ..errors import PlotError
 from ..modality import Modality
 
 
-class Shot(NamedTuple):
+class Photo(NamedTuple):
     """One photograph."""
 
     path: str
@@ -37,13 +37,13 @@ class Shot(NamedTuple):
         return Modality(self.modality).label if known else ""
 
 
-def parse_images(words: Sequence[str]) -> List[Shot]:
+def parse_images(words: Sequence[str]) -> List[Photo]:
     """Photographs from words ``PATH:visible`` and ``PATH:infrared``.
 
     Raises:
         PlotError: a word has no modality; ImageError: a file is absent or empty.
     """
-    shots = []
+    photos = []
     for word in words:
         path, colon, modality = word.rpartition(":")
         if not colon or modality.strip().lower() not in [m.label for m in Modality]:
@@ -53,11 +53,11 @@ def parse_images(words: Sequence[str]) -> List[Shot]:
                 "...) stand before --images, or behind another option."
             )
         check_size(path)
-        shots.append(Shot(path, modality=int(Modality.parse(modality))))
-    return shots
+        photos.append(Photo(path, modality=int(Modality.parse(modality))))
+    return photos
 
 
-def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Shot]:
+def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Photo]:
     """Seeded photographs of ``count`` identities, one of each modality, beside each other.
 
     Identities with both modalities come before those with one.
@@ -80,15 +80,15 @@ def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Shot]:
     full = set(first[Modality.VISIBLE]) & set(first[Modality.INFRARED])
     chosen = sorted(everyone, key=lambda name: name not in full)[:count]
     rows = [first[m][name] for name in chosen for m in Modality if name in first[m]]
-    return [shot_of(items[row]) for row in rows]
+    return [photo_of(items[row]) for row in rows]
 
 
-def shot_of(item: Item) -> Shot:
+def photo_of(item: Item) -> Photo:
     """Return the photograph of an item."""
-    return Shot(*item)
+    return Photo(*item)
 
 
-def recognize(shots: Sequence[Shot], items: Sequence[Item]) -> List[Shot]:
+def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
     """Given photographs, with identity and camera where they are among ``items``.
 
     Raises:
@@ -96,32 +96,32 @@ def recognize(shots: Sequence[Shot], items: Sequence[Item]) -> List[Shot]:
     """
     known = {os.path.realpath(item.path): item for item in items}
     found = []
-    for shot in shots:
-        item = known.get(os.path.realpath(shot.path))
-        if item is not None and item.modality != shot.modality:
+    for photo in photos:
+        item = known.get(os.path.realpath(photo.path))
+        if item is not None and item.modality != photo.modality:
             raise PlotError(
-                f"--images: {shot.path} is {Modality(item.modality).label} in the dataset, not "
-                f"{shot.modality_label}."
+                f"--images: {photo.path} is {Modality(item.modality).label} in the dataset, not "
+                f"{photo.modality_label}."
             )
-        found.append(shot if item is None else shot_of(item)._replace(path=shot.path))
+        found.append(photo if item is None else photo_of(item)._replace(path=photo.path))
     return found
 
 
-def batch_of(shots: Sequence[Shot], transforms: Any) -> Dict[str, Any]:
+def batch_of(photos: Sequence[Photo], transforms: Any) -> Dict[str, Any]:
     """Photographs as a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
 
     Args:
-        shots: B of them, modalities known.
+        photos: B of them, modalities known.
         transforms: of testing, from ``build_transforms``.
 
     Raises:
         ImageError: a file cannot be read.
     """
-    images = [transforms(read_image(shot.path), Modality(shot.modality)) for shot in shots]
-    modalities = torch.tensor([shot.modality for shot in shots], dtype=torch.int64)
+    images = [transforms(read_image(photo.path), Modality(photo.modality)) for photo in photos]
+    modalities = torch.tensor([photo.modality for photo in photos], dtype=torch.int64)
     return {"images": torch.stack(images), "modalities": modalities}
 
 
-def batches(shots: Sequence[Shot], size: int) -> List[Tuple[int, Sequence[Shot]]]:
-    """``shots`` in parts of at most ``size``, each with the number of its first."""
-    return [(begin, shots[begin : begin + size]) for begin in range(0, len(shots), size)]
+def batches(photos: Sequence[Photo], size: int) -> List[Tuple[int, Sequence[Photo]]]:
+    """``photos`` in parts of at most ``size``, each with the number of its first."""
+    return [(begin, photos[begin : begin + size]) for begin in range(0, len(photos), size)]

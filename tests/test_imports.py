@@ -41,7 +41,6 @@ MAY_IMPORT = {
         "modeling",
         "modeling.pieces",
         "runs",
-        "train",
     },
     "onnx_export": {"data", "engine"},
     "plots": {
@@ -52,7 +51,6 @@ MAY_IMPORT = {
         "modeling",
         "modeling.pieces",
         "runs",
-        "train",
     },
     "reporting": {
         "comparison",
@@ -62,9 +60,8 @@ MAY_IMPORT = {
         "evaluation",
         "plots",
         "runs",
-        "train",
     },
-    "search": {"data", "drawing", "engine", "evaluation", "runs", "train"},
+    "search": {"data", "drawing", "engine", "evaluation", "runs"},
     "benchmarks": {
         "clustering",
         "comparison",

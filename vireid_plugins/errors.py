@@ -32,6 +32,10 @@ class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 
 
+class NonFiniteError(UserError, FloatingPointError):
+    """A loss that is no finite number any more."""
+
+
 class PlotError(UserError):
     """A picture that cannot be drawn as asked."""
 

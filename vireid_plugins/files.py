@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+from .errors import MissingFileError
+
 PACKAGE = Path(__file__).resolve().parent
 CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
 
@@ -21,7 +23,7 @@ def find_config(name: str) -> str:
         if (folder / relative).is_file():
             return str(folder / relative)
     known = sorted({p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")})
-    raise FileNotFoundError(f"No config file {name!r}. This package has: {', '.join(known)}.")
+    raise MissingFileError(f"No config file {name!r}. This package has: {', '.join(known)}.")
 
 
 def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:

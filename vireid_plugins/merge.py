@@ -6,6 +6,7 @@ import yaml
 
 from fastreid.config import CfgNode as CN
 
+from .errors import MissingFileError, UnknownNameError, UserError
 from .registry import nearest
 
 
@@ -33,7 +34,7 @@ def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
             tails = {key.rsplit(".", 1)[-1]: key for key in sorted(valid)}
             close = nearest(name.rsplit(".", 1)[-1], tails)
             close = "It resembles no known key." if close.startswith("Valid") else close
-        raise KeyError(f"Unknown config key {name!r} in {source}. {close}")
+        raise UnknownNameError(f"Unknown config key {name!r} in {source}. {close}")
 
 
 def merge_config(
@@ -59,7 +60,7 @@ def merge_config(
         _merge(lambda: cfg.merge_from_other_cfg(loaded), file)  # noqa: B023
     opts = list(opts)
     if len(opts) % 2:
-        raise ValueError(
+        raise UserError(
             f"Overrides come as KEY VALUE pairs; got {len(opts)} words: {' '.join(map(str, opts))}."
         )
     check_known_keys(opts[0::2], cfg, "the command line")
@@ -107,10 +108,10 @@ def _read_file(config_file: str, alone: bool = False) -> CN:
         with open(config_file, encoding="utf-8") as file:
             return CN({k: v for k, v in yaml.safe_load(file).items() if k != "_BASE_"})
     except OSError as error:  # of a _BASE_
-        raise FileNotFoundError(f"{config_file} cannot be read: {error}") from error
+        raise MissingFileError(f"{config_file} cannot be read: {error}") from error
     except (yaml.YAMLError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())
-        raise ValueError(
+        raise UserError(
             f"{config_file} is no config file, which is YAML with nested keys: {text}"
         ) from error
 
@@ -122,4 +123,4 @@ def _merge(action: Any, source: str) -> None:
         text = " ".join(str(error).split())  # may quote a whole node of the config
         if len(text) > 300:
             text = f"{text[:180]} ... {text[-100:]}"
-        raise ValueError(f"{source}: {text}") from error
+        raise UserError(f"{source}: {text}") from error

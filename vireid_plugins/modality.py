@@ -13,6 +13,8 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from .errors import UserError
+
 # What apply_per_modality does instead of sorting rows, inside fixed_path.
 _fixed_path: "ContextVar[Optional[Callable[..., Tensor]]]" = ContextVar("fixed_path", default=None)
 
@@ -29,7 +31,7 @@ class Modality(IntEnum):
         try:
             return {"visible": cls.VISIBLE, "infrared": cls.INFRARED}[str(name).strip().lower()]
         except KeyError:
-            raise ValueError(
+            raise UserError(
                 f"Unknown modality {name!r}; expected 'visible' or 'infrared'."
             ) from None
 
@@ -49,7 +51,7 @@ def check_modalities(modalities: Tensor) -> None:
     known = known_modalities(modalities)
     if not bool(known.all()):
         strange = sorted(set(modalities[~known].tolist()))
-        raise ValueError(
+        raise UserError(
             f"modalities must be {int(Modality.VISIBLE)} (visible) or "
             f"{int(Modality.INFRARED)} (infrared); got {strange}."
         )

@@ -5,6 +5,8 @@ from typing import Any, Iterable, List
 
 from fastreid.utils.registry import Registry
 
+from .errors import UnknownNameError
+
 LOSS_REGISTRY = Registry("LOSS")
 LOSS_REGISTRY.__doc__ = "Losses: ``cls.from_config(cfg)`` builds one; see ``modeling/losses``."
 
@@ -46,7 +48,7 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
     """
     names = registered_names(registry)
     if name not in names:
-        raise KeyError(
+        raise UnknownNameError(
             f"{key} names {name!r}, which is not in the {registry._name} registry. "
             + nearest(name, names)
         )

@@ -8,6 +8,8 @@ from typing import Any, Iterator
 
 import torch
 
+from .errors import CheckpointError
+
 
 def load_weights_only(file: Any) -> Any:
     """Load a checkpoint that holds only tensors, numbers, strings, lists and dicts, on the CPU.
@@ -28,7 +30,7 @@ def load_weights_only(file: Any) -> Any:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise RuntimeError(
+        raise CheckpointError(
             f"{file} was not loaded ({type(error).__name__}: {reason}). It is not a whole "
             "PyTorch checkpoint, or it holds Python objects that could run code. If you trust "
             "it, load it yourself with weights_only=False and save its tensors: "

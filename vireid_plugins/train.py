@@ -10,17 +10,17 @@ import os
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
-from torch import multiprocessing, nn
+from torch import multiprocessing
 
 from fastreid.utils import comm
 
 from .engine import VIReIDTrainer
-from .engine.checkpoint import AtomicCheckpointer, read_facts
 from .engine.launch import launch
+from .engine.loading import OpenedCheckpoint, named_weights, open_checkpoint
 from .engine.setup import build_config, set_up_run
-from .errors import UserError, is_foreseen, report
+from .errors import is_foreseen, report
 from .runs.record import evaluation_of, record_session
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def train(
         ProcessFailedError: one of several processes has failed.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
-    return _launch(_train_here, (config_file, opts, resume), processes)
+    cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
+    return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
 
 
 def evaluate(
@@ -77,19 +78,21 @@ def evaluate(
 ) -> Optional[Dict[str, float]]:
     """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
 
-    Arguments, result and exceptions are those of :func:`train`. Weights that have seen the
+    Without ``config_file`` the config is the one that the checkpoint carries. Arguments, result and exceptions are those of :func:`train`. Weights that have seen the
     identities they would be tested on are a ``UserError``.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
-    return _launch(_evaluate_here, (config_file, opts), processes)
+    device = _open_weights(config_file, opts).cfg.MODEL.DEVICE
+    return _launch(_evaluate_here, (config_file, opts), processes, device)
 
 
-def _launch(function: Callable, arguments: tuple, processes: tuple) -> Optional[Dict[str, float]]:
-    """Call ``function(*arguments)`` in every process; the first two arguments make the config."""
+def _launch(
+    function: Callable, arguments: tuple, processes: tuple, device: str
+) -> Optional[Dict[str, float]]:
+    """Call ``function(*arguments)`` in every process, each on a ``device``."""
     num_gpus, num_machines, _, _ = processes
     many = num_gpus * num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-    cfg = build_config(*arguments[:2])  # mistakes in it are found before processes are started
-    device = str(cfg.MODEL.DEVICE).split(":")[0]
+    device = str(device).split(":")[0]
     if not many:
         return launch(function, *processes, args=arguments, device=device)
     try:
@@ -134,49 +137,23 @@ def _train_here(config_file: str, opts: Sequence[str], resume: bool) -> Dict[str
 
 def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
     """Evaluate in this process; return the metrics in percent."""
-    cfg = build_config(config_file, opts)
-    if not cfg.MODEL.WEIGHTS:
-        raise UserError("An evaluation needs the weights to evaluate. Add: MODEL.WEIGHTS PATH")
-    facts = read_facts(cfg.MODEL.WEIGHTS)
-    if facts is not None:
-        apply_facts(cfg, facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.freeze()
+    checkpoint = _open_weights(config_file, opts)
+    cfg = checkpoint.cfg
     set_up_run(cfg, eval_only=True)
     if comm.is_main_process():
         record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
-    model = load_model(cfg)
-    with evaluation_of(cfg.MODEL.WEIGHTS):
-        results = VIReIDTrainer.test(cfg, model)
+    logger.info("Model:\n%s", checkpoint.model)
+    with evaluation_of(checkpoint.path):
+        results = VIReIDTrainer.test(cfg, checkpoint.model)
     if comm.is_main_process():
         with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
-            file.write(json.dumps({**results, "weights": cfg.MODEL.WEIGHTS}, sort_keys=True) + "\n")
+            file.write(json.dumps({**results, "weights": checkpoint.path}, sort_keys=True) + "\n")
     return results
 
 
-def load_model(cfg: Any) -> nn.Module:
-    """The model of ``cfg`` with the weights of ``MODEL.WEIGHTS``, all that features need."""
-    model = VIReIDTrainer.build_model(cfg)
-    AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[], need="features")
-    return model
-
-
-def apply_facts(cfg: Any, facts: Dict[str, Any], explicit_trial: bool) -> None:
-    """Take from a checkpoint what belongs to it: number of classes and RegDB trial.
-
-    Raises:
-        ValueError: the model of one RegDB trial would be tested on another.
-    """
-    cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
-    if "RegDB" not in facts["train_datasets"] or "RegDB" not in cfg.DATASETS.TESTS:
-        return
-    trial = facts["regdb_trial"]
-    if explicit_trial and cfg.DATASETS.REGDB_TRIAL != trial:
-        raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} was trained on RegDB trial {trial}: it has seen test identities "
-            f"of trial {cfg.DATASETS.REGDB_TRIAL}. A row of ten trials needs ten models."
-        )
-    cfg.DATASETS.REGDB_TRIAL = trial
+def _open_weights(config_file: str, opts: Sequence[str]) -> OpenedCheckpoint:
+    """Open the checkpoint that ``MODEL.WEIGHTS`` names."""
+    return open_checkpoint(named_weights(config_file, opts), config_file, opts)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_one_failing_config_does_not_stop_the_others(compared):
     }
     assert "baseline" in lines["plain"] and "not judged" in lines["split"]
     assert "0 of 1 seeds" in lines["broken"]
-    assert "seed 0 failed: FloatingPointError: " in lines["broken"]
+    assert "seed 0 failed: NonFiniteError: " in lines["broken"]
     assert "Traceback" in (output / "broken/seed0/output.txt").read_text()
     assert str(folder) not in text and "Iterations: 12 (1 run); 4 (1 run)" in text
     assert {path.name for path in output.glob("*.*")} == {

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.checkpoint import AtomicCheckpointer, read_facts
+from vireid_plugins.engine.loading import open_checkpoint
 from vireid_plugins.engine.seeding import seed_everything
 from vireid_plugins.engine.step import to_device
 from vireid_plugins.safe_load import load_weights_only
-from vireid_plugins.train import apply_facts
 
 from fastreid.utils import comm
 
@@ -72,13 +71,11 @@ def by_hand(cfg, epochs, monkeypatch):
     return model.state_dict()
 
 
-def assert_evaluated_as_by_one(folder, cfg):
+def assert_evaluated_as_by_one(folder, alone):
     """One process finds for the last checkpoint the metrics that two wrote."""
     weights = str(folder / "model_final.pth")
-    apply_facts(cfg, read_facts(weights), explicit_trial=False)
-    model = VIReIDTrainer.build_model(cfg)
-    AtomicCheckpointer(model).load(weights, [], need="features")
-    expected = VIReIDTrainer.test(cfg, model)
+    checkpoint = open_checkpoint(weights, opts=["OUTPUT_DIR", str(alone)])
+    expected = VIReIDTrainer.test(checkpoint.cfg, checkpoint.model)
     lines = (folder / "metrics.json").read_text().splitlines()
     written = json.loads([line for line in lines if "metric" in json.loads(line)][-1])
     assert expected["metric"] > 0
@@ -90,7 +87,7 @@ def test_two_processes_equal_the_documented_expectation(datasets, tmp_path, monk
     expected = by_hand(small_cfg(tmp_path / "one", **OPTIONS), 2, monkeypatch)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
-    assert_evaluated_as_by_one(tmp_path / "two", small_cfg(tmp_path / "alone", **OPTIONS))
+    assert_evaluated_as_by_one(tmp_path / "two", tmp_path / "alone")
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("SYSUMM01/all/single") >= 2  # evaluated in the middle and at the end
     assert (tmp_path / "two" / "log.txt.rank1").exists()

@@ -19,8 +19,8 @@ import torch
 from .. import evaluation
 from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
-from ..engine.checkpoint import AtomicCheckpointer
 from ..engine.hooks import unwrap
+from ..engine.loading import open_checkpoint
 from ..engine.setup import build_config, set_up_run
 from ..runs.environment import environment
 from ..runs.record import now, record_session, source_commit, write_json
@@ -108,7 +108,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     costs = _costs(unwrap(trainer.model), cfg)
     trainer.resume_or_load(resume=True)
     trainer.train()
-    scores = evaluate_final(trainer.cfg)
+    scores = evaluate_final(folder)
     write_json(
         folder / RESULT,
         {
@@ -155,19 +155,12 @@ def _training_facts(trainer: TimedTrainer, progress: Progress) -> Dict[str, Any]
     }
 
 
-def evaluate_final(cfg: Any) -> Dict[str, Any]:
-    """Metrics of ``model_final.pth`` read back, as ``--eval-only`` gives them, and the protocols.
-
-    Args:
-        cfg: of the trainer, whose number of classes is that of the training set.
-    """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.freeze()
-    model = VIReIDTrainer.build_model(cfg)
-    weights = os.path.join(cfg.OUTPUT_DIR, f"{WEIGHTS}.pth")
-    AtomicCheckpointer(model).load(weights, checkpointables=[], need="features")
+def evaluate_final(folder: Path) -> Dict[str, Any]:
+    """Return metrics of ``model_final.pth``, read back as ``--eval-only`` does, and protocols."""
+    checkpoint = open_checkpoint(
+        str(folder / f"{WEIGHTS}.pth"), str(folder / SETTINGS), ["OUTPUT_DIR", str(folder)]
+    )
+    cfg, model = checkpoint.cfg, checkpoint.model
     metrics: Dict[str, float] = {}
     protocols: List[Dict[str, Any]] = []
     seconds, rendered = 0.0, {}

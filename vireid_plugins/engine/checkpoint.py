@@ -10,6 +10,7 @@ import torch
 
 from fastreid.utils.checkpoint import Checkpointer
 
+from ..errors import CheckpointError, MissingFileError
 from ..files import write_atomically
 from ..runs.names import FACTS, LAST
 from ..safe_load import load_weights_only
@@ -66,7 +67,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-            raise RuntimeError(
+            raise CheckpointError(
                 f"{self._path} holds no 'model'. Weights of an ordinary backbone belong in "
                 "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
             )
@@ -97,7 +98,7 @@ class AtomicCheckpointer(Checkpointer):
             ]
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):
-            raise RuntimeError(
+            raise CheckpointError(
                 f"{self._path} is of another model: {len(fitting)} of the model's {len(own)} "
                 f"tensors are in it, and these are not, or have another shape: "
                 f"{', '.join(refused[:3])}, ... Use the config it was trained with (the "
@@ -120,7 +121,7 @@ class AtomicCheckpointer(Checkpointer):
         path = self.get_checkpoint_file()
         if not os.path.isfile(path):
             others = sorted(p.name for p in Path(self.save_dir).glob("*.pth"))
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{os.path.join(self.save_dir, LAST)} names {os.path.basename(path)!r}, which is "
                 f"gone. Write one of {others} into it, or delete it to start anew."
             )
@@ -137,7 +138,7 @@ def remove_partial_files(folder: str) -> None:
 def check_weights_exist(path: str) -> None:
     """Raise ``FileNotFoundError`` unless ``path`` is a file."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"MODEL.WEIGHTS names {path!r}, which does not exist or is no file. Train a model "
             "first, or give the path of a .pth file."
         )

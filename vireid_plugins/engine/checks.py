@@ -12,6 +12,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
+from ..errors import UserError
 from ..registry import lookup, nearest
 
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
@@ -35,24 +36,24 @@ def check_model_names(cfg: Any) -> None:
         ("MODEL.BACKBONE.NORM", model.BACKBONE.NORM, NORMS),
     ):
         if name not in valid:
-            raise ValueError(f"{key} is {name!r}. {nearest(name, valid)}")
+            raise UserError(f"{key} is {name!r}. {nearest(name, valid)}")
 
 
 def check_run(cfg: Any, num_classes: int) -> None:
     """Raise ``ValueError`` if the training set or the processes do not suit the config."""
     if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
-        raise ValueError(
+        raise UserError(
             f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
             f"{num_classes} identities; leave it 0 to take the number from the data."
         )
     if comm.get_world_size() > 1 and ":" in cfg.MODEL.DEVICE:
-        raise ValueError(
+        raise UserError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r} for {comm.get_world_size()} processes, which "
             "need a GPU each; leave the number out and choose GPUs by CUDA_VISIBLE_DEVICES."
         )
     check_sync_norm(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
-        raise ValueError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")
+        raise UserError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")
 
 
 def check_sync_norm(cfg: Any) -> None:
@@ -63,7 +64,7 @@ def check_sync_norm(cfg: Any) -> None:
     try:  # some releases refuse the CPU always, others in several processes only
         SyncBatchNorm(1)(torch.zeros(2, 1, 1, 1))
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{' and '.join(keys)} syncBN: batch norm is synchronised on GPUs only "
             f"(PyTorch {torch.__version__}: {error}). With MODEL.DEVICE cpu set it to BN: each "
             "process then normalises by its own images."
@@ -79,6 +80,6 @@ def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{key} is {path!r}, which cannot be made: {error}") from error
+        raise UserError(f"{key} is {path!r}, which cannot be made: {error}") from error
     if not os.access(path, os.W_OK):
-        raise ValueError(f"{key} is {path!r}, which cannot be written to.")
+        raise UserError(f"{key} is {path!r}, which cannot be written to.")

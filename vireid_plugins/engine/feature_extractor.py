@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any, ContextManager, Iterable, List, Union
 
@@ -12,13 +11,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fastreid.modeling.meta_arch import build_model
-
-from ..data.images import read_image, upright_rgb
+from ..data.images import ImageError, read_image, upright_rgb
 from ..data.transforms.chains import build_transforms
+from ..errors import UserError
 from ..modality import Modality
-from .checkpoint import FACTS, AtomicCheckpointer, read_facts
-from .setup import build_carried_config, check_device
+from .loading import open_checkpoint
+from .setup import check_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -56,26 +54,21 @@ class FeatureExtractor:
     ) -> None:
         check_device(device, "device")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+            raise UserError(f"batch_size must be at least 1; got {batch_size}.")
         if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}; got {precision!r}.")
+            raise UserError(f"precision must be one of {PRECISIONS}; got {precision!r}.")
         if precision == "float16" and str(device).startswith("cpu"):
-            raise ValueError("precision 'float16' needs a GPU; on a CPU use 'bfloat16'.")
+            raise UserError("precision 'float16' needs a GPU; on a CPU use 'bfloat16'.")
         if channels not in CHANNEL_ORDERS:
-            raise ValueError(f"channels must be one of {CHANNEL_ORDERS}; got {channels!r}.")
+            raise UserError(f"channels must be one of {CHANNEL_ORDERS}; got {channels!r}.")
         self.precision, self.channels = precision, channels
-        facts = read_facts(str(weights))
-        if facts is None:
-            raise ValueError(
-                f"{weights} says nothing about its model ({FACTS!r} is absent). Write it with "
-                "VIReIDTrainer: train, or evaluate and save, in vireid_plugins."
-            )
-        self.facts = facts
-        self.cfg = cfg = build_carried_config(facts, ["MODEL.DEVICE", device])
+        # TEST.DEVICE says where an evaluation ranks, which may be absent here; nothing is ranked.
+        opts = ["MODEL.DEVICE", device, "TEST.DEVICE", ""]
+        self._checkpoint = open_checkpoint(str(weights), opts=opts)
+        self.facts, self.cfg = self._checkpoint.facts or {}, self._checkpoint.cfg
         self.batch_size = batch_size
-        self.transforms = build_transforms(cfg, is_train=False)
-        self.model = build_model(cfg).eval()
-        AtomicCheckpointer(self.model).load(str(weights), checkpointables=[], need="features")
+        self.transforms = build_transforms(self.cfg, is_train=False)
+        self.model = self._checkpoint.model
 
     def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
         """Features of images that are all visible or all infrared; none give (0, D).
@@ -122,8 +115,10 @@ class FeatureExtractor:
     def _tensor(self, image: ImageLike, number: int, modality: Modality) -> Tensor:
         try:
             picture = _to_pil(image, self.channels)
+        except ImageError:  # it names its file
+            raise
         except ValueError as error:
-            raise ValueError(f"images[{number}]: {error}") from None
+            raise UserError(f"images[{number}]: {error}") from None
         return self.transforms(picture, modality)
 
     @functools.cached_property
@@ -132,28 +127,20 @@ class FeatureExtractor:
         height, width = self.cfg.INPUT.SIZE_TEST
         return self.features_of(torch.zeros(1, 3, height, width), Modality.VISIBLE).shape[1]
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of what decides a feature: the weights, the model, its input.
 
         Features of two extractors can be compared if these are equal, whatever file or device
         the models come from. ``NearestNeighbors`` keeps it with an index.
         """
-        model = self.cfg.MODEL.clone()
-        model.defrost()
-        model.DEVICE = model.WEIGHTS = model.BACKBONE.PRETRAIN_PATH = ""
-        size = list(self.cfg.INPUT.SIZE_TEST)
-        digest = hashlib.sha256(f"{model.dump()}{size}{self.transforms.describe()}".encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        return self._checkpoint.fingerprint
 
 
 def _listed(images: Any) -> List[ImageLike]:
     one = isinstance(images, (str, Path, Image.Image))
     if one or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object):
-        raise ValueError(
+        raise UserError(
             f"images must be several: a list, say; got one {type(images).__name__}. Write [image]."
         )
     return list(images)
@@ -165,7 +152,7 @@ def _to_pil(image: Any, channels: str) -> Image.Image:
     if isinstance(image, np.ndarray):
         image = _array_to_pil(image, channels)
     if not isinstance(image, Image.Image):
-        raise ValueError(f"expected a path, a PIL image or a NumPy array; got {type(image)}.")
+        raise UserError(f"expected a path, a PIL image or a NumPy array; got {type(image)}.")
     return upright_rgb(image)
 
 
@@ -176,7 +163,7 @@ def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
     if array.size == 0 or not (
         (grey.ndim == 2 and kind in (np.uint8, np.uint16)) or (coloured and array.dtype == np.uint8)
     ):
-        raise ValueError(
+        raise UserError(
             "expected an array (H, W, 3) or (H, W, 4) of uint8, or grey (H, W) of uint8 or "
             f"uint16, with at least one pixel; got shape {array.shape} of {array.dtype}."
         )

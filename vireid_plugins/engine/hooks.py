@@ -12,6 +12,8 @@ from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, get_event_storage
 
+from ..errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,7 +36,7 @@ class FreezeLayers(HookBase):
         patterns = [re.compile(name) for name in names]
         for pattern in patterns:
             if not any(pattern.match(name) for name, _ in model.named_parameters()):
-                raise ValueError(
+                raise UserError(
                     f"MODEL.FREEZE_LAYERS names {pattern.pattern!r}, which no parameter starts "
                     f"with; the model's parts are {[name for name, _ in model.named_children()]}."
                 )

@@ -11,6 +11,8 @@ from torch import multiprocessing
 
 from fastreid.utils import comm
 
+from ..errors import UserError
+
 # How long processes wait for each other: the first computes the evaluation's metrics alone, which
 # may take longer than the ten minutes that PyTorch allows on GPUs.
 TIMEOUT = datetime.timedelta(hours=2)
@@ -41,7 +43,7 @@ def launch(
         RuntimeError: fewer GPUs than processes, or several machines without an address.
     """
     if num_processes < 1 or num_machines < 1:
-        raise ValueError(
+        raise UserError(
             f"{num_processes} processes on {num_machines} machines were asked for; expected 1 or "
             "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
         )
@@ -53,7 +55,7 @@ def launch(
     _check_devices(num_processes, device)
     if dist_url == "auto":
         if num_machines > 1:
-            raise RuntimeError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
+            raise UserError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     multiprocessing.spawn(
         distributed_worker,
@@ -117,7 +119,7 @@ def _join(url: str, world_size: int, rank: int, local_size: int, device: str) ->
 def _check_devices(num_processes: int, device: str) -> None:
     available = torch.cuda.device_count()
     if device != "cpu" and num_processes > available:
-        raise RuntimeError(
+        raise UserError(
             f"{num_processes} processes were asked for and this machine has {available} GPUs. "
             f"Use --num-gpus {max(available, 1)}, or MODEL.DEVICE cpu to train on the CPU."
         )

@@ -14,6 +14,8 @@ from torch import Tensor
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
+from ..errors import NonFiniteError
+
 
 class LossReport:
     """Loss terms of one batch, averaged over all processes, and what the log says of it.
@@ -54,11 +56,11 @@ class LossReport:
             taken_up: the weights have been updated by it.
 
         Raises:
-            FloatingPointError: a term is not finite; names it and the images.
+            NonFiniteError: a term is not finite; names it and the images.
         """
         local, mean = self.read()
         if not all(map(_is_finite, mean.values())):
-            raise FloatingPointError(self._complaint(local, taken_up))
+            raise NonFiniteError(self._complaint(local, taken_up))
 
     def _complaint(self, values: Dict[str, float], taken_up: bool) -> str:
         bad = [name for name, value in values.items() if not _is_finite(value)]

@@ -14,6 +14,8 @@ from typing import Any, ContextManager, List
 import torch
 from torch import nn
 
+from ..errors import UserError
+
 _CPU_COMPILERS = ("g++", "clang++", "cl")
 
 
@@ -39,13 +41,13 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
     if not cfg.RUNTIME.COMPILE:
         return
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
-        raise ValueError(
+        raise UserError(
             "RUNTIME.COMPILE and MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS are both True: nothing "
             "would be compiled. Set one of them False."
         )
     missing = _missing_for_compilation(str(cfg.MODEL.DEVICE))
     if missing:
-        raise ValueError(
+        raise UserError(
             f"RUNTIME.COMPILE is True, and {missing}. Set RUNTIME.COMPILE False: nothing but the "
             "speed changes."
         )

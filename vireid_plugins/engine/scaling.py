@@ -7,6 +7,8 @@ from torch import nn
 
 from fastreid.utils import comm
 
+from ..errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -20,7 +22,7 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
     if hasattr(model, "gather_features"):
         model.gather_features = gather
     elif gather:
-        raise ValueError(
+        raise UserError(
             "MODEL.LOSSES.GATHER_FEATURES True needs a meta-architecture of vireid_plugins, which "
             f"hands its outputs over to its losses by name; {type(model).__name__} does not. Set "
             "it False."
@@ -28,7 +30,7 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
         backbone = getattr(model, "backbone", None)
         if not hasattr(backbone, "checkpoint_activations"):
-            raise ValueError(
+            raise UserError(
                 "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs MODEL.BACKBONE.NAME "
                 "build_dual_stream_resnet_backbone (UNSHARED_STAGES 0: one network for both "
                 f"modalities); {cfg.MODEL.BACKBONE.NAME} has no such parts. Set it False."
@@ -44,7 +46,7 @@ def read_accumulation(cfg: Any, num_batches: int) -> int:
     """
     accumulation, images = cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH
     if not 1 <= accumulation <= max(num_batches, 1):
-        raise ValueError(
+        raise UserError(
             f"SOLVER.ACCUMULATION is {accumulation}; expected 1 (an update for each batch) to "
             f"{num_batches}, the batches of {images} images of an epoch."
         )

@@ -12,6 +12,7 @@ from fastreid.utils import comm
 from fastreid.utils.logger import setup_logger
 
 from ..config import add_vireid_config, check_ranges
+from ..errors import UserError
 from ..files import find_config, write_atomically
 from ..merge import flat_keys, merge_config, merge_text, read_key
 from ..runs.environment import environment
@@ -30,17 +31,14 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
         KeyError, ValueError, FileNotFoundError: a key, a value or the file is wrong.
     """
     if len(opts) % 2 and (os.path.sep in opts[0] or opts[0].endswith(".pth")):
-        raise ValueError(
+        raise UserError(
             f"{opts[0]!r} stands where a KEY was expected. --resume and --eval-only take no path: "
             "--resume continues the run in OUTPUT_DIR; weights are given by MODEL.WEIGHTS PATH."
         )
     cfg = get_cfg()
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
-    check_ranges(cfg)
-    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
-    if cfg.TEST.DEVICE:
-        check_device(cfg.TEST.DEVICE, "TEST.DEVICE")
+    _check_values(cfg)
     return cfg
 
 
@@ -57,22 +55,27 @@ def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> Cfg
     add_vireid_config(cfg)
     merge_text(cfg, facts["config"], "the config in the checkpoint")
     merge_config(cfg, "", opts)
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
-    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    _check_values(cfg)
     return cfg
+
+
+def _check_values(cfg: CfgNode) -> None:
+    check_ranges(cfg)
+    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    if cfg.TEST.DEVICE:
+        check_device(cfg.TEST.DEVICE, "TEST.DEVICE")
 
 
 def check_device(device: str, key: str) -> None:
     """Raise ``ValueError`` if PyTorch cannot use ``device``."""
     if str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             f"{key} is {device!r} and PyTorch {torch.__version__} sees no GPU. Add: {key} cpu"
         )
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"{key} is {device!r}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{key} is {device!r}: {str(error).splitlines()[0]}") from error
 
 
 def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
 
+from ..errors import UserError
 from .loss_report import LossReport, log_losses
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class StepTrainer(SimpleTrainer):
         """Load batches, compute losses and gradients, update the weights once.
 
         Raises:
-            FloatingPointError: a loss term is not finite; names it and the images. Where terms
+            NonFiniteError: a loss term is not finite; names it and the images. Where terms
                 are read late (``reads_late``), those of the step before.
         """
         num_batches = self._next_group()
@@ -135,7 +136,7 @@ class StepTrainer(SimpleTrainer):
         """Read the terms that are still unread: before the log, an evaluation or a checkpoint.
 
         Raises:
-            FloatingPointError: as ``run_step``.
+            NonFiniteError: as ``run_step``.
         """
         reports, self._unread = self._unread, []
         for report in reports:
@@ -156,9 +157,9 @@ def _amp_dtype(name: Any, device: torch.device) -> Any:
     if name is None:
         return None
     if name not in DTYPES:
-        raise ValueError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
+        raise UserError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
     if name == "float16" and device.type == "cpu":
-        raise ValueError(
+        raise UserError(
             "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
             "SOLVER.AMP.ENABLED False."
         )

@@ -19,13 +19,15 @@ from fastreid.utils.logger import setup_logger
 from .. import data, evaluation
 from ..config import check_ranges
 from ..drawing import save_retrieval_pictures
+from ..errors import CheckpointError
 from ..runs.record import evaluation_of, record_results
 from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
 from . import hooks, runtime
 from .allocator import keep_freed_memory
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
-from .checks import check_model_names, check_run, make_output_folder
+from .checks import check_run, make_output_folder
+from .model import build_model
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
@@ -88,8 +90,9 @@ class VIReIDTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: Any) -> nn.Module:
         """The model of ``MODEL.*``; a name that is not registered is answered with the nearest."""
-        check_model_names(cfg)
-        return runtime.apply_memory_format(cfg, super().build_model(cfg))
+        model = build_model(cfg)
+        logger.info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -168,8 +171,10 @@ class VIReIDTrainer(DefaultTrainer):
         ]
         try:
             rest = self.checkpointer.load(path, need="all")
+        except CheckpointError:
+            raise
         except ValueError as error:  # the optimizer's groups differ
-            raise RuntimeError(
+            raise CheckpointError(
                 f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
                 "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
                 "OUTPUT_DIR, and no --resume."
@@ -184,7 +189,7 @@ class VIReIDTrainer(DefaultTrainer):
         own = self.facts()
         for key in ("fingerprint", "num_classes", "iters_per_epoch"):
             if key in facts and facts[key] != own[key]:
-                raise RuntimeError(
+                raise CheckpointError(
                     f"{path} cannot be resumed: its {key} is {facts[key]}, and that of this run is "
                     f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
                     "another OUTPUT_DIR."

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
+from ..engine.loading import WEIGHTS
 from ..errors import PlotError, is_foreseen, message_of
 from . import cam, curves, distances, embedding, maps, retrieval  # noqa: F401  register their kinds
 from .kinds import KINDS, Kind, draw, find_kind
-from .subject import WEIGHTS, Subject, load_subject
+from .subject import Subject, load_subject
 
 PACKAGE_LOG = "vireid_plugins"
 # What a user of pictures wants to read: what was loaded, what was chosen.

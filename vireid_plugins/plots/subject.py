@@ -14,13 +14,9 @@ from tqdm import tqdm
 
 from ..data import build_test_loader
 from ..data.item import Item, test_items
-from ..engine.checkpoint import FACTS, read_facts
-from ..engine.setup import build_carried_config, build_config
+from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
-from ..train import apply_facts, load_model
-
-WEIGHTS = "MODEL.WEIGHTS"
 
 
 class Subject:
@@ -114,31 +110,12 @@ def load_subject(
         progress: whether long work shows a progress bar.
 
     Raises:
-        PlotError: no weights are named, or there is no config.
-        KeyError, ValueError, FileNotFoundError, RuntimeError: as ``--eval-only``.
+        UserError: no weights are named, or there is no config, or as ``open_checkpoint``.
     """
-    opts = list(opts)
-    named = dict(zip(opts[0::2], opts[1::2])).get(WEIGHTS, "")
-    cfg = build_config(config_file, opts) if config_file else None
-    weights = cfg.MODEL.WEIGHTS if cfg is not None else named
-    if not weights:
-        raise PlotError(
-            f"No weights are named. Add {WEIGHTS} and the path of a checkpoint, such as "
-            f"{WEIGHTS} logs/sysu/agw/model_final.pth"
-        )
-    facts = read_facts(weights)
-    if cfg is None:
-        if facts is None:
-            raise PlotError(
-                f"{weights} carries no config ({FACTS!r} is absent); give one by --config-file."
-            )
-        cfg = build_carried_config(facts, opts)
-    if facts is not None:
-        apply_facts(cfg, facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.freeze()
-    model = load_model(cfg).eval()
-    return Subject(label or folder_name(weights), cfg, model, weights, facts, progress)
+    weights = named_weights(config_file, opts)
+    opened = open_checkpoint(weights, config_file or None, opts)
+    label = label or folder_name(weights)
+    return Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
 
 
 def folder_name(path: str) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
+from ..engine.loading import WEIGHTS
 from ..errors import is_foreseen, message_of
 from ..evaluation import evaluate
 from ..files import write_atomically
 from ..plots.kinds import KINDS
-from ..plots.subject import WEIGHTS, Subject, load_subject
+from ..plots.subject import Subject, load_subject
 from ..runs.folder import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
 from ..runs.record import now
 from .config_differences import Comparison, compare_with_base, recorded_config_file

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..data import build_test_loader
 from ..engine.feature_extractor import FeatureExtractor
-from ..engine.setup import build_carried_config
+from ..engine.loading import configure
 from ..evaluation import build_protocols, extract_features
 from ..evaluation.pair_distances import (
     PairHistogram,
@@ -18,7 +18,6 @@ from ..evaluation.pair_distances import (
     prepare_features,
 )
 from ..modality import Modality
-from ..train import apply_facts
 
 _OPEN = ("DATASETS.", "DATALOADER.", "TEST.")  # keys that change no feature
 _RATES = (10.0, 1.0, 0.1)  # percent of different people, for the table
@@ -73,10 +72,11 @@ def calibrate(
     for key in opts[::2]:
         if not key.startswith(_OPEN):
             raise ValueError(f"calibrate takes keys of {', '.join(_OPEN)} only; got {key}.")
-    cfg = build_carried_config(extractor.facts, ["MODEL.DEVICE", extractor.cfg.MODEL.DEVICE, *opts])
-    name = dataset or cfg.DATASETS.TESTS[0]
-    cfg.DATASETS.TESTS = (name,)
-    apply_facts(cfg, extractor.facts, explicit_trial="DATASETS.REGDB_TRIAL" in opts)
+    own = extractor.cfg
+    words = ["MODEL.DEVICE", own.MODEL.DEVICE, "TEST.DEVICE", own.TEST.DEVICE, *opts]
+    words += ["DATASETS.TESTS", f"('{dataset}',)"] if dataset else []
+    cfg = configure(own.MODEL.WEIGHTS, extractor.facts, opts=words)
+    name = cfg.DATASETS.TESTS[0]
     loader, source = build_test_loader(cfg, name)
     batches = tqdm(loader, desc="features", unit="batch", disable=None)
     features = extract_features(extractor.model, batches)

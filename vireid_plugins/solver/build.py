@@ -10,6 +10,7 @@ from torch import nn
 
 from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
+from ..errors import UserError
 from ..registry import nearest
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
         if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
     } - {"Optimizer", "LBFGS", "SparseAdam"}
     if name not in optimizers:
-        raise ValueError(
+        raise UserError(
             f"SOLVER.OPT is {name!r}, which is no optimizer of PyTorch {torch.__version__}. "
             + nearest(name, optimizers)
         )
@@ -56,7 +57,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     except RuntimeError as error:
         if not options.get("fused"):
             raise
-        raise ValueError(
+        raise UserError(
             f"RUNTIME.OPTIMIZER_STEP 'fused' is not to be had from {name} of PyTorch "
             f"{torch.__version__} on this device ({error}). Use 'default'."
         ) from error
@@ -73,16 +74,16 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
     """
     word = cfg.RUNTIME.OPTIMIZER_STEP
     if word not in STEPS:
-        raise ValueError(f"RUNTIME.OPTIMIZER_STEP is {word!r}; expected one of {sorted(STEPS)}.")
+        raise UserError(f"RUNTIME.OPTIMIZER_STEP is {word!r}; expected one of {sorted(STEPS)}.")
     strange = set(STEPS[word]) - set(inspect.signature(optimizer_class).parameters)
     if strange:
-        raise ValueError(
+        raise UserError(
             f"RUNTIME.OPTIMIZER_STEP is {word!r}, which {optimizer_class.__name__} of PyTorch "
             f"{torch.__version__} does not know. Use 'default'."
         )
     scaled = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16"
     if word == "fused" and cfg.SOLVER.CLIP_GRADIENTS.ENABLED and scaled:
-        raise ValueError(
+        raise UserError(
             "RUNTIME.OPTIMIZER_STEP 'fused' and SOLVER.CLIP_GRADIENTS do not go together in "
             "float16: gradients would be clipped before they are unscaled. Use 'foreach', or "
             "SOLVER.AMP.DTYPE bfloat16."

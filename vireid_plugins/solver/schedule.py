@@ -12,6 +12,8 @@ from typing import Any, Callable, Dict, List
 
 from torch.optim import Optimizer
 
+from ..errors import UserError
+
 logger = logging.getLogger(__name__)
 
 WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
@@ -75,7 +77,7 @@ def build_lr_scheduler(
             iteration, or ``STEP_FACTORS`` do not fit ``STEPS``.
     """
     if iters_per_epoch < 1:
-        raise ValueError(
+        raise UserError(
             f"An epoch has {iters_per_epoch} iterations: SOLVER.IMS_PER_BATCH "
             f"({cfg.SOLVER.IMS_PER_BATCH}) is larger than the training set."
         )
@@ -106,7 +108,7 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
             return floor + (base - floor) * (1 + math.cos(math.pi * progress)) / 2
 
         return cosine
-    raise ValueError(
+    raise UserError(
         f"SOLVER.SCHED is {solver.SCHED!r}; expected 'MultiStepLR' or 'CosineAnnealingLR'."
     )
 
@@ -117,7 +119,7 @@ def _step_factors(solver: Any) -> List[float]:
     if not factors:
         return [solver.GAMMA**passed for passed in range(1, len(solver.STEPS) + 1)]
     if len(factors) != len(solver.STEPS) or min(factors) < 0:
-        raise ValueError(
+        raise UserError(
             f"SOLVER.STEP_FACTORS is {factors} and SOLVER.STEPS is {list(solver.STEPS)}; expected "
             "a factor of 0 or more for each step, in the order of the epochs, or none at all "
             "(then SOLVER.GAMMA at each step)."
@@ -128,7 +130,7 @@ def _step_factors(solver: Any) -> List[float]:
 def _build_warmup(solver: Any, iters: int, iters_per_epoch: int) -> Callable[[int], float]:
     method, start = solver.WARMUP_METHOD, solver.WARMUP_FACTOR
     if method not in WARMUP_METHODS:
-        raise ValueError(f"SOLVER.WARMUP_METHOD is {method!r}; expected one of {WARMUP_METHODS}.")
+        raise UserError(f"SOLVER.WARMUP_METHOD is {method!r}; expected one of {WARMUP_METHODS}.")
 
     def factor(iteration: int) -> float:
         if iteration >= iters:

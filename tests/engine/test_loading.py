@@ -1,0 +1,126 @@
+"""``open_checkpoint``: one way from a file to its config and model. Oracle: the file's content."""
+
+import pytest
+import torch
+import yaml
+
+import vireid_plugins as vp
+from vireid_plugins.engine.loading import named_weights, open_checkpoint
+from vireid_plugins.engine.model import build_model
+from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.safe_load import load_weights_only
+
+from tests.engine.small import ROOT, small_cfg, small_words
+
+CONFIG = str(ROOT / "configs/agw/synthetic.yml")
+CPU = ["MODEL.DEVICE", "cpu"]
+
+
+def write_checkpoint(folder, facts=True, train_datasets=("SYSUMM01",), **overrides):
+    """Return the path of a checkpoint of 5 identities and trial 3, and its tensors."""
+    cfg = small_cfg(folder, MODEL__HEADS__NUM_CLASSES=5, DATASETS__REGDB_TRIAL=3, **overrides)
+    tensors = build_model(cfg).state_dict()
+    cfg.MODEL.HEADS.NUM_CLASSES = 0  # as a user's config; the number is a fact
+    content = {"model": tensors}
+    if facts:
+        content["vireid"] = {
+            "config": cfg.dump(),
+            "num_classes": 5,
+            "train_datasets": list(train_datasets),
+            "regdb_trial": 3,
+        }
+    path = str(folder / "weights.pth")
+    torch.save(content, path)
+    return path, tensors
+
+
+def change_carried_config(path, section, key, value):
+    """Change one key of the config in a checkpoint, as a file from elsewhere may have it."""
+    content = load_weights_only(path)
+    config = yaml.safe_load(content["vireid"]["config"])
+    config[section][key] = value
+    content["vireid"]["config"] = yaml.safe_dump(config)
+    torch.save(content, path)
+
+
+def assert_holds(checkpoint, tensors):
+    """The model is the file's, in evaluation mode."""
+    assert not checkpoint.model.training and checkpoint.cfg.is_frozen()
+    own = checkpoint.model.state_dict()
+    assert own.keys() == tensors.keys()
+    assert all(torch.equal(own[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("config_file", [None, "", CONFIG])
+def test_every_way_gives_the_same_model(tmp_path, config_file):
+    path, tensors = write_checkpoint(tmp_path)
+    opts = small_words(tmp_path) if config_file else []
+    checkpoint = open_checkpoint(path, config_file, opts)
+    assert_holds(checkpoint, tensors)
+    assert checkpoint.cfg.MODEL.HEADS.NUM_CLASSES == 5
+    assert checkpoint.cfg.MODEL.WEIGHTS == path
+    assert checkpoint.fingerprint == vp.FeatureExtractor(path).fingerprint
+
+
+def test_a_checkpoint_of_another_program_needs_a_config(tmp_path):
+    path, tensors = write_checkpoint(tmp_path, facts=False)
+    opts = small_words(tmp_path, MODEL__HEADS__NUM_CLASSES=5)
+    checkpoint = open_checkpoint(path, CONFIG, opts)
+    assert checkpoint.facts is None
+    assert_holds(checkpoint, tensors)
+    with pytest.raises(CheckpointError, match="carries no config"):
+        open_checkpoint(path)
+
+
+def test_without_a_file_another_program_s_checkpoint_has_the_defaults(tmp_path):
+    """As ``train_net.py --eval-only`` without --config-file: FastReID's defaults and the opts."""
+    path, _ = write_checkpoint(tmp_path, facts=False)
+    cfg = open_checkpoint(path, "", [*CPU, "TEST.EVAL_PERIOD", "7"]).cfg
+    assert cfg.MODEL.META_ARCHITECTURE == "Baseline" and cfg.TEST.EVAL_PERIOD == 7
+
+
+def test_the_memory_format_holds_for_the_feature_extractor(tmp_path):
+    """``RUNTIME.CHANNELS_LAST`` was lost on the way to features of one's own images."""
+    path, _ = write_checkpoint(tmp_path, RUNTIME__CHANNELS_LAST=True)
+    kernels = [one for one in vp.FeatureExtractor(path).model.parameters() if one.dim() == 4]
+    wide = [one for one in kernels if min(one.shape[1:3]) > 1]  # of others both orders are one
+    assert wide and all(one.is_contiguous(memory_format=torch.channels_last) for one in wide)
+
+
+def test_the_feature_extractor_helps_with_an_unknown_name(tmp_path):
+    """The host's registry said only that it knew no such name."""
+    path, _ = write_checkpoint(tmp_path)
+    change_carried_config(path, "MODEL", "META_ARCHITECTURE", "DualStreamBasline")
+    with pytest.raises(UserError, match="Did you mean 'DualStreamBaseline'"):
+        vp.FeatureExtractor(path)
+
+
+def test_the_device_of_the_evaluation_is_checked_where_one_ranks(tmp_path):
+    """A carried ``TEST.DEVICE`` that is absent here was not noticed before the ranking."""
+    path, _ = write_checkpoint(tmp_path)
+    change_carried_config(path, "TEST", "DEVICE", "warp")
+    with pytest.raises(UserError, match="TEST.DEVICE is 'warp'"):
+        open_checkpoint(path)
+    assert vp.FeatureExtractor(path).feature_size == 512  # which ranks nothing
+
+
+def test_regdb_models_keep_to_their_trial(tmp_path):
+    regdb = dict(DATASETS__TESTS="('RegDB',)")
+    path, _ = write_checkpoint(tmp_path, train_datasets=["RegDB"], **regdb)
+    words = small_words(tmp_path, **regdb)
+    assert open_checkpoint(path, CONFIG, words).cfg.DATASETS.REGDB_TRIAL == 3
+    with pytest.raises(UserError, match="trained on RegDB trial 3"):
+        open_checkpoint(path, CONFIG, [*words, "DATASETS.REGDB_TRIAL", "4"])
+    other = small_words(tmp_path, DATASETS__TESTS="('SYSUMM01',)", DATASETS__REGDB_TRIAL=4)
+    assert open_checkpoint(path, CONFIG, other).cfg.DATASETS.REGDB_TRIAL == 4
+
+
+def test_weights_are_named_by_words_or_by_the_config(tmp_path):
+    mine = tmp_path / "mine.yml"
+    mine.write_text("MODEL:\n  WEIGHTS: a.pth\n  DEVICE: cpu\n")
+    assert named_weights(str(mine), []) == "a.pth"
+    assert named_weights(str(mine), ["MODEL.WEIGHTS", "b.pth"]) == "b.pth"
+    assert named_weights("", ["MODEL.WEIGHTS", "b.pth"]) == "b.pth"
+    for config_file in ("", CONFIG):
+        with pytest.raises(UserError, match="Add MODEL.WEIGHTS PATH"):
+            named_weights(config_file, CPU)

@@ -1,0 +1,156 @@
+"""From a checkpoint to its config and its model. Every command opens checkpoints here."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Dict, Optional, Sequence
+
+import torch
+from torch import nn
+
+from fastreid.config import CfgNode
+
+from ..data.transforms.chains import build_transforms
+from ..errors import CheckpointError, UserError
+from ..runs.names import FACTS
+from .checkpoint import AtomicCheckpointer, read_facts
+from .model import build_model
+from .setup import build_carried_config, build_config
+
+WEIGHTS = "MODEL.WEIGHTS"
+_TRIAL = "DATASETS.REGDB_TRIAL"
+
+Facts = Dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedCheckpoint:
+    """A checkpoint, with the config that its model is built by.
+
+    Attributes:
+        path: of the file.
+        facts: what the checkpoint says about itself; None if another program wrote it.
+        cfg: the config, frozen.
+    """
+
+    path: str
+    facts: Optional[Facts]
+    cfg: CfgNode
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model with its weights, in evaluation mode, on ``MODEL.DEVICE``.
+
+        It is built when it is first asked for.
+
+        Raises:
+            UserError: ``MODEL.*`` names something unknown.
+            CheckpointError: the weights are of another model.
+        """
+        model = build_model(self.cfg)
+        AtomicCheckpointer(model).load(self.path, checkpointables=[], need="features")
+        return model.eval()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of all that decides a feature: the weights, the model, its input.
+
+        Features of two models can be compared if these are equal. The name of the file and the
+        device do not count.
+        """
+        node = self.cfg.MODEL.clone()
+        node.defrost()
+        node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = ""
+        transforms = build_transforms(self.cfg, is_train=False)
+        size = list(self.cfg.INPUT.SIZE_TEST)
+        digest = hashlib.sha256(f"{node.dump()}{size}{transforms.describe()}".encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+
+def open_checkpoint(
+    weights: str, config_file: Optional[str] = None, opts: Sequence[Any] = ()
+) -> OpenedCheckpoint:
+    """Open a checkpoint to compute features with it.
+
+    Args:
+        weights: path of the file.
+        config_file: the config of its model. None: the config that the checkpoint carries. Empty:
+            also that one, but a checkpoint that carries none is read with FastReID's defaults and
+            ``opts``.
+        opts: KEY VALUE pairs that override the config.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: the file is no whole checkpoint, or carries no config and none is given.
+        UserError: the config is wrong, or the model has seen the identities it would be tested on.
+    """
+    facts = read_facts(weights)
+    return OpenedCheckpoint(weights, facts, configure(weights, facts, config_file, opts))
+
+
+def configure(
+    weights: str,
+    facts: Optional[Facts],
+    config_file: Optional[str] = None,
+    opts: Sequence[Any] = (),
+) -> CfgNode:
+    """Return the config, frozen, by which the model of a checkpoint is built and tested.
+
+    Args:
+        weights: path of the checkpoint.
+        facts: what the checkpoint says about itself, see ``read_facts``.
+        config_file: as for ``open_checkpoint``.
+        opts: as for ``open_checkpoint``.
+
+    Raises:
+        CheckpointError, UserError: as ``open_checkpoint``.
+    """
+    if config_file or (config_file is not None and facts is None):
+        cfg = build_config(config_file, opts)
+    elif facts is not None:
+        cfg = build_carried_config(facts, opts)
+    else:
+        raise CheckpointError(
+            f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
+            "another program wrote it. Give the config that it was trained with by --config-file; "
+            "what has no --config-file opens only checkpoints that VIReIDTrainer wrote."
+        )
+    if facts is not None:
+        _apply_facts(cfg, facts, weights, explicit_trial=_TRIAL in opts[0::2])
+    cfg.MODEL.WEIGHTS = weights
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    return cfg
+
+
+def _apply_facts(cfg: CfgNode, facts: Facts, weights: str, explicit_trial: bool) -> None:
+    """Take from a checkpoint what belongs to it: the number of classes and the RegDB trial."""
+    cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
+    if "RegDB" not in facts["train_datasets"] or "RegDB" not in cfg.DATASETS.TESTS:
+        return
+    trial = facts["regdb_trial"]
+    if explicit_trial and cfg.DATASETS.REGDB_TRIAL != trial:
+        raise UserError(
+            f"{weights} was trained on RegDB trial {trial}: it has seen test identities "
+            f"of trial {cfg.DATASETS.REGDB_TRIAL}. A row of ten trials needs ten models."
+        )
+    cfg.DATASETS.REGDB_TRIAL = trial
+
+
+def named_weights(config_file: str, opts: Sequence[Any]) -> str:
+    """Return the path that ``MODEL.WEIGHTS`` names, in ``opts`` or else in ``config_file``.
+
+    Raises:
+        UserError: neither names weights, or the config is wrong.
+    """
+    named = dict(zip(opts[0::2], opts[1::2])).get(WEIGHTS, "")
+    weights = named or (build_config(config_file, opts).MODEL.WEIGHTS if config_file else "")
+    if not weights:
+        raise UserError(
+            f"No weights are named. Add {WEIGHTS} PATH, the path of a checkpoint, such as "
+            f"{WEIGHTS} logs/sysu/agw/model_final.pth"
+        )
+    return weights

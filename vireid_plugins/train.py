@@ -78,8 +78,9 @@ def evaluate(
 ) -> Optional[Dict[str, float]]:
     """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
 
-    Without ``config_file`` the config is the one that the checkpoint carries. Arguments, result and exceptions are those of :func:`train`. Weights that have seen the
-    identities they would be tested on are a ``UserError``.
+    Without ``config_file`` the config is the one that the checkpoint carries. Otherwise arguments,
+    result and exceptions are those of :func:`train`. Weights that have seen the identities they
+    would be tested on are a ``UserError``.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     device = _open_weights(config_file, opts).cfg.MODEL.DEVICE

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.evaluation import LLCMProtocol, SingleModalityProtocol, SYSUMM01Protocol
+from vireid_plugins.evaluation import (
+    LLCMProtocol,
+    RankRules,
+    SingleModalityProtocol,
+    SYSUMM01Protocol,
+)
 from vireid_plugins.evaluation import pair_distances as module
 from vireid_plugins.evaluation.pair_distances import (
     PairHistogram,
@@ -42,8 +47,8 @@ def looped(features, pairs, metric):
     )
     for i, j in each:
         equal = targets[i] == targets[j]
-        if (camids[i], camids[j]) in pairs.skip_camera_pairs or (
-            pairs.skip_same_camera and equal and camids[i] == camids[j]
+        if (camids[i], camids[j]) in pairs.rules.skip_camera_pairs or (
+            pairs.rules.skip_same_camera and equal and camids[i] == camids[j]
         ):
             skipped += 1
             continue
@@ -58,7 +63,9 @@ def test_equals_a_double_loop_over_the_pairs(metric, block, monkeypatch):
     subject = planted_subject(noise=0.8, dtype=torch.float64)
     features = subject.features
     sets = pair_sets(features, subject.dataset, SYSUMM01Protocol())
-    sets.append(PairSet("all", np.arange(72), np.arange(72), skip_same_camera=True))
+    sets.append(
+        PairSet("all", np.arange(72), np.arange(72), rules=RankRules(skip_same_camera=True))
+    )
     prepared = prepare_features(features.features, metric)
     upper = greatest_distance(prepared, metric)
     for pairs in sets:
@@ -97,12 +104,18 @@ def test_sets_are_those_of_the_modalities_and_the_rules_of_the_protocol():
     assert (len(visible.rows), len(infrared.rows)) == (48, 24)
     # The camera pair (3, 2) is (query, gallery): rows are the infrared queries.
     assert set(subject.features.camids[across.rows]) == {3, 6}
-    assert across.skip_camera_pairs == ((3, 2),) and not across.skip_same_camera
+    assert across.rules == RankRules(((3, 2),), cmc="identity")
     turned = pair_sets(subject.features, subject.dataset, LLCMProtocol("visible_to_infrared"))[2]
-    assert set(subject.features.camids[turned.rows]) == {1, 2, 4, 5} and turned.skip_same_camera
+    assert (
+        set(subject.features.camids[turned.rows]) == {1, 2, 4, 5} and turned.rules.skip_same_camera
+    )
     vars(subject.features)["modalities"] = np.full(72, -1)  # a stock dataset
     (stock,) = pair_sets(subject.features, subject.dataset, SingleModalityProtocol())
-    assert (stock.name, stock.within, stock.skip_same_camera) == ("query-gallery", False, True)
+    assert (stock.name, stock.within, stock.rules.skip_same_camera) == (
+        "query-gallery",
+        False,
+        True,
+    )
     assert (stock.rows.tolist(), stock.columns.tolist()) == (
         list(range(24)),
         list(range(24, 72)),

@@ -6,7 +6,7 @@ import json
 import re
 from urllib.parse import unquote, urlsplit
 
-from vireid_plugins.evaluation.evaluator import METRIC_NAMES
+from vireid_plugins.evaluation.result import METRIC_NAMES
 from vireid_plugins.plots.kinds import KINDS
 
 from tests.reporting.pages import decode

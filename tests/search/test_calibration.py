@@ -1,19 +1,15 @@
 """Thresholds. Oracles: loops over pairs written from the definition."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.evaluation import TestFeatures, pair_distances
+from vireid_plugins.evaluation import LLCMProtocol, SYSUMM01Protocol, TestFeatures, pair_distances
 from vireid_plugins.evaluation.pair_distances import PairHistogram, count_pairs, prepare_features
 from vireid_plugins.modality import Modality
 from vireid_plugins.search.calibration import _pairs_of, from_histogram
 
-DIRECTION = "infrared_to_visible"
-SYSU = SimpleNamespace(skip_camera_pairs=((3, 2),), skip_same_camera=False, direction=DIRECTION)
-LLCM = SimpleNamespace(skip_camera_pairs=(), skip_same_camera=True, direction=DIRECTION)
+SYSU, LLCM = SYSUMM01Protocol(), LLCMProtocol("infrared_to_visible")
 
 
 def test_rates_are_those_at_the_threshold():

@@ -9,6 +9,9 @@ import torch
 
 from vireid_plugins.evaluation import (
     RankRules,
+    RegDBProtocol,
+    SingleModalityProtocol,
+    SYSUMM01Protocol,
     Trial,
     rank_metrics_from_similarity,
     rank_trials,
@@ -16,10 +19,6 @@ from vireid_plugins.evaluation import (
 from vireid_plugins.evaluation.similarity import normalise
 
 from .measuring import ratio, say, times_in_turn
-
-SYSU = RankRules(skip_camera_pairs=((3, 2),), cmc="identity")
-REGDB = RankRules()
-MARKET = RankRules(skip_same_camera=True)
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,17 @@ def make_case(name: str, size: int, seed: int = 0) -> Case:
     rng = np.random.default_rng(seed)
     if name.startswith("sysu"):
         targets, camids, trials = _sysu(rng, shots=1 if name == "sysu-single" else 10)
-        rules = SYSU
+        rules = SYSUMM01Protocol().rules()
     elif name == "regdb":
         targets = np.tile(np.repeat(np.arange(206), 10), 2)
         camids = np.repeat([1, 2], 2060)
         halves = np.arange(2060), 2060 + np.arange(2060)
-        trials, rules = [Trial(*halves), Trial(*halves[::-1])], REGDB
+        trials = [Trial(*halves), Trial(*halves[::-1])]
+        rules = RegDBProtocol("visible_to_infrared").rules()
     else:
         targets, camids = rng.integers(0, 750, 3368 + 15913), rng.integers(1, 7, 3368 + 15913)
-        trials, rules = [Trial(np.arange(3368), 3368 + np.arange(15913))], MARKET
+        trials = [Trial(np.arange(3368), 3368 + np.arange(15913))]
+        rules = SingleModalityProtocol().rules()
     centres = rng.standard_normal((int(targets.max()) + 1, size), dtype=np.float32)
     features = centres[targets]
     features += 6.0 * rng.standard_normal(features.shape, dtype=np.float32)
@@ -77,7 +78,7 @@ def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[floa
     for row, (target, camera) in enumerate(zip(query_targets, query_cameras)):
         ranking = order[row]
         labels, cameras = gallery_targets[ranking], gallery_cameras[ranking]
-        keep = np.ones(len(ranking), dtype=bool)
+        keep = np.ones(len(ranking), dtype=bool)  # the rules again, as scripts write them
         for query_camera, gallery_camera in case.rules.skip_camera_pairs:
             keep &= ~((camera == query_camera) & (cameras == gallery_camera))
         if case.rules.skip_same_camera:

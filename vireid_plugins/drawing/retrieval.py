@@ -55,7 +55,7 @@ class GallerySearch:
             ``modalities`` (N,), in the order of ``dataset.query + dataset.gallery``.
         dataset: has ``query`` and ``gallery``, lists of items.
         trial: row numbers ``query`` (Q,) and ``gallery`` (G,).
-        protocol: has ``skip_camera_pairs`` and ``skip_same_camera``.
+        protocol: whose ``rules()`` hold.
         metric: ``"cosine"`` or ``"euclidean"``.
 
     Raises:
@@ -125,7 +125,7 @@ class GallerySearch:
         return [item.path for item in self._items]
 
     def _rank(self, queries: np.ndarray, top: int = 0) -> Any:
-        rules = self._protocol
+        rules = self._protocol.rules()
         return rank_metrics(
             self._rows[torch.from_numpy(np.asarray(queries))],
             self._rows[torch.from_numpy(self.gallery)],

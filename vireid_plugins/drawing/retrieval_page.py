@@ -168,11 +168,8 @@ def save_retrieval_pictures(
 
 
 def rules_in_words(metric: str, protocol: Any) -> str:
-    """What the numbers are and what was never compared, for the lines below a picture."""
+    """Return the lines below a picture: what its numbers are, and what was never compared."""
     what = "cosine similarity" if metric == "cosine" else "Euclidean distance"
     words = f"Numbers: {what}, not re-ranked."
-    for own, other in sorted(protocol.skip_camera_pairs):
-        words += f"\nNever compared: query camera {own} with gallery camera {other}."
-    if protocol.skip_same_camera:
-        words += "\nNever compared: images of one person by one camera."
-    return words
+    never = protocol.rules().words()
+    return f"{words}\nNever compared: {never}." if never else words

@@ -1,13 +1,6 @@
 """Evaluation: features once, trials by protocol, exact ranks, one table. Knows no model."""
 
-from .evaluator import (
-    ResultRow,
-    ResultTable,
-    VIReIDEvaluator,
-    build_evaluator,
-    build_protocols,
-    evaluate,
-)
+from .evaluator import VIReIDEvaluator, build_evaluator, build_protocols, evaluate
 from .features import TestFeatures, evaluation_mode, extract_features
 from .neighbors.search import NearestNeighbors
 from .pair_distances import (
@@ -30,7 +23,7 @@ from .protocols import (
 )
 from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
 from .ranking.rescoring import Rescorer, rank_rescored
-from .ranking.trial import RankMetrics, RankRules
+from .ranking.trial import RankMetrics
 from .reranking.jaccard import jaccard_distance
 from .reranking.rerank import (
     AffinityInference,
@@ -40,6 +33,8 @@ from .reranking.rerank import (
     expand_features,
     k_reciprocal_rerank,
 )
+from .result import ResultRow, ResultTable
+from .rules import RankRules
 
 __all__ = [
     "DIRECTIONS",

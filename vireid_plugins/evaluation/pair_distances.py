@@ -15,6 +15,7 @@ from torch import Tensor
 from ..modality import Modality
 from .features import TestFeatures
 from .protocols import Protocol
+from .rules import RankRules
 from .similarity import as_features, check_metric, normalise, products
 
 _BLOCK_ELEMENTS = 1 << 20  # pairs at once: about 30 MB
@@ -29,16 +30,14 @@ class PairSet:
         name: in words, such as ``"visible-infrared"``.
         rows, columns: (R,) and (C,) rows of the test list: each with each is a pair.
         within: rows and columns are the same images: each pair counts once, none with itself.
-        skip_camera_pairs: (camera of the row, camera of the column) that are never compared.
-        skip_same_camera: images of one identity by one camera are never compared.
+        rules: which pairs are never compared; the row is the query, the column the gallery image.
     """
 
     name: str
     rows: np.ndarray
     columns: np.ndarray
     within: bool = False
-    skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
-    skip_same_camera: bool = False
+    rules: RankRules = RankRules()
 
 
 class EqualError(NamedTuple):
@@ -146,12 +145,12 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
         dataset: has ``query`` and ``gallery``.
         protocol: whose rules and direction hold.
     """
-    rules = (protocol.skip_camera_pairs, protocol.skip_same_camera)
+    rules = protocol.rules()
     kinds = [np.flatnonzero(features.modalities == modality) for modality in Modality]
     if not any(map(len, kinds)):
         num_query = len(dataset.query)
         gallery = num_query + np.arange(len(dataset.gallery))
-        return [PairSet("query-gallery", np.arange(num_query), gallery, False, *rules)]
+        return [PairSet("query-gallery", np.arange(num_query), gallery, rules=rules)]
     found = [
         PairSet(f"{modality.label}-{modality.label}", rows, rows, True)
         for modality, rows in zip(Modality, kinds)
@@ -161,7 +160,7 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
         # A pair of cameras is one of the query's and one of the gallery's.
         query = protocol.direction.split("_to_")[0]
         rows, columns = kinds if query == Modality.VISIBLE.label else kinds[::-1]
-        found.append(PairSet("visible-infrared", rows, columns, False, *rules))
+        found.append(PairSet("visible-infrared", rows, columns, rules=rules))
     return found
 
 
@@ -242,18 +241,9 @@ class _Block:
         self, features: Tensor, targets: Tensor, camids: np.ndarray, pairs: PairSet, metric: str
     ) -> None:
         self._pairs, self._metric, self.skipped = pairs, metric, 0
-        row_cameras, column_cameras = camids[pairs.rows], camids[pairs.columns]
-        # Rows and columns of the table of cameras that are never compared.
-        own, row_cameras = np.unique(row_cameras, return_inverse=True)
-        others, column_cameras = np.unique(column_cameras, return_inverse=True)
-        never = np.zeros((len(own), len(others)), bool)
-        for first, second in pairs.skip_camera_pairs:
-            never[np.ix_(own == first, others == second)] = True
-        alike = own[:, None] == others[None, :]
         device = features.device
-        self._never, self._alike = (torch.as_tensor(t, device=device) for t in (never, alike))
         self._cameras = [
-            torch.as_tensor(places, device=device) for places in (row_cameras, column_cameras)
+            torch.as_tensor(camids[rows], device=device) for rows in (pairs.rows, pairs.columns)
         ]
         rows, columns = (torch.as_tensor(r, device=device) for r in (pairs.rows, pairs.columns))
         self._features = features[rows], features[columns]
@@ -265,9 +255,7 @@ class _Block:
         rows, columns = self._features[0][begin:end], self._features[1][first:]
         same = self._targets[0][begin:end, None] == self._targets[1][None, first:]
         cameras = self._cameras[0][begin:end, None], self._cameras[1][None, first:]
-        shown = ~self._never[cameras]
-        if self._pairs.skip_same_camera:
-            shown &= ~(same & self._alike[cameras])
+        shown = ~self._pairs.rules.hides(same, *cameras)
         self.skipped = int((~shown).sum())
         if self._pairs.within:  # column number c - begin of the block, beyond the row's own
             shown = shown.triu(diagonal=1)

@@ -18,15 +18,16 @@ from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from ..data.datasets.sysu_mm01 import VISIBLE_CAMERAS
 from ..data.item import test_items
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
 from .permutation import read_permutations
-from .ranking.trial import RankRules
+from .rules import SYSU_SKIPPED_PAIRS, RankRules
 
 DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")
-SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 _OLD_WORDS = {
@@ -181,7 +182,7 @@ class SYSUMM01Protocol(Protocol):
         FileNotFoundError: the permutation file is missing.
     """
 
-    skip_camera_pairs = ((3, 2),)
+    skip_camera_pairs = SYSU_SKIPPED_PAIRS
     cmc = "identity"
     direction = DIRECTIONS[1]
 

@@ -115,7 +115,7 @@ def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[I
     everyone = normalise(subject.features.features.float())
     scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
     names = np.array([str(item.pid) for item in items])
-    cameras = np.array([str(item.camid) for item in items])
+    cameras = np.array([item.camid for item in items], dtype=object)  # numbers or words
     modalities = np.array([item.modality for item in items])
     if len(set(modalities.tolist())) > 1:
         own = np.array([photo.modality for photo in photos])[:, None]
@@ -125,12 +125,11 @@ def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[I
     known = np.array([photo.target is not None for photo in photos])
     same = names[None] == np.array([str(photo.target) for photo in photos])[:, None]
     scores[known[:, None] & ~same] = -np.inf
-    own_cameras = np.array([str(photo.camid) for photo in photos])[:, None]
-    protocol = subject.protocols[0]
-    for pair in protocol.skip_camera_pairs:
-        for one, other in (pair, pair[::-1]):
-            scores[(own_cameras == str(one)) & (cameras[None] == str(other))] = -np.inf
-    if protocol.skip_same_camera:
-        scores[same & (own_cameras == cameras[None])] = -np.inf
+    own_cameras = np.array([photo.camid for photo in photos], dtype=object)[:, None]
+    # A photograph may be of either side of the protocol: it is taken for a query and for a gallery
+    # image, and what is hidden in either role is left out.
+    rules = subject.protocols[0].rules()
+    scores[rules.hides(same, own_cameras, cameras[None])] = -np.inf
+    scores[rules.hides(same, cameras[None], own_cameras)] = -np.inf
     best = scores.argmax(axis=1)
     return np.where(np.isfinite(scores[np.arange(len(best)), best]), best, -1)

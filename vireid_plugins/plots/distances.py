@@ -157,17 +157,12 @@ def _note(subject: Subject) -> str:
     """Which pairs were counted."""
     protocol = subject.protocols[0]
     query, _, gallery = protocol.direction.partition("_to_")
-    rules = [
-        f"{query} camera {own} with {gallery} camera {other}"
-        for own, other in sorted(protocol.skip_camera_pairs)
-    ]
-    if protocol.skip_same_camera:
-        rules.append("images of one person by one camera")
+    never = protocol.rules().words(query, gallery) or "none"
     if gallery in {modality.label for modality in Modality}:
         words = f"All pairs of test images of {subject.dataset_name}, also of one camera."
-        return f"{words}\nNever compared across modalities: {'; '.join(rules) or 'none'}."
+        return f"{words}\nNever compared across modalities: {never}."
     words = f"All queries of {subject.dataset_name} with its gallery."
-    return f"{words}\nNever compared: {'; '.join(rules) or 'none'}."
+    return f"{words}\nNever compared: {never}."
 
 
 # ------------------------------------------------------------------------------------- the files

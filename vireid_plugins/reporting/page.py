@@ -64,13 +64,8 @@ def hardest_section(subject: Subject, hard: HardQueries) -> Section:
         "Numbers: "
         f"{metric}, not re-ranked.",
     )
-    rules = [
-        f"Query camera {own} is never compared with gallery camera {other}."
-        for own, other in sorted(hard.protocol.skip_camera_pairs)
-    ]
-    if hard.protocol.skip_same_camera:
-        rules.append("Images of one person by one camera are never compared.")
-    note = tag("p", " ".join(rules), class_="told") if rules else None
+    never = hard.protocol.rules().words()
+    note = tag("p", f"Never compared: {never}.", class_="told") if never else None
     queries = (_hard_query(place, query) for place, query in enumerate(hard.queries, start=1))
     return Section("hardest", "Hardest queries", join([intro, note, *queries]))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..comparison.table import feature_words, protocol_words
-from ..evaluation.evaluator import METRIC_NAMES
+from ..evaluation.result import METRIC_NAMES
 from ..runs.folder import BEST, FINAL, METRICS, Missing, Results, Run
 from .config_differences import Comparison
 from .figures import address

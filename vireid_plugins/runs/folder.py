@@ -12,7 +12,7 @@ from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
 from ..errors import message_of
-from ..evaluation.evaluator import METRIC_NAMES
+from ..evaluation.result import METRIC_NAMES
 from ..merge import merge_text
 from ..safe_load import load_weights_only
 from .metrics_log import parse_line

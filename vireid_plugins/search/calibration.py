@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..data import build_test_loader
 from ..engine.feature_extractor import FeatureExtractor
 from ..engine.loading import configure
-from ..evaluation import build_protocols, extract_features
+from ..evaluation import RankRules, build_protocols, extract_features
 from ..evaluation.pair_distances import (
     PairHistogram,
     PairSet,
@@ -106,7 +106,7 @@ def _pairs_of(
             # Images of one person by one camera are often of one moment: too easy.
             several = len(np.unique(features.camids[pairs.rows])) > 1
             words = ", of one person by different cameras" if several else " by one camera"
-            chosen = dataclasses.replace(pairs, skip_same_camera=several)
+            chosen = dataclasses.replace(pairs, rules=RankRules(skip_same_camera=several))
             yield modality, chosen, f"{pairs.name} pairs{words}"
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..rules import RankRules
 from ..similarity import Array, Scorer, all_finite, as_features, check_metric
-from .trial import RankMetrics, RankRules, TrialRanker
+from .trial import RankMetrics, TrialRanker
 
 _BLOCK_BYTES = 1 << 30
 

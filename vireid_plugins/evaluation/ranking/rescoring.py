@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..rules import Labels, RankRules
 from ..similarity import Scorer, all_finite, as_features
-from .trial import RankMetrics, RankRules, TrialRanker
+from .trial import RankMetrics, TrialRanker
 
 _BLOCK_BYTES = 64 << 20
 
@@ -76,7 +77,7 @@ def rank_rescored(
     """
     where = torch.device(device) if device else features.device
     features = as_features(features, "features", where)
-    query, gallery = trial.query, trial.gallery
+    query, gallery, labels = trial.query, trial.gallery, Labels(targets, camids)
     gallery_rows = torch.from_numpy(gallery)
     scorer = Scorer(features[gallery_rows.to(where)], "cosine")
     gallery_local = local[gallery_rows].to(where)
@@ -89,7 +90,7 @@ def rank_rescored(
         rows = query[begin : begin + step]
         places = torch.from_numpy(rows)
         scores = scorer.scores(features[places.to(where)])[:, scorer.columns]
-        hidden = hidden_pairs(targets, camids, rows, gallery, rules)
+        hidden = rules.hidden(labels.take(rows), labels.take(gallery))
         query_local = local[places].to(where)
         scores = promoted(
             scores,
@@ -102,24 +103,6 @@ def rank_rescored(
         numbers = np.arange(begin, begin + len(rows))
         ranker.add(scores, numbers, targets[rows], camids[rows])
     return ranker.metrics()
-
-
-def hidden_pairs(
-    targets: np.ndarray,
-    camids: np.ndarray,
-    query: np.ndarray,
-    gallery: np.ndarray,
-    rules: RankRules,
-) -> np.ndarray:
-    """Which gallery items (G,) a query of ``query`` (Q,) must not see: (Q, G) bool."""
-    query_camera, gallery_camera = camids[query][:, None], camids[gallery][None]
-    hidden = np.zeros((len(query), len(gallery)), dtype=bool)
-    for own, other in rules.skip_camera_pairs:
-        hidden |= (query_camera == own) & (gallery_camera == other)
-    if rules.skip_same_camera:
-        same_identity = targets[query][:, None] == targets[gallery][None]
-        hidden |= same_identity & (query_camera == gallery_camera)
-    return hidden
 
 
 def promoted(

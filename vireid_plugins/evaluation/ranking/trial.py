@@ -5,16 +5,16 @@ M positives of a query (padded).
 """
 
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..rules import RankRules
 from .counting import identity_ranks, positive_ranks, take_columns
 from .topk import largest_by_index
 
-CMC_RULES = ("image", "identity")
 _TRIAL_BLOCK_ELEMENTS = 1 << 22
 _LEAST_ROWS = 16  # of a block: work for every thread
 
@@ -32,40 +32,6 @@ class RankMetrics:
     nearest: Optional[np.ndarray] = None
     #: (Q,) int64 place, from 1, of a query's first hit as the CMC counts it; 0: no valid match
     first_rank: Optional[np.ndarray] = None
-
-
-@dataclass(frozen=True)
-class RankRules:
-    """Who is compared with whom, and how hits are counted; see ``rank_metrics``."""
-
-    skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
-    skip_same_camera: bool = False
-    cmc: str = "image"
-    max_rank: int = 20
-
-    def __post_init__(self) -> None:
-        if self.cmc not in CMC_RULES:
-            raise ValueError(f"cmc must be one of {CMC_RULES}; got {self.cmc!r}.")
-        if int(self.max_rank) < 1:
-            raise ValueError(f"max_rank must be at least 1; got {self.max_rank!r}.")
-        pairs = tuple(sorted({_camera_pair(pair) for pair in self.skip_camera_pairs}))
-        object.__setattr__(self, "skip_camera_pairs", pairs)
-
-    @property
-    def needs_cameras(self) -> bool:
-        """Whether camera numbers decide who is compared."""
-        return bool(self.skip_camera_pairs) or self.skip_same_camera
-
-
-def _camera_pair(pair: Sequence[int]) -> Tuple[int, int]:
-    try:
-        query_camera, gallery_camera = pair
-        return int(query_camera), int(gallery_camera)
-    except (TypeError, ValueError):
-        raise ValueError(
-            "skip_camera_pairs must hold pairs (query camera, gallery camera), such as "
-            f"{{(3, 2)}}; got {pair!r}."
-        ) from None
 
 
 class TrialRanker:
@@ -95,6 +61,7 @@ class TrialRanker:
         if torch.equal(self.columns, torch.arange(num_columns, device=device)):
             self.columns = None  # the scores stand in this order already
         self.camids = None if camids is None else torch.from_numpy(camids[order]).to(device)
+        self.cameras = None if self.camids is None else self.camids.unique()
         self.first_rank = np.zeros(num_queries, dtype=np.int64)  # 0: no valid match
         self.average_precision = np.full(num_queries, np.nan)
         self.inverse_penalty = np.full(num_queries, np.nan)
@@ -121,18 +88,13 @@ class TrialRanker:
         elif self.rules.needs_cameras:
             scores = scores.clone()  # what a query must not see is hidden in it
         query_targets = torch.from_numpy(targets).to(scores.device)
-        cameras = None
-        if self.rules.needs_cameras:
-            cameras = torch.from_numpy(camids).to(scores.device)
-            self._hide_camera_pairs(scores, cameras)
         own = torch.searchsorted(self.identities, query_targets).clamp_(max=len(self.starts) - 1)
         count = self.counts[own] * (self.identities[own] == query_targets)
         slots = torch.arange(int(count.max()) if len(count) else 0, device=scores.device)
         valid = slots < count[:, None]
         columns = (self.starts[own][:, None] + slots).clamp_(max=len(self.position) - 1)
-        if self.rules.skip_same_camera:
-            same = valid & (self.camids[columns] == cameras[:, None])
-            scores[same.nonzero(as_tuple=True)[0], columns[same]] = -torch.inf
+        if self.rules.needs_cameras:
+            self._hide(scores, torch.from_numpy(camids).to(scores.device), columns, valid)
         if self.nearest is not None:
             self._store_nearest(scores, rows)
         values = scores.gather(1, columns)
@@ -144,11 +106,28 @@ class TrialRanker:
         if len(rows):
             self._store(scores, values, columns, valid, own, rows)
 
-    def _hide_camera_pairs(self, scores: Tensor, cameras: Tensor) -> None:
-        for query_camera, gallery_camera in self.rules.skip_camera_pairs:
-            rows = (cameras == query_camera).nonzero(as_tuple=True)[0]
-            columns = (self.camids == gallery_camera).nonzero(as_tuple=True)[0]
-            scores[rows[:, None], columns] = -torch.inf
+    def _hide(self, scores: Tensor, cameras: Tensor, columns: Tensor, positive: Tensor) -> None:
+        """Put minus infinity where a query must not look.
+
+        The rules are asked once for each pair of cameras, which decides for all other identities,
+        and once for each positive: far fewer than all pairs of images.
+
+        Args:
+            scores: (R, G).
+            cameras: (R,) of the queries.
+            columns: (R, M) columns of each query's own identity, where ``positive``.
+            positive: (R, M) bool.
+        """
+        assert self.camids is not None and self.cameras is not None
+        own, others = cameras.unique(), self.cameras
+        strangers = torch.zeros((), dtype=torch.bool, device=scores.device)
+        hidden = self.rules.hides(strangers, own[:, None], others[None])
+        for query, gallery in hidden.nonzero().tolist():
+            rows = (cameras == own[query]).nonzero(as_tuple=True)[0]
+            seen = (self.camids == others[gallery]).nonzero(as_tuple=True)[0]
+            scores[rows[:, None], seen] = -torch.inf
+        hidden = positive & self.rules.hides(positive, cameras[:, None], self.camids[columns])
+        scores[hidden.nonzero(as_tuple=True)[0], columns[hidden]] = -torch.inf
 
     def _store_nearest(self, scores: Tensor, rows: np.ndarray) -> None:
         width = min(self.nearest.shape[1], scores.shape[1])

@@ -1,0 +1,102 @@
+"""What an evaluation finds: a table with a row for each protocol line, for people and for JSON."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List
+
+from tabulate import tabulate
+
+RANKS = (1, 5, 10, 20)
+METRIC_NAMES = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One protocol line: means and population standard deviations over trials, in percent."""
+
+    key: str  # <dataset>/<mode or direction>/<single|multi>
+    direction: str
+    gallery_rule: str
+    num_trials: int
+    num_queries: int
+    num_invalid_queries: float  # mean over trials of queries left out for having no valid match
+    num_gallery: float  # mean over trials
+    mean: Dict[str, float]
+    std: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Everything that was measured on one test set, and how."""
+
+    rows: List[ResultRow]
+    feature: str
+    metric: str
+    flip: bool
+    reranking: str = ""  # in words: everything that looks at more than the pair
+    note: str = ""
+    metrics: Dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", self._flat())
+
+    def _flat(self) -> Dict[str, float]:
+        """Return ``<key>/<metric>`` and its ``_std`` twin of each row, and the first's ``metric``.
+
+        ``metric`` is (Rank-1 + mAP) / 2, by which FastReID keeps the best model.
+        """
+        flat: Dict[str, float] = {}
+        for row in self.rows:
+            for name in METRIC_NAMES:
+                flat[f"{row.key}/{name}"] = row.mean[name]
+                flat[f"{row.key}/{name}_std"] = row.std[name]
+        first = self.rows[0].mean
+        flat["metric"] = (first["Rank-1"] + first["mAP"]) / 2
+        return flat
+
+    def protocol_facts(self) -> List[Dict[str, Any]]:
+        """Return for each row all that decides its numbers, as plain values for JSON."""
+        return [
+            {
+                "key": row.key,
+                "direction": row.direction,
+                "gallery_rule": row.gallery_rule,
+                "trials": row.num_trials,
+                "queries": row.num_queries,
+                "queries_left_out": row.num_invalid_queries,
+                "gallery": row.num_gallery,
+                "feature": self.feature,
+                "metric": self.metric,
+                "flip": self.flip,
+                "reranking": self.reranking,
+            }
+            for row in self.rows
+        ]
+
+    def format_table(self) -> str:
+        """Return the table for people; each line says all that decides its numbers."""
+        header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]
+        header += ["gallery size", "feature", "flip", "re-ranking", *METRIC_NAMES]
+        lines = [self._cells(row) for row in self.rows]
+        text = tabulate(lines, headers=header, tablefmt="pipe", disable_numparse=True)
+        text += "\nPercent; ± is the population standard deviation over trials."
+        return text + (f"\n{self.note}" if self.note else "")
+
+    def _cells(self, row: ResultRow) -> List[str]:
+        scores = [
+            f"{row.mean[name]:.2f} ± {row.std[name]:.2f}"
+            if row.num_trials > 1
+            else f"{row.mean[name]:.2f}"
+            for name in METRIC_NAMES
+        ]
+        return [
+            row.key,
+            row.direction,
+            row.gallery_rule,
+            str(row.num_trials),
+            f"{row.num_queries} ({row.num_invalid_queries:g})",
+            f"{row.num_gallery:g}",
+            f"{self.feature}, {self.metric}",
+            "yes" if self.flip else "no",
+            self.reranking or "no",
+            *scores,
+        ]

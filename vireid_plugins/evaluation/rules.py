@@ -1,0 +1,125 @@
+"""Who is compared with whom, and how hits are counted: decided here and nowhere else.
+
+Two rules leave out pairs of a query and a gallery image. A *camera pair* (query camera, gallery
+camera) is never compared, whoever the people are: the two cameras see the same place. Images of
+the query's *own camera* are left out where they show the query's identity: they would be found
+without any re-identification.
+
+Shapes: Q queries, G gallery images.
+"""
+
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple, TypeVar, Union
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import UserError
+
+CMC_RULES = ("image", "identity")
+#: SYSU-MM01: infrared camera 3 and visible camera 2 see the same place
+SYSU_SKIPPED_PAIRS = ((3, 2),)
+
+ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
+Rows = Union[slice, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Who is on N images, and which cameras took them."""
+
+    targets: np.ndarray  # (N,) int64
+    camids: Optional[np.ndarray] = None  # (N,) int64; None: unknown
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: Rows) -> "Labels":
+        """Return the labels of some of the images."""
+        return Labels(self.targets[rows], None if self.camids is None else self.camids[rows])
+
+
+@dataclass(frozen=True)
+class RankRules:
+    """Who is compared with whom, and how hits are counted.
+
+    Attributes:
+        skip_camera_pairs: pairs (query camera, gallery camera) that are never compared.
+        skip_same_camera: a query is never compared with images of its identity *and* camera.
+        cmc: ``"image"``, or ``"identity"``: each gallery identity counts once, at its best rank.
+        max_rank: length of the CMC curve.
+
+    Raises:
+        UserError: an unknown ``cmc``, a ``max_rank`` below 1, or what is no pair of cameras.
+    """
+
+    skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
+    skip_same_camera: bool = False
+    cmc: str = "image"
+    max_rank: int = 20
+
+    def __post_init__(self) -> None:
+        if self.cmc not in CMC_RULES:
+            raise UserError(f"cmc must be one of {CMC_RULES}; got {self.cmc!r}.")
+        if int(self.max_rank) < 1:
+            raise UserError(f"max_rank must be at least 1; got {self.max_rank!r}.")
+        pairs = tuple(sorted({_camera_pair(pair) for pair in self.skip_camera_pairs}))
+        object.__setattr__(self, "skip_camera_pairs", pairs)
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether camera numbers decide who is compared."""
+        return bool(self.skip_camera_pairs) or self.skip_same_camera
+
+    def hidden(self, query: Labels, gallery: Labels) -> np.ndarray:
+        """Return which gallery images each query must not see: (Q, G) bool."""
+        same_identity = query.targets[:, None] == gallery.targets[None]
+        if not self.needs_cameras:
+            return np.zeros_like(same_identity)
+        assert query.camids is not None and gallery.camids is not None
+        return self.hides(same_identity, query.camids[:, None], gallery.camids[None])
+
+    def hides(self, same_identity: ArrayT, query_camids: ArrayT, gallery_camids: ArrayT) -> ArrayT:
+        """Return for each pair of a query and a gallery image whether it is never compared.
+
+        The arguments are arrays, or tensors, that broadcast together; what is returned has their
+        common shape. A camera pair hides whatever ``same_identity`` is, so where that is False
+        everywhere the answer holds for all images of the two cameras.
+
+        Args:
+            same_identity: bool, whether both images show one person.
+            query_camids: the query's camera.
+            gallery_camids: the gallery image's camera.
+        """
+        hidden = same_identity & (query_camids == gallery_camids) & self.skip_same_camera
+        for own, other in self.skip_camera_pairs:
+            hidden = hidden | ((query_camids == own) & (gallery_camids == other))
+        return hidden
+
+    def words(self, query: str = "query", gallery: str = "gallery") -> str:
+        """Return in words what is never compared; empty if everything is compared.
+
+        Such as "query camera 3 with gallery camera 2; images of one person by one camera".
+
+        Args:
+            query: what a query camera is called.
+            gallery: what a gallery camera is called.
+        """
+        parts = [
+            f"{query} camera {own} with {gallery} camera {other}"
+            for own, other in self.skip_camera_pairs
+        ]
+        if self.skip_same_camera:
+            parts.append("images of one person by one camera")
+        return "; ".join(parts)
+
+
+def _camera_pair(pair: Sequence[int]) -> Tuple[int, int]:
+    try:
+        query_camera, gallery_camera = pair
+        return int(query_camera), int(gallery_camera)
+    except (TypeError, ValueError):
+        raise UserError(
+            "skip_camera_pairs must hold pairs (query camera, gallery camera), such as "
+            f"{{(3, 2)}}; got {pair!r}."
+        ) from None

@@ -26,8 +26,9 @@ def make_venv(folder, version):
 
 @pytest.fixture
 def pip_calls(monkeypatch):
-    """Replace pip by a recorder of the titles it was called with."""
+    """Replace pip by a recorder of the titles it was called with; nothing is imported either."""
     calls = []
+    monkeypatch.setattr(bootstrap, "check_import", lambda python: [])
     monkeypatch.setattr(bootstrap, "run_pip", lambda python, title, *rest: calls.append(title))
     return calls
 
@@ -196,6 +197,40 @@ def test_failed_installation_leaves_no_stamp(tmp_path, pip_calls, monkeypatch):
     with pytest.raises(bootstrap.BootstrapError):
         bootstrap.install(venv)
     assert not (venv / bootstrap.STAMP).exists()
+
+
+def test_an_installation_that_cannot_be_imported_is_not_finished(tmp_path, pip_calls, monkeypatch):
+    venv = make_venv(tmp_path / "env", f"{HERE}.0")
+
+    def fail(python):
+        raise bootstrap.BootstrapError("cannot be imported")
+
+    monkeypatch.setattr(bootstrap, "check_import", fail)
+    with pytest.raises(bootstrap.BootstrapError):
+        bootstrap.install(venv)
+    assert not (venv / bootstrap.STAMP).exists()
+
+
+def test_set_up_says_what_torchvision_lacks(tmp_path, pip_calls, monkeypatch, capsys):
+    venv = make_venv(tmp_path / "env", f"{HERE}.0")
+    monkeypatch.setattr(bootstrap, "check_import", lambda python: ["nms is absent"])
+    bootstrap.install(venv)
+    assert capsys.readouterr().out.count("nms is absent") == 1
+    bootstrap.install(venv)
+    assert "nms is absent" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the broken interpreter is a shell script")
+def test_the_import_is_checked_in_the_environment(tmp_path):
+    from vireid_plugins import compat
+
+    said = bootstrap.check_import(Path(sys.executable))
+    assert said == compat.missing_operators().splitlines()
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho some trace >&2\necho 'ImportError: no torch' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(bootstrap.BootstrapError, match="cannot be imported: ImportError: no torch"):
+        bootstrap.check_import(broken)
 
 
 def test_real_pip_failure_is_one_line_with_the_log(tmp_path):

@@ -82,6 +82,7 @@ MAY_IMPORT = {
 AREAS = {
     "__main__": "__main__",
     "compat": "base",
+    "late_imports": "base",
     "config": "base",
     "errors": "base",
     "files": "base",

@@ -298,8 +298,27 @@ def install(venv: Path, force: bool = False) -> None:
     for number, (title, arguments) in enumerate(steps, start=1):
         say(f"{number}/{len(steps)} installing {title}")
         run_pip(venv_python(venv), title, arguments, log)
+    for line in check_import(venv_python(venv)):
+        say(line)
     stamp.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     say(f"installed in {time.monotonic() - start:.0f} s; use it with {venv_python(venv)}")
+
+
+def check_import(python: Path) -> list[str]:
+    """Import the package in the new environment; return what its user should know about it.
+
+    Raises:
+        BootstrapError: the package cannot be imported there.
+    """
+    code = "import sys, vireid_plugins.compat as c; sys.stdout.write(c.missing_operators())"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=str(ROOT))
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BootstrapError(
+            f"vireid_plugins is installed and cannot be imported: {words} "
+            f"(to see more: {python} -c 'import vireid_plugins')"
+        )
+    return done.stdout.splitlines()
 
 
 # The commands

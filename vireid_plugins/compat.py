@@ -26,6 +26,8 @@ from typing import Any, Callable, Iterator, List
 import numpy as np
 import torch
 
+from .late_imports import LateModule, import_without, stand_ins
+
 logger = logging.getLogger(__name__)
 
 INSTALL_HINT = "pip install --no-deps fastreid==1.4.0"
@@ -87,7 +89,7 @@ def make_torchvision_importable() -> None:
     when torchvision imports without its operators.
     """
     try:
-        import torchvision  # noqa: F401
+        import_without("torchvision", _LATE_IN_TORCHVISION)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"FastReID needs torchvision ({error}). Run: pip install --no-deps torchvision, of the "
@@ -97,13 +99,23 @@ def make_torchvision_importable() -> None:
         if "torchvision::" not in str(error):
             raise
         _declare_torchvision_operators()
-        importlib.import_module("torchvision")
-        logger.warning(
-            "torchvision's compiled operators do not load beside PyTorch %s: nms, roi_align, "
-            "roi_pool, ps_roi_align, deform_conv2d and image decoding are absent from "
-            "torchvision. Nothing here uses them.",
-            torch.__version__,
-        )
+        import_without("torchvision", _LATE_IN_TORCHVISION)
+        logger.debug(missing_operators())
+
+
+# Nothing here uses them, and they import torch's compiler, which takes longer than torch itself.
+_LATE_IN_TORCHVISION = ("datasets", "models", "ops")
+
+
+def missing_operators() -> str:
+    """Return one line on the torchvision operators that are absent; empty where none is."""
+    if not _torchvision_library:
+        return ""
+    return (
+        f"torchvision's compiled operators do not load beside PyTorch {torch.__version__}: nms, "
+        "roi_align, roi_pool, ps_roi_align, deform_conv2d and image decoding are absent from "
+        "torchvision. Nothing here uses them."
+    )
 
 
 _torchvision_library: List[Any] = []  # keeps the declarations alive
@@ -113,6 +125,7 @@ def _declare_torchvision_operators() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     spec = importlib.util.find_spec("torchvision")
+    assert spec is not None and spec.origin is not None  # its import was begun a moment ago
     source = Path(spec.origin).parent / "_meta_registrations.py"
     names = re.findall(r"""["']torchvision::(\w+)["']""", source.read_text(encoding="utf-8"))
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -127,50 +140,51 @@ def restore_numpy_bool() -> None:
     Goes when NumPy 2 is the oldest that is supported.
     """
     if "bool" not in np.__dict__:
-        np.bool = bool
+        np.__dict__["bool"] = bool
 
 
 @contextlib.contextmanager
 def names_fastreid_imports() -> Iterator[None]:
     """[1, 10] Names that FastReID imports and that are gone, or may be: only while it imports.
 
-    ``collections.Mapping`` (gone in Python 3.10), ``torch._six`` (gone in PyTorch 2) and, where
-    it is not installed, ``faiss``, which three modules of FastReID import and which only its
-    re-ranking and ROC need. Goes when FastReID imports without.
+    ``collections.Mapping`` (gone in Python 3.10), ``torch._six`` (gone in PyTorch 2) and
+    ``torchvision.models.utils`` (gone in torchvision 0.13). faiss, scikit-learn and TensorBoard's
+    writer are imported at their first use: FastReID imports them for its re-ranking, its ROC and
+    one optimizer's log, and the three together take as long as torch. Goes when FastReID imports
+    without.
     """
-    borrowed = []
-    if not hasattr(collections, "Mapping"):
-        collections.Mapping = collections.abc.Mapping
-        borrowed.append(functools.partial(delattr, collections, "Mapping"))
-    stand_ins = {"torch._six": types.SimpleNamespace(string_classes=str), "faiss": _NoFaiss()}
-    for name, stand_in in stand_ins.items():
-        if name in sys.modules or importlib.util.find_spec(name) is not None:
-            continue
-        sys.modules[name] = stand_in  # type: ignore[assignment]
-        borrowed.append(functools.partial(sys.modules.pop, name, None))
+    borrowed = not hasattr(collections, "Mapping")
+    if borrowed:
+        collections.__dict__["Mapping"] = collections.abc.Mapping
     try:
-        yield
+        with stand_ins(_modules_fastreid_imports()):
+            yield
     finally:
-        for give_back in borrowed:
-            give_back()
+        if borrowed:
+            del collections.__dict__["Mapping"]
 
 
-class _NoFaiss(types.ModuleType):
-    """Stands where FastReID expects faiss; any use says what to install."""
+def _modules_fastreid_imports() -> List[types.ModuleType]:
+    modules: List[types.ModuleType] = [
+        # METRIC_L2 is read by a default argument while FastReID imports
+        LateModule("faiss", hint="Run: pip install faiss-cpu (or faiss-gpu)", METRIC_L2=1),
+        LateModule(
+            "torchvision.models.utils", load_state_dict_from_url=torch.hub.load_state_dict_from_url
+        ),
+    ]
+    if importlib.util.find_spec("torch._six") is None:
+        modules.append(LateModule("torch._six", string_classes=str))
+    if importlib.util.find_spec("sklearn") is not None:
+        modules.append(LateModule("sklearn", metrics=LateModule("sklearn.metrics")))
+    if importlib.util.find_spec("tensorboard") is not None:
+        modules.append(LateModule("torch.utils.tensorboard", SummaryWriter=_summary_writer))
+    return modules
 
-    METRIC_L2 = 1  # read by a default argument while FastReID imports
 
-    def __init__(self) -> None:
-        super().__init__("faiss")
-        self.__spec__ = None
+def _summary_writer(*args: Any, **kwargs: Any) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise ImportError(
-            f"FastReID asks for faiss.{name}, and faiss is not installed. "
-            "Run: pip install faiss-cpu (or faiss-gpu)"
-        )
+    return SummaryWriter(*args, **kwargs)
 
 
 # ----------------------------------------------------------------- after FastReID is imported
@@ -396,11 +410,11 @@ def launch_without_cuda() -> None:
     from fastreid.engine import defaults
     from fastreid.engine import launch as _  # noqa: F401  the function hides the module
 
-    module = sys.modules["fastreid.engine.launch"]
+    module: Any = sys.modules["fastreid.engine.launch"]
     if not torch.cuda.is_available():
         module._distributed_worker = _worker_without_cuda
 
-    plain = defaults.DistributedDataParallel
+    plain: Any = defaults.DistributedDataParallel
     if not getattr(plain, _REPAIRED, False):
 
         class DistributedDataParallel(plain):
@@ -465,7 +479,7 @@ def fetch_pretrained_weights_clearly() -> None:
     names the file and the key to set. Goes when FastReID does so.
     """
     for name in ("resnet", "resnext", "regnet.regnet", "regnet.effnet"):
-        module = importlib.import_module(f"fastreid.modeling.backbones.{name}")
+        module: Any = importlib.import_module(f"fastreid.modeling.backbones.{name}")
         if not getattr(module.init_pretrained_weights, _REPAIRED, False):
             module.init_pretrained_weights = _fetcher(module)
 

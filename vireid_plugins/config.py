@@ -46,8 +46,6 @@ def add_vireid_config(cfg: CN) -> None:
         return
     cfg.SEED = 0
     _add_model(cfg)
-    _add_methods(cfg)
-    _add_losses(cfg)
     _add_input(cfg)
     _add_data(cfg)
     _add_solver(cfg)
@@ -80,162 +78,12 @@ def describe_keys(prefix: str = "") -> str:
 
 
 def _add_model(cfg: CN) -> None:
-    backbone = cfg.MODEL.BACKBONE
-    # Stages with separate weights per modality, counted from the image: 1 = stem, 2 = stem and
-    # layer1, ... 5 = the whole network; 0 = one network for both.
-    backbone.UNSHARED_STAGES = 1
-    # Stages that never train, counted from the image: 0..5.
-    backbone.FROZEN_STAGES = 0
     # True: keep for the backward pass only the inputs of stem and blocks and compute these again:
     # less memory, about a third more time, the same numbers.
-    backbone.CHECKPOINT_ACTIVATIONS = False
-    # Non-local blocks after the last blocks of layer1..layer4, used when WITH_NL is True (AGW).
-    backbone.NL_BLOCKS = [0, 2, 3, 0]
-    # True: one inner channel, as the public AGW code and FastReID's layer have by a slip.
-    # False: half the input channels, as AGW describes.
-    backbone.NL_LEGACY_WIDTH = False
-
-
-def _add_methods(cfg: CN) -> None:
-    heads = cfg.MODEL.HEADS
-    # MRDAHead. NAME of what refines the last feature map: "dam" (dynamic attention), "bam",
-    # "cbam", "iwpam" or "none". dam: STRIPES (R) horizontal regions, KEPT (k) of them ask,
-    # SCALED: affinities divided by the root of their width, C / 8. bam: COMBINE "sum" (the
-    # paper) or "product" (its code).
-    heads.ATTENTION = CN({"NAME": "dam", "STRIPES": 6, "KEPT": 3, "SCALED": True, "COMBINE": "sum"})
-    # StripeHead, CMLSPGEHead: horizontal stripes, and the width of each one's feature.
-    heads.NUM_STRIPES = 6
-    heads.STRIPE_DIM = 256
-    # MRDA. MASK: the second, mask-reconstructed view of each image and its loss L_ac (Eq. 1-7).
-    # CONSTRAINT_STAGE: stage after which L_ac compares the views, 0 (stem) to 4 (Fig. 6).
-    # LOSS_VIEWS: rows in centres and Gram matrices (Eq. 19, 21): "both" or "original".
-    # TEST_VIEW: image whose feature is tested: "original", "masked", or "mean" of both features.
-    cfg.MODEL.MRDA = CN(
-        {"MASK": True, "CONSTRAINT_STAGE": 1, "LOSS_VIEWS": "both", "TEST_VIEW": "original"}
-    )
-    # MutualPrediction. ALPHA, BETA: weights of L^{v-t} and L^{t-v} (Eq. 13); START_EPOCH: first
-    # epoch of the alternation; PERIOD: epochs of each of its two phases.
-    cfg.MODEL.MUTUAL_PREDICTION = CN({"ALPHA": 12.2, "BETA": 0.4, "START_EPOCH": 20, "PERIOD": 5})
-    # CAJ. KL_SCALE: weight of the term that pulls predictions of visible images towards those of
-    # infrared ones, at TEMPERATURE (T); REFINE_SCALE: weight of CAJ+'s term, which pulls that of
-    # a visible image's view 0 towards that of its view 1. 0: off.
-    cfg.MODEL.CAJ = CN({"KL_SCALE": 0.0, "TEMPERATURE": 3.0, "REFINE_SCALE": 0.0})
-    # CM-LSP-GE (reconstruction); stripes: HEADS.NUM_STRIPES, STRIPE_DIM. ENHANCEMENT: registered
-    # name of what makes f^eg of f^g, empty: none. LOCAL: the stripes and their losses.
-    # SHARED_EMBEDDING: one 1x1 convolution for all stripes, not one each. CBAM: on the last map.
-    # RESCORE_TOP (K): at test, each query's K nearest images are re-ordered by cosine distance
-    # plus RESCORE_WEIGHT times the path distance of the stripes; 0: off.
-    cfg.MODEL.CM_LSP_GE = CN(
-        {
-            "ENHANCEMENT": "BatchNormEnhancement",
-            "LOCAL": True,
-            "SHARED_EMBEDDING": True,
-            "CBAM": False,
-            "RESCORE_TOP": 0,
-            "RESCORE_WEIGHT": 0.5,
-        }
-    )
-    # MSCLNet (reconstruction). PARTS: n of both features (Eq. 6); PARTITION of a map into them:
-    # "stripes" or "masks" (learnt, as MPANet's). HIDDEN: state of the Mogrifier LSTM, 0: as many as
-    # the map has channels; ROUNDS: of its gating; RANK: of its gating matrices, 0: full. PAIRS of
-    # images of an identity: "all" or "ranked" (each image in one, by ``index``). JOINT: the losses
-    # of the complement module reach the extractors too; False: theta_s only (Eq. 8).
-    cfg.MODEL.MSCLNET = CN(
-        {
-            "PARTS": 6,
-            "PARTITION": "stripes",
-            "HIDDEN": 0,
-            "ROUNDS": 5,
-            "RANK": 256,
-            "PAIRS": "all",
-            "JOINT": False,
-        }
-    )
-
-
-def _add_losses(cfg: CN) -> None:
-    losses = cfg.MODEL.LOSSES
+    cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = False
     # With several processes: True: every loss sees the rows of all of them, gathered with gradient,
     # as one process with the whole batch would; False: the rows of its own process.
-    losses.GATHER_FEATURES = False
-    # MODEL.LOSSES.NAME lists terms by class name; each term's SCALE is its weight in the sum.
-    # LabelSmoothingCrossEntropyLoss. SMOOTHING: mass spread over all classes, 0..1 (xi).
-    # PER_MODALITY: mean over the visible plus mean over the infrared rows, not over all rows.
-    losses.LABEL_SMOOTHING = CN({"SMOOTHING": 0.1, "PER_MODALITY": False, "SCALE": 1.0})
-    # BatchHardTripletLoss. MARGIN: Euclidean distance (rho).
-    losses.BATCH_HARD = CN({"MARGIN": 0.3, "SCALE": 1.0})
-    # HeteroCenterTripletLoss. REDUCTION over the 2P centres: "mean" or "sum".
-    losses.HETERO_CENTER = CN({"MARGIN": 0.3, "REDUCTION": "mean", "SCALE": 1.0})
-    # WeightedTripletLoss. REDUCTION of each anchor's difference: "softplus" (AGW), "hinge"
-    # (adaptive-weight triplet, MARGIN = alpha of its Eq. 15) or "signed_square" (CAJ).
-    # ALPHA: temperature of the weights; GAMMA: factor on the difference.
-    # LEGACY_WEIGHTS: the weights of the common public code, which vanish at large distances.
-    losses.WEIGHTED_TRIPLET = CN(
-        {
-            "REDUCTION": "softplus",
-            "MARGIN": 1.0,
-            "ALPHA": 1.0,
-            "GAMMA": 1.0,
-            "LEGACY_WEIGHTS": False,
-            "SCALE": 1.0,
-        }
-    )
-    # CorrelationConsistencyLoss. NORM of the Gram matrix: "matrix" or "row"; REDUCTION of the
-    # difference: "frobenius" or "mse"; LEVEL: "identity" (centres) or "image" (rows by index).
-    losses.CORRELATION = CN(
-        {"NORM": "matrix", "REDUCTION": "frobenius", "LEVEL": "identity", "SCALE": 1.0}
-    )
-    # MRDA's regional centre loss L_ac (Eq. 7). CROSS_TERM: view of which the two modalities are
-    # compared: "original" (the formula) or "masked" (the text). BACKGROUND_SCALE: weight of the
-    # hinge that pushes the background's map BACKGROUND_MARGIN away; 0: off, and no background
-    # rows pass the first stages and their batch norm. PER_ELEMENT: divide distances of maps by
-    # the root of C*H*W; False: as printed.
-    losses.REGIONAL_CENTER = CN(
-        {
-            "CROSS_TERM": "original",
-            "BACKGROUND_SCALE": 0.0,
-            "BACKGROUND_MARGIN": 0.3,
-            "PER_ELEMENT": True,
-            "SCALE": 1.0,
-        }
-    )
-    # PathTripletLoss (L_PA of CM-LSP-GE). MARGIN: m_l. DISTANCE: "path", the shortest path through
-    # the stripes, or "stripes", each with its like (as printed). MINING of the hardest rows by
-    # "global" features or by the "local" distance itself. REDUCTION of a stripe's channels in the
-    # path: "mean", or "sum" (as printed), in whose units MARGIN then is.
-    losses.PATH_TRIPLET = CN(
-        {
-            "MARGIN": 0.3,
-            "DISTANCE": "path",
-            "MINING": "global",
-            "REDUCTION": "mean",
-            "SCALE": 1.0,
-        }
-    )
-    # MSCLNet's L_div (Eq. 3). OF: distributions over "classes" (logits) or over "channels"
-    # (features); CLAMP: largest divergence of a pair that counts, in nats, 0: no bound, as printed;
-    # START_EPOCH: the first with L_div.
-    losses.DIVERSITY = CN({"OF": "classes", "CLAMP": 5.0, "START_EPOCH": 10, "SCALE": 0.5})
-    # MSCLNet's L_local (Eq. 6). LITERAL: the printed sign of the cosine.
-    losses.LOCAL_COMPLEMENT = CN({"LITERAL": False, "SCALE": 0.8})
-    # MSCLNet's L_global (Eq. 7). NORMALISE: centres of unit features; False: as printed.
-    losses.GLOBAL_COMPLEMENT = CN({"NORMALISE": True, "SCALE": 1.5})
-    # CascadedAggregationLoss (MSCLNet, Eq. 10-13). NORMALISE: of unit features; False: as printed.
-    # DISPERSION of the identities (L_inter): "hinge" up to MARGIN, or "literal", without bound.
-    # SUB_SCALE, INTRA_SCALE, INTER_SCALE: weights of its three terms; SCALE: of all.
-    losses.CASCADED_AGGREGATION = CN(
-        {
-            "NORMALISE": True,
-            "DISPERSION": "hinge",
-            "MARGIN": 1.0,
-            "SUB_SCALE": 1.0,
-            "INTRA_SCALE": 1.0,
-            "INTER_SCALE": 1.0,
-            "SCALE": 1.0,
-        }
-    )
-    # CenterLoss. LR: learning rate of the centres, whatever SCALE is.
-    losses.CENTER = CN({"LR": 0.5, "SCALE": 5e-4})
+    cfg.MODEL.LOSSES.GATHER_FEATURES = False
 
 
 def _add_input(cfg: CN) -> None:

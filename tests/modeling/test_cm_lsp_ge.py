@@ -495,7 +495,10 @@ TWO_LOSSES = ("LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss")
         ((*RESCORED, "TEST.RERANK.ENABLED", True), "TEST.RERANK.ENABLED False .now True"),
         ((*RESCORED, "TEST.METRIC", "euclidean"), "TEST.METRIC cosine .now euclidean"),
         ((*RESCORED, "MODEL.CM_LSP_GE.RESCORE_WEIGHT", -1.0), "RESCORE_WEIGHT is -1.0"),
-        (("MODEL.CM_LSP_GE.RESCORE_TOP", -3), "RESCORE_TOP is -3; expected 1 or more .0: no re-"),
+        (
+            ("MODEL.CM_LSP_GE.RESCORE_TOP", -3),
+            "RESCORE_TOP is -3; expected 0 or more: images of a query",
+        ),
         (("MODEL.HEADS.EMBEDDING_DIM", 64), "set MODEL.HEADS.EMBEDDING_DIM 0 .now 64"),
         (("MODEL.HEADS.CLS_LAYER", "CircleSoftmax"), "CLS_LAYER Linear .now CircleSoftmax"),
         (("MODEL.HEADS.POOL_LAYER", "Identity"), "POOL_LAYER must be one of .*; got 'Identity'"),

@@ -231,7 +231,7 @@ def test_gem_exponent_is_learnt_from_three():
 
 
 def test_an_unknown_attention_is_refused():
-    with pytest.raises(ValueError, match="NAME must be one of 'dam', 'bam', .* got 'dma'"):
+    with pytest.raises(ValueError, match="NAME is 'dma'; expected one of 'dam', 'bam'"):
         make_model(CONFIG, "MODEL.HEADS.ATTENTION.NAME", "dma")
 
 
@@ -411,7 +411,7 @@ def test_each_key_reaches_the_part_it_is_for(key, value, attribute):
 def test_the_way_of_combining_reaches_bam():
     opts = ["MODEL.HEADS.ATTENTION.NAME", "bam", "MODEL.HEADS.ATTENTION.COMBINE"]
     assert make_model(CONFIG, *opts, "product").heads.attention.combine == "product"
-    with pytest.raises(ValueError, match="COMBINE must be one of 'sum', 'product'; got 'prodct'"):
+    with pytest.raises(ValueError, match="COMBINE is 'prodct'; expected 'sum' or 'product'"):
         make_model(CONFIG, "MODEL.HEADS.ATTENTION.COMBINE", "prodct")
 
 
@@ -507,8 +507,8 @@ def test_test_views():
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("MODEL.MRDA.TEST_VIEW", "body", "TEST_VIEW must be one of"),
-        ("MODEL.MRDA.LOSS_VIEWS", "masked", "LOSS_VIEWS must be one of"),
+        ("MODEL.MRDA.TEST_VIEW", "body", "TEST_VIEW is 'body'; expected one of"),
+        ("MODEL.MRDA.LOSS_VIEWS", "masked", "LOSS_VIEWS is 'masked'; expected 'both' or"),
         ("MODEL.MRDA.CONSTRAINT_STAGE", "5", "CONSTRAINT_STAGE is 5; expected 0"),
         ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_dual_stream_resnet_backbone"),
     ],

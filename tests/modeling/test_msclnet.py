@@ -512,10 +512,10 @@ def test_every_key_reaches_what_it_names():
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        ({"pairs": "index"}, "PAIRS must be one of 'all', 'ranked'; got 'index'"),
-        ({"diversity_of": "pixels"}, "OF must be one of 'classes', 'channels'"),
-        ({"diversity_start": -1}, "must be 0 or more; got .*-1"),
-        ({"scales": {"local": -0.1}}, "SCALE of DIVERSITY.*'local': -0.1"),
+        ({"pairs": "index"}, "PAIRS is 'index'; expected 'all' or 'ranked'"),
+        ({"diversity_of": "pixels"}, "OF is 'pixels'; expected 'classes' or 'channels'"),
+        ({"diversity_start": -1}, "START_EPOCH is -1; expected 0 or more"),
+        ({"scales": {"local": -0.1}}, "LOCAL_COMPLEMENT.SCALE is -0.1; expected 0 or more"),
     ],
 )
 def test_what_is_out_of_range_names_its_key(arguments, words):
@@ -537,9 +537,9 @@ def test_labels_that_are_missing_and_losses_named_twice_are_said():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="MODEL.MSCLNET.RANK is 2; .*state's 2 .HIDDEN"):
         SynergyModule(C, R, hidden=2, rank=2)
-    with pytest.raises(ValueError, match="PARTITION must be one of 'stripes', 'masks'"):
+    with pytest.raises(ValueError, match="PARTITION is '.*'; expected 'stripes' or 'masks'"):
         SynergyModule(C, R, partition="rows", rank=2)
-    with pytest.raises(ValueError, match="PARTS must be at least 1 .* got 0 and 0"):
+    with pytest.raises(ValueError, match="PARTS is 0; expected 1 or more"):
         SynergyModule(C, 0, rank=2)
     with pytest.raises(ValueError, match="5 rows cannot be cut into 6 .*MODEL.MSCLNET.PARTS"):
         SynergyModule(C, 6, rank=2)(torch.rand(1, C, 5, 4), *2 * [torch.tensor([0])])

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import vireid_plugins as vp
+from vireid_plugins.errors import UserError
 from vireid_plugins.modeling.losses import (
     BatchHardTripletLoss,
     CorrelationConsistencyLoss,
     LabelSmoothingCrossEntropyLoss,
+    Loss,
     build_losses,
 )
 
@@ -69,3 +71,22 @@ def test_what_cannot_be_built_is_refused_with_both_sides_named() -> None:
         "Missing: modalities",
     ):
         assert words in str(error.value)
+
+
+def test_a_loss_without_a_from_config_takes_its_node_by_name():
+    """Keys in lower case are arguments; one that is none is named when the loss is built."""
+
+    class Pull(Loss):
+        log_name, config_node = "loss_pull", "PULL"
+
+        def __init__(self, margin: float, hard: bool = False) -> None:
+            super().__init__()
+            self.margin, self.hard = margin, hard
+
+    cfg = config([])
+    cfg.MODEL.LOSSES.PULL = CfgNode({"MARGIN": 0.25, "HARD": True, "SCALE": 2.0})
+    loss = Pull.from_config(cfg)
+    assert (loss.margin, loss.hard) == (0.25, True)
+    cfg.MODEL.LOSSES.PULL.PUSH = 1.0
+    with pytest.raises(UserError, match=r"MODEL\.LOSSES\.PULL\.PUSH .* Pull, .* margin, hard"):
+        Pull.from_config(cfg)

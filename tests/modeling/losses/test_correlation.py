@@ -115,5 +115,5 @@ def test_image_level_refuses_unequal_counts_and_a_missing_index(make_batch: Call
         loss(features, targets, modalities, torch.arange(3))
     with pytest.raises(ValueError, match=r"level='image'\) needs index"):
         loss(features, targets, modalities)
-    with pytest.raises(ValueError, match="level must be one of 'identity', 'image'"):
+    with pytest.raises(ValueError, match="level is 'row'; expected 'identity' or 'image'"):
         CorrelationConsistencyLoss(level="row")

@@ -198,7 +198,7 @@ def test_without_a_pair_each_is_a_zero_in_the_graph():
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match="DiversityLoss: clamp must not be negative; got -1"):
+    with pytest.raises(ValueError, match="DiversityLoss: clamp is -1.0; expected 0 or more"):
         DiversityLoss(-1.0)
     with pytest.raises(ValueError, match=r"DiversityLoss compares .* got \(2, 3\) and \(1, 3\)"):
         DiversityLoss()(torch.zeros(2, 3), torch.zeros(1, 3))

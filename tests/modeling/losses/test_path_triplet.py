@@ -154,7 +154,7 @@ def test_wrong_words_and_shapes_are_named(make_batch: Callable) -> None:
     tensors = batch_of(make_batch)
     x, y, features = (tensors[n] for n in PathTripletLoss.inputs)
     for name in ("distance", "mining", "reduction"):
-        with pytest.raises(ValueError, match=f"{name} must be one of .*; got 'best'"):
+        with pytest.raises(ValueError, match=f"{name} is 'best'; expected '.*' or '"):
             PathTripletLoss(**{name: "best"})
     with pytest.raises(ValueError, match=r"\(B, R, S\)"):
         PathTripletLoss()(x[:, 0], y, features)

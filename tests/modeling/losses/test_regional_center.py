@@ -105,9 +105,9 @@ def test_gradient_reaches_all_maps(cross):
 
 def test_bad_arguments_are_named():
     (original, masked), targets, modalities = shallow_maps(7)
-    with pytest.raises(ValueError, match="cross_term must be one of"):
+    with pytest.raises(ValueError, match="cross_term is 'body'; expected 'original' or 'masked'"):
         RegionalCenterLoss(cross_term="body")
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="background_scale is -1; expected 0 or more"):
         RegionalCenterLoss(background_scale=-1)
     with pytest.raises(ValueError, match="needs masked maps .* got None"):
         RegionalCenterLoss()(original, targets, modalities)

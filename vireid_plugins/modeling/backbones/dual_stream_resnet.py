@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, resnet
 
+from ...errors import UserError
+from ...keys import SWITCH, Key, at_least, between, check_values, declare, each
 from ...modality import apply_per_modality
 from ..checkpointing import recomputed
 from ..layers import NonLocal
@@ -24,6 +26,16 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 DEPTHS = ("18x", "34x", "50x", "101x")
+_STAGE_COUNT = between(0, len(STAGES))
+
+
+declare(
+    "MODEL.BACKBONE",
+    Key("UNSHARED_STAGES", 1, _STAGE_COUNT, "stages with separate weights, from the stem on"),
+    Key("FROZEN_STAGES", 0, _STAGE_COUNT, "stages that never train, from the stem on"),
+    Key("NL_BLOCKS", [0, 2, 3, 0], each(at_least(0), count=4), "non-local blocks in each layer"),
+    Key("NL_LEGACY_WIDTH", False, SWITCH, "one inner channel, as AGW's public code; False: C / 2"),
+)
 
 
 class ResNetStem(nn.Sequential):
@@ -97,8 +109,7 @@ class DualStreamResNet(nn.Module):
         legacy_non_local: bool = False,
     ) -> None:
         super().__init__()
-        _check_range("MODEL.BACKBONE.UNSHARED_STAGES", unshared_stages, len(STAGES))
-        _check_range("MODEL.BACKBONE.FROZEN_STAGES", frozen_stages, len(STAGES))
+        check_values("MODEL.BACKBONE", UNSHARED_STAGES=unshared_stages, FROZEN_STAGES=frozen_stages)
         if len(non_local) != len(STAGES) - 1:
             raise ValueError(
                 f"MODEL.BACKBONE.NL_BLOCKS is {list(non_local)}; expected a number of blocks for "
@@ -107,7 +118,11 @@ class DualStreamResNet(nn.Module):
         stages = [_stem(network)]
         for name, count in zip(STAGES[1:], non_local):
             blocks = getattr(network, name)
-            _check_range(f"MODEL.BACKBONE.NL_BLOCKS of {name}", count, len(blocks))
+            if not 0 <= count <= len(blocks):
+                raise UserError(
+                    f"MODEL.BACKBONE.NL_BLOCKS of {name} is {count}; expected 0 to {len(blocks)}, "
+                    "its blocks."
+                )
             stages.append(ResNetStage(blocks, count, norm, legacy_non_local))
         self.unshared = STAGES[:unshared_stages]
         self.frozen = STAGES[:frozen_stages]
@@ -239,11 +254,6 @@ def _stem(network: nn.Module) -> ResNetStem:
     for name in ("conv1", "bn1", "relu", "maxpool"):
         stem.add_module(name, getattr(network, name))
     return stem
-
-
-def _check_range(key: str, value: int, largest: int) -> None:
-    if not 0 <= value <= largest:
-        raise ValueError(f"{key} is {value}; expected 0 to {largest}.")
 
 
 @BACKBONE_REGISTRY.register()

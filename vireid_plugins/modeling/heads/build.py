@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
+from ...keys import check_values
 from ...registry import lookup
 
 HOST_OUTPUTS = ("features", "logits")  # what FastReID's heads offer, once renamed
@@ -13,10 +14,7 @@ HOST_OUTPUTS = ("features", "logits")  # what FastReID's heads offer, once renam
 
 def build_head(cfg: Any) -> nn.Module:
     """The head that ``MODEL.HEADS.NAME`` names."""
-    if cfg.MODEL.HEADS.NECK_FEAT not in ("before", "after"):
-        raise ValueError(
-            f"MODEL.HEADS.NECK_FEAT is {cfg.MODEL.HEADS.NECK_FEAT!r}; expected 'before' or 'after'."
-        )
+    check_values("MODEL.HEADS", NECK_FEAT=cfg.MODEL.HEADS.NECK_FEAT)
     return lookup(REID_HEADS_REGISTRY, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")(cfg)
 
 

@@ -15,8 +15,15 @@ from fastreid.config import configurable
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
+from ...keys import Key, at_least, check_values, declare
 from ..layers import split_stripes
 from ..maps import Tap, class_scores_tap
+
+declare(
+    "MODEL.HEADS",
+    Key("NUM_STRIPES", 6, at_least(1), "horizontal stripes of StripeHead and CMLSPGEHead (R)"),
+    Key("STRIPE_DIM", 256, at_least(1), "width of the feature of each stripe"),
+)
 
 
 @REID_HEADS_REGISTRY.register()
@@ -52,8 +59,7 @@ class StripeHead(nn.Module):
         self, *, in_channels: int, num_classes: int, num_stripes: int = 6, stripe_dim: int = 256
     ) -> None:
         super().__init__()
-        _check_positive("MODEL.HEADS.NUM_STRIPES", num_stripes)
-        _check_positive("MODEL.HEADS.STRIPE_DIM", stripe_dim)
+        check_values("MODEL.HEADS", NUM_STRIPES=num_stripes, STRIPE_DIM=stripe_dim)
         self.num_stripes = num_stripes
         self.feat_dim = in_channels + num_stripes * stripe_dim
         self.stripe_convs = nn.ModuleList(
@@ -109,8 +115,3 @@ class StripeHead(nn.Module):
                 self.scores_tap(self.classifier(features))
             return features
         return {"features": features, "logits": self.classifier(features)}  # W_id of Eq. (9)
-
-
-def _check_positive(key: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{key} is {value}; StripeHead needs at least 1.")

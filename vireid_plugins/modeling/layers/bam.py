@@ -10,7 +10,7 @@ from typing import ClassVar, List
 
 from torch import Tensor, nn
 
-_COMBINATIONS = ("sum", "product")
+COMBINATIONS = ("sum", "product")
 
 
 class BAM(nn.Module):
@@ -48,8 +48,8 @@ class BAM(nn.Module):
         self, in_channels: int, reduction: int = 16, dilation: int = 4, combine: str = "sum"
     ) -> None:
         super().__init__()
-        if combine not in _COMBINATIONS:
-            raise ValueError(f"BAM: combine must be one of {_COMBINATIONS}; got {combine!r}.")
+        if combine not in COMBINATIONS:
+            raise ValueError(f"BAM: combine must be one of {COMBINATIONS}; got {combine!r}.")
         if dilation < 1:
             raise ValueError(f"BAM: dilation must be at least 1; got {dilation}.")
         width = inner_width("BAM", in_channels, reduction)

@@ -4,12 +4,15 @@ Shapes: B rows in a batch, D feature size, N identities.
 """
 
 import functools
+import inspect
 from typing import Any, Callable, ClassVar, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
 from fastreid.config import CfgNode
 
+from ...errors import UserError
+from ...keys import check_values
 from ...modality import check_modalities
 from ..precision import raised, without_autocast
 from .pairs import zero_of
@@ -34,13 +37,37 @@ class Loss(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Loss":
-        """Build the loss from ``MODEL.LOSSES.<config_node>``; ``LossTerms`` applies ``SCALE``."""
-        raise NotImplementedError(f"{cls.__name__} needs a from_config(cfg).")
+        """Build the loss from its config node, whose keys name the constructor's arguments.
+
+        ``MARGIN`` is the argument ``margin``. ``SCALE`` is none: ``LossTerms`` applies it.
+
+        Raises:
+            UserError: a key of the node is no argument of the constructor.
+        """
+        arguments = {key.lower(): v for key, v in cls.node(cfg).items() if key != "SCALE"}
+        known = inspect.signature(cls).parameters
+        strange = [name for name in arguments if name not in known]
+        if strange:
+            raise UserError(
+                f"MODEL.LOSSES.{cls.config_node}.{strange[0].upper()} is no argument of "
+                f"{cls.__name__}, which takes {', '.join(known) or 'none'}. Give the key and the "
+                "argument one name, or write a from_config of its own."
+            )
+        return cls(**arguments)
 
     @classmethod
     def node(cls, cfg: CfgNode) -> CfgNode:
-        """The config node with this loss's keys."""
+        """Return the config node with this loss's keys."""
         return cfg.MODEL.LOSSES[cls.config_node]
+
+    def check(self, **arguments: Any) -> None:
+        """Hold arguments of the constructor against the declared keys of the same names.
+
+        Raises:
+            UserError: a value is not allowed.
+        """
+        keys = {name.upper(): value for name, value in arguments.items()}
+        check_values(f"MODEL.LOSSES.{self.config_node}", type(self).__name__, **keys)
 
 
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import SWITCH, Key, at_least, declare, one_of
 from ...modality import group_means
 from ...registry import LOSS_REGISTRY
 from ..precision import raised, without_autocast
-from .base import Loss, full_precision, require_choice, require_modalities, require_rows
+from .base import Loss, full_precision, require_modalities, require_rows
 from .pairs import pairwise_distances, unit, zero_of
 
 
@@ -26,6 +25,18 @@ class CascadeTerms(NamedTuple):
     sub: Tensor
     intra: Tensor
     inter: Tensor
+
+
+declare(
+    "MODEL.LOSSES.CASCADED_AGGREGATION",
+    Key("NORMALISE", True, SWITCH, "features at length 1; False: as printed"),
+    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "L_inter; literal: without a bound"),
+    Key("MARGIN", 1.0, at_least(0), "distance of two identities' centers, of hinge only"),
+    Key("SUB_SCALE", 1.0, at_least(0), "weight of L_sub"),
+    Key("INTRA_SCALE", 1.0, at_least(0), "weight of L_intra"),
+    Key("INTER_SCALE", 1.0, at_least(0), "weight of L_inter"),
+    Key("SCALE", 1.0, at_least(0), "weight of all three; 0: off"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -76,27 +87,10 @@ class CascadedAggregationLoss(Loss):
         inter_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        numbers = (margin, sub_scale, intra_scale, inter_scale)
-        if not min(numbers) >= 0:
-            raise ValueError(f"{name}: margin and weights must not be negative; got {numbers}.")
-        self.normalise = normalise
-        self.dispersion = require_choice(name, "dispersion", dispersion, ("hinge", "literal"))
-        self.margin = margin
-        self.sub_scale, self.intra_scale, self.inter_scale = numbers[1:]
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "CascadedAggregationLoss":
-        """Read ``MODEL.LOSSES.CASCADED_AGGREGATION``."""
-        node = cls.node(cfg)
-        return cls(
-            normalise=node.NORMALISE,
-            dispersion=node.DISPERSION,
-            margin=node.MARGIN,
-            sub_scale=node.SUB_SCALE,
-            intra_scale=node.INTRA_SCALE,
-            inter_scale=node.INTER_SCALE,
-        )
+        self.check(dispersion=dispersion, margin=margin)
+        self.check(sub_scale=sub_scale, intra_scale=intra_scale, inter_scale=inter_scale)
+        self.normalise, self.dispersion, self.margin = normalise, dispersion, margin
+        self.sub_scale, self.intra_scale, self.inter_scale = sub_scale, intra_scale, inter_scale
 
     @full_precision
     def forward(

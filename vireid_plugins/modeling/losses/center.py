@@ -10,8 +10,15 @@ from torch import Tensor, nn
 
 from fastreid.config import CfgNode
 
+from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
+
+declare(
+    "MODEL.LOSSES.CENTER",
+    Key("LR", 0.5, at_least(0), "learning rate of the centers, whatever SCALE is"),
+    Key("SCALE", 5e-4, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()

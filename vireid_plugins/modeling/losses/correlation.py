@@ -13,14 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import Key, at_least, declare, one_of
 from ...modality import identity_centres, modality_rows
 from ...registry import LOSS_REGISTRY
-from .base import Loss, full_precision, require_choice, require_modalities, require_rows
+from .base import Loss, full_precision, require_modalities, require_rows
 from .pairs import zero_of
 
 _EPSILON = 1e-12
+
+
+declare(
+    "MODEL.LOSSES.CORRELATION",
+    Key("NORM", "matrix", one_of("matrix", "row"), "norm that divides each Gram matrix"),
+    Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "of the difference of both"),
+    Key("LEVEL", "identity", one_of("identity", "image"), "centers, or images by their index"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -51,18 +59,10 @@ class CorrelationConsistencyLoss(Loss):
         self, norm: str = "matrix", reduction: str = "frobenius", level: str = "identity"
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.norm = require_choice(name, "norm", norm, ("matrix", "row"))
-        self.reduction = require_choice(name, "reduction", reduction, ("frobenius", "mse"))
-        self.level = require_choice(name, "level", level, ("identity", "image"))
+        self.check(norm=norm, reduction=reduction, level=level)
+        self.norm, self.reduction, self.level = norm, reduction, level
         if level == "image":
             self.inputs = (*type(self).inputs, "index")
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "CorrelationConsistencyLoss":
-        """Read ``MODEL.LOSSES.CORRELATION``."""
-        node = cls.node(cfg)
-        return cls(norm=node.NORM, reduction=node.REDUCTION, level=node.LEVEL)
 
     @full_precision
     def forward(

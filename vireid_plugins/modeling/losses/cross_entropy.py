@@ -8,11 +8,17 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import SWITCH, Key, at_least, declare
 from ...modality import modality_rows
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_modalities
+
+declare(
+    "MODEL.LOSSES.LABEL_SMOOTHING",
+    Key("SMOOTHING", 0.1, at_least(0, below=1), "probability spread over all identities (xi)"),
+    Key("PER_MODALITY", False, SWITCH, "mean of the visible rows plus mean of the infrared rows"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -37,20 +43,11 @@ class LabelSmoothingCrossEntropyLoss(Loss):
 
     def __init__(self, smoothing: float = 0.1, per_modality: bool = False) -> None:
         super().__init__()
-        if not 0.0 <= smoothing < 1.0:
-            raise ValueError(
-                f"LabelSmoothingCrossEntropyLoss: smoothing must be in [0, 1); got {smoothing}."
-            )
+        self.check(smoothing=smoothing)
         self.smoothing = smoothing
         self.per_modality = per_modality
         if per_modality:
             self.inputs = (*type(self).inputs, "modalities")
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "LabelSmoothingCrossEntropyLoss":
-        """Read ``MODEL.LOSSES.LABEL_SMOOTHING``."""
-        node = cls.node(cfg)
-        return cls(smoothing=node.SMOOTHING, per_modality=node.PER_MODALITY)
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:

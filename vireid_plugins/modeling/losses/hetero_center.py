@@ -8,12 +8,18 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import Key, at_least, declare, one_of
 from ...modality import identity_centres
 from ...registry import LOSS_REGISTRY
-from .base import Loss, full_precision, require_choice, require_modalities
+from .base import Loss, full_precision, require_modalities
 from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+
+declare(
+    "MODEL.LOSSES.HETERO_CENTER",
+    Key("MARGIN", 0.3, at_least(0), "Euclidean distance (rho)"),
+    Key("REDUCTION", "mean", one_of("mean", "sum"), "over the 2 P centers; sum: as printed"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -40,16 +46,8 @@ class HeteroCenterTripletLoss(Loss):
 
     def __init__(self, margin: float = 0.3, reduction: str = "mean") -> None:
         super().__init__()
-        self.margin = margin
-        self.reduction = require_choice(
-            "HeteroCenterTripletLoss", "reduction", reduction, ("mean", "sum")
-        )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "HeteroCenterTripletLoss":
-        """Read ``MODEL.LOSSES.HETERO_CENTER``."""
-        node = cls.node(cfg)
-        return cls(margin=node.MARGIN, reduction=node.REDUCTION)
+        self.check(reduction=reduction)
+        self.margin, self.reduction = margin, reduction
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Optional
 
 from torch import Tensor
 
-from fastreid.config import CfgNode
 from fastreid.modeling.losses import (
     cross_entropy_loss,
     focal_loss,
@@ -41,12 +40,6 @@ class CrossEntropyLoss(Loss):
         self.epsilon = epsilon
         self.alpha = alpha
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "CrossEntropyLoss":
-        """Read ``MODEL.LOSSES.CE``."""
-        node = cls.node(cfg)
-        return cls(epsilon=node.EPSILON, alpha=node.ALPHA)
-
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of logits ``x`` (B, N) for ``targets`` (B,); a scalar."""
@@ -73,12 +66,6 @@ class FocalLoss(Loss):
         super().__init__()
         self.alpha = alpha
         self.gamma = gamma
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "FocalLoss":
-        """Read ``MODEL.LOSSES.FL``."""
-        node = cls.node(cfg)
-        return cls(alpha=node.ALPHA, gamma=node.GAMMA)
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
@@ -110,12 +97,6 @@ class TripletLoss(Loss):
         self.norm_feat = norm_feat
         self.hard_mining = hard_mining
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "TripletLoss":
-        """Read ``MODEL.LOSSES.TRI``."""
-        node = cls.node(cfg)
-        return cls(node.MARGIN, node.NORM_FEAT, node.HARD_MINING)
-
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
@@ -129,12 +110,6 @@ class _PairLoss(Loss):
         super().__init__()
         self.margin = margin
         self.gamma = gamma
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "_PairLoss":
-        """Read the loss's node below ``MODEL.LOSSES``."""
-        node = cls.node(cfg)
-        return cls(margin=node.MARGIN, gamma=node.GAMMA)
 
 
 @LOSS_REGISTRY.register()

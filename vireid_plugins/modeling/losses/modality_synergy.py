@@ -9,13 +9,31 @@ Shapes: n pairs (or synergy features, one of each pair), R parts, D feature size
 import torch
 from torch import Tensor, nn
 
-from fastreid.config import CfgNode
-
+from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import group_means
 from ..precision import raised, without_autocast
 from .pairs import unit, zero_of
 
 _EPSILON = 1e-6
+
+
+declare(
+    "MODEL.LOSSES.DIVERSITY",
+    Key("OF", "classes", one_of("classes", "channels"), "distributions: of logits, or of features"),
+    Key("CLAMP", 5.0, at_least(0), "largest divergence of a pair that counts, nats; 0: no bound"),
+    Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with L_div"),
+    Key("SCALE", 0.5, at_least(0), "weight of L_div (lambda_div); 0: off"),
+)
+declare(
+    "MODEL.LOSSES.LOCAL_COMPLEMENT",
+    Key("LITERAL", False, SWITCH, "the printed sign of the cosine"),
+    Key("SCALE", 0.8, at_least(0), "weight of L_local (lambda_local); 0: off"),
+)
+declare(
+    "MODEL.LOSSES.GLOBAL_COMPLEMENT",
+    Key("NORMALISE", True, SWITCH, "centers of unit features; False: as printed"),
+    Key("SCALE", 1.5, at_least(0), "weight of L_global (lambda_global); 0: off"),
+)
 
 
 class DiversityLoss(nn.Module):
@@ -36,14 +54,8 @@ class DiversityLoss(nn.Module):
 
     def __init__(self, clamp: float = 5.0) -> None:
         super().__init__()
-        if not clamp >= 0:
-            raise ValueError(f"DiversityLoss: clamp must not be negative; got {clamp}.")
+        check_values("MODEL.LOSSES.DIVERSITY", "DiversityLoss", CLAMP=clamp)
         self.clamp = clamp
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "DiversityLoss":
-        """Read ``MODEL.LOSSES.DIVERSITY``."""
-        return cls(clamp=cfg.MODEL.LOSSES.DIVERSITY.CLAMP)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Loss of scores (n, N) of both images of each pair, before the softmax; a scalar."""
@@ -80,11 +92,6 @@ class LocalComplementLoss(nn.Module):
         super().__init__()
         self.literal = literal
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "LocalComplementLoss":
-        """Read ``MODEL.LOSSES.LOCAL_COMPLEMENT``."""
-        return cls(literal=cfg.MODEL.LOSSES.LOCAL_COMPLEMENT.LITERAL)
-
     def forward(self, visible_parts: Tensor, synergy_parts: Tensor) -> Tensor:
         """Loss of b^v and b^s, (n, R, D) each; a scalar."""
         _require_alike("LocalComplementLoss", visible_parts, synergy_parts)
@@ -116,11 +123,6 @@ class GlobalComplementLoss(nn.Module):
     def __init__(self, normalise: bool = True) -> None:
         super().__init__()
         self.normalise = normalise
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "GlobalComplementLoss":
-        """Read ``MODEL.LOSSES.GLOBAL_COMPLEMENT``."""
-        return cls(normalise=cfg.MODEL.LOSSES.GLOBAL_COMPLEMENT.NORMALISE)
 
     def forward(
         self,

@@ -9,14 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import Key, at_least, declare, one_of
 from ...modality import group_means
 from ...registry import LOSS_REGISTRY
 from ..layers.path_distance import REDUCTIONS, aligned_path_distances, path_distances
 from ..precision import raised
-from .base import Loss, full_precision, require_choice
+from .base import Loss, full_precision
 from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+
+declare(
+    "MODEL.LOSSES.PATH_TRIPLET",
+    Key("MARGIN", 0.3, at_least(0), "m_l, in the unit of the distance, which REDUCTION decides"),
+    Key("DISTANCE", "path", one_of("path", "stripes"), "shortest path; stripes: as printed"),
+    Key("MINING", "global", one_of("global", "local"), "distance that finds the hardest rows"),
+    Key("REDUCTION", "mean", one_of(*REDUCTIONS), "of the channels of a stripe; sum: as printed"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -54,22 +62,9 @@ class PathTripletLoss(Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.margin = margin
-        self.distance = require_choice(name, "distance", distance, ("path", "stripes"))
-        self.mining = require_choice(name, "mining", mining, ("global", "local"))
-        self.reduction = require_choice(name, "reduction", reduction, REDUCTIONS)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "PathTripletLoss":
-        """Read ``MODEL.LOSSES.PATH_TRIPLET``."""
-        node = cls.node(cfg)
-        return cls(
-            margin=node.MARGIN,
-            distance=node.DISTANCE,
-            mining=node.MINING,
-            reduction=node.REDUCTION,
-        )
+        self.check(distance=distance, mining=mining, reduction=reduction)
+        self.margin, self.distance, self.mining = margin, distance, mining
+        self.reduction = reduction
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, features: Optional[Tensor] = None) -> Tensor:

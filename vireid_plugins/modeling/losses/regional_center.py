@@ -10,13 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import SWITCH, Key, at_least, declare, one_of
 from ...modality import identity_pairs, modality_rows
 from ...registry import LOSS_REGISTRY
 from ..precision import raised
-from .base import Loss, full_precision, require_choice, require_modalities
+from .base import Loss, full_precision, require_modalities
 from .pairs import zero_of
+
+declare(
+    "MODEL.LOSSES.REGIONAL_CENTER",
+    Key("CROSS_TERM", "original", one_of("original", "masked"), "view compared across modalities"),
+    Key("BACKGROUND_SCALE", 0.0, at_least(0), "weight of the push from the background; 0: off"),
+    Key("BACKGROUND_MARGIN", 0.3, at_least(0), "distance of that push, in the unit of PER_ELEMENT"),
+    Key("PER_ELEMENT", True, SWITCH, "divide distances of maps by sqrt(C H W); False: as printed"),
+    Key("SCALE", 1.0, at_least(0), "weight of L_ac"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -57,29 +65,17 @@ class RegionalCenterLoss(Loss):
         per_element: bool = True,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        if min(background_scale, background_margin) < 0:
-            raise ValueError(
-                f"{name}: background_scale and background_margin must not be negative; got "
-                f"{background_scale} and {background_margin}."
-            )
-        self.cross_term = require_choice(name, "cross_term", cross_term, ("original", "masked"))
+        self.check(
+            cross_term=cross_term,
+            background_scale=background_scale,
+            background_margin=background_margin,
+        )
+        self.cross_term = cross_term
         self.background_scale = background_scale
         self.background_margin = background_margin
         self.per_element = per_element
         if background_scale > 0:
             self.inputs = (*type(self).inputs, "background_map")
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "RegionalCenterLoss":
-        """Read ``MODEL.LOSSES.REGIONAL_CENTER``."""
-        node = cls.node(cfg)
-        return cls(
-            cross_term=node.CROSS_TERM,
-            background_scale=node.BACKGROUND_SCALE,
-            background_margin=node.BACKGROUND_MARGIN,
-            per_element=node.PER_ELEMENT,
-        )
 
     @full_precision
     def forward(

@@ -8,11 +8,16 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
 from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+
+declare(
+    "MODEL.LOSSES.BATCH_HARD",
+    Key("MARGIN", 0.3, at_least(0), "Euclidean distance (rho)"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -32,11 +37,6 @@ class BatchHardTripletLoss(Loss):
     def __init__(self, margin: float = 0.3) -> None:
         super().__init__()
         self.margin = margin
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "BatchHardTripletLoss":
-        """Read ``MODEL.LOSSES.BATCH_HARD``."""
-        return cls(margin=cls.node(cfg).MARGIN)
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:

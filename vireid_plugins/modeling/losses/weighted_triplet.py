@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreid.config import CfgNode
-
+from ...keys import SWITCH, Key, above, at_least, declare, one_of
 from ...registry import LOSS_REGISTRY
-from .base import Loss, full_precision, require_choice
+from .base import Loss, full_precision
 from .pairs import anchor_rows, pair_masks, pairwise_distances, zero_of
 
 # The public code clips here, where exp() of a float32 is about to overflow.
@@ -44,6 +43,17 @@ _REDUCTIONS: Dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "hinge": _hinge,
     "signed_square": _signed_square,
 }
+
+
+declare(
+    "MODEL.LOSSES.WEIGHTED_TRIPLET",
+    Key("REDUCTION", "softplus", one_of(*_REDUCTIONS), "softplus: AGW, signed_square: CAJ"),
+    Key("MARGIN", 1.0, at_least(0), "Euclidean distance, of hinge only (alpha in its Eq. 15)"),
+    Key("ALPHA", 1.0, at_least(0), "temperature of the weights"),
+    Key("GAMMA", 1.0, above(0), "factor on the difference of an anchor, or on its square"),
+    Key("LEGACY_WEIGHTS", False, SWITCH, "weights of the public code, 0 at large distances"),
+    Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
+)
 
 
 @LOSS_REGISTRY.register()
@@ -83,25 +93,12 @@ class WeightedTripletLoss(Loss):
         legacy_weights: bool = False,
     ) -> None:
         super().__init__()
-        self.reduction = require_choice(
-            "WeightedTripletLoss", "reduction", reduction, sorted(_REDUCTIONS)
-        )
+        self.check(reduction=reduction)
+        self.reduction = reduction
         self.margin = margin
         self.alpha = alpha
         self.gamma = gamma
         self.legacy_weights = legacy_weights
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "WeightedTripletLoss":
-        """Read ``MODEL.LOSSES.WEIGHTED_TRIPLET``."""
-        node = cls.node(cfg)
-        return cls(
-            reduction=node.REDUCTION,
-            margin=node.MARGIN,
-            alpha=node.ALPHA,
-            gamma=node.GAMMA,
-            legacy_weights=node.LEGACY_WEIGHTS,
-        )
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:

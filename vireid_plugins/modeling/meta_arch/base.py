@@ -17,6 +17,7 @@ from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import check_values
 from ..gather import gather_outputs
 from ..heads import build_head, head_outputs
 from ..heads.build import output_names
@@ -67,11 +68,7 @@ class DualStreamBaseline(nn.Module):
         self.map_tap = Tap("feature_map", "the backbone's map, (B, C, H, W)")
         # Not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            if len(value) != 3 or (name == "pixel_std" and not min(value) > 0):
-                raise ValueError(
-                    f"MODEL.{name.upper()} needs a number for each of three channels, deviations "
-                    f"above 0; got {list(value)}."
-                )
+            check_values("MODEL", **{name.upper(): list(value)})
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1), persistent=False)
 
     @classmethod

@@ -43,11 +43,20 @@ from torch import Tensor
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import Key, above, at_least, check_values, declare
 from ...modality import identity_pairs, modality_rows
 from ..heads.build import output_names
 from ..losses.pairs import zero_of
 from ..precision import raised, without_autocast
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.CAJ",
+    Key("KL_SCALE", 0.0, at_least(0), "weight of L_KL, visible towards infrared; 0: off"),
+    Key("TEMPERATURE", 3.0, above(0), "of L_KL (T)"),
+    Key("REFINE_SCALE", 0.0, at_least(0), "weight of CAJ+, view 0 towards view 1; 0: off"),
+)
+
 
 _ORIGINAL, _EXCHANGED = 0, 1
 _KL_FLOOR = 1e-7  # what the code adds to each probability of the target
@@ -77,17 +86,16 @@ class CAJ(DualStreamBaseline):
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
+        check_values(
+            "MODEL.CAJ", KL_SCALE=kl_scale, TEMPERATURE=temperature, REFINE_SCALE=refine_scale
+        )
         for key, value in (("KL_SCALE", kl_scale), ("REFINE_SCALE", refine_scale)):
-            if not value >= 0:
-                raise ValueError(f"MODEL.CAJ.{key} is {value}; expected 0 or more.")
             if value > 0 and "logits" not in output_names(self.heads):
                 raise ValueError(
                     f"MODEL.CAJ.{key} is {value}, which compares logits, and "
                     f"{type(self.heads).__name__} gives none; set MODEL.HEADS.NAME BNNeckHead, or "
                     f"MODEL.CAJ.{key} 0."
                 )
-        if not temperature > 0:
-            raise ValueError(f"MODEL.CAJ.TEMPERATURE is {temperature}; expected a number above 0.")
         self.kl_scale, self.temperature = kl_scale, temperature
         self.refine_scale = refine_scale
 

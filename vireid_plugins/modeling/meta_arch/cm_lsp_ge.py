@@ -52,12 +52,25 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.registry import Registry
 
+from ...errors import UserError
+from ...keys import SWITCH, Key, at_least, check_values, declare, text
 from ...modality import modality_rows
 from ...registry import lookup
 from ..layers import CBAM, candidate_path_distances, split_stripes
 from ..losses.base import require_choice
 from ..maps import Tap, class_scores_tap, recorded_maps
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.CM_LSP_GE",
+    Key("ENHANCEMENT", "BatchNormEnhancement", text("a name"), "makes f^eg of f^g; empty: none"),
+    Key("LOCAL", True, SWITCH, "the stripes (HEADS.NUM_STRIPES, STRIPE_DIM) and their losses"),
+    Key("SHARED_EMBEDDING", True, SWITCH, "one 1x1 convolution for all stripes, not one each"),
+    Key("CBAM", False, SWITCH, "a CBAM on the last map"),
+    Key("RESCORE_TOP", 0, at_least(0), "images of a query re-scored at test (K); 0: off"),
+    Key("RESCORE_WEIGHT", 0.5, at_least(0), "weight of the path distance"),
+)
+
 
 GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
 GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
@@ -106,9 +119,7 @@ class StripeBranch(nn.Module):
         shared_embedding: bool = True,
     ) -> None:
         super().__init__()
-        for key, value in (("NUM_STRIPES", num_stripes), ("STRIPE_DIM", stripe_dim)):
-            if value < 1:
-                raise ValueError(f"MODEL.HEADS.{key} is {value}; CMLSPGEHead needs at least 1.")
+        check_values("MODEL.HEADS", NUM_STRIPES=num_stripes, STRIPE_DIM=stripe_dim)
         self.num_stripes = num_stripes
         self.embeddings = nn.ModuleList(
             nn.Sequential(
@@ -288,12 +299,9 @@ class PathRescorer:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        for key, value, least in (("TOP", self.top, 1), ("WEIGHT", self.weight, 0)):
-            if not value >= least:
-                off = " (0: no re-scoring)" if key == "TOP" else ""
-                raise ValueError(
-                    f"MODEL.CM_LSP_GE.RESCORE_{key} is {value}; expected {least} or more{off}."
-                )
+        check_values("MODEL.CM_LSP_GE", RESCORE_TOP=self.top, RESCORE_WEIGHT=self.weight)
+        if self.top == 0:
+            raise UserError("PathRescorer needs at least one candidate of each query; got top 0.")
 
     @property
     def description(self) -> str:

@@ -47,14 +47,31 @@ from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import SWITCH, Key, at_least, between, check_values, declare, one_of
 from ..backbones.dual_stream_resnet import STAGES
 from ..heads import BNNeckHead, head_outputs
 from ..layers import BAM, CBAM, IWPAM, stripe_means, stripe_rows
+from ..layers.bam import COMBINATIONS
 from ..losses import RegionalCenterLoss
-from ..losses.base import require_choice
 from ..maps import Tap
 from ..precision import raised, without_autocast
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.MRDA",
+    Key("MASK", True, SWITCH, "the masked view of each image and its loss L_ac (Eq. 1-7)"),
+    Key("CONSTRAINT_STAGE", 1, between(0, 4), "L_ac is after this stage (Fig. 6); 0: stem"),
+    Key("LOSS_VIEWS", "both", one_of("both", "original"), "rows of the metric losses (Eq. 19, 21)"),
+    Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "views of the test feature"),
+)
+declare(
+    "MODEL.HEADS.ATTENTION",
+    Key("NAME", "dam", one_of("dam", "bam", "cbam", "iwpam", "none"), "what refines the last map"),
+    Key("STRIPES", 6, at_least(1), "horizontal regions of dam (R)"),
+    Key("KEPT", 3, at_least(1), "regions of dam that ask (k)"),
+    Key("SCALED", True, SWITCH, "affinities of dam divided by the root of their width, C / 8"),
+    Key("COMBINE", "sum", one_of(*COMBINATIONS), "of the branches of bam; product: its code"),
+)
 
 
 @torch.no_grad()
@@ -175,8 +192,7 @@ class MRDAHead(BNNeckHead):
             "iwpam": lambda: IWPAM(channels),
             "none": lambda: None,
         }
-        require_choice("MODEL.HEADS.ATTENTION", "NAME", node.NAME, tuple(build))
-        require_choice("MODEL.HEADS.ATTENTION", "COMBINE", node.COMBINE, ("sum", "product"))
+        check_values("MODEL.HEADS.ATTENTION", NAME=node.NAME, COMBINE=node.COMBINE)
         return {**super().from_config(cfg), "attention": build[node.NAME]()}
 
     def pool(self, feature_map: Tensor) -> Tensor:
@@ -219,12 +235,12 @@ class MRDA(DualStreamBaseline):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        require_choice("MODEL.MRDA", "LOSS_VIEWS", loss_views, ("both", "original"))
-        require_choice("MODEL.MRDA", "TEST_VIEW", test_view, ("original", "masked", "mean"))
-        if not 0 <= constraint_stage < len(STAGES):
-            raise ValueError(
-                f"MODEL.MRDA.CONSTRAINT_STAGE is {constraint_stage}; expected 0 (stem) to 4."
-            )
+        check_values(
+            "MODEL.MRDA",
+            LOSS_VIEWS=loss_views,
+            TEST_VIEW=test_view,
+            CONSTRAINT_STAGE=constraint_stage,
+        )
         if not hasattr(self.backbone, "forward_stages"):
             raise ValueError(
                 "MRDA compares maps inside the backbone; MODEL.BACKBONE.NAME must be "

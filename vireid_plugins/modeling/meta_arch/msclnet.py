@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import identity_pairs, modality_rows
 from ..heads import head_outputs
 from ..layers import MogrifierLSTM, stripe_means
@@ -53,11 +54,28 @@ from ..losses import (
     GlobalComplementLoss,
     LocalComplementLoss,
 )
-from ..losses.base import require_choice
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.MSCLNET",
+    Key("PARTS", 6, at_least(1), "parts of both features (n of Eq. 6)"),
+    Key("PARTITION", "stripes", one_of("stripes", "masks"), "of a map; masks are learned"),
+    Key("HIDDEN", 0, at_least(0), "state of the Mogrifier LSTM; 0: as wide as the map"),
+    Key("ROUNDS", 5, at_least(0), "rounds of its gating"),
+    Key("RANK", 256, at_least(0), "rank of its gating matrices; 0: full"),
+    Key("PAIRS", "all", one_of("all", "ranked"), "pairs of an identity; ranked: each image in one"),
+    Key("JOINT", False, SWITCH, "L_Com reaches the extractors too; False: theta_s only (Eq. 8)"),
+)
+
 
 PLAIN, DIVERSE = "plain", "diverse"  # phases: without and with L_div
 Pairs = Tuple[Tensor, Tensor]
+_NODES = {  # the losses of Eq. (17) to their config nodes
+    "diversity": "DIVERSITY",
+    "local": "LOCAL_COMPLEMENT",
+    "global": "GLOBAL_COMPLEMENT",
+    "cascade": "CASCADED_AGGREGATION",
+}
 
 
 class Synergy(NamedTuple):
@@ -93,12 +111,7 @@ class SynergyModule(nn.Module):
         rank: int = 256,
     ) -> None:
         super().__init__()
-        require_choice("MODEL.MSCLNET", "PARTITION", partition, ("stripes", "masks"))
-        if num_parts < 1 or hidden < 0:
-            raise ValueError(
-                "MODEL.MSCLNET.PARTS must be at least 1 and HIDDEN at least 0; got "
-                f"{num_parts} and {hidden}."
-            )
+        check_values("MODEL.MSCLNET", PARTITION=partition, PARTS=num_parts, HIDDEN=hidden)
         hidden = hidden or in_channels
         if rank >= min(in_channels, hidden):
             raise ValueError(
@@ -174,14 +187,10 @@ class MSCLNet(DualStreamBaseline):
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
-        require_choice("MODEL.LOSSES.DIVERSITY", "OF", diversity_of, ("classes", "channels"))
-        require_choice("MODEL.MSCLNET", "PAIRS", pairs, ("all", "ranked"))
-        if not min([*scales.values(), diversity_start]) >= 0:
-            raise ValueError(
-                "MODEL.LOSSES: SCALE of DIVERSITY, LOCAL_COMPLEMENT, GLOBAL_COMPLEMENT and "
-                "CASCADED_AGGREGATION and DIVERSITY.START_EPOCH must be 0 or more; got "
-                f"{dict(scales)} and {diversity_start}."
-            )
+        check_values("MODEL.MSCLNET", PAIRS=pairs)
+        check_values("MODEL.LOSSES.DIVERSITY", OF=diversity_of, START_EPOCH=diversity_start)
+        for name, node in _NODES.items():
+            check_values(f"MODEL.LOSSES.{node}", SCALE=scales[name])
         self.complemented = scales["local"] + scales["global"] > 0
         self.cascaded = scales["cascade"] > 0
         if synergy is None and (self.complemented or self.cascaded):
@@ -209,12 +218,7 @@ class MSCLNet(DualStreamBaseline):
             ValueError: the backbone does not tell its channels.
         """
         node, nodes = cfg.MODEL.MSCLNET, cfg.MODEL.LOSSES
-        scales = {
-            "diversity": nodes.DIVERSITY.SCALE,
-            "local": nodes.LOCAL_COMPLEMENT.SCALE,
-            "global": nodes.GLOBAL_COMPLEMENT.SCALE,
-            "cascade": nodes.CASCADED_AGGREGATION.SCALE,
-        }
+        scales = {name: nodes[loss_node].SCALE for name, loss_node in _NODES.items()}
         baseline = super().from_config(cfg)
         synergy = None
         if scales["local"] + scales["global"] + scales["cascade"] > 0:
@@ -235,9 +239,9 @@ class MSCLNet(DualStreamBaseline):
             **baseline,
             "synergy": synergy,
             "losses": {
-                "diversity": DiversityLoss.from_config(cfg),
-                "local": LocalComplementLoss.from_config(cfg),
-                "global": GlobalComplementLoss.from_config(cfg),
+                "diversity": DiversityLoss(nodes.DIVERSITY.CLAMP),
+                "local": LocalComplementLoss(nodes.LOCAL_COMPLEMENT.LITERAL),
+                "global": GlobalComplementLoss(nodes.GLOBAL_COMPLEMENT.NORMALISE),
                 "cascade": CascadedAggregationLoss.from_config(cfg),
             },
             "scales": scales,

@@ -34,10 +34,20 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...keys import Key, at_least, check_values, declare
 from ...modality import apply_per_modality
 from ..layers import modality_classifiers
 from ..losses import LabelSmoothingCrossEntropyLoss
 from .base import DualStreamBaseline
+
+declare(
+    "MODEL.MUTUAL_PREDICTION",
+    Key("ALPHA", 12.2, at_least(0), "weight of L^{v-t} (Eq. 13)"),
+    Key("BETA", 0.4, at_least(0), "weight of L^{t-v} (Eq. 13)"),
+    Key("START_EPOCH", 20, at_least(0), "first epoch, from 0, of the alternation"),
+    Key("PERIOD", 5, at_least(1), "epochs of each of its two phases"),
+)
+
 
 SHARED, OWN, CROSSED = "shared", "own", "crossed"
 
@@ -78,16 +88,13 @@ class MutualPrediction(DualStreamBaseline):
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
-        for key, value, least in (
-            ("ALPHA", alpha, 0),
-            ("BETA", beta, 0),
-            ("START_EPOCH", start_epoch, 0),
-            ("PERIOD", period, 1),
-        ):
-            if not value >= least:
-                raise ValueError(
-                    f"MODEL.MUTUAL_PREDICTION.{key} is {value}; expected {least} or more."
-                )
+        check_values(
+            "MODEL.MUTUAL_PREDICTION",
+            ALPHA=alpha,
+            BETA=beta,
+            START_EPOCH=start_epoch,
+            PERIOD=period,
+        )
         feat_dim = getattr(self.heads, "feat_dim", None)
         if feat_dim is None:
             raise ValueError(

@@ -169,9 +169,8 @@ def test_regdb_trial_and_csv_file_come_from_the_config(make_regdb, make_csv, cfg
     make_csv([("q.png", 8, 2, "infrared", "query"), ("g.png", 8, 1, "visible", "gallery")])
     cfg.DATASETS.REGDB_TRIAL = 2
     cfg.DATASETS.CSV_FILE = "own/list.csv"
-    cfg.DATASETS.CSV_SKIP_SAME_CAMERA = False
     assert build_test_loader(cfg, "RegDB")[1].trial == 2
-    assert build_test_loader(cfg, "CSVDataset")[1].skip_same_camera is False
+    assert build_test_loader(cfg, "CSVDataset")[1].csv_file.endswith("own/list.csv")
 
 
 def test_combine_all(make_regdb, cfg):

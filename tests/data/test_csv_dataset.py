@@ -2,9 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
+import torch
 
+from vireid_plugins.data import build_dataset
 from vireid_plugins.data.datasets import CSVDataset, DatasetError
+from vireid_plugins.evaluation import TestFeatures, evaluate
 
 GOOD = [
     ("a/v 1.png", 3, 1, "visible", "train"),
@@ -31,7 +35,6 @@ def test_rows_become_items(make_csv, tmp_path):
     assert brief(dataset.query) == [("q.png", 8, 2, 1)]
     assert brief(dataset.gallery) == [("g.png", 8, 1, 0)]
     assert all(os.path.isfile(item.path) for item in dataset.train)
-    assert dataset.skip_same_camera is True
     absolute = CSVDataset(root="/nowhere", csv_file=str(path))
     assert absolute.fingerprint() == dataset.fingerprint()
 
@@ -121,3 +124,36 @@ def test_empty_split(make_csv, tmp_path):
     dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
     with pytest.raises(DatasetError, match="no images in the gallery split"):
         _ = dataset.gallery
+
+
+@pytest.mark.parametrize("skip, rank_1, mean_ap", [(True, 0, 50), (False, 100, 250 / 3)])
+def test_the_camera_rule_reaches_the_evaluation(make_csv, cfg, skip, rank_1, mean_ap):
+    """One query of camera 1; the gallery by score: its person by camera 1, another, its person.
+
+    Without the first image the only hit is second: AP = 1/2. With it, hits are first and third:
+    AP = (1 + 2/3) / 2.
+    """
+    make_csv(
+        [
+            ("q.png", 8, 1, "infrared", "query"),
+            ("a.png", 8, 1, "visible", "gallery"),
+            ("b.png", 9, 2, "visible", "gallery"),
+            ("c.png", 8, 2, "visible", "gallery"),
+        ]
+    )
+    cfg.DATASETS.CSV_FILE, cfg.DATASETS.CSV_SKIP_SAME_CAMERA = "own/list.csv", skip
+    cfg.TEST.PROTOCOL.DIRECTIONS = ("infrared_to_visible",)
+    dataset = build_dataset(cfg, "CSVDataset", mode="query")
+    items = dataset.query + dataset.gallery
+    _, targets, camids, modalities = map(np.array, zip(*items))
+    assert [name[0] for name, *_ in brief(items)] == ["q", "a", "c", "b"]
+    angles = torch.tensor([0.0, 0.1, 0.3, 0.2])
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    table = evaluate(
+        cfg,
+        "CSVDataset",
+        dataset,
+        TestFeatures(features, targets, camids, modalities, np.arange(len(items))),
+    )
+    found = [table.metrics[f"CSVDataset/infrared_to_visible/multi/{m}"] for m in ("Rank-1", "mAP")]
+    assert found == pytest.approx([rank_1, mean_ap])

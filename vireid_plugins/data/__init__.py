@@ -3,10 +3,11 @@
 Importing this registers the datasets in FastReID's ``DATASET_REGISTRY``.
 """
 
-from .build import build_dataset, build_test_loader, build_train_loader
+from .build import build_test_loader, build_train_loader
 from .checks.dataset import check_dataset
 from .dataset import VIReIDDataset, collate
 from .datasets import LLCM, SYSUMM01, CSVDataset, DatasetError, RegDB
+from .datasets.build import build_dataset, dataset_root
 from .images import ImageError, read_image
 from .item import Item
 from .sampler import CrossModalityIdentitySampler
@@ -28,5 +29,6 @@ __all__ = [
     "build_transforms",
     "check_dataset",
     "collate",
+    "dataset_root",
     "read_image",
 ]

@@ -1,7 +1,6 @@
 """Data loaders from a config: datasets, checks before training, samplers, workers."""
 
 import logging
-import os
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import torch
@@ -10,7 +9,6 @@ from torch.utils.data import DataLoader, Sampler
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
@@ -22,6 +20,7 @@ from .checks.queries import check_queries
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
+from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
 from .seeding import stream_seeds
 from .thin import describe_thinning, thin_items
@@ -30,31 +29,6 @@ from .transforms.chains import build_transforms
 logger = logging.getLogger(__name__)
 
 _AUGMENTATION = 1  # keeps the seeds of augmentation apart from those of the sampler
-
-
-def dataset_root() -> str:
-    """``$FASTREID_DATASETS``, read now and not at import, or ``datasets``."""
-    return os.environ.get("FASTREID_DATASETS") or "datasets"
-
-
-def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs: Any) -> Any:
-    """The dataset registered as ``name``, below :func:`dataset_root`.
-
-    Args:
-        key: the config key that names it, for messages.
-        kwargs: for the dataset's constructor, such as ``combineall``.
-
-    Raises:
-        KeyError: no such dataset; the message names the nearest.
-        DatasetError: a visible-infrared dataset is not as documented.
-    """
-    kind = lookup(DATASET_REGISTRY, name, key)
-    if name == "RegDB":
-        kwargs["trial"] = cfg.DATASETS.REGDB_TRIAL
-    elif name == "CSVDataset":
-        kwargs["csv_file"] = cfg.DATASETS.CSV_FILE
-        kwargs["skip_same_camera"] = cfg.DATASETS.CSV_SKIP_SAME_CAMERA
-    return kind(root=dataset_root(), **kwargs)
 
 
 class EpochBatchSampler(Sampler):

@@ -10,6 +10,7 @@ from torch import nn
 
 from fastreid.config import CfgNode
 
+from ..data.datasets.build import restore_splits
 from ..data.transforms.chains import build_transforms
 from ..errors import CheckpointError, UserError
 from ..runs.names import FACTS
@@ -18,7 +19,6 @@ from .model import build_model
 from .setup import build_carried_config, build_config
 
 WEIGHTS = "MODEL.WEIGHTS"
-_TRIAL = "DATASETS.REGDB_TRIAL"
 
 Facts = Dict[str, Any]
 
@@ -119,25 +119,12 @@ def configure(
             "what has no --config-file opens only checkpoints that VIReIDTrainer wrote."
         )
     if facts is not None:
-        _apply_facts(cfg, facts, weights, explicit_trial=_TRIAL in opts[0::2])
+        cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
+        restore_splits(cfg, facts, weights, given=opts[0::2])
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
-
-
-def _apply_facts(cfg: CfgNode, facts: Facts, weights: str, explicit_trial: bool) -> None:
-    """Take from a checkpoint what belongs to it: the number of classes and the RegDB trial."""
-    cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
-    if "RegDB" not in facts["train_datasets"] or "RegDB" not in cfg.DATASETS.TESTS:
-        return
-    trial = facts["regdb_trial"]
-    if explicit_trial and cfg.DATASETS.REGDB_TRIAL != trial:
-        raise UserError(
-            f"{weights} was trained on RegDB trial {trial}: it has seen test identities "
-            f"of trial {cfg.DATASETS.REGDB_TRIAL}. A row of ten trials needs ten models."
-        )
-    cfg.DATASETS.REGDB_TRIAL = trial
 
 
 def named_weights(config_file: str, opts: Sequence[Any]) -> str:

@@ -18,6 +18,7 @@ from fastreid.utils.logger import setup_logger
 
 from .. import data, evaluation
 from ..config import check_ranges
+from ..data.datasets.build import split_facts
 from ..drawing import save_retrieval_pictures
 from ..errors import CheckpointError
 from ..runs.record import evaluation_of, record_results
@@ -255,7 +256,7 @@ class VIReIDTrainer(DefaultTrainer):
             "seed": self.seed,
             "num_classes": dataset.num_classes,
             "train_datasets": list(self.cfg.DATASETS.NAMES),
-            "regdb_trial": self.cfg.DATASETS.REGDB_TRIAL,
+            **split_facts(self.cfg),
             "fingerprint": dataset.fingerprint,
             "iters_per_epoch": self.iters_per_epoch,
         }

@@ -213,8 +213,9 @@ def _few(values: np.ndarray, most: int = 5) -> str:
 def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
     """The protocol lines for a registered dataset, from ``cfg.TEST.PROTOCOL``.
 
-    A dataset class names its protocol in the attribute ``protocol``; one without it (FastReID's
-    own datasets) is evaluated by ``SingleModalityProtocol``.
+    A dataset class names its protocol in the attribute ``protocol``, and decides arguments of it
+    in ``protocol_arguments``; one without them (FastReID's own datasets) is evaluated by
+    ``SingleModalityProtocol``.
 
     Raises:
         KeyError: an unknown dataset or protocol name.
@@ -222,7 +223,9 @@ def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
     """
     dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
     name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
-    return lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol").from_config(cfg)
+    protocol = lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol")
+    decided = getattr(dataset_class, "protocol_arguments", lambda cfg: {})(cfg)
+    return protocol.from_config(cfg, **decided)
 
 
 def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:

@@ -127,8 +127,12 @@ class Protocol:
     gallery_rule: str = "all images"
 
     @classmethod
-    def from_config(cls, cfg: Any) -> List["Protocol"]:
-        """The protocol lines that ``cfg.TEST.PROTOCOL`` asks for, in order."""
+    def from_config(cls, cfg: Any, **decided: Any) -> List["Protocol"]:
+        """Return the protocol lines that ``cfg.TEST.PROTOCOL`` asks for, in order.
+
+        Args:
+            decided: arguments of the constructor that the dataset decides.
+        """
         raise NotImplementedError
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
@@ -151,8 +155,8 @@ class DirectedProtocol(Protocol):
         self.key = f"{self.direction}/multi"
 
     @classmethod
-    def from_config(cls, cfg: Any) -> List[Protocol]:
-        return [cls(direction) for direction in cfg.TEST.PROTOCOL.DIRECTIONS]
+    def from_config(cls, cfg: Any, **decided: Any) -> List[Protocol]:
+        return [cls(direction, **decided) for direction in cfg.TEST.PROTOCOL.DIRECTIONS]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
         name = type(self).__name__
@@ -204,10 +208,10 @@ class SYSUMM01Protocol(Protocol):
         self.gallery_rule = f"{gallery}, {shots} per id and camera"
 
     @classmethod
-    def from_config(cls, cfg: Any) -> List[Protocol]:
+    def from_config(cls, cfg: Any, **decided: Any) -> List[Protocol]:
         keys = cfg.TEST.PROTOCOL
         return [
-            cls(mode, shots, keys.TRIALS, keys.GALLERY, keys.PERMUTATION_FILE)
+            cls(mode, shots, keys.TRIALS, keys.GALLERY, keys.PERMUTATION_FILE, **decided)
             for mode in keys.MODES
             for shots in keys.SHOTS
         ]
@@ -268,9 +272,9 @@ class LLCMProtocol(DirectedProtocol):
         self.key = f"{direction}/single"
 
     @classmethod
-    def from_config(cls, cfg: Any) -> List[Protocol]:
+    def from_config(cls, cfg: Any, **decided: Any) -> List[Protocol]:
         keys = cfg.TEST.PROTOCOL
-        return [cls(direction, keys.TRIALS) for direction in keys.DIRECTIONS]
+        return [cls(direction, keys.TRIALS, **decided) for direction in keys.DIRECTIONS]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
         query = _rows_of(dataset, self.query_modality, "LLCMProtocol")
@@ -313,8 +317,8 @@ class SingleModalityProtocol(Protocol):
     key = "all/multi"
 
     @classmethod
-    def from_config(cls, cfg: Any) -> List[Protocol]:
-        return [cls()]
+    def from_config(cls, cfg: Any, **decided: Any) -> List[Protocol]:
+        return [cls(**decided)]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
         num_query, num_gallery = len(dataset.query), len(dataset.gallery)

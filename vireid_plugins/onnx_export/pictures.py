@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.build import build_dataset
+from ..data import build_dataset
 from ..data.images import read_image
 from ..data.item import test_items
 from ..modality import Modality

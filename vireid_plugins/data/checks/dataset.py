@@ -2,20 +2,21 @@
 
 import os
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Type
 
 from tabulate import tabulate
 
+from vireid_plugins.errors import UnknownNameError
 from vireid_plugins.modality import Modality
-from vireid_plugins.registry import nearest
+from vireid_plugins.registry import nearest, registered_names
 
-from ..datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from ..datasets import CrossModalityDataset, DatasetError
 from ..datasets.base import SPLITS, first_few
 from ..item import Item
 from .images import find_broken_images
 
-DATASETS = {kind.__name__: kind for kind in (SYSUMM01, RegDB, LLCM, CSVDataset)}
-ALIASES = {"sysu": "SYSUMM01", "sysu-mm01": "SYSUMM01", "csv": "CSVDataset"}
 _BROKEN_SHOWN = 20
 
 
@@ -40,19 +41,23 @@ class Report(NamedTuple):
         return "\n".join(self.lines + verdict)
 
 
-def dataset_class(name: str) -> Any:
-    """The dataset class for a name or alias, in any case.
+def dataset_class(name: str) -> Type[CrossModalityDataset]:
+    """Return the registered visible-infrared dataset of a name or alias, in any case.
 
     Raises:
-        KeyError: unknown; names the nearest.
+        UnknownNameError: there is none; the message names the nearest.
     """
-    known = {word.lower(): word for word in DATASETS}
-    found = DATASETS.get(ALIASES.get(name.lower(), known.get(name.lower(), "")))
-    if found is None:
-        raise KeyError(
-            f"No checks for a dataset {name!r}. {nearest(name, list(DATASETS) + list(ALIASES))}"
-        )
-    return found
+    registered = map(DATASET_REGISTRY.get, registered_names(DATASET_REGISTRY))
+    known = {
+        word: kind
+        for kind in registered
+        if issubclass(kind, CrossModalityDataset)
+        for word in (kind.__name__, *kind.aliases)
+    }
+    for word, kind in known.items():
+        if word.lower() == name.lower():
+            return kind
+    raise UnknownNameError(f"No checks for a dataset {name!r}. {nearest(name, known)}")
 
 
 def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> Report:
@@ -118,10 +123,7 @@ def _describe(
         )
     lines += ["", "Images per camera and split:", _camera_table(splits), ""]
     lines += ["Counts:", _count_table(dataset, splits, problems), ""]
-    if dataset.dataset_name == "SYSUMM01":
-        lines.append(_permutation_line(dataset.dataset_dir))
-    if dataset.dataset_name == "LLCM":
-        lines.append("Camera 3 has no infrared images by design.")
+    lines += dataset.remarks()
 
 
 def _camera_table(splits: Dict[str, Sequence[Item]]) -> str:
@@ -161,16 +163,6 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
         for modality in Modality:
             counts[f"{part} {modality.label}"] = sum(item.modality == modality for item in items)
     return counts
-
-
-def _permutation_line(folder: str) -> str:
-    path = os.path.join(folder, "exp", "rand_perm_cam.mat")
-    if os.path.isfile(path):
-        return "exp/rand_perm_cam.mat: found; TEST.PROTOCOL.GALLERY may be 'official' or 'random'."
-    return (
-        "exp/rand_perm_cam.mat is not there: TEST.PROTOCOL.GALLERY must stay 'random', and tables "
-        "say so. It comes with the dataset, in the exp folder."
-    )
 
 
 def _check_identities(train: Sequence[Item], problems: List[str]) -> None:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from vireid_plugins.modality import Modality
 
+from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from ..item import Item
@@ -44,6 +45,13 @@ class CrossModalityDataset(ImageDataset):
     dataset_url: ClassVar[str] = ""
     #: name of the evaluation protocol in PROTOCOL_REGISTRY
     protocol: ClassVar[str] = "CrossModalityProtocol"
+    #: argument of the constructor -> config key that sets it
+    config_keys: ClassVar[Dict[str, str]] = {}
+    #: those arguments of ``config_keys`` that choose which identities train and which test: a
+    #: checkpoint remembers them, and a model is tested on its own split only
+    split_arguments: ClassVar[Tuple[str, ...]] = ()
+    #: other names under which :func:`~vireid_plugins.data.check_dataset` knows the dataset
+    aliases: ClassVar[Tuple[str, ...]] = ()
     #: published counts: "train ids", "train visible", "test infrared", ...
     published: ClassVar[Dict[str, int]] = {}
     #: modality of the query images; None: the lists say
@@ -90,9 +98,14 @@ class CrossModalityDataset(ImageDataset):
         """Every test item, of both modalities."""
         raise NotImplementedError
 
-    def settings(self) -> Dict[str, Any]:
-        """What chooses between splits of the same files, for the fingerprint."""
+    @classmethod
+    def protocol_arguments(cls, cfg: CfgNode) -> Dict[str, Any]:
+        """Return the arguments of the protocol that this dataset decides, by their names."""
         return {}
+
+    def remarks(self) -> List[str]:
+        """Return sentences that a check of the dataset shows below its counts."""
+        return []
 
     # ------------------------------------------------------------ splits
 
@@ -149,7 +162,8 @@ class CrossModalityDataset(ImageDataset):
         Paths count relative to the dataset's folder, with forward slashes, so the same files
         give the same fingerprint on every machine.
         """
-        header = f"{self.dataset_name} {sorted(self.settings().items())}"
+        settings = {argument: getattr(self, argument) for argument in self.split_arguments}
+        header = f"{self.dataset_name} {sorted(settings.items())}"
         return fingerprint(header, self.dataset_dir, {s: getattr(self, s) for s in splits})
 
     @property
@@ -199,8 +213,7 @@ def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence
     """16 hexadecimal digits of ``header`` and every item's split, path below ``folder`` and pid."""
     lines = [header]
     for split, items in splits.items():
-        found = map(Item.of, items)
-        lines += sorted(f"{split} {_relative(item.path, folder)} {item.pid}" for item in found)
+        lines += sorted(f"{split} {_relative(path, folder)} {pid}" for path, pid, *_ in items)
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Tuple
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import nearest
 
+from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
@@ -28,26 +29,22 @@ class CSVDataset(CrossModalityDataset):
 
     dataset_name = "CSVDataset"
     dataset_url = "datasets/README.md, section CSVDataset"
+    config_keys = {"csv_file": "DATASETS.CSV_FILE"}
+    aliases = ("csv",)
 
-    def __init__(
-        self,
-        root: str = "datasets",
-        csv_file: str = "",
-        skip_same_camera: bool = True,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, root: str = "datasets", csv_file: str = "", **kwargs: Any) -> None:
         """Read ``csv_file``, absolute or relative to ``root``.
-
-        Args:
-            skip_same_camera: evaluation never compares images of one identity and one camera.
 
         Raises:
             DatasetError: no file; a column, value or image is missing or wrong, with its line.
         """
         self.csv_file = csv_file
-        self.skip_same_camera = skip_same_camera
         self._rows: Dict[str, List[Item]] = {}
         super().__init__(root, **kwargs)
+
+    @classmethod
+    def protocol_arguments(cls, cfg: CfgNode) -> Dict[str, Any]:
+        return {"skip_same_camera": cfg.DATASETS.CSV_SKIP_SAME_CAMERA}
 
     def locate(self) -> str:
         if not self.csv_file:

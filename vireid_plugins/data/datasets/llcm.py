@@ -86,6 +86,9 @@ class LLCM(CrossModalityDataset):
             )
         return items
 
+    def remarks(self) -> List[str]:
+        return ["Camera 3 has no infrared images by design."]
+
     def _test_id_file(self) -> str:
         return os.path.join(self.dataset_dir, "idx", "test_id.txt")
 

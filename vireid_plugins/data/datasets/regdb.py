@@ -1,7 +1,7 @@
 """RegDB (Nguyen et al., Sensors 2017): 412 persons, ten visible and ten thermal images each."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, List
 
 from vireid_plugins.modality import Modality
 
@@ -27,6 +27,8 @@ class RegDB(CrossModalityDataset):
     folder = "RegDB"
     dataset_url = "http://dm.dongguk.edu/link.html"
     protocol = "RegDBProtocol"
+    config_keys = {"trial": "DATASETS.REGDB_TRIAL"}
+    split_arguments = ("trial",)
     published = {
         "train ids": 206,
         "train visible": 2060,
@@ -49,9 +51,6 @@ class RegDB(CrossModalityDataset):
             )
         self.trial = int(trial)
         super().__init__(root, **kwargs)
-
-    def settings(self) -> Dict[str, Any]:
-        return {"trial": self.trial}
 
     @property
     def note(self) -> str:

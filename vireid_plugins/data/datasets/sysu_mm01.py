@@ -32,6 +32,7 @@ class SYSUMM01(CrossModalityDataset):
     dataset_url = "https://github.com/wuancong/SYSU-MM01"
     protocol = "SYSUMM01Protocol"
     query_modality = Modality.INFRARED
+    aliases = ("sysu", "sysu-mm01")
     published = {
         "train ids": 395,
         "train visible": 22258,
@@ -61,6 +62,16 @@ class SYSUMM01(CrossModalityDataset):
 
     def read_test(self) -> List[Item]:
         return self._read("test_id.txt")
+
+    def remarks(self) -> List[str]:
+        if os.path.isfile(os.path.join(self.dataset_dir, "exp", "rand_perm_cam.mat")):
+            return [
+                "exp/rand_perm_cam.mat: found; TEST.PROTOCOL.GALLERY may be 'official' or 'random'."
+            ]
+        return [
+            "exp/rand_perm_cam.mat is not there: TEST.PROTOCOL.GALLERY must stay 'random', and "
+            "tables say so. It comes with the dataset, in the exp folder."
+        ]
 
     def _id_file(self, name: str) -> str:
         return os.path.join(self.dataset_dir, "exp", name)

@@ -1,0 +1,82 @@
+"""A registered dataset from a config, and what a checkpoint remembers of its split."""
+
+import os
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence
+
+from vireid_plugins.errors import UserError
+from vireid_plugins.keys import value_of
+from vireid_plugins.registry import lookup, registered_names
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+
+
+def dataset_root() -> str:
+    """Return ``$FASTREID_DATASETS``, read now and not at import, or ``datasets``."""
+    return os.environ.get("FASTREID_DATASETS") or "datasets"
+
+
+def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs: Any) -> Any:
+    """Return the dataset registered as ``name``, read from below :func:`dataset_root`.
+
+    Args:
+        key: the config key that names the dataset, for messages.
+        kwargs: for the dataset's constructor, such as ``combineall``.
+
+    Raises:
+        UnknownNameError: there is no such dataset; the message names the nearest.
+        DatasetError: a visible-infrared dataset is not as documented.
+    """
+    kind = lookup(DATASET_REGISTRY, name, key)
+    for argument, source in getattr(kind, "config_keys", {}).items():
+        kwargs[argument] = value_of(cfg, source)
+    return kind(root=dataset_root(), **kwargs)
+
+
+class SplitFact(NamedTuple):
+    """An argument that chooses a dataset's split, as a checkpoint remembers it."""
+
+    name: str  # in the checkpoint, such as "regdb_trial"
+    argument: str  # of the dataset's constructor, such as "trial"
+    key: str  # of the config, such as "DATASETS.REGDB_TRIAL"
+
+
+def split_facts(cfg: CfgNode) -> Dict[str, Any]:
+    """Return the chosen splits of all registered datasets, for a checkpoint of this config."""
+    return {
+        fact.name: value_of(cfg, fact.key)
+        for dataset in registered_names(DATASET_REGISTRY)
+        for fact in _facts_of(dataset)
+    }
+
+
+def restore_splits(
+    cfg: CfgNode, facts: Mapping[str, Any], weights: str, given: Sequence[str] = ()
+) -> None:
+    """Set the splits of the test sets to those that a checkpoint was trained on.
+
+    Args:
+        cfg: changed in place.
+        facts: what the checkpoint says about itself.
+        weights: path of the checkpoint, for the message.
+        given: config keys that the user set: they must agree and are not replaced.
+
+    Raises:
+        UserError: the user chose another split, whose test identities the model has seen.
+    """
+    for dataset in cfg.DATASETS.TESTS:
+        for fact in _facts_of(dataset) if dataset in facts["train_datasets"] else ():
+            trained, asked = facts[fact.name], value_of(cfg, fact.key)
+            if fact.key in given and asked != trained:
+                raise UserError(
+                    f"{weights} was trained on {dataset} {fact.argument} {trained}: it "
+                    f"has seen test identities of {fact.argument} {asked}. Each {fact.argument} "
+                    f"needs a model of its own; leave {fact.key} out to evaluate this one."
+                )
+            cfg.merge_from_list([fact.key, trained])
+
+
+def _facts_of(dataset: str) -> Iterator[SplitFact]:
+    kind = lookup(DATASET_REGISTRY, dataset, "DATASETS.TESTS")
+    for argument in getattr(kind, "split_arguments", ()):
+        yield SplitFact(f"{dataset.lower()}_{argument}", argument, kind.config_keys[argument])

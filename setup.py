@@ -40,9 +40,11 @@ setup(
     # builds (CPU, CUDA, headless, ...) and pip would replace the one that the user has chosen.
     # No version stands below, so pip leaves alone whatever is installed.
     install_requires=[
+        "filelock",
         "matplotlib",
         "numpy",
         "pillow",
+        "platformdirs",
         "scikit-learn",
         "scipy",
         "tabulate",

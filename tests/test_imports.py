@@ -86,6 +86,7 @@ AREAS = {
     "config": "base",
     "errors": "base",
     "files": "base",
+    "locks": "base",
     "host_keys": "base",
     "keys": "base",
     "merge": "base",

@@ -52,10 +52,12 @@ BUILD_TOOLS = ("setuptools>=70.1",)
 # What FastReID imports and what the package imports. Upper bounds: the next major version, unseen.
 LIBRARIES = (
     "faiss-cpu>=1.7.3,<2",
+    "filelock>=3.12,<5",
     "matplotlib<4",
     "numpy<3",
     "opencv-python-headless>=4.7,<6",
     "pillow",
+    "platformdirs>=3,<5",
     "pyyaml<7",
     "scikit-learn>=1.2,<2",
     "scipy<2",

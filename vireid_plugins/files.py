@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+import platformdirs
+
 from .errors import MissingFileError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -24,6 +26,12 @@ def find_config(name: str) -> str:
             return str(folder / relative)
     known = sorted({p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")})
     raise MissingFileError(f"No config file {name!r}. This package has: {', '.join(known)}.")
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$VIREID_CACHE``, or the user's own."""
+    named = os.environ.get("VIREID_CACHE")
+    return Path(named or platformdirs.user_cache_dir("vireid_plugins", appauthor=False))
 
 
 def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:

@@ -94,9 +94,8 @@ def test_a_result_holds_what_was_measured(compared):
 def test_the_metrics_are_those_of_eval_only(compared, datasets, tmp_path):
     """The documented way to evaluate a checkpoint."""
     run = compared[1] / "plain" / "seed0"
-    words = ["--eval-only", "--config-file", str(run / "settings.yaml")]
-    words += ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(run / "model_final.pth")]
-    found = train.run(train.argument_parser().parse_args(words))
+    opts = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(run / "model_final.pth")]
+    found = train.evaluate(str(run / "settings.yaml"), opts)
     assert found == result_of(compared[1], "plain")["metrics"]
 
 

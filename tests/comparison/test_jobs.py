@@ -94,7 +94,6 @@ def test_gpus_are_dealt_out_only_to_several_runs(monkeypatch):
     assert child_environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "5"
 
 
-@pytest.mark.skipif(jobs.fcntl is None, reason="no such lock on Windows")
 def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path):
     with sole_user(tmp_path / "out"):
         with pytest.raises(PlanError, match="Another comparison is running"):

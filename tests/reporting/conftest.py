@@ -40,10 +40,9 @@ def run_folder(tiny_root, tmp_path_factory):
         INPUT__SIZE_TEST=size,
         MODEL__BACKBONE__LAST_STRIDE=1,
     )
-    words = ["--config-file", CONFIG, *overrides]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(tiny_root))
-        train.run(train.argument_parser().parse_args(words))
+        train.train(CONFIG, overrides)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Processes for runs: one at a time or several, stopped together."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -8,18 +7,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, ContextManager, Dict, List, Sequence
 
 import torch
 
 from ..files import PACKAGE, write_atomically
+from ..locks import sole_use
 from .runs import DONE, PlanError, Run
 from .worker import SETTINGS, Progress
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 OUTPUT = "output.txt"  # what a run's process writes to its standard streams
 _POLL, _PATIENCE = 0.2, 10.0  # seconds
@@ -158,21 +153,16 @@ def _signal(job: Job, number: int) -> None:
         return
 
 
-@contextlib.contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Keep a second comparison out of ``folder`` while this one runs (not on Windows).
+def sole_user(folder: Path) -> ContextManager[None]:
+    """Keep a second comparison out of ``folder``, which is made, inside the block.
 
     Raises:
-        PlanError: there is one already.
+        PlanError: another comparison is running there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise PlanError(
-                    f"Another comparison is running in {folder}. Wait for it, or give another "
-                    "--output."
-                ) from error
-        yield
+    return sole_use(
+        folder,
+        PlanError(
+            f"Another comparison is running in {folder}. Wait for it, or give another --output."
+        ),
+    )

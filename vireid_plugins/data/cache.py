@@ -24,7 +24,7 @@ import torch
 import torchvision
 from PIL import Image, features
 
-from .checks.images import default_cache_dir
+from ..files import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,7 @@ def build_cache(cfg: Any) -> Optional["ImageCache"]:
         return None
     if not node.MAX_GB > 0:
         raise ValueError(f"DATALOADER.CACHE.MAX_GB is {node.MAX_GB}; expected GiB above 0.")
-    return ImageCache(node.FOLDER or default_folder(), int(node.MAX_GB * _GIB))
-
-
-def default_folder() -> Path:
-    """``images`` in ``$VIREID_CACHE``, or in ``vireid_plugins`` of the user's cache folder."""
-    known = Path(default_cache_dir())
-    return (known if os.environ.get("VIREID_CACHE") else known.parent) / "images"
+    return ImageCache(node.FOLDER or cache_folder() / "images", int(node.MAX_GB * _GIB))
 
 
 class ImageCache:

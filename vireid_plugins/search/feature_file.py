@@ -3,16 +3,13 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Iterator
+from typing import ContextManager
 
 import numpy as np
 
+from ..errors import UserError
 from ..files import write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ..locks import sole_use
 
 _ROW_BLOCK = 1 << 14  # rows copied at once
 
@@ -88,23 +85,15 @@ class FeatureFile:
         return other
 
 
-@contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep a second process from writing into ``folder`` (not on Windows).
-
-    The lock belongs to the process and ends with it, however it ends; what it starts does not
-    inherit it.
+def sole_writer(folder: Path) -> ContextManager[None]:
+    """Keep a second process from writing into ``folder``, inside the block.
 
     Raises:
-        ValueError: another process is writing.
+        UserError: another process is writing.
     """
-    with open(folder / ".lock", "a+") as file:
-        if fcntl is not None:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise ValueError(
-                    f"Another process is writing into {folder}. Wait for it, or give another "
-                    "folder."
-                ) from error
-        yield
+    return sole_use(
+        folder,
+        UserError(
+            f"Another process is writing into {folder}. Wait for it, or give another folder."
+        ),
+    )

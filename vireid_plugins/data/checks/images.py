@@ -3,12 +3,12 @@
 import hashlib
 import logging
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Sequence
 
+from ...files import cache_folder
 from ..images import ImageError, check_size, read_image
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def find_broken_images(
         paths: files.
         level: ``"sizes"`` finds absent and empty files; ``"full"`` decodes every image too.
         threads: decoders at work; 0: one per processor.
-        cache_dir: see :func:`default_cache_dir`.
+        cache_dir: where that is remembered; default: ``verified`` in :func:`cache_folder`.
 
     Raises:
         ValueError: ``level`` is unknown.
@@ -50,7 +50,7 @@ def find_broken_images(
     if level == "sizes" or broken:
         return broken
     digest = _digest(paths)
-    folder = Path(cache_dir or default_cache_dir())
+    folder = Path(cache_dir) if cache_dir else cache_folder() / "verified"
     if digest in _verified_here or (folder / digest).is_file():
         return []
     broken = list(_decode_all(paths, threads or os.cpu_count() or 1))
@@ -74,17 +74,6 @@ def raise_if_broken(messages: Sequence[str]) -> None:
     shown = "\n  ".join(messages[:_SHOWN])
     more = f"\n  ... and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
     raise ImageError(f"{len(messages)} unusable image file(s):\n  {shown}{more}")
-
-
-def default_cache_dir() -> str:
-    """``$VIREID_CACHE``, or ``vireid_plugins`` in the user's cache folder."""
-    if os.environ.get("VIREID_CACHE"):
-        return os.environ["VIREID_CACHE"]
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "vireid_plugins", "verified")
 
 
 def _size_problem(path: str) -> str:

@@ -6,7 +6,7 @@ Importing this registers the datasets in FastReID's ``DATASET_REGISTRY``.
 from .build import build_test_loader, build_train_loader
 from .checks.dataset import check_dataset
 from .dataset import VIReIDDataset, collate
-from .datasets import LLCM, SYSUMM01, CSVDataset, DatasetError, RegDB
+from .datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
 from .datasets.build import build_dataset, dataset_root
 from .images import ImageError, read_image
 from .item import Item
@@ -15,6 +15,7 @@ from .transforms.chains import build_transforms
 
 __all__ = [
     "CSVDataset",
+    "CrossModalityDataset",
     "CrossModalityIdentitySampler",
     "DatasetError",
     "ImageError",

@@ -115,6 +115,17 @@ def test_regdb_models_keep_to_their_trial(tmp_path):
     assert open_checkpoint(path, CONFIG, other).cfg.DATASETS.REGDB_TRIAL == 4
 
 
+def test_features_need_no_dataset(tmp_path):
+    """A model of one's own dataset, in a script that does not register it; or sparse facts."""
+    path, _ = write_checkpoint(tmp_path, train_datasets=["Elsewhere"])
+    change_carried_config(path, "DATASETS", "TESTS", ["Elsewhere"])
+    assert vp.FeatureExtractor(path).feature_size == 512
+    content = load_weights_only(path)
+    del content["vireid"]["train_datasets"], content["vireid"]["regdb_trial"]
+    torch.save(content, path)
+    assert vp.FeatureExtractor(path).feature_size == 512
+
+
 def test_weights_are_named_by_words_or_by_the_config(tmp_path):
     mine = tmp_path / "mine.yml"
     mine.write_text("MODEL:\n  WEIGHTS: a.pth\n  DEVICE: cpu\n")

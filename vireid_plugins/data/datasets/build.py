@@ -64,8 +64,11 @@ def restore_splits(
     Raises:
         UserError: the user chose another split, whose test identities the model has seen.
     """
+    # A dataset that is not registered here, as in a script that only extracts features, is left
+    # as it is; whoever loads it is told.
+    trained_on = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
     for dataset in cfg.DATASETS.TESTS:
-        for fact in _facts_of(dataset) if dataset in facts["train_datasets"] else ():
+        for fact in _facts_of(dataset) if dataset in trained_on else ():
             trained, asked = facts[fact.name], value_of(cfg, fact.key)
             if fact.key in given and asked != trained:
                 raise UserError(

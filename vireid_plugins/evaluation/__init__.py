@@ -22,8 +22,8 @@ from .protocols import (
     Trial,
 )
 from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
+from .ranking.ranker import RankMetrics
 from .ranking.rescoring import Rescorer, rank_rescored
-from .ranking.trial import RankMetrics
 from .reranking.jaccard import jaccard_distance
 from .reranking.rerank import (
     AffinityInference,

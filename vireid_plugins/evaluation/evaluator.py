@@ -4,21 +4,25 @@ import logging
 from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
-import torch
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..data.item import test_items
+from ..errors import UserError
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
 from .protocols import Protocol, SingleModalityProtocol, Trial
-from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
-from .ranking.rescoring import rank_rescored
-from .ranking.trial import RankMetrics
+from .ranking.arguments import labels_of
+from .ranking.ranker import RankMetrics
+from .ranking.rescoring import Rescorer, RescoringScorer
+from .ranking.scores import FeatureScorer, TrialScorer
+from .ranking.trials import rank_with
 from .reranking.jaccard import DEFINITIONS
 from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
+from .reranking.scorer import RerankingScorer
 from .result import METRIC_NAMES, RANKS, ResultRow, ResultTable
-from .similarity import check_metric, normalise
+from .rules import RankRules
+from .similarity import check_metric
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ class VIReIDEvaluator:
         note: a sentence below the table.
 
     Raises:
-        ValueError: no protocol, or an unknown metric.
+        UserError: no protocol, or an unknown metric.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class VIReIDEvaluator:
     ) -> None:
         check_metric(metric)
         if not protocols:
-            raise ValueError(
+            raise UserError(
                 f"{dataset_name}: no protocol to evaluate; TEST.PROTOCOL names no mode, shots or "
                 "direction."
             )
@@ -68,7 +72,7 @@ class VIReIDEvaluator:
         self.reranking, self.expansion = reranking, expansion
         if metric != "cosine" and (expansion or isinstance(reranking, AffinityInference)):
             words = " and ".join(filter(None, map(str, (expansion or "", reranking or ""))))
-            raise ValueError(f"{words}: that needs TEST.METRIC cosine; got {metric}.")
+            raise UserError(f"{words}: that needs TEST.METRIC cosine; got {metric}.")
         self.feature, self.note = feature, note
 
     def evaluate(self, features: TestFeatures) -> ResultTable:
@@ -77,13 +81,13 @@ class VIReIDEvaluator:
         Where the features come with a rescorer, it re-orders the nearest images of each query.
 
         Raises:
-            ValueError: features that are not those of the dataset's test images, a protocol
+            UserError: features that are not those of the dataset's test images, a protocol
                 none of whose queries has a valid match, with the reason, or a rescorer beside
                 re-ranking or another metric than cosine.
         """
         expected = len(test_items(self.dataset))
         if not np.array_equal(features.index, np.arange(expected)):
-            raise ValueError(
+            raise UserError(
                 f"{self.dataset_name} has {expected} test images, but features came for "
                 f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
                 "each must come once."
@@ -96,9 +100,9 @@ class VIReIDEvaluator:
         feature = features.feature or self.feature
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
 
-    def _check_rescoring(self, rescorer: Any) -> None:
+    def _check_rescoring(self, rescorer: Rescorer) -> None:
         if self.reranking or self.expansion or self.metric != "cosine":
-            raise ValueError(
+            raise UserError(
                 f"The model re-orders its nearest images ({rescorer.description}), which works "
                 "on cosine distances that nothing else re-ranks: set TEST.RERANK.ENABLED False "
                 f"(now {self.reranking is not None}), TEST.AQE.ENABLED False (now "
@@ -108,23 +112,10 @@ class VIReIDEvaluator:
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
         trials = list(protocol.trials(self.dataset))
-        if features.rescorer is not None:
-            results = [self._rescored(protocol, trial, features) for trial in trials]
-        elif self.reranking or self.expansion:
-            results = [self._reranked(protocol, trial, features) for trial in trials]
-        else:
-            results = rank_trials(
-                features.features,
-                features.targets,
-                features.camids,
-                trials,
-                protocol.rules(max(RANKS)),
-                metric=self.metric,
-                device=self.device,
-            )
+        results = self._rank(features, trials, protocol.rules(max(RANKS)))
         for number, (trial, result) in enumerate(zip(trials, results)):
             if result.num_valid_queries == 0:
-                raise ValueError(self._why_no_match(protocol, trial, number, features))
+                raise UserError(self._why_no_match(protocol, trial, number, features))
         values = {name: [_value(result, name) for result in results] for name in METRIC_NAMES}
         queries = [len(trial.query) for trial in trials]
         return ResultRow(
@@ -141,41 +132,23 @@ class VIReIDEvaluator:
             std={name: float(np.std(value)) for name, value in values.items()},
         )
 
-    def _rescored(self, protocol: Protocol, trial: Trial, features: TestFeatures) -> RankMetrics:
-        return rank_rescored(
-            features.features,
-            features.local,
-            features.rescorer,
-            features.targets,
-            features.camids,
-            trial,
-            protocol.rules(max(RANKS)),
-            device=self.device,
-        )
-
-    def _reranked(self, protocol: Protocol, trial: Trial, features: TestFeatures) -> RankMetrics:
-        query = features.features[torch.from_numpy(trial.query)]
-        gallery = features.features[torch.from_numpy(trial.gallery)]
-        if self.metric == "cosine":
-            query, gallery = normalise(query), normalise(gallery)
-        if self.expansion:
-            query, gallery = self.expansion.expand(query, gallery)
-        rules = protocol.rules(max(RANKS))
-        labels = [
-            values[rows]
-            for values in (features.targets, features.camids)
-            for rows in (trial.query, trial.gallery)
-        ]
-        words = dict(
-            skip_camera_pairs=rules.skip_camera_pairs,
-            skip_same_camera=rules.skip_same_camera,
-            cmc=rules.cmc,
-            max_rank=rules.max_rank,
-        )
-        if self.reranking is None:
-            return rank_metrics(query, gallery, *labels, metric=self.metric, **words)
-        distances = self.reranking.distances(query, gallery)
-        return rank_metrics_from_similarity(-distances, *labels, **words)
+    def _rank(
+        self, features: TestFeatures, trials: Sequence[Trial], rules: RankRules
+    ) -> List[RankMetrics]:
+        """Rank all trials by the scores that re-scoring, re-ranking or the features give."""
+        targets, camids, rows = features.targets, features.camids, features.features
+        labels = labels_of(targets, camids, len(rows), "features", rules)
+        scorer: TrialScorer
+        if features.rescorer is not None:
+            assert features.local is not None, "a rescorer comes with local features"
+            scorer = RescoringScorer(
+                rows, features.local, features.rescorer, labels, rules, self.device
+            )
+        elif self.reranking or self.expansion:
+            scorer = RerankingScorer(rows, self.metric, self.reranking, self.expansion)
+        else:
+            scorer = FeatureScorer(rows, self.metric, self.device)
+        return rank_with(scorer, labels, trials, rules)
 
     def _why_no_match(
         self, protocol: Protocol, trial: Trial, number: int, features: TestFeatures
@@ -219,7 +192,7 @@ def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
 
     Raises:
         KeyError: an unknown dataset or protocol name.
-        ValueError: a value that the protocol does not know, with the right word.
+        UserError: a value that the protocol does not know, with the right word.
     """
     dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
     name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
@@ -232,15 +205,15 @@ def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
     """What ``TEST.RERANK`` asks for; None where it is off.
 
     Raises:
-        ValueError: an unknown word.
+        UserError: an unknown word.
     """
     node = cfg.TEST.RERANK
     if node.METHOD not in RERANKING_METHODS:
-        raise ValueError(
+        raise UserError(
             f"TEST.RERANK.METHOD is {node.METHOD!r}; expected one of {RERANKING_METHODS}."
         )
     if node.DEFINITION not in DEFINITIONS:
-        raise ValueError(
+        raise UserError(
             f"TEST.RERANK.DEFINITION is {node.DEFINITION!r}; expected one of {DEFINITIONS}."
         )
     if not node.ENABLED:
@@ -254,14 +227,14 @@ def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluato
     """An evaluator from ``cfg.TEST``; reads METRIC, RERANK, AQE, DEVICE and PROTOCOL.
 
     Raises:
-        ValueError: an unknown word, or ROC, which is FastReID's own evaluator's, is switched on.
+        UserError: an unknown word, or ROC, which is FastReID's own evaluator's, is switched on.
     """
     if cfg.TEST.ROC.ENABLED:
-        raise ValueError("TEST.ROC.ENABLED is not supported here; set it False.")
+        raise UserError("TEST.ROC.ENABLED is not supported here; set it False.")
     aqe, protocols = cfg.TEST.AQE, build_protocols(cfg, dataset_name)
     across = cfg.TEST.RERANK.ENABLED and cfg.TEST.RERANK.CROSS_MODALITY
     if across and any(isinstance(protocol, SingleModalityProtocol) for protocol in protocols):
-        raise ValueError(
+        raise UserError(
             f"TEST.RERANK.CROSS_MODALITY is True, and {dataset_name} has one modality; set it "
             "False."
         )

@@ -13,7 +13,7 @@ from vireid_plugins.evaluation import (
     rank_trials,
 )
 from vireid_plugins.evaluation.ranking import counting, topk
-from vireid_plugins.evaluation.ranking import metrics as ranking
+from vireid_plugins.evaluation.ranking import scores as ranking_scores
 
 
 def random_case(rng, metric):
@@ -78,7 +78,7 @@ def test_random_cases_equal_the_loop(strategy, metric, cmc):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_trials_equal_one_call_each(metric, monkeypatch):
     """Oracle: ``rank_metrics`` on the rows of each trial; in blocks of three queries."""
-    monkeypatch.setattr(ranking, "_BLOCK_BYTES", 8 * 40 * 3)
+    monkeypatch.setattr(ranking_scores, "_BLOCK_BYTES", 8 * 40 * 3)
     rng = np.random.default_rng(3)
     features = rng.standard_normal((60, 5))
     targets, camids = rng.integers(0, 6, 60), rng.integers(1, 5, 60)

@@ -4,21 +4,25 @@ A model may bring a :class:`Rescorer`; evaluation knows nothing else of it. Shap
 Q queries, G gallery items, K candidates of a query, D features, R local parts of S features.
 """
 
-from typing import Any, Callable, ContextManager, Optional, Protocol, Union
+from typing import Any, Callable, ContextManager, Iterator, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ..rules import Labels, RankRules
-from ..similarity import Scorer, all_finite, as_features
-from .trial import RankMetrics, TrialRanker
+from ..similarity import Array, Scorer, all_finite, as_features
+from .arguments import Device, device_of, labels_of
+from .ranker import RankMetrics
+from .scores import Scores
+from .trials import rank_with
 
 _BLOCK_BYTES = 64 << 20
 
 
 class Rescorer(Protocol):
-    """What ``model.rescorer`` must offer; None there means: do not re-score.
+    """What ``model.rescorer`` must offer; a model whose ``rescorer`` is None is not re-scored.
 
     Attributes:
         description: for the table's column *re-ranking*.
@@ -31,26 +35,26 @@ class Rescorer(Protocol):
     weight: float
 
     def recording(self, model: Any) -> ContextManager[Callable[[], Tensor]]:
-        """A context inside which the yielded function gives the local features (B, R, S) of the
-        model's last forward pass."""
+        """Return a context whose function returns the local features of the last forward pass.
+
+        They are (B, R, S); the function works inside the context only.
+        """
 
     def distances(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
-        """Local distances (Q, K) from local features (Q, R, S) and (G, R, S) and the numbers
-        (Q, K) of gallery items; in bounded memory."""
+        """Return the local distances of each query and its candidates, in bounded memory.
+
+        Args:
+            query: (Q, R, S) local features.
+            gallery: (G, R, S) local features.
+            candidates: (Q, K) numbers of gallery items.
+
+        Returns:
+            (Q, K).
+        """
 
 
-def rank_rescored(
-    features: Tensor,
-    local: Tensor,
-    rescorer: Rescorer,
-    targets: np.ndarray,
-    camids: np.ndarray,
-    trial: Any,
-    rules: RankRules,
-    *,
-    device: Optional[Union[str, torch.device]] = None,
-) -> RankMetrics:
-    """Score one trial whose K nearest candidates are re-ordered.
+class RescoringScorer:
+    """Cosine scores in which each query's K nearest candidates are re-ordered.
 
     A query's candidates are its K nearest gallery items by cosine among those that the protocol
     lets it see; of equal ones the earlier in the gallery come first. They are ordered by
@@ -66,6 +70,73 @@ def rank_rescored(
         features: (N, D) of every test image.
         local: (N, R, S) local features of the same images.
         rescorer: see :class:`Rescorer`.
+        labels: of the N images.
+        rules: who is a candidate.
+        device: where to compute; by default where the features are.
+    """
+
+    pairwise = False  # whether an image is re-ordered depends on the others
+
+    def __init__(
+        self,
+        features: Array,
+        local: Tensor,
+        rescorer: Rescorer,
+        labels: Labels,
+        rules: RankRules,
+        device: Device = None,
+    ) -> None:
+        self._features = as_features(features, "features", device_of(device, features))
+        self._local, self._rescorer = local, rescorer
+        self._labels, self._rules = labels, rules
+
+    def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
+        """Return scores as ``TrialScorer`` says.
+
+        Raises:
+            UserError: local distances are not finite.
+        """
+        columns = torch.arange(len(gallery), device=self._features.device)
+        return Scores(self._blocks(query, gallery), columns, len(gallery))
+
+    def _blocks(self, query: np.ndarray, gallery: np.ndarray) -> Iterator[Tensor]:
+        where = self._features.device
+        gallery_rows = torch.from_numpy(gallery)
+        scorer = Scorer(self._features[gallery_rows.to(where)], "cosine")
+        gallery_local = self._local[gallery_rows].to(where)
+        gallery_labels = self._labels.take(gallery)
+        step = max(1, _BLOCK_BYTES // (8 * max(1, len(gallery))))
+        for begin in range(0, len(query), step):
+            rows = query[begin : begin + step]
+            places = torch.from_numpy(rows)
+            scores = scorer.scores(self._features[places.to(where)])[:, scorer.columns]
+            hidden = self._rules.hidden(self._labels.take(rows), gallery_labels)
+            query_local = self._local[places].to(where)
+
+            def added(found: Tensor, own: Tensor = query_local) -> Tensor:
+                distances = self._rescorer.distances(own, gallery_local, found)
+                return self._rescorer.weight * distances
+
+            yield promoted(scores, torch.from_numpy(hidden).to(where), self._rescorer.top, added)
+
+
+def rank_rescored(
+    features: Tensor,
+    local: Tensor,
+    rescorer: Rescorer,
+    targets: np.ndarray,
+    camids: np.ndarray,
+    trial: Any,
+    rules: RankRules,
+    *,
+    device: Device = None,
+) -> RankMetrics:
+    """Rank one trial whose K nearest candidates are re-ordered, see :class:`RescoringScorer`.
+
+    Args:
+        features: (N, D) of every test image.
+        local: (N, R, S) local features of the same images.
+        rescorer: see :class:`Rescorer`.
         targets: (N,) identities.
         camids: (N,) camera numbers.
         trial: has ``query`` and ``gallery``, row numbers into ``features``.
@@ -73,42 +144,17 @@ def rank_rescored(
         device: where to compute; by default where the features are.
 
     Raises:
-        ValueError: features or local distances are not finite.
+        UserError: features or local distances are not finite.
     """
-    where = torch.device(device) if device else features.device
-    features = as_features(features, "features", where)
-    query, gallery, labels = trial.query, trial.gallery, Labels(targets, camids)
-    gallery_rows = torch.from_numpy(gallery)
-    scorer = Scorer(features[gallery_rows.to(where)], "cosine")
-    gallery_local = local[gallery_rows].to(where)
-    columns = torch.arange(len(gallery), device=where)
-    ranker = TrialRanker(
-        targets[gallery], camids[gallery], columns, len(gallery), len(query), rules
-    )
-    step = max(1, _BLOCK_BYTES // (8 * max(1, len(gallery))))
-    for begin in range(0, len(query), step):
-        rows = query[begin : begin + step]
-        places = torch.from_numpy(rows)
-        scores = scorer.scores(features[places.to(where)])[:, scorer.columns]
-        hidden = rules.hidden(labels.take(rows), labels.take(gallery))
-        query_local = local[places].to(where)
-        scores = promoted(
-            scores,
-            torch.from_numpy(hidden).to(where),
-            rescorer.top,
-            lambda found, own=query_local: (
-                rescorer.weight * rescorer.distances(own, gallery_local, found)
-            ),
-        )
-        numbers = np.arange(begin, begin + len(rows))
-        ranker.add(scores, numbers, targets[rows], camids[rows])
-    return ranker.metrics()
+    labels = labels_of(targets, camids, len(features), "features", rules)
+    scorer = RescoringScorer(features, local, rescorer, labels, rules, device)
+    return rank_with(scorer, labels, [trial], rules)[0]
 
 
 def promoted(
     scores: Tensor, hidden: Tensor, top: int, distances: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Cosine scores in which each query's best ``top`` visible items stand anew, above all others.
+    """Return cosine scores whose best ``top`` of each query are re-ordered, above all others.
 
     The new scores are whole numbers above 2, one for each distinct total: no rounding makes
     totals equal, and equal ones stay equal.
@@ -120,21 +166,21 @@ def promoted(
         distances: from candidates (Q, K) to what is added to their cosine distances, (Q, K).
 
     Raises:
-        ValueError: a distance is not finite.
+        UserError: a distance is not finite.
     """
     order = torch.sort(scores.masked_fill(hidden, -torch.inf), dim=1, descending=True, stable=True)
     candidates = order.indices[:, :top]
     kept = scores.gather(1, candidates)
     added = distances(candidates).to(scores.dtype)
     if not all_finite(added):
-        raise ValueError("Local distances hold NaN or infinity; the order would mean nothing.")
+        raise UserError("Local distances hold NaN or infinity; the order would mean nothing.")
     # 1 - cos without the 1, which orders alike and costs no digits.
     places = _places(added - kept)
     return scores.scatter(1, candidates, (2 + candidates.shape[1] - places).to(scores.dtype))
 
 
 def _places(values: Tensor) -> Tensor:
-    """Place of each value in its row (Q, K) among the distinct ones, from 0, smallest first."""
+    """Return each value's place among the distinct ones of its row (Q, K), the smallest at 0."""
     ascending, order = values.sort(dim=1)
     steps = torch.zeros_like(order)
     steps[:, 1:] = (ascending[:, 1:] > ascending[:, :-1]).cumsum(dim=1)

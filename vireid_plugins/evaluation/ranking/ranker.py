@@ -1,6 +1,6 @@
-"""One trial's ranks: the positives' places, collected block by block, and what they amount to.
+"""One trial's ranks: the places of the positives, block by block, and the metrics of them all.
 
-Shapes: Q queries, R queries of one block, U distinct gallery rows, G gallery items of the trial,
+Shapes: Q queries, R queries of one block, U columns of scores, G gallery images of the trial,
 M positives of a query (padded).
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..rules import RankRules
+from ..rules import Labels, RankRules
 from .counting import identity_ranks, positive_ranks, take_columns
 from .topk import largest_by_index
 
@@ -35,20 +35,28 @@ class RankMetrics:
 
 
 class TrialRanker:
-    """One gallery, ordered by identity, and the per-query results collected so far."""
+    """Ranks one gallery for one block of queries after the other, and keeps what it finds.
+
+    Args:
+        gallery: the labels of the G gallery images.
+        columns: (G,) the column of each image's scores.
+        num_columns: U.
+        num_queries: Q.
+        rules: who is compared with whom, and how hits are counted.
+        top: how many of each query's nearest gallery images to name.
+    """
 
     def __init__(
         self,
-        targets: np.ndarray,
-        camids: Optional[np.ndarray],
+        gallery: Labels,
         columns: Tensor,
         num_columns: int,
         num_queries: int,
         rules: RankRules,
         top: int = 0,
     ) -> None:
-        device = columns.device
-        order = np.argsort(targets, kind="stable")
+        device, targets = columns.device, gallery.targets
+        order = np.argsort(targets, kind="stable")  # identities stand side by side
         identities, starts, counts = np.unique(
             targets[order], return_index=True, return_counts=True
         )
@@ -60,43 +68,48 @@ class TrialRanker:
         self.columns: Optional[Tensor] = columns[self.position]
         if torch.equal(self.columns, torch.arange(num_columns, device=device)):
             self.columns = None  # the scores stand in this order already
-        self.camids = None if camids is None else torch.from_numpy(camids[order]).to(device)
-        self.cameras = None if self.camids is None else self.camids.unique()
+        self.camids: Optional[Tensor] = None
+        if gallery.camids is not None:
+            self.camids = torch.from_numpy(gallery.camids[order]).to(device)
+            self.cameras = self.camids.unique()
         self.first_rank = np.zeros(num_queries, dtype=np.int64)  # 0: no valid match
         self.average_precision = np.full(num_queries, np.nan)
         self.inverse_penalty = np.full(num_queries, np.nan)
-        self.nearest = np.full((num_queries, top), -1, dtype=np.int64) if top else None
+        self.nearest: Optional[np.ndarray] = None
+        if top:
+            self.nearest = np.full((num_queries, top), -1, dtype=np.int64)
 
-    def add(
-        self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
-    ) -> None:
-        """Rank some queries: ``scores`` (R, U), their numbers, targets and camids (R,)."""
+    def add(self, scores: Tensor, rows: np.ndarray, query: Labels) -> None:
+        """Rank some queries.
+
+        Args:
+            scores: (R, U).
+            rows: (R,) numbers of the queries, below Q.
+            query: their labels.
+        """
         if len(self.position) == 0:
             return
         step = max(_LEAST_ROWS, _TRIAL_BLOCK_ELEMENTS // len(self.position))
         for begin in range(0, len(rows), step):
             part = slice(begin, begin + step)
-            self._add_block(
-                scores[part], rows[part], targets[part], None if camids is None else camids[part]
-            )
+            self._add_block(scores[part], rows[part], query.take(part))
 
-    def _add_block(
-        self, scores: Tensor, rows: np.ndarray, targets: np.ndarray, camids: Optional[np.ndarray]
-    ) -> None:
+    def _add_block(self, scores: Tensor, rows: np.ndarray, query: Labels) -> None:
         if self.columns is not None:
             scores = take_columns(scores, self.columns)
         elif self.rules.needs_cameras:
             scores = scores.clone()  # what a query must not see is hidden in it
-        query_targets = torch.from_numpy(targets).to(scores.device)
+        query_targets = torch.from_numpy(query.targets).to(scores.device)
         own = torch.searchsorted(self.identities, query_targets).clamp_(max=len(self.starts) - 1)
         count = self.counts[own] * (self.identities[own] == query_targets)
         slots = torch.arange(int(count.max()) if len(count) else 0, device=scores.device)
         valid = slots < count[:, None]
         columns = (self.starts[own][:, None] + slots).clamp_(max=len(self.position) - 1)
         if self.rules.needs_cameras:
-            self._hide(scores, torch.from_numpy(camids).to(scores.device), columns, valid)
+            assert query.camids is not None
+            self._hide(scores, torch.from_numpy(query.camids).to(scores.device), columns, valid)
         if self.nearest is not None:
-            self._store_nearest(scores, rows)
+            self._store_nearest(self.nearest, scores, rows)
         values = scores.gather(1, columns)
         valid &= values > -torch.inf
         matched = valid.any(1).nonzero(as_tuple=True)[0]
@@ -118,7 +131,7 @@ class TrialRanker:
             columns: (R, M) columns of each query's own identity, where ``positive``.
             positive: (R, M) bool.
         """
-        assert self.camids is not None and self.cameras is not None
+        assert self.camids is not None
         own, others = cameras.unique(), self.cameras
         strangers = torch.zeros((), dtype=torch.bool, device=scores.device)
         hidden = self.rules.hides(strangers, own[:, None], others[None])
@@ -129,11 +142,11 @@ class TrialRanker:
         hidden = positive & self.rules.hides(positive, cameras[:, None], self.camids[columns])
         scores[hidden.nonzero(as_tuple=True)[0], columns[hidden]] = -torch.inf
 
-    def _store_nearest(self, scores: Tensor, rows: np.ndarray) -> None:
-        width = min(self.nearest.shape[1], scores.shape[1])
+    def _store_nearest(self, nearest: np.ndarray, scores: Tensor, rows: np.ndarray) -> None:
+        width = min(nearest.shape[1], scores.shape[1])
         columns, values = largest_by_index(scores, width, self.position)
         found = self.position[columns].masked_fill_(values == -torch.inf, -1)
-        self.nearest[rows, :width] = found.cpu().numpy()
+        nearest[rows, :width] = found.cpu().numpy()
 
     def _store(
         self,
@@ -161,26 +174,22 @@ class TrialRanker:
         self.inverse_penalty[rows] = 100.0 * (count.double() / last.double()).cpu().numpy()
 
     def metrics(self) -> RankMetrics:
-        """What all queries ranked so far amount to."""
+        """Return the metrics of all queries ranked so far."""
         found = self.first_rank > 0
         num_valid = int(found.sum())
         max_rank = int(self.rules.max_rank)
         if num_valid == 0:
-            nothing = np.full(max_rank, np.nan)
-            return RankMetrics(
-                nothing,
-                float("nan"),
-                float("nan"),
-                self.average_precision,
-                0,
-                self.nearest,
-                self.first_rank,
-            )
-        hits = np.bincount(np.minimum(self.first_rank[found], max_rank + 1), minlength=max_rank + 2)
+            cmc, mean_precision, mean_penalty = np.full(max_rank, np.nan), np.nan, np.nan
+        else:
+            first = np.minimum(self.first_rank[found], max_rank + 1)
+            hits = np.bincount(first, minlength=max_rank + 2)
+            cmc = 100.0 * hits[1 : max_rank + 1].cumsum() / num_valid
+            mean_precision = self.average_precision[found].mean()
+            mean_penalty = self.inverse_penalty[found].mean()
         return RankMetrics(
-            cmc=100.0 * hits[1 : max_rank + 1].cumsum() / num_valid,
-            mAP=float(self.average_precision[found].mean()),
-            mINP=float(self.inverse_penalty[found].mean()),
+            cmc=cmc,
+            mAP=float(mean_precision),
+            mINP=float(mean_penalty),
             average_precision=self.average_precision,
             num_valid_queries=num_valid,
             nearest=self.nearest,

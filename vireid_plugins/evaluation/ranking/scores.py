@@ -1,0 +1,102 @@
+"""Where the scores of a trial come from: the greater a score, the nearer the gallery image.
+
+Ranking needs to know nothing else: features, a matrix, re-ranking and re-scoring all end in
+:class:`Scores`. Shapes: N test images, Q queries, R queries of one block, G gallery images, U
+columns of scores, D features.
+"""
+
+from typing import Iterable, Iterator, NamedTuple, Optional, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from ..similarity import Array, Scorer, all_finite, as_features
+from .arguments import Device, device_of
+
+_BLOCK_BYTES = 1 << 30
+
+
+class Scores(NamedTuple):
+    """Scores of queries with gallery images, in blocks of queries, so that memory is bounded."""
+
+    blocks: Iterable[Tensor]  # (R, U) each, Q rows in all; valid until the next block is taken
+    columns: Tensor  # (G,) int64, the column of each gallery image
+    num_columns: int  # U; fewer than G where gallery images are identical
+
+
+class TrialScorer(Protocol):
+    """Gives the scores of any trial over one list of test images.
+
+    Attributes:
+        pairwise: each score depends on its two images alone, not on who else is in the gallery.
+            Trials with the same queries may then share the scores of all their galleries.
+    """
+
+    pairwise: bool
+
+    def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
+        """Return the scores of rows ``query`` (Q,) with rows ``gallery`` (G,) of the list."""
+
+
+class FeatureScorer:
+    """Scores by the similarity of features.
+
+    Args:
+        features: (N, D) of every test image.
+        metric: ``"cosine"`` or ``"euclidean"``.
+        device: where to compute; by default where the features are.
+    """
+
+    pairwise = True
+
+    def __init__(self, features: Array, metric: str, device: Device = None) -> None:
+        self._features = as_features(features, "features", device_of(device, features))
+        self._metric = metric
+
+    def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
+        """Return scores as :class:`TrialScorer` says."""
+        gallery_features = self._features[torch.from_numpy(gallery).to(self._features.device)]
+        return scores_of_features(self._features, gallery_features, self._metric, query)
+
+
+def scores_of_features(
+    query: Tensor, gallery: Tensor, metric: str, rows: Optional[np.ndarray] = None
+) -> Scores:
+    """Return the scores of query features with gallery features, see :class:`Scorer`.
+
+    Args:
+        query: (N, D) from ``as_features``.
+        gallery: (G, D).
+        metric: ``"cosine"`` or ``"euclidean"``.
+        rows: (Q,) which rows of ``query`` are the queries; all by default.
+    """
+    scorer = Scorer(gallery, metric)
+    return Scores(_blocks(scorer, query, rows), scorer.columns, scorer.num_columns)
+
+
+def _blocks(scorer: Scorer, query: Tensor, rows: Optional[np.ndarray]) -> Iterator[Tensor]:
+    step = max(1, _BLOCK_BYTES // (scorer.itemsize * max(1, scorer.num_columns)))
+    if rows is None:
+        yield from map(scorer.scores, query.split(step))
+        return
+    for part in torch.from_numpy(rows).to(query.device).split(step):
+        yield scorer.scores(query[part])
+
+
+def scores_of_matrix(similarity: Array) -> Scores:
+    """Return the scores of a matrix (Q, G) that exists already.
+
+    Raises:
+        UserError: no matrix, or one that is not finite.
+    """
+    scores = torch.as_tensor(similarity).detach()
+    if scores.dim() != 2:
+        raise UserError(f"similarity must be (Q, G); got shape {tuple(scores.shape)}.")
+    if scores.dtype not in (torch.float32, torch.float64):
+        scores = scores.float() if scores.is_floating_point() else scores.double()
+    if not all_finite(scores):
+        raise UserError("similarity holds NaN or infinity; ranks would mean nothing.")
+    num_gallery = scores.shape[1]
+    return Scores([scores], torch.arange(num_gallery, device=scores.device), num_gallery)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .keys import Rule
 
 # What apply_per_modality does instead of sorting rows, inside fixed_path.
 _fixed_path: "ContextVar[Optional[Callable[..., Tensor]]]" = ContextVar("fixed_path", default=None)
@@ -39,6 +40,13 @@ class Modality(IntEnum):
     def label(self) -> str:
         """The lower-case word used in tables, file names and error messages."""
         return self.name.lower()
+
+
+#: the words that name a modality in a config
+MODALITY = Rule(
+    " or ".join(repr(modality.label) for modality in Modality),
+    lambda word: str(word).strip().lower() in [modality.label for modality in Modality],
+)
 
 
 def known_modalities(modalities: Tensor) -> Tensor:

@@ -25,8 +25,16 @@ import torchvision
 from PIL import Image, features
 
 from ..files import cache_folder
+from ..keys import SWITCH, Key, above, check_values, declare, text
 
 logger = logging.getLogger(__name__)
+
+declare(
+    "DATALOADER.CACHE",
+    Key("ENABLED", False, SWITCH, "keep decoded images on disk: height x width x 3 bytes each"),
+    Key("FOLDER", "", text("a path"), "empty: images/ in $VIREID_CACHE or the user's cache"),
+    Key("MAX_GB", 20.0, above(0), "GiB that all entries of the folder may take together"),
+)
 
 _GIB = 2**30
 _MAGIC = b"VIREIDU8"
@@ -46,8 +54,7 @@ def build_cache(cfg: Any) -> Optional["ImageCache"]:
     node = cfg.DATALOADER.CACHE
     if not node.ENABLED:
         return None
-    if not node.MAX_GB > 0:
-        raise ValueError(f"DATALOADER.CACHE.MAX_GB is {node.MAX_GB}; expected GiB above 0.")
+    check_values("DATALOADER.CACHE", MAX_GB=node.MAX_GB)
     return ImageCache(node.FOLDER or cache_folder() / "images", int(node.MAX_GB * _GIB))
 
 

@@ -4,7 +4,8 @@ import logging
 from collections import defaultdict
 from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
-from vireid_plugins.modality import Modality
+from vireid_plugins.keys import Key, above, at_least, check_values, declare, one_of
+from vireid_plugins.modality import MODALITY, Modality
 
 from fastreid.config import CfgNode
 
@@ -12,6 +13,13 @@ from .item import Item
 from .seeding import generator
 
 logger = logging.getLogger(__name__)
+
+declare(
+    "DATASETS.THIN",
+    Key("MODALITY", "", MODALITY | one_of(""), "modality that is thinned; empty: neither"),
+    Key("KEEP", 1.0, above(0, at_most=1), "share of each identity's images that stays"),
+    Key("SEED", 0, at_least(0), "seed of the choice, apart from SEED of the run"),
+)
 
 
 def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
@@ -76,8 +84,5 @@ def _settings(cfg: CfgNode) -> Optional[Tuple[Modality, float, int]]:
         modality = Modality.parse(node.MODALITY)
     except ValueError as error:
         raise ValueError(f"DATASETS.THIN.MODALITY: {error} Empty: keep all.") from None
-    if not 0 < node.KEEP <= 1:
-        raise ValueError(f"DATASETS.THIN.KEEP must lie above 0 and at most at 1; got {node.KEEP}.")
-    if node.SEED < 0:
-        raise ValueError(f"DATASETS.THIN.SEED must be 0 or more; got {node.SEED}.")
+    check_values("DATASETS.THIN", KEEP=node.KEEP, SEED=node.SEED)
     return None if node.KEEP == 1 else (modality, float(node.KEEP), int(node.SEED))

@@ -15,7 +15,14 @@ import logging
 import platform
 from typing import Any
 
+from ..keys import SWITCH, Key, declare
+
 logger = logging.getLogger(__name__)
+
+declare(
+    "RUNTIME",
+    Key("KEEP_MEMORY", True, SWITCH, "CPU, glibc: freed memory is kept; same numbers, faster"),
+)
 
 # Of glibc's malloc.h: parameters of mallopt, and its value for "never".
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1

@@ -15,8 +15,15 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..keys import SWITCH, Key, declare
 
 _CPU_COMPILERS = ("g++", "clang++", "cl")
+
+declare(
+    "RUNTIME",
+    Key("CHANNELS_LAST", False, SWITCH, "images and maps in NHWC order; changes low-order bits"),
+    Key("COMPILE", False, SWITCH, "compile the backbone for training; changes low-order bits"),
+)
 
 
 def apply_memory_format(cfg: Any, model: nn.Module) -> nn.Module:

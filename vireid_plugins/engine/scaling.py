@@ -8,8 +8,22 @@ from torch import nn
 from fastreid.utils import comm
 
 from ..errors import UserError
+from ..keys import SWITCH, Key, at_least, declare
 
 logger = logging.getLogger(__name__)
+
+declare(
+    "SOLVER",
+    Key("ACCUMULATION", 1, at_least(1), "batches for one update, which is an iteration"),
+)
+declare(
+    "MODEL.LOSSES",
+    Key("GATHER_FEATURES", False, SWITCH, "losses see the rows of all processes, with gradient"),
+)
+declare(
+    "MODEL.BACKBONE",
+    Key("CHECKPOINT_ACTIVATIONS", False, SWITCH, "less memory, a third more time, same numbers"),
+)
 
 
 def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:

@@ -13,7 +13,14 @@ import torch
 
 from fastreid.utils import comm
 
+from ..keys import Key, any_number, declare
+
 logger = logging.getLogger(__name__)
+
+declare(
+    "",
+    Key("SEED", 0, any_number("any seed will do"), "decides every random choice; below 0: drawn"),
+)
 
 
 def choose_seed(seed: int) -> int:

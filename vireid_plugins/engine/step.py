@@ -12,11 +12,17 @@ from torch.nn.parallel import DistributedDataParallel
 from fastreid.engine.train_loop import SimpleTrainer
 
 from ..errors import UserError
+from ..keys import Key, declare, one_of
 from .loss_report import LossReport, log_losses
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+declare(
+    "SOLVER.AMP",
+    Key("DTYPE", "float16", one_of(*DTYPES), "mixed precision; bfloat16 also on a CPU that has it"),
+)
 
 
 class StepTrainer(SimpleTrainer):

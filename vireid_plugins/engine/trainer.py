@@ -21,6 +21,7 @@ from ..config import check_ranges
 from ..data.datasets.build import split_facts
 from ..drawing import save_retrieval_pictures
 from ..errors import CheckpointError
+from ..keys import Key, at_least, declare
 from ..runs.record import evaluation_of, record_results
 from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
@@ -34,6 +35,15 @@ from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
 
 logger = logging.getLogger(__name__)
+
+declare(
+    "SOLVER",
+    Key("LOG_PERIOD", 50, at_least(1), "iterations between two progress lines"),
+)
+declare(
+    "TEST",
+    Key("RETRIEVAL_PICTURES", 8, at_least(0), "queries drawn after the last evaluation; 0: none"),
+)
 
 
 class VIReIDTrainer(DefaultTrainer):

@@ -9,6 +9,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..data.item import test_items
 from ..errors import UserError
+from ..keys import SWITCH, Key, check_values, declare, one_of, text
 from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
 from .protocols import Protocol, SingleModalityProtocol, Trial
@@ -27,6 +28,17 @@ from .similarity import check_metric
 logger = logging.getLogger(__name__)
 
 RERANKING_METHODS = ("k_reciprocal", "aim")
+
+declare(
+    "TEST",
+    Key("DEVICE", "", text("a device"), "where similarities are computed; empty: MODEL.DEVICE"),
+)
+declare(
+    "TEST.RERANK",
+    Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "Zhong et al.; aim: SAAI, no LAMBDA"),
+    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax: as FastReID"),
+    Key("CROSS_MODALITY", False, SWITCH, "neighbors come from queries and gallery in turn"),
+)
 
 
 class VIReIDEvaluator:
@@ -208,14 +220,7 @@ def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
         UserError: an unknown word.
     """
     node = cfg.TEST.RERANK
-    if node.METHOD not in RERANKING_METHODS:
-        raise UserError(
-            f"TEST.RERANK.METHOD is {node.METHOD!r}; expected one of {RERANKING_METHODS}."
-        )
-    if node.DEFINITION not in DEFINITIONS:
-        raise UserError(
-            f"TEST.RERANK.DEFINITION is {node.DEFINITION!r}; expected one of {DEFINITIONS}."
-        )
+    check_values("TEST.RERANK", METHOD=node.METHOD, DEFINITION=node.DEFINITION)
     if not node.ENABLED:
         return None
     if node.METHOD == "aim":

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..data.datasets.sysu_mm01 import VISIBLE_CAMERAS
 from ..data.item import test_items
+from ..keys import Key, Rule, at_least, declare, each, exactly, one_of, text
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
 from .permutation import read_permutations
@@ -29,6 +30,18 @@ DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")
 SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+# check_direction refuses other words, and says what an old one means.
+_DIRECTION = Rule(" or ".join(map(repr, DIRECTIONS)), lambda word: True)
+
+declare(
+    "TEST.PROTOCOL",
+    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "SYSU-MM01: gallery cameras"),
+    Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
+    Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
+    Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: draw as AGW, or by a file"),
+    Key("PERMUTATION_FILE", "", text("a path"), "rand_perm_cam.mat; empty: in exp/ of the dataset"),
+    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "query to gallery (RegDB, LLCM, CSVDataset)"),
+)
 
 _OLD_WORDS = {
     "v2t": DIRECTIONS[0],

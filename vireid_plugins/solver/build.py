@@ -11,9 +11,11 @@ from torch import nn
 from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from ..errors import UserError
+from ..keys import Key, at_least, check_values, declare, one_of
 from ..registry import nearest
 
 logger = logging.getLogger(__name__)
+
 
 # RUNTIME.OPTIMIZER_STEP to arguments of PyTorch's optimizers
 STEPS: Dict[str, Dict[str, bool]] = {
@@ -22,6 +24,15 @@ STEPS: Dict[str, Dict[str, bool]] = {
     "foreach": {"foreach": True},
     "fused": {"fused": True},
 }
+
+declare(
+    "RUNTIME",
+    Key("OPTIMIZER_STEP", "default", one_of(*STEPS), "how the optimizer updates parameters"),
+)
+declare(
+    "SOLVER",
+    Key("BACKBONE_LR_FACTOR", 1.0, at_least(0), "factor on BASE_LR for the backbone (AGW: 0.1)"),
+)
 
 
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
@@ -73,8 +84,7 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
             or "fused" where gradients are clipped in float16: it would clip what is still scaled.
     """
     word = cfg.RUNTIME.OPTIMIZER_STEP
-    if word not in STEPS:
-        raise UserError(f"RUNTIME.OPTIMIZER_STEP is {word!r}; expected one of {sorted(STEPS)}.")
+    check_values("RUNTIME", OPTIMIZER_STEP=word)
     strange = set(STEPS[word]) - set(inspect.signature(optimizer_class).parameters)
     if strange:
         raise UserError(

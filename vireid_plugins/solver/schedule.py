@@ -13,10 +13,17 @@ from typing import Any, Callable, Dict, List
 from torch.optim import Optimizer
 
 from ..errors import UserError
+from ..keys import Key, at_least, declare, each, exactly
 
 logger = logging.getLogger(__name__)
 
 WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
+
+declare(
+    "SOLVER",
+    Key("WARMUP_EPOCHS", -1, at_least(0) | exactly(-1), "length of the warm-up; -1: WARMUP_ITERS"),
+    Key("STEP_FACTORS", (), each(at_least(0)), "factors on BASE_LR after STEPS; empty: GAMMA"),
+)
 
 
 class EpochSchedule:

@@ -325,14 +325,18 @@ def test_mean_and_deviation_are_the_models(cfg):
 @pytest.mark.parametrize(
     "node, values, expected",
     [
-        ("CHANNEL_ERASING", {"PROB": 1.5}, "INPUT.CHANNEL_ERASING.PROB must lie in 0..1; got 1.5"),
-        ("CHANNEL_ERASING", {"INFRARED_PROB": 1.5}, "INFRARED_PROB must lie in 0..1.*got 1.5"),
-        ("CHANNEL_ERASING", {"AREA": (0.5, 0.2)}, r"AREA \(0.5, 0.2\)"),
-        ("CHANNEL_ERASING", {"AREA": (0.1,)}, r"AREA \(0.1,\)"),
-        ("CHANNEL_ERASING", {"MIN_ASPECT": 0.0}, "MIN_ASPECT 0.0"),
-        ("CHANNEL_ERASING", {"VALUE": (0.0,)}, "VALUE for each of three channels"),
-        ("CHANNEL_EXCHANGE", {"PROB": -1.0}, "INPUT.CHANNEL_EXCHANGE.PROB must lie in 0..1"),
-        ("ADAPTIVE_GREY", {"PROB": 2.0}, "INPUT.ADAPTIVE_GREY.PROB must lie in 0..1"),
+        ("CHANNEL_ERASING", {"PROB": 1.5}, "INPUT.CHANNEL_ERASING.PROB is 1.5; expected 0 to 1"),
+        ("CHANNEL_ERASING", {"INFRARED_PROB": 1.5}, "INFRARED_PROB is 1.5; expected -1 to 1"),
+        ("CHANNEL_ERASING", {"AREA": (0.5, 0.2)}, r"AREA is \(0.5, 0.2\); expected the smaller"),
+        ("CHANNEL_ERASING", {"AREA": (0.1,)}, r"AREA is \(0.1,\); expected 2 entries"),
+        ("CHANNEL_ERASING", {"MIN_ASPECT": 0.0}, "MIN_ASPECT is 0.0; expected above 0"),
+        ("CHANNEL_ERASING", {"VALUE": (0.0,)}, "VALUE is .*; expected 3 entries"),
+        (
+            "CHANNEL_EXCHANGE",
+            {"PROB": -1.0},
+            "CHANNEL_EXCHANGE.PROB is -1.0; expected 0 to 1",
+        ),
+        ("ADAPTIVE_GREY", {"PROB": 2.0}, "INPUT.ADAPTIVE_GREY.PROB is 2.0; expected 0 to 1"),
     ],
 )
 def test_bad_values_name_the_key(cfg, node, values, expected):

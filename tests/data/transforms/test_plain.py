@@ -186,7 +186,7 @@ def test_switches_of_the_host_that_would_be_ignored_are_refused(cfg, node, is_tr
 @pytest.mark.parametrize(
     "node, values, expected",
     [
-        ("FLIP", {"PROB": 1.5}, "INPUT.FLIP.PROB must lie in 0..1; got 1.5"),
+        ("FLIP", {"PROB": 1.5}, "INPUT.FLIP.PROB is 1.5; expected 0 to 1"),
         ("FLIP", {"MODALITIES": ("rgb",)}, "INPUT.FLIP.MODALITIES: Unknown modality 'rgb'"),
         ("CJ", {"MODALITIES": ()}, "INPUT.CJ.MODALITIES is empty"),
         ("REA", {"AREA": (0.5, 0.2)}, "AREA"),
@@ -201,5 +201,5 @@ def test_bad_values_name_the_key(cfg, node, values, expected):
 
 def test_bad_size_names_the_key(cfg):
     cfg.INPUT.SIZE_TEST = [24]
-    with pytest.raises(ValueError, match=r"INPUT.SIZE_TEST must be \[height, width\]"):
+    with pytest.raises(ValueError, match=r"INPUT.SIZE_TEST is \(24,\); expected 2 entries"):
         build_transforms(cfg, is_train=False)

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Sequence
 
 from ...files import cache_folder
+from ...keys import Key, declare, one_of
 from ..images import ImageError, check_size, read_image
 
 logger = logging.getLogger(__name__)
 
 LEVELS = ("sizes", "full")
+
+declare(
+    "DATASETS",
+    Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "what is read of every image at first"),
+)
 _SHOWN = 10  # broken files named in one message
 _PROGRESS_SECONDS = 5.0
 _CHUNK = 256

@@ -4,6 +4,7 @@ import csv
 import os
 from typing import Any, Dict, List, Tuple
 
+from vireid_plugins.keys import SWITCH, Key, declare, text
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import nearest
 
@@ -15,6 +16,12 @@ from ..labels import number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError, first_few
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
+
+declare(
+    "DATASETS",
+    Key("CSV_FILE", "", text("a path"), "file of CSVDataset; relative: below FASTREID_DATASETS"),
+    Key("CSV_SKIP_SAME_CAMERA", True, SWITCH, "CSVDataset: skip pairs of one identity and camera"),
+)
 
 
 @DATASET_REGISTRY.register()

@@ -3,6 +3,7 @@
 import os
 from typing import Any, List
 
+from vireid_plugins.keys import Key, between, declare
 from vireid_plugins.modality import Modality
 
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -12,6 +13,11 @@ from .base import CrossModalityDataset
 from .lists import read_image_list
 
 TRIALS = tuple(range(1, 11))
+
+declare(
+    "DATASETS",
+    Key("REGDB_TRIAL", 1, between(1, 10), "split of RegDB; a published row is ten models"),
+)
 
 
 @DATASET_REGISTRY.register()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vireid_plugins.keys import Key, at_least, check_values, declare
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 
@@ -44,6 +45,12 @@ REFUSED = {
     "RPT": "use INPUT.REA",
     "CROP": "use INPUT.PADDING, which crops the size back out of a padded image",
 }
+
+declare(
+    "INPUT.NUM_VIEWS",
+    Key("VISIBLE", 1, at_least(1), "rows of the batch that a visible training image becomes"),
+    Key("INFRARED", 1, at_least(1), "rows of the batch that an infrared training image becomes"),
+)
 
 Views = Dict[Modality, List[List[Transform]]]
 
@@ -136,9 +143,7 @@ def _applied(chain: List[Transform], image: Image.Image) -> Tensor:
 
 def _num_views(cfg: CfgNode) -> Dict[Modality, int]:
     counts = {modality: cfg.INPUT.NUM_VIEWS[modality.name] for modality in Modality}
-    for modality, count in counts.items():
-        if count < 1:
-            raise ValueError(f"INPUT.NUM_VIEWS.{modality.name} is {count}; expected 1 or more.")
+    check_values("INPUT.NUM_VIEWS", **{m.name: count for m, count in counts.items()})
     return counts
 
 

@@ -26,17 +26,52 @@ from typing import Any, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from vireid_plugins.keys import SWITCH, Key, any_number, between, check_values, each
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
-from .plain import Picture, Transform, probability
+from .plain import (
+    AREA,
+    MIN_ASPECT,
+    PROBABILITY,
+    Picture,
+    Transform,
+    check_rectangle,
+    declare_augmentation,
+    probability,
+)
 
 Box = Tuple[int, int, int, int]  # first row, first column, height, width
 
 _ATTEMPTS = 100
 _LUMINANCE_WEIGHTS = (0.2989, 0.5870, 0.1140)
+_FILL = each(any_number("it may lie outside the scale of an image"), count=3)
+
+declare_augmentation(
+    "CHANNEL_ERASING",
+    Key("ENABLED", False, SWITCH, "channel random erasing of CAJ, in normalized space"),
+    Key("PROB", 0.5, PROBABILITY, "probability of channel random erasing"),
+    Key("INFRARED_PROB", -1.0, between(-1, 1), "PROB of infrared images; negative: as PROB"),
+    Key("AREA", (0.02, 0.4), AREA, "smallest and largest share of the area that is erased"),
+    Key("MIN_ASPECT", 0.3, MIN_ASPECT, "smallest ratio of height to width; largest: its inverse"),
+    Key("VALUE", (0.4914, 0.4822, 0.4465), _FILL, "the fill by channel, in normalized space"),
+    Key("PER_CHANNEL", False, SWITCH, "a rectangle for each channel (paper), not for all (code)"),
+)
+declare_augmentation(
+    "CHANNEL_EXCHANGE",
+    Key("ENABLED", False, SWITCH, "channel exchange of CAJ: one channel, at random, in all three"),
+    Key("PROB", 1.0, PROBABILITY, "probability of exchanging at all"),
+    Key("GREY", False, SWITCH, "luminance is a fourth choice"),
+    modalities=("visible",),
+)
+declare_augmentation(
+    "ADAPTIVE_GREY",
+    Key("ENABLED", False, SWITCH, "CAJ for infrared: 3 of 4 times one channel, else luminance"),
+    Key("PROB", 0.5, PROBABILITY, "probability of luminance in the fourth case"),
+    modalities=("infrared",),
+)
 
 
 class Source(IntEnum):
@@ -152,17 +187,8 @@ class ChannelErasing(NormalisedTransform):
         value: Sequence[float] = (0.4914, 0.4822, 0.4465),
         per_channel: bool = False,
     ) -> None:
-        if (
-            len(area) != 2
-            or not 0 < area[0] <= area[1] <= 1
-            or not 0 < min_aspect <= 1
-            or len(value) != 3
-        ):
-            raise ValueError(
-                "INPUT.CHANNEL_ERASING needs 0 < AREA[0] <= AREA[1] <= 1, 0 < MIN_ASPECT <= 1 and "
-                f"a VALUE for each of three channels; got AREA {tuple(area)}, MIN_ASPECT "
-                f"{min_aspect} and VALUE {list(value)}."
-            )
+        check_rectangle("CHANNEL_ERASING", area, min_aspect)
+        check_values("INPUT.CHANNEL_ERASING", VALUE=tuple(value))
         shown = dict(prob=prob, area=tuple(area), min_aspect=min_aspect, value=tuple(value))
         super().__init__(mean, std, **shown, per_channel=per_channel)
         self.prob = prob
@@ -177,12 +203,8 @@ class ChannelErasing(NormalisedTransform):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelErasing":
         node, prob = cfg.INPUT[cls.node], probability(cfg, cls.node)
+        check_values("INPUT.CHANNEL_ERASING", INFRARED_PROB=node.INFRARED_PROB)
         infrared_prob = prob if node.INFRARED_PROB < 0 else node.INFRARED_PROB
-        if infrared_prob > 1:
-            raise ValueError(
-                f"INPUT.{cls.node}.INFRARED_PROB must lie in 0..1, or be negative for PROB; got "
-                f"{infrared_prob}."
-            )
         return cls(
             cfg.MODEL.PIXEL_MEAN,
             cfg.MODEL.PIXEL_STD,

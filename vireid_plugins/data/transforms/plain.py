@@ -13,12 +13,58 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from vireid_plugins.modality import Modality
+from vireid_plugins.errors import UserError
+from vireid_plugins.keys import (
+    SWITCH,
+    Key,
+    above,
+    at_least,
+    between,
+    check_values,
+    declare,
+    each,
+)
+from vireid_plugins.modality import MODALITY, Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
 Picture = Union[Image.Image, Tensor]
+
+BOTH = ("visible", "infrared")
+PROBABILITY = between(0, 1)
+AREA = each(above(0, at_most=1), count=2)
+MIN_ASPECT = above(0, at_most=1)
+
+
+def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
+    """Declare the keys of ``INPUT.<name>``: those given, and which images it touches."""
+    declare(
+        f"INPUT.{name}",
+        *keys,
+        Key("MODALITIES", tuple(modalities), each(MODALITY), "images that it touches"),
+        Key("VIEWS", (), each(at_least(0)), "their views, from 0, that it touches; empty: all"),
+    )
+
+
+for _host in ("FLIP", "PADDING", "CJ"):
+    declare_augmentation(_host)
+declare_augmentation(
+    "REA",
+    Key("AREA", (0.02, 0.4), AREA, "smallest and largest share of the area that is erased"),
+    Key("MIN_ASPECT", 0.3, MIN_ASPECT, "smallest ratio of height to width; largest: its inverse"),
+)
+declare_augmentation(
+    "GREY",
+    Key("ENABLED", False, SWITCH, "random grayscale: luminance in three equal channels"),
+    Key("PROB", 0.1, PROBABILITY, "probability of random grayscale"),
+    modalities=("visible",),
+)
+declare_augmentation(
+    "TRIVIAL_AUGMENT",
+    Key("ENABLED", False, SWITCH, "TrivialAugmentWide: a random operation at a random strength"),
+    Key("PROB", 1.0, PROBABILITY, "probability of TrivialAugmentWide"),
+)
 
 
 class Transform:
@@ -195,11 +241,7 @@ class RandomErasing(Transform):
         value: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         """``area``: share of the image, 0..1; ``value``: per channel, 0..255."""
-        if len(area) != 2 or not 0 < area[0] <= area[1] <= 1 or not 0 < min_aspect <= 1:
-            raise ValueError(
-                "INPUT.REA needs 0 < AREA[0] <= AREA[1] <= 1 and 0 < MIN_ASPECT <= 1; got AREA "
-                f"{tuple(area)} and MIN_ASPECT {min_aspect}."
-            )
+        check_rectangle("REA", area, min_aspect)
         value = [float(v) for v in value]
         erase = T.RandomErasing(prob, tuple(area), (min_aspect, 1 / min_aspect), value)
         shown = tuple(round(v, 1) for v in value)
@@ -211,19 +253,28 @@ class RandomErasing(Transform):
         return cls(probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
 
 
+def check_rectangle(node: str, area: Sequence[float], min_aspect: float) -> None:
+    """Check ``AREA`` and ``MIN_ASPECT`` of ``INPUT.<node>``.
+
+    Raises:
+        UserError: a value is not allowed, or the smallest share is above the largest.
+    """
+    check_values(f"INPUT.{node}", AREA=tuple(area), MIN_ASPECT=min_aspect)
+    if area[0] > area[1]:
+        raise UserError(f"INPUT.{node}.AREA is {tuple(area)}; expected the smaller share first.")
+
+
 def probability(cfg: CfgNode, node: str) -> float:
-    """``INPUT.<node>.PROB``, refused outside 0..1."""
+    """Return ``INPUT.<node>.PROB``, which must be in 0..1."""
     prob = float(cfg.INPUT[node].PROB)
-    if not 0.0 <= prob <= 1.0:
-        raise ValueError(f"INPUT.{node}.PROB must lie in 0..1; got {prob}.")
+    check_values(f"INPUT.{node}", PROB=prob)
     return prob
 
 
 def _size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:
     key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
     size = tuple(cfg.INPUT[key])
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"INPUT.{key} must be [height, width] in pixels; got {list(size)}.")
+    check_values("INPUT", **{key: size})
     return int(size[0]), int(size[1])
 
 

@@ -4,15 +4,17 @@ Exit statuses: 0: done; 1: done in part, as the verb's help says, or a failed ``
 word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C.
 """
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import os
 import pkgutil
 import runpy
+import signal
 import sys
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from . import verbs
 from .verb import VERBS, Verb
@@ -63,7 +65,8 @@ def run_verb(name: str, words: Optional[Sequence[str]] = None, prog: str = "") -
     # slower on two cores. PyTorch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return verb.run(args)
+        with sigterm_as_ctrl_c() if verb.stops_at_sigterm else contextlib.nullcontext():
+            return verb.run(args)
     except KeyboardInterrupt:
         sys.stderr.write(f"{verb.stopped}\n")
         return STOPPED
@@ -71,6 +74,20 @@ def run_verb(name: str, words: Optional[Sequence[str]] = None, prog: str = "") -
         if not report_mistake(error):
             raise
         return verb.mistake_status
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let the signal SIGTERM raise ``KeyboardInterrupt``."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report_mistake(error: Exception) -> bool:

@@ -22,6 +22,8 @@ class Verb:
     mistake_status = 2
     #: what is said after Ctrl-C
     stopped = "Stopped."
+    #: whether the signal SIGTERM stops the verb as Ctrl-C does, so that it can tidy up
+    stops_at_sigterm = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words that the verb takes."""
@@ -70,6 +72,7 @@ def register(verb: Type[Verb]) -> Type[Verb]:
 
 
 def say(line: str) -> None:
-    """Write a line to the standard output at once, also into a pipe."""
-    sys.stdout.write(f"{line}\n")
+    """Write a line to the standard output at once, whatever letters the terminal knows."""
+    known = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(f"{line}\n".encode(known, "backslashreplace").decode(known))
     sys.stdout.flush()

@@ -29,8 +29,8 @@ def run(images, out, extractor=None, **options):
 def held(out):
     """Names and features of an index, by name."""
     index = SearchIndex(out)
-    rows = index.catalogue.rows()
-    names = index.catalogue.names(rows.tolist())
+    rows = index.catalog.rows()
+    names = index.catalog.names(rows.tolist())
     return {names[row].decode(): index.features[row] for row in rows.tolist()}
 
 
@@ -89,7 +89,7 @@ def _killed_while_indexing(images, out, when):
 
     build._IMAGES_AT_ONCE = 4
     FeatureFile.append = step(FeatureFile.append)
-    build.Catalogue.add = step(build.Catalogue.add)
+    build.Catalog.add = step(build.Catalog.add)
     run(images, out)
 
 
@@ -126,8 +126,8 @@ def test_a_kill_within_a_transaction_is_taken_back(tmp_path):
     write_images(tmp_path / "in", range(1))
     run(tmp_path / "in", out)
     index = SearchIndex(out, writable=True)
-    index.catalogue.add([FoundImage(b"%d" % number * 50, 0, 0) for number in range(3_000)])
-    index.catalogue.close()
+    index.catalog.add([FoundImage(b"%d" % number * 50, 0, 0) for number in range(3_000)])
+    index.catalog.close()
     process = multiprocessing.get_context("fork").Process(
         target=_killed_in_a_transaction, args=(out,)
     )
@@ -331,7 +331,7 @@ def test_damaged_indexes_are_told(tmp_path):
     with pytest.raises(ValueError, match="has 100 bytes"):
         run(images, out)
     (out / "catalogue.sqlite").write_bytes(b"something else " * 100)
-    with pytest.raises(ValueError, match="cannot be read as the catalogue"):
+    with pytest.raises(ValueError, match="cannot be read as the catalog"):
         SearchIndex(out)
     with pytest.raises(FileNotFoundError, match="is no index"):
         SearchIndex(images)

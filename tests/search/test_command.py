@@ -12,12 +12,20 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 
 import vireid_plugins as vp
+from vireid.cli import run_verb
+from vireid.verbs import search as words_of_search
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.feature_extractor import PRECISIONS
 from vireid_plugins.runs.names import FACTS
 from vireid_plugins.search import SearchIndex
-from vireid_plugins.search.command import main
+from vireid_plugins.search.approximate import KINDS, LEAST_IMAGES
 
 from tests.engine.small import small_cfg
+
+
+def main(words):
+    """Run the command; return its exit status."""
+    return run_verb("search", words)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,15 @@ def index(weights, people, tmp_path_factory):
     ]
     assert main(words) == 0
     return str(out)
+
+
+def test_the_words_are_those_of_the_library(capsys):
+    assert words_of_search.PRECISIONS == PRECISIONS
+    with pytest.raises(SystemExit):
+        main(["index", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(KINDS)}, or words of faiss's factory; default: {KINDS[0]}" in text
+    assert f"fewer than {LEAST_IMAGES:,} images" in text
 
 
 def test_a_planted_person_is_found_among_distractors(index, people, tmp_path, capsys, monkeypatch):
@@ -232,8 +249,8 @@ def test_a_moved_checkpoint_and_a_read_only_index_are_told(
     moved = str(shutil.copy(weights, tmp_path / "moved.pth"))
     copy = str(shutil.copytree(index, tmp_path / "index"))
     writable = SearchIndex(copy, writable=True)
-    writable.catalogue.remember(weights=str(tmp_path / "gone.pth"))
-    writable.catalogue.close()
+    writable.catalog.remember(weights=str(tmp_path / "gone.pth"))
+    writable.catalog.close()
     words = ["query", copy, "--image", str(people / "2.jpg"), "--modality", "visible"]
     assert main(words) == 2
     assert "remembers its model as" in capsys.readouterr().err

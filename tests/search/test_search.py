@@ -94,7 +94,7 @@ def test_approximate_indexes_find_what_is_there_and_score_it_exactly(
     assert "approximate" in summary.search
     searched = SearchIndex(out)
     hits = searched.search(queries(), 10)
-    assert len(searched._structure.neighbors) == 300
+    assert len(searched._opened.approximate.neighbors) == 300
     scores, names = found(hits)
     best, right = expected(queries(), list(NUMBERS), 10)
     assert [line[0] for line in names] == [line[0] for line in right]
@@ -125,27 +125,27 @@ def test_an_approximate_index_grows_and_forgets(tmp_path, monkeypatch):
     write_images(folder, range(60))
     run(folder, out, "hnsw")
     write_images(folder, range(60, 70))
-    with monkeypatch.context() as patch:  # killed before the structure knows of the new ones
-        patch.setattr(build._Indexing, "_structure", lambda self: 1 / 0)
+    with monkeypatch.context() as patch:  # killed before the approximate search has the new ones
+        patch.setattr(build._Indexing, "_build_search", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(folder, out)
     searched = SearchIndex(out)
     compare(searched.search(queries(), 5), queries(), range(70), 5)
-    assert len(searched._structure.neighbors) == 60
-    (folder / "0.png").unlink()  # one is gone: it stays in the structure and is never found
+    assert len(searched._opened.approximate.neighbors) == 60
+    (folder / "0.png").unlink()  # it stays in the approximate search, and is never found
     run(folder, out)
     searched = SearchIndex(out)
     compare(searched.search(queries(), 5), queries(), range(1, 70), 5)
-    assert len(searched._structure.neighbors) == 70
+    assert len(searched._opened.approximate.neighbors) == 70
     for number in range(1, 10):  # many are gone: it is made anew
         (folder / f"{number}.png").unlink()
     run(folder, out)
     searched = SearchIndex(out)
     compare(searched.search(queries(), 5), queries(), range(10, 70), 5)
-    assert len(searched._structure.neighbors) == 60
+    assert len(searched._opened.approximate.neighbors) == 60
 
 
-def test_a_structure_that_cannot_be_read_is_made_anew(images, tmp_path, monkeypatch):
+def test_an_approximate_search_that_cannot_be_read_is_made_anew(images, tmp_path, monkeypatch):
     monkeypatch.setattr(approximate, "LEAST_IMAGES", 200)
     monkeypatch.setattr(build, "LEAST_IMAGES", 200)
     out = tmp_path / "index"

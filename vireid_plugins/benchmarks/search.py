@@ -13,7 +13,7 @@ import numpy as np
 
 from vireid_plugins.search import SearchIndex
 from vireid_plugins.search.approximate import KINDS, factory_words
-from vireid_plugins.search.catalogue import Catalogue
+from vireid_plugins.search.catalog import Catalog
 from vireid_plugins.search.folder import FoundImage
 
 from .measuring import say, times_in_turn
@@ -60,7 +60,9 @@ def _measured(
     if kind != "flat":
         words = factory_words(kind, args.size, args.gallery)
         index = SearchIndex(folder)
-        index.structure().update(words, index.features, index.catalogue.rows(), progress=False)
+        index.approximate_search().update(
+            words, index.features, index.catalog.rows(), progress=False
+        )
     built = time.perf_counter() - begin
     opened = times_in_turn({kind: lambda: SearchIndex(folder).search(query[:1], args.topk)}, 1)
     index = SearchIndex(folder)
@@ -71,7 +73,7 @@ def _measured(
         exact += [set(row) for row in np.argsort(-scores, axis=1)[:, : args.topk].tolist()]
     hits = sum(len({int(name) for name in row} & right) for row, right in zip(names, exact))
     return {
-        "seconds to make the structure": built,
+        "seconds to build the approximate search": built,
         "open and first query": opened[kind],
         "a query": asked[kind],
         f"recall@{args.topk}": hits / sum(map(len, exact)),
@@ -81,7 +83,7 @@ def _measured(
 
 def _write_index(folder: Path, gallery: np.ndarray) -> None:
     """As ``index_folder`` writes it, of images that do not exist."""
-    Catalogue.create(
+    Catalog.create(
         folder,
         {
             "fingerprint": "0" * 16,
@@ -98,5 +100,5 @@ def _write_index(folder: Path, gallery: np.ndarray) -> None:
     for begin in range(0, len(gallery), _BLOCK):
         block = gallery[begin : begin + _BLOCK]
         index.feature_file().append(begin, block)
-        index.catalogue.add([FoundImage(b"%d" % (begin + i), 0, 0) for i in range(len(block))])
-    index.catalogue.close()
+        index.catalog.add([FoundImage(b"%d" % (begin + i), 0, 0) for i in range(len(block))])
+    index.catalog.close()

@@ -1,10 +1,11 @@
-"""Search in folders of one's own images by the features of a trained model."""
+"""Search in folders of your own images by the features of a trained model."""
 
 from .build import IndexingSummary, index_folder
-from .calibration import Calibration, calibrate
+from .calibration import calibrate
 from .index import Hits, SearchIndex
 from .picture import GridRow, draw_grid
 from .querying import Query, search_images
+from .threshold import Calibration
 
 __all__ = [
     "Calibration",

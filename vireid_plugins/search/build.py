@@ -1,4 +1,4 @@
-"""Making an index of a folder of images, and keeping it up to date."""
+"""Make an index of a folder of images, and keep it up to date."""
 
 import csv
 import logging
@@ -13,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.feature_extractor import FeatureExtractor
+from ..errors import UserError
 from ..evaluation.neighbors.faiss_index import FLAT
 from ..modality import Modality
 from .approximate import LEAST_IMAGES, factory_words
-from .catalogue import CATALOGUE, Catalogue
+from .catalog import CATALOG, Catalog
 from .feature_file import sole_writer
 from .folder import FoundImage, check_image_folder, scan_images
 from .index import SearchIndex
@@ -25,9 +26,9 @@ from .loading import load_images
 logger = logging.getLogger(__name__)
 
 BROKEN = "broken.csv"
-# Features reach the disk after so many images or seconds: what a kill can cost.
+# Features are written after so many images or seconds; a kill costs at most these.
 _IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
-_COMPACT_FROM = 1_000  # rows of images that are gone
+_COMPACT_FROM = 1_000  # rows of images that are gone, from which the file is rewritten
 
 
 @dataclass
@@ -35,7 +36,7 @@ class IndexingSummary:
     """What ``index_folder`` did."""
 
     found: int = 0  # images in the folder
-    unchanged: int = 0  # of which the features were there
+    unchanged: int = 0  # images whose features were there
     added: int = 0
     dropped: int = 0  # changed or removed since the last time
     broken: int = 0  # files and folders that could not be read
@@ -49,10 +50,12 @@ class IndexingSummary:
 
 
 class BrokenList:
-    """``broken.csv``: what could not be read, and why; the last run's until this one is complete.
+    """The list ``broken.csv``: what could not be read, and why.
+
+    The list of the last run stays until ``finish``.
 
     Args:
-        folder: of the index.
+        folder: folder of the index.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +69,7 @@ class BrokenList:
         self.number = 0
 
     def add(self, name: bytes, reason: str, is_folder: bool = False) -> None:
-        """Note an image, or a folder, that cannot be read."""
+        """Add an image, or a folder, that cannot be read."""
         self._rows.writerow([os.fsdecode(name), reason])
         self._file.flush()
         self.number += 1
@@ -74,12 +77,12 @@ class BrokenList:
             self.folders.append(name)
 
     def finish(self) -> None:
-        """Put the list in the place of the last one."""
+        """Replace the last list by this one."""
         self._file.close()
         os.replace(self._partial, self._target)
 
     def abandon(self) -> None:
-        """Leave the last list."""
+        """Drop this list, and keep the last one."""
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
@@ -97,36 +100,37 @@ def index_folder(
 ) -> IndexingSummary:
     """Make an index of all images below a folder, or bring it up to date.
 
-    Features that are there stay, if file size and time of change are the same. A process that is
+    Features of files whose size and time of change are as before are kept. A process that is
     killed loses at most the images of the last 10 seconds; call it again to go on.
 
     Args:
         extractor: the model.
-        images: their folder.
-        modality: of all of them.
-        out: folder of the index.
-        weights: where the extractor's weights are; remembered for queries.
+        images: the folder of the images.
+        modality: the modality of all images.
+        out: the folder of the index.
+        weights: the checkpoint of the extractor; it is remembered for queries.
         kind: ``"flat"`` (exact), ``"hnsw"``, ``"ivf-pq"`` or words of faiss's factory; empty: as
             the index was, or flat.
-        workers: processes that read images; 0: this one.
-        progress: show bars on a terminal.
+        workers: number of processes that read images; 0: this process reads them.
+        progress: show progress bars on a terminal.
 
     Raises:
-        ValueError: no images; the index is of another model, modality or folder; another process
-            writes into it; or ``out`` is something else. OSError: the disk is full, say.
+        UserError: there are no images; the index is of another model, modality or folder; another
+            process is writing into it; or ``out`` holds something else.
+        OSError: the disk is full, or something like it.
     """
     images, out = Path(os.path.abspath(images)), Path(os.path.abspath(out))
     modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
     check_image_folder(images)
     if workers < 0:
-        raise ValueError(f"--workers must be 0 or more; got {workers}.")
+        raise UserError(f"--workers must be 0 or more; got {workers}.")
     if kind:
         factory_words(kind, extractor.feature_size, LEAST_IMAGES)
     _make_index_folder(out)
     with sole_writer(out):
-        if not (out / CATALOGUE).is_file():
+        if not (out / CATALOG).is_file():
             _first_look(images, out)
-            Catalogue.create(
+            Catalog.create(
                 out,
                 {
                     "fingerprint": extractor.fingerprint,
@@ -141,14 +145,14 @@ def index_folder(
         index = SearchIndex(out, writable=True)
         try:
             _check_same(index, extractor, images, modality, weights)
-            index.catalogue.remember(
+            index.catalog.remember(
                 images=str(images),
                 kind=kind or index.facts["kind"],
                 weights=_absolute(weights) or index.facts["weights"],
             )
             return _Indexing(index, extractor, workers, progress).run()
         finally:
-            index.catalogue.close()
+            index.catalog.close()
 
 
 def _absolute(path: str) -> str:
@@ -156,13 +160,13 @@ def _absolute(path: str) -> str:
 
 
 def _make_index_folder(out: Path) -> None:
-    ours = {".lock", f".{BROKEN}.partial", str(Path(CATALOGUE).with_suffix(".partial"))}
-    if out.exists() and not (out / CATALOGUE).is_file():
+    ours = {".lock", f".{BROKEN}.partial", str(Path(CATALOG).with_suffix(".partial"))}
+    if out.exists() and not (out / CATALOG).is_file():
         if not out.is_dir():
-            raise ValueError(f"--out {out} is a file; expected a folder for the index.")
+            raise UserError(f"--out {out} is a file; expected a folder for the index.")
         others = [path.name for path in islice(out.iterdir(), 10) if path.name not in ours]
         if others:
-            raise ValueError(
+            raise UserError(
                 f"--out {out} holds other things ({', '.join(sorted(others)[:3])}) and no index; "
                 "give a new or empty folder."
             )
@@ -170,14 +174,14 @@ def _make_index_folder(out: Path) -> None:
 
 
 def _first_look(images: Path, out: Path) -> None:
-    """Refuse a folder without images before an index of it begins."""
+    """Raise ``UserError`` for a folder without images, before an index of it is begun."""
     problems: List[str] = []
     found = scan_images(images, lambda name, reason, _: problems.append(reason), skip=out)
     if next(iter(found), None) is None:
         hint = f" {len(problems)} could not be looked at: {problems[0]}." if problems else ""
-        raise ValueError(
-            f"--images {images} holds no image, neither do its folders (.jpg, .png, .bmp, .tif, "
-            f".webp, ...).{hint}"
+        raise UserError(
+            f"--images {images} holds no image, nor do the folders below it (.jpg, .png, .bmp, "
+            f".tif, .webp, ...).{hint}"
         )
 
 
@@ -186,22 +190,22 @@ def _check_same(
 ) -> None:
     index.check_model(extractor.fingerprint, weights or "the extractor")
     if index.modality != modality:
-        raise ValueError(
+        raise UserError(
             f"{index.folder} is of {index.facts['modality']} images; --modality is "
             f"{modality.label}. Make another index for these."
         )
     if index.images != images and index.images.exists():
-        raise ValueError(
+        raise UserError(
             f"{index.folder} is of the images in {index.images}; --images is {images}. Make "
             "another index for these, or give a folder that holds both."
         )
 
 
 class _Indexing:
-    """One run over the folder.
+    """One run over the folder of the images.
 
     Args:
-        index: opened for writing.
+        index: the index, opened for writing.
     """
 
     def __init__(
@@ -210,15 +214,15 @@ class _Indexing:
         self._index, self._extractor, self._workers = index, extractor, workers
         self._hidden = None if progress else True  # None: hidden where there is no terminal
         self._progress = progress
-        self._catalogue = index.catalogue
+        self._catalog = index.catalog
         self._file = index.feature_file()
-        self._file.trim(self._catalogue.num_rows)
+        self._file.trim(self._catalog.num_rows)
         self._summary = IndexingSummary()
 
     def run(self) -> IndexingSummary:
-        """Compare, compute what is missing, and make the search structure."""
-        summary, catalogue = self._summary, self._catalogue
-        catalogue.remember(complete=False)
+        """Compare, compute what is missing, and build the approximate search."""
+        summary, catalog = self._summary, self._catalog
+        catalog.remember(complete=False)
         broken = BrokenList(self._index.folder)
         try:
             missing = self._compare(broken)
@@ -231,29 +235,29 @@ class _Indexing:
         broken.finish()
         summary.broken = broken.number
         self._compact()
-        summary.search = self._structure()
-        catalogue.remember(complete=True)
+        summary.search = self._build_search()
+        catalog.remember(complete=True)
         return summary
 
     def _compare(self, broken: BrokenList) -> int:
-        """See what is in the folder; returns how many images have no features yet."""
-        index, summary, catalogue = self._index, self._summary, self._catalogue
+        """Look at what is in the folder; return how many images have no features yet."""
+        index, summary, catalog = self._index, self._summary, self._catalog
         found = scan_images(index.images, broken.add, skip=index.folder)
         with tqdm(found, unit="img", desc="looking", disable=self._hidden) as bar:
-            summary.found = catalogue.compare(bar)
+            summary.found = catalog.compare(bar)
         for folder in broken.folders:
-            catalogue.keep_below(folder)
-        if summary.found == 0 and len(catalogue):
-            raise ValueError(
-                f"{index.images} holds no image now, and the index has {len(catalogue):,}. Is a "
+            catalog.keep_below(folder)
+        if summary.found == 0 and len(catalog):
+            raise UserError(
+                f"{index.images} holds no image now, and the index has {len(catalog):,}. Is a "
                 f"disk missing? To start anew, delete {index.folder}."
             )
-        summary.dropped = catalogue.forget_others()
-        summary.unchanged = len(catalogue)
-        return catalogue.list_missing()
+        summary.dropped = catalog.forget_others()
+        summary.unchanged = len(catalog)
+        return catalog.list_missing()
 
     def _compute(self, missing: int, broken: BrokenList) -> None:
-        """Features of what ``list_missing`` noted, block by block onto the disk."""
+        """Compute the features of what ``list_missing`` noted, and write them block by block."""
         images: List[FoundImage] = []
         features: List[np.ndarray] = []
         saved = time.perf_counter()
@@ -262,7 +266,7 @@ class _Indexing:
                 self._extractor,
                 self._index.modality,
                 self._index.images,
-                self._catalogue.missing(),
+                self._catalog.missing(),
                 self._workers,
             ):
                 for problem in loaded.broken:
@@ -278,37 +282,38 @@ class _Indexing:
 
     def _save(self, images: List[FoundImage], features: List[np.ndarray]) -> None:
         if images:
-            self._file.append(self._catalogue.num_rows, np.concatenate(features))
-            self._catalogue.add(images)
+            self._file.append(self._catalog.num_rows, np.concatenate(features))
+            self._catalog.add(images)
             self._summary.added += len(images)
 
     def _compact(self) -> None:
-        """Leave out the features of images that are gone, once they are more than the others."""
-        rows, total = self._catalogue.rows(), self._catalogue.num_rows
+        """Drop the features of images that are gone, once they outnumber the others."""
+        rows, total = self._catalog.rows(), self._catalog.num_rows
         if total - len(rows) > max(len(rows), _COMPACT_FROM):
             other = self._file.compacted(total, rows)
-            self._catalogue.renumber(other.generation)
+            self._catalog.renumber(other.generation)
             self._file = other
             self._file.trim(len(rows))
 
-    def _structure(self) -> str:
-        rows, kind = self._catalogue.rows(), self._index.facts["kind"]
-        structure = self._index.structure()
-        structure.remove_others()
+    def _build_search(self) -> str:
+        """Build or remove the approximate search; return in words how the index is searched."""
+        rows, kind = self._catalog.rows(), self._index.facts["kind"]
+        search = self._index.approximate_search()
+        search.remove_others()
         if kind == FLAT or len(rows) < LEAST_IMAGES:
-            structure.remove()
+            search.remove()
             later = f" ({kind} from {LEAST_IMAGES:,} images on)" if kind != FLAT else ""
             return f"exact{later}"
         words = self._words(kind, len(rows))
-        structure.update(words, self._index.features, rows, self._progress)
+        search.update(words, self._index.features, rows, self._progress)
         return f"{words}, approximate; the scores of what it finds are exact"
 
     def _words(self, kind: str, num_images: int) -> str:
-        """faiss's words, made for this number of images or, so that they stay, for one near it."""
+        """Return faiss's words for this number of images; they stay while the number is similar."""
         made_for: Dict[str, Any] = self._index.facts.get("made_for", {})
         if made_for.get("kind") != kind or not (
             num_images / 2 <= made_for["images"] <= num_images * 2
         ):
             made_for = {"kind": kind, "images": num_images}
-            self._catalogue.remember(made_for=made_for)
+            self._catalog.remember(made_for=made_for)
         return factory_words(kind, self._index.facts["dimensions"], made_for["images"])

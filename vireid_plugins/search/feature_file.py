@@ -1,9 +1,9 @@
-"""Features on the disk: one growing file of float32 rows, read as an array without loading it."""
+"""Features on the disk: a growing file of float32 rows, which is mapped and never loaded."""
 
 import contextlib
 import os
 from pathlib import Path
-from typing import ContextManager
+from typing import Any, ContextManager
 
 import numpy as np
 
@@ -15,14 +15,15 @@ _ROW_BLOCK = 1 << 14  # rows copied at once
 
 
 class FeatureFile:
-    """Rows (R, D) in the folder of an index.
+    """The file of rows (R, D) in the folder of an index.
 
-    How many rows count is said by the catalogue: what a killed process wrote behind them is cut
-    off by ``trim``.
+    The catalog says how many rows are valid; ``trim`` cuts off what a killed process wrote after
+    them.
 
     Args:
-        folder: of the index.
-        generation: which file; another begins when rows of images that are gone are left out.
+        folder: folder of the index.
+        generation: number of the file; a new file is begun when rows of images that are gone are
+            dropped.
         size: D.
     """
 
@@ -31,10 +32,10 @@ class FeatureFile:
         self.path = folder / f"features-{generation}.f32"
 
     def trim(self, rows: int) -> None:
-        """Cut off what stands behind the first ``rows`` rows, and remove other generations.
+        """Keep only the first ``rows`` rows, and remove other generations.
 
         Raises:
-            ValueError: rows are missing.
+            UserError: rows are missing.
         """
         others = [*self.folder.glob("features-*"), *self.folder.glob(".features-*.partial")]
         for other in others:
@@ -46,7 +47,7 @@ class FeatureFile:
             file.truncate(rows * self.size * 4)
 
     def append(self, rows: int, features: np.ndarray) -> None:
-        """Write ``features`` (M, D) behind the first ``rows``, and see them on the disk."""
+        """Write ``features`` (M, D) after the first ``rows`` rows, and wait for the disk."""
         with open(self.path, "r+b") as file:
             file.seek(rows * self.size * 4)
             file.write(np.ascontiguousarray(features, dtype="<f4").tobytes())
@@ -54,10 +55,10 @@ class FeatureFile:
             os.fsync(file.fileno())
 
     def read(self, rows: int) -> np.ndarray:
-        """The first ``rows`` rows (R, D), mapped from the disk.
+        """Return the first ``rows`` rows (R, D), mapped from the disk.
 
         Raises:
-            ValueError: rows are missing.
+            UserError: rows are missing.
         """
         if rows == 0:
             return np.zeros((0, self.size), np.float32)
@@ -67,17 +68,17 @@ class FeatureFile:
     def _check(self, rows: int) -> None:
         held = self.path.stat().st_size if self.path.is_file() else 0
         if held < rows * self.size * 4:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} has {held} bytes; its {rows} rows of {self.size} features need "
                 f"{rows * self.size * 4}. Delete {self.folder} and make the index anew."
             )
 
     def compacted(self, total: int, rows: np.ndarray) -> "FeatureFile":
-        """The next generation: of the first ``total`` rows only ``rows``."""
+        """Return a new generation of the file, with only ``rows`` of the first ``total`` rows."""
         other = FeatureFile(self.folder, self.generation + 1, self.size)
         features = self.read(total)
 
-        def write(file: object) -> None:
+        def write(file: Any) -> None:
             for begin in range(0, len(rows), _ROW_BLOCK):
                 file.write(features[rows[begin : begin + _ROW_BLOCK]].tobytes())
 

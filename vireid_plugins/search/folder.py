@@ -1,4 +1,4 @@
-"""Finding the images below a folder, in bounded memory and in natural order.
+"""Find the images below a folder, in bounded memory and in natural order.
 
 Names are handled as bytes, relative to the folder and with ``/``: a name that is not UTF-8 is a
 file like any other.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Set, Tuple
 
 from ..data.images import is_image_name
+from ..errors import UserError
 
 _DIGITS = re.compile(rb"\d+")
 _BLOCK = 5_000  # rows handed to the database at once
@@ -26,14 +27,14 @@ class FoundImage(NamedTuple):
     mtime: int  # nanoseconds
 
 
-#: what is told about a name that cannot be looked at: the name, the reason, whether it is a folder
+#: takes a name that cannot be read, the reason, and whether it is a folder
 OnProblem = Callable[[bytes, str, bool], None]
 
 
 def natural_key(name: bytes) -> bytes:
-    """A key that sorts ``frame2`` before ``frame10``, and a folder's files together.
+    """Return a key that sorts ``frame2`` before ``frame10``, and the files of a folder together.
 
-    A number is written as how many digits it has and then the digits.
+    A number becomes its number of digits followed by the digits.
     """
 
     def spelled(match: "re.Match[bytes]") -> bytes:
@@ -44,28 +45,28 @@ def natural_key(name: bytes) -> bytes:
 
 
 def check_image_folder(folder: Path) -> None:
-    """Raise ``ValueError`` unless ``folder`` is a folder that can be listed."""
+    """Raise ``UserError`` unless ``folder`` is a folder that can be listed."""
     if not folder.exists():
-        raise ValueError(f"--images {folder} does not exist.")
+        raise UserError(f"--images {folder} does not exist.")
     if not folder.is_dir():
-        raise ValueError(f"--images {folder} is a file; expected a folder. One image: --image.")
+        raise UserError(f"--images {folder} is a file; expected a folder. One image: --image.")
     try:
         os.scandir(folder).close()
     except OSError as error:
-        raise ValueError(f"--images {folder} cannot be read ({error.strerror}).") from error
+        raise UserError(f"--images {folder} cannot be read ({error.strerror}).") from error
 
 
 def scan_images(
     folder: Path, on_problem: OnProblem, skip: Optional[Path] = None
 ) -> Iterator[FoundImage]:
-    """Every image file below ``folder``, in no particular order.
+    """Yield every image file below ``folder``, in no particular order.
 
-    Hidden files and folders are left out. Links are followed; a folder that is reached a second
-    time, by a link or a loop of links, is left out.
+    Hidden files and folders are skipped. Links are followed; a folder that is reached a second
+    time, by a link or a loop of links, is skipped.
 
     Args:
-        on_problem: called for what cannot be looked at.
-        skip: a folder that is left out.
+        on_problem: called for what cannot be read.
+        skip: a folder to skip.
     """
     seen: Set[Tuple[int, int]] = set()
     waiting = [b""]
@@ -101,7 +102,7 @@ def _identity(path: bytes) -> Tuple[int, int]:
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; as a file it is told about
+    except OSError:  # a link to itself; it is reported as a file
         return False
 
 
@@ -118,9 +119,9 @@ def _looked_at(
 
 
 def fill_seen(connection: sqlite3.Connection, found: Iterable[FoundImage]) -> int:
-    """Put ``found`` into a new temporary table ``seen``, on disk if it grows; returns their number.
+    """Put ``found`` into a new temporary table ``seen``, on disk if it grows; return their number.
 
-    The table has ``name``, ``size``, ``mtime`` and ``key``, by which it is to be sorted.
+    The table has ``name``, ``size``, ``mtime`` and ``key``, the key of the natural order.
     """
     connection.execute("DROP TABLE IF EXISTS temp.seen")
     connection.execute(
@@ -138,7 +139,7 @@ def fill_seen(connection: sqlite3.Connection, found: Iterable[FoundImage]) -> in
 
 
 def sorted_images(folder: Path, on_problem: OnProblem) -> Iterator[bytes]:
-    """Names of the images below ``folder`` in natural order, for one pass."""
+    """Yield the names of the images below ``folder`` in natural order."""
     connection = sqlite3.connect("")  # a temporary database, on disk if it grows
     try:
         fill_seen(connection, scan_images(folder, on_problem))
@@ -149,6 +150,6 @@ def sorted_images(folder: Path, on_problem: OnProblem) -> Iterator[bytes]:
 
 
 def shown_name(name: bytes) -> str:
-    """A name for people: what is no UTF-8, and control characters, as escapes."""
+    """Return a name to show: control characters, and bytes that are not UTF-8, become escapes."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Features of many image files, read by worker processes, a batch at a time.
+"""Compute the features of many image files, read by worker processes, batch by batch.
 
 Shapes: B images of a batch, D features.
 """
@@ -23,11 +23,11 @@ NOT_FINITE = "the model's features of it are NaN or infinite"
 
 
 class LoadedImages(NamedTuple):
-    """A batch: what could be read, and what could not."""
+    """A batch of images and their features, and what could not be read."""
 
     images: List[FoundImage]  # B
     features: np.ndarray  # (B, D) float32
-    broken: List[Tuple[bytes, str]]  # name and reason
+    broken: List[Tuple[bytes, str]]  # names and reasons
 
 
 def load_images(
@@ -37,13 +37,13 @@ def load_images(
     images: Iterator[FoundImage],
     workers: int,
 ) -> Iterator[LoadedImages]:
-    """Features of ``images``, in their order; only what is being read is in memory.
+    """Yield the features of ``images`` in their order; memory holds only what is being read.
 
     Args:
-        extractor: the model; its ``batch_size`` is the greatest B.
-        modality: of all images.
-        folder: that their names are relative to.
-        workers: processes that read; 0: this one.
+        extractor: the model; its ``batch_size`` is the largest B.
+        modality: the modality of all images.
+        folder: the folder that their names are relative to.
+        workers: number of processes that read; 0: this process reads.
     """
     batches = DataLoader(
         _ImageFiles(folder, extractor.transforms, modality),
@@ -56,14 +56,14 @@ def load_images(
         features = np.zeros((0, extractor.feature_size), np.float32)
         if tensor is not None:
             features = extractor.features_of(tensor, modality)
-        finite = np.isfinite(features).all(axis=1)
+        finite = np.isfinite(features).all(axis=1).reshape(-1)
         broken += [(image.name, NOT_FINITE) for image, good in zip(read, finite) if not good]
         kept = [image for image, good in zip(read, finite) if good]
         yield LoadedImages(kept, features[finite], broken)
 
 
 class _ImageFiles(torch.utils.data.Dataset):
-    """``files[images]`` reads a batch of images; those that cannot be read come as reasons."""
+    """A dataset whose item ``files[images]`` is a batch: tensors, and why others are broken."""
 
     def __init__(self, folder: Path, transforms: Any, modality: Modality) -> None:
         self._folder, self._transforms, self._modality = folder, transforms, modality
@@ -77,13 +77,13 @@ class _ImageFiles(torch.utils.data.Dataset):
             try:
                 tensors.append(self._transforms(read_image(path), self._modality))
                 read.append(image)
-            except Exception as error:  # whatever it is, the other images can be read
+            except Exception as error:  # of whatever kind: the other images can still be read
                 broken.append((image.name, reason_of(error, path)))
         return read, torch.stack(tensors) if tensors else None, broken
 
 
 class _Batches(torch.utils.data.Sampler):
-    """Lists of images as they come; nothing is counted or kept."""
+    """A sampler that yields lists of images as they come, without counting or keeping them."""
 
     def __init__(self, images: Iterator[FoundImage], size: int) -> None:
         self._images, self._size = images, size
@@ -98,7 +98,7 @@ def _prepare_worker(number: int) -> None:
 
 
 def reason_of(error: Exception, path: str) -> str:
-    """Why an image cannot be read, in one line without its path."""
+    """Return why an image cannot be read, in one line without its path."""
     text = str(error)
     if isinstance(error, ImageError):
         text = text.replace(f"{path}: ", "", 1).split(" Replace the file")[0]

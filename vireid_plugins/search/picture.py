@@ -1,4 +1,4 @@
-"""A picture of queries, each beside the images that were found for it."""
+"""Draw queries, each beside the images that were found for it."""
 
 import functools
 import os
@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ..data.images import read_image
+from ..data.images import ImageError, read_image
 from ..drawing.style import COLORS, GRAY, PALE, plain, styled
+from ..errors import UserError
 from ..files import write_atomically
 from .folder import shown_name
 from .index import SearchIndex
@@ -26,20 +27,21 @@ _PER_LINE = 10  # results beside a query; more go on below
 # Inches: a panel, the largest image in it, the space for the lines above and below an image.
 _PANEL, _IMAGE, _HEADING, _CAPTION = (1.16, 2.2), (1.0, 1.6), 0.22, 0.3
 _MARGIN, _HEADER, _LINE, _GAP, _LEAST_WIDTH = 0.18, 0.42, 0.145, 0.16, 7.6
-_LEAST_SIDE = 0.05  # of an image that is a line otherwise
-_LETTERS = 19  # of a caption's line
-_LETTERS_AN_INCH = 14.5  # of the lines below
+_LEAST_SIDE = 0.05  # so that a very thin image is visible
+_LETTERS = 19  # letters in a line of a caption
+_LETTERS_AN_INCH = 14.5  # in the lines at the bottom
 _DPI = 120
-_LACKING = "□"
-# Mark, color and line of frames: told apart without seeing color, too.
-_ABOVE = ("▲", COLORS[0], "solid")
-_BELOW = ("▽", COLORS[3], (0, (2.5, 1.5)))
-_UNKNOWN = ("", GRAY, "solid")
+_LACKING = "□"  # stands for a letter that the font lacks
+_Frame = Tuple[str, str, Any]
+# Mark, color and line of frames; they differ without color, too.
+_ABOVE: _Frame = ("▲", COLORS[0], "solid")
+_BELOW: _Frame = ("▽", COLORS[3], (0, (2.5, 1.5)))
+_UNKNOWN: _Frame = ("", GRAY, "solid")
 _QUERY = COLORS[6]
 
 
 class GridRow(NamedTuple):
-    """A query and its results as they are drawn."""
+    """A query and its results, as they are drawn."""
 
     query: Path
     title: str
@@ -47,7 +49,7 @@ class GridRow(NamedTuple):
 
 
 def rows_of(index: SearchIndex, queries: Sequence[Query]) -> List[GridRow]:
-    """What ``draw_grid`` takes, from answers of ``index``."""
+    """Return the rows that ``draw_grid`` takes, from answers of ``index``."""
     return [
         GridRow(
             query.path,
@@ -62,11 +64,11 @@ def rows_of(index: SearchIndex, queries: Sequence[Query]) -> List[GridRow]:
 
 
 def check_picture(path: Path, queries: int, topk: int) -> None:
-    """Raise ``ValueError`` unless ``draw_grid`` can write that many results to ``path``."""
+    """Raise ``UserError`` unless ``draw_grid`` can write that many results to ``path``."""
     if path.suffix.lower() not in (".png", ".pdf"):
-        raise ValueError(f"--save {path}: expected a name that ends in .png or .pdf.")
+        raise UserError(f"--save {path}: expected a name that ends in .png or .pdf.")
     if queries > MOST_QUERIES or topk > MOST_RESULTS:
-        raise ValueError(
+        raise UserError(
             f"--save draws at most {MOST_QUERIES} queries and {MOST_RESULTS} results of each; "
             f"these are {queries} and {topk}. Use --csv for them."
         )
@@ -78,13 +80,13 @@ def draw_grid(
 ) -> None:
     """Write a PNG or a PDF with a query on the left and its results, best first, on the right.
 
-    Frames say whether a score reaches the threshold; whose pictures they are is not known.
+    Frames say whether a score reaches the threshold, not whether the person is the right one.
 
     Args:
-        rows: at least one.
-        path: ends in ``.png`` or ``.pdf``.
-        threshold: of cosine similarities; None: frames say nothing.
-        note: what the threshold is.
+        rows: at least one row.
+        path: a name that ends in ``.png`` or ``.pdf``.
+        threshold: a cosine similarity; None: all frames look alike.
+        note: says what the threshold is.
     """
     longest = max(len(row.results) for row in rows)
     columns = 1 + min(_PER_LINE, longest)
@@ -98,7 +100,7 @@ def draw_grid(
     height = _HEADER + sum(lines) * _PANEL[1] + (len(rows) - 1) * _GAP + footer
     figure = Figure(figsize=(width, height), dpi=_DPI)
     FigureCanvasAgg(figure)
-    # One pair of axes for everything, in inches from the top left: many times faster than one each.
+    # One pair of axes for everything, in inches from the top left: much faster than one per image.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
@@ -146,7 +148,7 @@ def _draw_panel(
     style: Any,
     weight: str = "normal",
 ) -> None:
-    """One framed image in its own proportions, a heading above and its name below."""
+    """Draw a framed image in its own proportions, a heading above and its name below."""
     middle, top = corner[0] + _PANEL[0] / 2, corner[1] + _HEADING
     pixels = _pixels(path)
     if pixels is None:
@@ -195,17 +197,19 @@ def _draw_panel(
 
 
 def _pixels(path: Path) -> Optional[np.ndarray]:
-    """(H, W, 3) uint8, no larger than it is drawn; None where it cannot be read any more."""
+    """Return pixels (H, W, 3) uint8, as large as they are drawn; None if they cannot be read."""
     try:
         image = read_image(str(path))
-    except RuntimeError:
+    except ImageError:
         return None
-    image.thumbnail([int(2 * _DPI * side) for side in _IMAGE], Image.LANCZOS)
+    image.thumbnail(
+        (int(2 * _DPI * _IMAGE[0]), int(2 * _DPI * _IMAGE[1])), Image.Resampling.LANCZOS
+    )
     return np.asarray(image)
 
 
 def _caption(name: str) -> str:
-    """A name in two lines at most: the end of its folders, and of the file both ends."""
+    """Return a name in at most two lines: the end of its folders, both ends of the file name."""
     folder, _, file = name.replace("\\", "/").rpartition("/")
     if len(file) > _LETTERS:
         half = (_LETTERS - 1) // 2
@@ -216,7 +220,7 @@ def _caption(name: str) -> str:
 
 
 def _drawable(text: str) -> str:
-    """``text`` with a box for each letter that the font lacks, and nothing as mathematics."""
+    """Return ``text`` with a box for each letter that the font lacks, and without mathematics."""
     known = _letters()
     return plain("".join(c if c == "\n" or ord(c) in known else _LACKING for c in text))
 

@@ -1,4 +1,4 @@
-"""Asking an index for the images most similar to one's own."""
+"""Ask an index for the images most similar to your own."""
 
 import csv
 import io
@@ -22,10 +22,10 @@ _QUERIES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Query:
-    """One query and what was found, best first."""
+    """A query and its results, best first."""
 
     path: Path
-    name: str  # as it was asked for
+    name: str  # as the user gave it
     scores: np.ndarray  # (k,) float32, cosine similarities
     names: List[bytes]  # k images, relative to the folder of the index
 
@@ -41,16 +41,17 @@ def search_images(
     workers: int = 0,
     on_broken: Callable[[bytes, str], None],
 ) -> Iterator[Query]:
-    """The ``topk`` images of ``index`` most similar to each of ``images``, in their order.
+    """Yield the ``topk`` images of ``index`` most similar to each of ``images``, in their order.
 
     Args:
         images: file names, relative to ``folder``.
-        modality: of the queries.
-        on_broken: called with the name and the reason of what cannot be read; it is left out.
-        workers: processes that read images; 0: this one.
+        modality: the modality of the queries.
+        on_broken: called with the name of a query that cannot be read, and the reason; the query
+            is skipped.
+        workers: number of processes that read images; 0: this process reads.
 
     Raises:
-        ValueError: as ``SearchIndex.search``.
+        UserError: as ``SearchIndex.search``.
     """
     found = (FoundImage(name, 0, 0) for name in images)
     asked: List[FoundImage] = []
@@ -77,7 +78,7 @@ def _answers(
 
 
 def write_csv(queries: Iterable[Query], path: Path, threshold: Optional[float]) -> int:
-    """Write a line for each result, as they come; the file appears once it is whole.
+    """Write a line for each result as they come; the file appears once it is complete.
 
     Returns:
         The number of queries.

@@ -1,7 +1,8 @@
-"""What an index knows of its images: a small database beside their features.
+"""The catalog of an index: a small database of its images, beside their features.
 
-A row of ``images`` is an image and the number of its row of features. Rows enter only once their
-features are on the disk, in one transaction, so that a kill at any moment leaves both in step.
+A row of the table ``images`` is an image and the number of its row of features. Rows are entered
+once their features are on the disk, in one transaction, so that a kill at any moment leaves both
+in step.
 """
 
 import json
@@ -12,9 +13,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from ..errors import UserError
 from .folder import FoundImage, fill_seen
 
-CATALOGUE = "catalogue.sqlite"
+CATALOG = "catalogue.sqlite"  # spelled as in the indexes that users have
 _FORMAT = 1
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
 _PAGE = 1_000  # names fetched at once
@@ -25,49 +27,49 @@ CREATE TABLE images (
     mtime INTEGER NOT NULL
 );
 """
-# An image of the catalogue that is in the folder as it was.
+# Selects an image of the catalog that is in the folder as it was.
 _UNCHANGED = (
     "SELECT 1 FROM temp.seen WHERE seen.name = images.name AND seen.size = images.size"
     " AND seen.mtime = images.mtime"
 )
 
 
-class Catalogue:
+class Catalog:
     """The database in an index's folder.
 
     Args:
-        folder: of the index.
-        writable: else it is opened for reading, also from a read-only disk.
+        folder: folder of the index.
+        writable: open it for writing; else for reading, also from a read-only disk.
 
     Raises:
-        ValueError: it is no catalogue, or of another version of this package.
+        UserError: the file is not a catalog, or of another version of this package.
     """
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
-        self.path = folder / CATALOGUE
-        # What a killed process left half-written is taken back by whoever opens it next, and only
-        # a writer can.
-        journal = self.path.with_name(f"{CATALOGUE}-journal")
+        self.path = folder / CATALOG
+        # A half-written transaction of a killed process is rolled back by the next process that
+        # opens the database for writing.
+        journal = self.path.with_name(f"{CATALOG}-journal")
         writing = writable or (journal.exists() and os.access(self.path, os.W_OK))
         uri = f"{self.path.resolve().as_uri()}?mode={'rw' if writing else 'ro'}"
         try:
             self._connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE)
             self.facts: Dict[str, Any] = self._read_facts()
         except sqlite3.Error as error:
-            raise ValueError(
-                f"{self.path} cannot be read as the catalogue of an index ({error}). Delete the "
+            raise UserError(
+                f"{self.path} cannot be read as the catalog of an index ({error}). Delete the "
                 "folder and make the index anew."
             ) from error
         if self.facts.get("format") != _FORMAT:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} is of format {self.facts.get('format')}; this version reads "
                 f"{_FORMAT}. Make the index anew."
             )
 
     @classmethod
     def create(cls, folder: Path, facts: Dict[str, Any]) -> None:
-        """Write an empty catalogue with ``facts``; it is there whole or not at all."""
-        path = folder / CATALOGUE
+        """Write an empty catalog with ``facts``, either whole or not at all."""
+        path = folder / CATALOG
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         connection = sqlite3.connect(str(partial))
@@ -88,7 +90,7 @@ class Catalogue:
         return {key: json.loads(value) for key, value in rows}
 
     def remember(self, **facts: Any) -> None:
-        """Set facts for good."""
+        """Set facts, and write them to the disk."""
         _write_facts(self._connection, facts)
         self._connection.commit()
         self.facts.update(facts)
@@ -96,19 +98,19 @@ class Catalogue:
     # ------------------------------------------------------------------------------- reading
 
     def __len__(self) -> int:
-        """Number of images that can be searched."""
+        """Return the number of images that can be searched."""
         return self._one("SELECT count(*) FROM images")
 
     @property
     def num_rows(self) -> int:
-        """Rows of features that were ever written, of images that are gone, too."""
+        """Number of rows of features, those of images that are gone included."""
         return int(self.facts["rows"])
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> int:
         return int(self._connection.execute(query, values).fetchone()[0])
 
     def rows(self) -> np.ndarray:
-        """Rows of all images, ascending (N,) int64; ``facts`` are of the same moment."""
+        """Return the rows of all images, ascending (N,) int64; read ``facts`` at that moment."""
         self._connection.execute("BEGIN")
         try:
             self.facts = self._read_facts()
@@ -118,10 +120,10 @@ class Catalogue:
             self._connection.rollback()
 
     def names(self, rows: Iterable[int]) -> Dict[int, bytes]:
-        """Names of the images in ``rows``, as they were numbered when ``rows()`` was called.
+        """Return the names of the images in ``rows``, as ``rows()`` numbered them.
 
         Raises:
-            ValueError: another process has changed them since.
+            UserError: another process has changed them since.
         """
         self._connection.execute("BEGIN")
         try:
@@ -131,7 +133,7 @@ class Catalogue:
         finally:
             self._connection.rollback()
         if not same or None in found.values():
-            raise ValueError(
+            raise UserError(
                 f"{self.path.parent} was changed while it was searched: open it and ask again."
             )
         return {row: name for row, (name,) in found.items()}
@@ -139,11 +141,11 @@ class Catalogue:
     # ------------------------------------------------------------------------------- writing
 
     def compare(self, found: Iterable[FoundImage]) -> int:
-        """Take down what is in the folder now; returns the number of images."""
+        """Note what is in the folder now; return the number of images."""
         return fill_seen(self._connection, found)
 
     def keep_below(self, folder: bytes) -> None:
-        """Count the images below ``folder``, which cannot be read now, as unchanged."""
+        """Note the images below ``folder``, which cannot be read now, as unchanged."""
         prefix = folder + b"/"
         self._connection.execute(
             "INSERT OR IGNORE INTO temp.seen SELECT name, size, mtime, name FROM images"
@@ -152,18 +154,14 @@ class Catalogue:
         )
         self._connection.commit()
 
-    def count_unchanged(self) -> int:
-        """Images whose features are here and that are in the folder as they were."""
-        return self._one(f"SELECT count(*) FROM images WHERE EXISTS ({_UNCHANGED})")
-
     def forget_others(self) -> int:
-        """Drop images that were changed or removed since; returns their number."""
+        """Drop images that were changed or removed since; return their number."""
         done = self._connection.execute(f"DELETE FROM images WHERE NOT EXISTS ({_UNCHANGED})")
         self._connection.commit()
         return done.rowcount
 
     def list_missing(self) -> int:
-        """Note which images have no features yet, in natural order; returns their number."""
+        """Note which images have no features yet, in natural order; return their number."""
         self._connection.executescript(
             "DROP TABLE IF EXISTS temp.todo;"
             "CREATE TEMP TABLE todo (position INTEGER PRIMARY KEY, name BLOB, size INTEGER,"
@@ -174,7 +172,7 @@ class Catalogue:
         return self._one("SELECT count(*) FROM temp.todo")
 
     def missing(self) -> Iterator[FoundImage]:
-        """What ``list_missing`` noted; rows may be added meanwhile."""
+        """Yield what ``list_missing`` noted; rows may be added meanwhile."""
         position = 0
         while True:
             page = self._connection.execute(
@@ -198,7 +196,7 @@ class Catalogue:
         self.remember(rows=first + len(images))  # in the same transaction
 
     def renumber(self, generation: int) -> None:
-        """Number the rows 0, 1, ... in their order, and say which file of features has them so."""
+        """Number the rows 0, 1, ... in their order, as feature file ``generation`` has them."""
         run = self._connection.execute
         run("CREATE TEMP TABLE renumbered (row INTEGER PRIMARY KEY, name, size, mtime)")
         run(

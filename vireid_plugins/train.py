@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from typing import Callable, Dict, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from torch import multiprocessing
 
@@ -26,6 +26,7 @@ from .runs.record import evaluation_of, record_session
 logger = logging.getLogger(__name__)
 
 REPORT_DELAY = 3.0  # seconds
+_Processes = Tuple[int, int, int, str]  # per machine, machines, rank of this machine, URL
 
 
 class ProcessFailedError(RuntimeError):
@@ -88,7 +89,7 @@ def evaluate(
 
 
 def _launch(
-    function: Callable, arguments: tuple, processes: tuple, device: str
+    function: Callable, arguments: tuple, processes: _Processes, device: str
 ) -> Optional[Dict[str, float]]:
     """Call ``function(*arguments)`` in every process, each on a ``device``."""
     num_gpus, num_machines, _, _ = processes

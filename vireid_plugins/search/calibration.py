@@ -54,9 +54,9 @@ def calibrate(
         if not key.startswith(_OPEN):
             raise UserError(f"calibrate takes keys of {', '.join(_OPEN)} only; got {key}.")
     own = extractor.cfg
-    words = ["MODEL.DEVICE", own.MODEL.DEVICE, "TEST.DEVICE", own.TEST.DEVICE, *opts]
-    words += ["DATASETS.TESTS", f"('{dataset}',)"] if dataset else []
-    cfg = configure(own.MODEL.WEIGHTS, extractor.facts, opts=words)
+    changes = ["MODEL.DEVICE", own.MODEL.DEVICE, "TEST.DEVICE", own.TEST.DEVICE, *opts]
+    changes += ["DATASETS.TESTS", f"('{dataset}',)"] if dataset else []
+    cfg = configure(own.MODEL.WEIGHTS, extractor.facts, opts=changes)
     name = cfg.DATASETS.TESTS[0]
     loader, source = build_test_loader(cfg, name)
     batches = tqdm(loader, desc="features", unit="batch", disable=None)

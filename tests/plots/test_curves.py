@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from vireid.cli import run_verb
 from vireid_plugins.errors import PlotError
 from vireid_plugins.plots import curves
-from vireid_plugins.plots.command import main
 from vireid_plugins.plots.kinds import draw_kind
 from vireid_plugins.runs.metrics_log import read_run
 
@@ -142,7 +142,7 @@ def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):
         write_run(tmp_path / "mrda" / "seed0", first),
         write_run(tmp_path / "agw" / "seed0", second, epochs=(3, 15)),
     ]
-    (path,) = draw_kind("curves", [], str(tmp_path / "out"), runs)
+    (path,) = draw_kind("curves", runs, str(tmp_path / "out")).paths
     *panels, footer = figures[0].axes
     titles = [
         "total_loss",
@@ -181,7 +181,7 @@ def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):
 
 def test_without_a_log_the_axis_counts_iterations(figures, tmp_path):
     run = write_run(tmp_path / "run", [line(4, 3.0), line(9, 2.0)], epochs=None)
-    draw_kind("curves", [], str(tmp_path / "out"), [run, "--label", "mine"])
+    draw_kind("curves", run, str(tmp_path / "out"), label=["mine"])
     (axes, *_, footer) = figures[0].axes
     assert axes.get_xlabel() == "iteration" and drawn(axes)[0][1] == [5, 10]
     assert footer.get_legend().get_texts()[0].get_text() == "mine"
@@ -194,25 +194,25 @@ def test_protocols_and_metrics_are_chosen_by_name(figures, tmp_path):
         write_run(tmp_path / "b", [line(9, 1.0, **metrics(30.0, other))]),
         write_run(tmp_path / "c", [line(9, 1.0, **metrics(40.0, third))]),
     ]
-    draw_kind("curves", [], str(tmp_path), [*runs[:2], "--metrics", "Rank-5"])
+    draw_kind("curves", runs[:2], str(tmp_path), metrics="Rank-5")
     (axes,) = (one for one in figures[0].axes if one.get_title().endswith("(%)"))
     assert axes.get_title() == "Rank-5 (%)"
     assert [values for _, _, values in drawn(axes)] == [[20.0], [30.0]]  # what both were asked
-    for words, message in (
-        (runs, "different protocols; there are RegDB/.*Name one by --protocol"),
-        ([*runs, "--protocol", "SYSUM01/all/single"], "Did you mean 'SYSUMM01/all/single'"),
-        ([runs[0], "--metrics", "Rank1"], "--metrics names 'Rank1'. Did you mean 'Rank-1'"),
-        ([runs[0], runs[0]], "is named twice"),
-        ([runs[0], "--label", "x", "--label", "y"], "--label is given once for each of 1 runs"),
-        ([str(tmp_path / str(i)) for i in range(43)], "43 runs; at most 42"),
+    for some, options, message in (
+        (runs, {}, "different protocols; there are RegDB/.*Name one by --protocol"),
+        (runs, {"protocol": "SYSUM01/all/single"}, "Did you mean 'SYSUMM01/all/single'"),
+        (runs[:1], {"metrics": "Rank1"}, "--metrics names 'Rank1'. Did you mean 'Rank-1'"),
+        ([runs[0], runs[0]], {}, "is named twice"),
+        (runs[:1], {"label": ["x", "y"]}, "--label is given once for each of 1 runs"),
+        ([tmp_path / str(i) for i in range(43)], {}, "43 runs; at most 42"),
     ):
         with pytest.raises(PlotError, match=message):
-            draw_kind("curves", [], str(tmp_path), words)
+            draw_kind("curves", some, str(tmp_path), **options)
 
 
 def test_many_runs_are_all_told_apart(figures, tmp_path):
     runs = [write_run(tmp_path / f"seed{i}", [line(9, i + 1.0)]) for i in range(curves.MOST_RUNS)]
-    draw_kind("curves", [], str(tmp_path / "out"), runs)
+    draw_kind("curves", runs, str(tmp_path / "out"))
     figures[0].canvas.draw()
     footer = figures[0].axes[-1]
     lines = footer.get_legend().get_lines()
@@ -228,7 +228,7 @@ def test_many_runs_are_all_told_apart(figures, tmp_path):
 
 def test_the_command_needs_no_model(tmp_path, capsys):
     run = write_run(tmp_path / "run", [line(4, 3.0), line(9, 2.0), '{"iter'])
-    assert main(["curves", run, "--out", str(tmp_path / "out")]) == 0
+    assert run_verb("plot", ["curves", run, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "run: 10 iterations, epoch 1" in told and "line 3 cannot be read" in told
     for kind in ("png", "pdf", "csv"):

@@ -30,7 +30,7 @@ def figures(monkeypatch):
 
 def test_counts_add_up_and_the_summary_follows_from_the_labels(figures, tmp_path):
     subject = planted_subject(noise=0.3)
-    paths = draw_kind("distances", [subject], str(tmp_path), ["--bins", "30"])
+    paths = draw_kind("distances", subject, str(tmp_path), bins=30).paths
     names = ["distances.csv", "distances_summary.csv", "distances_roc.csv"]
     assert paths == ["distances.png", "distances.pdf"] + [str(tmp_path / one) for one in names]
     counts, summary, roc = (read_numbers(tmp_path / name) for name in names)
@@ -128,7 +128,7 @@ def test_euclidean_distances_share_the_greater_range(figures, tmp_path):
         planted_subject("one", metric="euclidean"),
         planted_subject("two", metric="euclidean", gap=5.0),
     ]
-    draw_kind("distances", models, str(tmp_path), ["--bins", "7"])
+    draw_kind("distances", models, str(tmp_path), bins=7)
     lines = read_numbers(tmp_path / "distances.csv")
     assert {one["to"] for one in lines if one["model"] == "one"} == {
         one["to"] for one in lines if one["model"] == "two"
@@ -151,10 +151,10 @@ def test_the_note_names_the_rules_of_the_protocol():
     assert distances._note(subject).endswith("images of one person by one camera.")
 
 
-@pytest.mark.parametrize("words", [["--bins", "0"], ["--bins", "1001"]])
-def test_a_number_of_bins_out_of_range_is_refused(words, tmp_path):
+@pytest.mark.parametrize("bins", [0, 1001])
+def test_a_number_of_bins_out_of_range_is_refused(bins, tmp_path):
     with pytest.raises(PlotError, match="--bins is .* expected 1 to 1000"):
-        draw_kind("distances", [planted_subject()], str(tmp_path), words)
+        draw_kind("distances", [planted_subject()], str(tmp_path), bins=bins)
 
 
 def test_different_metrics_are_not_put_side_by_side(tmp_path):

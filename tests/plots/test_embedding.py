@@ -82,7 +82,7 @@ def test_without_an_identity_in_both_modalities_all_are_candidates(modalities):
 
 def test_tsne_puts_an_identity_together(figures, tmp_path):
     subject = planted_subject(noise=0.05, identities=5, images=3)
-    (path,) = draw_kind("tsne", [subject], str(tmp_path), ["--identities", "4"])
+    (path,) = draw_kind("tsne", [subject], str(tmp_path), identities=4).paths
     rows = read_numbers(path)
     assert len(rows) == 4 * 18 and list(rows[0]) == list(embedding.HEADER)
     points = np.array([[float(row["x"]), float(row["y"])] for row in rows])
@@ -91,14 +91,13 @@ def test_tsne_puts_an_identity_together(figures, tmp_path):
     assert (who[gaps.argmin(1)] == who).mean() > 0.97
 
 
-def test_numbers_and_marks_are_those_of_the_images(figures, flat, tmp_path, caplog):
+def test_numbers_and_marks_are_those_of_the_images(figures, flat, tmp_path):
     subject = planted_subject(images=1)
-    with caplog.at_level("INFO", "vireid_plugins.drawing"):
-        (path,) = draw_kind("tsne", [subject], str(tmp_path), ["--identities", "3", "--seed", "4"])
+    drawn = draw_kind("tsne", subject, str(tmp_path), identities=3, seed=4)
+    (path,), (note, told) = drawn.paths, drawn.notes
     rows, items = read_numbers(path), {item.path: item for item in subject.items}
     chosen = list(dict.fromkeys(row["identity"] for row in rows))
-    assert "3 of 6 identities seen in both modalities, seed 4" in caplog.text
-    (told,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Identities: ")]
+    assert "3 of 6 identities seen in both modalities, seed 4" in note
     identities = told[len("Identities: ") : -1].split(", ")
     assert sorted(identities) == sorted(chosen)
     unit = subject.features.features.numpy()
@@ -124,7 +123,7 @@ def test_numbers_and_marks_are_those_of_the_images(figures, flat, tmp_path, capl
 
 def test_two_models_show_the_same_images_on_axes_of_one_extent(figures, flat, tmp_path):
     models = [planted_subject("one", seed=0), planted_subject("two", seed=1, noise=2.0)]
-    (path,) = draw_kind("tsne", models, str(tmp_path))
+    (path,) = draw_kind("tsne", models, str(tmp_path)).paths
     figures[0].canvas.draw()
     left, right, _ = figures[0].axes
     assert [axes.get_title() for axes in (left, right)] == ["one", "two"]
@@ -151,24 +150,24 @@ def test_every_identity_looks_like_no_other():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
-        (["--identities", "0"], "--identities is 0; expected 1 to 23"),
-        (["--identities", "24"], "more cannot be told apart"),
-        (["--images-per-identity", "-1"], "--images-per-identity is -1"),
-        (["--perplexity", "0.5"], "--perplexity is 0.5"),
-        (["--seed", "-2"], "--seed is -2"),
-        (["--identities", "1", "--images-per-identity", "1"], "needs at least 4 images; 2 were"),
+        ({"identities": 0}, "--identities is 0; expected 1 to 23"),
+        ({"identities": 24}, "more cannot be told apart"),
+        ({"images_per_identity": -1}, "--images-per-identity is -1"),
+        ({"perplexity": 0.5}, "--perplexity is 0.5"),
+        ({"seed": -2}, "--seed is -2"),
+        ({"identities": 1, "images_per_identity": 1}, "needs at least 4 images; 2 were"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(words, message, tmp_path):
+def test_what_cannot_be_drawn_is_said(options, message, tmp_path):
     with pytest.raises(PlotError, match=message):
-        draw_kind("tsne", [planted_subject(images=1)], str(tmp_path), words)
+        draw_kind("tsne", [planted_subject(images=1)], str(tmp_path), **options)
 
 
 def test_few_and_identical_images_are_drawn(figures, tmp_path):
     subject = planted_subject(identities=1, images=1, noise=0.0)
-    (path,) = draw_kind("tsne", [subject], str(tmp_path))
+    (path,) = draw_kind("tsne", [subject], str(tmp_path)).paths
     points = [float(row["x"]) for row in read_numbers(path)]
     assert len(points) == 6 and np.isfinite(points).all()
 
@@ -184,8 +183,8 @@ def test_umap_is_used_where_it_is_and_asked_for_where_it_is_not(figures, tmp_pat
             return features[:, :2] * 1.0
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
-    words = ["--method", "umap", "--seed", "3", "--perplexity", "9"]
-    (path,) = draw_kind("tsne", [planted_subject()], str(tmp_path), words)
+    options = {"method": "umap", "seed": 3, "perplexity": 9}
+    (path,) = draw_kind("tsne", planted_subject(), str(tmp_path), **options).paths
     assert path.endswith("umap.csv") and asked == {"n_neighbors": 9, "random_state": 3}
     monkeypatch.delitem(sys.modules, "umap")
     real = builtins.__import__
@@ -197,4 +196,4 @@ def test_umap_is_used_where_it_is_and_asked_for_where_it_is_not(figures, tmp_pat
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(PlotError, match="pip install umap-learn"):
-        draw_kind("tsne", [planted_subject()], str(tmp_path), ["--method", "umap"])
+        draw_kind("tsne", [planted_subject()], str(tmp_path), method="umap")

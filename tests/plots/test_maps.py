@@ -1,4 +1,4 @@
-"""``plot.py masks`` and ``stripes``. Oracle: a model whose maps are planted."""
+"""The kinds ``masks`` and ``stripes``. Oracle: a model whose maps are planted."""
 
 import re
 
@@ -45,7 +45,7 @@ class Planted(nn.Module):
 
 def test_person_and_background_add_up_to_the_image(sysu, figures, tmp_path):
     subject = subject_of(sysu, model=Planted())
-    paths = draw_kind("masks", [subject], str(tmp_path), ["--count", "3"])
+    paths = draw_kind("masks", [subject], str(tmp_path), count=3).paths
     drawn = [np.asarray(image.get_array()) for image in figures[0].axes[0].images]
     bar, panels = drawn[-1], drawn[:-1]
     assert len(panels) == 6 * 4 and bar.shape[0] == 1
@@ -68,7 +68,7 @@ def test_chosen_stripes_are_lit_framed_and_numbered(sysu, figures, tmp_path):
     subject = subject_of(sysu, model=Planted())
     path = tmp_path / "person.png"
     Image.new("RGB", (40, 80), (200, 200, 200)).save(path)
-    paths = draw_kind("stripes", [subject], str(tmp_path), ["--images", f"{path}:visible"])
+    paths = draw_kind("stripes", subject, str(tmp_path), images=[f"{path}:visible"]).paths
     image, stripes, attention, _ = (
         np.asarray(one.get_array()) for one in figures[0].axes[0].images
     )
@@ -114,7 +114,7 @@ def test_stripes_of_uneven_heights_cover_the_image(tmp_path):
 
 def test_two_models_beside_each_other(sysu, figures, tmp_path):
     subjects = [subject_of(sysu, model=Planted(), label=label) for label in ("one", "other")]
-    paths = draw_kind("stripes", subjects, str(tmp_path), ["--count", "1"])
+    paths = draw_kind("stripes", subjects, str(tmp_path), count=1).paths
     assert len(figures[0].axes[0].images) == 2 * 5 + 1
     assert {"one: stripes", "other: attention"} <= {
         word.replace("\n", " ") for word in words_of(figures[0])

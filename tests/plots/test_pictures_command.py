@@ -1,14 +1,14 @@
-"""``plot.py cam``, ``masks`` and ``stripes`` on a checkpoint. Oracles: the model called by hand."""
+"""``cam``, ``masks`` and ``stripes`` on a checkpoint. Oracles: the model called by hand."""
 
 import numpy as np
 import pytest
 import torch
 
+from vireid.cli import run_verb
 from vireid_plugins.data import build_train_loader, build_transforms
 from vireid_plugins.drawing.photos import Photo, batch_of
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.modeling import recorded_maps
-from vireid_plugins.plots.command import main
 from vireid_plugins.plots.grad_cam import ClassScore, grad_cam
 from vireid_plugins.plots.subject import load_subject
 
@@ -40,7 +40,7 @@ def weights(tiny_root, tmp_path_factory):
 
 def drawn(kind, weights, folder, *words):
     """Run the command; the numbers it writes, by image."""
-    assert main([kind, "MODEL.WEIGHTS", weights, *words, "--out", str(folder)]) == 0
+    assert run_verb("plot", [kind, "MODEL.WEIGHTS", weights, *words, "--out", str(folder)]) == 0
     images = {}
     for row in read_numbers(folder / f"{kind}.csv"):
         images.setdefault((row.get("model"), row["image"]), []).append(row)
@@ -58,7 +58,7 @@ def test_the_images_own_training_identity_is_explained(
     said = capsys.readouterr().out
     assert "drawn from the training set of SYSUMM01, seed 0" in said and "cam.pdf" in said
     assert len(images) == 4
-    subject = load_subject("", ["MODEL.WEIGHTS", weights], progress=False)
+    subject = load_subject(weights, progress=False)
     trained = build_train_loader(subject.cfg).dataset
     known = {item.path: item.pid for item in trained.items}
     for rows in images.values():
@@ -91,7 +91,7 @@ def test_matches_are_shown_beside_two_models(datasets, weights, figures, tmp_pat
 
 def test_stripes_are_those_that_the_model_chooses(datasets, weights, figures, tmp_path):
     images = drawn("stripes", weights, tmp_path, "--count", "2")
-    subject = load_subject("", ["MODEL.WEIGHTS", weights], progress=False)
+    subject = load_subject(weights, progress=False)
     for rows in images.values():
         batch = batch_of([photo(rows)], build_transforms(subject.cfg, is_train=False))
         with torch.no_grad(), recorded_maps(subject.model, ["kept_stripes"]) as maps:
@@ -108,7 +108,7 @@ def test_a_checkpoint_without_classifier_cannot_score_identities(
     del state["model"]["heads.weight"]
     torch.save(state, tmp_path / "cut.pth")
     out = str(tmp_path / "out")
-    assert main(["cam", "MODEL.WEIGHTS", str(tmp_path / "cut.pth"), "--out", out]) == 2
+    assert run_verb("plot", ["cam", "MODEL.WEIGHTS", str(tmp_path / "cut.pth"), "--out", out]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and "no weights for heads.weight" in said
     assert "--target match" in said

@@ -1,4 +1,4 @@
-"""``plot.py retrieval``. Oracles: planted features, whose rankings are known, and the artists."""
+"""The kind ``retrieval``. Oracles: planted features, whose rankings are known, and the artists."""
 
 from collections import Counter
 
@@ -10,7 +10,6 @@ from vireid_plugins.drawing.retrieval import GallerySearch, choose
 from vireid_plugins.errors import PlotError
 from vireid_plugins.evaluation import SYSUMM01Protocol, Trial
 from vireid_plugins.plots.kinds import draw_kind
-from vireid_plugins.plots.retrieval import RetrievalFigure  # noqa: F401  registers
 
 from tests.plots.photographs import features_of, subject_of, words_of
 from tests.plots.planted import read_numbers
@@ -23,7 +22,8 @@ def search_of(dataset, noise):
 
 
 def test_a_perfect_model_has_green_frames_first(sysu, figures, tmp_path):
-    paths = draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), ["--topk", "4"])
+    drawn = draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), topk=4)
+    paths = drawn.paths
     assert [path.rsplit(".", 1)[1] for path in paths] == ["png", "pdf", "csv"]
     rows = read_numbers(paths[-1])
     assert Counter(row["chosen"] for row in rows) == {"best": 8, "worst": 8, "random": 8}
@@ -70,8 +70,8 @@ def test_best_and_worst_are_the_ends_of_the_order(sysu):
 
 def test_two_models_search_for_the_same_queries(sysu, figures, tmp_path):
     subjects = [subject_of(sysu), subject_of(sysu, 0.9, "noisy")]
-    words = ["--queries", "worst", "--count", "3", "--topk", "3", "--trial", "1"]
-    paths = draw_kind("retrieval", subjects, str(tmp_path), words)
+    options = {"queries": ["worst"], "count": 3, "topk": 3, "trial": 1}
+    paths = draw_kind("retrieval", subjects, str(tmp_path), **options).paths
     rows = read_numbers(paths[-1])
     queries = [
         list(dict.fromkeys(row["query"] for row in rows if row["model"] == label))
@@ -91,26 +91,27 @@ def test_two_models_search_for_the_same_queries(sysu, figures, tmp_path):
 
 def test_given_queries_are_drawn_and_named(sysu, figures, tmp_path):
     path = sysu.query[3].path
-    words = ["--queries", path, "5 c3.png", "--topk", "2"]
-    rows = read_numbers(draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), words)[-1])
+    options = {"queries": [path, "5 c3.png"], "topk": 2}
+    drawn = draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), **options)
+    rows = read_numbers(drawn.paths[-1])
     assert [row["query"] for row in rows[::2]] == [path, sysu.query[10].path]
     assert {row["chosen"] for row in rows} == {"given"}
     assert "2 given; of 12." in words_of(figures[0])[-1]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "said"),
     [
-        (["--queries", "nobody.png"], "'nobody.png' is no image of the test set"),
-        (["--queries", "c3.png"], "'c3.png' is no image of the test set"),  # no part of a name
-        (["--queries", "0 c1.png"], "no query of this protocol; a query is for example .*png"),
-        (["--count", "0"], "--count is 0; expected 1 or more"),
-        (["--topk", "51"], "room for 50"),
-        (["--trial", "2"], "--trial is 2; all/single has trials 0 to 1"),
-        (["--protocol", "all/singel"], "Did you mean 'all/single'"),
+        ({"queries": ["nobody.png"]}, "'nobody.png' is no image of the test set"),
+        ({"queries": ["c3.png"]}, "'c3.png' is no image of the test set"),  # no part of a name
+        ({"queries": ["0 c1.png"]}, "no query of this protocol; a query is for example .*png"),
+        ({"count": 0}, "--count is 0; expected 1 or more"),
+        ({"topk": 51}, "room for 50"),
+        ({"trial": 2}, "--trial is 2; all/single has trials 0 to 1"),
+        ({"protocol": "all/singel"}, "Did you mean 'all/single'"),
     ],
 )
-def test_wrong_words_are_answered(sysu, tmp_path, words, said):
+def test_wrong_words_are_answered(sysu, tmp_path, options, said):
     with pytest.raises(PlotError, match=said):
-        draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), words)
+        draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), **options)
     assert not list(tmp_path.iterdir())

@@ -6,8 +6,7 @@ import shutil
 import pytest
 import torch
 
-from vireid_plugins.plots.kinds import KINDS, Kind
-from vireid_plugins.reporting import command
+from vireid_plugins.plots.kinds import KINDS, Kind, all_kinds
 from vireid_plugins.reporting.command import main
 from vireid_plugins.runs import folder as run
 
@@ -32,7 +31,6 @@ def only(monkeypatch):
     """Register these kinds alone: what others draw is tested elsewhere."""
 
     def register(*kinds):
-        monkeypatch.setattr(command, "KINDS", {kind.name: kind for kind in kinds})
         for name in list(KINDS):
             monkeypatch.delitem(KINDS, name)
         for kind in kinds:
@@ -56,7 +54,7 @@ def page_of(folder, *words):
 
 def test_without_a_model_the_report_says_so_and_shows_the_rest(folder, only, monkeypatch):
     quick_savefig(monkeypatch)
-    only(KINDS["curves"], KINDS["tsne"])
+    only(all_kinds()["curves"], all_kinds()["tsne"])
     page = page_of(folder)
     assert "its checkpoint model_final.pth is no longer in the folder" in page.one("header").text
     assert "Its weights are gone" in page.one("header").text
@@ -140,11 +138,8 @@ def test_a_kind_that_fails_does_not_take_the_page_with_it(folder, only, capsys):
     class Failing(Kind):
         name, help, needs_model = "failing", "it <fails>", False
 
-        def add_arguments(self, parser):
-            parser.add_argument("run")
-
-        def draw(self, subjects, args, out):
-            return [1 / 0]
+        def draw(self, subjects, options, folder):
+            raise ZeroDivisionError("division by zero")
 
     only(Failing())
     assert main([str(folder), "--no-model"]) == 1

@@ -1,12 +1,11 @@
-"""``plot.py cam``: what parts of an image speak for a score, laid over the image.
+"""The kind ``cam``: which parts of an image speak for a score, laid over the image.
 
-Networks with maps: Grad-CAM or HiResCAM (``activation.py``); transformers: attention roll-out
-(``rollout.py``). B images, h x w a map.
+Networks with maps are explained by Grad-CAM or HiResCAM (``grad_cam.py``), transformers by
+attention roll-out (``rollout.py``). B images, h x w a map.
 """
 
-import argparse
-import logging
 import re
+from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..drawing.sheet import IMAGE_BOX, Panel, PanelGroup, draw_sheet, load_pictu
 from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..safe_load import load_weights_only
-from .chosen import add_image_arguments, chosen_photos, features_of, train_set, with_matches
+from .chosen import PhotoOptions, chosen_photos, features_of, train_set, with_matches
 from .grad_cam import (
     Activation,
     ClassScore,
@@ -31,11 +30,10 @@ from .grad_cam import (
     join_activations,
     relative_heat,
 )
-from .kinds import Kind, register_kind
+from .kinds import Drawn, Kind, register_kind
+from .options import option
 from .rollout import find_transformer, rollout_map
 from .subject import Subject
-
-logger = logging.getLogger(__name__)
 
 COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print says the same
 HEADER = (
@@ -67,50 +65,54 @@ class Explained(NamedTuple):
     targets: List[str]  # what each score is of, for people
 
 
+@dataclass(frozen=True)
+class CAMOptions(PhotoOptions):
+    """What can be chosen about the heat maps."""
+
+    target: str = option(
+        "",
+        "whose score is explained. identity (default): with --split train the image's own "
+        "training identity, else the one that scores highest; match: similarity to the "
+        "nearest image of the same person in the other modality",
+        choices=(IDENTITY, MATCH),
+    )
+    layer: str = option("", "the map to take; default: the last", metavar="NAME")
+    method: str = option(
+        "auto",
+        "auto (default): attention roll-out for a transformer, else Grad-CAM; hirescam "
+        "weighs each position by its own gradient",
+        choices=("auto", *METHOD_NAMES),
+    )
+
+
 @register_kind("cam", help="heat maps: which parts of an image speak for a score")
 class CAM(Kind):
     """Grad-CAM or attention roll-out beside the photographs."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_image_arguments(parser)
-        parser.add_argument(
-            "--target",
-            choices=(IDENTITY, MATCH),
-            help="whose score is explained. identity (default): with --split train the image's own "
-            "training identity, else the one that scores highest; match: similarity to the "
-            "nearest image of the same person in the other modality",
-        )
-        parser.add_argument(
-            "--layer", default="", metavar="NAME", help="the map to take; default: the last"
-        )
-        parser.add_argument(
-            "--method",
-            choices=("auto", *METHOD_NAMES),
-            default="auto",
-            help="auto (default): attention roll-out for a transformer, else Grad-CAM; hirescam "
-            "weighs each position by its own gradient",
-        )
+    Options = CAMOptions
 
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], options: CAMOptions, folder: str) -> Drawn:
+        """Draw a photograph, a map for each model, and the match where it is asked for."""
         for subject in subjects:
-            _check_method(subject, args)
-        photos, why = chosen_photos(subjects[0], args)
-        matches: Optional[List[Photo]] = None
-        if args.target == MATCH:
-            photos, matches = with_matches(subjects[0], photos)
-        logger.info("%s", why)
-        results = [_explain(subject, photos, matches, args) for subject in subjects]
+            _check_method(subject, options)
+        photos, why = chosen_photos(subjects[0], options)
+        notes, matches = [why], None
+        if options.target == MATCH:
+            photos, matches, left_out = with_matches(subjects[0], photos)
+            notes += left_out
+        results = [_explain(subject, photos, matches, options) for subject in subjects]
+        notes += [note for one in zip(subjects, results) for note in _flat_note(*one)]
         sheet = draw_sheet(
             [_group(photo, place, results, matches) for place, photo in enumerate(photos)],
             _headings(subjects, matches),
-            title=_title(subjects, args),
-            note=_note(subjects, results, args, why),
+            title=_title(subjects, options),
+            note=_note(subjects, results, options, why),
             bar=(COLOR_MAP, ("0", "the map's largest value")),
         )
         paths = write_figure(sheet.page.figure, folder, "cam")
         labels = [subject.label for subject in subjects]
         numbers = _numbers(labels, photos, results)
-        return [*paths, write_numbers(folder, "cam", HEADER, numbers)]
+        return Drawn([*paths, write_numbers(folder, "cam", HEADER, numbers)], notes)
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -128,15 +130,15 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.clip((1 - opacity) * gray + opacity * colors, 0, 255).astype(np.uint8)
 
 
-def _check_method(subject: Subject, args: argparse.Namespace) -> None:
+def _check_method(subject: Subject, options: CAMOptions) -> None:
     """What is wrong with the words is said before features are extracted."""
-    if _method(subject, args) != ROLLOUT:
-        check_layer(subject.model, args.layer)
-        if args.target != MATCH:
+    if _method(subject, options) != ROLLOUT:
+        check_layer(subject.model, options.layer)
+        if options.target != MATCH:
             check_classifier(subject)
         return
     find_transformer(subject.model, needed=True)
-    for word, value in (("--target", args.target), ("--layer", args.layer)):
+    for word, value in (("--target", options.target), ("--layer", options.layer)):
         if value:
             raise PlotError(
                 f"{subject.label} is a transformer: attention roll-out says what its output takes "
@@ -144,9 +146,9 @@ def _check_method(subject: Subject, args: argparse.Namespace) -> None:
             )
 
 
-def _method(subject: Subject, args: argparse.Namespace) -> str:
-    if args.method != "auto":
-        return args.method
+def _method(subject: Subject, options: CAMOptions) -> str:
+    if options.method != "auto":
+        return options.method
     return ROLLOUT if find_transformer(subject.model) is not None else GRAD_CAM
 
 
@@ -170,11 +172,11 @@ def _explain(
     subject: Subject,
     photos: Sequence[Photo],
     matches: Optional[Sequence[Photo]],
-    args: argparse.Namespace,
+    options: CAMOptions,
 ) -> Explained:
     transforms = build_transforms(subject.cfg, is_train=False)
-    by_rollout, classes = _method(subject, args) == ROLLOUT, None
-    if args.split == "train" and matches is None and not by_rollout:
+    by_rollout, classes = _method(subject, options) == ROLLOUT, None
+    if options.split == "train" and matches is None and not by_rollout:
         classes = _classes(subject, photos)
     parts = []
     for begin, block in tqdm(
@@ -188,13 +190,16 @@ def _explain(
             target: Any = ClassScore(None if classes is None else classes[rows])
         else:
             target = Similarity(features_of(subject.model, matches[rows], transforms))
-        fine = args.method == HIRES_CAM
-        parts.append(grad_cam(subject.model, batch, target, args.layer, per_position=fine))
+        fine = options.method == HIRES_CAM
+        parts.append(grad_cam(subject.model, batch, target, options.layer, per_position=fine))
     activation = join_activations(parts)
     heat, flat = relative_heat(activation)
-    if flat.any():
-        logger.info("%s: %d of %d maps are flat.", subject.label, flat.sum(), len(flat))
     return Explained(activation, heat, flat, _target_words(activation, matches))
+
+
+def _flat_note(subject: Subject, result: Explained) -> List[str]:
+    flat = result.flat
+    return [f"{subject.label}: {flat.sum()} of {len(flat)} maps are flat."] if flat.any() else []
 
 
 def _target_words(activation: Activation, matches: Optional[Sequence[Photo]]) -> List[str]:
@@ -256,15 +261,15 @@ def _caption(result: Explained, place: int) -> str:
     return f"{what}: {score:.2f}{flat}"
 
 
-def _title(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
-    methods = dict.fromkeys(METHOD_NAMES[_method(subject, args)] for subject in subjects)
+def _title(subjects: Sequence[Subject], options: CAMOptions) -> str:
+    methods = dict.fromkeys(METHOD_NAMES[_method(subject, options)] for subject in subjects)
     return f"{' and '.join(methods)} of {' and '.join(subject.label for subject in subjects)}"
 
 
 def _note(
     subjects: Sequence[Subject],
     results: Sequence[Explained],
-    args: argparse.Namespace,
+    options: CAMOptions,
     why: str,
 ) -> str:
     sizes = [f"{r.activation.layer}, {r.heat.shape[1]} × {r.heat.shape[2]}" for r in results]
@@ -272,25 +277,25 @@ def _note(
         sizes = [f"{subject.label}: {size}" for subject, size in zip(subjects, sizes)]
     maps = "; ".join(dict.fromkeys(sizes))
     words = [why]
-    for method in sorted({_method(subject, args) for subject in subjects}):
+    for method in sorted({_method(subject, options) for subject in subjects}):
         if method == ROLLOUT:
             words.append("Attention roll-out: what the output takes from each patch.")
         else:
-            words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, args)}.")
+            words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, options)}.")
     words.append(f"Maps: {maps}; each in parts of its own largest value.")
     if any(result.flat.any() for result in results):
         words.append("Flat: what speaks for the score is less than a thousandth of it.")
     return " ".join(words)
 
 
-def _target_sentence(subjects: Sequence[Subject], args: argparse.Namespace) -> str:
-    if args.target == MATCH:
+def _target_sentence(subjects: Sequence[Subject], options: CAMOptions) -> str:
+    if options.target == MATCH:
         chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
         return (
             "the cosine similarity to the match, the nearest test image of the same person (where "
             f"it is known) in the other modality{chosen}"
         )
-    if args.split == "train":
+    if options.split == "train":
         return "the score of the image's own training identity"
     return "the score of the training identity that scores highest: test identities have no class"
 

@@ -3,9 +3,8 @@
 B images, N test images, D features.
 """
 
-import argparse
-import logging
-from typing import Any, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -16,57 +15,53 @@ from ..drawing.photos import Photo, batch_of, batches, draw_pairs, parse_images,
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..evaluation.similarity import normalise
+from .options import option
 from .subject import Subject
-
-logger = logging.getLogger(__name__)
 
 _BATCH = 64
 _MOST = 64  # images on a sheet
 
 
-def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words that choose photographs, of every kind that draws on them."""
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        default=[],
+@dataclass(frozen=True)
+class PhotoOptions:
+    """Which photographs are drawn; every kind that draws on photographs has these options."""
+
+    images: Tuple[str, ...] = option(
+        (),
+        "such as day.jpg:visible night.jpg:infrared; default: a seeded choice",
         metavar="PATH:MODALITY",
-        help="such as day.jpg:visible night.jpg:infrared; default: a seeded choice",
     )
-    parser.add_argument(
-        "--count", type=int, default=4, metavar="N", help="identities to choose; default 4"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice; default 0")
-    parser.add_argument(
-        "--split", choices=("test", "train"), default="test", help="to choose from; default test"
-    )
+    count: int = option(4, "identities to choose", metavar="N")
+    seed: int = option(0, "seed of the choice", metavar="N")
+    split: str = option("test", "images to choose from", choices=("test", "train"))
 
 
-def chosen_photos(subject: Subject, args: argparse.Namespace) -> Tuple[List[Photo], str]:
-    """The photographs that the words ask for, and how they were chosen.
+def chosen_photos(subject: Subject, options: PhotoOptions) -> Tuple[List[Photo], str]:
+    """Return the photographs that the options ask for, and a sentence on how they were chosen.
 
     Raises:
         PlotError: a number is out of range, or a word has no modality.
     """
-    if args.count < 1 or args.seed < 0:
+    if options.count < 1 or options.seed < 0:
         raise PlotError(
-            f"--count is {args.count} and --seed {args.seed}; expected 1 or more, and 0 or more."
+            f"--count is {options.count} and --seed {options.seed}; expected 1 or more, and 0 or "
+            "more."
         )
-    if args.images:
-        photos, why = parse_images(args.images), f"{len(args.images)} given images."
-        if args.split == "train":
+    if options.images:
+        photos, why = parse_images(options.images), f"{len(options.images)} given images."
+        if options.split == "train":
             photos = recognize(photos, train_set(subject).items)
     else:
-        train = args.split == "train"
+        train = options.split == "train"
         items = train_set(subject).items if train else subject.loader.dataset.items
         where = (
             f"training set of {', '.join(subject.cfg.DATASETS.NAMES)}"
             if train
             else (f"test set of {subject.dataset_name}")
         )
-        photos = draw_pairs(items, args.count, args.seed)
+        photos = draw_pairs(items, options.count, options.seed)
         names = ", ".join(str(name) for name in dict.fromkeys(photo.target for photo in photos))
-        why = f"Identities {names} drawn from the {where}, seed {args.seed}."
+        why = f"Identities {names} drawn from the {where}, seed {options.seed}."
     if len(photos) > _MOST:
         raise PlotError(f"{len(photos)} images are asked for; a sheet has room for {_MOST}.")
     return photos, why
@@ -83,19 +78,28 @@ def features_of(model: Any, photos: Sequence[Photo], transforms: Any) -> torch.T
         return model(batch_of(photos, transforms))
 
 
-def with_matches(subject: Subject, photos: Sequence[Photo]) -> Tuple[List[Photo], List[Photo]]:
-    """The photos that have a match, and their matches: by the model's own features.
+class Matched(NamedTuple):
+    """Photographs and their matches."""
+
+    photos: List[Photo]
+    matches: List[Photo]  # one for each photo
+    notes: List[str]  # which photographs were left out
+
+
+def with_matches(subject: Subject, photos: Sequence[Photo]) -> Matched:
+    """Return the photographs that have a match, and their matches, by the model's own features.
 
     A match is the nearest other test image of the same person, or of anybody where the person is
-    unknown; of the other modality, unless the test set has one; pairs that the first protocol never
-    compares are left out.
+    unknown. It is of the other modality, unless the test set has only one. Pairs that the first
+    protocol never compares are left out.
+
+    Raises:
+        PlotError: no photograph has a match.
     """
     items = subject.loader.dataset.items
     photos = recognize(photos, items)
     found = nearest_matches(subject, photos, items)
     missing = [photo.path for photo, row in zip(photos, found) if row < 0]
-    for path in missing:
-        logger.warning("%s has no match in the test set, and is left out.", path)
     if len(missing) == len(photos):
         raise PlotError(
             f"None of {len(photos)} images has a match in the test set of {subject.dataset_name}: "
@@ -103,7 +107,11 @@ def with_matches(subject: Subject, photos: Sequence[Photo]) -> Tuple[List[Photo]
             "compared with its own."
         )
     kept = [(photo, photo_of(items[row])) for photo, row in zip(photos, found) if row >= 0]
-    return [photo for photo, _ in kept], [match for _, match in kept]
+    return Matched(
+        [photo for photo, _ in kept],
+        [match for _, match in kept],
+        [f"{path} has no match in the test set, and is left out." for path in missing],
+    )
 
 
 def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[Item]) -> np.ndarray:

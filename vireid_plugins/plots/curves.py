@@ -1,8 +1,7 @@
 """Losses, learning rate and metrics of training runs over their epochs."""
 
-import argparse
-import logging
 import os
+from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -22,9 +21,8 @@ from ..drawing.style import (
 from ..errors import PlotError
 from ..registry import nearest
 from ..runs.metrics_log import RunLog, Series, read_run
-from .kinds import Kind, register_kind
-
-logger = logging.getLogger(__name__)
+from .kinds import Drawn, Kind, register_kind
+from .options import option
 
 NAME = "curves"
 HEADER = ("run", "name", "iteration", "epoch", "value")
@@ -49,50 +47,54 @@ class CurvePanel(NamedTuple):
     is_metric: bool = False
 
 
+@dataclass(frozen=True)
+class CurveOptions:
+    """What can be chosen about the curves."""
+
+    label: Tuple[str, ...] = option(
+        (),
+        "name of the first run, and given again of the next; default: what differs in the folders' "
+        "names",
+        repeated=True,
+        metavar="NAME",
+    )
+    protocol: str = option(
+        "",
+        "whose metrics are drawn, such as SYSUMM01/all/single; default: the first",
+        metavar="NAME",
+    )
+    metrics: str = option(",".join(METRICS), "names joined by commas", metavar="NAMES")
+
+
 @register_kind(NAME, help="losses, learning rate and metrics over epochs; several runs on one plot")
 class Curves(Kind):
-    """Curves of ``metrics.json``; needs no model."""
+    """Curves of ``metrics.json``."""
 
-    needs_model, most_subjects = False, 0
+    Options = CurveOptions
+    needs_model = False
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("runs", nargs="+", metavar="RUN_FOLDER", help="with metrics.json in it")
-        parser.add_argument(
-            "--label",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="of the first run, and given again of the next; default: what differs in the "
-            "folders' names",
-        )
-        parser.add_argument(
-            "--protocol",
-            default="",
-            metavar="NAME",
-            help="whose metrics are drawn, such as SYSUMM01/all/single; default: the first",
-        )
-        parser.add_argument(
-            "--metrics",
-            default=",".join(METRICS),
-            metavar="NAMES",
-            help=f"joined by commas; default {','.join(METRICS)}",
-        )
+    def draw(self, subjects: Sequence[str], options: CurveOptions, folder: str) -> Drawn:
+        """Draw a panel for each loss, the learning rate and each metric, and a line for each run.
 
-    def draw(self, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
-        if len(args.runs) > MOST_RUNS:
-            raise PlotError(f"{len(args.runs)} runs; at most {MOST_RUNS} can be told apart.")
-        runs = [read_run(path) for path in args.runs]
-        labels = _labels(runs, args.label)
-        for label, run in zip(labels, runs):
-            _tell(label, run)
-        protocol = choose_protocol(runs, args.protocol)
-        panels = choose_panels(runs, protocol, args.metrics.split(","))
+        Args:
+            subjects: folders of runs, with ``metrics.json`` in them.
+            options: what was chosen.
+            folder: where to write.
+        """
+        if len(subjects) > MOST_RUNS:
+            raise PlotError(f"{len(subjects)} runs; at most {MOST_RUNS} can be told apart.")
+        runs = [read_run(path) for path in subjects]
+        labels = _labels(runs, options.label)
+        notes = [line for label, run in zip(labels, runs) for line in _told(label, run)]
+        protocol = choose_protocol(runs, options.protocol)
+        panels = choose_panels(runs, protocol, options.metrics.split(","))
         by_epoch = all(run.iterations_per_epoch for run in runs)
         if not by_epoch:
-            logger.info("No log.txt beside a metrics.json says how long an epoch is: iterations.")
+            notes.append("No log.txt beside a metrics.json says how long an epoch is: iterations.")
         note = _NOTE + (f"\nMetrics: {protocol}." if protocol else "")
         written = write_figure(draw_curves(runs, labels, panels, note, by_epoch), folder, NAME)
-        return [*written, write_numbers(folder, NAME, HEADER, _lines(runs, labels, panels))]
+        numbers = write_numbers(folder, NAME, HEADER, _lines(runs, labels, panels))
+        return Drawn([*written, numbers], notes)
 
 
 def _labels(runs: Sequence[RunLog], given: Sequence[str]) -> List[str]:
@@ -112,15 +114,17 @@ def _labels(runs: Sequence[RunLog], given: Sequence[str]) -> List[str]:
     return ["/".join(one[common:]) for one in parts]
 
 
-def _tell(label: str, run: RunLog) -> None:
+def _told(label: str, run: RunLog) -> List[str]:
+    """Return how long a run is, and what of its file is left out."""
     last = max(int(iterations[-1]) for iterations, _ in run.series.values()) + 1
     epochs = f", epoch {last / run.iterations_per_epoch:g}" if run.iterations_per_epoch else ""
-    logger.info("%s: %d iterations%s, %s", label, last, epochs, run.path)
+    told = [f"{label}: {last} iterations{epochs}, {run.path}"]
     if run.superseded:
-        logger.info("  %d lines are left out: resumed, the run trained them again.", run.superseded)
+        told.append(f"  {run.superseded} lines are left out: resumed, the run trained them again.")
     if run.unreadable:
         few = ", ".join(map(str, run.unreadable[:5])) + (", ..." if run.unreadable[5:] else "")
-        logger.info("  line %s cannot be read (cut off?) and is left out.", few)
+        told.append(f"  line {few} cannot be read (cut off?) and is left out.")
+    return told
 
 
 def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:

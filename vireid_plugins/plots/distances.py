@@ -1,7 +1,6 @@
 """Histograms of the distances within and between identities, ROC curves, and a threshold."""
 
-import argparse
-import logging
+from dataclasses import dataclass
 from typing import Any, Iterator, List, Sequence, Tuple
 
 from tqdm import tqdm
@@ -18,10 +17,9 @@ from ..evaluation.pair_distances import (
 )
 from ..modality import Modality
 from .distances_figure import Histograms, draw_distances, roc_points
-from .kinds import Kind, register_kind
+from .kinds import Drawn, Kind, register_kind
+from .options import option
 from .subject import Subject
-
-logger = logging.getLogger(__name__)
 
 NAME = "distances"
 COUNTS_HEADER = ("model", "pairs", "from", "to", "same_identity", "different_identities")
@@ -44,38 +42,39 @@ ROC_HEADER = ("model", "pairs", "threshold", "false_accept_rate", "true_accept_r
 _FINE, _MOST_BINS = 20000, 1000
 
 
+@dataclass(frozen=True)
+class DistanceOptions:
+    """What can be chosen about the distances."""
+
+    bins: int = option(200, "lines of the CSV file for each kind of pairs", metavar="N")
+
+
 @register_kind(NAME, help="distances within and between identities, ROC, equal-error threshold")
 class Distances(Kind):
     """Distances of pairs within and across modalities."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--bins",
-            type=int,
-            default=200,
-            metavar="N",
-            help="lines of the CSV file for each kind of pairs; default 200",
-        )
+    Options = DistanceOptions
 
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
-        if not 1 <= args.bins <= _MOST_BINS:
-            raise PlotError(f"--bins is {args.bins}; expected 1 to {_MOST_BINS}.")
+    def draw(self, subjects: Sequence[Subject], options: DistanceOptions, folder: str) -> Drawn:
+        """Draw histograms and ROC curves, in a column for each of two models."""
+        if not 1 <= options.bins <= _MOST_BINS:
+            raise PlotError(f"--bins is {options.bins}; expected 1 to {_MOST_BINS}.")
         metric = _common_metric(subjects)
-        measured = measure_distances(subjects, args.bins)
-        for subject, histograms in zip(subjects, measured):
-            for name, histogram in histograms.items():
-                logger.info("%s, %s: %s", subject.label, name, describe(histogram, metric))
+        measured = measure_distances(subjects, options.bins)
         labels = [subject.label for subject in subjects]
-        note = _note(subjects[0])
-        logger.info("%s", note)
-        written = write_figure(draw_distances(measured, labels, metric, note), folder, NAME)
         named = list(zip(labels, measured))
-        counts, roc = _count_lines(named, args.bins), _roc_lines(named)
+        notes = [
+            f"{label}, {name}: {describe(histogram, metric)}"
+            for label, name, histogram in _each(named)
+        ]
+        note = _note(subjects[0])
+        written = write_figure(draw_distances(measured, labels, metric, note), folder, NAME)
+        counts, roc = _count_lines(named, options.bins), _roc_lines(named)
         written.append(write_numbers(folder, NAME, COUNTS_HEADER, counts))
         summary = _summary_lines(named, metric)
         written.append(write_numbers(folder, f"{NAME}_summary", SUMMARY_HEADER, summary))
         written.append(write_numbers(folder, f"{NAME}_roc", ROC_HEADER, roc))
-        return written
+        return Drawn(written, [*notes, note])
 
 
 def _common_metric(subjects: Sequence[Subject]) -> str:

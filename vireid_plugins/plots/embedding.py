@@ -3,8 +3,7 @@
 Shapes: N test images, n drawn ones, D features.
 """
 
-import argparse
-import logging
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -15,10 +14,9 @@ from ..errors import PlotError
 from ..evaluation.pair_distances import prepare_features
 from ..modality import Modality
 from .embedding_figure import MOST_IDENTITIES, draw_maps
-from .kinds import Kind, register_kind
+from .kinds import Drawn, Kind, register_kind
+from .options import option
 from .subject import Subject, check_same_images
-
-logger = logging.getLogger(__name__)
 
 NAME = "tsne"
 HEADER = ("model", "path", "identity", "camera", "modality", "x", "y")
@@ -102,45 +100,39 @@ METHODS: Dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
 _METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
+@dataclass(frozen=True)
+class MapOptions:
+    """What can be chosen about a map."""
+
+    identities: int = option(10, f"number of identities drawn, 1 to {MOST_IDENTITIES}", metavar="N")
+    images_per_identity: int = option(
+        20, "at most so many images of an identity in each modality; 0: all", metavar="N"
+    )
+    seed: int = option(0, "seed of the draw and of the map")
+    method: str = option("tsne", "how the plane is found", choices=sorted(METHODS))
+    perplexity: float = option(
+        30.0, "of t-SNE, or neighbors of UMAP; default 30, or a third of the images"
+    )
+
+
 @register_kind(NAME, help="a map of the features: color is identity, mark is modality")
 class FeatureMap(Kind):
     """t-SNE or UMAP of the features of some identities."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--identities",
-            type=int,
-            default=10,
-            metavar="N",
-            help=f"identities drawn, 1 to {MOST_IDENTITIES}; default 10",
-        )
-        parser.add_argument(
-            "--images-per-identity",
-            type=int,
-            default=20,
-            metavar="N",
-            help="at most so many of an identity in each modality; 0: all; default 20",
-        )
-        parser.add_argument("--seed", type=int, default=0, help="of the draw and the map")
-        parser.add_argument("--method", choices=sorted(METHODS), default="tsne")
-        parser.add_argument(
-            "--perplexity",
-            type=float,
-            default=30.0,
-            help="of t-SNE, or neighbors of UMAP; default 30, or a third of the images",
-        )
+    Options = MapOptions
 
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
-        _check(args)
+    def draw(self, subjects: Sequence[Subject], options: MapOptions, folder: str) -> Drawn:
+        """Draw one panel for each model, on the same images."""
+        _check(options)
         check_same_images(subjects)
         features = [subject.features for subject in subjects]
         first = features[0]
         choice = choose_rows(
             first.targets,
             first.modalities,
-            args.identities,
-            args.images_per_identity,
-            args.seed,
+            options.identities,
+            options.images_per_identity,
+            options.seed,
         )
         rows = choice.rows
         if len(rows) < _LEAST_IMAGES:
@@ -148,47 +140,46 @@ class FeatureMap(Kind):
                 f"A map needs at least {_LEAST_IMAGES} images; {len(rows)} were chosen. Raise "
                 "--identities or --images-per-identity."
             )
-        perplexity = min(args.perplexity, (len(rows) - 1) / 3)
+        perplexity = min(options.perplexity, (len(rows) - 1) / 3)
         note = (
-            f"{_METHOD_NAMES[args.method]} of {len(rows)} images, {len(choice.identities)} of "
-            f"{choice.candidates} identities {choice.known}, seed {args.seed}"
+            f"{_METHOD_NAMES[options.method]} of {len(rows)} images, {len(choice.identities)} of "
+            f"{choice.candidates} identities {choice.known}, seed {options.seed}"
         )
-        logger.info("%s.", note)
-        logger.info("Identities: %s.", ", ".join(map(str, choice.identities)))
+        notes = [f"{note}.", f"Identities: {', '.join(map(str, choice.identities))}."]
         maps = [
-            METHODS[args.method](
+            METHODS[options.method](
                 prepare_features(one.features[rows], subject.cfg.TEST.METRIC).numpy(),
                 perplexity,
-                args.seed,
+                options.seed,
             )
             for one, subject in zip(features, subjects)
         ]
         labels = first.targets[rows], first.modalities[rows]
         figure = draw_maps(maps, *labels, choice.identities, [s.label for s in subjects], note)
-        name = args.method
+        name = options.method
         written = write_figure(figure, folder, name)
         lines = [
             (subject.label, *line)
             for subject, points in zip(subjects, maps)
             for line in _lines(subjects[0], rows, points)
         ]
-        return [*written, write_numbers(folder, name, HEADER, lines)]
+        return Drawn([*written, write_numbers(folder, name, HEADER, lines)], notes)
 
 
-def _check(args: argparse.Namespace) -> None:
-    if not 1 <= args.identities <= MOST_IDENTITIES:
+def _check(options: MapOptions) -> None:
+    if not 1 <= options.identities <= MOST_IDENTITIES:
         raise PlotError(
-            f"--identities is {args.identities}; expected 1 to {MOST_IDENTITIES}: more cannot be "
-            "told apart by color and fill."
+            f"--identities is {options.identities}; expected 1 to {MOST_IDENTITIES}: more cannot "
+            "be told apart by color and fill."
         )
-    if args.images_per_identity < 0:
+    if options.images_per_identity < 0:
         raise PlotError(
-            f"--images-per-identity is {args.images_per_identity}; expected 0 (all) or more."
+            f"--images-per-identity is {options.images_per_identity}; expected 0 (all) or more."
         )
-    if args.perplexity < 1:
-        raise PlotError(f"--perplexity is {args.perplexity}; expected 1 or more.")
-    if not 0 <= args.seed < 2**32:
-        raise PlotError(f"--seed is {args.seed}; expected 0 to {2**32 - 1}.")
+    if options.perplexity < 1:
+        raise PlotError(f"--perplexity is {options.perplexity}; expected 1 or more.")
+    if not 0 <= options.seed < 2**32:
+        raise PlotError(f"--seed is {options.seed}; expected 0 to {2**32 - 1}.")
 
 
 def _lines(subject: Subject, rows: np.ndarray, points: np.ndarray) -> List[Tuple[Any, ...]]:

@@ -1,54 +1,75 @@
-"""The kinds of pictures that ``tools/plot.py`` draws, by name.
+"""The kinds of pictures, by name, and the one way to draw them.
 
-A kind is a subclass of :class:`Kind` in a file of its own; the command knows none by name:
+A kind is a subclass of :class:`Kind` in a file of this folder, which ``find_kind`` imports; it is
+named in no list:
 
-    @register_kind("tsne", help="a map of the features")
-    class TSNE(Kind):
-        def add_arguments(self, parser): ...
-        def draw(self, subjects, args, folder): ...
+    @register_kind("norms", help="lengths of the features")
+    class Norms(Kind):
+        @dataclass(frozen=True)
+        class Options:
+            bins: int = option(30, "bars of the histogram")
+
+        def draw(self, subjects, options, folder): ...
 """
 
-import argparse
+import importlib
+import os
+import pkgutil
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Sequence, Type
 
 from ..drawing.style import styled
 from ..errors import PlotError
 from ..registry import nearest
+from .options import make_options
+from .subject import Subject
 
+#: kinds by name, as far as their files were imported; `all_kinds` imports them
 KINDS: Dict[str, "Kind"] = {}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a drawing has made."""
+
+    paths: List[str]  # of the files written: PNG, PDF and CSV
+    notes: List[str] = field(default_factory=list)  # what was chosen or left out, in sentences
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Nothing can be chosen."""
 
 
 class Kind:
     """One kind of picture."""
 
     name = ""
-    help = ""  # a line for people
-    # False: ``draw`` is given no subject; its words are folders of runs, at least one.
+    help = ""  # one line for people
+    #: a frozen dataclass whose fields ``options.option`` declares
+    Options: Type[Any] = NoOptions
+    #: False: the subjects are folders of runs, at least one
     needs_model = True
-    most_subjects = 2  # models side by side
+    #: models side by side
+    most_subjects = 2
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the words of this kind, each with a default and a ``help``."""
-
-    def draw(self, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
-        """Draw and write; what was chosen (seed, identities, ...) is logged.
+    def draw(self, subjects: Sequence[Any], options: Any, folder: str) -> Drawn:
+        """Draw and write.
 
         Args:
-            subjects: of ``subject.Subject``: the model, and the one it is compared with, if any.
-            args: of ``add_arguments``.
+            subjects: the model, and the one it is compared with, if any, as ``Subject``; of a kind
+                without ``needs_model``, folders of runs.
+            options: of the class ``Options``.
             folder: where to write; it may be missing.
 
-        Returns:
-            Paths written: PNG, PDF and CSV.
-
         Raises:
-            PlotError: the picture cannot be drawn from these subjects and words.
+            PlotError: the picture cannot be drawn from these subjects and options.
         """
         raise NotImplementedError
 
 
 def register_kind(name: str, help: str) -> Callable[[Type[Kind]], Type[Kind]]:
-    """Class decorator: ``tools/plot.py NAME`` draws by an instance of the class."""
+    """Register the decorated class: ``draw_kind`` and ``vireid plot`` know it by ``name``."""
 
     def register(kind: Type[Kind]) -> Type[Kind]:
         if name in KINDS:
@@ -60,46 +81,61 @@ def register_kind(name: str, help: str) -> Callable[[Type[Kind]], Type[Kind]]:
     return register
 
 
+def all_kinds() -> Dict[str, Kind]:
+    """Return every kind by name, sorted, after importing the files of this folder."""
+    package = importlib.import_module(__name__.rpartition(".")[0])
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(KINDS.items()))
+
+
 def find_kind(name: str) -> Kind:
-    """The kind called ``name``.
+    """Return the kind called ``name``.
 
     Raises:
         PlotError: there is none; names the nearest.
     """
-    if name not in KINDS:
-        raise PlotError(f"There is no kind of picture called {name!r}. {nearest(name, KINDS)}")
-    return KINDS[name]
+    known = all_kinds()
+    if name not in known:
+        raise PlotError(f"There is no kind of picture called {name!r}. {nearest(name, known)}")
+    return known[name]
 
 
-def draw_kind(
-    name: str, subjects: Sequence[Any], folder: str, words: Sequence[str] = ()
-) -> List[str]:
-    """Draw from Python as ``tools/plot.py NAME`` does.
+def draw_kind(name: str, subjects: Any, folder: str, **options: Any) -> Drawn:
+    """Draw a picture, in the style of all figures.
 
     Args:
-        name: of a kind.
-        subjects: one or two of ``subject.Subject``; none for a kind without a model.
-        folder: where to write.
-        words: of the command line: what differs from the defaults.
-
-    Returns:
-        Paths written.
+        name: of a kind, such as ``"tsne"``.
+        subjects: what is drawn: a ``Subject`` of ``load_subject``, or two to compare them; for a
+            kind that needs no model (``"curves"``), the folder of a run or several.
+        folder: where to write PNG, PDF and CSV files; it is made where it is missing.
+        options: what ``vireid plot NAME --help`` lists, by name: ``seed=1``.
 
     Raises:
-        PlotError: the picture cannot be drawn.
+        PlotError: there is no such kind or option, or the picture cannot be drawn.
     """
     kind = find_kind(name)
-    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False)
-    kind.add_arguments(parser)
-    return draw(kind, subjects, parser.parse_args(list(words)), folder)
-
-
-def draw(kind: Kind, subjects: Sequence[Any], args: argparse.Namespace, folder: str) -> List[str]:
-    """``kind.draw`` in the style of all figures, with as many subjects as it takes."""
-    least = 1 if kind.needs_model else 0
-    if not least <= len(subjects) <= max(least, kind.most_subjects):
-        raise PlotError(
-            f"{kind.name} takes {least} to {kind.most_subjects} models; got {len(subjects)}."
-        )
+    chosen = make_options(name, kind.Options, options)
+    shown = _checked_subjects(kind, subjects)
     with styled():
-        return kind.draw(subjects, args, folder)
+        return kind.draw(shown, chosen, os.fspath(folder))
+
+
+def _checked_subjects(kind: Kind, subjects: Any) -> List[Any]:
+    """Return what is drawn as a list; one thing may stand without a list around it."""
+    is_one = isinstance(subjects, (Subject, str, os.PathLike))
+    found = [subjects] if is_one else list(subjects)
+    if kind.needs_model:
+        if not 1 <= len(found) <= kind.most_subjects:
+            raise PlotError(
+                f"{kind.name} takes 1 to {kind.most_subjects} models; got {len(found)}."
+            )
+        if any(isinstance(one, (str, os.PathLike)) for one in found):
+            raise PlotError(
+                f"{kind.name} draws a model; got the path {found[0]!r}. Load its checkpoint first: "
+                "vireid_plugins.plots.load_subject(PATH)."
+            )
+        return found
+    if not found or not all(isinstance(one, (str, os.PathLike)) for one in found):
+        raise PlotError(f"{kind.name} draws runs: give folders of runs, at least one.")
+    return [os.fspath(one) for one in found]

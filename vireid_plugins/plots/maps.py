@@ -1,12 +1,10 @@
-"""``plot.py masks`` and ``stripes``: what a method computes on its way, drawn on the images.
+"""The kinds ``masks`` and ``stripes``: what a method computes on its way, drawn on the images.
 
 They draw any method whose taps have these names (``modeling/maps.py``): ``mask``, the part of an
 image that is the person; ``kept_stripes``, ``stripe_scores`` and ``attention``, a choice among
 horizontal stripes and what it leads to. MRDA has all four. B images, R stripes, k kept ones.
 """
 
-import argparse
-import logging
 from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
@@ -22,11 +20,9 @@ from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
 from .cam import COLOR_MAP, overlay
-from .chosen import add_image_arguments, chosen_photos
-from .kinds import Kind, register_kind
+from .chosen import PhotoOptions, chosen_photos
+from .kinds import Drawn, Kind, register_kind
 from .subject import Subject
-
-logger = logging.getLogger(__name__)
 
 MASK, SCORES, KEPT, ATTENTION = "mask", "stripe_scores", "kept_stripes", "attention"
 _IMAGE = ("image", "modality", "identity", "camera")
@@ -40,16 +36,14 @@ _DIMMED = 0.35  # of the light of a stripe that was not chosen
 class Masks(Kind):
     """Image, mask, person and background, as the network gets them."""
 
+    Options = PhotoOptions
     most_subjects = 1
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_image_arguments(parser)
-
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], options: PhotoOptions, folder: str) -> Drawn:
+        """Draw four panels for each photograph."""
         subject = subjects[0]
         check_maps(subject, (MASK,))
-        photos, why = chosen_photos(subject, args)
-        logger.info("%s", why)
+        photos, why = chosen_photos(subject, options)
         maps = maps_of(subject, photos, (MASK,))
         masks = maps[MASK].reshape(len(photos), *maps[MASK].shape[-2:])
         sheet = draw_sheet(
@@ -61,22 +55,22 @@ class Masks(Kind):
             bar=("gray", ("mask 0", "1")),
         )
         paths = write_figure(sheet.page.figure, folder, "masks")
-        return [*paths, write_numbers(folder, "masks", MASK_HEADER, _mask_numbers(photos, masks))]
+        numbers = write_numbers(folder, "masks", MASK_HEADER, _mask_numbers(photos, masks))
+        return Drawn([*paths, numbers], [why])
 
 
 @register_kind("stripes", help="the horizontal stripes that a method chooses, and its attention")
 class Stripes(Kind):
     """The chosen stripes lit and numbered, the scores of all, and the attention they lead to."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_image_arguments(parser)
+    Options = PhotoOptions
 
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
+    def draw(self, subjects: Sequence[Subject], options: PhotoOptions, folder: str) -> Drawn:
+        """Draw a photograph and two panels for each model."""
         names = (KEPT, SCORES, ATTENTION)
         for subject in subjects:
             check_maps(subject, names)
-        photos, why = chosen_photos(subjects[0], args)
-        logger.info("%s", why)
+        photos, why = chosen_photos(subjects[0], options)
         results = [maps_of(subject, photos, names) for subject in subjects]
         headings = ["image"]
         for subject in subjects:
@@ -96,7 +90,7 @@ class Stripes(Kind):
         paths = write_figure(sheet.page.figure, folder, "stripes")
         labels = [subject.label for subject in subjects]
         numbers = _stripe_numbers(labels, photos, results)
-        return [*paths, write_numbers(folder, "stripes", STRIPE_HEADER, numbers)]
+        return Drawn([*paths, write_numbers(folder, "stripes", STRIPE_HEADER, numbers)], [why])
 
 
 def check_maps(subject: Subject, names: Sequence[str]) -> None:

@@ -1,8 +1,7 @@
-"""``plot.py retrieval``: queries and their nearest gallery images, of one model or of two."""
+"""The kind ``retrieval``: queries and their nearest gallery images, of one model or of two."""
 
-import argparse
-import logging
 import os
+from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
@@ -13,10 +12,9 @@ from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation.protocols import Trial
 from ..registry import nearest
-from .kinds import Kind, register_kind
+from .kinds import Drawn, Kind, register_kind
+from .options import option
 from .subject import Subject, check_same_images
-
-logger = logging.getLogger(__name__)
 
 CHOICES = (BEST, WORST, RANDOM)
 _WHY = {
@@ -42,62 +40,59 @@ HEADER = (
 )
 
 
+@dataclass(frozen=True)
+class RetrievalOptions:
+    """What can be chosen about the rankings."""
+
+    queries: Tuple[str, ...] = option(
+        CHOICES,
+        "best, worst, random (all three by default), or paths of query images",
+        metavar="WHICH",
+    )
+    count: int = option(2, "queries of each choice", metavar="N")
+    topk: int = option(10, "gallery images beside each query", metavar="K")
+    seed: int = option(0, "seed of the random choice", metavar="N")
+    protocol: str = option(
+        "", "a line of the protocol such as all/single; default: the first", metavar="KEY"
+    )
+    trial: int = option(0, "number of the gallery", metavar="N")
+
+
 @register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
 class RetrievalFigure(Kind):
     """Rankings of one trial of one protocol line."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--queries",
-            nargs="+",
-            default=[BEST, WORST, RANDOM],
-            metavar="WHICH",
-            help="best, worst, random (all three by default), or paths of query images",
-        )
-        parser.add_argument(
-            "--count", type=int, default=2, metavar="N", help="queries of each choice; default 2"
-        )
-        parser.add_argument(
-            "--topk", type=int, default=10, metavar="K", help="gallery images; default 10"
-        )
-        parser.add_argument(
-            "--seed", type=int, default=0, metavar="N", help="of the random choice; default 0"
-        )
-        parser.add_argument(
-            "--protocol", default="", metavar="KEY", help="such as all/single; default: the first"
-        )
-        parser.add_argument(
-            "--trial", type=int, default=0, metavar="N", help="number of the gallery; default 0"
-        )
+    Options = RetrievalOptions
 
-    def draw(self, subjects: Sequence[Subject], args: argparse.Namespace, folder: str) -> List[str]:
-        _check(args)
+    def draw(self, subjects: Sequence[Subject], options: RetrievalOptions, folder: str) -> Drawn:
+        """Draw a line of images for each query, and with two models one for each of them."""
+        _check(options)
         first = subjects[0]
         check_same_images(subjects)
-        protocol = _find_protocol(first, args.protocol)
+        protocol = _find_protocol(first, options.protocol)
         rules = _rules(subjects, protocol)
-        trial = _find_trial(protocol, first.dataset, args.trial)
+        trial = _find_trial(protocol, first.dataset, options.trial)
         searches = [
             GallerySearch(
                 subject.features, subject.dataset, trial, protocol, subject.cfg.TEST.METRIC
             )
             for subject in subjects
         ]
-        rows, chosen, why = _choose(searches[0], args)
+        rows, chosen, why = _choose(searches[0], options)
         if len(subjects) > 1:
             why += f" Chosen by {first.label}."
-        rankings = [search.retrievals(rows, chosen, args.topk) for search in searches]
+        rankings = [search.retrievals(rows, chosen, options.topk) for search in searches]
         labels = [subject.label for subject in subjects]
         key = f"{first.dataset_name}/{protocol.key}"
-        logger.info("%s, trial %d. %s", key, args.trial, why)
         page = retrieval_page(
             rankings,
             labels,
-            title=f"{' and '.join(labels)} on {key}, trial {args.trial}",
+            title=f"{' and '.join(labels)} on {key}, trial {options.trial}",
             note=f"{why}   {rules}",
         )
         paths = write_figure(page.figure, folder, "retrieval")
-        return [*paths, write_numbers(folder, "retrieval", HEADER, _numbers(labels, rankings))]
+        numbers = write_numbers(folder, "retrieval", HEADER, _numbers(labels, rankings))
+        return Drawn([*paths, numbers], [f"{key}, trial {options.trial}. {why}"])
 
 
 def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
@@ -110,16 +105,18 @@ def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
     return rules_in_words(metrics.pop(), protocol)
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(options: RetrievalOptions) -> None:
     for word, value, least in (
-        ("count", args.count, 1),
-        ("topk", args.topk, 1),
-        ("seed", args.seed, 0),
+        ("count", options.count, 1),
+        ("topk", options.topk, 1),
+        ("seed", options.seed, 0),
     ):
         if value < least:
             raise PlotError(f"--{word} is {value}; expected {least} or more.")
-    if args.topk > 50:
-        raise PlotError(f"--topk is {args.topk}; a page has room for 50 images beside each other.")
+    if options.topk > 50:
+        raise PlotError(
+            f"--topk is {options.topk}; a page has room for 50 images beside each other."
+        )
 
 
 def _find_protocol(subject: Subject, key: str) -> Any:
@@ -140,23 +137,23 @@ def _find_trial(protocol: Any, dataset: Any, number: int) -> Trial:
     raise PlotError(f"--trial is {number}; {protocol.key} has trials 0 to {count - 1}.")
 
 
-def _choose(search: GallerySearch, args: argparse.Namespace) -> Tuple[np.ndarray, List[str], str]:
+def _choose(search: GallerySearch, options: RetrievalOptions) -> Tuple[np.ndarray, List[str], str]:
     """Test rows, why each was chosen, and the same in words for the picture."""
-    words = list(dict.fromkeys(args.queries))
+    words = list(dict.fromkeys(options.queries))
     paths = [word for word in words if word not in CHOICES]
     choices = [word for word in words if word in CHOICES]
     given = _given(search, paths)
-    pool = np.random.default_rng(args.seed).permutation(search.queries)
+    pool = np.random.default_rng(options.seed).permutation(search.queries)
     pool = pool[~np.isin(pool, given)]
     rows, chosen = np.array(given, dtype=np.int64), [GIVEN] * len(given)
     if choices:
-        found, why = choose(search, pool, choices, args.count)
+        found, why = choose(search, pool, choices, options.count)
         rows, chosen = np.concatenate([rows, found]), chosen + why
     if not len(rows):
         raise PlotError("No query of this trial has a valid match, so there is none to choose.")
     counts = {word: chosen.count(word) for word in dict.fromkeys(chosen)}
     said = ", ".join(f"{number} {_WHY[word]}" for word, number in counts.items())
-    seed = f", seed {args.seed}" if choices else ""
+    seed = f", seed {options.seed}" if choices else ""
     return rows, chosen, f"Queries: {said}; of {len(search.queries)}{seed}."
 
 

@@ -6,7 +6,7 @@ Shapes: N test images, D feature size.
 import os
 import sys
 from functools import cached_property
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from torch import nn
@@ -17,6 +17,9 @@ from ..data.item import Item, test_items
 from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
+
+# A model's own keys: those that KEY VALUE pairs set for the first model only.
+_OF_ONE_MODEL, _OF_ALL = ("MODEL.", "INPUT."), ("MODEL.DEVICE",)
 
 
 class Subject:
@@ -96,26 +99,81 @@ class Subject:
 
 
 def load_subject(
-    config_file: str,
-    opts: Sequence[str] = (),
+    weights: str = "",
+    config_file: Optional[str] = None,
+    opts: Sequence[Any] = (),
+    *,
     label: str = "",
     progress: bool = True,
 ) -> Subject:
-    """A subject from a config and a checkpoint, as ``train_net.py --eval-only`` takes them.
+    """Return the model of a checkpoint, and its test set, as an evaluation takes them.
 
     Args:
-        config_file: empty: the config that the checkpoint carries.
-        opts: KEY VALUE pairs; ``MODEL.WEIGHTS`` names the checkpoint, unless the config does.
-        label: what the model is called in pictures; empty: as the checkpoint's folder.
+        weights: path of the checkpoint; empty: what ``MODEL.WEIGHTS`` names in ``opts`` or in the
+            config.
+        config_file: a path, or a file below ``configs/``; None: the config that the checkpoint
+            carries.
+        opts: KEY VALUE pairs that override the config.
+        label: what the model is called in pictures; empty: the name of the checkpoint's folder.
         progress: whether long work shows a progress bar.
 
     Raises:
-        UserError: no weights are named, or there is no config, or as ``open_checkpoint``.
+        UserError: no weights are named, or as ``open_checkpoint``.
     """
-    weights = named_weights(config_file, opts)
+    weights = os.fspath(weights) or named_weights(config_file or "", opts)
     opened = open_checkpoint(weights, config_file or None, opts)
     label = label or folder_name(weights)
     return Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
+
+
+def load_subjects(
+    config_file: Optional[str] = None,
+    opts: Sequence[Any] = (),
+    *,
+    compare: Optional[Tuple[str, str]] = None,
+    labels: Sequence[str] = (),
+) -> List[Subject]:
+    """Return a model, and the one that it is compared with.
+
+    Args:
+        config_file: of the first model; None: the config that its checkpoint carries.
+        opts: KEY VALUE pairs, ``MODEL.WEIGHTS`` among them. They hold for both models, but
+            ``MODEL.*`` (except ``MODEL.DEVICE``) and ``INPUT.*`` only for the first.
+        compare: config and checkpoint of the other model; the config ``"-"``: the one that the
+            checkpoint carries. None: there is no other model.
+        labels: what each model is called in pictures; empty: the names of their folders.
+
+    Raises:
+        PlotError: the number of labels is not the number of models.
+        UserError: as ``load_subject``.
+    """
+    number = 2 if compare else 1
+    names = list(labels) or [""] * number
+    if len(names) != number:
+        raise PlotError(f"--label is given once for each of {number} models; got {names}.")
+    subjects = [load_subject("", config_file, opts, label=names[0])]
+    if compare:
+        other, weights = compare
+        shared = _shared(opts)
+        subjects.append(
+            load_subject(weights, None if other == "-" else other, shared, label=names[1])
+        )
+        _tell_apart(subjects)
+    return subjects
+
+
+def _shared(opts: Sequence[Any]) -> List[Any]:
+    """Return the KEY VALUE pairs that do not belong to one model."""
+    pairs = zip(opts[0::2], opts[1::2])
+    kept = [p for p in pairs if p[0] in _OF_ALL or not p[0].startswith(_OF_ONE_MODEL)]
+    return [word for pair in kept for word in pair]
+
+
+def _tell_apart(subjects: Sequence[Subject]) -> None:
+    """Number two models that have the same name: those of one folder, say."""
+    if len({subject.label for subject in subjects}) < len(subjects):
+        for number, subject in enumerate(subjects, start=1):
+            subject.label = f"{subject.label} ({number})"
 
 
 def folder_name(path: str) -> str:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
-from ..engine.loading import WEIGHTS
 from ..errors import is_foreseen, message_of
 from ..evaluation import evaluate
 from ..files import write_atomically
-from ..plots.kinds import KINDS
-from ..plots.subject import Subject, load_subject
+from ..plots import Subject, all_kinds, load_subject
 from ..runs.folder import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
 from ..runs.record import now
 from .config_differences import Comparison, compare_with_base, recorded_config_file
@@ -62,7 +60,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default="", metavar="FILE", help="default: the run's last")
     parser.add_argument("--no-model", action="store_true", help="only what needs no model")
     parser.add_argument(
-        "--skip", nargs="+", default=[], metavar="KIND", help=f"of {', '.join(sorted(KINDS))}"
+        "--skip", nargs="+", default=[], metavar="KIND", help=f"of {', '.join(all_kinds())}"
     )
     parser.add_argument(
         "--queries", type=int, default=8, metavar="N", help="hardest ones shown; default 8"
@@ -173,7 +171,7 @@ class Report:
         weights = str(self.run.checkpoint.path)
         say(f"loading {weights} ...")
         config_file = str(self.run.folder / CONFIG) if self.run.cfg is not None else ""
-        subject = load_subject(config_file, [*self._args.opts, WEIGHTS, weights], self.title)
+        subject = load_subject(weights, config_file, self._args.opts, label=self.title)
         say(f"  features of {len(subject.features.features)} test images")
         return subject
 
@@ -215,9 +213,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ReportError(f"KEY VALUE words come in pairs; got: {' '.join(args.opts)}.")
     if args.queries < 0:
         raise ReportError(f"--queries is {args.queries}; expected 0 (none) or more.")
-    unknown = sorted(set(args.skip) - set(KINDS))
+    unknown = sorted(set(args.skip) - set(all_kinds()))
     if unknown:
-        known = ", ".join(sorted(KINDS))
+        known = ", ".join(all_kinds())
         raise ReportError(f"--skip names {', '.join(unknown)}; the kinds are: {known}.")
     if args.no_model and args.weights:
         raise ReportError("--weights names a model and --no-model wants none; leave one out.")

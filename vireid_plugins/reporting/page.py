@@ -35,8 +35,8 @@ def figures_section(
 
 
 def _figures(figures: Figures) -> Markup:
-    lines = join(figures.told, between=Markup("<br>"))
-    told = tag("p", lines, class_="told") if figures.told else None
+    lines = join(figures.notes, between=Markup("<br>"))
+    notes = tag("p", lines, class_="told") if figures.notes else None
     others = tag("p", "Numbers: ", links(figures.others), class_="told") if figures.others else None
     drawings = [
         tag(
@@ -47,7 +47,7 @@ def _figures(figures: Figures) -> Markup:
         )
         for picture in figures.pictures
     ]
-    return join([tag("h3", heading(figures.kind)), told, *drawings, others])
+    return join([tag("h3", heading(figures.kind)), notes, *drawings, others])
 
 
 def hardest_section(subject: Subject, hard: HardQueries) -> Section:

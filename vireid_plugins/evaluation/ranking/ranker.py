@@ -139,6 +139,8 @@ class TrialRanker:
             rows = (cameras == own[query]).nonzero(as_tuple=True)[0]
             seen = (self.camids == others[gallery]).nonzero(as_tuple=True)[0]
             scores[rows[:, None], seen] = -torch.inf
+        if not self.rules.skip_same_camera:
+            return  # identities make no difference
         hidden = positive & self.rules.hides(positive, cameras[:, None], self.camids[columns])
         scores[hidden.nonzero(as_tuple=True)[0], columns[hidden]] = -torch.inf
 

@@ -55,8 +55,8 @@ def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> 
     Args:
         distances: (N, N) sparse, diagonal 0; pairs that are not stored are farther than
             ``radius``.
-        radius: items at most this far are neighbours (DBSCAN's eps).
-        min_samples: neighbours, itself among them, that make an item a core of a cluster.
+        radius: items at most this far are neighbors (DBSCAN's eps).
+        min_samples: neighbors, itself among them, that make an item a core of a cluster.
 
     Returns:
         (N,) int64, numbers of clusters from 0; -1: an outlier.

@@ -35,8 +35,8 @@ def features_of(dataset, seed=0, size=6):
     items = dataset.query + dataset.gallery
     rng = np.random.default_rng(seed)
     labels = np.array([item[1:] for item in items])
-    centres = rng.standard_normal((labels[:, 0].max() + 1, size))
-    features = centres[labels[:, 0]] + rng.standard_normal((len(items), size))
+    centers = rng.standard_normal((labels[:, 0].max() + 1, size))
+    features = centers[labels[:, 0]] + rng.standard_normal((len(items), size))
     return TestFeatures(
         torch.from_numpy(features), labels[:, 0], labels[:, 1], labels[:, 2], np.arange(len(items))
     )

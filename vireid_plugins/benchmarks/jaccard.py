@@ -25,15 +25,15 @@ def make_features(num: int, size: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     num_identities = max(1, num // 17)
     looks = rng.standard_normal((max(1, num_identities // 20), size), dtype=np.float32)
-    centres = looks[rng.integers(0, len(looks), num_identities)]
-    centres += rng.standard_normal(centres.shape, dtype=np.float32)
-    features = centres[rng.integers(0, num_identities, num)]
+    centers = looks[rng.integers(0, len(looks), num_identities)]
+    centers += rng.standard_normal(centers.shape, dtype=np.float32)
+    features = centers[rng.integers(0, num_identities, num)]
     features += rng.standard_normal(features.shape, dtype=np.float32)
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def dense_original(features: np.ndarray) -> np.ndarray:
-    """Zhong et al.: all distances, all of them sorted; k1 + 1 neighbours, exponential weights."""
+    """Zhong et al.: all distances, all of them sorted; k1 + 1 neighbors, exponential weights."""
     tensor = torch.from_numpy(features)
     squares = tensor.square().sum(1)
     distances = (squares[:, None] + squares - 2 * tensor @ tensor.T).clamp_(min=0).numpy()
@@ -48,7 +48,7 @@ def dense_original(features: np.ndarray) -> np.ndarray:
 
 
 def dense_softmax(features: np.ndarray) -> np.ndarray:
-    """OpenUnReID, FastReID: faiss finds k1 neighbours; weights are a softmax of distances."""
+    """OpenUnReID, FastReID: faiss finds k1 neighbors; weights are a softmax of distances."""
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(features)
     ranks = index.search(features, K1)[1]
@@ -64,7 +64,7 @@ def dense_softmax(features: np.ndarray) -> np.ndarray:
 def _dense(
     ranks: np.ndarray, length: int, weights: Callable[[int, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """(N, N) float32 Jaccard distances from neighbour lists, the item itself first in each."""
+    """(N, N) float32 Jaccard distances from neighbor lists, the item itself first in each."""
     num, half = len(ranks), int(np.around(K1 / 2))
 
     def reciprocal(item: int, k: int) -> np.ndarray:

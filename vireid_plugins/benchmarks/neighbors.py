@@ -1,4 +1,4 @@
-"""Approximate neighbours, against the exact ones: recall@10, time, size on disk."""
+"""Approximate neighbors, against the exact ones: recall@10, time, size on disk."""
 
 import argparse
 import os

@@ -16,7 +16,7 @@ from vireid_plugins.evaluation import (
     rank_metrics_from_similarity,
     rank_trials,
 )
-from vireid_plugins.evaluation.similarity import normalise
+from vireid_plugins.evaluation.similarity import normalize
 
 from .measuring import ratio, say, times_in_turn
 
@@ -33,7 +33,7 @@ class Case:
 
 
 def make_case(name: str, size: int, seed: int = 0) -> Case:
-    """Features of ``size`` dimensions: an identity's centre plus noise."""
+    """Features of ``size`` dimensions: an identity's center plus noise."""
     rng = np.random.default_rng(seed)
     if name.startswith("sysu"):
         targets, camids, trials = _sysu(rng, shots=1 if name == "sysu-single" else 10)
@@ -48,8 +48,8 @@ def make_case(name: str, size: int, seed: int = 0) -> Case:
         targets, camids = rng.integers(0, 750, 3368 + 15913), rng.integers(1, 7, 3368 + 15913)
         trials = [Trial(np.arange(3368), 3368 + np.arange(15913))]
         rules = SingleModalityProtocol().rules()
-    centres = rng.standard_normal((int(targets.max()) + 1, size), dtype=np.float32)
-    features = centres[targets]
+    centers = rng.standard_normal((int(targets.max()) + 1, size), dtype=np.float32)
+    features = centers[targets]
     features += 6.0 * rng.standard_normal(features.shape, dtype=np.float32)
     return Case(torch.from_numpy(features), targets, camids, trials, rules)
 
@@ -105,7 +105,7 @@ def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[floa
 def bench_case(name: str, size: int, repeats: int, loop_trials: int) -> Dict[str, Any]:
     """Times in seconds of one case, with and without the matrix product."""
     case = make_case(name, size)
-    normal = normalise(case.features)
+    normal = normalize(case.features)
     galleries = np.unique(np.concatenate([trial.gallery for trial in case.trials]))
     queries = np.unique(np.concatenate([trial.query for trial in case.trials]))
     scores = normal[torch.from_numpy(queries)] @ normal[torch.from_numpy(galleries)].T

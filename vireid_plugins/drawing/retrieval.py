@@ -12,7 +12,7 @@ import torch
 
 from ..data.item import test_items
 from ..evaluation import rank_metrics
-from ..evaluation.similarity import as_features, normalise
+from ..evaluation.similarity import as_features, normalize
 from .photos import Photo
 
 # Queries among which a trainer's picture looks for the hardest: a bound on time that does not grow
@@ -146,8 +146,8 @@ class GallerySearch:
         if self.metric == "euclidean":
             return (others - query[:, None]).double().norm(dim=2).numpy()
         size = others.shape
-        others = normalise(others.reshape(-1, size[-1])).reshape(size)
-        return (others @ normalise(query)[:, :, None])[..., 0].numpy()
+        others = normalize(others.reshape(-1, size[-1])).reshape(size)
+        return (others @ normalize(query)[:, :, None])[..., 0].numpy()
 
     def _photo(self, row: int) -> Photo:
         return Photo(

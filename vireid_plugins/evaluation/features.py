@@ -53,7 +53,7 @@ def extract_features(
             kept too.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
-        flip: average the features of each image and its mirror image, before normalisation.
+        flip: average the features of each image and its mirror image, before normalization.
 
     Raises:
         ValueError: an empty loader, several processes without ``index``, or no features.

@@ -16,7 +16,7 @@ from ..modality import Modality
 from .features import TestFeatures
 from .protocols import Protocol
 from .rules import RankRules
-from .similarity import as_features, check_metric, normalise, products
+from .similarity import as_features, check_metric, normalize, products
 
 _BLOCK_ELEMENTS = 1 << 20  # pairs at once: about 30 MB
 COSINE_RANGE = 2.0  # the greatest cosine distance, 1 - cos
@@ -168,19 +168,19 @@ def prepare_features(features: Any, metric: str, device: str = "cpu") -> Tensor:
     """Features (N, D) as ``count_pairs`` takes them: at unit length for the cosine."""
     check_metric(metric)
     rows = as_features(features, "features", torch.device(device))
-    return normalise(rows) if metric == "cosine" else rows
+    return normalize(rows) if metric == "cosine" else rows
 
 
 def greatest_distance(features: Tensor, metric: str) -> float:
     """What no distance between two rows of ``features`` exceeds.
 
-    For the cosine that is 2; else twice the greatest distance from the centre.
+    For the cosine that is 2; else twice the greatest distance from the center.
     """
     if metric == "cosine":
         return COSINE_RANGE
-    centre = features.double().mean(0)
+    center = features.double().mean(0)
     parts = features.split(512)
-    farthest = max(float((part.double() - centre).norm(dim=1).max()) for part in parts)
+    farthest = max(float((part.double() - center).norm(dim=1).max()) for part in parts)
     return 2.0 * farthest * (1 + 1e-6) or 1.0
 
 

@@ -55,7 +55,7 @@ def check_metric(metric: str) -> None:
         raise ValueError(f"metric must be one of {METRICS}; got {metric!r}.")
 
 
-def normalise(features: Tensor) -> Tensor:
+def normalize(features: Tensor) -> Tensor:
     """Rows of ``features`` (N, D) at unit length; a zero row stays zero.
 
     Lengths are taken in float64, so that neither huge nor tiny features lose their direction.
@@ -127,7 +127,7 @@ class Scorer:
     def __init__(self, gallery: Tensor, metric: str = "cosine") -> None:
         check_metric(metric)
         self.metric = metric
-        gallery = normalise(gallery) if metric == "cosine" else gallery
+        gallery = normalize(gallery) if metric == "cosine" else gallery
         first = unique_rows(gallery)
         kept, self.columns = torch.unique(first, return_inverse=True)
         if len(kept) < len(gallery):
@@ -155,7 +155,7 @@ class Scorer:
         the same memory: fresh memory for each block costs as much as the product.
         """
         if self._half_square is None:
-            query = normalise(query).to(self._gallery.dtype)
+            query = normalize(query).to(self._gallery.dtype)
         else:
             query = query.double()
         if self._memory is None or len(self._memory) < len(query):

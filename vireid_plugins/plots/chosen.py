@@ -14,7 +14,7 @@ from ..data.build import build_train_items
 from ..drawing.photos import Photo, batch_of, batches, draw_pairs, parse_images, photo_of, recognize
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
-from ..evaluation.similarity import normalise
+from ..evaluation.similarity import normalize
 from .options import option
 from .subject import Subject
 
@@ -120,8 +120,8 @@ def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[I
     features = torch.cat(
         [features_of(subject.model, part, transforms) for _, part in batches(photos, _BATCH)]
     )
-    everyone = normalise(subject.features.features.float())
-    scores = (normalise(features.float().cpu()) @ everyone.T).numpy()
+    everyone = normalize(subject.features.features.float())
+    scores = (normalize(features.float().cpu()) @ everyone.T).numpy()
     names = np.array([str(item.pid) for item in items])
     cameras = np.array([item.camid for item in items], dtype=object)  # numbers or words
     modalities = np.array([item.modality for item in items])

@@ -1,4 +1,4 @@
-"""Oracles: brute-force neighbours in float64; stand-ins for a faiss that has GPUs."""
+"""Oracles: brute-force neighbors in float64; stand-ins for a faiss that has GPUs."""
 
 import logging
 
@@ -21,16 +21,16 @@ def squared_distances(a, b):
 def people(num=2000, size=32, seed=0):
     """Items in clusters of ten, and queries near them."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((num // 10, size))
-    items = np.repeat(centres, 10, axis=0) + 0.3 * rng.standard_normal((num, size))
-    queries = centres[:50] + 0.3 * rng.standard_normal((50, size))
+    centers = rng.standard_normal((num // 10, size))
+    items = np.repeat(centers, 10, axis=0) + 0.3 * rng.standard_normal((num, size))
+    queries = centers[:50] + 0.3 * rng.standard_normal((50, size))
     return items.astype(np.float32), queries.astype(np.float32)
 
 
 @pytest.mark.parametrize("library", ["faiss", "torch"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("ties", [False, True])
-def test_exact_neighbours_equal_brute_force(library, metric, ties, monkeypatch):
+def test_exact_neighbors_equal_brute_force(library, metric, ties, monkeypatch):
     if library == "torch":
         monkeypatch.setattr(faiss_index, "faiss", None)
     elif faiss_index.faiss is None:
@@ -81,7 +81,7 @@ def test_they_say_what_is_wrong():
 @needs_faiss
 @pytest.mark.parametrize("index", APPROXIMATE)
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_approximate_neighbours_find_most_of_the_exact(index, metric):
+def test_approximate_neighbors_find_most_of_the_exact(index, metric):
     """Recall at 10 of the cluster's ten; compressed distances of the same size."""
     items, queries = people()
     exact, wanted = NearestNeighbors(metric).fit(items).search(queries, 10)

@@ -50,8 +50,8 @@ def features_of(dataset, rescorer, seed=0, size=4):
     items = dataset.query + dataset.gallery
     rng = np.random.default_rng(seed)
     labels = np.array([item[1:] for item in items])
-    centres = rng.standard_normal((labels[:, 0].max() + 1, size))
-    features = centres[labels[:, 0]] + rng.standard_normal((len(items), size))
+    centers = rng.standard_normal((labels[:, 0].max() + 1, size))
+    features = centers[labels[:, 0]] + rng.standard_normal((len(items), size))
     local = rng.random((len(items), R, S)) / 4
     return TestFeatures(
         torch.from_numpy(features),

@@ -29,7 +29,7 @@ def by_distance(distances, i, candidates):
     return sorted((j for j in candidates if j != i), key=lambda j: (distances[i, j], j))
 
 
-def neighbour_list(distances, i, groups):
+def neighbor_list(distances, i, groups):
     """The item, then the others by distance and index; with groups in turn, others' first."""
     num = len(distances)
     if groups is None:
@@ -49,7 +49,7 @@ def loop_jaccard(features, k1, k2, definition="original", groups=None):
     if definition == "original":
         distances /= np.maximum(distances.max(1, keepdims=True), 1e-300)
     length = k1 + 1 if definition == "original" else k1
-    order = [neighbour_list(distances, i, groups) for i in range(num)]
+    order = [neighbor_list(distances, i, groups) for i in range(num)]
 
     def reciprocal(i, k):
         kept = min(k + 1, length)
@@ -118,7 +118,7 @@ def test_the_softmax_definition_equals_fastreid(monkeypatch):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_nearly_equal_neighbours_are_ordered_as_in_float64():
+def test_nearly_equal_neighbors_are_ordered_as_in_float64():
     """Far from the origin float32 products lose what decides; distances do not."""
     rng = np.random.default_rng(4)
     features = (rng.standard_normal((60, 4)) + 300).astype(np.float32)
@@ -151,7 +151,7 @@ def test_what_float32_cannot_order_is_ordered_in_float64(copies, grouped):
     kept = None if groups is None else torch.from_numpy(groups)
     found, _ = neighbor_lists.nearest_items(torch.from_numpy(features), 5, kept)
     for item, row in enumerate(found):
-        wanted = neighbour_list(squared, item, groups)[:5]
+        wanted = neighbor_list(squared, item, groups)[:5]
         np.testing.assert_array_equal(row, wanted)
 
 

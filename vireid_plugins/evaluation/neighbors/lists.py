@@ -1,6 +1,6 @@
-"""Neighbour lists of all items among all items, in blocks: float32 searches, float64 decides.
+"""Neighbor lists of all items among all items, in blocks: float32 searches, float64 decides.
 
-Shapes: N items, D features, R rows of a block, k neighbours, W candidates.
+Shapes: N items, D features, R rows of a block, k neighbors, W candidates.
 """
 
 import functools
@@ -27,7 +27,7 @@ def nearest_items(
     """The k nearest items of each, itself first, equal ones by index, as float64 orders them.
 
     Distances of float32 features are products in float32; rows in which rounding could decide
-    between two neighbours are done again in float64.
+    between two neighbors are done again in float64.
 
     Args:
         features: (N, D).
@@ -106,7 +106,7 @@ def _nearest(
         rows: (R,) numbers of the rows.
         nearness: (R, N).
         k: from 1 to N.
-        mask: (R, N) bool, who can be a neighbour; others come last.
+        mask: (R, N) bool, who can be a neighbor; others come last.
     """
     num = nearness.shape[1]
     if mask is not None:
@@ -136,7 +136,7 @@ def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> 
     pairs = rows[:, None].expand_as(found).flatten(), found.flatten()
     distances = pair_distances(items.features, *(n.cpu().numpy() for n in pairs))
     distances = torch.from_numpy(distances).to(values.device).view_as(values)
-    # the item itself first, those that cannot be neighbours last
+    # the item itself first, those that cannot be neighbors last
     distances = torch.where(values.isinf(), -values.double(), distances)
     return found.gather(1, torch.sort(distances, dim=1, stable=True).indices)
 

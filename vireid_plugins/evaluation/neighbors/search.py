@@ -1,6 +1,6 @@
-"""Nearest neighbours: exact or approximate, by faiss where it is installed, by PyTorch elsewhere.
+"""Nearest neighbors: exact or approximate, by faiss where it is installed, by PyTorch elsewhere.
 
-Shapes: Q queries, N stored items, D features, k neighbours.
+Shapes: Q queries, N stored items, D features, k neighbors.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..ranking.topk import largest_by_index
-from ..similarity import Array, Scorer, as_features, check_metric, normalise
+from ..similarity import Array, Scorer, as_features, check_metric, normalize
 from . import faiss_index
 from .faiss_index import FLAT, GPU_MODES
 
@@ -33,7 +33,7 @@ class NearestNeighbors:
     words of a faiss factory, whose answers are approximate, distances too where it compresses:
 
     - ``"HNSW32"``: a graph; fast, and larger than the items.
-    - ``"IVF,SQ8"``: lists around centres, a byte for each dimension: a quarter of the items.
+    - ``"IVF,SQ8"``: lists around centers, a byte for each dimension: a quarter of the items.
     - ``"OPQ64,IVF,PQ64"``: 64 bytes an item, for galleries beyond memory.
 
     ``IVF`` without a number has about 4 sqrt(N) lists, N the items of ``fit``.
@@ -95,7 +95,7 @@ class NearestNeighbors:
     def fit(self, features: Array, ids: Optional[Array] = None) -> "NearestNeighbors":
         """Store the items (N, D) to search among, in the place of others; returns itself.
 
-        An approximate index also learns its centres from them; ``add`` brings more.
+        An approximate index also learns its centers from them; ``add`` brings more.
 
         Args:
             features: (N, D).
@@ -155,7 +155,7 @@ class NearestNeighbors:
 
     def _prepared(self, features: Array, name: str) -> Tensor:
         items = as_features(features, name, self.device if self.exact else torch.device("cpu"))
-        return normalise(items) if self.metric == "cosine" else items
+        return normalize(items) if self.metric == "cosine" else items
 
     # ---------------------------------------------------------------------------------- search
 

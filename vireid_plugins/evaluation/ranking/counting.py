@@ -35,7 +35,7 @@ def take_columns(scores: Tensor, columns: Tensor) -> Tensor:
 
 
 def segment_reduce(values: Tensor, starts: Tensor, reduce: str) -> Tensor:
-    """Reduce runs of neighbouring columns.
+    """Reduce runs of neighboring columns.
 
     Args:
         values: (Q, G).

@@ -5,15 +5,15 @@ N items, D features, R rows of a block.
 
 Two definitions are in use:
 
-- ``"original"`` (the authors' code, MMT): the k nearest neighbours of an item are counted beside
+- ``"original"`` (the authors' code, MMT): the k nearest neighbors of an item are counted beside
   the item itself, so lists hold k1 + 1 items; weights are exp(-d), d the squared Euclidean
   distance divided by the greatest of the item's row.
-- ``"softmax"`` (OpenUnReID, FastReID): the item is one of the k1 neighbours; weights are a softmax
+- ``"softmax"`` (OpenUnReID, FastReID): the item is one of the k1 neighbors; weights are a softmax
   of -d, d the squared Euclidean distance itself.
 
 Both round half of k1 to even, average the encodings of the k2 nearest items, the item itself among
 them (local query expansion), and order equal distances by index; the item comes first in its own
-list. Memory grows with the neighbours and with the pairs nearer than 1, not with N squared.
+list. Memory grows with the neighbors and with the pairs nearer than 1, not with N squared.
 """
 
 from dataclasses import dataclass
@@ -44,15 +44,15 @@ def jaccard_distance(
     """Jaccard distances between the k-reciprocal encodings of all items.
 
     Args:
-        features: (N, D); normalise them for distances by angle.
-        k1: neighbours that make an item's k-reciprocal set.
-        k2: neighbours averaged by the local query expansion; 1: none.
+        features: (N, D); normalize them for distances by angle.
+        k1: neighbors that make an item's k-reciprocal set.
+        k2: neighbors averaged by the local query expansion; 1: none.
         definition: ``"original"`` or ``"softmax"``, see above.
-        groups: (N,) modality (or camera) of each item: neighbours then come in turn from the
+        groups: (N,) modality (or camera) of each item: neighbors then come in turn from the
             other groups and from the item's own, the nearest first, so that every list reaches
             across; None: the nearest of all.
         max_distance: only pairs nearer than this are stored; at most 1.
-        device: where neighbours are searched.
+        device: where neighbors are searched.
 
     Returns:
         (N, N) sparse float32. **Only pairs nearer than ``max_distance`` are stored**, the diagonal
@@ -109,9 +109,9 @@ def encode(
     if num == 0:
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
     length = k1 + 1 if definition == "original" else k1
-    neighbours, greatest = nearest_items(features, min(max(length, k2), num), groups)
-    whole = _reciprocal(neighbours[:, :length])
-    half = _reciprocal(neighbours[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
+    neighbors, greatest = nearest_items(features, min(max(length, k2), num), groups)
+    whole = _reciprocal(neighbors[:, :length])
+    half = _reciprocal(neighbors[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
     # A member's own half-size set joins where more than two thirds of it are members already.
     shared = whole.dot(half.T).multiply(whole).tocoo()
     sizes = np.diff(half.indptr)
@@ -125,7 +125,7 @@ def encode(
     encodings = _weighted(features, expanded, scale)
     if k2 > 1:
         width = min(k2, num)
-        mean = mean_of_rows(neighbours[:, :width], num)
+        mean = mean_of_rows(neighbors[:, :width], num)
         encodings = mean.dot(encodings).tocsr()
     return Encoding(encodings, greatest)
 
@@ -146,9 +146,9 @@ def _lists(rows: np.ndarray, num: int, value: np.float32) -> sparse.csr_matrix:
 # ------------------------------------------------------------------------------------- encodings
 
 
-def _reciprocal(neighbours: np.ndarray) -> sparse.csr_matrix:
+def _reciprocal(neighbors: np.ndarray) -> sparse.csr_matrix:
     """(N, N) ones: j is in i's list (N, k) and i in j's."""
-    forward = _lists(neighbours, len(neighbours), np.float32(1.0))
+    forward = _lists(neighbors, len(neighbors), np.float32(1.0))
     return forward.multiply(forward.T).tocsr()
 
 

@@ -1,4 +1,4 @@
-"""Re-ranking: what the neighbours among the test images say about a pair.
+"""Re-ranking: what the neighbors among the test images say about a pair.
 
 Shapes: Q queries, G gallery items, D features. All of it looks at the test set as a whole: one
 query's result depends on the others or on the gallery, so it stands in every printed result line.
@@ -12,7 +12,7 @@ import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
-from ..similarity import Array, as_features, normalise
+from ..similarity import Array, as_features, normalize
 from .jaccard import encode, jaccard_rows, mean_of_rows
 
 _BLOCK_ELEMENTS = 1 << 22
@@ -20,7 +20,7 @@ _BLOCK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Reranking:
-    """k-reciprocal re-ranking: neighbours, expansion, weight of the original distance."""
+    """k-reciprocal re-ranking: neighbors, expansion, weight of the original distance."""
 
     k1: int = 20
     k2: int = 6
@@ -92,13 +92,13 @@ def k_reciprocal_rerank(
     """Re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
 
     Args:
-        query_features: (Q, D); normalise them for distances by angle.
+        query_features: (Q, D); normalize them for distances by angle.
         gallery_features: (G, D).
-        k1: neighbours that make an item's k-reciprocal set.
-        k2: neighbours averaged by the local query expansion; 1: none.
+        k1: neighbors that make an item's k-reciprocal set.
+        k2: neighbors averaged by the local query expansion; 1: none.
         lambda_value: weight of the original distance against the Jaccard distance, 0 to 1.
         definition: of the Jaccard distance, see ``jaccard.py``.
-        cross_modality: queries are of one modality and gallery items of the other; neighbours
+        cross_modality: queries are of one modality and gallery items of the other; neighbors
             come from both sides in turn, however far apart the modalities lie.
 
     Returns:
@@ -159,7 +159,7 @@ def expand_features(
             f"k={k!r}, alpha={alpha!r}, times={times!r}."
         )
     query, gallery = _pair(query_features, gallery_features)
-    items = unit = normalise(torch.cat([query, gallery]))
+    items = unit = normalize(torch.cat([query, gallery]))
     for _ in range(times if len(items) else 0):
         expanded = torch.empty_like(items)
         step = max(1, _BLOCK_ELEMENTS // max(len(items), k * items.shape[1]))
@@ -168,14 +168,14 @@ def expand_features(
             values, found = cosines.topk(min(k, len(items)), dim=1)
             weights = values.clamp_(min=0.0).pow_(alpha)
             expanded[begin : begin + step] = (weights[..., None] * items[found]).sum(1)
-        items, unit = expanded, normalise(expanded)
+        items, unit = expanded, normalize(expanded)
     return unit[: len(query)], unit[len(query) :]
 
 
 def affinity_inference(
     query_features: Array, gallery_features: Array, k1: int = 20, k2: int = 6
 ) -> np.ndarray:
-    """AIM: similarities joined by what the gallery's own neighbourhoods say.
+    """AIM: similarities joined by what the gallery's own neighborhoods say.
 
     Fang, Yang, Fu, *Visible-Infrared Person Re-Identification via Semantic Alignment and Affinity
     Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: a query's affinity is
@@ -198,7 +198,7 @@ def affinity_inference(
     """
     if k1 < 1 or k2 < 1:
         raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
-    query, gallery = (normalise(features) for features in _pair(query_features, gallery_features))
+    query, gallery = (normalize(features) for features in _pair(query_features, gallery_features))
     if len(query) == 0 or len(gallery) == 0:
         return np.zeros((len(query), len(gallery)), dtype=np.float32)
     affinity, order = _largest(gallery, gallery, k1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..ranking.scores import Scores, scores_of_features, scores_of_matrix
-from ..similarity import normalise
+from ..similarity import normalize
 from .rerank import QueryExpansion
 
 
@@ -44,7 +44,7 @@ class RerankingScorer:
         """Return scores as ``TrialScorer`` says."""
         asked, found = (self._features[torch.from_numpy(rows)] for rows in (query, gallery))
         if self._metric == "cosine":
-            asked, found = normalise(asked), normalise(found)
+            asked, found = normalize(asked), normalize(found)
         if self._expansion:
             asked, found = self._expansion.expand(asked, found)
         if self._reranking is None:

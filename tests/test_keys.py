@@ -1,13 +1,18 @@
 """Declarations of keys: rules, messages, and that every number of the config has a rule."""
 
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import vireid_plugins
 from vireid_plugins import add_vireid_config, keys
 from vireid_plugins.config import describe_keys
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.setup import build_config
+from vireid_plugins.engine.setup import build_carried_config, build_config
 from vireid_plugins.errors import UnknownNameError, UserError
 from vireid_plugins.files import find_config
 from vireid_plugins.keys import (
@@ -216,6 +221,27 @@ def test_all_wrong_values_are_named_at_once():
         build_config("baseline/synthetic.yml", words)
     lines = str(refusal.value).splitlines()
     assert [line.split()[0] for line in lines] == ["DATALOADER.NUM_WORKERS", "SOLVER.BASE_LR"]
+
+
+def test_a_checkpoint_keeps_the_values_that_it_was_trained_with():
+    """Only what is asked for now is checked, or older checkpoints could not be opened."""
+    cfg = fresh()
+    cfg.SOLVER.STEPS, cfg.MODEL.DEVICE = [20, 10], "cpu"
+    facts = {"config": cfg.dump(), "num_classes": 3}
+    assert build_carried_config(facts, ["TEST.IMS_PER_BATCH", "8"]).SOLVER.STEPS == [20, 10]
+    with pytest.raises(UserError, match="^TEST.IMS_PER_BATCH is -8; expected 1 or more[^\n]*$"):
+        build_carried_config(facts, ["TEST.IMS_PER_BATCH", "-8"])
+
+
+def test_every_file_that_declares_is_loaded_with_the_package():
+    """Else its keys would be missing, or would depend on what else a program imports."""
+    package = Path(vireid_plugins.__file__).parent
+    files = [p for p in package.rglob("*.py") if re.search(r"^declare\w*\(", p.read_text(), re.M)]
+    names = [".".join(p.relative_to(package.parent).with_suffix("").parts) for p in files]
+    assert len(names) > 30
+    code = f"import sys, vireid_plugins; print([n for n in {names} if n not in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
 
 def test_a_trainer_of_ones_own_script_checks_too(tmp_path):

@@ -16,7 +16,7 @@ the keys of FastReID.
 
 import math
 import numbers
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 
 from .errors import UserError
 
@@ -82,17 +82,21 @@ def value_of(cfg: Any, name: str) -> Any:
     return cfg
 
 
-def check_ranges(cfg: Any) -> None:
-    """Check every declared key of ``cfg``.
+def check_ranges(cfg: Any, names: Optional[Iterable[str]] = None) -> None:
+    """Check the values of ``cfg`` against the declarations.
+
+    Args:
+        names: full names of the keys to check; None: every declared key.
 
     Raises:
         UserError: some values are not allowed; the message lists all of them.
     """
+    wanted = None if names is None else set(names)
     wrong = []
-    for key in declared_keys().values():
-        value = value_of(cfg, key.name)
-        if value is not None and not key.rule.allows(value):
-            wrong.append(_complaint(key.name, value, key))
+    for name, key in declared_keys().items():
+        value = value_of(cfg, name)
+        if (wanted is None or name in wanted) and value is not None and not key.rule.allows(value):
+            wrong.append(_complaint(name, value, key))
     if wrong:
         raise UserError("\n".join(wrong))
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.errors import UserError
 from vireid_plugins.safe_load import load_weights_only
 
 from tests.engine.small import small_cfg
@@ -79,9 +80,9 @@ def test_rates_follow_the_epochs_whatever_the_updates(datasets, tmp_path):
     assert [t.iters_per_epoch for t in schedules] == [4, 2, 1]
 
 
-@pytest.mark.parametrize("value", [0, -1, 5])
-def test_numbers_that_make_no_sense_are_refused(datasets, tmp_path, value):
-    with pytest.raises(ValueError, match=f"SOLVER.ACCUMULATION is {value}; expected 1 .* to 4"):
+@pytest.mark.parametrize("value, expected", [(0, "1 or more"), (-1, "1 or more"), (5, "1 .* to 4")])
+def test_numbers_that_make_no_sense_are_refused(datasets, tmp_path, value, expected):
+    with pytest.raises(UserError, match=f"SOLVER.ACCUMULATION is {value}; expected {expected}"):
         VIReIDTrainer(small_cfg(tmp_path, SOLVER__ACCUMULATION=value))
 
 

@@ -38,7 +38,8 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     cfg = get_cfg()
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
-    _check_values(cfg)
+    check_ranges(cfg)
+    _check_devices(cfg)
     return cfg
 
 
@@ -55,12 +56,12 @@ def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> Cfg
     add_vireid_config(cfg)
     merge_text(cfg, facts["config"], "the config in the checkpoint")
     merge_config(cfg, "", opts)
-    _check_values(cfg)
+    check_ranges(cfg, opts[0::2])  # what was trained with stays, as a version then allowed it
+    _check_devices(cfg)
     return cfg
 
 
-def _check_values(cfg: CfgNode) -> None:
-    check_ranges(cfg)
+def _check_devices(cfg: CfgNode) -> None:
     check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if cfg.TEST.DEVICE:
         check_device(cfg.TEST.DEVICE, "TEST.DEVICE")

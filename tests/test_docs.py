@@ -183,6 +183,17 @@ def test_picture_of_the_layout_shows_the_table_of_imports():
     assert arrows == reduced(table) | {("vireid", top) for top in tops}
 
 
+def test_what_contributing_tells_to_look_for_is_defined_there():
+    """The table *Where is it decided?*: each name is defined in the file of its row."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| \[`[^`]+`\]\(([^)]+)\) \| (`.+`) \|$", text, re.M)
+    assert len(rows) > 15  # the table was read
+    for file, names in rows:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(class |def ){name}\b|^{name} = ", source, re.M), (file, name)
+
+
 def test_citation_names_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__

@@ -36,6 +36,10 @@ class NonFiniteError(UserError, FloatingPointError):
     """A loss that is no finite number any more."""
 
 
+class ReportError(UserError):
+    """A report that cannot be made as asked."""
+
+
 class PlotError(UserError):
     """A picture that cannot be drawn as asked."""
 
@@ -53,6 +57,12 @@ def is_foreseen(error: BaseException) -> bool:
 def message_of(error: BaseException) -> str:
     """Return what ``error`` says; a ``KeyError`` without the quotes that Python adds."""
     return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what ``error`` says on one line; of a long text the beginning and the end."""
+    line = " ".join(message_of(error).split()) or type(error).__name__
+    return line if len(line) <= 500 else f"{line[:150]} ... {line[-300:]}"
 
 
 def report(error: BaseException) -> None:

@@ -1,22 +1,23 @@
 """Where this package and its configs lie, and files that are never half-written."""
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import platformdirs
 
-from .errors import MissingFileError
+from .errors import MissingFileError, UserError
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
 
 
 def find_config(name: str) -> str:
-    """The path of a config file: as given, or below this package's ``configs``.
+    """Return the path of a config file: as given, or below this package's ``configs``.
 
     Raises:
-        FileNotFoundError: neither exists; names what there is.
+        MissingFileError: neither exists; the message lists the configs that there are.
     """
     if not name or os.path.isfile(name):
         return name
@@ -46,3 +47,21 @@ def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:
     finally:
         if partial.exists():
             partial.unlink()
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        UserError: it is no JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Put ``values`` into ``path``, whole or not at all."""
+    text = json.dumps(values, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

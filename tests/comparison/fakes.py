@@ -5,9 +5,9 @@ from pathlib import Path
 import yaml
 
 from vireid_plugins.comparison.runs import Entry, plan_runs
-from vireid_plugins.comparison.worker import PROGRESS, RESULT
 from vireid_plugins.engine.setup import build_config
-from vireid_plugins.runs.record import write_json
+from vireid_plugins.files import write_json
+from vireid_plugins.runs.names import COMPARED, PROGRESS
 
 from tests.engine.small import ROOT, SMALL
 
@@ -105,7 +105,7 @@ def fake_runs(output, names, seeds):
 def finish(run, rank1, mAP, **changes):
     """Write the result of a run."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.folder / RESULT, fake_result(run, rank1, mAP, **changes))
+    write_json(run.folder / COMPARED, fake_result(run, rank1, mAP, **changes))
 
 
 def fail(run, error):

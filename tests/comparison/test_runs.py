@@ -13,8 +13,7 @@ from vireid_plugins.comparison.runs import (
     shown_path,
     unique_names,
 )
-from vireid_plugins.comparison.worker import SETTINGS
-from vireid_plugins.runs.names import LAST
+from vireid_plugins.runs.names import LAST, SETTINGS
 
 from tests.comparison.fakes import SYNTHETIC, fake_runs, finish, write_config
 from tests.engine.small import ROOT

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins.errors import PlotError
+from vireid_plugins.errors import PlotError, UserError
 from vireid_plugins.plots import curves
 from vireid_plugins.plots.kinds import draw_kind
-from vireid_plugins.runs.metrics_log import read_run
+from vireid_plugins.runs.metrics_log import read_metrics_log
 
 from tests.plots.planted import read_numbers
 
@@ -68,14 +68,14 @@ def drawn(axes):
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
     lines = [line(4, 3.0), line(9, 2.0, **metrics(30.0)), line(14, 1.0, 0.001)]
-    run = read_run(write_run(tmp_path / "run", lines))
+    run = read_metrics_log(write_run(tmp_path / "run", lines))
     assert run.losses == ["total_loss", "loss_id"] and run.protocols == [PROTOCOL]
     assert run.iterations_per_epoch == 10 and (run.superseded, run.unreadable) == (0, ())
     iterations, values = run.series["total_loss"]
     assert (iterations.tolist(), values.tolist()) == ([4, 9, 14], [3.0, 2.0, 1.0])
     iterations, values = run.series[f"{PROTOCOL}/mAP"]
     assert (iterations.tolist(), values.tolist()) == ([9], [30.0])
-    assert read_run(run.path).series.keys() == run.series.keys()
+    assert read_metrics_log(run.path).series.keys() == run.series.keys()
 
 
 def test_what_a_resumed_session_repeats_replaces_what_was_killed(tmp_path):
@@ -87,7 +87,7 @@ def test_what_a_resumed_session_repeats_replaces_what_was_killed(tmp_path):
         line(24, 9.0, **metrics(99.0)),
     ]
     resumed = [line(14, 3.0), line(19, 2.0)]  # from the checkpoint after iteration 9
-    run = read_run(write_run(tmp_path / "run", killed + resumed))
+    run = read_metrics_log(write_run(tmp_path / "run", killed + resumed))
     iterations, values = run.series["total_loss"]
     assert (iterations.tolist(), values.tolist()) == ([4, 9, 14, 19], [5.0, 4.0, 3.0, 2.0])
     assert run.series[f"{PROTOCOL}/mAP"][1].tolist() == [10.0]  # not that of iteration 24
@@ -96,38 +96,42 @@ def test_what_a_resumed_session_repeats_replaces_what_was_killed(tmp_path):
 
 def test_a_term_that_ended_between_two_regular_lines_is_no_restart(tmp_path):
     ended = json.dumps({"iteration": 7, "loss_early": 1.0})  # written after the line of 9
-    run = read_run(write_run(tmp_path / "run", [line(4, 2.0), line(9, 1.0), ended, line(14, 0.5)]))
+    run = read_metrics_log(
+        write_run(tmp_path / "run", [line(4, 2.0), line(9, 1.0), ended, line(14, 0.5)])
+    )
     assert run.series["total_loss"][0].tolist() == [4, 9, 14]
     assert run.series["loss_early"][0].tolist() == [7] and run.superseded == 0
 
 
 def test_a_line_cut_off_is_left_out_and_what_follows_it_is_not(tmp_path):
     cut = line(9, 2.0)[:30]
-    running = read_run(write_run(tmp_path / "running", [line(4, 3.0), cut]))
+    running = read_metrics_log(write_run(tmp_path / "running", [line(4, 3.0), cut]))
     assert running.series["total_loss"][1].tolist() == [3.0] and running.unreadable == (2,)
     # Resumed, the next session wrote on in the same line.
-    resumed = read_run(write_run(tmp_path / "resumed", [line(4, 3.0), cut + line(9, 1.5)]))
+    resumed = read_metrics_log(write_run(tmp_path / "resumed", [line(4, 3.0), cut + line(9, 1.5)]))
     assert resumed.series["total_loss"][1].tolist() == [3.0, 1.5]
     # A machine that lost power leaves zeros.
-    zeros = read_run(write_run(tmp_path / "zeros", [line(4, 3.0), "\x00" * 20, line(9, 1.0)]))
+    zeros = read_metrics_log(
+        write_run(tmp_path / "zeros", [line(4, 3.0), "\x00" * 20, line(9, 1.0)])
+    )
     assert zeros.series["total_loss"][1].tolist() == [3.0, 1.0] and zeros.unreadable == ()
 
 
 def test_an_evaluation_after_the_training_is_no_point_of_a_curve(tmp_path):
     after = json.dumps({**metrics(77.0), "weights": "model_final.pth"})
-    run = read_run(write_run(tmp_path / "run", [line(4, 3.0, **metrics(10.0)), after]))
+    run = read_metrics_log(write_run(tmp_path / "run", [line(4, 3.0, **metrics(10.0)), after]))
     assert run.series[f"{PROTOCOL}/mAP"][1].tolist() == [10.0]
-    with pytest.raises(PlotError, match="holds no measurement of a training"):
-        read_run(write_run(tmp_path / "evaluated", [after]))
+    with pytest.raises(UserError, match="holds no measurement of a training"):
+        read_metrics_log(write_run(tmp_path / "evaluated", [after]))
 
 
 def test_what_is_no_run_is_said(tmp_path):
     write_run(tmp_path / "logs" / "seed0", [line(4, 3.0)])
-    with pytest.raises(PlotError, match="metrics.json does not exist. There are runs in .*seed0"):
-        read_run(str(tmp_path / "logs"))
+    with pytest.raises(UserError, match="metrics.json does not exist. There are runs in .*seed0"):
+        read_metrics_log(str(tmp_path / "logs"))
     (tmp_path / "other.json").write_text("not a measurement\n[1, 2]\n")
-    with pytest.raises(PlotError, match="other.json is no metrics.json"):
-        read_run(str(tmp_path / "other.json"))
+    with pytest.raises(UserError, match="other.json is no metrics.json"):
+        read_metrics_log(str(tmp_path / "other.json"))
 
 
 def test_each_series_has_a_panel_and_each_run_a_line(figures, tmp_path):

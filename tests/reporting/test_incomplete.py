@@ -8,7 +8,7 @@ import torch
 
 from vireid_plugins.plots.kinds import KINDS, Kind, all_kinds
 from vireid_plugins.reporting.command import main
-from vireid_plugins.runs import folder as run
+from vireid_plugins.runs.reading import read_run_folder
 
 from tests.reporting.conftest import quick_savefig
 from tests.reporting.pages import decode, parse
@@ -86,10 +86,10 @@ def test_a_run_that_was_cut_off(folder, only):
 
 def test_raised_epochs_make_a_finished_run_unfinished(folder):
     checkpoint(folder, "model_final.pth", 0)
-    assert run.read_run(folder).finished
+    assert read_run_folder(folder).finished
     checkpoint(folder, "model_final.pth", 3)
-    assert run.read_run(folder).epochs == 4
-    found = run.read_run(folder)
+    assert read_run_folder(folder).epochs == 4
+    found = read_run_folder(folder)
     found.cfg.SOLVER.MAX_EPOCH = 5
     assert not found.finished
 

@@ -13,8 +13,9 @@ import torch
 
 from ..files import PACKAGE, write_atomically
 from ..locks import sole_use
+from ..runs.names import SETTINGS
 from .runs import DONE, PlanError, Run
-from .worker import SETTINGS, Progress
+from .worker import Progress
 
 OUTPUT = "output.txt"  # what a run's process writes to its standard streams
 _POLL, _PATIENCE = 0.2, 10.0  # seconds

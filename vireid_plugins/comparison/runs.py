@@ -13,11 +13,10 @@ import yaml
 from fastreid.config import CfgNode
 
 from ..engine import VIReIDTrainer
-from ..engine.checkpoint import LAST
 from ..engine.setup import build_config
 from ..evaluation.evaluator import build_evaluator, build_protocols
-from ..files import CONFIG_FOLDERS, PACKAGE, find_config
-from .worker import PROGRESS, RESULT, SETTINGS, read_json
+from ..files import CONFIG_FOLDERS, PACKAGE, find_config, read_json
+from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
 # Set by the comparison itself.
@@ -80,13 +79,13 @@ class Run:
     @property
     def state(self) -> str:
         """``"done"``, ``"to resume"`` or ``"to do"``."""
-        if (self.folder / RESULT).is_file():
+        if (self.folder / COMPARED).is_file():
             return DONE
         return RESUME if (self.folder / LAST).is_file() else NEW
 
     def result(self) -> Optional[Dict[str, Any]]:
         """What ``result.json`` holds; None if the run is not complete."""
-        return read_json(self.folder / RESULT) if self.state == DONE else None
+        return read_json(self.folder / COMPARED) if self.state == DONE else None
 
     def error(self) -> str:
         """Why the last attempt failed; empty if it did not."""

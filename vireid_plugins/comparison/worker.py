@@ -6,7 +6,6 @@
 """
 
 import argparse
-import json
 import os
 import sys
 import threading
@@ -22,11 +21,12 @@ from ..engine import VIReIDTrainer
 from ..engine.hooks import unwrap
 from ..engine.loading import open_checkpoint
 from ..engine.setup import build_config, set_up_run
+from ..files import read_json, write_json
 from ..runs.environment import environment
-from ..runs.record import now, record_session, source_commit, write_json
+from ..runs.names import COMPARED, PROGRESS, SETTINGS
+from ..runs.record import now, record_session, source_commit
 from .measure import count_parameters, flops_per_image, peak_memory
 
-SETTINGS, RESULT, PROGRESS = "settings.yaml", "result.json", "progress.json"
 WEIGHTS = "model_final"
 _ERROR_LENGTH = 200  # characters
 
@@ -110,7 +110,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     trainer.train()
     scores = evaluate_final(folder)
     write_json(
-        folder / RESULT,
+        folder / COMPARED,
         {
             **facts,
             "seed": cfg.SEED,
@@ -187,18 +187,6 @@ def _rendering(dataset: Any) -> Dict[str, Any]:
     """Settings of SynthVI, if that made the images; else empty."""
     marker = Path(getattr(dataset, "dataset_dir", "")) / MARKER
     return read_json(marker).get("parameters", {}) if marker.is_file() else {}
-
-
-def read_json(path: Path) -> Dict[str, Any]:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: it is no JSON; names the file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
 
 
 def describe_error(error: BaseException) -> str:

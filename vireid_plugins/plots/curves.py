@@ -20,7 +20,7 @@ from ..drawing.style import (
 )
 from ..errors import PlotError
 from ..registry import nearest
-from ..runs.metrics_log import RunLog, Series, read_run
+from ..runs.metrics_log import MetricsLog, Series, read_metrics_log
 from .kinds import Drawn, Kind, register_kind
 from .options import option
 
@@ -83,7 +83,7 @@ class Curves(Kind):
         """
         if len(subjects) > MOST_RUNS:
             raise PlotError(f"{len(subjects)} runs; at most {MOST_RUNS} can be told apart.")
-        runs = [read_run(path) for path in subjects]
+        runs = [read_metrics_log(path) for path in subjects]
         labels = _labels(runs, options.label)
         notes = [line for label, run in zip(labels, runs) for line in _told(label, run)]
         protocol = choose_protocol(runs, options.protocol)
@@ -97,7 +97,7 @@ class Curves(Kind):
         return Drawn([*written, numbers], notes)
 
 
-def _labels(runs: Sequence[RunLog], given: Sequence[str]) -> List[str]:
+def _labels(runs: Sequence[MetricsLog], given: Sequence[str]) -> List[str]:
     """As given; else the parts of the folders' names that are not common to all."""
     if given and len(given) != len(runs):
         raise PlotError(f"--label is given once for each of {len(runs)} runs; got {list(given)}.")
@@ -114,7 +114,7 @@ def _labels(runs: Sequence[RunLog], given: Sequence[str]) -> List[str]:
     return ["/".join(one[common:]) for one in parts]
 
 
-def _told(label: str, run: RunLog) -> List[str]:
+def _told(label: str, run: MetricsLog) -> List[str]:
     """Return how long a run is, and what of its file is left out."""
     last = max(int(iterations[-1]) for iterations, _ in run.series.values()) + 1
     epochs = f", epoch {last / run.iterations_per_epoch:g}" if run.iterations_per_epoch else ""
@@ -127,7 +127,7 @@ def _told(label: str, run: RunLog) -> List[str]:
     return told
 
 
-def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:
+def choose_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
     """The protocol line whose metrics are drawn; empty where no run was evaluated.
 
     Raises:
@@ -150,7 +150,7 @@ def choose_protocol(runs: Sequence[RunLog], wanted: str) -> str:
 
 
 def choose_panels(
-    runs: Sequence[RunLog], protocol: str, metrics: Sequence[str]
+    runs: Sequence[MetricsLog], protocol: str, metrics: Sequence[str]
 ) -> List[CurvePanel]:
     """What is drawn: every loss that a run has, the learning rate, the metrics.
 
@@ -178,7 +178,7 @@ def choose_panels(
 
 
 def draw_curves(
-    runs: Sequence[RunLog],
+    runs: Sequence[MetricsLog],
     labels: Sequence[str],
     panels: Sequence[CurvePanel],
     note: str,
@@ -227,7 +227,7 @@ def draw_curves(
 def _draw_panel(
     axes: Axes,
     panel: CurvePanel,
-    runs: Sequence[RunLog],
+    runs: Sequence[MetricsLog],
     looks: Sequence[Dict[str, Any]],
     by_epoch: bool,
 ) -> None:
@@ -255,14 +255,14 @@ def _scale_rate(axes: Axes, rates: np.ndarray) -> None:
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
 
 
-def _places(run: RunLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarray:
+def _places(run: MetricsLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarray:
     """Where values stand on the axis: what is done, in epochs or iterations."""
     done = iterations + 1
     return done / run.iterations_per_epoch if by_epoch else done
 
 
 def _lines(
-    runs: Sequence[RunLog], labels: Sequence[str], panels: Sequence[CurvePanel]
+    runs: Sequence[MetricsLog], labels: Sequence[str], panels: Sequence[CurvePanel]
 ) -> Iterator[Tuple[Any, ...]]:
     """Rows of the CSV file: what is drawn, and the deviations of metrics over trials."""
     for label, run in zip(labels, runs):
@@ -279,7 +279,7 @@ def _with_deviation(panel: CurvePanel) -> Tuple[str, ...]:
     return (panel.name, f"{panel.name}_std") if panel.is_metric else (panel.name,)
 
 
-def _epoch(run: RunLog, iteration: int) -> Optional[str]:
+def _epoch(run: MetricsLog, iteration: int) -> Optional[str]:
     """Epochs done after an iteration; None where it is not known."""
     if not run.iterations_per_epoch:
         return None

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..engine.checks import make_output_folder
-from ..errors import is_foreseen, message_of
+from ..errors import ReportError, is_foreseen, message_of, one_line
 from ..evaluation import evaluate
 from ..files import write_atomically
 from ..plots import Subject, all_kinds, load_subject
-from ..runs.folder import CONFIG, METRICS, Missing, ReportError, Results, one_line, read_run
+from ..runs.folder import Missing, Results
+from ..runs.names import CONFIG, METRICS
+from ..runs.reading import read_run_folder
 from ..runs.record import now
 from .config_differences import Comparison, compare_with_base, recorded_config_file
 from .figures import Figures, draw_figures, kinds
@@ -86,7 +88,7 @@ class Report:
         folder = Path(args.folder)
         self.page = Path(args.out) if args.out else folder / PAGE
         self._figures = Path(args.figures) if args.figures else self.page.parent / FIGURES
-        self.run = read_run(folder, args.weights, not args.no_model)
+        self.run = read_run_folder(folder, args.weights, not args.no_model)
         self.title = args.title or "/".join(folder.resolve().parts[-2:])
         self.failed = False  # a picture, by an error that nobody foresaw
 

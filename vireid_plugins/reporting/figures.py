@@ -10,9 +10,9 @@ from typing import Callable, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from ..comparison.runs import hide_paths
-from ..errors import PlotError, is_foreseen
+from ..errors import PlotError, is_foreseen, one_line
 from ..plots import Kind, Subject, all_kinds, draw_kind
-from ..runs.folder import Missing, one_line
+from ..runs.folder import Missing
 from .pictures import Picture, figure_uri
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from ..data.images import read_image
 from ..drawing.photos import Photo
 from ..plots.subject import Subject
 from ..runs.environment import environment
-from ..runs.folder import Run
+from ..runs.folder import RunFolder
 from ..version import __version__
 from .figures import Figures, heading
 from .hardest import Answer, HardQueries, HardQuery
@@ -116,7 +116,7 @@ def _panel(photo: Photo, class_: str, word: str, what: str) -> Markup:
     return tag("li", tag("figure", picture.button(), caption), class_=class_)
 
 
-def header(run: Run, title: str, notices: Sequence[str] = ()) -> Markup:
+def header(run: RunFolder, title: str, notices: Sequence[str] = ()) -> Markup:
     """Name, state and the first numbers."""
     word, sentence = state_words(run)
     lead = None
@@ -137,7 +137,7 @@ def header(run: Run, title: str, notices: Sequence[str] = ()) -> Markup:
     )
 
 
-def _tiles(run: Run) -> Optional[Markup]:
+def _tiles(run: RunFolder) -> Optional[Markup]:
     if run.results is None:
         return None
     key = run.results.protocols[0]["key"]

@@ -6,7 +6,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..comparison.table import feature_words, protocol_words
 from ..evaluation.result import METRIC_NAMES
-from ..runs.folder import BEST, FINAL, METRICS, Missing, Results, Run
+from ..runs.folder import Missing, Results, RunFolder
+from ..runs.names import BEST, FINAL, METRICS
 from .config_differences import Comparison
 from .figures import address
 from .html import Markup, breakable, join, tag
@@ -108,7 +109,7 @@ def _result_notes(results: Results) -> List[str]:
     return notes
 
 
-def what_was_run(run: Run, comparison: Optional[Comparison]) -> Section:
+def what_was_run(run: RunFolder, comparison: Optional[Comparison]) -> Section:
     """Method, data, schedule; how it was started; on what."""
     return Section(
         "run",
@@ -117,7 +118,7 @@ def what_was_run(run: Run, comparison: Optional[Comparison]) -> Section:
     )
 
 
-def _method_facts(run: Run) -> Markup:
+def _method_facts(run: RunFolder) -> Markup:
     cfg = run.cfg
     seed = "not recorded" if run.seed is None else run.seed
     if cfg is None:
@@ -177,7 +178,7 @@ def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
     return join([heading, origin, shown])
 
 
-def _sessions(run: Run) -> Optional[Markup]:
+def _sessions(run: RunFolder) -> Optional[Markup]:
     rows = []
     for one in run.sessions:
         command = one.get("command")
@@ -195,7 +196,7 @@ def _sessions(run: Run) -> Optional[Markup]:
     return join([tag("h3", "Sessions"), table("How it was started, each time", header, rows)])
 
 
-def _environment(run: Run) -> Optional[Markup]:
+def _environment(run: RunFolder) -> Optional[Markup]:
     if not run.environment:
         return None
     return join([tag("h3", "Versions and machine"), facts(list(run.environment.items()))])
@@ -209,7 +210,7 @@ def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
     return Section("missing", "Not shown, and why", tag("ul", *items))
 
 
-def files_section(run: Run, page: Path, figures: Path) -> Section:
+def files_section(run: RunFolder, page: Path, figures: Path) -> Section:
     """Links to everything in the run's folder, and to the folder of the report's figures."""
     drawn = _files_of(figures)
     others = {*drawn, page.resolve()}
@@ -254,7 +255,7 @@ def size_words(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def state_words(run: Run) -> Tuple[str, str]:
+def state_words(run: RunFolder) -> Tuple[str, str]:
     """A word for how far the run came, and a sentence."""
     total = run.cfg.SOLVER.MAX_EPOCH if run.cfg is not None else None
     if not run.trained:

@@ -1,36 +1,44 @@
-"""What a training run measured: its ``metrics.json``, as the trainer writes it, line by line.
+"""The ``metrics.json`` of a run: a line for each progress report and each evaluation.
 
-A run that was killed and resumed appends to the file: what it had written past the checkpoint is
-trained, and written, again. The last word holds.
+A run that was killed and resumed appends to the file: the iterations after the checkpoint are
+trained, and written, a second time. The later line counts.
 """
 
 import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..errors import PlotError
+from ..errors import MissingFileError, UserError
+from .names import LOG, METRICS
 
-METRICS_FILE, LOG_FILE = "metrics.json", "log.txt"
 _PROGRESS = re.compile(r"epoch/iter: \d+/(\d+) \d+/(\d+)")
 _HEARTBEAT = "total_loss"  # in every line that the trainer writes at its regular intervals
 
 Series = Tuple[np.ndarray, np.ndarray]  # iterations, counted from 0, ascending; values
 
 
+class Lines(NamedTuple):
+    """What the lines of a file hold."""
+
+    values: List[Dict[str, Any]]  # of the readable lines, in order
+    unreadable: Tuple[int, ...]  # numbers of the other lines, counted from 1
+
+
 @dataclass(frozen=True)
-class RunLog:
+class MetricsLog:
     """The scalars of one run.
 
     Attributes:
-        path: of its ``metrics.json``.
+        path: of the file.
         series: by name: losses, ``lr``, metrics in percent, ...
-        iterations_per_epoch: None where no log beside the file tells.
-        superseded: lines whose iterations were trained again.
-        unreadable: numbers of lines that could not be read, from 1.
+        iterations_per_epoch: None where there is no log beside the file to read it from.
+        superseded: the number of lines whose iterations were trained again.
+        unreadable: numbers of lines that could not be read, counted from 1.
     """
 
     path: str
@@ -51,49 +59,60 @@ class RunLog:
         return sorted({name.rsplit("/", 1)[0] for name in self.series if name.endswith("/mAP")})
 
 
-def read_run(path: str) -> RunLog:
-    """Read a run's folder, or its ``metrics.json``.
+def read_metrics_log(path: str) -> MetricsLog:
+    """Read the ``metrics.json`` of a run.
+
+    Args:
+        path: of the file, or of the run's folder.
 
     Raises:
-        PlotError: there is no such file, or no line of it is a measurement.
+        MissingFileError: there is no such file.
+        UserError: no line of it is a measurement.
     """
-    path = os.path.join(path, METRICS_FILE) if os.path.isdir(path) else path
+    path = os.path.join(path, METRICS) if os.path.isdir(path) else path
     if not os.path.isfile(path):
-        raise PlotError(f"{path} does not exist. {_runs_below(os.path.dirname(path) or '.')}")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = [line.strip("\x00\r\n ") for line in file]
-    reader = _Reader()
-    for number, line in enumerate(lines, start=1):
-        if line:
-            reader.take(number, line)
-    if not reader.lines:
-        what = "holds no measurement of a training" if reader.readable else f"is no {METRICS_FILE}"
-        raise PlotError(f'{path} {what}: expected lines like {{"iteration": 9, "lr": 0.01}}.')
-    folder = os.path.dirname(path)
-    return RunLog(
+        raise MissingFileError(
+            f"{path} does not exist. {_runs_below(os.path.dirname(path) or '.')}"
+        )
+    lines = read_lines(Path(path))
+    collected = _Collected()
+    for values in lines.values:
+        collected.take(values)
+    if not collected.lines:
+        what = "holds no measurement of a training" if lines.values else f"is no {METRICS}"
+        raise UserError(f'{path} {what}: expected lines like {{"iteration": 9, "lr": 0.01}}.')
+    return MetricsLog(
         path,
-        reader.series(),
-        _iterations_per_epoch(os.path.join(folder, LOG_FILE)),
-        reader.superseded,
-        tuple(reader.unreadable),
+        collected.series(),
+        _iterations_per_epoch(os.path.join(os.path.dirname(path), LOG)),
+        collected.superseded,
+        lines.unreadable,
     )
 
 
-class _Reader:
-    """Lines in the order of the file; those that a resumed session repeats go."""
+def read_lines(path: Path) -> Lines:
+    """Return the objects in the lines of a file; a run that was cut off leaves damaged lines."""
+    values: List[Dict[str, Any]] = []
+    unreadable: List[int] = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate((one.strip("\x00\r\n ") for one in file), start=1):
+            found = _parse_line(line) if line else None
+            if found is not None:
+                values.append(found)
+            elif line:
+                unreadable.append(number)
+    return Lines(values, tuple(unreadable))
+
+
+class _Collected:
+    """The measurements, in the order of the file, without those that were trained again."""
 
     def __init__(self) -> None:
         self.lines: List[Tuple[int, Dict[str, float]]] = []
-        self.unreadable: List[int] = []
-        self.readable = self.superseded = 0
+        self.superseded = 0
         self._heartbeat = -1
 
-    def take(self, number: int, line: str) -> None:
-        found = parse_line(line)
-        if found is None:
-            self.unreadable.append(number)
-            return
-        self.readable += 1
+    def take(self, found: Dict[str, Any]) -> None:
         iteration = found.get("iteration")
         if not isinstance(iteration, int):  # an evaluation after the training
             return
@@ -102,7 +121,7 @@ class _Reader:
             for name, value in found.items()
             if isinstance(value, (int, float)) and name != "iteration"
         }
-        # Only at its regular lines the iterations of a session surely ascend.
+        # Only in the regular lines the iterations of a session are sure to ascend.
         if _HEARTBEAT in values:
             if iteration <= self._heartbeat:
                 before = len(self.lines)
@@ -122,8 +141,8 @@ class _Reader:
         }
 
 
-def parse_line(line: str) -> Optional[Dict[str, Any]]:
-    """The object in a line; of a line cut off by a kill and gone on with, the last object."""
+def _parse_line(line: str) -> Optional[Dict[str, Any]]:
+    """Return the object in a line; where a line was cut off and continued, the last object."""
     for start in (0, line.rfind('{"')):
         try:
             found = json.loads(line[start:]) if start >= 0 else None
@@ -134,7 +153,7 @@ def parse_line(line: str) -> Optional[Dict[str, Any]]:
 
 
 def _iterations_per_epoch(log: str) -> Optional[float]:
-    """As the progress lines of the run's log say it."""
+    """Return what the progress lines of the run's log say; None if they say nothing."""
     if not os.path.isfile(log):
         return None
     found = None
@@ -147,17 +166,14 @@ def _iterations_per_epoch(log: str) -> Optional[float]:
 
 
 def _runs_below(folder: str) -> str:
-    """A sentence with the runs that lie below ``folder``, which is perhaps what was meant."""
+    """Return a sentence that names the runs below ``folder``, one of which may be meant."""
     if not os.path.isdir(folder):
-        return f"A run's folder holds {METRICS_FILE}."
+        return f"A run's folder holds {METRICS}."
     runs = sorted(
         os.path.join(folder, name)
         for name in os.listdir(folder)
-        if os.path.isfile(os.path.join(folder, name, METRICS_FILE))
+        if os.path.isfile(os.path.join(folder, name, METRICS))
     )
-    more = ", ..." if runs[5:] else ""
-    return (
-        f"There are runs in {', '.join(runs[:5])}{more}."
-        if runs
-        else (f"A run's folder holds {METRICS_FILE}.")
-    )
+    if not runs:
+        return f"A run's folder holds {METRICS}."
+    return f"There are runs in {', '.join(runs[:5])}{', ...' if runs[5:] else ''}."

@@ -1,4 +1,4 @@
-"""What a run writes down about itself, for whoever reads its numbers later.
+"""Records that a run writes about itself, for whoever reads its numbers later.
 
 ``run.json``: when, how, from which source and on what machine it was started, each time.
 ``results.json``: the last evaluation, with all that decides its numbers; ``metrics.json`` holds
@@ -6,20 +6,16 @@ the numbers of every one.
 """
 
 import datetime
-import json
 import shlex
 import subprocess
 import sys
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Dict, List, Sequence
 
-from ..files import PACKAGE, write_atomically
+from ..evaluation.result import ResultTable
+from ..files import PACKAGE, read_json, write_json
 from .environment import environment
 from .names import RESULTS, RUN
-
-_evaluated: "ContextVar[str]" = ContextVar("evaluated", default="")
 
 
 def record_session(folder: str, config_file: str, task: str) -> None:
@@ -42,41 +38,28 @@ def record_session(folder: str, config_file: str, task: str) -> None:
     write_json(path, {"sessions": [*_sessions(path), session]})
 
 
-def _sessions(path: Path) -> Sequence[Any]:
-    """Earlier ones; none where the file is absent or something else's."""
+def _sessions(path: Path) -> List[Any]:
+    """Return the sessions recorded so far; none where the file is absent or of something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return list(found["sessions"])
+        return list(read_json(path)["sessions"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-@contextmanager
-def evaluation_of(weights: str) -> Iterator[None]:
-    """Inside, results are recorded as those of ``weights``: a file, or words how far training is.
-
-    ``VIReIDTrainer.test`` keeps the host's two arguments, which scripts and subclasses rely on.
-    """
-    token = _evaluated.set(weights)
-    try:
-        yield
-    finally:
-        _evaluated.reset(token)
-
-
-def record_results(folder: str, tables: Sequence[Any]) -> None:
-    """Write ``results.json``, of the weights that ``evaluation_of`` names.
+def record_results(folder: str, tables: Sequence[ResultTable], weights: str) -> None:
+    """Write ``results.json``.
 
     Args:
         folder: ``OUTPUT_DIR``; it is there.
-        tables: ``ResultTable`` of each test set.
+        tables: of each test set.
+        weights: what was evaluated: a file, or words that say how far the training is.
     """
     metrics: Dict[str, float] = {}
     for table in tables:
         for key, value in table.metrics.items():
             metrics.setdefault(key, value)
     results = {
-        "weights": _evaluated.get(),
+        "weights": weights,
         "finished": now(),
         "protocols": [facts for table in tables for facts in table.protocol_facts()],
         "notes": [table.note for table in tables if table.note],
@@ -86,20 +69,14 @@ def record_results(folder: str, tables: Sequence[Any]) -> None:
 
 
 def now() -> str:
-    """The date and time, to the second, in UTC."""
+    """Return the date and time, to the second, in UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def write_json(path: Path, values: Dict[str, Any]) -> None:
-    """Put ``values`` into ``path``, whole or not at all."""
-    text = json.dumps(values, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def source_commit() -> str:
-    """Commit of the checkout that this package is imported from, ``-dirty`` if files differ.
+    """Return the commit of the checkout that this package is imported from.
 
-    Empty where the package is installed, or git is absent.
+    ``-dirty`` follows if files differ. Empty where the package is installed, or git is absent.
     """
     root = PACKAGE.parent
     if not (root / ".git").exists():
@@ -110,7 +87,7 @@ def source_commit() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """Output of a git command; empty if it fails."""
+    """Return the output of a git command; empty if it fails."""
     try:
         done = subprocess.run(
             ["git", *words], cwd=str(folder), capture_output=True, text=True, timeout=30

@@ -21,7 +21,8 @@ from .engine.launch import launch
 from .engine.loading import OpenedCheckpoint, named_weights, open_checkpoint
 from .engine.setup import build_config, set_up_run
 from .errors import is_foreseen, report
-from .runs.record import evaluation_of, record_session
+from .runs.names import METRICS
+from .runs.record import record_session
 
 logger = logging.getLogger(__name__)
 
@@ -145,10 +146,9 @@ def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
     if comm.is_main_process():
         record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
     logger.info("Model:\n%s", checkpoint.model)
-    with evaluation_of(checkpoint.path):
-        results = VIReIDTrainer.test(cfg, checkpoint.model)
+    results = VIReIDTrainer.test(cfg, checkpoint.model)
     if comm.is_main_process():
-        with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json"), "a", encoding="utf-8") as file:
+        with open(os.path.join(cfg.OUTPUT_DIR, METRICS), "a", encoding="utf-8") as file:
             file.write(json.dumps({**results, "weights": checkpoint.path}, sort_keys=True) + "\n")
     return results
 

@@ -18,8 +18,8 @@ import torch
 from .. import evaluation
 from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
-from ..engine.hooks import unwrap
 from ..engine.loading import open_checkpoint
+from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
 from ..files import read_json, write_json
 from ..runs.environment import environment
@@ -161,8 +161,7 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
         str(folder / f"{WEIGHTS}.pth"), str(folder / SETTINGS), ["OUTPUT_DIR", str(folder)]
     )
     cfg, model = checkpoint.cfg, checkpoint.model
-    metrics: Dict[str, float] = {}
-    protocols: List[Dict[str, Any]] = []
+    found = evaluation.TestMetrics()
     seconds, rendered = 0.0, {}
     for name in cfg.DATASETS.TESTS:
         loader, dataset = VIReIDTrainer.build_test_loader(cfg, name)
@@ -170,14 +169,12 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
         features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
         table = evaluation.evaluate(cfg, name, dataset, features)
         seconds += time.perf_counter() - began
-        for key, value in table.metrics.items():
-            metrics.setdefault(key, value)
-        protocols += table.protocol_facts()
+        found.add(table)
         rendered[name] = _rendering(dataset)
     return {
         "weights": WEIGHTS,
-        "metrics": metrics,
-        "protocols": protocols,
+        "metrics": found,
+        "protocols": [facts for table in found.tables for facts in table.protocol_facts()],
         "rendered": rendered,
         "evaluation_seconds": seconds,
     }

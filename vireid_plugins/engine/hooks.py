@@ -13,6 +13,7 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, get_event_storage
 
 from ..errors import UserError
+from .parallel import unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -216,8 +217,3 @@ class ProgressLine(EventWriter):
             f"data_time: {data:.3f} ({100 * data / max(whole, 1e-9):.0f}%)",
             f"images/s: {history['images_seen'].latest() / max(step, 1e-9):.0f}",
         ]
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a DDP wrapper, or the model."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model

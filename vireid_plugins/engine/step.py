@@ -1,9 +1,8 @@
 """One training step, in any precision and on any device, that stops on a bad loss."""
 
 import contextlib
-import logging
 import time
-from typing import Any, Dict, List
+from typing import Any, ContextManager, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
 
-from ..errors import UserError
-from ..keys import Key, declare, one_of
+from .amp import amp_dtype, build_grad_scaler
 from .loss_report import LossReport, log_losses
-
-logger = logging.getLogger(__name__)
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-
-declare(
-    "SOLVER.AMP",
-    Key("DTYPE", "float16", one_of(*DTYPES), "mixed precision; bfloat16 also on a CPU that has it"),
-)
 
 
 class StepTrainer(SimpleTrainer):
@@ -32,12 +21,12 @@ class StepTrainer(SimpleTrainer):
         model: batch to named loss terms.
         data_loader: one pass over it is one epoch.
         optimizer: over the model's parameters.
-        amp: None, ``"float16"`` or ``"bfloat16"``.
+        amp: the number format of the forward pass, see ``amp.py``; None: that of the weights.
         accumulation: batches whose gradients are averaged before each update; the last update of
             an epoch takes what is left. Above 1 the loader has a length.
 
     Raises:
-        ValueError: a precision that is unknown or that the device does not have.
+        UserError: the precision is unknown, or the device does not have it.
     """
 
     def __init__(
@@ -45,7 +34,7 @@ class StepTrainer(SimpleTrainer):
         model: nn.Module,
         data_loader: Any,
         optimizer: torch.optim.Optimizer,
-        amp: Any = None,
+        amp: Optional[str] = None,
         accumulation: int = 1,
     ) -> None:
         model.train()
@@ -58,8 +47,8 @@ class StepTrainer(SimpleTrainer):
         self._data_loader_iter: Any = iter(())
         self.accumulation = accumulation
         self._batches_left = 0  # of the epoch; counted where gradients are accumulated
-        self.amp_dtype = _amp_dtype(amp, self.device)
-        self.grad_scaler = _grad_scaler() if self.amp_dtype is torch.float16 else None
+        self.amp_dtype = amp_dtype(amp, self.device)
+        self.grad_scaler = build_grad_scaler(self.amp_dtype)
         self.reads_late = self.device.type != "cpu"  # see loss_report.py
         self._unread: List[LossReport] = []
 
@@ -81,7 +70,7 @@ class StepTrainer(SimpleTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         reports = []
         for place in range(num_batches):
-            with self._synchronised(place == num_batches - 1):
+            with self._synchronized(place == num_batches - 1):
                 reports.append(self._add_gradients(num_batches))
         self._report(reports)
         for parameter in self.frozen:
@@ -93,14 +82,14 @@ class StepTrainer(SimpleTrainer):
             self.grad_scaler.update()
 
     def _next_group(self) -> int:
-        """How many batches the next update is made of."""
+        """Return how many batches the next update is made of."""
         if self.accumulation == 1:
             return 1
         size = min(self.accumulation, self._batches_left)
         self._batches_left -= size
         return size
 
-    def _synchronised(self, last: bool) -> Any:
+    def _synchronized(self, last: bool) -> ContextManager[Any]:
         """Processes exchange gradients once for each update, in its last backward pass."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
@@ -125,7 +114,7 @@ class StepTrainer(SimpleTrainer):
         total.backward()
         return report
 
-    def _precision(self) -> Any:
+    def _precision(self) -> ContextManager[Any]:
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
@@ -152,34 +141,8 @@ class StepTrainer(SimpleTrainer):
 
 
 def to_device(batch: Dict[str, Any], device: torch.device) -> Dict[str, Any]:
-    """A new batch whose tensors are on ``device``."""
+    """Return a new batch whose tensors are on ``device``."""
     return {
         key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for key, value in batch.items()
     }
-
-
-def _amp_dtype(name: Any, device: torch.device) -> Any:
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise UserError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
-    if name == "float16" and device.type == "cpu":
-        raise UserError(
-            "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
-            "SOLVER.AMP.ENABLED False."
-        )
-    if device.type == "cpu" and not _cpu_has_bfloat16():
-        logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")
-    return DTYPES[name]
-
-
-def _cpu_has_bfloat16() -> bool:
-    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(ask and ask())
-
-
-def _grad_scaler() -> Any:
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda")
-    return torch.cuda.amp.GradScaler()  # PyTorch < 2.3

@@ -2,12 +2,10 @@
 
 import logging
 import os
-from collections import OrderedDict
 from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine import hooks as host_hooks
 from fastreid.engine.defaults import DefaultTrainer
@@ -22,14 +20,17 @@ from ..data.datasets.build import split_facts
 from ..drawing import save_retrieval_pictures
 from ..errors import CheckpointError
 from ..keys import Key, at_least, declare
-from ..runs.record import evaluation_of, record_results
+from ..runs.names import METRICS
+from ..runs.record import record_results
 from ..solver import build_lr_scheduler, build_optimizer
 from ..version import __version__
 from . import hooks, runtime
 from .allocator import keep_freed_memory
+from .amp import amp_name
 from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
 from .checks import check_run, make_output_folder
 from .model import build_model
+from .parallel import synchronize_buffers, unwrap, wrap
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything
 from .step import StepTrainer
@@ -76,9 +77,8 @@ class VIReIDTrainer(DefaultTrainer):
         apply_scaling_keys(cfg, model)
         runtime.compile_backbone(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
-        amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
         accumulation = read_accumulation(cfg, len(loader))
-        self._trainer = StepTrainer(_distributed(model), loader, optimizer, amp, accumulation)
+        self._trainer = StepTrainer(wrap(model), loader, optimizer, amp_name(cfg), accumulation)
         self.cfg = cfg
         self.iters_per_epoch = -(-len(loader) // accumulation)  # updates; the last may be shorter
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
@@ -134,7 +134,7 @@ class VIReIDTrainer(DefaultTrainer):
             host_hooks.LRScheduler(self.optimizer, self.scheduler),
         ]
         if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
-            model = hooks.unwrap(self.model)
+            model = unwrap(self.model)
             result.append(
                 hooks.FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
             )
@@ -152,7 +152,7 @@ class VIReIDTrainer(DefaultTrainer):
         output = self.cfg.OUTPUT_DIR
         return [
             hooks.ProgressLine(self.max_epoch, self.max_iter),
-            JSONWriter(os.path.join(output, "metrics.json")),
+            JSONWriter(os.path.join(output, METRICS)),
             TensorboardXWriter(output),
         ]
 
@@ -170,7 +170,7 @@ class VIReIDTrainer(DefaultTrainer):
             if resume:
                 logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-            model = hooks.unwrap(self.model)
+            model = unwrap(self.model)
             if hasattr(model, "start_run"):  # FastReID's own models have none
                 model.start_run()
             return
@@ -274,13 +274,16 @@ class VIReIDTrainer(DefaultTrainer):
     # ---------------------------------------------------------------------------- evaluation
 
     def _evaluate(self) -> Dict[str, float]:
-        synchronise_buffers(self.model)
-        with runtime.plain_calls(), evaluation_of(self._progress()):
-            self._last_eval_results = self.test(self.cfg, hooks.unwrap(self.model))
-        return self._last_eval_results
+        synchronize_buffers(self.model)
+        with runtime.plain_calls():
+            found = self.test(self.cfg, unwrap(self.model))
+        # ``test`` has FastReID's two arguments, and does not know how far the weights are trained.
+        _record(self.cfg, found, weights=self._progress())
+        self._last_eval_results = found
+        return found
 
     def _progress(self) -> str:
-        """In words, how far the weights in evaluation are trained."""
+        """Return in words how far the weights are trained."""
         done = getattr(self, "epoch", self.start_epoch - 1) + 1
         return f"after epoch {done} of {max(done, self.max_epoch)}"
 
@@ -292,8 +295,7 @@ class VIReIDTrainer(DefaultTrainer):
             Flat metrics in percent, see ``evaluation``; ``metric`` is that of the first dataset.
             Empty on all processes but the main one.
         """
-        results: Dict[str, float] = OrderedDict()
-        tables = []
+        found = evaluation.TestMetrics()
         for name in cfg.DATASETS.TESTS:
             loader, dataset = cls.build_test_loader(cfg, name)
             features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
@@ -301,34 +303,18 @@ class VIReIDTrainer(DefaultTrainer):
                 continue
             table = evaluation.evaluate(cfg, name, dataset, features)
             logger.info("Results on %s:\n%s", name, table.format_table())
-            tables.append(table)
-            for key, value in table.metrics.items():
-                results.setdefault(key, value)
+            found.add(table)
             if cfg.OUTPUT_DIR and cfg.TEST.RETRIEVAL_PICTURES > 0:
                 folder = os.path.join(cfg.OUTPUT_DIR, "retrieval")
                 save_retrieval_pictures(cfg, name, dataset, features, folder)
-        if tables and os.path.isdir(cfg.OUTPUT_DIR):
-            record_results(cfg.OUTPUT_DIR, tables)
-        return results
+        _record(cfg, found, weights=cfg.MODEL.WEIGHTS)
+        return found
 
 
-def synchronise_buffers(model: nn.Module) -> None:
-    """Give all processes the batch-norm statistics of the first, as its checkpoint holds them."""
-    if comm.get_world_size() > 1:
-        for buffer in hooks.unwrap(model).buffers():
-            torch.distributed.broadcast(buffer, 0)
-
-
-def _distributed(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
-        return model
-    on_gpu = next(model.parameters()).is_cuda
-    return DistributedDataParallel(
-        model,
-        device_ids=[comm.get_local_rank()] if on_gpu else None,
-        broadcast_buffers=False,
-        find_unused_parameters=getattr(model, "may_leave_parameters_unused", False),
-    )
+def _record(cfg: Any, found: Dict[str, float], weights: str) -> None:
+    """Write the results of an evaluation; those of a ``test`` of somebody's own are not known."""
+    if isinstance(found, evaluation.TestMetrics) and found and os.path.isdir(cfg.OUTPUT_DIR):
+        record_results(cfg.OUTPUT_DIR, found, weights)
 
 
 def _with_seed(cfg: Any, seed: int) -> Any:

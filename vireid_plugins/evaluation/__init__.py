@@ -33,7 +33,7 @@ from .reranking.rerank import (
     expand_features,
     k_reciprocal_rerank,
 )
-from .result import ResultRow, ResultTable
+from .result import ResultRow, ResultTable, TestMetrics
 from .rules import RankRules
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "SYSUMM01Protocol",
     "SingleModalityProtocol",
     "TestFeatures",
+    "TestMetrics",
     "Trial",
     "VIReIDEvaluator",
     "affinity_inference",

@@ -100,3 +100,22 @@ class ResultTable:
             self.reranking or "no",
             *scores,
         ]
+
+
+class TestMetrics(Dict[str, float]):
+    """Metrics of all test sets by name, in percent, with the tables that they come from.
+
+    ``metric`` is that of the first test set.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: List[ResultTable] = []
+
+    def add(self, table: ResultTable) -> None:
+        """Add the metrics of a test set; of two equal names the first counts."""
+        self.tables.append(table)
+        for name, value in table.metrics.items():
+            self.setdefault(name, value)

@@ -10,9 +10,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, List
 
-from ..evaluation.result import ResultTable
+from ..evaluation.result import TestMetrics
 from ..files import PACKAGE, read_json, write_json
 from .environment import environment
 from .names import RESULTS, RUN
@@ -46,24 +46,20 @@ def _sessions(path: Path) -> List[Any]:
         return []
 
 
-def record_results(folder: str, tables: Sequence[ResultTable], weights: str) -> None:
+def record_results(folder: str, found: TestMetrics, weights: str) -> None:
     """Write ``results.json``.
 
     Args:
         folder: ``OUTPUT_DIR``; it is there.
-        tables: of each test set.
+        found: what the evaluation found.
         weights: what was evaluated: a file, or words that say how far the training is.
     """
-    metrics: Dict[str, float] = {}
-    for table in tables:
-        for key, value in table.metrics.items():
-            metrics.setdefault(key, value)
     results = {
         "weights": weights,
         "finished": now(),
-        "protocols": [facts for table in tables for facts in table.protocol_facts()],
-        "notes": [table.note for table in tables if table.note],
-        "metrics": metrics,
+        "protocols": [facts for table in found.tables for facts in table.protocol_facts()],
+        "notes": [table.note for table in found.tables if table.note],
+        "metrics": found,
     }
     write_json(Path(folder) / RESULTS, results)
 

@@ -1,0 +1,57 @@
+"""Mixed precision: whether a training uses it, in which number format, and loss scaling."""
+
+import logging
+from typing import Any, Optional
+
+import torch
+
+from ..errors import UserError
+from ..keys import Key, declare, one_of
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+declare(
+    "SOLVER.AMP",
+    Key("DTYPE", "float16", one_of(*DTYPES), "mixed precision; bfloat16 also on a CPU that has it"),
+)
+
+
+def amp_name(cfg: Any) -> Optional[str]:
+    """Return the number format that ``SOLVER.AMP`` asks for; None without mixed precision."""
+    return cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
+
+
+def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype]:
+    """Return the number format of the forward pass on ``device``; None: that of the weights.
+
+    Raises:
+        UserError: the format is unknown, or the device does not have it.
+    """
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise UserError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
+    if name == "float16" and device.type == "cpu":
+        raise UserError(
+            "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
+            "SOLVER.AMP.ENABLED False."
+        )
+    if device.type == "cpu" and not _cpu_has_bfloat16():
+        logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")
+    return DTYPES[name]
+
+
+def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
+    """Return what scales the loss, so that gradients in float16 do not vanish; else None."""
+    if dtype is not torch.float16:
+        return None
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda")
+    return torch.cuda.amp.GradScaler()  # PyTorch < 2.3
+
+
+def _cpu_has_bfloat16() -> bool:
+    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(ask and ask())

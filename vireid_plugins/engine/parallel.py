@@ -1,0 +1,32 @@
+"""A model in several processes: wrapped to exchange gradients, and with equal buffers."""
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fastreid.utils import comm
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model itself, without the wrapper of several processes."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """Return ``model`` such that its processes average their gradients; alone, as it is."""
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model,
+        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        broadcast_buffers=False,
+        find_unused_parameters=getattr(model, "may_leave_parameters_unused", False),
+    )
+
+
+def synchronize_buffers(model: nn.Module) -> None:
+    """Give all processes the batch-norm statistics of the first, as its checkpoint holds them."""
+    if comm.get_world_size() > 1:
+        for buffer in unwrap(model).buffers():
+            torch.distributed.broadcast(buffer, 0)

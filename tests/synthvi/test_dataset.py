@@ -94,9 +94,9 @@ def test_sysu_tree(roots):
 
 
 def test_tiny_preset_has_every_identity_in_every_camera():
-    groups = make_plan(make_settings("sysu", "tiny")).groups
-    assert len(groups) == 24 * 6
-    assert all(len(group.shots) == 4 for group in groups)
+    tracklets = make_plan(make_settings("sysu", "tiny")).tracklets
+    assert len(tracklets) == 24 * 6
+    assert all(len(tracklet.images) == 4 for tracklet in tracklets)
 
 
 def test_official_permutations_are_read_as_the_real_file_is(roots):
@@ -146,9 +146,9 @@ def test_regdb_tree_and_splits(roots):
 
 
 def test_regdb_has_ten_images_of_everybody_by_default():
-    groups = make_plan(make_settings("regdb", "small")).groups
-    assert {len(group.shots) for group in groups} == {10}
-    assert len(groups) == 2 * (96 + 48)
+    tracklets = make_plan(make_settings("regdb", "small")).tracklets
+    assert {len(tracklet.images) for tracklet in tracklets} == {10}
+    assert len(tracklets) == 2 * (96 + 48)
 
 
 def test_llcm_tree_and_lists(roots):
@@ -194,11 +194,11 @@ def test_single_modality_trees(roots, layout, cameras):
 
 
 def test_market_and_duke_look_different(roots):
-    def mean_colour(layout):
+    def mean_color(layout):
         images = sorted((roots[layout] / "bounding_box_train").iterdir())
         return np.mean([cv2.imread(str(path)).mean(axis=(0, 1)) for path in images], axis=0)
 
-    blue, _, red = (mean_colour("market") - mean_colour("duke")).tolist()
+    blue, _, red = (mean_color("market") - mean_color("duke")).tolist()
     assert red - blue > 20  # warm summer light against cold winter light
 
 

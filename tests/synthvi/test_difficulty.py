@@ -46,22 +46,22 @@ def pictures():
     return drawn
 
 
-def normalised(values):
+def normalized(values):
     values = values.astype(float).ravel() - values.mean()
     return values / np.linalg.norm(values)
 
 
 def raw_pixels(image):
-    return normalised(cv2.resize(image, (12, 24), interpolation=cv2.INTER_AREA))
+    return normalized(cv2.resize(image, (12, 24), interpolation=cv2.INTER_AREA))
 
 
-def raw_grey(image):
+def raw_gray(image):
     return raw_pixels(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
 
 
-def stripe_colours(image):
+def stripe_colors(image):
     stripes = np.array_split(image[:, 14:34].astype(float), 8)
-    return normalised(np.stack([stripe.mean(axis=(0, 1)) for stripe in stripes]))
+    return normalized(np.stack([stripe.mean(axis=(0, 1)) for stripe in stripes]))
 
 
 def rank1_in_world(pictures, seed, feature, query_cameras, gallery_cameras):
@@ -86,7 +86,7 @@ def rank1(pictures, feature, query_cameras, gallery_cameras):
     return np.mean([rank1_in_world(pictures, seed, feature, *cameras) for seed in SEEDS])
 
 
-FEATURES = (raw_pixels, raw_grey, stripe_colours)
+FEATURES = (raw_pixels, raw_gray, stripe_colors)
 DIRECTIONS = ((INFRARED, VISIBLE), (VISIBLE, INFRARED))
 
 
@@ -113,7 +113,7 @@ def crowd():
 
 
 @pytest.mark.parametrize("material", GARMENTS, ids=lambda m: m.name.lower())
-def test_visible_colour_predicts_no_infrared_reflectance(crowd, material):
+def test_visible_color_predicts_no_infrared_reflectance(crowd, material):
     visible = np.stack([person.looks["visible"][material] for person in crowd])
     infrared = np.array([person.looks["infrared"][material][0] for person in crowd])
     # the correlation of independent draws has standard deviation 1 / sqrt(n)

@@ -31,7 +31,7 @@ def draw(number=1, camera=0, frame=0, seed=0, difficulty=1.0):
 
 
 def test_projection_by_hand():
-    # Camera 8 m away, level, cutting out 2 m: 96 pixels are 2 m, so 48 pixels per metre.
+    # Camera 8 m away, level, cutting out 2 m: 96 pixels are 2 m, so 48 pixels per meter.
     view = View(view_rotation(0.0, 0.0), np.zeros(3), 8.0, (0.0, -1.0, 2.0), 0.0)
     points = np.array([[0.0, 0.0, 0.0], [0.5, 0.25, 0.0], [0.0, 1.0, 4.0]])
     # x: 48 / 2 - 0.5 = 23.5, + 0.5 * 48; y: 1 m below the top edge = 48 - 0.5, - 0.25 * 48;
@@ -46,7 +46,7 @@ def test_a_quarter_turn_brings_the_front_to_the_right_edge():
 
 
 def test_a_raised_camera_sees_near_ground_lower():
-    # looking down by p: a point 1 m towards the camera drops by sin(p)
+    # looking down by p: a point 1 m toward the camera drops by sin(p)
     np.testing.assert_allclose((view_rotation(0.0, 0.3) @ Z)[1], -math.sin(0.3), atol=1e-12)
 
 
@@ -85,9 +85,9 @@ def test_a_strip_stays_where_it_is_on_the_body(yaw, angle):
 
 def test_a_face_turned_away_is_not_drawn():
     radii = np.array([0.1, 0.12, 0.1])
-    towards = head_patch(np.zeros(3), radii, np.eye(3), 1.2, -1.4, 0.5)
+    toward = head_patch(np.zeros(3), radii, np.eye(3), 1.2, -1.4, 0.5)
     away = head_patch(np.zeros(3), radii, np.eye(3) @ view_rotation(math.pi, 0.0).T, 1.2, -1.4, 0.5)
-    assert len(towards) > 6
+    assert len(toward) > 6
     assert len(away) == 0
 
 
@@ -181,8 +181,8 @@ def test_the_mask_separates_person_from_background():
     # the same moment of another seed's scene: in thermal images skin and clothes outshine the place
     camera = make_camera(REGDB, REGDB.cameras[1])
     rendered = render_image(0, REGDB, sample_identity(0, REGDB, 1), camera, 0, SIZE)
-    grey = rendered.image[..., 0].astype(float)
-    assert grey[rendered.mask].mean() > grey[~rendered.mask].mean() + 20
+    gray = rendered.image[..., 0].astype(float)
+    assert gray[rendered.mask].mean() > gray[~rendered.mask].mean() + 20
 
 
 def test_difficulty_spreads_the_images_of_a_person():

@@ -1,8 +1,11 @@
 """SynthVI: a rendered visible-infrared person dataset in the layouts of the real ones.
 
-Needs NumPy, OpenCV, SciPy and tqdm only. Start at `render_dataset`; one image comes from
-`render.render_image`; who, where and how are drawn in ``identity``, ``camera``, ``scene`` and
-``pose``.
+Start at `render_dataset`. One image comes from `render.render_image`; who is drawn and in which
+pose stands in ``person``, where and by which camera in ``place``.
+
+Rendering needs NumPy, OpenCV and tqdm, and SciPy for SYSU-MM01's file of permutations. As part of
+``vireid_plugins``, whose root loads PyTorch and FastReID, it is imported after them; the processes
+that render do without (``workers``).
 """
 
 from .annotations import Annotations

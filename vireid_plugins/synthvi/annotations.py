@@ -15,12 +15,14 @@ from typing import Dict, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..errors import MissingFileError, UnknownNameError
+
 INDEX_FILE = "synthvi/index.csv"
 IDENTITY_FILE = "synthvi/identities.json"
 
 
 def pack(keypoints: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> bytes:
-    """The content of a side file from n key point arrays (17, 3) and n masks (H, W)."""
+    """Return the content of a side file of n key point arrays (17, 3) and n masks (H, W)."""
     buffer = io.BytesIO()
     stacked = np.stack(masks)
     np.savez_compressed(
@@ -36,19 +38,19 @@ class Annotations:
     """Key points and masks of the images under a rendered dataset.
 
     Args:
-        root: The dataset's own folder, such as ``.../SYSU-MM01``.
+        root: the dataset's own folder, such as ``.../SYSU-MM01``.
 
     Raises:
-        FileNotFoundError: ``root`` was not rendered by this package, or not to its end.
+        MissingFileError: ``root`` was not rendered by this package, or not to its end.
     """
 
     def __init__(self, root: Union[str, Path]) -> None:
         self.root = Path(root)
         index = self.root / INDEX_FILE
         if not index.is_file():
-            raise FileNotFoundError(
-                f"no side files in {self.root}: {index} is missing; "
-                "render the dataset with tools/make_synthetic.py"
+            raise MissingFileError(
+                f"No side files in {self.root}: {index} is missing. Render the dataset with "
+                "vireid render (tools/make_synthetic.py)."
             )
         self._rows: Dict[str, Tuple[str, int]] = {}
         with open(index, newline="", encoding="ascii") as stream:
@@ -71,19 +73,27 @@ class Annotations:
         try:
             return self._rows[path.as_posix()]
         except KeyError:
-            raise KeyError(f"{path} is not an image of the dataset in {self.root}") from None
+            raise UnknownNameError(
+                f"{path} is not an image of the dataset in {self.root}."
+            ) from None
 
     def keypoints(self, path: Union[str, Path]) -> np.ndarray:
-        """Key points (17, 3) float32 of an image: x, y in its pixels, seen (1) or not (0).
+        """Return the key points (17, 3) float32 of an image: x, y in pixels, 1 if seen or else 0.
 
         Args:
-            path: Path of the image, or its path relative to the dataset's folder.
+            path: of the image; a relative path counts from the dataset's folder.
+
+        Raises:
+            UnknownNameError: the dataset has no such image.
         """
         side_file, row = self._find(path)
         return self._load(side_file)[0][row].copy()
 
     def mask(self, path: Union[str, Path]) -> np.ndarray:
-        """Mask (H, W) bool of the person and what it carries; ``path`` as in `keypoints`."""
+        """Return the mask (H, W) bool of the person and what it carries.
+
+        Argument and exception are those of `keypoints`.
+        """
         side_file, row = self._find(path)
         _, masks, (height, width) = self._load(side_file)
         return np.unpackbits(masks[row], count=height * width).reshape(height, width).astype(bool)

@@ -1,7 +1,8 @@
 """What to render and where to put it: the file plan of each dataset layout.
 
-A plan lists groups (one identity in one camera: the unit of work) and the ready-made text and
-``.mat`` files. It depends on integers only, so it is the same on every machine.
+A plan lists tracklets (the images of one identity in one camera: the unit of work), and it holds
+the text and ``.mat`` files as they are written. It depends on integers only, so it is the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
-from scipy.io import savemat
 
 from .place.domains import DOMAINS, CameraSpec, Domain
 from .seeding import Stream, generator
@@ -25,35 +25,39 @@ MAT_HEADER = b"MATLAB 5.0 MAT-file, SynthVI"
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One image: its frame number and the relative paths that hold it."""
+class PlannedImage:
+    """An image to render: the number of its frame, and the relative paths that will hold it."""
 
     frame: int
     paths: Tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """All images of one identity in one camera, and their side file."""
+class Tracklet:
+    """All images of one identity in one camera, and the relative path of their side file."""
 
     identity: int
     spec: CameraSpec
-    shots: Tuple[Shot, ...]
+    images: Tuple[PlannedImage, ...]
     side_file: str
 
 
 @dataclass
 class Plan:
-    """``files``: relative path to content, for everything that is not rendered."""
+    """All that a dataset consists of.
+
+    ``folder`` is the dataset's own; ``files`` has the content of everything that is not rendered,
+    by its relative path.
+    """
 
     folder: str
     domain: Domain
-    groups: List[Group] = field(default_factory=list)
+    tracklets: List[Tracklet] = field(default_factory=list)
     files: Dict[str, bytes] = field(default_factory=dict)
 
 
 def make_plan(settings: Settings) -> Plan:
-    """The plan of the dataset that ``settings`` name."""
+    """Return the plan of the dataset that ``settings`` describe."""
     plan = Plan(LAYOUT_FOLDERS[settings.layout], DOMAINS[settings.layout])
     numbers = identity_numbers(settings)
     WRITERS[settings.layout](settings, plan, numbers)
@@ -61,7 +65,10 @@ def make_plan(settings: Settings) -> Plan:
 
 
 def identity_numbers(settings: Settings) -> List[int]:
-    """Sorted identity numbers of a dataset, from 1; SYSU-MM01, Market and Duke have gaps."""
+    """Return the identity numbers of a dataset, ascending from 1.
+
+    SYSU-MM01, Market and Duke have gaps between them.
+    """
     total = settings.train + settings.test
     if settings.layout in ("regdb", "llcm"):
         return list(range(1, total + 1))
@@ -71,13 +78,16 @@ def identity_numbers(settings: Settings) -> List[int]:
 
 
 def _draw(settings: Settings, stream: Stream, numbers: Sequence[int], count: int) -> List[int]:
-    """``count`` of ``numbers``, sorted, from a stream of their own."""
+    """Draw ``count`` of ``numbers`` from a random stream of their own; return them sorted."""
     rng = generator(settings.seed, DOMAINS[settings.layout].code, stream)
     return sorted(numbers[i] for i in rng.permutation(len(numbers))[:count])
 
 
 def _cameras_passed(settings: Settings, domain: Domain, number: int) -> List[CameraSpec]:
-    """The cameras an identity passes: at least two visible ones and one of another band."""
+    """Return the cameras that an identity passes.
+
+    Where the domain has them, at least two are visible and one is of each other band.
+    """
     rng = generator(settings.seed, domain.code, Stream.PRESENCE, number)
     absence = settings.absence + (LLCM_EXTRA_ABSENCE if settings.layout == "llcm" else 0.0)
     passed = []
@@ -94,9 +104,9 @@ def _cameras_passed(settings: Settings, domain: Domain, number: int) -> List[Cam
     return passed
 
 
-def _group(number: int, spec: CameraSpec, shots: Sequence[Shot]) -> Group:
+def _tracklet(number: int, spec: CameraSpec, images: Sequence[PlannedImage]) -> Tracklet:
     side_file = f"synthvi/{spec.band}_camera{spec.number}/{number:04d}.npz"
-    return Group(number, spec, tuple(shots), side_file)
+    return Tracklet(number, spec, tuple(images), side_file)
 
 
 def _lines(lines: Sequence[str]) -> bytes:
@@ -121,19 +131,19 @@ def _plan_sysu(settings: Settings, plan: Plan, numbers: List[int]) -> None:
     for number in numbers:
         for spec in _cameras_passed(settings, plan.domain, number):
             folder = f"cam{spec.number}/{number:04d}"
-            shots = [
-                Shot(frame, (f"{folder}/{frame + 1:04d}.jpg",))
+            images = [
+                PlannedImage(frame, (f"{folder}/{frame + 1:04d}.jpg",))
                 for frame in range(settings.images_per_camera)
             ]
-            counts[spec.number, number] = len(shots)
-            plan.groups.append(_group(number, spec, shots))
+            counts[spec.number, number] = len(images)
+            plan.tracklets.append(_tracklet(number, spec, images))
     plan.files["exp/rand_perm_cam.mat"] = _permutation_file(settings, plan.domain, counts)
 
 
 def _permutation_file(
     settings: Settings, domain: Domain, counts: Dict[Tuple[int, int], int]
 ) -> bytes:
-    """``rand_perm_cam``: a 6 x 1 cell of (identities x 1) cells of (10, images) permutations."""
+    """Return ``rand_perm_cam.mat``: 6 x 1 cells of identities x 1 cells of 10 permutations each."""
     most = max(number for _, number in counts)
     cameras = np.empty((len(domain.cameras), 1), dtype=object)
     for row, spec in enumerate(domain.cameras):
@@ -145,9 +155,11 @@ def _permutation_file(
             cells[number - 1, 0] = np.array(trials if images else np.zeros((0, 0)), np.uint16)
         cameras[row, 0] = cells
     buffer = io.BytesIO()
+    from scipy.io import savemat  # no other layout needs SciPy
+
     savemat(buffer, {"rand_perm_cam": cameras}, do_compression=True)
     content = buffer.getvalue()
-    return MAT_HEADER.ljust(116) + content[116:]  # the usual header holds the time of writing
+    return MAT_HEADER.ljust(116) + content[116:]  # SciPy's header holds the time of writing
 
 
 def _plan_regdb(settings: Settings, plan: Plan, numbers: List[int]) -> None:
@@ -161,8 +173,8 @@ def _plan_regdb(settings: Settings, plan: Plan, numbers: List[int]) -> None:
                 for frame in range(settings.images_per_camera)
             ]
             names[folder, number] = paths
-            shots = [Shot(frame, (path,)) for frame, path in enumerate(paths)]
-            plan.groups.append(_group(number, spec, shots))
+            images = [PlannedImage(frame, (path,)) for frame, path in enumerate(paths)]
+            plan.tracklets.append(_tracklet(number, spec, images))
     for trial in range(1, REGDB_SPLITS + 1):
         rng = generator(settings.seed, plan.domain.code, Stream.SPLIT, trial)
         half = {numbers[i] for i in rng.permutation(len(numbers))[: len(numbers) // 2]}
@@ -186,28 +198,31 @@ def _plan_llcm(settings: Settings, plan: Plan, numbers: List[int]) -> None:
         for spec in _cameras_passed(settings, plan.domain, number):
             short = "vis" if spec.band == "visible" else "nir"
             stamp, first = 180000 + int(rng.integers(0, 30000)), int(rng.integers(100, 9000))
-            shots = []
+            images = []
             for frame in range(settings.images_per_camera):
                 name = f"{number:04d}_c{spec.number:02d}_s{stamp}_f{first + 5 * frame}_{short}.jpg"
                 paths = [f"{short}/{number:04d}/{name}"]
                 lists.setdefault(f"{split}_{short}", []).append(f"{paths[0]} {labels[number]}")
                 if number in test:
                     paths.append(f"test_{short}/cam{spec.number}/{number:04d}/{name}")
-                shots.append(Shot(frame, tuple(paths)))
-            plan.groups.append(_group(number, spec, shots))
+                images.append(PlannedImage(frame, tuple(paths)))
+            plan.tracklets.append(_tracklet(number, spec, images))
     for name, lines in lists.items():
         plan.files[f"idx/{name}.txt"] = _lines(lines)
     plan.files["idx/test_id.txt"] = _comma_separated(sorted(test))
 
 
 def _plan_single_modality(settings: Settings, plan: Plan, numbers: List[int]) -> None:
-    """Market-1501 and DukeMTMC-reID: the first image in each camera of a test identity queries."""
+    """Plan Market-1501 or DukeMTMC-reID.
+
+    The first image of a test identity in each camera is a query, the others are gallery.
+    """
     test = set(_draw(settings, Stream.SPLIT, numbers, settings.test))
     for number in numbers:
         rng = generator(settings.seed, plan.domain.code, Stream.NAMES, number)
         for spec in _cameras_passed(settings, plan.domain, number):
             first = int(rng.integers(100, 90000))
-            shots = []
+            images = []
             for frame in range(settings.images_per_camera):
                 folder = "bounding_box_train"
                 if number in test:
@@ -217,8 +232,8 @@ def _plan_single_modality(settings: Settings, plan: Plan, numbers: List[int]) ->
                     name = f"{number:04d}_c{spec.number}s1_{moment:06d}_01.jpg"
                 else:
                     name = f"{number:04d}_c{spec.number}_f{moment:07d}.jpg"
-                shots.append(Shot(frame, (f"{folder}/{name}",)))
-            plan.groups.append(_group(number, spec, shots))
+                images.append(PlannedImage(frame, (f"{folder}/{name}",)))
+            plan.tracklets.append(_tracklet(number, spec, images))
 
 
 WRITERS = {

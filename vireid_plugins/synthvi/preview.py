@@ -8,7 +8,8 @@ from typing import List, Tuple, Union
 import cv2
 import numpy as np
 
-from .dataset import encode, write_atomically
+from .dataset import encode_image
+from .folder import write_whole
 from .person.identity import Identity, sample_identity
 from .place.camera import Camera, make_camera
 from .place.domains import DOMAINS
@@ -44,14 +45,14 @@ SEEN, HIDDEN, MASK_TINT = (60, 230, 60), (60, 60, 255), (255, 160, 0)
 
 
 def write_preview(path: Union[str, Path], settings: Settings) -> Path:
-    """Write a PNG sheet of the dataset that ``settings`` name; nothing is read from disk.
+    """Render a sheet of the dataset that ``settings`` describe, as a PNG file; return its path.
 
-    Rows are identities, columns cameras with two moments each, labelled with their modality; two
-    strips below show key points (green seen, red hidden) and masks.
+    Rows are identities, columns cameras with two moments each, labeled with their modality. Two
+    strips below show key points (green: seen, red: hidden) and masks. No dataset is read.
     """
     domain = DOMAINS[settings.layout]
     numbers = identity_numbers(settings)[:ROWS]
-    specs = domain.cameras
+    specs = list(domain.cameras)
     if len(specs) > MOST_CAMERAS:  # the first half of the sheet visible, the second infrared
         others = [spec for spec in specs if spec.band != "visible"]
         kept = MOST_CAMERAS // 2 if others else MOST_CAMERAS
@@ -62,17 +63,17 @@ def write_preview(path: Union[str, Path], settings: Settings) -> Path:
     rows = [_header(cameras, cells[0])]
     for person, row in zip(people, cells):
         images = [_scaled(r.image) for cell in row for r in cell]
-        rows.append(_labelled(f"id {person.number}", np.hstack(images)))
+        rows.append(_labeled(f"id {person.number}", np.hstack(images)))
     for name, draw in (("joints", draw_keypoints), ("mask", draw_mask)):
         images = [draw(cells[i % len(cells)][j][k]) for i, j, k in _diagonal(cells)]
-        rows.append(_labelled(name, np.hstack([_scaled(image) for image in images])))
+        rows.append(_labeled(name, np.hstack([_scaled(image) for image in images])))
     path = Path(path)
-    write_atomically(path, encode(np.vstack(rows), ".png", 0))
+    write_whole(path, encode_image(np.vstack(rows), ".png"))
     return path
 
 
 def _cell(settings: Settings, person: Identity, camera: Camera) -> List[Rendered]:
-    """The first moments of a person in a camera, large enough to look at."""
+    """Render the first moments of a person in a camera, large enough to look at."""
     height, width = settings.size
     size = (2 * CELL_HEIGHT, round(2 * CELL_HEIGHT * width / height))
     domain = DOMAINS[settings.layout]
@@ -95,7 +96,7 @@ def _text(image: np.ndarray, words: str, at: Tuple[int, int]) -> None:
     cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1, cv2.LINE_AA)
 
 
-def _labelled(words: str, strip: np.ndarray) -> np.ndarray:
+def _labeled(words: str, strip: np.ndarray) -> np.ndarray:
     margin = np.full((strip.shape[0], MARGIN, 3), 255, np.uint8)
     _text(margin, words, (4, strip.shape[0] // 2))
     return np.hstack([margin, strip])
@@ -114,7 +115,7 @@ def _header(cameras: List[Camera], row: List[List[Rendered]]) -> np.ndarray:
 
 
 def draw_keypoints(rendered: Rendered) -> np.ndarray:
-    """The image with its skeleton: (H, W, 3) uint8; joints green where seen, red where hidden."""
+    """Return the image (H, W, 3) uint8 with its skeleton; joints are green if seen, else red."""
     image = rendered.image.copy()
     thick = max(1, image.shape[0] // 160)
     points = [(int(round(x)), int(round(y))) for x, y, _ in rendered.keypoints]
@@ -126,7 +127,7 @@ def draw_keypoints(rendered: Rendered) -> np.ndarray:
 
 
 def draw_mask(rendered: Rendered) -> np.ndarray:
-    """The image with its background tinted and darkened: (H, W, 3) uint8."""
+    """Return the image (H, W, 3) uint8 with its background tinted and darkened."""
     image = rendered.image.copy()
     outside = ~rendered.mask
     image[outside] = (0.35 * image[outside] + 0.35 * np.array(MASK_TINT)).astype(np.uint8)

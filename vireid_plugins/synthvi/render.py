@@ -1,4 +1,4 @@
-"""One image from (seed, domain, identity, camera, frame), with its key points and mask."""
+"""Render one image from (seed, domain, identity, camera, frame), with key points and mask."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from .place.scene import cut_background, scene
 from .seeding import Stream, generator
 
 OCCLUDER_LEVEL = 255  # depth level of whatever stands before the person
-HIDDEN_MARGIN = 0.16  # metres of flesh and cloth that may lie before a visible joint
+HIDDEN_MARGIN = 0.16  # meters of flesh and cloth that may lie before a visible joint
 TEXTURE_SIZE = 512
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """``image`` (H, W, 3) uint8 blue-green-red, three equal channels where not visible band.
+    """A rendered image, and where the person is in it.
 
-    ``keypoints`` (17, 3) float32 in COCO order: x, y in pixels, 1 seen or 0 hidden or outside.
-    ``mask`` (H, W) bool: pixels more than half covered by the person and what it carries.
+    ``image`` (H, W, 3) uint8 is blue, green, red; the channels are equal outside the visible band.
+    ``keypoints`` (17, 3) float32 has x and y in pixels and 1 for a joint that is seen, 0 for one
+    that is hidden or outside, in COCO's order. ``mask`` (H, W) bool is True where the person, with
+    what it carries, covers more than half of a pixel.
     """
 
     image: np.ndarray
@@ -49,11 +51,11 @@ def render_image(
     """Render one image.
 
     Args:
-        seed: Seed of the dataset.
-        domain: Domain of identity and camera.
-        identity: Who is seen.
-        camera: The camera.
-        frame: Number of the image of this identity in this camera, from 0.
+        seed: of the dataset.
+        domain: of identity and camera.
+        identity: who is seen.
+        camera: who sees.
+        frame: number of the image of this identity in this camera, from 0.
         size: (height, width) in pixels.
         difficulty: 0 = tidy and alike, 1 = as designed; scales clutter, noise, light, variation of
             pose and view, framing errors and occlusion.
@@ -112,8 +114,8 @@ def _paint_occluder(canvas: np.ndarray, rng: np.random.Generator) -> None:
         for i in range(14):
             x, y = side + rng.normal(0, 0.14) * width, rng.uniform(0.62, 1.0) * height
             axes = (int(0.03 * width + rng.random() * 0.06 * width), int(0.05 * height))
-            colour = plain if i % 2 else detail
-            cv2.ellipse(canvas, (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, colour, -1)
+            color = plain if i % 2 else detail
+            cv2.ellipse(canvas, (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, color, -1)
 
 
 def _look_with_occluder(identity: Identity, band: str, rng: np.random.Generator) -> np.ndarray:
@@ -127,7 +129,7 @@ def _look_with_occluder(identity: Identity, band: str, rng: np.random.Generator)
 
 @lru_cache(maxsize=1)
 def _texture() -> np.ndarray:
-    """A tile (TEXTURE_SIZE, TEXTURE_SIZE) of soft folds around 0, the same for everybody."""
+    """Return a tile (TEXTURE_SIZE, TEXTURE_SIZE) of soft folds around 0, the same for everybody."""
     rng = generator(Stream.PHOTOMETRY)
     tile = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), np.float32)
     for cells, weight in ((32, 0.5), (64, 0.35), (128, 0.25)):
@@ -140,24 +142,24 @@ def _texture() -> np.ndarray:
 def _compose(
     canvas: np.ndarray, look: np.ndarray, background: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Colour the canvas, shade it as solid, and set it before ``background``: float32 in 0-1."""
+    """Return the picture, float32 in 0-1: the canvas colored, shaded, and before ``background``."""
     height, width = background.shape[:2]
     table = np.zeros((256, 1), np.uint8)
     planes = []
     for channel in range(3):
         table[:16, 0] = np.clip(np.round(look[:, channel] * 255), 0, 255)
         planes.append(cv2.LUT(canvas[..., 0], table))
-    colour = cv2.resize(cv2.merge(planes), (width, height), interpolation=cv2.INTER_AREA)
+    color = cv2.resize(cv2.merge(planes), (width, height), interpolation=cv2.INTER_AREA)
     covered = (canvas[..., 0] > 0).astype(np.uint8) * np.uint8(255)
     alpha = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
     alpha = alpha.astype(np.float32)[..., None] / np.float32(255)
     shade = _shading(canvas[..., 1], height, width, rng)
     shadow = _ground_shadow(height, width)
-    return colour.astype(np.float32) / 255 * shade[..., None] + background * shadow * (1 - alpha)
+    return color.astype(np.float32) / 255 * shade[..., None] + background * shadow * (1 - alpha)
 
 
 def _shading(depth: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Light from the side and above on the solid with these depth levels: (H, W) factor."""
+    """Return a factor (H, W) on brightness: light from above and one side on these depth levels."""
     solid = cv2.resize(depth, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     soft = cv2.GaussianBlur(solid, (0, 0), 0.011 * height)
     across = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3)
@@ -172,7 +174,7 @@ def _shading(depth: np.ndarray, height: int, width: int, rng: np.random.Generato
 
 
 def _ground_shadow(height: int, width: int) -> np.ndarray:
-    """Darker ground around the feet: (H, W, 1) factor."""
+    """Return a factor (H, W, 1) on brightness: the ground around the feet is darker."""
     y = np.arange(height, dtype=np.float32)[:, None] / height
     x = np.arange(width, dtype=np.float32)[None] / width
     blob = np.exp(-(((y - 0.96) / 0.05) ** 2) - ((x - 0.5) / 0.28) ** 2)
@@ -182,7 +184,7 @@ def _ground_shadow(height: int, width: int) -> np.ndarray:
 def _photograph(
     plain: np.ndarray, camera: Camera, rng: np.random.Generator, difficulty: float
 ) -> np.ndarray:
-    """Light, lens and sensor: float32 in 0-1 to uint8."""
+    """Apply light, lens and sensor of the camera: from float32 in 0-1 to uint8."""
     height, width = plain.shape[:2]
     visible = camera.band == "visible"
     light = camera.gain * np.exp(0.1 * difficulty * rng.normal())
@@ -207,7 +209,7 @@ def _photograph(
 def _light_field(
     height: int, width: int, vignette: float, difficulty: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Uneven light (H, W): a gradient in a random direction and darker corners."""
+    """Return uneven light (H, W): a gradient in a random direction, and darker corners."""
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     gx, gy = (0.08 * difficulty * rng.normal(size=2)).astype(np.float32)
@@ -218,7 +220,7 @@ def _light_field(
 def _keypoints(
     skeleton: Skeleton, view: View, canvas: np.ndarray, factor: int, size: Tuple[int, int]
 ) -> np.ndarray:
-    """The COCO joints (17, 3) of ``skeleton``: x, y, seen."""
+    """Return the COCO joints (17, 3) of ``skeleton``: x, y, seen."""
     points = np.stack([skeleton.joints[name] for name in COCO_JOINTS])
     pixels = view.project(points, *size)
     on_canvas = np.round(_to_canvas(pixels, factor)).astype(int)

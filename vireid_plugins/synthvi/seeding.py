@@ -15,7 +15,7 @@ class Stream(IntEnum):
     """What a generator is for; part of its seed, so that no two uses share numbers."""
 
     SHAPE = 1  # body, cut of garments, patterns, carried things
-    VISIBLE = 2  # visible colours of an identity
+    VISIBLE = 2  # visible colors of an identity
     INFRARED = 3  # near-infrared reflectances of an identity
     THERMAL = 4  # long-wave emission of an identity
     SCENE_LAYOUT = 5
@@ -34,7 +34,7 @@ class Stream(IntEnum):
 
 
 def generator(*key: int) -> np.random.Generator:
-    """A fresh generator named by ``key`` (whole numbers >= 0).
+    """Return a new generator that is a function of ``key``, whole numbers >= 0.
 
     Raises:
         ValueError: a part of the key is negative.

@@ -1,11 +1,13 @@
-"""What a synthetic dataset is made of: presets and the settings that name one dataset."""
+"""What decides the content of a synthetic dataset: its settings, and presets of them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
-RENDERER_VERSION = 2  # raise it when the same settings give other images
+from ..errors import UserError
+
+RENDERER_VERSION = 2  # to be raised when the same settings give other images
 
 LAYOUT_FOLDERS = {
     "sysu": "SYSU-MM01",
@@ -18,7 +20,11 @@ LAYOUT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Preset:
-    """``absence``: share of an identity's cameras that it does not pass (0-1)."""
+    """Settings under one name.
+
+    ``train`` and ``test`` count identities, ``size`` is (height, width) in pixels, and ``absence``
+    is the share, 0-1, of its cameras that an identity does not pass.
+    """
 
     train: int
     test: int
@@ -39,7 +45,7 @@ MOST_IDENTITIES = {"market": 1380, "duke": 9000}  # names hold four digits, Fast
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the content of a dataset follows from."""
+    """All that decides the content of a dataset; its fields are those of `Preset`, and more."""
 
     layout: str
     train: int
@@ -52,7 +58,7 @@ class Settings:
     version: int = RENDERER_VERSION
 
     def as_json(self) -> Dict[str, object]:
-        """The settings as the marker file holds them."""
+        """Return the settings as the marker file holds them."""
         values = asdict(self)
         values["size"] = list(self.size)
         return values
@@ -68,27 +74,27 @@ def make_settings(
     size: Optional[Tuple[int, int]] = None,
     difficulty: float = 1.0,
 ) -> Settings:
-    """Settings of ``preset``, with what is given in its place.
+    """Return the settings of a preset; arguments that are given replace its own.
 
     Args:
         layout: 'sysu', 'regdb', 'llcm', 'market' or 'duke'.
         preset: 'tiny', 'small' or 'sysu'.
-        seed: Whole number >= 0.
-        ids: Numbers of training and test identities.
-        images_per_camera: Images of an identity in each camera.
+        seed: whole number >= 0.
+        ids: numbers of training and test identities.
+        images_per_camera: images of an identity in each camera.
         size: (height, width) in pixels.
         difficulty: 0 = tidy, 1 = as designed, up to 3.
 
     Raises:
-        ValueError: an argument is unknown or out of range.
+        UserError: an argument is unknown or out of range.
     """
     if layout not in LAYOUT_FOLDERS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUT_FOLDERS)}; got {layout!r}")
+        raise UserError(f"layout must be one of {', '.join(LAYOUT_FOLDERS)}; got {layout!r}")
     if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+        raise UserError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     base = PRESETS[preset]
     if ids is not None and len(ids) != 2:
-        raise ValueError(f"ids must be two numbers, training and test identities; got {ids!r}")
+        raise UserError(f"ids must be two numbers, training and test identities; got {ids!r}")
     train, test = ids if ids is not None else (base.train, base.test)
     images = base.images_per_camera if images_per_camera is None else images_per_camera
     if layout == "regdb" and images_per_camera is None:
@@ -128,4 +134,4 @@ def _check(settings: Settings) -> None:
     }
     for message, wrong in problems.items():
         if wrong:
-            raise ValueError(message)
+            raise UserError(message)

@@ -1,12 +1,12 @@
-"""Draws a person: limbs, garments, head and carried things as parts of a sketch.
+"""Draw a person: limbs, garments, head and carried things become parts of a sketch.
 
-The order of painting is in `layers`; things on the back or at the side go behind or before the body
-as the view asks.
+`layers` has the order in which they are painted. Things on the back or at the side are painted
+before or after the body, as the view asks.
 """
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Tuple, TypeVar
 
 import numpy as np
 
@@ -15,16 +15,17 @@ from .identity import Identity, Lower
 from .looks import Material
 from .patterns import Paint, paint_limb, paint_tube
 from .pose import SIDES, Skeleton
-from .shapes import Sketch, Tube, capsule, hull, segment
+from .shapes import Ring, Sketch, Tube, capsule, hull, segment
 from .wear import add_carried, add_head, add_torso_pattern
 
+Value = TypeVar("Value", float, np.ndarray)
 # pieces of a trouser leg: start, end, radius at start, radius at end
 Cloth = List[Tuple[np.ndarray, np.ndarray, float, float]]
-ARM_BEHIND = -0.07  # metres: an arm farther back than this is painted before the torso
+ARM_BEHIND = -0.07  # meters: an arm farther back than this is painted before the torso is
 
 
 def sketch_person(identity: Identity, skeleton: Skeleton) -> Sketch:
-    """The sketch of ``identity`` in the pose ``skeleton``, which is in the view frame."""
+    """Return the sketch of ``identity`` in the pose of ``skeleton``, which is in the view frame."""
     sketch = Sketch()
     _add_legs(sketch, identity, skeleton)
     torso = _add_torso(sketch, identity, skeleton)
@@ -35,18 +36,19 @@ def sketch_person(identity: Identity, skeleton: Skeleton) -> Sketch:
     return sketch
 
 
-def _mix(start: np.ndarray, end: np.ndarray, part: float) -> np.ndarray:
+def _mix(start: Value, end: Value, part: float) -> Value:
+    """Return the value at ``part`` of the way from ``start``, 0, to ``end``, 1."""
     return start + (end - start) * part
 
 
 def _leg_radii(identity: Identity) -> Tuple[float, float, float]:
-    """Radii of a leg at hip, knee and ankle, in metres."""
+    """Return the radii of a leg at hip, knee and ankle, in meters."""
     scale = identity.body.height * identity.body.girth
     return 0.049 * scale, 0.034 * scale, 0.022 * scale
 
 
 def _leg_point(skeleton: Skeleton, name: str, part: float) -> np.ndarray:
-    """The point of a leg at ``part``: 0 hip, 0.5 knee, 1 ankle."""
+    """Return the point of a leg at ``part`` of its length: 0 hip, 0.5 knee, 1 ankle."""
     hip, knee, ankle = (skeleton.joints[f"{name}_{j}"] for j in ("hip", "knee", "ankle"))
     return _mix(hip, knee, 2 * part) if part < 0.5 else _mix(knee, ankle, 2 * part - 1)
 
@@ -160,10 +162,8 @@ def _add_leg_pattern(
             paint_limb(paint, first, last, radii, lower.pattern, rows)
 
 
-def _ring_around_legs(
-    identity: Identity, skeleton: Skeleton, part: float, slack: float
-) -> Tuple[np.ndarray, float, float]:
-    """Centre and half axes of a ring of cloth around both legs at ``part`` of their length."""
+def _ring_around_legs(identity: Identity, skeleton: Skeleton, part: float, slack: float) -> Ring:
+    """Return a ring of cloth around both legs at ``part`` of their length."""
     left, _, front = skeleton.torso_axes
     a, b = (_leg_point(skeleton, name, part) for name in SIDES)
     thigh, knee, ankle = _leg_radii(identity)
@@ -179,13 +179,13 @@ def _add_hips(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     left, up, front = skeleton.torso_axes
     pelvis = skeleton.joints["pelvis"]
     length, slack = (lower.length, lower.width) if lower.kind == "skirt" else (0.07, 1.0)
-    rings = []
+    rings: List[Ring] = []
     for step in range(4):
         part = length * (1 - step / 4)
         rings.append(_ring_around_legs(identity, skeleton, part, 1 + (slack - 1) * (1 - step / 4)))
     rings.append((pelvis + up * 0.02, body.hip_half, body.depth_half * 1.1))
     rings.append((pelvis + up * 0.075 * body.height, body.waist_half, body.depth_half))
-    tube = Tube(*zip(*rings), left, front)
+    tube = Tube.of_rings(rings, left, front)
     depth = float(pelvis[2])
     sketch.add(layers.SKIRT, tube.outline(), Material.LOWER, depth=depth, raised=0.03)
     if lower.kind == "skirt":
@@ -202,7 +202,7 @@ def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
     left, up, front = skeleton.torso_axes
     pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
     slack, thick = upper.looseness, body.depth_half
-    rings = []
+    rings: List[Ring] = []
     if upper.hem > 0.02:
         flare = upper.flare * 0.6
         for step in range(3):
@@ -220,7 +220,7 @@ def _add_torso(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> Tube:
         (1.03, body.head * 0.62, thick * 0.5),
     )
     rings += [(_mix(pelvis, neck, part), a, b * slack) for part, a, b in trunk]
-    tube = Tube(*zip(*rings), left, front)
+    tube = Tube.of_rings(rings, left, front)
     depth = float(_mix(pelvis, neck, 0.6)[2])
     sketch.add(layers.TORSO, tube.outline(), Material.UPPER, depth=depth, raised=0.05)
     add_torso_pattern(sketch, identity, tube, depth, 1 + 1.5 * max(0.0, upper.hem))

@@ -1,14 +1,14 @@
 """Who is drawn: body, garments and carried things of one identity.
 
-What the modalities share is the shape drawn here: body, cut, layout, hair, carried things and most
-patterns. The look in each band comes from `looks`, from random streams of their own, so that
-knowing one band says nothing about another.
+The bands share the shape that is drawn here: body, cut and layout of garments, hair, carried things
+and most patterns. How a band sees the surfaces is drawn in `looks`, from a random stream of that
+band, so that one band says nothing about another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Sequence, Tuple
+from typing import Dict, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .looks import make_looks
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths in metres; ``*_half`` are half widths, ``girth`` a factor on limb radii."""
+    """The body: lengths in meters, ``*_half`` half widths; ``girth`` is a factor on limb radii."""
 
     height: float
     hip_height: float
@@ -34,7 +34,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Gait:
-    """Angles in radians: how far limbs swing and how the body is held."""
+    """How far the limbs swing and how the body is held: angles in radians."""
 
     stride: float
     arm_swing: float
@@ -45,7 +45,7 @@ class Gait:
 
 @dataclass(frozen=True)
 class Pattern:
-    """``band``: where the pattern can be seen, 'both', 'visible' or 'infrared'."""
+    """A pattern of cloth. ``band`` says where it is seen: 'both', 'visible' or 'infrared'."""
 
     kind: str
     count: int
@@ -55,7 +55,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Upper:
-    """``sleeve``: 0 none .. 1 wrist. ``hem``: 0 hip .. 1 ankle. ``looseness``: factor on girth."""
+    """The upper garment.
+
+    ``sleeve``: how far the sleeve reaches, 0 none .. 1 wrist. ``hem``: how far the hem, 0 hip ..
+    1 ankle. ``looseness``: factor on the girth.
+    """
 
     kind: str
     sleeve: float
@@ -69,7 +73,11 @@ class Upper:
 
 @dataclass(frozen=True)
 class Lower:
-    """``length``: 0 hip .. 1 ankle. ``width``: factor on the leg. ``boot``: part of the shin."""
+    """The lower garment and the shoes.
+
+    ``length``: how far it reaches, 0 hip .. 1 ankle. ``width``: factor on the leg. ``boot``: the
+    part of the shin that a boot covers.
+    """
 
     kind: str
     length: float
@@ -80,7 +88,7 @@ class Lower:
 
 @dataclass(frozen=True)
 class Head:
-    """``length``: how far hair falls, in heads. ``volume``: factor on the skull."""
+    """Hair and headwear. ``length``: of the hair, in heads. ``volume``: factor on the skull."""
 
     hair: str
     length: float
@@ -91,7 +99,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Carried:
-    """``side``: +1 the person's left, -1 the right. ``size``: factor on the usual size."""
+    """A carried thing. ``side``: +1 the person's left, -1 the right. ``size``: 1 is the usual."""
 
     kind: str
     side: int
@@ -100,10 +108,10 @@ class Carried:
 
 @dataclass(frozen=True)
 class Identity:
-    """All that stays the same of a person over every camera and frame.
+    """All of a person that stays the same in every camera and frame.
 
-    ``looks[band]`` is a table (16, 3) of intensities in 0-1, row = ``Material``, columns blue,
-    green, red (equal in the infrared bands).
+    ``looks[band]`` is a table (16, 3) of intensities in 0-1: a row for each ``Material``, columns
+    blue, green, red, which are equal outside the visible band.
     """
 
     number: int
@@ -117,7 +125,7 @@ class Identity:
 
 
 def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
-    """The identity ``number`` of ``domain``: same arguments, same person."""
+    """Return identity ``number`` of a domain; the same arguments give the same person."""
     rng = generator(seed, domain.code, Stream.SHAPE, number)
     body = _sample_body(rng)
     gait = Gait(
@@ -179,7 +187,7 @@ def _sample_pattern(rng: np.random.Generator, shares: Dict[str, float]) -> Patte
 
 
 # kind: (sleeve range, hem range, looseness range, flare range)
-UPPER_CUTS: Dict[str, Tuple[Sequence[float], ...]] = {
+UPPER_CUTS: Dict[str, Tuple[Tuple[float, float], ...]] = {
     "tank": ((0.0, 0.0), (-0.03, 0.06), (1.0, 1.1), (0.0, 0.1)),
     "tshirt": ((0.22, 0.5), (0.0, 0.12), (1.05, 1.3), (0.0, 0.15)),
     "shirt": ((0.9, 1.0), (-0.02, 0.12), (1.05, 1.25), (0.0, 0.15)),

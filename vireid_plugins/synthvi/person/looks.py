@@ -1,7 +1,7 @@
-"""What surfaces look like in each band, drawn apart from their shape and from each other.
+"""How each band sees the surfaces: drawn independently of their shape and of the other bands.
 
-A table (16, 3) holds intensities in 0-1: a row for each `Material`, columns blue, green, red, equal
-outside the visible band.
+A table (16, 3) holds intensities in 0-1: a row for each `Material`, columns blue, green, red, which
+are equal outside the visible band.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from ..place.domains import Domain
 from ..seeding import Stream, generator
 
-Shade = TypeVar("Shade")
+Shade = TypeVar("Shade", float, np.ndarray)
 
 
 class Material(IntEnum):
-    """Index of a surface in the colour table of an image; 0 is the background."""
+    """Index of a surface in the color table of an image; 0 is the background."""
 
     BACKGROUND = 0
     SKIN = 1
@@ -58,10 +58,11 @@ CONTRAST = 0.42  # least difference of brightness between a pattern and its clot
 def make_looks(
     seed: int, domain: Domain, number: int, pattern_bands: Dict[str, str]
 ) -> Dict[str, np.ndarray]:
-    """The tables of identity ``number`` in every band, each from a random stream of its own.
+    """Return the table of identity ``number`` in every band, each from its own random stream.
 
-    ``pattern_bands``: for 'upper' and 'lower', in which band the pattern can be seen: 'both',
-    'visible' or 'infrared'; elsewhere it is painted like its cloth.
+    Args:
+        pattern_bands: for 'upper' and 'lower', where the pattern is seen: 'both', 'visible' or
+            'infrared'; elsewhere it is painted like its cloth.
     """
     key = (seed, domain.code)
     looks = {
@@ -83,26 +84,26 @@ def make_looks(
 def _visible_look(rng: np.random.Generator, domain: Domain) -> np.ndarray:
     look = np.zeros((16, 3), dtype=np.float32)
     look[Material.SKIN] = np.array([0.52, 0.66, 0.86]) * rng.uniform(0.4, 1.0)
-    look[Material.HAIR] = _hair_colour(rng)
+    look[Material.HAIR] = _hair_color(rng)
     for material in GARMENTS:
-        look[material] = _cloth_colour(rng, domain)
+        look[material] = _cloth_color(rng, domain)
     for detail, base in DETAILS.items():
-        look[detail] = _contrasting(lambda: _cloth_colour(rng, domain), look[base])
+        look[detail] = _contrasting(lambda: _cloth_color(rng, domain), look[base])
     look[Material.EYES] = 0.12
     return look
 
 
-def _cloth_colour(rng: np.random.Generator, domain: Domain) -> np.ndarray:
+def _cloth_color(rng: np.random.Generator, domain: Domain) -> np.ndarray:
     if rng.random() < domain.neutral_share:
-        grey = rng.choice((0.07, 0.16, 0.35, 0.6, 0.85))
-        return np.clip(grey + rng.uniform(-0.04, 0.04, 3), 0.02, 0.95)
+        gray = rng.choice((0.07, 0.16, 0.35, 0.6, 0.85))
+        return np.clip(gray + rng.uniform(-0.04, 0.04, 3), 0.02, 0.95)
     hue = (rng.normal(domain.hue, 0.16) if rng.random() < 0.35 else rng.random()) % 1.0
     saturation, value = rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.92)
     wheel = np.clip(np.abs((hue + np.array([1 / 3, 2 / 3, 0.0])) % 1.0 * 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - wheel))
 
 
-def _hair_colour(rng: np.random.Generator) -> np.ndarray:
+def _hair_color(rng: np.random.Generator) -> np.ndarray:
     tones = (
         (0.05, 0.05, 0.06),
         (0.09, 0.13, 0.20),
@@ -116,28 +117,28 @@ def _hair_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _infrared_look(rng: np.random.Generator) -> np.ndarray:
-    grey = np.zeros(16)
-    grey[1:14] = rng.uniform(0.10, 0.95, 13)
-    grey[Material.SKIN] = rng.uniform(0.5, 0.9)
-    grey[Material.HAIR] = rng.uniform(0.12, 0.8)
+    gray = np.zeros(16)
+    gray[1:14] = rng.uniform(0.10, 0.95, 13)
+    gray[Material.SKIN] = rng.uniform(0.5, 0.9)
+    gray[Material.HAIR] = rng.uniform(0.12, 0.8)
     for detail, base in DETAILS.items():
-        grey[detail] = _contrasting(lambda: rng.uniform(0.10, 0.95), grey[base])
-    grey[Material.EYES] = 0.15
-    return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
+        gray[detail] = _contrasting(lambda: rng.uniform(0.10, 0.95), gray[base])
+    gray[Material.EYES] = 0.15
+    return np.repeat(gray[:, None], 3, axis=1).astype(np.float32)
 
 
 def _thermal_look(rng: np.random.Generator) -> np.ndarray:
-    grey = np.zeros(16)
-    grey[1:14] = rng.uniform(0.25, 0.72, 13)
-    grey[Material.SKIN] = rng.uniform(0.86, 0.98)
-    grey[Material.EYES] = 0.8
+    gray = np.zeros(16)
+    gray[1:14] = rng.uniform(0.25, 0.72, 13)
+    gray[Material.SKIN] = rng.uniform(0.86, 0.98)
+    gray[Material.EYES] = 0.8
     for detail, base in DETAILS.items():
-        grey[detail] = np.clip(grey[base] + rng.choice((-1, 1)) * rng.uniform(0.1, 0.2), 0.1, 0.95)
-    return np.repeat(grey[:, None], 3, axis=1).astype(np.float32)
+        gray[detail] = np.clip(gray[base] + rng.choice((-1, 1)) * rng.uniform(0.1, 0.2), 0.1, 0.95)
+    return np.repeat(gray[:, None], 3, axis=1).astype(np.float32)
 
 
 def _contrasting(draw: Callable[[], Shade], base: Shade) -> Shade:
-    """The first of a few draws whose brightness differs from ``base`` by `CONTRAST`."""
+    """Draw until the brightness differs from that of ``base`` by `CONTRAST`, but not for ever."""
     value = draw()
     for _ in range(20):
         if abs(float(np.mean(value)) - float(np.mean(base))) >= CONTRAST:

@@ -1,4 +1,4 @@
-"""Woven and printed patterns, fixed to the cloth of a trunk (`Tube`) or of a limb."""
+"""Woven and printed patterns: they stay in place on the cloth of a trunk (`Tube`) or of a limb."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .identity import Pattern
 from .shapes import Sketch, Tube, capsule, segment
 
 FRONT, BACK = pi / 2, 3 * pi / 2
-TOP = 0.95  # pattern ends below the collar
+TOP = 0.95  # the pattern ends below the collar
 STRIPE_SHARE, CHECK_SHARE = 0.5, 0.32  # painted part of a period
 
 
@@ -29,12 +29,15 @@ class Paint:
         self._sketch.add(self._layer, outline, self._material, **self._surface)
 
 
-def add_strip(paint: Paint, tube: Tube, v0: float, v1: float, centre: float, half: float) -> None:
+def add_strip(paint: Paint, tube: Tube, v0: float, v1: float, center: float, half: float) -> None:
     """Paint a strip fixed to the body between two heights, where it can be seen.
 
-    ``centre``: angle on the body as in `Tube.visible_range`; ``half``: half its width in radians.
+    Args:
+        v0, v1: the heights on ``tube``, in 0-1.
+        center: angle on the body, as in `Tube.visible_range`.
+        half: half the width of the strip, in radians.
     """
-    t0, t1 = tube.visible_range(centre, half)
+    t0, t1 = tube.visible_range(center, half)
     if t1 - t0 > 0.02:
         paint.add(tube.band(v0, v1, t0, t1))
 
@@ -58,9 +61,9 @@ def paint_tube(paint: Paint, tube: Tube, pattern: Pattern, length: float) -> Non
     elif kind == "dots":
         for row in range(rows):
             for i in range(around):
-                centre = 2 * pi * (i + 0.5 * (row % 2)) / around
+                center = 2 * pi * (i + 0.5 * (row % 2)) / around
                 low = (row + 0.25) / rows * TOP
-                add_strip(paint, tube, low, low + 0.5 * TOP / rows, centre, pi / around * 0.55)
+                add_strip(paint, tube, low, low + 0.5 * TOP / rows, center, pi / around * 0.55)
     elif kind == "block":
         paint.add(tube.band(0.0, pattern.offset))
     elif kind == "yoke":
@@ -72,7 +75,7 @@ def paint_tube(paint: Paint, tube: Tube, pattern: Pattern, length: float) -> Non
 
 
 def _diagonals(paint: Paint, tube: Tube, around: int, sense: float) -> None:
-    """Stripes that climb around the trunk; ``sense`` +1 or -1 is their turn."""
+    """Paint stripes that climb around the trunk, to one side (``sense`` +1) or the other (-1)."""
     levels = np.linspace(0.0, TOP, 6)
     half = pi / around * STRIPE_SHARE
     for i in range(around):
@@ -93,9 +96,12 @@ def paint_limb(
     pattern: Pattern,
     rows: int,
 ) -> None:
-    """Paint ``pattern`` on a sleeve or trouser leg from ``start`` to ``end``, ``rows`` periods.
+    """Paint ``pattern`` on a sleeve or trouser leg.
 
-    ``radii``: radius of the cloth at start and end, in metres.
+    Args:
+        start, end: the ends of the limb (3,).
+        radii: of the cloth at both ends, in meters.
+        rows: periods of the pattern along the limb.
     """
     kind = pattern.kind
 
@@ -119,9 +125,9 @@ def paint_limb(
         for i in range(rows):
             for shift in (-0.45, 0.45) if i % 2 else (0.0,):
                 part = (i + 0.5) / rows
-                centre = at(part) + across * radius(part) * shift
+                center = at(part) + across * radius(part) * shift
                 size = radius(part) * 0.27
-                paint.add(capsule(centre, centre + 1e-4, size, size, steps=3))
+                paint.add(capsule(center, center + 1e-4, size, size, steps=3))
     elif kind == "diagonal":
         lean = 0.35 if pattern.offset > 0.5 else -0.35
         for i in range(rows):

@@ -1,7 +1,7 @@
 """Poses: an articulated 3-D skeleton that walks, and the camera's view of it.
 
-Body frame, metres: x to the person's left, y up, z to the front; the origin is on the ground below
-the pelvis. View frame: x right in the image, y up, z towards the camera.
+Body frame, meters: x to the person's left, y up, z to the front; the origin is on the ground below
+the pelvis. View frame: x right in the image, y up, z toward the camera.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Skeleton:
     head_axes: np.ndarray
 
     def turned(self, rotation: np.ndarray, origin: np.ndarray) -> Skeleton:
-        """The skeleton in another frame: ``rotation`` (3, 3) applied about ``origin`` (3,)."""
+        """Return the skeleton turned by ``rotation`` (3, 3) about ``origin`` (3,)."""
         names = list(self.joints)
         points = (np.stack([self.joints[n] for n in names]) - origin) @ rotation.T
         return Skeleton(
@@ -55,31 +55,35 @@ class Skeleton:
 
 
 def rotation_y(angle: float) -> np.ndarray:
-    """Matrix (3, 3) that turns the front (z) towards the left (x) by ``angle`` radians."""
+    """Return the matrix (3, 3) that turns the front (z) to the left (x) by ``angle`` radians."""
     return np.array([[cos(angle), 0, sin(angle)], [0, 1, 0], [-sin(angle), 0, cos(angle)]])
 
 
 def rotation_x(angle: float) -> np.ndarray:
-    """Matrix (3, 3) of a camera that looks down by ``angle`` radians."""
+    """Return the matrix (3, 3) of a camera that looks down by ``angle`` radians."""
     return np.array([[1, 0, 0], [0, cos(angle), -sin(angle)], [0, sin(angle), cos(angle)]])
 
 
 def view_rotation(yaw: float, pitch: float) -> np.ndarray:
-    """Body frame to view frame: the person turned by ``yaw``, seen from ``pitch`` above."""
+    """Return the matrix (3, 3) from the body frame to the view frame.
+
+    The person is turned by ``yaw`` and seen from above by ``pitch``, both in radians.
+    """
     return rotation_x(pitch) @ rotation_y(yaw)
 
 
 def _down(angle: float, side_angle: float, length: float) -> np.ndarray:
-    """A bone of ``length`` that hangs down, swung forwards by ``angle``, outwards to +x."""
+    """Return a hanging bone (3,), swung forward by ``angle`` and toward +x by ``side_angle``."""
     return length * np.array(
         [sin(side_angle), -cos(angle) * cos(side_angle), sin(angle) * cos(side_angle)]
     )
 
 
 def make_skeleton(body: Body, gait: Gait, rng: np.random.Generator, variety: float) -> Skeleton:
-    """One moment of the walk of a person, standing at the origin of the body frame.
+    """Return one moment of a person's walk, at the origin of the body frame.
 
-    ``variety`` scales how far a moment strays from the person's own gait (1 = as designed).
+    Args:
+        variety: scales how far the moment departs from the person's own gait; 1 = as designed.
     """
     phase = rng.uniform(0.0, 2.0 * pi)
     stride = gait.stride * np.clip(1.0 + 0.25 * variety * rng.normal(), 0.1, 1.7)
@@ -106,7 +110,7 @@ def make_skeleton(body: Body, gait: Gait, rng: np.random.Generator, variety: flo
 
 
 def _lean_rotation(lean: float) -> np.ndarray:
-    """Columns = images of the axes for a torso bent forwards by ``lean``."""
+    """Return the matrix (3, 3) whose columns are the axes of a torso bent forward by ``lean``."""
     return np.array([[1, 0, 0], [0, cos(lean), -sin(lean)], [0, sin(lean), cos(lean)]])
 
 

@@ -1,9 +1,9 @@
-"""What a person wears on torso and head and carries: patterns, hair, hats, bags."""
+"""What a person wears on torso and head, and what it carries: patterns, hair, hats, bags."""
 
 from __future__ import annotations
 
 from math import pi
-from typing import Sequence
+from typing import Iterable
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def add_torso_pattern(
 ) -> None:
     """Paint the pattern and the open front of the upper garment on its ``tube``.
 
-    ``length``: of the garment, in torsos.
+    Args:
+        length: of the garment, in torsos.
     """
     upper = identity.upper
     paint = Paint(sketch, layers.TORSO, Material.UPPER_PATTERN, depth, 0.05)
@@ -33,22 +34,22 @@ def add_torso_pattern(
 def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
     """Add neck, head, hair, headwear, scarf and hood."""
     body, style, joints = identity.body, identity.head, skeleton.joints
-    centre, neck, axes = joints["head"], joints["neck"], skeleton.head_axes
-    depth, facing = float(centre[2]), float(axes[2, 2])
+    center, neck, axes = joints["head"], joints["neck"], skeleton.head_axes
+    depth, facing = float(center[2]), float(axes[2, 2])
     throat = body.head * 0.52
     base = neck - 0.02 * axes[1]
-    column = capsule(base, centre, throat, throat)
+    column = capsule(base, center, throat, throat)
     sketch.add(layers.NECK, column, Material.SKIN, depth=depth, raised=0.02)
     skull = body.head * np.array([0.98, 1.28, 1.08])
     bald = style.hair == "bald"
     volume = 1.0 if bald else style.volume
     _add_long_hair(sketch, identity, skeleton, facing)
-    whole = head_outline(centre + 0.06 * (volume - 1) * axes[1], skull * volume, axes)
+    whole = head_outline(center + 0.06 * (volume - 1) * axes[1], skull * volume, axes)
     surface = Material.SKIN if bald else Material.HAIR
     sketch.add(layers.HEAD, whole, surface, depth=depth, raised=0.06)
     if not bald:
         wide = 1.15 if style.hair in ("bob", "long", "afro") else 1.4
-        face = head_patch(centre, skull, axes, wide, -1.45, 0.5)
+        face = head_patch(center, skull, axes, wide, -1.45, 0.5)
         sketch.add(layers.FACE, face, Material.SKIN, depth=depth, raised=0.08)
     for side in (-1.0, 1.0):
         at = joints["nose"] + body.head * (0.32 * axes[1] + 0.36 * side * axes[0] - 0.18 * axes[2])
@@ -67,23 +68,23 @@ def add_head(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> None:
         _add_hood(sketch, identity, skeleton, facing)
 
 
-def head_outline(centre: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Silhouette (16, 3) of an ellipsoid with half axes ``radii`` along the rows of ``axes``."""
+def head_outline(center: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Return the silhouette (16, 3) of an ellipsoid with half axes ``radii`` along ``axes``."""
     shape = (axes[:, :2] * radii[:, None]).T
     values, vectors = np.linalg.eigh(shape @ shape.T)
     angle = np.linspace(0, 2 * pi, 16, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)]) * np.sqrt(np.maximum(values, 0))[:, None]
     flat = (vectors @ circle).T
-    return centre + np.concatenate([flat, np.zeros((16, 1))], axis=1)
+    return center + np.concatenate([flat, np.zeros((16, 1))], axis=1)
 
 
 def _add_long_hair(sketch: Sketch, identity: Identity, skeleton: Skeleton, facing: float) -> None:
     style, size = identity.head, identity.body.head
-    centre, (left, up, front) = skeleton.joints["head"], skeleton.head_axes
+    center, (left, up, front) = skeleton.joints["head"], skeleton.head_axes
     behind = facing > 0.1
     layer = layers.FAR_HAIR if behind else layers.NEAR_HAIR
-    surface = {"depth": float(centre[2]), "raised": 0.0 if behind else 0.08}
-    back = centre - 0.35 * size * front
+    surface = {"depth": float(center[2]), "raised": 0.0 if behind else 0.08}
+    back = center - 0.35 * size * front
     if style.hair in ("long", "bob"):
         fall = style.length if style.hair == "long" else 0.35
         wide = size * style.volume
@@ -96,12 +97,12 @@ def _add_long_hair(sketch: Sketch, identity: Identity, skeleton: Skeleton, facin
         )
         sketch.add(layer, tube.outline(), Material.HAIR, **surface)
     elif style.hair == "ponytail":
-        root = centre - 1.1 * size * front + 0.4 * size * up
+        root = center - 1.1 * size * front + 0.4 * size * up
         tip = root - up * size * (0.9 + 1.1 * style.length) - 0.4 * size * front
         tail = capsule(root, tip, size * 0.42, size * 0.28)
         sketch.add(layer, tail, Material.HAIR, **surface)
     elif style.hair == "bun":
-        at = centre + 1.35 * size * up - 0.45 * size * front
+        at = center + 1.35 * size * up - 0.45 * size * front
         knot = capsule(at, at + 1e-4, size * 0.5, size * 0.5)
         sketch.add(layers.COLLAR, knot, Material.HAIR, **surface)
 
@@ -112,17 +113,17 @@ def _add_headwear(
     kind, size = identity.head.headwear, identity.body.head
     if kind == "none":
         return
-    centre, axes = skeleton.joints["head"], skeleton.head_axes
-    surface = {"depth": float(centre[2]), "raised": 0.09}
+    center, axes = skeleton.joints["head"], skeleton.head_axes
+    surface = {"depth": float(center[2]), "raised": 0.09}
     radii = skull * (1.12 if kind == "beanie" else 1.06)
-    dome = head_patch(centre, radii, axes, pi, 0.28 if kind == "beanie" else 0.42, 1.5)
+    dome = head_patch(center, radii, axes, pi, 0.28 if kind == "beanie" else 0.42, 1.5)
     sketch.add(layers.HAT, dome, Material.HEADWEAR, **surface)
     if kind == "brim":
         wide = radii * np.array([1.7, 0.12, 1.7])
-        brim = head_outline(centre + axes[1] * radii[1] * 0.42, wide, axes)
+        brim = head_outline(center + axes[1] * radii[1] * 0.42, wide, axes)
         sketch.add(layers.BRIM, brim, Material.HEADWEAR, **surface)
     elif kind == "cap" and facing > -0.5:
-        start = centre + axes[1] * radii[1] * 0.42 + axes[2] * size * 0.5
+        start = center + axes[1] * radii[1] * 0.42 + axes[2] * size * 0.5
         peak = capsule(start, start + axes[2] * size * 1.25, size * 0.62, size * 0.5)
         flat = peak.copy()
         flat[:, 1] = start[1] + (peak[:, 1] - start[1]) * 0.35
@@ -153,18 +154,18 @@ def add_carried(sketch: Sketch, identity: Identity, skeleton: Skeleton, torso: T
 
 def _box(
     at: np.ndarray,
-    axes: Sequence[np.ndarray],
+    axes: Iterable[np.ndarray],
     half_width: float,
     half_height: float,
     half_depth: float,
 ) -> Tube:
-    """A box-like tube around ``at`` with axes left, up, front."""
+    """Return a tube like a box around ``at``; its ``axes`` are left, up, front."""
     left, up, front = axes
     heights = (-1.0, -0.92, 0.85, 1.0)
     widths = (0.9, 1.0, 1.0, 0.75)
-    centres = [at + up * half_height * h for h in heights]
+    centers = [at + up * half_height * h for h in heights]
     return Tube(
-        centres, [half_width * w for w in widths], [half_depth * w for w in widths], left, front
+        centers, [half_width * w for w in widths], [half_depth * w for w in widths], left, front
     )
 
 
@@ -195,8 +196,8 @@ def _add_crossbody(sketch: Sketch, identity: Identity, skeleton: Skeleton) -> No
     pelvis, neck = skeleton.joints["pelvis"], skeleton.joints["neck"]
     shoulder = neck - side * left * body.shoulder_half * 0.6
     at = pelvis + side * left * body.hip_half * 1.3 - up * 0.05 * body.height
-    towards = float(side * left[2])
-    layer = layers.NEAR_BAG if towards > -0.3 else layers.FAR_BAG
+    toward = float(side * left[2])
+    layer = layers.NEAR_BAG if toward > -0.3 else layers.FAR_BAG
     bag = _box(at, (front, up, left), body.height * 0.075 * size, body.height * 0.06 * size, 0.05)
     depth = float(at[2])
     sketch.add(layer, bag.outline(), Material.BAG, depth=depth, raised=0.06)

@@ -18,7 +18,7 @@ from .domains import CameraSpec, Domain
 
 BAND_CODES = {"visible": 1, "infrared": 2, "thermal": 3}
 CHARACTER = 31  # stream of camera characters
-MEAN_HEIGHT = 1.70  # metres
+MEAN_HEIGHT = 1.70  # meters
 SHARE_OF_HEIGHT = 0.4  # how much of a person's height the framing leaves in the image
 
 
@@ -26,8 +26,8 @@ SHARE_OF_HEIGHT = 0.4  # how much of a person's height the framing leaves in the
 class Camera:
     """One camera.
 
-    Angles in radians, ``distance`` in metres, noise and gain on intensities in 0-1, ``blur`` the
-    standard deviation as a share of the image height, ``jpeg_quality`` in 1-100.
+    Angles are in radians, ``distance`` in meters; noise and gain act on intensities in 0-1;
+    ``blur`` is a standard deviation as a share of the image's height; ``jpeg_quality`` is 1-100.
     """
 
     spec: CameraSpec
@@ -51,12 +51,12 @@ class Camera:
 
     @property
     def band(self) -> str:
-        """'visible', 'infrared' or 'thermal'."""
+        """What the camera sees: 'visible', 'infrared' or 'thermal'."""
         return self.spec.band
 
 
 def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
-    """The camera that ``spec`` names in ``domain``."""
+    """Return the camera that ``spec`` describes, with the optics and the light of the domain."""
     rng = generator(CHARACTER, domain.code, spec.number, BAND_CODES[spec.band])
     visible, infrared = spec.band == "visible", spec.band == "infrared"
     cast = np.ones(3)
@@ -98,9 +98,9 @@ class View:
     roll: float
 
     def project(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Pixels (n, 2), x then y, of view points (n, 3) in an image ``height`` x ``width``.
+        """Return the pixels (n, 2), x then y, of view points (n, 3) in an image of this size.
 
-        A pixel's centre lies at its whole-number coordinates.
+        A pixel's center lies at its whole-number coordinates.
         """
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         near = self.distance / (self.distance - z)
@@ -115,7 +115,10 @@ class View:
 def sample_view(
     camera: Camera, body_height: float, rng: np.random.Generator, difficulty: float
 ) -> View:
-    """A view of a person of ``body_height`` metres, framed as a detector would, with its errors."""
+    """Draw a view of a person of ``body_height`` meters.
+
+    It is framed as a detector frames a person, with a detector's errors.
+    """
     yaw = camera.yaw + difficulty * rng.uniform(-camera.yaw_range, camera.yaw_range)
     if rng.random() < camera.turn_share * min(difficulty, 2.0):
         yaw += pi

@@ -25,7 +25,7 @@ class CameraSpec:
 
 @dataclass(frozen=True)
 class Domain:
-    """Shares are relative weights; ``hue`` in 0-1 is where colours gather."""
+    """A world of people and cameras. Shares are relative weights; colors gather at ``hue``, 0-1."""
 
     name: str
     code: int
@@ -65,7 +65,7 @@ class Domain:
     neutral_share: float = 0.65
     hue: float = 0.6
     scarf_share: float = 0.1
-    warmth: float = 0.0  # colour of the light: -1 cold .. 1 warm
+    warmth: float = 0.0  # color of the light: -1 cold .. 1 warm
     brightness: float = 1.0
 
 

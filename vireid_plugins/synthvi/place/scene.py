@@ -1,6 +1,6 @@
-"""Places: a wide cluttered picture per camera, from which the background of an image is cut.
+"""Places: one wide cluttered picture for each, from which the background of an image is cut.
 
-The layout of a place, its visible colours and its infrared reflectances come from three streams,
+The layout of a place, its visible colors and its infrared reflectances come from three streams,
 so two cameras in one place see the same things in unrelated shades.
 """
 
@@ -26,7 +26,7 @@ Shape = Tuple[str, np.ndarray]
 
 
 def _layout(rng: np.random.Generator, indoor: bool) -> List[Shape]:
-    """Shapes of a place, far to near: ('box' | 'ellipse' | 'line', four numbers in pixels)."""
+    """Draw the shapes of a place, far to near: a kind and four numbers in pixels for each."""
     high, wide = SCENE_HEIGHT, SCENE_WIDTH
     ground = HORIZON * high
     shapes: List[Shape] = [("box", np.array([0, ground, wide, high]))]
@@ -52,12 +52,12 @@ def _layout(rng: np.random.Generator, indoor: bool) -> List[Shape]:
 
 
 def _paint(rng: np.random.Generator, domain: Domain, band: str) -> Callable[[], np.ndarray]:
-    """A drawer of surface shades (3,) blue, green, red in 0-1 for one band."""
+    """Return a function that draws shades of surfaces in one band: (3,) blue, green, red in 0-1."""
 
     def visible() -> np.ndarray:
-        grey = rng.uniform(0.15, 0.8)
+        gray = rng.uniform(0.15, 0.8)
         tint = rng.normal(0, 0.045, 3) + 0.05 * domain.warmth * np.array([-1.0, 0.2, 1.0])
-        return np.clip(grey + tint, 0.03, 0.95)
+        return np.clip(gray + tint, 0.03, 0.95)
 
     def single() -> np.ndarray:
         low, high = (0.08, 0.75) if band == "infrared" else (0.15, 0.45)
@@ -68,7 +68,7 @@ def _paint(rng: np.random.Generator, domain: Domain, band: str) -> Callable[[], 
 
 @lru_cache(maxsize=32)
 def scene(seed: int, domain_name: str, number: int, band: str, indoor: bool) -> np.ndarray:
-    """The place ``number`` in ``band``: (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8, kept in memory."""
+    """Return a picture (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8 of a place; it is kept in memory."""
     domain = DOMAINS[domain_name]
     rng = generator(seed, domain.code, Stream.SCENE_LAYOUT, number)
     shapes = _layout(rng, indoor)
@@ -85,17 +85,18 @@ def scene(seed: int, domain_name: str, number: int, band: str, indoor: bool) -> 
             cv2.ellipse(picture, first, second, 0, 0, 360, shade, -1, cv2.LINE_AA)
         else:
             cv2.line(picture, first, second, shade, 2, cv2.LINE_AA)
-    grain = cv2.resize(grain, (SCENE_WIDTH, SCENE_HEIGHT), interpolation=cv2.INTER_CUBIC)
-    mixed = picture.astype(np.float32) + 10.0 * grain[..., None]
+    fine = cv2.resize(grain, (SCENE_WIDTH, SCENE_HEIGHT), interpolation=cv2.INTER_CUBIC)
+    mixed = picture.astype(np.float32) + 10.0 * fine[..., None]
     return np.clip(cv2.GaussianBlur(mixed, (0, 0), 1.6), 0, 255).astype(np.uint8)
 
 
 def cut_background(
     picture: np.ndarray, height: int, width: int, rng: np.random.Generator, difficulty: float
 ) -> np.ndarray:
-    """A random upright window of ``picture`` as (height, width, 3) float32 in 0-1.
+    """Cut a random upright window out of ``picture``: (height, width, 3) float32 in 0-1.
 
-    ``difficulty`` scales its contrast: at 0 the background is one even shade.
+    Args:
+        difficulty: scales the contrast of the window; at 0 it is one even shade.
     """
     scale = height / (SCENE_HEIGHT * rng.uniform(0.72, 0.95))
     span = width / scale

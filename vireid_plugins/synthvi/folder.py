@@ -1,0 +1,111 @@
+"""The folder of a rendered dataset: whose it is, what is missing, and writing files into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ..errors import UserError
+from .plan import Tracklet
+from .settings import Settings
+
+MARKER_FILE = "synthvi.json"
+SCRATCH_FOLDER = "synthvi/writing"
+
+
+class OccupiedFolderError(UserError, FileExistsError):
+    """A folder that holds something else, which is not to be overwritten."""
+
+
+def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
+    """Make sure that the dataset of ``settings`` may be written to ``root``.
+
+    Args:
+        overwrite: delete a dataset that was rendered there with other settings.
+
+    Returns:
+        Whether that very dataset is there already, and finished.
+
+    Raises:
+        OccupiedFolderError: the folder holds other files, or a dataset with other settings and
+            ``overwrite`` is False.
+    """
+    if root.exists() and not root.is_dir():
+        raise OccupiedFolderError(f"{root} is a file; name another folder (--out)")
+    if not root.is_dir() or not any(root.iterdir()):
+        return False
+    marker = root / MARKER_FILE
+    if not marker.is_file():
+        raise OccupiedFolderError(
+            f"{root} holds files that SynthVI did not make (it has no {MARKER_FILE}); "
+            "nothing was written: name another folder (--out)"
+        )
+    found = _read_marker(marker)
+    wanted = settings.as_json()
+    there = found["parameters"]
+    differing = [name for name in wanted if there.get(name) != wanted[name]]
+    if not differing:
+        return bool(found["finished"])
+    if not overwrite:
+        told = "; ".join(f"{n}: there {there.get(n)}, wanted {wanted[n]}" for n in differing)
+        raise OccupiedFolderError(
+            f"{root} holds a SynthVI dataset with other settings ({told}); "
+            "name another folder (--out), or replace it (--overwrite)"
+        )
+    shutil.rmtree(root)
+    return False
+
+
+def _read_marker(marker: Path) -> Dict[str, Any]:
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if not isinstance(found["parameters"], dict):
+            raise TypeError("parameters is not a table")
+        return {"parameters": found["parameters"], "finished": bool(found["finished"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise OccupiedFolderError(
+            f"{marker} is not a marker of SynthVI ({error}); nothing was written: "
+            "name another folder (--out), or delete this one yourself"
+        ) from error
+
+
+def write_marker(root: Path, settings: Settings, finished: bool) -> None:
+    """Write the file that says with which settings ``root`` was rendered, and whether to its end.
+
+    The settings make the folder this package's own: see :func:`claim`.
+    """
+    content = {"made_by": "SynthVI", "parameters": settings.as_json(), "finished": finished}
+    write_whole(root / MARKER_FILE, (json.dumps(content, indent=2) + "\n").encode("utf-8"))
+
+
+def is_complete(root: Path, tracklet: Tracklet) -> bool:
+    """Return whether all images of a tracklet and its side file are there."""
+    paths = [path for image in tracklet.images for path in image.paths]
+    return all((root / path).is_file() for path in (*paths, tracklet.side_file))
+
+
+def write_whole(path: Path, content: bytes, scratch: Optional[Path] = None) -> None:
+    """Write a file so that at any moment it is either absent, as before, or whole.
+
+    It does not wait for the disk: after a power cut the file may be lost.
+
+    Args:
+        scratch: a folder on the same disk for the half-written file, where nobody takes it for
+            an image; None: beside ``path``.
+    """
+    scratch = path.parent if scratch is None else scratch
+    for folder in (path.parent, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=scratch, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -8,7 +8,7 @@ from vireid_plugins.modality import (
     apply_per_modality,
     fixed_path,
     group_means,
-    identity_centres,
+    identity_centers,
     identity_pairs,
     modality_rows,
 )
@@ -62,19 +62,19 @@ def test_unknown_numbers_are_named():
         apply_per_modality([torch.neg, torch.neg], torch.ones(2, 1), torch.tensor([0, 2]))
 
 
-def test_centres_equal_a_loop_and_ignore_order():
+def test_centers_equal_a_loop_and_ignore_order():
     targets = torch.tensor([5, 5, 2, 2, 2, 5])
     modalities = torch.tensor([0, 1, 0, 0, 1, 0])
     features = torch.randn(6, 3, dtype=torch.float64)
-    centres = identity_centres(features, targets, modalities)
+    centers = identity_centers(features, targets, modalities)
     pairs = sorted(set(zip(targets.tolist(), modalities.tolist())))
-    assert list(zip(centres.targets.tolist(), centres.modalities.tolist())) == pairs
+    assert list(zip(centers.targets.tolist(), centers.modalities.tolist())) == pairs
     for row, (target, modality) in enumerate(pairs):
         rows = [i for i in range(6) if (targets[i], modalities[i]) == (target, modality)]
-        torch.testing.assert_close(centres.features[row], features[rows].mean(0))
+        torch.testing.assert_close(centers.features[row], features[rows].mean(0))
     order = torch.randperm(6)
-    shuffled = identity_centres(features[order], targets[order], modalities[order])
-    torch.testing.assert_close(shuffled.features, centres.features)
+    shuffled = identity_centers(features[order], targets[order], modalities[order])
+    torch.testing.assert_close(shuffled.features, centers.features)
 
 
 def test_group_means_equal_a_loop_over_any_labels():

@@ -142,7 +142,7 @@ def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
         _fixed_path.reset(token)
 
 
-class Centres(NamedTuple):
+class Centers(NamedTuple):
     """Mean features of each (identity, modality) pair present in a batch."""
 
     features: Tensor  # (M, D)
@@ -181,11 +181,11 @@ def group_means(features: Tensor, *labels: Tensor) -> GroupMeans:
     return GroupMeans(sums / counts.to(features.dtype).unsqueeze(1), groups, group_of)
 
 
-def identity_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Centres:
+def identity_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Centers:
     """Average ``features`` (B, D) over the images of each identity in each modality.
 
     Pairs are ordered by identity, then modality, whatever the order of the rows, so a shuffled
-    batch gives the same centres.
+    batch gives the same centers.
     """
     means = group_means(features, targets, modalities)
-    return Centres(means.features, *means.labels.unbind(dim=1))
+    return Centers(means.features, *means.labels.unbind(dim=1))

@@ -45,7 +45,7 @@ def three_views(targets):
 # ---------------------------------------------------------------------------------- the losses
 
 # scale of the features, alpha, gamma, TripletLoss_ADP(square=1) of two identities x 3 images in
-# three views, and the sum of its gradient times 0, 1, 2, ...: un-normalised features. At scale 20
+# three views, and the sum of its gradient times 0, 1, 2, ...: un-normalized features. At scale 20
 # the negatives' legacy weights are nothing, every difference is cut at 88, and no gradient is left.
 SIGNED_SQUARE = [
     (0.5, 1.0, 1.0, 0.69650171, 0.3276322),
@@ -222,7 +222,7 @@ def make_batch():
 def test_the_terms_and_their_weights():
     torch.manual_seed(0)
     model, batch = small_model(kl_scale=0.7, temperature=2.0, refine_scale=1.3), make_batch()
-    feature_map = model.extract(model.normalise(batch["images"]), batch["modalities"])
+    feature_map = model.extract(model.normalize(batch["images"]), batch["modalities"])
     outputs = model.heads(feature_map)
     logits, targets = outputs["logits"], batch["targets"]
     triplet = model.loss_terms["triplet"](outputs["features"], targets)

@@ -195,16 +195,16 @@ def identity_by_loop(logits, targets):
     return sum(terms) / len(terms)
 
 
-def centres_by_loop(features, batch):
-    """L_tri: over the 2P centres, with the hinge."""
+def centers_by_loop(features, batch):
+    """L_tri: over the 2P centers, with the hinge."""
     pairs = sorted(set(zip(batch["targets"].tolist(), batch["modalities"].tolist())))
-    centres = {
+    centers = {
         (p, m): features[(batch["targets"] == p) & (batch["modalities"] == m)].mean(0)
         for p, m in pairs
     }
     terms = []
     for p, m in pairs:
-        to = {key: (centres[p, m] - centre).norm() for key, centre in centres.items()}
+        to = {key: (centers[p, m] - center).norm() for key, center in centers.items()}
         nearest = min(d for (q, _), d in to.items() if q != p)
         terms.append((0.3 + to[p, 1 - m] - nearest).clamp(min=0))
     return sum(terms) / len(terms)
@@ -224,14 +224,14 @@ def path_by_loop(stripes, features, targets):
 
 def total_by_loop(model, batch):
     """The seven terms of L_total, in the order of the paper's sum."""
-    images = model.normalise(batch["images"])
+    images = model.normalize(batch["images"])
     outputs = head_by_loop(model.heads, model.extract(images, batch["modalities"]))
     y, modalities = batch["targets"], batch["modalities"]
     terms = {
         "loss_id_global": identity_by_loop(outputs["logits"], y),
         "loss_id_enhanced": identity_by_loop(outputs["enhanced_logits"], y),
-        "loss_triplet_global": centres_by_loop(outputs["features"], batch),
-        "loss_triplet_enhanced": centres_by_loop(outputs["enhanced_features"], batch),
+        "loss_triplet_global": centers_by_loop(outputs["features"], batch),
+        "loss_triplet_enhanced": centers_by_loop(outputs["enhanced_features"], batch),
     }
     for name, modality in zip(LOCAL, Modality):
         rows = modalities == modality
@@ -275,7 +275,7 @@ def test_each_loss_has_its_weight_and_others_may_join():
         factor = next(f for start, f in factors.items() if name.startswith(start))
         torch.testing.assert_close(value, factor * expected[name])
     features = head_by_loop(
-        head, plain.extract(plain.normalise(batch["images"]), batch["modalities"])
+        head, plain.extract(plain.normalize(batch["images"]), batch["modalities"])
     )["features"]
     torch.testing.assert_close(
         expected["loss_batch_hard"], BatchHardTripletLoss(0.3)(features, batch["targets"])
@@ -291,7 +291,7 @@ def test_label_smoothing_reaches_every_identity_loss(per_modality):
     }
     model, batch = make_model(losses=losses), make_batch()
     found = model(batch)
-    images = model.normalise(batch["images"])
+    images = model.normalize(batch["images"])
     outputs = head_by_loop(model.heads, model.extract(images, batch["modalities"]))
     y = batch["targets"]
 
@@ -309,7 +309,7 @@ def test_label_smoothing_reaches_every_identity_loss(per_modality):
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_one_modality_trains_and_tests(modality):
-    """No centre has its twin and the other modality no stripe: zeros in the graph."""
+    """No center has its twin and the other modality no stripe: zeros in the graph."""
     model, whole = make_model(), make_batch()
     batch = take(whole, whole["modalities"] == modality)
     terms = model(batch)

@@ -1,4 +1,4 @@
-"""Memories of snapshots. Oracle: a ``collections.deque`` of normalised tables."""
+"""Memories of snapshots. Oracle: a ``collections.deque`` of normalized tables."""
 
 import copy
 from collections import deque

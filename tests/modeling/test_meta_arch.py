@@ -241,23 +241,23 @@ def test_metric_losses_see_the_feature_that_neck_feat_names():
         make_model(SYNTHETIC, "MODEL.HEADS.NECK_FEAT", "middle")
 
 
-def test_normalisation_is_exact_and_out_of_place():
+def test_normalization_is_exact_and_out_of_place():
     model, images = make_model(SYNTHETIC), torch.full((1, 3, 4, 2), 200.0)
-    found = model.normalise(images)
+    found = model.normalize(images)
     assert images.unique().tolist() == [200.0]
     pixel_mean, pixel_std = model.pixel_mean.flatten(), model.pixel_std.flatten()
     expected = (200 - pixel_mean) / pixel_std
     torch.testing.assert_close(found[0, :, 0, 0], expected)
 
 
-def test_bytes_are_normalised_to_the_bits_of_floats():
+def test_bytes_are_normalized_to_the_bits_of_floats():
     """Each grey level, against one subtraction and one division in float32."""
     model, levels = make_model(SYNTHETIC), torch.arange(256, dtype=torch.uint8)
     images = levels.view(1, 1, 16, 16).repeat(1, 3, 1, 1)
     expected = (images.float() - model.pixel_mean) / model.pixel_std
-    assert torch.equal(model.normalise(images), expected)
-    assert torch.equal(model.normalise(images.float()), expected)
-    assert torch.equal(model.normalise(images.double()), expected)
+    assert torch.equal(model.normalize(images), expected)
+    assert torch.equal(model.normalize(images.float()), expected)
+    assert torch.equal(model.normalize(images.double()), expected)
     assert images[0, 0].flatten().tolist() == list(range(256))
 
 

@@ -225,7 +225,7 @@ def test_head_pools_as_the_attention_asks(name, kind):
         torch.testing.assert_close(head.pool(f)[..., 0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gem_exponent_is_learnt_from_three():
+def test_gem_exponent_is_learned_from_three():
     pool = make_model(CONFIG).heads.pool_layer
     assert pool.p.requires_grad and pool.p.item() == 3
 
@@ -272,18 +272,18 @@ def test_objective_term_by_term(stage, loss_views):
     rows = len(batch["targets"])
     targets, modalities = batch["targets"].repeat(2), batch["modalities"].repeat(2)
     seen = slice(None) if loss_views == "both" else slice(rows)
-    centre = lambda t, m: features[seen][  # noqa: E731
+    center = lambda t, m: features[seen][  # noqa: E731
         (targets[seen] == t) & (modalities[seen] == m)
     ].mean(0)  # Eq. (19)
     identities = sorted(set(batch["targets"].tolist()))
-    centres = {(t, m): centre(t, m) for t in identities for m in (0, 1)}
+    centers = {(t, m): center(t, m) for t in identities for m in (0, 1)}
     hinges = []
-    for (t, m), anchor in centres.items():  # Eq. (20)
-        negatives = [(anchor - c).norm() for (other, _), c in centres.items() if other != t]
-        hinges.append(max(0.0, float(0.3 + (anchor - centres[t, 1 - m]).norm() - min(negatives))))
+    for (t, m), anchor in centers.items():  # Eq. (20)
+        negatives = [(anchor - c).norm() for (other, _), c in centers.items() if other != t]
+        hinges.append(max(0.0, float(0.3 + (anchor - centers[t, 1 - m]).norm() - min(negatives))))
     grams = []
     for m in (0, 1):  # Eq. (21)
-        rows_of = torch.stack([centres[t, m] for t in identities])
+        rows_of = torch.stack([centers[t, m] for t in identities])
         gram = rows_of @ rows_of.T
         grams.append(gram / gram.pow(2).sum().sqrt())
     expected = {
@@ -308,7 +308,7 @@ def test_both_views_pass_the_streams_as_one_batch():
     modalities = batch["modalities"].repeat(2)
     with torch.no_grad():
         for m, stream in enumerate((model.backbone.visible, model.backbone.infrared)):
-            stem = stream["stem"](model.normalise(images)[modalities == m])
+            stem = stream["stem"](model.normalize(images)[modalities == m])
             torch.testing.assert_close(maps["stem"][modalities == m], stem)
             torch.testing.assert_close(maps["layer1"][modalities == m], stream["layer1"](stem))
         layer2 = model.backbone.shared["layer2"](maps["layer1"])  # Eq. (8): and both modalities

@@ -154,10 +154,10 @@ def cascade_by_loop(features, targets, subclass):
     for i in range(n):
         own = [j for j in range(n) if targets[j] == targets[i]]
         for s in {subclass[j] for j in own}:
-            centre = mean([j for j in own if subclass[j] == s])
-            intra = intra + square(centre, mean(own)) / n
+            center = mean([j for j in own if subclass[j] == s])
+            intra = intra + square(center, mean(own)) / n
             if s == subclass[i]:
-                sub = sub + square(features[i], centre) / n
+                sub = sub + square(features[i], center) / n
         for j in range(n):
             other = mean([k for k in range(n) if targets[k] == targets[j]])
             inter = inter - 2 / (n * (n - 1)) * square(mean(own), other)
@@ -329,7 +329,7 @@ def test_the_synergy_module_costs_nothing_at_test():
         assert torch.equal(model.eval()(batch), features)
 
 
-def test_the_mean_of_a_normalised_map_says_nothing():
+def test_the_mean_of_a_normalized_map_says_nothing():
     """Why classifier and test see the plain map: of the other they would get beta."""
     norm = make_model().synergy.norm
     means = norm(torch.rand(3, C, 5, 4, dtype=torch.float64)).mean(dim=(2, 3))
@@ -339,16 +339,16 @@ def test_the_mean_of_a_normalised_map_says_nothing():
 # ------------------------------------------------------------------------------ parts and S
 
 
-def test_learnt_masks_in_the_place_of_stripes():
+def test_learned_masks_in_the_place_of_stripes():
     module = SynergyModule(C, R, partition="masks", rounds=0, rank=0).double()
     maps = torch.randn(2, 3, C, 5, 4, dtype=torch.float64, requires_grad=True)
-    normalised, plain = module.cut(*maps)
+    normalized, plain = module.cut(*maps)
     conv = module.masks
     for image in range(3):
         for part in range(R):
             weight = torch.einsum("c,chw->hw", conv.weight[part, :, 0, 0], maps[0, image])
             mask = (weight + conv.bias[part]).sigmoid()
-            for found, source in ((normalised, maps[0]), (plain, maps[1])):
+            for found, source in ((normalized, maps[0]), (plain, maps[1])):
                 expected = (mask * source[image]).sum(dim=(1, 2)) / 20
                 torch.testing.assert_close(found[image, part], expected)
     plain.sum().backward()

@@ -221,7 +221,7 @@ def test_classifiers_stand_still_bitwise_while_crossed_and_move_again_afterwards
 @pytest.mark.parametrize("phase", MutualPrediction.phases)
 def test_order_means_nothing(phase):
     model, batch = make_model(phase).double(), make_batch()
-    model.normalise = lambda images: images.double() / 255
+    model.normalize = lambda images: images.double() / 255
     rows = torch.randperm(9)
     expected, found = model(batch), model(take(batch, rows))
     for name, value in expected.items():

@@ -40,7 +40,7 @@ def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tenso
 
 @contextlib.contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norm normalises as in training and its running statistics stand still.
+    """Inside, batch norm normalizes as in training and its running statistics stand still.
 
     They are updated with a momentum of 0, not left out: the second pass must keep the same
     tensors as the first.

@@ -17,7 +17,7 @@ class _GatherRows(torch.autograd.Function):
 
     Every process computes the same loss of the same gathered rows, so each knows the gradient of
     its own rows without asking the others. It is multiplied by W because DDP divides by W the sum
-    of what the processes' rows contribute; what the loss itself learns (a classifier, centres) has
+    of what the processes' rows contribute; what the loss itself learns (a classifier, centers) has
     the whole gradient on each, and their mean is that gradient.
     """
 

@@ -181,7 +181,7 @@ def test_iwpam_cuts_other_numbers_of_parts(num_parts: int, height: int) -> None:
 
 
 def test_bam_by_hand() -> None:
-    # One channel, no reduction, every weight 1 (3x3: 1 in the centre), eval statistics 0 and 1,
+    # One channel, no reduction, every weight 1 (3x3: 1 in the center), eval statistics 0 and 1,
     # a constant map of 2. Each BN divides by s = sqrt(1 + 1e-5). Channel: 2/s, then /s more with
     # the last BN; spatial: three BN, and a fourth. The code's biases are 0.
     s = math.sqrt(1 + 1e-5)

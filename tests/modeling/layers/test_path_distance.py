@@ -9,7 +9,7 @@ import torch
 from vireid_plugins.modeling.layers import (
     aligned_path_distances,
     candidate_path_distances,
-    normalised_stripes,
+    normalized_stripes,
     path_distance,
     path_distances,
     shortest_path,
@@ -94,7 +94,7 @@ def test_by_hand():
     grid = torch.tensor([[1.0, 9.0, 9.0], [1.0, 0.0, 9.0], [1.0, 2.0, 1.0]])
     assert shortest_path(grid) == 1 + 1 + 0 + 2 + 1
     assert shortest_path(grid + torch.tensor([[0.0, 0, 0], [0, 9, 0], [0, 0, 0]])) == 6
-    # Normalised: (0, 2, 4) -> (-1/2, 0, 1/2) and (3, 3, 6) -> (-1/3, -1/3, 2/3).
+    # Normalized: (0, 2, 4) -> (-1/2, 0, 1/2) and (3, 3, 6) -> (-1/3, -1/3, 2/3).
     pair = torch.tensor([[0.0, 2.0, 4.0]]), torch.tensor([[3.0, 3.0, 6.0]])
     mean = (1 / 6 + 1 / 3 + 1 / 6) / 3
     torch.testing.assert_close(stripe_distances(*pair), torch.tensor([[mean]]))
@@ -102,7 +102,7 @@ def test_by_hand():
 
 
 def test_the_gradient_is_that_of_the_loop():
-    """Through normalisation, differences and the minimum over paths; also by finite differences."""
+    """Through normalization, differences and the minimum over paths; also by finite differences."""
     first, second = stripes(2, 3, 4).requires_grad_(), stripes(3, 3, 4, seed=1).requires_grad_()
     weights = stripes(2, 3, seed=2)
 
@@ -179,7 +179,7 @@ def test_nothing_to_compare_gives_nothing():
 def test_equal_channels_become_zero(value):
     """Without the shift, the mean's rounding over eps would be of any size."""
     flat = torch.full((2, 3, 257), value, requires_grad=True)
-    found = normalised_stripes(flat)
+    found = normalized_stripes(flat)
     assert found.abs().max() == 0
     path_distances(flat, torch.randn(2, 3, 257)).sum().backward()
     assert flat.grad.isfinite().all()

@@ -31,16 +31,16 @@ def square(a: Tensor, b: Tensor) -> float:
 def by_loop(x: Tensor, batch: Dict[str, Tensor]) -> List[float]:
     """Eq. (10), (11), (12): sums over rows i = 1 .. N, as printed."""
     n, targets = len(x), batch["targets"].tolist()
-    centre = {t: x[rows_of(batch, targets=t)].mean(dim=0) for t in targets}
+    center = {t: x[rows_of(batch, targets=t)].mean(dim=0) for t in targets}
     sub = intra = inter = 0.0
     for i, target in enumerate(targets):
         for rows in subclasses(batch, target):
             if i in rows:
                 sub += square(x[i], x[rows].mean(dim=0)) / n
-            intra += square(x[rows].mean(dim=0), centre[target]) / n
+            intra += square(x[rows].mean(dim=0), center[target]) / n
         for j in range(n):
             if j != i:
-                inter -= square(centre[target], centre[targets[j]]) / (n * (n - 1) / 2)
+                inter -= square(center[target], center[targets[j]]) / (n * (n - 1) / 2)
     return [sub, intra, inter]
 
 
@@ -61,11 +61,11 @@ def test_the_default_is_of_unit_features_and_bounded(seed: int, make_batch: Call
     """L_sub and L_intra by the same loop; L_inter by a loop over pairs of identities."""
     batch = make_batch(seed, scale=7.0)
     unit = torch.stack([x / x.norm() for x in batch["features"]])
-    centres = [unit[rows_of(batch, targets=t)].mean(dim=0) for t in set(batch["targets"].tolist())]
+    centers = [unit[rows_of(batch, targets=t)].mean(dim=0) for t in set(batch["targets"].tolist())]
     hinges = [
         max(0.0, 1.5 - float((a / a.norm() - b / b.norm()).norm())) ** 2
-        for i, a in enumerate(centres)
-        for b in centres[:i]
+        for i, a in enumerate(centers)
+        for b in centers[:i]
     ]
     assert 0 < sum(hinge > 0 for hinge in hinges)
     expected = [*by_loop(unit, batch)[:2], sum(hinges) / len(hinges)]
@@ -96,7 +96,7 @@ def test_the_literal_form_by_hand() -> None:
 
 
 def test_the_hinge_by_hand() -> None:
-    # Unit centres (1, 0) and (0.6, 0.8): distance sqrt(0.16 + 0.64) = sqrt(0.8).
+    # Unit centers (1, 0) and (0.6, 0.8): distance sqrt(0.16 + 0.64) = sqrt(0.8).
     batch = by_hand()
     batch["features"] = torch.tensor([[3.0, 0.0]] * 3 + [[6.0, 8.0]])
     sub, intra, inter = call(CascadedAggregationLoss(), batch)

@@ -1,4 +1,4 @@
-"""Centre loss. Oracles: a loop, the closed form of its gradient, and a step worked by hand."""
+"""Center loss. Oracles: a loop, the closed form of its gradient, and a step worked by hand."""
 
 from typing import Callable
 
@@ -41,19 +41,19 @@ def center_config(scale: float) -> object:
 @pytest.mark.parametrize("scale", [5e-4, 1.0, 3.0])
 def test_a_step_of_the_centres_does_not_depend_on_the_weight(scale: float) -> None:
     terms = build_losses(center_config(scale), ["features", "targets"])
-    centres, overrides = terms["CenterLoss"].centres, terms["CenterLoss"].param_group_overrides
-    before = centres.detach().clone()
+    centers, overrides = terms["CenterLoss"].centres, terms["CenterLoss"].param_group_overrides
+    before = centers.detach().clone()
     optimizer = torch.optim.SGD(
-        [{"params": [centres], **overrides}], lr=9.0, momentum=0.9, weight_decay=0.1, nesterov=True
+        [{"params": [centers], **overrides}], lr=9.0, momentum=0.9, weight_decay=0.1, nesterov=True
     )
     features, targets = torch.ones(4, 3), torch.tensor([0, 0, 0, 1])
     for _ in range(2):  # twice: momentum and decay would show
         optimizer.zero_grad()
         sum(terms({"features": features, "targets": targets}).values()).backward()
         optimizer.step()
-    # Unweighted step of centre 0: 0.5 * 3/4 * (c - 1), so c - 1 shrinks by 5/8; centre 1: by 7/8.
+    # Unweighted step of center 0: 0.5 * 3/4 * (c - 1), so c - 1 shrinks by 5/8; center 1: by 7/8.
     factors = torch.tensor([[5 / 8], [7 / 8]]) ** 2
-    torch.testing.assert_close(centres.detach(), 1 + factors * (before - 1))
+    torch.testing.assert_close(centers.detach(), 1 + factors * (before - 1))
 
 
 def test_sizes_come_from_the_head_and_are_checked() -> None:

@@ -1,4 +1,4 @@
-"""Hetero-centre triplet loss.
+"""Hetero-center triplet loss.
 
 Oracles: a positional loop over blocks of rows, as the published method describes it on an
 ordered batch; a loop over identities for ragged batches; arithmetic by hand.
@@ -15,11 +15,11 @@ from vireid_plugins.modeling.losses import HeteroCenterTripletLoss
 
 
 def by_position(features: Tensor, identities: int, images: int, margin: float) -> float:
-    """Mean over centres of an ordered batch: P x K visible rows, then P x K infrared rows."""
-    centres = [block.mean(dim=0) for block in features.split(images)]
+    """Mean over centers of an ordered batch: P x K visible rows, then P x K infrared rows."""
+    centers = [block.mean(dim=0) for block in features.split(images)]
     terms = []
-    for a, anchor in enumerate(centres):
-        gaps = [float((anchor - centre).pow(2).sum()) ** 0.5 for centre in centres]
+    for a, anchor in enumerate(centers):
+        gaps = [float((anchor - center).pow(2).sum()) ** 0.5 for center in centers]
         same = [gap for b, gap in enumerate(gaps) if b % identities == a % identities]
         other = [gap for b, gap in enumerate(gaps) if b % identities != a % identities]
         terms.append(max(0.0, margin + max(same) - min(other)))
@@ -44,19 +44,19 @@ def test_equals_the_positional_form_on_an_ordered_batch(
 
 
 def by_identity(features: Tensor, targets: Tensor, modalities: Tensor, margin: float) -> list:
-    """Terms of all centres that have a partner, from dictionaries of rows."""
-    centres = {}
+    """Terms of all centers that have a partner, from dictionaries of rows."""
+    centers = {}
     for target in targets.unique().tolist():
         for modality in Modality:
             rows = (targets == target) & (modalities == modality)
             if rows.any():
-                centres[target, modality] = features[rows].mean(dim=0)
+                centers[target, modality] = features[rows].mean(dim=0)
     terms = []
-    for (target, modality), anchor in centres.items():
-        partner = centres.get((target, Modality(1 - modality)))
-        others = [centre for (other, _), centre in centres.items() if other != target]
+    for (target, modality), anchor in centers.items():
+        partner = centers.get((target, Modality(1 - modality)))
+        others = [center for (other, _), center in centers.items() if other != target]
         if partner is not None and others:
-            nearest = min(float((anchor - centre).norm()) for centre in others)
+            nearest = min(float((anchor - center).norm()) for center in others)
             terms.append(max(0.0, margin + float((anchor - partner).norm()) - nearest))
     return terms
 
@@ -74,8 +74,8 @@ def test_equals_the_loop_on_a_ragged_batch(seed: int, make_batch: Callable) -> N
 
 
 def test_by_hand() -> None:
-    # Identity 0: visible 0 and 2 (centre 1), infrared 4. Identity 1: visible 5, no infrared.
-    # Centre 1: 0.3 + |1 - 4| - |1 - 5| < 0 gives 0. Centre 4: 0.3 + |4 - 1| - |4 - 5| = 2.3.
+    # Identity 0: visible 0 and 2 (center 1), infrared 4. Identity 1: visible 5, no infrared.
+    # Center 1: 0.3 + |1 - 4| - |1 - 5| < 0 gives 0. Center 4: 0.3 + |4 - 1| - |4 - 5| = 2.3.
     features = torch.tensor([[0.0], [4.0], [5.0], [2.0]])
     targets, modalities = torch.tensor([0, 0, 1, 0]), torch.tensor([0, 1, 0, 0])
     assert float(HeteroCenterTripletLoss()(features, targets, modalities)) == pytest.approx(1.15)

@@ -150,7 +150,7 @@ def test_global_by_hand():
     assert float(GlobalComplementLoss()(synergy, *labels)) == 2.0
 
 
-def test_equal_centres_have_a_zero_gradient():
+def test_equal_centers_have_a_zero_gradient():
     synergy = torch.ones(2, 3, requires_grad=True)
     labels = torch.tensor([0, 0])
     GlobalComplementLoss()(synergy, labels, torch.ones(2, 3), labels).backward()

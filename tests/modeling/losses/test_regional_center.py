@@ -1,4 +1,4 @@
-"""MRDA's regional centre loss.
+"""MRDA's regional center loss.
 
 Oracles: Eq. 7 as loops over images and over pairs of images; arithmetic by hand.
 """

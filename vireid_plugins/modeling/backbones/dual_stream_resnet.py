@@ -88,7 +88,7 @@ class DualStreamResNet(nn.Module):
         unshared_stages: stages with separate weights, 0 (none) to 5 (all), from the image on.
         frozen_stages: stages that never train, 0 to 5, from the image on.
         non_local: blocks of each of the four layers that a non-local block follows.
-        norm: normalisation of the non-local blocks.
+        norm: normalization of the non-local blocks.
         legacy_non_local: their inner width is one channel, as in the public AGW code.
 
     Raises:

@@ -18,7 +18,7 @@ from ..maps import class_scores_tap
 
 @REID_HEADS_REGISTRY.register()
 class BNNeckHead(EmbeddingHead):
-    """Pool (``MODEL.HEADS.POOL_LAYER``), normalise, classify.
+    """Pool (``MODEL.HEADS.POOL_LAYER``), normalize, classify.
 
     ``GlobalAvgPool``, ``GlobalMaxPool``, ``GeneralizedMeanPooling`` (exponent 3, fixed) and
     ``GeneralizedMeanPoolingP`` (learnable) are FastReID's. ``MODEL.HEADS.NECK_FEAT`` chooses the

@@ -9,7 +9,7 @@ from .non_local import NonLocal
 from .path_distance import (
     aligned_path_distances,
     candidate_path_distances,
-    normalised_stripes,
+    normalized_stripes,
     path_distances,
     shortest_path,
     stripe_distances,
@@ -28,7 +28,7 @@ __all__ = [
     "aligned_path_distances",
     "candidate_path_distances",
     "modality_classifiers",
-    "normalised_stripes",
+    "normalized_stripes",
     "path_distances",
     "shortest_path",
     "split_stripes",

@@ -29,7 +29,7 @@ class BAM(nn.Module):
     in the last spatial convolution of ``"product"``: by its one output channel it starts with
     a standard deviation of 1.4, which saturates the sigmoid.
 
-    In training the channel branch normalises over the images: a batch of one image is refused
+    In training the channel branch normalizes over the images: a batch of one image is refused
     by PyTorch's ``BatchNorm2d`` (ValueError). In eval mode one image is fine.
 
     Args:

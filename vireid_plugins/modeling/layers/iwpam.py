@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class IWPAM(nn.Module):
-    """One vector per image: the parts, each seen in the context of all, under learnt weights.
+    """One vector per image: the parts, each seen in the context of all, under learned weights.
 
     x (C, P): average of each part; A = softmax of u(x)^T v(x) over its last axis; the result is
     ``sum_p softmax(g)_p (A z(x))_p``, with 1x1 convolutions u, v, z: C -> C and g in R^P.
@@ -21,7 +21,7 @@ class IWPAM(nn.Module):
     *Departs.* The module ends before DDAG's last step, BN(result + pooled feature): the caller
     adds the result to its pooled feature and applies its own BN, as this package puts IWPAM in
     the place of MRDA's dynamic attention. v has no bias: it adds the same to a whole row of
-    u^T v, which the softmax takes away. The code's projection and normalisation that it never
+    u^T v, which the softmax takes away. The code's projection and normalization that it never
     calls are left out.
 
     Initial weights are those of the public code: PyTorch's, and g = 1/P (equal weights).

@@ -17,7 +17,7 @@ class NonLocal(Non_local):
 
     Args:
         in_channels: C.
-        norm: FastReID's name of the normalisation layer, such as ``"BN"``.
+        norm: FastReID's name of the normalization layer, such as ``"BN"``.
         legacy_width: keep the single inner channel, to reproduce the public code.
     """
 

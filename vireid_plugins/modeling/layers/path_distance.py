@@ -24,7 +24,7 @@ REDUCTIONS = ("mean", "sum")
 _BLOCK_ELEMENTS = 1 << 22
 
 
-def normalised_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
+def normalized_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
     """``(f - mean f) / (max f - min f + eps)`` over the channels of each stripe.
 
     Args:
@@ -53,7 +53,7 @@ def stripe_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> 
     Returns:
         (..., R, T).
     """
-    return _distances(normalised_stripes(first), normalised_stripes(second), reduction)
+    return _distances(normalized_stripes(first), normalized_stripes(second), reduction)
 
 
 def shortest_path(distances: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Te
     Returns:
         (A, B).
     """
-    first, second = normalised_stripes(first), normalised_stripes(second)
+    first, second = normalized_stripes(first), normalized_stripes(second)
     num_stripes, (num_second, num_other, channels) = first.shape[1], second.shape
     columns = second.reshape(-1, channels)
     parts = []
@@ -114,7 +114,7 @@ def candidate_path_distances(
     """Path distances of each query to gallery images of its own.
 
     Queries are taken in blocks, of at least one, of which the candidates' features fit into 16 MiB
-    (float32); beside them stands a normalised copy of the gallery.
+    (float32); beside them stands a normalized copy of the gallery.
 
     Args:
         query: (Q, R, S).
@@ -125,7 +125,7 @@ def candidate_path_distances(
     Returns:
         (Q, K).
     """
-    query, gallery = normalised_stripes(query), normalised_stripes(gallery)
+    query, gallery = normalized_stripes(query), normalized_stripes(gallery)
     (_, num_other, channels), num_candidates = gallery.shape, candidates.shape[1]
     step = _rows_at_once(num_candidates * num_other * channels)
     parts = []
@@ -138,7 +138,7 @@ def candidate_path_distances(
 
 
 def _distances(first: Tensor, second: Tensor, reduction: str) -> Tensor:
-    """L1 distances of normalised stripes: (..., R, S), (..., T, S) to (..., R, T)."""
+    """L1 distances of normalized stripes: (..., R, S), (..., T, S) to (..., R, T)."""
     if reduction not in REDUCTIONS:
         raise ValueError(
             f"Stripe distances: reduction must be one of {', '.join(map(repr, REDUCTIONS))}; "

@@ -73,7 +73,7 @@ class Loss(nn.Module):
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run a loss's ``forward(self, x, targets, ...)`` in float32 or better, outside autocast.
 
-    float16 and bfloat16 become float32, float64 stays: distances of un-normalised features
+    float16 and bfloat16 become float32, float64 stays: distances of un-normalized features
     overflow float16, and autocast would take their matrix products back to it.
 
     A batch without rows gives a zero in its graph.

@@ -51,7 +51,7 @@ class CascadedAggregationLoss(Loss):
     - L_sub (Eq. 10): mean over rows of ``|f_i - C_s(i)|^2``.
     - L_intra (Eq. 11): mean over rows of the sum over the sub-classes of the row's identity of
       ``|C_s - C_y|^2``.
-    - L_inter (Eq. 12) pushes the identities' centres apart, see ``dispersion``.
+    - L_inter (Eq. 12) pushes the identities' centers apart, see ``dispersion``.
 
     Printed are distances of features of any length. Then L_sub + L_intra + L_inter grows with the
     square of that length: it has no lower bound where identities are apart, and falls to 0 with
@@ -61,9 +61,9 @@ class CascadedAggregationLoss(Loss):
     A batch without two identities has L_inter 0, one of single rows L_sub 0.
 
     Args:
-        normalise: of L2-normalised features; False: as printed.
+        normalise: of L2-normalized features; False: as printed.
         dispersion: ``"hinge"``: mean over pairs of identities of ``[margin - d]_+^2``, d the
-            distance of their L2-normalised centres. ``"literal"``: as printed,
+            distance of their L2-normalized centers. ``"literal"``: as printed,
             ``-1 / C(B, 2) sum_i sum_(j != i) |C_y(i) - C_y(j)|^2`` over rows i, j, which counts
             each pair twice and has no lower bound unless ``normalise``.
         margin: of ``"hinge"``, 0 or more; 1 is an angle of 60 degrees.
@@ -138,14 +138,14 @@ class CascadedAggregationLoss(Loss):
             self.sub_scale * sub, self.intra_scale * intra, self.inter_scale * inter
         )
 
-    def _dispersion(self, centres: Tensor, counts: Tensor) -> Tensor:
-        """L_inter of the identities' centres (P, D), with the number of rows of each (P,)."""
-        if len(centres) < 2:
-            return zero_of(centres)
+    def _dispersion(self, centers: Tensor, counts: Tensor) -> Tensor:
+        """L_inter of the identities' centers (P, D), with the number of rows of each (P,)."""
+        if len(centers) < 2:
+            return zero_of(centers)
         if self.dispersion == "literal":
             rows = counts.sum()
-            squares = pairwise_distances(centres).square()
+            squares = pairwise_distances(centers).square()
             return -(counts @ squares @ counts) / (rows * (rows - 1) / 2)
-        distances = pairwise_distances(unit(centres))
+        distances = pairwise_distances(unit(centers))
         below = F.relu(self.margin - distances).square()
-        return below.triu(diagonal=1).sum() / (len(centres) * (len(centres) - 1) / 2)
+        return below.triu(diagonal=1).sum() / (len(centers) * (len(centers) - 1) / 2)

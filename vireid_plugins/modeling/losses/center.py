@@ -1,4 +1,4 @@
-"""Centre loss (Wen et al., ECCV 2016), with learnable centres.
+"""Center loss (Wen et al., ECCV 2016), with learnable centers.
 
 Shapes: B rows, D feature size, N identities.
 """
@@ -23,9 +23,9 @@ declare(
 
 @LOSS_REGISTRY.register()
 class CenterLoss(Loss):
-    """Half the mean squared distance to the identity's centre: ``1/2 mean_b |f_b - c_y(b)|^2``.
+    """Half the mean squared distance to the identity's center: ``1/2 mean_b |f_b - c_y(b)|^2``.
 
-    The centres have a learning rate of their own, which the optimizer takes from
+    The centers have a learning rate of their own, which the optimizer takes from
     ``param_group_overrides``: plain SGD, no weight decay, no momentum. The step that the public
     code takes is that of the unweighted loss, so :meth:`from_config` divides the rate by the
     weight, which the sum multiplies the gradient by. With an optimizer that is not SGD a step
@@ -34,7 +34,7 @@ class CenterLoss(Loss):
     Args:
         num_classes: N.
         feat_dim: D.
-        lr: learning rate of the centres; None: that of the other parameters. The schedule
+        lr: learning rate of the centers; None: that of the other parameters. The schedule
             scales it as it scales theirs.
 
     Attributes:

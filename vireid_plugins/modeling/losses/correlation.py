@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...keys import Key, at_least, declare, one_of
-from ...modality import identity_centres, modality_rows
+from ...modality import identity_centers, modality_rows
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_modalities, require_rows
 from .pairs import zero_of
@@ -33,7 +33,7 @@ declare(
 
 @LOSS_REGISTRY.register()
 class CorrelationConsistencyLoss(Loss):
-    """Difference of the normalised Gram matrices ``F F^T`` (n, n) of the two modalities.
+    """Difference of the normalized Gram matrices ``F F^T`` (n, n) of the two modalities.
 
     Row i of the visible and row i of the infrared matrix F must belong together. Identities
     with images of one modality only are left out; a batch without a shared identity gives 0.
@@ -87,29 +87,29 @@ class CorrelationConsistencyLoss(Loss):
         name = type(self).__name__
         modalities = require_modalities(name, modalities, len(x))
         if self.level == "identity":
-            visible, infrared = _paired_centres(x, targets, modalities)
+            visible, infrared = _paired_centers(x, targets, modalities)
         else:
             index = require_rows(name + "(level='image')", "index", index, len(x))
             visible, infrared = _paired_images(x, targets, modalities, index)
         if len(visible) == 0:
             return zero_of(x)
-        difference = self._normalised_gram(visible) - self._normalised_gram(infrared)
+        difference = self._normalized_gram(visible) - self._normalized_gram(infrared)
         if self.reduction == "mse":
             return difference.square().mean()
         return torch.linalg.vector_norm(difference)
 
-    def _normalised_gram(self, rows: Tensor) -> Tensor:
+    def _normalized_gram(self, rows: Tensor) -> Tensor:
         gram = rows @ rows.t()
         if self.norm == "row":
             return F.normalize(gram, dim=1, eps=_EPSILON)
         return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)
 
 
-def _paired_centres(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Centres of the identities seen in both modalities: visible and infrared, (n, D) each."""
-    centres = identity_centres(features, targets, modalities)
-    visible, infrared = _shared_rows(centres.targets, centres.modalities)
-    return centres.features[visible], centres.features[infrared]
+def _paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Centers of the identities seen in both modalities: visible and infrared, (n, D) each."""
+    centers = identity_centers(features, targets, modalities)
+    visible, infrared = _shared_rows(centers.targets, centers.modalities)
+    return centers.features[visible], centers.features[infrared]
 
 
 def _paired_images(

@@ -1,6 +1,6 @@
-"""Hetero-centre triplet loss (Liu et al., IEEE TMM 2021, arXiv 2008.06223).
+"""Hetero-center triplet loss (Liu et al., IEEE TMM 2021, arXiv 2008.06223).
 
-Shapes: B rows, D feature size, M centres, P identities.
+Shapes: B rows, D feature size, M centers, P identities.
 """
 
 from typing import Optional
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...keys import Key, at_least, declare, one_of
-from ...modality import identity_centres
+from ...modality import identity_centers
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_modalities
 from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
@@ -24,17 +24,17 @@ declare(
 
 @LOSS_REGISTRY.register()
 class HeteroCenterTripletLoss(Loss):
-    """Triplets of centres: over the 2P centres c, ``[margin + d(c, c') - min_n d(c, c_n)]_+``.
+    """Triplets of centers: over the 2P centers c, ``[margin + d(c, c') - min_n d(c, c_n)]_+``.
 
-    A centre is the mean feature of an identity's images in one modality; c' is the same
-    identity's centre in the other modality, c_n runs over the other identities' centres in both.
+    A center is the mean feature of an identity's images in one modality; c' is the same
+    identity's center in the other modality, c_n runs over the other identities' centers in both.
     The public code reads identity and modality from the position of a row; here ``targets`` and
     ``modalities`` say them, with the same value on an ordered batch. An identity with images of
-    one modality only gives no triplet, but its centre stays a negative of the others.
+    one modality only gives no triplet, but its center stays a negative of the others.
 
     Args:
         margin: Euclidean distance (rho).
-        reduction: ``"mean"`` over the centres (the public code) or ``"sum"`` (the paper).
+        reduction: ``"mean"`` over the centers (the public code) or ``"sum"`` (the paper).
 
     Raises:
         ValueError: ``reduction`` is unknown.
@@ -57,13 +57,13 @@ class HeteroCenterTripletLoss(Loss):
             ValueError: ``modalities`` is missing, has another length or holds unknown numbers.
         """
         modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
-        centres = identity_centres(x, targets, modalities)
-        positives, negatives = pair_masks(centres.targets)
+        centers = identity_centers(x, targets, modalities)
+        positives, negatives = pair_masks(centers.targets)
         anchors = anchor_rows(positives, negatives)
         if len(anchors) == 0:
             return zero_of(x)
-        distances = pairwise_distances(centres.features)[anchors]
-        to_positive = farthest(distances, positives[anchors])  # the one other centre
+        distances = pairwise_distances(centers.features)[anchors]
+        to_positive = farthest(distances, positives[anchors])  # the one other center
         to_negative = nearest(distances, negatives[anchors])
         terms = F.relu(self.margin + to_positive - to_negative)
         return terms.sum() if self.reduction == "sum" else terms.mean()

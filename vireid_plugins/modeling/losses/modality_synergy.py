@@ -114,7 +114,7 @@ class GlobalComplementLoss(nn.Module):
     C^s and C^r are the means of an identity's synergy features and of its infrared images'.
 
     Args:
-        normalise: centres of L2-normalised features; False: as printed. The state of an LSTM is
+        normalise: centers of L2-normalized features; False: as printed. The state of an LSTM is
             in (-1, 1), which features of a network need not be.
     """
 

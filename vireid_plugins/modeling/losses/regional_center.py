@@ -1,4 +1,4 @@
-"""MRDA's regional centre loss (Zhang et al., Laser & Optoelectronics Progress, 2024).
+"""MRDA's regional center loss (Zhang et al., Laser & Optoelectronics Progress, 2024).
 
 Shapes: B images, C x H x W a shallow feature map.
 """

@@ -1,6 +1,6 @@
 """Triplet losses that weigh all pairs of an anchor: one core, three reductions.
 
-AGW's weighted regularised triplet (Ye et al., PAMI 2022, arXiv 2001.04193), its hinge form, the
+AGW's weighted regularized triplet (Ye et al., PAMI 2022, arXiv 2001.04193), its hinge form, the
 adaptive-weight triplet, and the signed-square form of channel-augmented joint learning (Ye et
 al., ICCV 2021).
 

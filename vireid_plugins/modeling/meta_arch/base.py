@@ -113,13 +113,13 @@ class DualStreamBaseline(nn.Module):
         """Called after each training step, on every process: banks take the weights up here.
 
         In float16 also after a step whose update was skipped, which leaves the weights as they
-        were; to know of it would cost a synchronisation with the GPU.
+        were; to know of it would cost a synchronization with the GPU.
         """
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""
         modalities = self.modalities_of(batch)
-        feature_map = self.extract(self.normalise(batch["images"]), modalities)
+        feature_map = self.extract(self.normalize(batch["images"]), modalities)
         if not self.training:
             return head_outputs(self.heads, feature_map, modalities=modalities)
         targets = batch["targets"].to(self.device)
@@ -127,7 +127,7 @@ class DualStreamBaseline(nn.Module):
         return self.objective(outputs, batch)
 
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
+        """Normalized images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
         if getattr(self.backbone, "takes_modalities", False):
             return self.map_tap(self.backbone(images, modalities))
         return self.map_tap(self.backbone(images))
@@ -152,7 +152,7 @@ class DualStreamBaseline(nn.Module):
         """The tensors (B,) of a batch that losses may ask for, by name, on the model's device."""
         return {n: batch[n].to(self.device) for n in BATCH_TENSORS if n in batch}
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Images in 0..255, float or uint8, minus mean, divided by deviation, in float32.
 
         The batch is never changed: the difference is a copy, and is divided where it lies.

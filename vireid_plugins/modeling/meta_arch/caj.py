@@ -5,7 +5,7 @@ Recognition", ICCV 2021, pp. 13567-13576, doi 10.1109/ICCV48922.2021.01331 (CAJ)
 C. Chen, B. Du, "Channel Augmentation for Visible-Infrared Re-Identification", TPAMI 2024, doi
 10.1109/TPAMI.2023.3332875 (CAJ+). Public code: mangye16/Cross-Modal-Re-ID-baseline, folders
 ICCV21_CAJ and PAMI23_Supervised; "the code" below.
-*Idea*: a visible image also enters with one of its colour channels in all three, which looks more
+*Idea*: a visible image also enters with one of its color channels in all three, which looks more
 like infrared. Original, exchanged and infrared images share one network, one classifier and one
 triplet loss over all rows.
 *Here*: ``CAJ``: the batch of three views, and what is added to its identity and triplet loss.
@@ -14,7 +14,7 @@ Views: ``data/channel_transforms.py`` with the chains of ``data/chains.py``. L_s
 *Departs*, or reads what is left open:
 
 - Where paper and code differ, the code holds: erasing fills one rectangle of all channels
-  (``INPUT.CHANNEL_ERASING.PER_CHANNEL``: one for each, as printed) with constants in normalised
+  (``INPUT.CHANNEL_ERASING.PER_CHANNEL``: one for each, as printed) with constants in normalized
   space (``VALUE``; zeros are the printed channel means).
 - L_KL: the code pairs row i of the original visible with row i of the infrared images. Here each
   original visible image is paired with all infrared images of its identity, so that the order of

@@ -3,8 +3,8 @@
 *Paper*: X. Wang, C. Li, X. Ma, "Cross-modal Local Shortest Path and Global Enhancement for
 Visible-Thermal Person Re-Identification", 2022, arXiv 2206.04401 (no public code).
 *Idea*: two images are compared by their horizontal stripes along the cheapest monotone path, so
-that a shifted or half-hidden body still meets its like; a global feature is learnt beside its
-"enhanced", batch-normalised form, which the test uses.
+that a shifted or half-hidden body still meets its like; a global feature is learned beside its
+"enhanced", batch-normalized form, which the test uses.
 *A reconstruction*: it was written from the paper's equations of d_ij, S_ij, the losses and their
 sum. The drawings and all numbers but the abstract's were not at hand. It claims none of the
 paper's results.
@@ -17,7 +17,7 @@ L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.
   registered module (``GLOBAL_ENHANCEMENT_REGISTRY``), to be replaced if the paper says otherwise.
 - "Attention-based": the non-local blocks of AGW after layer2 and layer3, or (``CBAM``) one CBAM on
   the last map, before both branches.
-- R = 6 stripes of 256 features as in the hetero-centre triplet's public code: pooled like the
+- R = 6 stripes of 256 features as in the hetero-center triplet's public code: pooled like the
   global feature, then 1x1 convolution, batch norm, ReLU. There each stripe has its own; here all
   share one, as in AlignedReID, because d_ij compares *different* stripes (``SHARED_EMBEDDING``).
 - d_ij: mean, max and min run over the channels of one stripe; the L1 norm is divided by their
@@ -27,7 +27,7 @@ L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.
   (``PATH_TRIPLET.DISTANCE``, ``MINING`` give the printed ones).
 - All printed triplets lack the hinge; the sums over stripes begin at the second, which reads as a
   slip: all stripes count. L_id^lv and L_id^lt are summed over the stripes, as printed, and are
-  means over the rows of their modality. L_PA is a mean over the anchors, L_tri over the centres
+  means over the rows of their modality. L_PA is a mean over the anchors, L_tri over the centers
   (``HETERO_CENTER.REDUCTION``), where sums are printed.
 - Classifiers of f^g and f^eg are bias-free, those of the stripes are not. Margins 0.3 and AGW's
   recipe. Test: f^eg; re-scoring by f^eg and path together (AlignedReID's sum) is off.
@@ -76,7 +76,7 @@ GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
 GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
 
 _POOLINGS = tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten"))
-IDENTITY, CENTRES, PATH = (
+IDENTITY, CENTERS, PATH = (
     "LabelSmoothingCrossEntropyLoss",
     "HeteroCenterTripletLoss",
     "PathTripletLoss",
@@ -284,7 +284,7 @@ class PathRescorer:
     """At test, adds the path distance of stripes for the nearest images of each query.
 
     The whole distance is ``1 - cos(f^eg, f^eg') + weight * S``. S adds 2R - 1 mean absolute
-    differences of normalised stripes, whatever reduction the training has. With a weight of 1/2
+    differences of normalized stripes, whatever reduction the training has. With a weight of 1/2
     the order is that of ``||f - f'||^2 + S`` on features of length 1, AlignedReID's sum.
 
     Args:
@@ -345,10 +345,10 @@ class CMLSPGE(DualStreamBaseline):
             raise ValueError(
                 f"CMLSPGE needs MODEL.HEADS.NAME CMLSPGEHead; got {type(self.heads).__name__}."
             )
-        missing = [name for name in (IDENTITY, CENTRES) if name not in self.loss_terms]
+        missing = [name for name in (IDENTITY, CENTERS) if name not in self.loss_terms]
         if missing:
             raise ValueError(
-                f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTRES} (and {PATH} "
+                f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTERS} (and {PATH} "
                 f"for L_PA); missing: {', '.join(missing)}."
             )
         if rescorer is not None and self.heads.local is None:
@@ -382,12 +382,12 @@ class CMLSPGE(DualStreamBaseline):
         y, m = labels["targets"], labels["modalities"]
         terms = {
             "loss_id_global": self._identity(outputs["logits"], y, m),  # L_id^g
-            "loss_triplet_global": self._centres(outputs["features"], y, m),  # L_tri^g
+            "loss_triplet_global": self._centers(outputs["features"], y, m),  # L_tri^g
         }
         if self.heads.enhancement is not None:
             enhanced, logits = outputs["enhanced_features"], outputs["enhanced_logits"]
             terms["loss_id_enhanced"] = self._identity(logits, y, m)  # L_id^eg
-            terms["loss_triplet_enhanced"] = self._centres(enhanced, y, m)  # L_tri^eg
+            terms["loss_triplet_enhanced"] = self._centers(enhanced, y, m)  # L_tri^eg
         if self.heads.local is not None:
             visible, infrared = modality_rows(m)
             logits = outputs["stripe_logits"]
@@ -395,15 +395,15 @@ class CMLSPGE(DualStreamBaseline):
             terms["loss_id_local_infrared"] = self._stripes(logits, y, m, infrared)  # L_id^lt
         if PATH in self.loss_terms:
             terms.update(self.loss_terms(tensors, [PATH]))  # L_PA^vt: loss_path_triplet
-        others = [name for name in self.loss_terms if name not in (IDENTITY, CENTRES, PATH)]
+        others = [name for name in self.loss_terms if name not in (IDENTITY, CENTERS, PATH)]
         return {**terms, **self.loss_terms(tensors, others)}
 
     def _identity(self, logits: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
         loss, scale = self.loss_terms[IDENTITY], self.loss_terms.scales[IDENTITY]
         return scale * loss(logits, targets, modalities)
 
-    def _centres(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-        loss, scale = self.loss_terms[CENTRES], self.loss_terms.scales[CENTRES]
+    def _centers(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
+        loss, scale = self.loss_terms[CENTERS], self.loss_terms.scales[CENTERS]
         return scale * loss(features, targets, modalities)
 
     def _stripes(self, logits: Tensor, targets: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ attention asks only from the few horizontal regions that all others attend to.
 - Eq. 17: b is learnable, from 3. Eq. 18, 19, 21 run over both views (Eq. 5-8 leave both in f);
   ``LOSS_VIEWS`` restricts the metric losses (19, 21) to the originals.
 - Eq. 18: the classifier, and the test, see the feature after a batch norm (BNNeck). Eq. 20: a mean
-  over the centres, where a sum is printed (``HETERO_CENTER.REDUCTION``); the anchor of each term
-  is its own centre. Eq. 21: Gram matrices of the identities' centres, as nothing pairs images.
+  over the centers, where a sum is printed (``HETERO_CENTER.REDUCTION``); the anchor of each term
+  is its own center. Eq. 21: Gram matrices of the identities' centers, as nothing pairs images.
 - Not printed: image size, rho, xi, the epochs and the test feature (that of the original image).
   Of one printed rate, 0.1, pretrained layers get a tenth; momentum is Nesterov's, as in AGW.
 
@@ -163,7 +163,7 @@ class DynamicAttention(nn.Module):
 
 @REID_HEADS_REGISTRY.register()
 class MRDAHead(BNNeckHead):
-    """Attention, generalised-mean pooling, BNNeck, classifier.
+    """Attention, generalized-mean pooling, BNNeck, classifier.
 
     Args:
         attention: gives a map (B, C, H, W) that is pooled in place of the backbone's, or, where
@@ -290,7 +290,7 @@ class MRDA(DualStreamBaseline):
             return super().forward(batch)
         views = self.views(images)
         shallow = self.backbone.forward_stages(  # Eq. (5), (6)
-            self.normalise(torch.cat(views)), modalities.repeat(len(views)), self.first_stages
+            self.normalize(torch.cat(views)), modalities.repeat(len(views)), self.first_stages
         )
         # Only the original and the masked view go on.
         rows, modalities = 2 * len(images), modalities.repeat(2)
@@ -345,7 +345,7 @@ class MRDA(DualStreamBaseline):
             views = {"original": [images], "masked": [body], "mean": [body, images]}[self.test_view]
         features = [
             head_outputs(
-                self.heads, self.extract(self.normalise(view), modalities), modalities=modalities
+                self.heads, self.extract(self.normalize(view), modalities), modalities=modalities
             )
             for view in views
         ]

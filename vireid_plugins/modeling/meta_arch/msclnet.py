@@ -12,19 +12,19 @@ then all three kinds gather by camera and identity. The test uses the extractors
 *Departs*, or reads what the paper leaves open:
 
 - S: the paper names a Mogrifier LSTM, and no sequence, size or round. Here one cell takes the steps
-  v_1, r_1, ..., v_6, r_6, the means of six horizontal stripes of both instance-normalised maps;
+  v_1, r_1, ..., v_6, r_6, the means of six horizontal stripes of both instance-normalized maps;
   b^s_j is its state after r_j, f^s the mean of the six. State as wide as the map, 5 rounds,
-  matrices of rank 256. MPANet's parts, which the text cites, are learnt masks (``PARTITION``).
+  matrices of rank 256. MPANet's parts, which the text cites, are learned masks (``PARTITION``).
 - Pairs: printed are images i and i. Nothing pairs them, so all pairs of an identity are taken, and
   N of Eq. 3, 6, 7 and 10-12 counts them for f^s; ``PAIRS`` "ranked" gives each image one partner.
-- Eq. 1, 4: the mean of an instance-normalised map is its affine shift, the same for every image.
+- Eq. 1, 4: the mean of an instance-normalized map is its affine shift, the same for every image.
   Classifier, L_div, L_global, b^v and the test see the map as it is; only S sees the other.
 - Eq. 3: a divergence of raw features is undefined: it is that of class probabilities (``OF``), up
   to 5 nats (``CLAMP``), as minus it has no lower bound, and from ``START_EPOCH`` on.
 - Eq. 6 has a wrong sign (``LITERAL``), Eq. 12 no lower bound (``DISPERSION``): see the losses.
-- Eq. 7, 10-12 are of L2-normalised features (``NORMALISE``): see ``CascadedAggregationLoss``.
+- Eq. 7, 10-12 are of L2-normalized features (``NORMALISE``): see ``CascadedAggregationLoss``.
 - Eq. 10-12: printed for f^s; Eq. 16 constrains f^v, f^r and f^s, so the three count alike. f^v and
-  f^r have the centres C_y in common, or nothing would gather the modalities; f^s has its own, and
+  f^r have the centers C_y in common, or nothing would gather the modalities; f^s has its own, and
   as its images have two cameras, the mean over both ways to sort it into sub-classes.
 - Eq. 8: L_Com trains S only. Then it cannot change what is tested but through L_cascaded, and the
   gain of MC alone in Table 1 could not be; ``JOINT`` lets it reach the extractors.
@@ -83,7 +83,7 @@ class Synergy(NamedTuple):
 
     features: Tensor  # f^s (n, C)
     parts: Tensor  # b^s (n, R, C)
-    visible_parts: Tensor  # b^v (n, R, C), of the map that is not normalised
+    visible_parts: Tensor  # b^v (n, R, C), of the map that is not normalized
 
 
 class SynergyModule(nn.Module):
@@ -92,7 +92,7 @@ class SynergyModule(nn.Module):
     Args:
         in_channels: C.
         num_parts: R, at least 1.
-        partition: ``"stripes"``, or ``"masks"``: R learnt 1x1 convolutions with a sigmoid.
+        partition: ``"stripes"``, or ``"masks"``: R learned 1x1 convolutions with a sigmoid.
         hidden: size of the state; 0: C. Another size is brought back to C by a linear map.
         rounds, rank: of :class:`MogrifierLSTM`.
 
@@ -128,24 +128,24 @@ class SynergyModule(nn.Module):
 
     def forward(self, feature_map: Tensor, visible: Tensor, infrared: Tensor) -> Synergy:
         """Map (B, C, H, W) and the rows of each pair's images, (n,) each."""
-        normalised = self.norm(feature_map)  # Eq. (1)
-        parts, plain_parts = self.cut(normalised, feature_map)
+        normalized = self.norm(feature_map)  # Eq. (1)
+        parts, plain_parts = self.cut(normalized, feature_map)
         # v_1, r_1, v_2, r_2, ...: (n, 2R, C)
         steps = torch.stack([parts[visible], parts[infrared]], dim=2).flatten(1, 2)
         states = self.encoder(steps)[:, 1::2]  # after r_1, r_2, ...
         synergy_parts = self.project(states)
         return Synergy(synergy_parts.mean(dim=1), synergy_parts, plain_parts[visible])
 
-    def cut(self, normalised: Tensor, plain: Tensor) -> Tuple[Tensor, Tensor]:
+    def cut(self, normalized: Tensor, plain: Tensor) -> Tuple[Tensor, Tensor]:
         """The same parts of both maps (B, C, H, W): (B, R, C) each."""
         if self.masks is None:
-            maps = (normalised, plain)
+            maps = (normalized, plain)
             return tuple(stripe_means(m, self.num_parts).transpose(1, 2) for m in maps)
-        masks = self.masks(normalised).sigmoid().flatten(2)  # (B, R, H * W)
+        masks = self.masks(normalized).sigmoid().flatten(2)  # (B, R, H * W)
         size = masks.shape[2]
         # b^v is what b^s should come near to, not a way to move the masks.
         return (
-            masks @ normalised.flatten(2).transpose(1, 2) / size,
+            masks @ normalized.flatten(2).transpose(1, 2) / size,
             masks.detach() @ plain.flatten(2).transpose(1, 2) / size,
         )
 
@@ -260,7 +260,7 @@ class MSCLNet(DualStreamBaseline):
         if not self.training:
             return super().forward(batch)
         modalities = self.modalities_of(batch)
-        feature_map = self.extract(self.normalise(batch["images"]), modalities)
+        feature_map = self.extract(self.normalize(batch["images"]), modalities)
         targets = batch["targets"].to(self.device)
         outputs = head_outputs(self.heads, feature_map, targets, modalities)
         return self.objective({**outputs, "feature_map": feature_map}, batch)

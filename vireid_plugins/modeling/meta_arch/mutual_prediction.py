@@ -3,7 +3,7 @@
 *Paper*: "Fine-grained cross-modality person re-identification based on mutual prediction
 learning" (in Chinese; authors, venue and DOI are not in the source text).
 *Idea*: a classifier for each modality learns what identifies a person in that modality. Then the
-classifiers stand still and each must recognise the *other* modality's images, which drives the
+classifiers stand still and each must recognize the *other* modality's images, which drives the
 network to turn what is particular to one modality into what both share.
 *Here*: ``MutualPrediction``; the features of Eq. (3)-(8) are ``heads/stripe_head.py``, L_ID and
 L_tri of Eq. (9), (10) are the losses that the config names.

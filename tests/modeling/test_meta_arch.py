@@ -5,6 +5,7 @@ its equations.
 """
 
 import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
 
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
@@ -25,17 +27,71 @@ CONFIGS = sorted(
     if not path.name.startswith("Base-")
 )
 P, K, NUM_CLASSES = 3, 2, 5
+SIZE = [96, 48]  # pixels; a map of 6 x 3, a row for each of the six parts that some methods cut
+
+
+@functools.cache
+def settings(config, *opts):
+    """The config with five identities and random weights on the CPU; shared, so never changed."""
+    small = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"]
+    return build_config(str(ROOT / config), [*small, "MODEL.HEADS.NUM_CLASSES", "5", *opts])
+
+
+def on_a_small_network(config):
+    """Words that put ResNet-18, a tenth of the work, in the place of ResNet-50."""
+    backbone = settings(config).MODEL.BACKBONE
+    if backbone.DEPTH not in ("50x", "101x"):
+        return ()
+    non_local = [min(blocks, 1) for blocks in backbone.NL_BLOCKS]
+    return ("MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.NL_BLOCKS", str(non_local))
+
+
+def of_models(cfg):
+    """The part of a config that a model is built of; its builders are given nothing else."""
+    return CfgNode(
+        {
+            "MODEL": cfg.MODEL.clone(),
+            "INPUT": {"NUM_VIEWS": cfg.INPUT.NUM_VIEWS.clone(), "SIZE_TEST": SIZE},
+            "SOLVER": {"MAX_EPOCH": cfg.SOLVER.MAX_EPOCH},
+            "TEST": {"METRIC": cfg.TEST.METRIC, "RERANK": cfg.TEST.RERANK.clone()},
+        }
+    )
+
+
+def distinct_models(words_of=lambda config: ()):
+    """The configs, but one only of several that make the same model of the same views.
+
+    The configs of one method for three datasets, or an ablation's full row, would repeat each
+    other's test to the last bit.
+    """
+    found = {of_models(settings(config, *words_of(config))).dump(): config for config in CONFIGS}
+    return sorted(found.values())
 
 
 def make_model(config, *opts):
-    """The config's model at a small size, from random weights, on the CPU."""
-    small = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"]
-    cfg = build_config(str(ROOT / config), [*small, "MODEL.HEADS.NUM_CLASSES", "5", *opts])
+    """The config's model from random weights on the CPU."""
     torch.manual_seed(0)
-    return build_model(cfg)
+    return build_model(of_models(settings(config, *opts)))
 
 
-def make_batch(size=(96, 48)):
+@pytest.fixture(scope="module", params=distinct_models(on_a_small_network))
+def built(request):
+    """(config, its model on a small network), built once for the tests below."""
+    return request.param, make_model(request.param, *on_a_small_network(request.param))
+
+
+@pytest.fixture
+def config(built):
+    return built[0]
+
+
+@pytest.fixture
+def model(built):
+    """A copy of its own for each test."""
+    return copy.deepcopy(built[1])
+
+
+def make_batch(size=SIZE):
     """P identities x (K visible + K infrared), in no order, as the loader gives it."""
     generator = torch.Generator().manual_seed(1)
     rows = torch.randperm(2 * P * K, generator=generator)
@@ -61,7 +117,7 @@ def take(batch, rows):
 
 def make_views(config, batch):
     """The batch with the rows that the config makes of each image: view n is n + 1 times darker."""
-    counts = build_config(str(ROOT / config), ["MODEL.DEVICE", "cpu"]).INPUT.NUM_VIEWS
+    counts = settings(config).INPUT.NUM_VIEWS
     if max(counts.values()) == 1:
         return batch
     views = [range(counts[Modality(m).name]) for m in batch["modalities"].tolist()]
@@ -86,10 +142,7 @@ def test_every_method_has_a_config():
         for name, cls in META_ARCH_REGISTRY._obj_map.items()
         if cls.__module__.startswith("vireid_plugins")
     }
-    used = {
-        build_config(str(ROOT / c), ["MODEL.DEVICE", "cpu"]).MODEL.META_ARCHITECTURE
-        for c in CONFIGS
-    }
+    used = {settings(config).MODEL.META_ARCHITECTURE for config in CONFIGS}
     assert ours and ours <= used
 
 
@@ -108,8 +161,9 @@ def gradients_by_phase(model, batch):
     return found
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", distinct_models())
 def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
+    """At the size of the config: widths that do not fit each other stop here."""
     model = make_model(config).train()
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     by_phase = gradients_by_phase(model, make_views(config, make_batch()))
@@ -118,16 +172,13 @@ def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
     assert model.may_leave_parameters_unused == left_out  # or else DDP stops, or waits in vain
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_every_epoch_has_a_declared_phase_and_the_first_holds_at_the_start(config):
-    model = make_model(config)
+def test_every_epoch_has_a_declared_phase_and_the_first_holds_at_the_start(model):
     seen = {model.phase_of(epoch) for epoch in range(80)}
     assert seen == set(model.phases) and model.phase == model.phase_of(0)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
-    model, batch = make_model(config), make_views(config, make_batch())
+def test_a_shuffled_batch_gives_the_same_losses_and_features(config, model):
+    batch = make_views(config, make_batch())
     rows = torch.randperm(len(batch["targets"]))
     with torch.no_grad():
         for phase in model.phases:
@@ -142,9 +193,8 @@ def test_a_shuffled_batch_gives_the_same_losses_and_features(config):
         )
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_labels_with_other_rows_than_images_are_named(config):
-    model, batch = make_model(config).train(), make_views(config, make_batch())
+def test_labels_with_other_rows_than_images_are_named(config, model):
+    model, batch = model.train(), make_views(config, make_batch())
     for name in ("targets", "modalities", "camids", "index"):
         with pytest.raises(ValueError, match=f"'{name}' the shape.*one row for each image"):
             model(dict(batch, **{name: batch[name][:-1]}))
@@ -153,10 +203,9 @@ def test_labels_with_other_rows_than_images_are_named(config):
         model(batch)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_what_is_of_training_only_names_parts_that_features_do_not_need(config):
+def test_what_is_of_training_only_names_parts_that_features_do_not_need(config, model):
     """Other values in them change no feature; an ablation may leave them out."""
-    model, batch = make_model(config).eval(), make_batch()
+    model, batch = model.eval(), make_batch()
     features, parts = model(batch), dict(model.named_modules())
     assert "ablation" in config or parts.keys() >= set(model.training_only)
     for name in parts.keys() & set(model.training_only):
@@ -165,9 +214,8 @@ def test_what_is_of_training_only_names_parts_that_features_do_not_need(config):
     assert torch.equal(model(batch), features)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_the_batch_is_never_changed_and_one_modality_is_normal(config):
-    model, batch = make_model(config), make_views(config, make_batch())
+def test_the_batch_is_never_changed_and_one_modality_is_normal(config, model):
+    batch = make_views(config, make_batch())
     kept = copy.deepcopy(batch)
     model.train()(batch)
     for modality in Modality:

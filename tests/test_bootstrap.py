@@ -148,6 +148,7 @@ def test_torch_without_wheels_for_that_python_names_the_known_ones(version, torc
 def test_torch_of_the_environment_is_installed(tmp_path, monkeypatch):
     """Another TORCH is another installation, so that the stamp does not hide it."""
     installed = []
+    monkeypatch.setattr(bootstrap, "check_import", lambda python: [])
     monkeypatch.setattr(bootstrap, "run_pip", lambda *given: installed.extend(given[2]))
     monkeypatch.setattr(bootstrap, "running_python", lambda: "3.9")
     monkeypatch.delenv("TORCH", raising=False)
@@ -320,15 +321,38 @@ def test_linter_does_not_hide_the_tests(monkeypatch, capsys, statuses, expected)
         return next(answers)
 
     monkeypatch.setattr(bootstrap, "call", answer)
-    assert bootstrap.test(Path("py"), []) == expected
+    assert bootstrap.test_fast(Path("py"), []) == expected
     assert calls == ["ruff", "pytest"]
     assert capsys.readouterr().out.count("failed with status") == sum(map(bool, statuses))
 
 
-def test_test_arguments_reach_pytest():
-    lint, pytest_command = bootstrap.test_commands(Path("py"), ["-k", "sampler"])
+def test_failed_checks_are_named_after_the_tests(monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "checks_types", lambda: True)
+    monkeypatch.setattr(bootstrap, "call", lambda command, **_: int("pytest" not in command))
+    assert bootstrap.test(Path("py"), []) == 1
+    named = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    checks = ("ruff check", "ruff format", "mypy")
+    assert named == [f"[bootstrap] {check} failed with status 1" for check in checks]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_test_arguments_reach_pytest(fast):
+    lint, *_, pytest_command = bootstrap.test_commands(Path("py"), ["-k", "sampler"], fast)
     assert lint == ["py", "-m", "ruff", "check", "."]
     assert pytest_command[-2:] == ["-k", "sampler"]
+    assert (pytest_command[-4:-2] == ["-m", "not slow"]) is fast
+
+
+@pytest.mark.parametrize(
+    ("version", "torch", "checked"),
+    [("3.9", "", False), ("3.9", "1.13.1", False), ("3.10", "1.13.1", False), ("3.13", "", True)],
+)
+def test_types_are_checked_beside_the_newest_torch_only(monkeypatch, version, torch, checked):
+    """mypy reads PyTorch's annotations, which differ between releases."""
+    monkeypatch.setattr(bootstrap, "running_python", lambda: version)
+    monkeypatch.setenv("TORCH", torch)
+    commands = [command[2] for command in bootstrap.test_commands(Path("py"), [])]
+    assert ("mypy" in commands) is checked
 
 
 def test_setup_refuses_what_it_does_not_know(capsys):
@@ -358,7 +382,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 @needs_make
-@pytest.mark.parametrize("command", ["demo", "test", "setup"])
+@pytest.mark.parametrize("command", ["demo", "test", "test-fast", "setup"])
 def test_make_calls_bootstrap(command):
     shown = run_make("-n", command, "PYTHON=python3.10", "ARGS=-k 'a or b'")
     assert shown == f"python3.10 tools/bootstrap.py {command} -k 'a or b'"

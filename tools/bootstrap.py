@@ -1,11 +1,12 @@
-"""Make the environment, then run the demo or the tests. Standard library only.
+"""Make the environment, then run the demo or the tests. It needs the standard library only.
 
-    python tools/bootstrap.py setup [--force]     only install
-    python tools/bootstrap.py demo  [ARGUMENTS]   render SynthVI, train AGW on it, evaluate it
-    python tools/bootstrap.py test  [ARGUMENTS]   the linter and the whole test suite
+    python tools/bootstrap.py setup [--force]         only install
+    python tools/bootstrap.py demo [ARGUMENTS]        render SynthVI, train AGW on it, evaluate it
+    python tools/bootstrap.py test-fast [ARGUMENTS]   the linter, and the tests not marked slow
+    python tools/bootstrap.py test [ARGUMENTS]        linter, formatter, types, all tests
 
-`make setup`, `make demo` and `make test` call the same. ARGUMENTS are handed on: to
-tools/train_net.py (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
+`make setup`, `make demo`, `make test-fast` and `make test` call the same. ARGUMENTS are passed on
+to the training (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
 
 The environment is `.venv`, made by the Python that runs this file. Where `.venv` belongs to another
 Python, this one gets its own beside it, such as `.venv-3.10`. Environment variables:
@@ -70,6 +71,10 @@ LIBRARIES = (
 DEVELOPMENT = (
     "onnx>=1.14,<2",
     "onnxruntime>=1.15,<2",
+    'mypy>=2.4,<3; python_version >= "3.10"',  # with the types of libraries that carry none
+    "types-PyYAML",
+    "types-tabulate",
+    "types-tqdm",
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
     "ruff>=0.17,<0.18",
@@ -372,13 +377,28 @@ def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> 
     ]
 
 
-def test_commands(python: Path, arguments: Sequence[str]) -> list[list[str]]:
-    """Return the commands of the test run: the linter, then pytest with a worker per core, <= 4."""
+def checks_types() -> bool:
+    """Return whether mypy runs here: beside the newest tested PyTorch, whose types it reads."""
+    newest = TORCH_PAIRS[max(TORCH_PAIRS, key=lambda name: int(name.split(".")[1]))]
+    here = torch_versions(running_python(), os.environ.get("TORCH"))
+    return here[0] == newest[0]
+
+
+def test_commands(python: Path, arguments: Sequence[str], fast: bool = False) -> list[list[str]]:
+    """Return the commands of a test run: linter, formatter, types, then pytest.
+
+    Args:
+        python: the interpreter of the environment.
+        arguments: further words for pytest, which runs a worker per core, at most four.
+        fast: only the linter, and the tests that are not marked slow.
+    """
     workers = str(min(4, os.cpu_count() or 1))
-    return [
-        [str(python), "-m", "ruff", "check", "."],
-        [str(python), "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile", *arguments],
-    ]
+    chosen = ["-m", "not slow"] if fast else []
+    checks = [["ruff", "check", "."]]
+    if not fast:
+        checks += [["ruff", "format", "--check", "."], *([["mypy"]] if checks_types() else [])]
+    checks.append(["pytest", "-q", "-n", workers, "--dist", "loadfile", *chosen, *arguments])
+    return [[str(python), "-m", *check] for check in checks]
 
 
 def call(command: Sequence[str], **environment: str) -> int:
@@ -405,14 +425,20 @@ def demo(python: Path, arguments: Sequence[str]) -> int:
     return 0
 
 
-def test(python: Path, arguments: Sequence[str]) -> int:
-    """Run the linter and the tests, both whatever the first says; return the first bad status."""
-    commands = test_commands(python, arguments)
+def test(python: Path, arguments: Sequence[str], fast: bool = False) -> int:
+    """Run all checks and the tests, whatever the first ones say; return the first bad status."""
+    commands = test_commands(python, arguments, fast)
     statuses = [call(command, OMP_NUM_THREADS="1") for command in commands]
     for command, status in zip(commands, statuses):
-        if status:  # the linter's complaints scrolled away above the tests'
-            say(f"{command[2]} failed with status {status}")
+        if status:  # what the linter wrote is far above what the tests wrote
+            name = " ".join(word for word in command[2:4] if not word.startswith("-"))
+            say(f"{name} failed with status {status}")
     return next((status for status in statuses if status), 0)
+
+
+def test_fast(python: Path, arguments: Sequence[str]) -> int:
+    """Run the linter and the tests that are not marked slow; return the first bad status."""
+    return test(python, arguments, fast=True)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -420,12 +446,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("setup", "demo", "test"))
+    parser.add_argument("command", choices=("setup", "demo", "test-fast", "test"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on; setup: --force")
     options = parser.parse_args(argv)
     if options.command == "setup" and options.arguments not in ([], ["--force"]):
         parser.error(f"setup takes only --force; got {' '.join(options.arguments)}")
-    run = {"setup": None, "demo": demo, "test": test}[options.command]
+    runs = {"setup": None, "demo": demo, "test-fast": test_fast, "test": test}
+    run = runs[options.command]
     try:
         venv = choose_venv(running_python(), os.environ.get("VENV"))
         install(venv, force=run is None and "--force" in options.arguments)

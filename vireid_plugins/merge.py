@@ -12,7 +12,7 @@ from .registry import nearest
 
 def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
     """All full key names below ``cfg``, such as ``"MODEL.BACKBONE.DEPTH"``."""
-    keys = []
+    keys: List[str] = []
     for name, value in cfg.items():
         keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else [prefix + name]
     return keys

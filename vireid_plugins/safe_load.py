@@ -67,7 +67,7 @@ def _restricted_pickle() -> Iterator[None]:
     ``pickle_module``: so the module it holds is exchanged. Goes when PyTorch 2.5 is the oldest
     that is supported.
     """
-    module = types.ModuleType("restricted_pickle")
+    module: Any = types.ModuleType("restricted_pickle")
     module.Unpickler = _RestrictedUnpickler
     module.load = lambda file, **options: _RestrictedUnpickler(file, **options).load()
     module.UnpicklingError = pickle.UnpicklingError

@@ -13,7 +13,7 @@ a model or a ``FeatureExtractor`` in somebody's program never does.
 import ctypes
 import logging
 import platform
-from typing import Any
+from typing import Any, Set
 
 from ..keys import SWITCH, Key, declare
 
@@ -27,7 +27,7 @@ declare(
 # Of glibc's malloc.h: parameters of mallopt, and its value for "never".
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
 
-_said = set()  # what the log has heard already: a run of many trainers says it once
+_said: Set[str] = set()  # what was logged already; many trainers in one process say it once
 
 
 def keep_freed_memory(cfg: Any) -> bool:

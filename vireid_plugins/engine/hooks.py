@@ -126,7 +126,7 @@ class ModelHook(HookBase):
     """Tell the model which phase of its schedule the epoch belongs to, and of each update."""
 
     def before_epoch(self) -> None:
-        model = unwrap(self.trainer.model)
+        model: Any = unwrap(self.trainer.model)  # FastReID's own models have no such methods
         if hasattr(model, "phase_of"):
             phase = model.phase_of(self.trainer.epoch)
             if phase != model.phase:
@@ -134,7 +134,7 @@ class ModelHook(HookBase):
             model.phase = phase
 
     def after_step(self) -> None:
-        model = unwrap(self.trainer.model)
+        model: Any = unwrap(self.trainer.model)  # FastReID's own models have no such methods
         if hasattr(model, "after_step"):
             model.after_step()
 

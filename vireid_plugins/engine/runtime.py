@@ -31,7 +31,9 @@ def apply_memory_format(cfg: Any, model: nn.Module) -> nn.Module:
 
     Maps follow their convolution's weights, the image included, so no input has to be changed.
     """
-    return model.to(memory_format=torch.channels_last) if cfg.RUNTIME.CHANNELS_LAST else model
+    if cfg.RUNTIME.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+    return model
 
 
 def compile_backbone(cfg: Any, model: nn.Module) -> None:
@@ -68,11 +70,11 @@ def plain_calls() -> ContextManager[Any]:
     return stance("force_eager") if stance else contextlib.nullcontext()
 
 
-def _parts(backbone: nn.Module) -> List[nn.Module]:
+def _parts(backbone: Any) -> List[nn.Module]:
+    """Return what is compiled: the stages of a dual-stream backbone, or the backbone whole."""
     streams = [getattr(backbone, name, None) for name in ("visible", "infrared", "shared")]
-    if all(isinstance(stream, nn.ModuleDict) for stream in streams):
-        return [stage for stream in streams for stage in stream.values()]
-    return [backbone]
+    stages = [list(one.values()) for one in streams if isinstance(one, nn.ModuleDict)]
+    return sum(stages, []) if len(stages) == len(streams) else [backbone]
 
 
 def _missing_for_compilation(device: str) -> str:

@@ -42,7 +42,7 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
             "it False."
         )
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
-        backbone = getattr(model, "backbone", None)
+        backbone: Any = getattr(model, "backbone", None)
         if not hasattr(backbone, "checkpoint_activations"):
             raise UserError(
                 "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs MODEL.BACKBONE.NAME "

@@ -41,4 +41,5 @@ def seed_everything(*parts: int) -> None:
 
 
 def _states(parts: Tuple[int, ...]) -> Tuple[int, int, int]:
-    return tuple(int(word) for word in np.random.SeedSequence(list(parts)).generate_state(3))
+    python, numpy, torch_seed = np.random.SeedSequence(list(parts)).generate_state(3)
+    return int(python), int(numpy), int(torch_seed)

@@ -170,7 +170,7 @@ class VIReIDTrainer(DefaultTrainer):
             if resume:
                 logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-            model = unwrap(self.model)
+            model: Any = unwrap(self.model)
             if hasattr(model, "start_run"):  # FastReID's own models have none
                 model.start_run()
             return

@@ -181,8 +181,9 @@ def _is_record(found: Any) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
         return False
     lines = found.get("protocols")
-    whole = isinstance(lines, list) and all(isinstance(one, dict) for one in lines)
-    return whole and bool(lines) and all(name in one for one in lines for name in _PROTOCOL_FACTS)
+    if not isinstance(lines, list) or not lines or not all(isinstance(one, dict) for one in lines):
+        return False
+    return all(name in one for one in lines for name in _PROTOCOL_FACTS)
 
 
 def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional[Checkpoint]:

@@ -128,9 +128,9 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
 
 
 def _overrides_by_parameter(model: nn.Module) -> Dict[int, Dict[str, Any]]:
-    return {
-        id(parameter): module.param_group_overrides
-        for module in model.modules()
-        if hasattr(module, "param_group_overrides")
-        for parameter in module.parameters(recurse=False)
-    }
+    found: Dict[int, Dict[str, Any]] = {}
+    for module in model.modules():
+        overrides: Any = getattr(module, "param_group_overrides", None)
+        if overrides is not None:
+            found.update({id(one): overrides for one in module.parameters(recurse=False)})
+    return found

@@ -8,7 +8,7 @@ from typing import Any, Iterator
 
 import torch
 
-from .errors import CheckpointError
+from .errors import CheckpointError, MissingFileError
 
 
 def load_weights_only(file: Any) -> Any:
@@ -17,8 +17,9 @@ def load_weights_only(file: Any) -> Any:
     Also a ``collections.Counter``, in which FastReID's checkpoints keep MultiStepLR's milestones.
 
     Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError: as ``open``.
-        RuntimeError: the file is not a checkpoint, is cut short, or holds other objects.
+        MissingFileError: there is no such file.
+        CheckpointError: the file cannot be read, is no checkpoint, is cut short, or holds other
+            objects.
     """
     try:
         if hasattr(torch.serialization, "safe_globals"):
@@ -26,8 +27,9 @@ def load_weights_only(file: Any) -> Any:
                 return torch.load(file, map_location="cpu", weights_only=True)
         with _restricted_pickle():
             return torch.load(file, map_location="cpu")
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
+    except OSError as error:
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else CheckpointError
+        raise kind(f"{file} cannot be read: {error.strerror or error}.") from error
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(

@@ -55,15 +55,44 @@ def evaluate_small(folder, **overrides):
         (["MODEL.WEIGHTS", "nowhere.pth"], "MODEL.WEIGHTS names 'nowhere.pth'"),
         (["OUTPUT_DIR", __file__], "cannot be made"),
         (["TEST.PROTOCOL.DIRECTIONS", "('t2v',)"], "infrared_to_visible"),
+        (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS is -1"),
+        (["SOLVER.BASE_LR", "-0.01"], "SOLVER.BASE_LR is -0.01"),
+        (["--config-file", "agw/nowhere.yml"], "No config file 'agw/nowhere.yml'"),
+        (["--eval-only"], "Add MODEL.WEIGHTS PATH"),
     ],
 )
 def test_foreseeable_mistakes_end_with_one_line(datasets, tmp_path, capsys, words, message):
     if "DIRECTIONS" in words[0]:
         words = [*words, "DATASETS.NAMES", "('RegDB',)", "DATASETS.TESTS", "('RegDB',)"]
-    status = main(["--config-file", SYNTHETIC, *small_words(tmp_path), *words])
-    error = capsys.readouterr().err
-    assert status == 1 and error.startswith("error: ") and message in error
-    assert "Traceback" not in error
+    flags = [] if "--config-file" in words else ["--config-file", SYNTHETIC]
+    if words[0].startswith("--"):
+        flags, words = [*flags, *words], []
+    assert_one_line(main([*flags, *small_words(tmp_path), *words]), capsys, message)
+
+
+def assert_one_line(status, capsys, message):
+    """The command failed with one line on the standard error, which holds ``message``."""
+    lines = capsys.readouterr().err.splitlines()
+    assert status == 1 and len(lines) == 1, lines
+    assert lines[0].startswith("error: ") and message in lines[0]
+
+
+def test_a_missing_dataset_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    status = main(["--config-file", SYNTHETIC, *small_words(tmp_path / "out")])
+    assert_one_line(status, capsys, "SYSU-MM01")
+
+
+def test_weights_of_another_model_are_one_line(datasets, tmp_path, capsys):
+    torch.save({"model": {"layer.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "other.pth")]
+    for flag in ([], ["--eval-only"]):
+        words = ["--config-file", SYNTHETIC, *flag, *small_words(tmp_path / "out"), *weights]
+        assert_one_line(main(words), capsys, "other.pth is of another model")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "other.pth").read_bytes()[:100])
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "cut.pth")]
+    words = ["--config-file", SYNTHETIC, *small_words(tmp_path / "out"), *weights]
+    assert_one_line(main(words), capsys, "cut.pth was not loaded")
 
 
 @pytest.mark.parametrize(

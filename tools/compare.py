@@ -1,15 +1,12 @@
 #!/usr/bin/env python
-"""Train and evaluate a list of configs with several seeds: one table, one plot."""
+"""Train and evaluate configs with several seeds, one table, one plot: ``vireid compare``."""
 
-import os
 import sys
 from pathlib import Path
 
-# As tools/train_net.py: threads that wait must sleep, and PyTorch reads this when it is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vireid_plugins.comparison.command import main  # noqa: E402
+from vireid.cli import run_verb  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb("compare", prog="tools/compare.py"))

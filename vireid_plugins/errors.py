@@ -40,6 +40,10 @@ class ReportError(UserError):
     """A report that cannot be made as asked."""
 
 
+class PlanError(UserError):
+    """A comparison that cannot be run as asked; nothing was started."""
+
+
 class PlotError(UserError):
     """A picture that cannot be drawn as asked."""
 

@@ -1,5 +1,6 @@
 """The command: it trains, goes on, keeps going and says so. Oracle: uninterrupted runs."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -8,15 +9,18 @@ import time
 
 import pytest
 
+from vireid.cli import run_verb
 from vireid_plugins import train
-from vireid_plugins.comparison import command
-from vireid_plugins.comparison.command import default_name, main
+from vireid_plugins.comparison import comparison
+from vireid_plugins.comparison.comparison import default_name
+from vireid_plugins.comparison.progress import Progress
 from vireid_plugins.comparison.runs import expand_configs
-from vireid_plugins.comparison.worker import Progress, describe_error
+from vireid_plugins.comparison.worker import describe_error
 
 from tests.comparison.fakes import KEYS, SET, SYNTHETIC, fail, fake_runs, finish, write_config
 from tests.engine.small import ROOT
 
+main = functools.partial(run_verb, "compare")
 EPOCHS = 3  # each keeps 130 MB
 
 
@@ -153,7 +157,7 @@ def test_dry_run_lists_every_run(planned, capsys):
 
 
 def test_table_only_starts_nothing(planned, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(comparison, "execute", lambda *_: pytest.fail("started"))
     words = [*planned[0], "--table-only", "--tables", str(tmp_path / "docs"), "--baseline", "b.yml"]
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1  # not all runs are complete
@@ -175,7 +179,7 @@ def test_only_what_is_not_done_is_run(planned, monkeypatch, capsys):
             finish(run, 31.0, 21.0)
             on_end(run, 62.0)
 
-    monkeypatch.setattr(command, "execute", end_all)
+    monkeypatch.setattr(comparison, "execute", end_all)
     assert main(words) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
     assert [line.split(", log")[0] for line in lines] == [

@@ -9,7 +9,7 @@ import pytest
 
 from vireid_plugins.comparison import jobs
 from vireid_plugins.comparison.jobs import Job, child_environment, execute, sole_user
-from vireid_plugins.comparison.runs import PlanError
+from vireid_plugins.errors import PlanError
 
 from tests.comparison.fakes import fail, fake_runs, finish
 

@@ -4,7 +4,6 @@ import pytest
 import yaml
 
 from vireid_plugins.comparison.runs import (
-    PlanError,
     build_entries,
     differing_settings,
     expand_configs,
@@ -13,6 +12,7 @@ from vireid_plugins.comparison.runs import (
     shown_path,
     unique_names,
 )
+from vireid_plugins.errors import MissingFileError, PlanError
 from vireid_plugins.runs.names import LAST, SETTINGS
 
 from tests.comparison.fakes import SYNTHETIC, fake_runs, finish, write_config
@@ -30,8 +30,8 @@ def test_patterns_that_no_shell_expanded(tmp_path, monkeypatch):
     assert [p.name for p in expand_configs(["**/synthetic.yml", "agw/regdb.yml"])][-1] == (
         "regdb.yml"
     )
-    for missing in ("agw/n*.yml", "agw/nowhere.yml"):
-        with pytest.raises(PlanError, match=r"agw/n"):
+    for missing, error in (("agw/n*.yml", PlanError), ("agw/nowhere.yml", MissingFileError)):
+        with pytest.raises(error, match=r"agw/n"):
             expand_configs([missing])
 
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from vireid_plugins.comparison.runs import PlanError
 from vireid_plugins.comparison.summary import (
     Estimate,
     choose_baseline,
@@ -12,6 +11,7 @@ from vireid_plugins.comparison.summary import (
     collect,
     difference,
 )
+from vireid_plugins.errors import PlanError
 
 from tests.comparison.fakes import KEYS, fail, fake_runs, finish
 

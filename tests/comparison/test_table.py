@@ -120,7 +120,7 @@ def test_times(seconds, text):
 def test_the_command_is_quoted_for_a_shell():
     found = repeat_command(["configs/a.yml", "--set", "DATASETS.TESTS", "('A',)", "--title", "a b"])
     words = """configs/a.yml --set DATASETS.TESTS '('"'"'A'"'"',)' --title 'a b'"""
-    assert found == f"python tools/compare.py {words}"
+    assert found == f"vireid compare {words}"
 
 
 def test_csv_of_runs(runs):

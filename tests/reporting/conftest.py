@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 
+from vireid.cli import run_verb
 from vireid_plugins import train
-from vireid_plugins.reporting.command import main
 
 from tests.engine.small import ROOT, small_words
 from tests.reporting.pages import parse
@@ -52,6 +52,6 @@ def report(run_folder, tiny_root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(tiny_root))
         quick_savefig(patch)
-        status = main([str(run_folder), "--queries", "3"])
+        status = run_verb("report", [str(run_folder), "--queries", "3"])
     page = run_folder / "report.html"
     return SimpleNamespace(status=status, path=page, page=parse(page), folder=run_folder)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
+from vireid.cli import run_verb
 from vireid_plugins.plots.kinds import KINDS, Kind, all_kinds
-from vireid_plugins.reporting.command import main
 from vireid_plugins.runs.reading import read_run_folder
 
 from tests.reporting.conftest import quick_savefig
@@ -48,7 +48,7 @@ def checkpoint(folder, name, epoch, last=True):
 
 
 def page_of(folder, *words):
-    assert main([str(folder), *words]) == 0
+    assert run_verb("report", [str(folder), *words]) == 0
     return parse(folder / "report.html")
 
 
@@ -142,7 +142,7 @@ def test_a_kind_that_fails_does_not_take_the_page_with_it(folder, only, capsys):
             raise ZeroDivisionError("division by zero")
 
     only(Failing())
-    assert main([str(folder), "--no-model"]) == 1
+    assert run_verb("report", [str(folder), "--no-model"]) == 1
     assert "failing: not drawn: division by zero" in capsys.readouterr().out
     page = parse(folder / "report.html")
     assert "failing: it <fails> – division by zero" in page.by_id("missing").text
@@ -164,7 +164,7 @@ def test_a_kind_that_fails_does_not_take_the_page_with_it(folder, only, capsys):
 )
 def test_mistakes_end_with_one_line(folder, monkeypatch, capsys, words, message):
     monkeypatch.chdir(folder.parent)
-    assert main(words) == 2
+    assert run_verb("report", words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (folder / "report.html").exists()
@@ -175,6 +175,6 @@ def test_words_may_stand_anywhere(folder, only, monkeypatch):
     only()
     monkeypatch.chdir(folder.parent)
     words = ["run", "TEST.IMS_PER_BATCH", "4", "--out", "page/x.html", "MODEL.DEVICE", "cpu"]
-    assert main(words) == 0
+    assert run_verb("report", words) == 0
     page = parse(folder.parent / "page" / "x.html")
     assert "../run/log.txt" in [a.attrs["href"] for a in page.by_id("files").all("a")]

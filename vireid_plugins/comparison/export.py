@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any, Dict, List, Optional, Sequence
 
-from .runs import Run, hide_paths
+from .runs import PlannedRun, hide_paths
 from .summary import COSTS, METRICS, Row, choose_baseline, difference
 
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
@@ -20,7 +20,7 @@ def format_runs(rows: Sequence[Row]) -> str:
     return _csv(lines)
 
 
-def _result_lines(run: Run, result: Dict[str, Any]) -> List[Dict[str, Any]]:
+def _result_lines(run: PlannedRun, result: Dict[str, Any]) -> List[Dict[str, Any]]:
     keys = ("iterations", "images_per_batch", "train_images", "device", "runs_at_once", "sessions")
     environment = {name.lower(): result["environment"].get(name, "") for name in VERSIONS}
     lines = []
@@ -46,12 +46,12 @@ def _result_lines(run: Run, result: Dict[str, Any]) -> List[Dict[str, Any]]:
     return lines
 
 
-def _identity(run: Run, state: str) -> Dict[str, Any]:
+def _identity(run: PlannedRun, state: str) -> Dict[str, Any]:
     entry = run.entry
     return {"config": entry.name, "config_file": entry.shown_path, "seed": run.seed, "state": state}
 
 
-def _missing_line(run: Run) -> Dict[str, Any]:
+def _missing_line(run: PlannedRun) -> Dict[str, Any]:
     error = hide_paths(run.error())
     return {**_identity(run, "failed" if error else run.state), "error": error}
 

@@ -1,5 +1,6 @@
 """Processes for runs: one at a time or several, stopped together."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,12 @@ from typing import Any, Callable, ContextManager, Dict, List, Sequence
 
 import torch
 
+from ..errors import PlanError
 from ..files import PACKAGE, write_atomically
 from ..locks import sole_use
 from ..runs.names import SETTINGS
-from .runs import DONE, PlanError, Run
-from .worker import Progress
+from .progress import Progress
+from .runs import DONE, PlannedRun
 
 OUTPUT = "output.txt"  # what a run's process writes to its standard streams
 _POLL, _PATIENCE = 0.2, 10.0  # seconds
@@ -25,17 +27,17 @@ _POLL, _PATIENCE = 0.2, 10.0  # seconds
 class Job:
     """A run in progress."""
 
-    run: Run
+    run: PlannedRun
     slot: int
     process: Any
     began: float
 
 
 def execute(
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     jobs: int,
-    on_start: Callable[[Run], None],
-    on_end: Callable[[Run, float], None],
+    on_start: Callable[[PlannedRun], None],
+    on_end: Callable[[PlannedRun, float], None],
 ) -> None:
     """Run all, at most ``jobs`` at once; a run that fails does not stop the others.
 
@@ -65,14 +67,18 @@ def execute(
         _stop(running)
 
 
-def _start(run: Run, slot: int, jobs: int) -> Job:
+def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
     run.folder.mkdir(parents=True, exist_ok=True)
     text = run.cfg.dump().encode()
     write_atomically(run.folder / SETTINGS, lambda file: file.write(text))
     Progress(run.folder).fail("")  # of an earlier attempt
-    words = [sys.executable, "-m", "vireid_plugins.comparison.worker", str(run.folder)]
-    words += ["--name", run.entry.name, "--config-file", run.entry.shown_path]
-    words += ["--runs-at-once", str(jobs), "--end-with-stdin"]
+    facts = {
+        "name": run.entry.name,
+        "config_file": run.entry.shown_path,
+        "runs_at_once": jobs,
+    }
+    words = [sys.executable, "-m", "vireid_plugins.comparison.worker"]
+    words += [str(run.folder), json.dumps(facts), "--end-with-stdin"]
     with open(run.folder / OUTPUT, "ab") as output:
         process = subprocess.Popen(
             words,

@@ -14,6 +14,7 @@ from fastreid.config import CfgNode
 
 from ..engine import VIReIDTrainer
 from ..engine.setup import build_config
+from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation.evaluator import build_evaluator, build_protocols
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config, read_json
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
@@ -26,10 +27,6 @@ _OWN_KEYS = {
     "TEST.EVAL_PERIOD": "leave it out; the final model is evaluated, once",
 }
 _SHOWN = 6  # differing keys in one message
-
-
-class PlanError(ValueError):
-    """Nothing was started: the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One config with one seed."""
 
     entry: Entry
@@ -100,14 +97,12 @@ def expand_configs(words: Sequence[str]) -> List[Path]:
     either, whose files come sorted: Windows and quotes leave patterns as they are.
 
     Raises:
-        PlanError: nothing is there.
+        PlanError: no file fits a pattern.
+        MissingFileError: a file is not there.
     """
     found: Dict[Path, None] = {}
     for word in words:
-        try:
-            paths = [word] if os.path.isfile(word) else _matches(word) or [find_config(word)]
-        except FileNotFoundError as error:
-            raise PlanError(str(error)) from error
+        paths = [word] if os.path.isfile(word) else _matches(word) or [find_config(word)]
         found.update({Path(path).resolve(): None for path in paths})
     return list(found)
 
@@ -199,8 +194,9 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
         try:
             entries.append(Entry(name, path, _checked_config(path, opts, base_file)))
         except Exception as error:
-            text = error.args[0] if isinstance(error, KeyError) and error.args else error
-            raise PlanError(f"{shown_path(path)}: {text}") from error
+            if not is_foreseen(error):
+                raise
+            raise PlanError(f"{shown_path(path)}: {message_of(error)}") from error
     first = entries[0]
     for other in entries[1:]:
         if other.protocols != first.protocols:
@@ -222,7 +218,7 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
     cfg = build_config(str(path), opts, base_file)
     cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
     if not cfg.DATASETS.TESTS:
-        raise ValueError("DATASETS.TESTS is empty: there is nothing to compare.")
+        raise PlanError("DATASETS.TESTS is empty: there is nothing to compare.")
     for name in cfg.DATASETS.TESTS:
         build_evaluator(cfg, name, dataset=None)
     trial = cfg.clone()
@@ -234,14 +230,14 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
     return cfg
 
 
-def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[Run]:
+def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[PlannedRun]:
     """All configs of the first seed, then of the next: cut short, it compares already.
 
     Raises:
         PlanError: a finished or unfinished run has other settings.
     """
     runs = [
-        Run(entry, seed, output.joinpath(*PurePosixPath(entry.name).parts, f"seed{seed}"))
+        PlannedRun(entry, seed, output.joinpath(*PurePosixPath(entry.name).parts, f"seed{seed}"))
         for seed in seeds
         for entry in entries
     ]
@@ -250,7 +246,7 @@ def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> L
     return runs
 
 
-def _check_settings(run: Run) -> None:
+def _check_settings(run: PlannedRun) -> None:
     result = run.result()
     kept = run.folder / SETTINGS
     if result is not None:

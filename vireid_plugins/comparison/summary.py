@@ -5,7 +5,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
-from .runs import DONE, PlanError, Run
+from ..errors import PlanError
+from .runs import DONE, PlannedRun
 
 METRICS = ("Rank-1", "mAP", "mINP")  # of the table; the CSV file has all
 COSTS = (
@@ -48,7 +49,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """Mean minus the baseline's mean, in percentage points."""
 
     delta: float
@@ -66,18 +67,18 @@ class Difference:
         return words[self.beyond_noise]
 
 
-def difference(own: Estimate, baseline: Estimate) -> Difference:
+def difference(own: Estimate, baseline: Estimate) -> MeanDifference:
     """Of two means, with the standard error sqrt(s1² / n1 + s2² / n2)."""
     errors = [own.squared_error, baseline.squared_error]
     known = None not in errors
-    return Difference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
+    return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
 
 
 @dataclass(frozen=True)
 class Row:
     """What is known of one config."""
 
-    runs: Sequence[Run]  # all seeds that were asked for
+    runs: Sequence[PlannedRun]  # all seeds that were asked for
     results: Sequence[Dict[str, Any]]  # of the complete ones
 
     @property
@@ -120,9 +121,9 @@ class Row:
         return [f"seed {', '.join(own)} failed: {error}" for error, own in seeds.items()]
 
 
-def collect(runs: Sequence[Run]) -> List[Row]:
+def collect(runs: Sequence[PlannedRun]) -> List[Row]:
     """A row for each config, in order."""
-    own: Dict[str, List[Run]] = {}
+    own: Dict[str, List[PlannedRun]] = {}
     for run in runs:
         own.setdefault(run.entry.name, []).append(run)
     found = {name: [run.result() for run in seeds] for name, seeds in own.items()}

@@ -251,4 +251,4 @@ def _scaled(value: Optional[float], unit: float, digits: int) -> str:
 
 def repeat_command(words: Sequence[str]) -> str:
     """A line for a shell, without absolute paths."""
-    return "python tools/compare.py " + " ".join(shlex.quote(hide_paths(word)) for word in words)
+    return "vireid compare " + " ".join(shlex.quote(hide_paths(word)) for word in words)

@@ -1,17 +1,18 @@
 """One run in a process of its own: train, evaluate ``model_final``, write ``result.json``.
 
-    python -m vireid_plugins.comparison.worker FOLDER --name NAME --config-file FILE
+    python -m vireid_plugins.comparison.worker FOLDER '{"name": "agw", "config_file": "agw.yml"}'
 
-``FOLDER/settings.yaml`` says what is run. Started again, the run goes on from its last checkpoint.
+``FOLDER/settings.yaml`` says what is run; the facts go into ``result.json`` as they are. Started
+again, the run goes on from its last checkpoint.
 """
 
-import argparse
+import json
 import os
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Sequence
 
 import torch
 
@@ -23,53 +24,14 @@ from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
 from ..files import read_json, write_json
 from ..runs.environment import environment
-from ..runs.names import COMPARED, PROGRESS, SETTINGS
+from ..runs.names import COMPARED, SETTINGS
 from ..runs.record import now, record_session, source_commit
 from .measure import count_parameters, flops_per_image, peak_memory
+from .progress import Progress
 
 WEIGHTS = "model_final"
+END_WITH_STDIN = "--end-with-stdin"
 _ERROR_LENGTH = 200  # characters
-
-
-class Progress:
-    """What must outlive an interruption besides checkpoints: times, peak memory, the last error.
-
-    Args:
-        folder: of the run; ``progress.json`` in it is read, and written by every method.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / PROGRESS
-        kept = read_json(self._path) if self._path.is_file() else {}
-        self.epoch_seconds: List[float] = kept.get("epoch_seconds", [])
-        self.peak_memory_mib: Optional[float] = kept.get("peak_memory_mib")
-        self.commits: List[str] = kept.get("commits", [])
-        self.sessions: int = kept.get("sessions", 0)
-        self.error: str = kept.get("error", "")
-
-    def begin_session(self, commit: str) -> None:
-        """Count this process, and forget the error that ended the one before."""
-        self.sessions += 1
-        self.commits += [commit] if commit not in self.commits else []
-        self.error = ""
-        self._write()
-
-    def end_epoch(self, epoch: int, seconds: float, memory: Optional[float]) -> None:
-        """Keep an epoch's time, in place of an earlier session's whose checkpoint was not
-        written, and the peak memory so far."""
-        self.epoch_seconds[epoch:] = [seconds]
-        peaks = [peak for peak in (self.peak_memory_mib, memory) if peak is not None]
-        self.peak_memory_mib = max(peaks, default=None)
-        self._write()
-
-    def fail(self, error: str) -> None:
-        """Keep why this process ended early."""
-        self.error = error
-        self._write()
-
-    def _write(self) -> None:
-        values = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        write_json(self._path, values)
 
 
 class TimedTrainer(VIReIDTrainer):
@@ -204,34 +166,23 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _parse(words: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Dict[str, Any]]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--name", default="", help="of the config, for the table")
-    parser.add_argument("--config-file", default="", help="for the record")
-    parser.add_argument("--runs-at-once", type=int, default=1, help="for the record")
-    parser.add_argument("--end-with-stdin", action="store_true", help="end when stdin is closed")
-    args = parser.parse_args(words)
-    facts = {
-        "name": args.name,
-        "config_file": args.config_file,
-        "runs_at_once": args.runs_at_once,
-    }
-    return args, facts
+def main(words: Sequence[str]) -> int:
+    """Run; an error is kept in ``progress.json`` and shown with its traceback.
 
-
-def main(words: Optional[Sequence[str]] = None) -> int:
-    """Run; an error is kept in ``progress.json`` and shown with its traceback."""
-    args, facts = _parse(words)
-    if args.end_with_stdin:
+    Args:
+        words: the folder, the facts as JSON and, if this process is to end when its standard input
+            is closed, ``END_WITH_STDIN``.
+    """
+    folder, facts, *more = words
+    if END_WITH_STDIN in more:
         _end_with_the_parent()
     try:
-        run(args.folder, facts)
+        run(Path(folder), json.loads(facts))
     except Exception as error:
-        Progress(args.folder).fail(describe_error(error))
+        Progress(Path(folder)).fail(describe_error(error))
         raise
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

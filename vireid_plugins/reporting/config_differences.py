@@ -19,7 +19,7 @@ _UNCOUNTED = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
 
 
 @dataclass(frozen=True)
-class Difference:
+class KeyDifference:
     """A key that has another value than in the paper's base."""
 
     key: str
@@ -29,16 +29,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ConfigDifferences:
     """A config beside the one its paper stands on."""
 
     config_file: str  # that was run, as seen from the checkout
     base_file: str  # "": this package's defaults
     recorded: bool  # whether the run says so itself; else the nearest file was taken
-    differences: List[Difference]
+    differences: List[KeyDifference]
 
 
-def compare_with_base(cfg: CfgNode, config_file: str) -> Comparison:
+def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
     """Differences between ``cfg`` and the base of the file that it was made from.
 
     Args:
@@ -51,7 +51,7 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> Comparison:
     chain = config_chain(path) if path else []
     inherited = [one for one in chain if one.name != _COMMON]
     base = inherited[-1] if inherited else None
-    return Comparison(
+    return ConfigDifferences(
         config_file=shown(path),
         base_file=shown(base),
         recorded=recorded,
@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Difference]:
+def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[KeyDifference]:
     """Against ``base``; ``files``, nearest first, are those between it and the run."""
     known = set(flat_keys(base))
     set_by = {key: path for path in reversed(files) for key in _flat(_own_keys(path))}
@@ -136,7 +136,7 @@ def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Dif
         value = read_key(cfg, key)
         as_in_file = key in set_by and _plain(read_key(by_files, key)) == _plain(value)
         found.append(
-            Difference(
+            KeyDifference(
                 key=key,
                 base=_words(read_key(base, key)) if key in known else "–",
                 value=_words(value),

@@ -8,7 +8,7 @@ from ..comparison.table import feature_words, protocol_words
 from ..evaluation.result import METRIC_NAMES
 from ..runs.folder import Missing, Results, RunFolder
 from ..runs.names import BEST, FINAL, METRICS
-from .config_differences import Comparison
+from .config_differences import ConfigDifferences
 from .figures import address
 from .html import Markup, breakable, join, tag
 
@@ -109,7 +109,7 @@ def _result_notes(results: Results) -> List[str]:
     return notes
 
 
-def what_was_run(run: RunFolder, comparison: Optional[Comparison]) -> Section:
+def what_was_run(run: RunFolder, comparison: Optional[ConfigDifferences]) -> Section:
     """Method, data, schedule; how it was started; on what."""
     return Section(
         "run",
@@ -145,7 +145,7 @@ def _method_facts(run: RunFolder) -> Markup:
     )
 
 
-def _differences(comparison: Optional[Comparison]) -> Optional[Markup]:
+def _differences(comparison: Optional[ConfigDifferences]) -> Optional[Markup]:
     if comparison is None:
         return None
     base = comparison.base_file or "FastReID's and this package's defaults"

@@ -1,0 +1,98 @@
+"""``vireid compare``: train and evaluate configs with several seeds, one table of all."""
+
+import argparse
+import signal
+from typing import Any
+
+from ..verb import Verb, register, say
+
+
+@register
+class Compare(Verb):
+    """Compare configs."""
+
+    name = "compare"
+    help = "train configs with several seeds, and put them into one table"
+    description = """Train and evaluate configs with several seeds, and put them into one table.
+
+  vireid compare CONFIG [CONFIG ...] --seeds 0 1 2 [--set KEY VALUE ...]
+  vireid compare configs/mrda/ablation/*.yml --on configs/mrda/sysu.yml
+
+The same command goes on where it was interrupted. Nothing is ever deleted.
+
+Exit status: 0: every run is complete; 1: a run failed, or the table lacks runs; 2: nothing was
+started, the message says why."""
+    stopped = "Stopped. The same command goes on where it was."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the words."""
+        parser.add_argument(
+            "configs", nargs="+", metavar="CONFIG", help="paths, files below configs/, or patterns"
+        )
+        parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+        parser.add_argument(
+            "--on",
+            default="",
+            metavar="CONFIG",
+            help="in the place of what each config inherits from",
+        )
+        parser.add_argument(
+            "--set",
+            dest="opts",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY VALUE",
+            help="for all configs",
+        )
+        parser.add_argument(
+            "--output", help="folder of runs; default: logs/compare/ and the configs' folder"
+        )
+        parser.add_argument(
+            "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"
+        )
+        parser.add_argument(
+            "--baseline", metavar="CONFIG", help="default: baseline[/*].yml, or the first"
+        )
+        parser.add_argument("--protocol", default="", help="of table.md: SYSUMM01/all/single, ...")
+        parser.add_argument("--title", default="", help="of the table and the plot")
+        parser.add_argument(
+            "--tables", metavar="FOLDER", help="where table and plot go; default: --output"
+        )
+        parser.add_argument(
+            "--table-only", action="store_true", help="of finished runs; start none"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="list runs and their state")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Run what is not done."""
+        before = signal.signal(signal.SIGTERM, _stop)
+        try:
+            return self._compare(args)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _compare(self, args: argparse.Namespace) -> int:
+        from vireid_plugins.comparison import Comparison
+
+        chosen = {key: value for key, value in vars(args).items() if key not in _OF_THE_COMMAND}
+        comparison = Comparison(**chosen, say=say)
+        if args.dry_run:
+            comparison.list_runs()
+            return 0
+        if args.table_only:
+            compared = comparison.write()
+            written = ", ".join(map(str, compared.written))
+            say(f"Written: {written}" if written else "No run is complete.")
+        else:
+            compared = comparison.execute()
+            say(f"Table: {compared.tables / 'table.md'}")
+        return 1 if compared.unfinished else 0
+
+
+_OF_THE_COMMAND = ("command", "dry_run", "table_only")
+
+
+def _stop(number: int, frame: Any) -> None:
+    """Treat SIGTERM as Ctrl-C: every process of a run is stopped."""
+    raise KeyboardInterrupt

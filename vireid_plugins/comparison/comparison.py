@@ -1,0 +1,215 @@
+"""Train and evaluate a list of configs with several seeds, and put them into one table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, List, Optional, Sequence, Union
+
+from ..errors import PlanError
+from .jobs import OUTPUT, execute, sole_user
+from .runs import DONE, PlannedRun, build_entries, expand_configs, plan_runs, shown_path
+from .summary import collect
+from .table import Outcome, format_seconds, repeat_command, write_outcome
+
+PathLike = Union[str, Path]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison as far as it has come."""
+
+    tables: Path  # the folder of ``table.md``, the CSV files and the plot
+    written: Sequence[Path]  # empty while no run is complete
+    unfinished: Sequence[PlannedRun]  # runs that failed, or that were not started
+
+
+def compare(
+    configs: Sequence[PathLike], seeds: Sequence[int] = (0, 1, 2), **options: Any
+) -> Compared:
+    """Train and evaluate all configs with all seeds; write a table, CSV files and a plot.
+
+    Called again with the same arguments, it goes on where it was interrupted. Nothing is deleted.
+
+    Args:
+        configs: paths, files below ``configs/``, or patterns such as ``mrda/ablation/*.yml``.
+        seeds: different numbers from 0 on.
+        options: as ``Comparison`` takes them.
+
+    Raises:
+        PlanError: something cannot be run as asked; nothing was started.
+    """
+    return Comparison(configs, seeds, **options).execute()
+
+
+class Comparison:
+    """One comparison: its plan, its progress and its outcome.
+
+    Args:
+        configs: paths, files below ``configs/``, or patterns of either.
+        seeds: different numbers from 0 on.
+        on: a config in the place of the file that each config inherits from; empty: none.
+        opts: KEY VALUE pairs for all configs.
+        output: folder of the runs; None: ``logs/compare/`` and the configs' folder.
+        jobs: runs at once.
+        baseline: name or file of the config that the others are compared with; None:
+            ``baseline.yml``, or the first.
+        protocol: whose metrics ``table.md`` shows, such as ``SYSUMM01/all/single``; empty: the
+            first.
+        title: of the table and the plot.
+        tables: where table and plot go; None: ``output``.
+        say: called with lines that say what happens.
+
+    Raises:
+        PlanError: something cannot be run as asked; nothing was started.
+        UserError: a config is wrong.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[PathLike],
+        seeds: Sequence[int] = (0, 1, 2),
+        *,
+        on: PathLike = "",
+        opts: Sequence[Any] = (),
+        output: Optional[PathLike] = None,
+        jobs: int = 1,
+        baseline: Optional[str] = None,
+        protocol: str = "",
+        title: str = "",
+        tables: Optional[PathLike] = None,
+        say: Callable[[str], Any] = lambda line: None,
+    ) -> None:
+        _check(seeds, jobs)
+        self._seeds, self._jobs, self._opts, self._say = list(seeds), jobs, list(opts), say
+        self._title, self._protocol = title, protocol
+        paths = expand_configs([str(one) for one in configs])
+        self._on = expand_configs([str(on)])[0] if on else None
+        name = default_name(paths) + (f"-{self._on.stem}" if self._on else "")
+        self._given_output, self._given_tables = output, tables  # as the command repeats them
+        self.output = Path(output) if output else Path("logs") / "compare" / name
+        self.tables = Path(tables) if tables else self.output
+        self.entries = build_entries(paths, self._opts, str(self._on or ""))
+        self._baseline = self._baseline_name(baseline)
+        self.runs = plan_runs(self.entries, self._seeds, self.output)
+        self._check_protocol()
+        self._todo = [run for run in self.runs if run.state != DONE]
+        self._started, self._ended = 0, 0
+        self._durations = self._known_durations()  # seconds
+
+    def _baseline_name(self, wanted: Optional[str]) -> Optional[str]:
+        if wanted is None:
+            return None
+        for entry in self.entries:
+            if wanted == entry.name:
+                return wanted
+        path = expand_configs([wanted])[0]
+        names = [entry.name for entry in self.entries if entry.path == path]
+        if not names:
+            known = ", ".join(entry.name for entry in self.entries)
+            raise PlanError(f"--baseline {wanted} is not compared; there are: {known}.")
+        return names[0]
+
+    def _check_protocol(self) -> None:
+        """A wrong word must not wait for the first result."""
+        wanted, known = self._protocol, self.entries[0].protocols
+        if wanted and wanted not in known:
+            raise PlanError(
+                f"--protocol {wanted!r} is not evaluated; there are: {', '.join(known)}."
+            )
+
+    def _known_durations(self) -> List[float]:
+        done = [run.result() for run in self.runs if run.state == DONE]
+        return [(one["train_seconds"] or 0.0) + one["evaluation_seconds"] for one in done]
+
+    def list_runs(self) -> None:
+        """Say what is done and what is not."""
+        for run in self.runs:
+            error = run.error() if run.state != DONE else ""
+            self._say(f"{run.state:10} {run.title}{f'  (failed: {error})' if error else ''}")
+        self._say(
+            f"{len(self.runs)} runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
+        )
+
+    def execute(self) -> Compared:
+        """Run what is not done; write the table after each run."""
+        self._say(
+            f"{len(self.entries)} configs x {len(self._seeds)} seeds = {len(self.runs)} runs, "
+            f"{len(self.runs) - len(self._todo)} done, in {self.output}"
+        )
+        with sole_user(self.output):
+            self.write()
+            execute(self._todo, self._jobs, self._on_start, self._on_end)
+        compared = self.write()
+        for run in compared.unfinished:
+            self._say(f"FAILED  {run.title}: {run.error()}  ({run.folder / OUTPUT})")
+        return compared
+
+    def _on_start(self, run: PlannedRun) -> None:
+        self._started += 1
+        number = len(self.runs) - len(self._todo) + self._started
+        self._say(
+            f"run {number} of {len(self.runs)}: {run.title}, {run.state}, eta {self._eta()}, "
+            f"log {run.folder / 'log.txt'}"
+        )
+
+    def _on_end(self, run: PlannedRun, seconds: float) -> None:
+        self._ended += 1
+        self._durations.append(seconds)
+        result = run.result()
+        if result is None:
+            self._say(f"  {run.title}: failed: {run.error()}")
+        else:
+            first = result["protocols"][0]["key"]
+            scores = ", ".join(
+                f"{name} {result['metrics'][f'{first}/{name}']:.1f}" for name in ("Rank-1", "mAP")
+            )
+            self._say(f"  {run.title}: {scores}, {format_seconds(seconds)}")
+        self.write()
+
+    def _eta(self) -> str:
+        """Hours and minutes to the end, from the runs that are done."""
+        if not self._durations:
+            return "?"
+        each = sum(self._durations) / len(self._durations)
+        minutes = round((len(self._todo) - self._ended) * each / self._jobs / 60)
+        return f"{minutes // 60}:{minutes % 60:02d}"
+
+    def write(self) -> Compared:
+        """Write the table of the runs that are complete; start none."""
+        command = repeat_command(self._words())
+        outcome = Outcome(
+            collect(self.runs), self._seeds, command, self._title, self._protocol, self._baseline
+        )
+        written = write_outcome(outcome, self.tables)
+        return Compared(self.tables, written, [run for run in self.runs if run.state != DONE])
+
+    def _words(self) -> List[str]:
+        """Return the command line that repeats this comparison, with paths as seen from here."""
+        words = [entry.shown_path for entry in self.entries]
+        words += ["--on", shown_path(self._on)] if self._on else []
+        words += ["--seeds", *map(str, self._seeds)]
+        words += ["--set", *map(str, self._opts)] if self._opts else []
+        words += ["--output", shown_path(self.output)] if self._given_output else []
+        words += ["--jobs", str(self._jobs)] if self._jobs > 1 else []
+        words += ["--baseline", self._baseline] if self._baseline else []
+        words += ["--protocol", self._protocol] if self._protocol else []
+        words += ["--title", self._title] if self._title else []
+        words += ["--tables", shown_path(self.tables)] if self._given_tables else []
+        return words
+
+
+def _check(seeds: Sequence[int], jobs: int) -> None:
+    if jobs < 1:
+        raise PlanError(f"--jobs is {jobs}; expected 1 or more.")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise PlanError(f"--seeds is {list(seeds)}; expected different numbers from 0 on.")
+
+
+def default_name(paths: Sequence[Path]) -> str:
+    """``mrda-ablation`` for files of ``configs/mrda/ablation``, ``agw-mrda`` for files of several
+    folders of ``configs``, else the first file's stem."""
+    folders = {Path(shown_path(path)).parts[:-1]: None for path in paths}
+    if len(paths) == 1 or any(parts[:1] != ("configs",) or not parts[1:] for parts in folders):
+        return paths[0].stem
+    if len(folders) == 1:
+        return "-".join(next(iter(folders))[1:])
+    return "-".join(dict.fromkeys(parts[1] for parts in folders))

@@ -1,0 +1,48 @@
+"""What a run of a comparison keeps besides its checkpoints: an interruption loses nothing."""
+
+from pathlib import Path
+from typing import List, Optional
+
+from ..files import read_json, write_json
+from ..runs.names import PROGRESS
+
+
+class Progress:
+    """What must outlive an interruption besides checkpoints: times, peak memory, the last error.
+
+    Args:
+        folder: of the run; ``progress.json`` in it is read, and written by every method.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / PROGRESS
+        kept = read_json(self._path) if self._path.is_file() else {}
+        self.epoch_seconds: List[float] = kept.get("epoch_seconds", [])
+        self.peak_memory_mib: Optional[float] = kept.get("peak_memory_mib")
+        self.commits: List[str] = kept.get("commits", [])
+        self.sessions: int = kept.get("sessions", 0)
+        self.error: str = kept.get("error", "")
+
+    def begin_session(self, commit: str) -> None:
+        """Count this process, and forget the error that ended the one before."""
+        self.sessions += 1
+        self.commits += [commit] if commit not in self.commits else []
+        self.error = ""
+        self._write()
+
+    def end_epoch(self, epoch: int, seconds: float, memory: Optional[float]) -> None:
+        """Keep an epoch's time, in place of an earlier session's whose checkpoint was not
+        written, and the peak memory so far."""
+        self.epoch_seconds[epoch:] = [seconds]
+        peaks = [peak for peak in (self.peak_memory_mib, memory) if peak is not None]
+        self.peak_memory_mib = max(peaks, default=None)
+        self._write()
+
+    def fail(self, error: str) -> None:
+        """Keep why this process ended early."""
+        self.error = error
+        self._write()
+
+    def _write(self) -> None:
+        values = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        write_json(self._path, values)

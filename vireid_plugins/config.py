@@ -13,7 +13,7 @@ from fastreid.config import get_cfg
 from . import host_keys  # noqa: F401  declares the values that FastReID's keys may have
 from .errors import UnknownNameError
 from .keys import HOST_DEFAULT, Key, check_ranges, declare, declared_keys, exactly, value_of
-from .registry import nearest
+from .registry import suggest
 
 __all__ = ["add_vireid_config", "check_ranges", "describe_keys"]
 
@@ -58,7 +58,7 @@ def describe_keys(prefix: str = "") -> str:
     wanted = f".{prefix.upper()}"
     found = {name: key for name, key in keys.items() if wanted in f".{name}"}
     if not found:
-        raise UnknownNameError(f"No config key begins with {prefix!r}. {nearest(prefix, keys)}")
+        raise UnknownNameError(f"No config key begins with {prefix!r}. {suggest(prefix, keys)}")
     cfg = get_cfg()
     add_vireid_config(cfg)
     lines: List[str] = []

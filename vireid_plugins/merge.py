@@ -7,7 +7,7 @@ import yaml
 from fastreid.config import CfgNode as CN
 
 from .errors import MissingFileError, UnknownNameError, UserError
-from .registry import nearest
+from .registry import suggest
 
 
 def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
@@ -29,10 +29,10 @@ def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
     for name in names:
         if name in valid or name in groups:
             continue
-        close = nearest(name, valid)
+        close = suggest(name, valid)
         if close.startswith("Valid"):  # nothing is near as a whole: compare last parts
             tails = {key.rsplit(".", 1)[-1]: key for key in sorted(valid)}
-            close = nearest(name.rsplit(".", 1)[-1], tails)
+            close = suggest(name.rsplit(".", 1)[-1], tails)
             close = "It resembles no known key." if close.startswith("Valid") else close
         raise UnknownNameError(f"Unknown config key {name!r} in {source}. {close}")
 

@@ -25,7 +25,7 @@ def registered_names(registry: Registry) -> List[str]:
     return sorted(registry._obj_map)
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def suggest(name: str, valid: Iterable[str]) -> str:
     """A sentence that helps with a misspelt ``name``: the nearest valid ones, or all of them."""
     valid = sorted(valid)
     by_lower = {word.lower(): word for word in valid}  # "sgd" is near "SGD"
@@ -50,6 +50,6 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
     if name not in names:
         raise UnknownNameError(
             f"{key} names {name!r}, which is not in the {registry._name} registry. "
-            + nearest(name, names)
+            + suggest(name, names)
         )
     return registry.get(name)

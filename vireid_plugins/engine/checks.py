@@ -13,7 +13,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..errors import UserError
-from ..registry import lookup, nearest
+from ..registry import lookup, suggest
 
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 
@@ -36,7 +36,7 @@ def check_model_names(cfg: Any) -> None:
         ("MODEL.BACKBONE.NORM", model.BACKBONE.NORM, NORMS),
     ):
         if name not in valid:
-            raise UserError(f"{key} is {name!r}. {nearest(name, valid)}")
+            raise UserError(f"{key} is {name!r}. {suggest(name, valid)}")
 
 
 def check_run(cfg: Any, num_classes: int) -> None:

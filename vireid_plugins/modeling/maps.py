@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, Iterator, Union
 
 from torch import Tensor, nn
 
-from ..registry import nearest
+from ..registry import suggest
 
 CLASS_SCORES = "class_scores"
 
@@ -80,7 +80,7 @@ def recorded_maps(
     for name in wanted:
         if name not in taps:
             raise KeyError(
-                f"{type(model).__name__} has no intermediate map {name!r}. {nearest(name, taps)}"
+                f"{type(model).__name__} has no intermediate map {name!r}. {suggest(name, taps)}"
             )
     maps: Dict[str, Tensor] = {}
     handles = [taps[n].register_forward_hook(partial(_keep, maps, n)) for n in wanted]

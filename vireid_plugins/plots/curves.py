@@ -19,7 +19,7 @@ from ..drawing.style import (
     write_numbers,
 )
 from ..errors import PlotError
-from ..registry import nearest
+from ..registry import suggest
 from ..runs.metrics_log import MetricsLog, Series, read_metrics_log
 from .kinds import Drawn, Kind, register_kind
 from .options import option
@@ -137,7 +137,7 @@ def choose_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
     everything = sorted({name for names in known for name in names})
     if wanted:
         if wanted not in everything:
-            near = nearest(wanted, everything)
+            near = suggest(wanted, everything)
             raise PlotError(f"--protocol {wanted!r} was not evaluated. {near}")
         return wanted
     common = [name for name in everything if all(name in names for names in known)]
@@ -170,7 +170,7 @@ def choose_panels(
     }
     for metric in map(str.strip, metrics if protocol else ()):
         if metric not in known:
-            raise PlotError(f"--metrics names {metric!r}. {nearest(metric, known)}")
+            raise PlotError(f"--metrics names {metric!r}. {suggest(metric, known)}")
         panels.append(CurvePanel(f"{metric} (%)", head + metric, True))
     if not panels:
         raise PlotError("The runs hold neither losses, nor a learning rate, nor metrics.")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..modeling.maps import CLASS_SCORES, map_names, recorded_maps
-from ..registry import nearest
+from ..registry import suggest
 
 # A map whose positive parts add up to less than this share of the score does not explain it: what
 # is in it is rounding, or nothing.
@@ -161,7 +161,7 @@ def check_layer(model: nn.Module, layer: str) -> None:
     names = map_names(model)
     if layer and layer not in names:
         raise PlotError(
-            f"{type(model).__name__} has no map {layer!r} to take. {nearest(layer, names)}"
+            f"{type(model).__name__} has no map {layer!r} to take. {suggest(layer, names)}"
         )
 
 

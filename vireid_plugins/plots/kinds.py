@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, List, Sequence, Type
 
 from ..drawing.style import styled
 from ..errors import PlotError
-from ..registry import nearest
+from ..registry import suggest
 from .options import make_options
 from .subject import Subject
 
@@ -97,7 +97,7 @@ def find_kind(name: str) -> Kind:
     """
     known = all_kinds()
     if name not in known:
-        raise PlotError(f"There is no kind of picture called {name!r}. {nearest(name, known)}")
+        raise PlotError(f"There is no kind of picture called {name!r}. {suggest(name, known)}")
     return known[name]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Type
 
 from ..errors import PlotError
-from ..registry import nearest
+from ..registry import suggest
 
 Check = Callable[[Any], Any]
 
@@ -98,7 +98,7 @@ def make_options(kind: str, declared: Type[Any], given: Mapping[str, Any]) -> An
     known = {one.name: one for one in options_of(declared)}
     for name in given:
         if name not in known:
-            raise PlotError(f"{kind} has no option {name!r}. {nearest(name, known)}")
+            raise PlotError(f"{kind} has no option {name!r}. {suggest(name, known)}")
     return declared(**{name: _checked(known[name], value) for name, value in given.items()})
 
 
@@ -118,7 +118,7 @@ def _checked_one(own: Option, value: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise PlotError(f"{own.word} is {value!r}; expected {expected}.") from error
     if own.choices and value not in (*own.choices, own.default):
-        raise PlotError(f"{own.word} is {value!r}. {nearest(str(value), map(str, own.choices))}")
+        raise PlotError(f"{own.word} is {value!r}. {suggest(str(value), map(str, own.choices))}")
     return value
 
 

@@ -11,7 +11,7 @@ from ..drawing.retrieval_page import retrieval_page, rules_in_words
 from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation.protocols import Trial
-from ..registry import nearest
+from ..registry import suggest
 from .kinds import Drawn, Kind, register_kind
 from .options import option
 from .subject import Subject, check_same_images
@@ -123,7 +123,7 @@ def _find_protocol(subject: Subject, key: str) -> Any:
     protocols = {protocol.key: protocol for protocol in subject.protocols}
     if key and key not in protocols:
         raise PlotError(
-            f"--protocol {key!r} is no line of {subject.dataset_name}. {nearest(key, protocols)}"
+            f"--protocol {key!r} is no line of {subject.dataset_name}. {suggest(key, protocols)}"
         )
     return protocols[key] if key else subject.protocols[0]
 

@@ -12,7 +12,7 @@ from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradie
 
 from ..errors import UserError
 from ..keys import Key, at_least, check_values, declare, one_of
-from ..registry import nearest
+from ..registry import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     if name not in optimizers:
         raise UserError(
             f"SOLVER.OPT is {name!r}, which is no optimizer of PyTorch {torch.__version__}. "
-            + nearest(name, optimizers)
+            + suggest(name, optimizers)
         )
     options = {}
     if name == "SGD":

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from vireid_plugins.errors import UnknownNameError
 from vireid_plugins.modality import Modality
-from vireid_plugins.registry import nearest, registered_names
+from vireid_plugins.registry import registered_names, suggest
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
@@ -57,7 +57,7 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
     for word, kind in known.items():
         if word.lower() == name.lower():
             return kind
-    raise UnknownNameError(f"No checks for a dataset {name!r}. {nearest(name, known)}")
+    raise UnknownNameError(f"No checks for a dataset {name!r}. {suggest(name, known)}")
 
 
 def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> Report:

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Tuple
 
 from vireid_plugins.keys import SWITCH, Key, declare, text
 from vireid_plugins.modality import Modality
-from vireid_plugins.registry import nearest
+from vireid_plugins.registry import suggest
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -147,7 +147,7 @@ class CSVDataset(CrossModalityDataset):
             return word.lower()
         raise DatasetError(
             f"{self.csv_file}, line {line}: unknown split {word!r}. "
-            + nearest(word, [*SPLITS, "test"])
+            + suggest(word, [*SPLITS, "test"])
         )
 
 

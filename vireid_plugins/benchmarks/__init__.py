@@ -1,1 +1,5 @@
-"""What the benchmark command measures, one topic a file."""
+"""Measurements of this package beside what it replaces; :func:`run_topic` runs one."""
+
+from .topics import run_topic
+
+__all__ = ["run_topic"]

@@ -1,31 +1,23 @@
-"""Measure MRDA's dynamic attention against full attention, in one run.
+"""MRDA's dynamic attention, against full attention.
 
-    python tools/bench.py attention
-    python tools/bench.py attention --batch 32 --device cuda
-
-Both are given the same map (B, C, H, W) and give the mean attended vector (B, C), forward and
+Both are given the same map (B, C, H, W) and return the mean attended vector (B, C), forward and
 backward. "as printed" computes Eq. (9), (14), (15) in their order: a value for every position, an
 output for every query, then the mean. "k of R" is the module: the mean of alpha first, one value
-per image. So what the choice of stripes saves stands apart from what the order of the products
-saves. Peak memory is that of tensors allocated while the case runs, its input and weights not
-counted.
+per image. So the effect of choosing stripes is seen apart from the effect of the order of the
+products. Peak memory is that of the tensors that the case allocates, without its input and
+weights.
 """
 
-import argparse
 import statistics
-import sys
 import time
 from functools import partial
-from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-
-from vireid_plugins.modeling.meta_arch.mrda import DynamicAttention  # noqa: E402
+from ..modeling.meta_arch.mrda import DynamicAttention
+from .measuring import markdown_table
 
 MAPS = ((18, 9), (36, 18))
 STRIPES = 6
@@ -33,7 +25,7 @@ KEPT = (1, 2, 3, 6)
 
 
 def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tensor:
-    """Eq. (9)-(15) in their order, and avg of Eq. (16); all stripes kept is full attention."""
+    """Compute Eq. (9)-(15) in their order, and avg of Eq. (16); all stripes is full attention."""
     query, key, value = (conv(feature_map) for conv in (module.query, module.key, module.value))
     batch, width, height, columns = query.shape
     chosen = query
@@ -49,9 +41,9 @@ def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tens
 def measure(
     cases: Dict[str, Callable[[], Tensor]], device: torch.device, repeats: int
 ) -> Dict[str, Tuple[List[float], int]]:
-    """Seconds of each repeat, and peak bytes of one more, by case.
+    """Return the seconds of each repeat, and the peak bytes of one more, by case.
 
-    The cases take turns, so that whatever else the machine does meets all of them alike.
+    The cases take turns, so that other programs on the machine disturb all of them alike.
     """
 
     def step(run: Callable[[], Tensor]) -> None:
@@ -88,13 +80,14 @@ def _peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     return peak
 
 
-def bench_map(height: int, width: int, args: argparse.Namespace) -> List[List[str]]:
-    """One row per case: name, milliseconds, ratio of time, MiB, ratio of memory."""
+def bench_map(
+    height: int, width: int, batch: int, channels: int, repeats: int, device: torch.device
+) -> List[List[str]]:
+    """Return a row for each case: map, name, milliseconds, ratio of time, MiB, ratio of memory."""
     torch.manual_seed(0)
-    device = torch.device(args.device)
-    feature_map = torch.randn(args.batch, args.channels, height, width, device=device).relu()
+    feature_map = torch.randn(batch, channels, height, width, device=device).relu()
     feature_map.requires_grad_()
-    modules = {k: DynamicAttention(args.channels, STRIPES, k).to(device) for k in KEPT}
+    modules = {k: DynamicAttention(channels, STRIPES, k).to(device) for k in KEPT}
     for module in modules.values():
         module.load_state_dict(modules[STRIPES].state_dict())
     for kept, module in modules.items():
@@ -106,7 +99,7 @@ def bench_map(height: int, width: int, args: argparse.Namespace) -> List[List[st
         cases[f"{name}, as printed"] = partial(as_printed, module, kept, feature_map)
     for kept, module in sorted(modules.items(), reverse=True):
         cases[f"{kept} of {STRIPES}"] = partial(module, feature_map)
-    measured = measure(cases, device, args.repeats)
+    measured = measure(cases, device, repeats)
     base_times, base_bytes = measured["full attention, as printed"]
     rows = []
     for name, (times, peak) in measured.items():
@@ -125,26 +118,28 @@ def bench_map(height: int, width: int, args: argparse.Namespace) -> List[List[st
     return rows
 
 
-def main() -> None:
-    """Parse the command line, measure, print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=8, help="images")
-    parser.add_argument("--channels", type=int, default=2048, help="of the map")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs after the warm-up")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def run(
+    *,
+    batch: int = 8,
+    channels: int = 2048,
+    repeats: int = 5,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Dict[str, Any]:
+    """Measure every map; the result has a table.
+
+    Args:
+        batch: number of images.
+        channels: channels of the map.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
     head = ["map", "attention", "ms, forward + backward", "times faster", "peak MiB", "times less"]
-    lines = [head, ["---"] * len(head)]
+    rows: List[List[str]] = []
     for height, width in MAPS:
-        lines += bench_map(height, width, args)
-    sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
-    sys.stdout.write(
-        f"\n{args.batch} images, {args.channels} channels, {args.device}, {args.threads} threads, "
-        f"PyTorch {torch.__version__}; median of {args.repeats} (smallest to largest)\n"
-    )
-
-
-if __name__ == "__main__":
-    main()
+        rows += bench_map(height, width, batch, channels, repeats, torch.device(device))
+    return {
+        "rows": [dict(zip(head, row)) for row in rows],
+        "table": f"{markdown_table([head, *rows])}\n{batch} images, {channels} channels, {device}, "
+        f"{threads} threads, PyTorch {torch.__version__}; median of {repeats} (smallest to "
+        "largest)\n",
+    }

@@ -1,13 +1,12 @@
 """How cost grows with gallery, queries, identities, items and batch: times, and a plot."""
 
-import argparse
-from types import SimpleNamespace
-from typing import Any, Dict, List
+from functools import partial
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from vireid_plugins.drawing.style import (
+from ..drawing.style import (
     BLACK,
     COLORS,
     MARKERS,
@@ -15,15 +14,14 @@ from vireid_plugins.drawing.style import (
     styled,
     write_figure,
 )
-from vireid_plugins.evaluation import NearestNeighbors, jaccard_distance, rank_metrics
-
+from ..evaluation import NearestNeighbors, jaccard_distance, rank_metrics
 from .jaccard import K1, K2, make_features
-from .measuring import say, times_in_turn
+from .measuring import OUT, say, times_in_turn
 from .memory import measure
 from .million import make_case
 
 _SMALL = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[128, 64]", "DATALOADER.NUM_INSTANCE", "4"]
-#: what grows: the words of its axis
+#: what grows -> the label of its axis
 AXES = {
     "gallery": "gallery items ({queries:,} queries)",
     "queries": "queries ({fixed:,} gallery items)",
@@ -32,58 +30,65 @@ AXES = {
     "batch": "images of a training batch\n(AGW, ResNet-50, 128 × 64)",
 }
 
-_NOT_FURTHER = ("identities",)  # there cannot be more than gallery items
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this topic."""
-    parser.add_argument("--most", type=int, default=1_000_000, help="largest gallery")
-    parser.add_argument("--queries", type=int, default=1000, help="where the gallery grows")
-    parser.add_argument("--fixed", type=int, default=10_000, help="gallery where queries grow")
-    parser.add_argument("--batches", type=int, nargs="*", default=[16, 32, 64], help="of training")
-    parser.add_argument("--most-items", type=int, default=50_000, help="of Jaccard distances")
-    parser.add_argument("--size", type=int, default=256, help="dimensions of a feature")
-    parser.set_defaults(repeats=3)
+_NOT_FURTHER = ("identities",)  # not extrapolated: there cannot be more than gallery items
 
 
 def sizes_up_to(most: int) -> List[int]:
-    """1000, 3162, 10,000, ... up to ``most``, which is the last."""
+    """Return 1000, 3162, 10,000, ... up to ``most``, which is the last."""
     sizes = [int(1000 * 10 ** (step / 2)) for step in range(12)]
     return [size for size in sizes if size < most] + [most]
 
 
-def run(args: argparse.Namespace) -> Dict[str, Any]:
-    """Measure each axis and draw the plot beside the result."""
+def run(
+    *,
+    most: int = 1_000_000,
+    queries: int = 1000,
+    fixed: int = 10_000,
+    batches: Sequence[int] = (16, 32, 64),
+    most_items: int = 50_000,
+    size: int = 256,
+    repeats: int = 3,
+    threads: int = 2,
+    out: str = OUT,
+) -> Dict[str, Any]:
+    """Measure each axis and draw the plot into ``out``.
+
+    Args:
+        most: size of the largest gallery.
+        queries: number of queries where the gallery grows.
+        fixed: size of the gallery where queries grow.
+        batches: sizes of training batches.
+        most_items: largest number of items of Jaccard distances.
+        size: dimensions of a feature.
+    """
     results: Dict[str, Any] = {axis: {} for axis in AXES}
-    for num in sizes_up_to(args.most):
-        _add(results, "gallery", num, _ranking(args, args.queries, num), args.repeats)
-    for num in sizes_up_to(args.most // 10):
-        _add(results, "queries", num, _ranking(args, num, args.fixed), args.repeats)
-    for num in (args.fixed // positives for positives in (1000, 100, 10, 1)):
+    for num in sizes_up_to(most):
+        _add(results, "gallery", num, _ranking(queries, num, size), repeats)
+    for num in sizes_up_to(most // 10):
+        _add(results, "queries", num, _ranking(num, fixed, size), repeats)
+    for num in (fixed // positives for positives in (1000, 100, 10, 1)):
         if num:
-            cases = _ranking(args, args.queries, args.fixed, args.fixed // num)
-            del cases["NearestNeighbors, k = 100"]  # knows of no identities
-            _add(results, "identities", num, cases, args.repeats)
-    for num in sizes_up_to(args.most_items):
-        features = make_features(num, args.size)
-        cases = {"Jaccard": lambda f=features: jaccard_distance(f, K1, K2)}
-        _add(results, "items", num, cases, args.repeats)
-    for num in args.batches:
+            cases = _ranking(queries, fixed, size, fixed // num)
+            del cases["NearestNeighbors, k = 100"]  # it does not depend on identities
+            _add(results, "identities", num, cases, repeats)
+    for num in sizes_up_to(most_items):
+        features = make_features(num, size)
+        cases = {"Jaccard": partial(jaccard_distance, features, K1, K2)}
+        _add(results, "items", num, cases, repeats)
+    for num in batches:
         words = ["SOLVER.IMS_PER_BATCH", str(num), *_SMALL]
-        step = measure("agw", words, args.repeats)
+        step = measure("agw", words, repeats)
         results["batch"].setdefault("training step", {})[num] = [
             *step["step_seconds_range"],
             step["step_seconds"],
         ]
         say(f"batch {num}", "training step", results["batch"]["training step"][num])
-    draw(results, args, args.out)
+    draw(results, out, queries=queries, fixed=fixed)
     return results
 
 
-def _ranking(
-    args: argparse.Namespace, queries: int, gallery: int, positives: int = 2
-) -> Dict[str, Any]:
-    case = make_case(SimpleNamespace(queries=queries, gallery=gallery, size=args.size), positives)
+def _ranking(queries: int, gallery: int, size: int, positives: int = 2) -> Dict[str, Any]:
+    case = make_case(queries, gallery, size, positives)
     index = NearestNeighbors().fit(case[1])
     return {
         "metrics": lambda: rank_metrics(*case),
@@ -99,15 +104,19 @@ def _add(results: Dict[str, Any], axis: str, num: int, cases: Dict[str, Any], re
 
 
 @styled()
-def draw(results: Dict[str, Any], args: argparse.Namespace, folder: str) -> None:
-    """One panel for each axis, both logarithmic; ten times further, dashed, as extrapolated."""
+def draw(results: Dict[str, Any], folder: str, **numbers: int) -> None:
+    """Draw one panel for each axis, on logarithmic scales, and extrapolate by a factor of ten.
+
+    Args:
+        numbers: ``queries`` and ``fixed`` of :func:`run`, for the labels of the axes.
+    """
     figure = new_figure(10, 6.4)
     axes = [axis for axis in AXES if results[axis]]
     for place, axis in enumerate(axes, start=1):
         panel = figure.add_subplot(2, 3, place)
         _draw_axis(panel, axis, results[axis])
         panel.set(xscale="log", yscale="log", ylabel="seconds")
-        panel.set_xlabel(AXES[axis].format(**vars(args)))
+        panel.set_xlabel(AXES[axis].format(**numbers))
         for scale, span in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
             _number(scale, span[1] / span[0])
         panel.grid(True)
@@ -116,14 +125,14 @@ def draw(results: Dict[str, Any], args: argparse.Namespace, folder: str) -> None
 
 
 def _number(scale: Any, span: float) -> None:
-    """Plain numbers at powers of ten; where the axis is shorter than two, also between them."""
+    """Write plain numbers at powers of ten, and between them on an axis shorter than two powers."""
     scale.set_major_locator(LogLocator(subs=(1.0,) if span > 100 else (1.0, 2.0, 5.0)))
     scale.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     scale.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:
-    """0.2, 50, 20k, 10M."""
+    """Return a number as 0.2, 50, 20k or 10M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"

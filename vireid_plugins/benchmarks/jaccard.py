@@ -1,27 +1,25 @@
 """Jaccard distances of k-reciprocal encodings: sparse, against the dense forms in common use.
 
-Both dense forms are written here from the definition, in the way in which they are common: arrays
-of N x N float32 for distances, encodings and results, and one Python step per item.
+Both dense forms are written here from the definition, as they are commonly written: arrays of
+N x N float32 for distances, encodings and results, and one Python step per item.
 """
 
-import argparse
 from functools import partial
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 import faiss
 import numpy as np
 import torch
 
-from vireid_plugins.clustering import automatic_radius, cluster
-from vireid_plugins.evaluation import jaccard_distance
-
+from ..clustering import automatic_radius, cluster
+from ..evaluation import jaccard_distance
 from .measuring import memory_text, peak_memory, ratio, say, times_in_turn
 
 K1, K2 = 30, 6
 
 
 def make_features(num: int, size: int) -> np.ndarray:
-    """(num, size) of length 1: 17 images of each identity, 20 identities of each look."""
+    """Return (num, size) of length 1: 17 images of each identity, 20 identities of each look."""
     rng = np.random.default_rng(0)
     num_identities = max(1, num // 17)
     looks = rng.standard_normal((max(1, num_identities // 20), size), dtype=np.float32)
@@ -33,7 +31,7 @@ def make_features(num: int, size: int) -> np.ndarray:
 
 
 def dense_original(features: np.ndarray) -> np.ndarray:
-    """Zhong et al.: all distances, all of them sorted; k1 + 1 neighbors, exponential weights."""
+    """Zhong et al.: sort all distances; k1 + 1 neighbors, exponential weights."""
     tensor = torch.from_numpy(features)
     squares = tensor.square().sum(1)
     distances = (squares[:, None] + squares - 2 * tensor @ tensor.T).clamp_(min=0).numpy()
@@ -48,7 +46,7 @@ def dense_original(features: np.ndarray) -> np.ndarray:
 
 
 def dense_softmax(features: np.ndarray) -> np.ndarray:
-    """OpenUnReID, FastReID: faiss finds k1 neighbors; weights are a softmax of distances."""
+    """OpenUnReID and FastReID: faiss finds k1 neighbors; weights are a softmax of distances."""
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(features)
     ranks = index.search(features, K1)[1]
@@ -103,32 +101,37 @@ DENSE = {"original": dense_original, "softmax": dense_softmax}
 SPARSE = {name: partial(jaccard_distance, k1=K1, k2=K2, definition=name) for name in DENSE}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this topic."""
-    parser.add_argument("--items", type=int, nargs="+", default=[5000, 12_936], help="N")
-    parser.add_argument("--sparse-items", type=int, nargs="*", default=[50_000], help="ours only")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 2048], help="dimensions")
-    parser.set_defaults(repeats=3)
+def run(
+    *,
+    items: Sequence[int] = (5000, 12_936),
+    sparse_items: Sequence[int] = (50_000,),
+    sizes: Sequence[int] = (256, 2048),
+    repeats: int = 3,
+    threads: int = 2,
+) -> Dict[str, Any]:
+    """Measure every size with both definitions, and clustering on the result.
 
-
-def run(args: argparse.Namespace) -> Dict[str, Any]:
-    """Measure every size with both definitions, and clustering on the result."""
-    faiss.omp_set_num_threads(args.threads)
+    Args:
+        items: numbers of items N that all forms are given.
+        sparse_items: numbers of items that only ours is given.
+        sizes: dimensions of a feature.
+    """
+    faiss.omp_set_num_threads(threads)
     results: Dict[str, Any] = {"faiss": faiss.__version__, "k1": K1, "k2": K2}
-    for size in args.sizes:
-        for num in [*args.items, *args.sparse_items]:
+    for size in sizes:
+        for num in [*items, *sparse_items]:
             features = make_features(num, size)
             for definition, dense in DENSE.items():
                 name = f"{definition}, N {num}, d {size}"
-                compared = dense if num in args.items else None
-                results[name] = bench_case(features, definition, compared, args.repeats)
+                compared = dense if num in items else None
+                results[name] = bench_case(features, definition, compared, repeats)
                 for key, value in results[name].items():
                     say(name, key, memory_text(value) if "memory" in key else value)
     return results
 
 
 def bench_case(features: np.ndarray, definition: str, dense: Any, repeats: int) -> Dict[str, Any]:
-    """Times and peak memory of ours and, if it is given, of the dense form; equal results."""
+    """Return times and peak memory of ours and, if given, of the dense form, with equal results."""
 
     def ours() -> Any:
         return SPARSE[definition](features)

@@ -1,25 +1,31 @@
-"""Times, peak memory and the files that results go to."""
+"""Measure times and peak memory, show them, and write results to files."""
 
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from ..files import PACKAGE
+
+OUT = os.path.join("logs", "bench")  # folder of results
+
 
 def times_in_turn(
-    cases: Dict[str, Callable[[], Any]], repeats: int, warm_up: bool = True
+    cases: Mapping[str, Callable[[], Any]], repeats: int, warm_up: bool = True
 ) -> Dict[str, List[float]]:
-    """Seconds of each of ``repeats`` runs, by case.
+    """Return the seconds of ``repeats`` runs of each case, by case.
 
-    The cases take turns, so that whatever else the machine does meets all of them alike. The
-    first run of each is dropped if ``warm_up``.
+    The cases take turns, so that other programs on the machine disturb all of them alike. With
+    ``warm_up`` the first run of each is dropped.
     """
     if warm_up:
         for run in cases.values():
@@ -33,21 +39,22 @@ def times_in_turn(
     return seconds
 
 
-def ratio(seconds: Dict[str, List[float]], replaced: str, ours: str) -> float:
-    """How many times longer the median of ``replaced`` is than that of ``ours``."""
+def ratio(seconds: Mapping[str, List[float]], replaced: str, ours: str) -> float:
+    """Return how many times the median of ``ours`` goes into the median of ``replaced``."""
     return statistics.median(seconds[replaced]) / statistics.median(seconds[ours])
 
 
 def peak_memory(work: Callable[..., Any], *inputs: Any, make: Callable[..., Any]) -> Optional[int]:
-    """Bytes that a process holds at most while ``work(make(*inputs))`` works, beyond those before.
+    """Return the bytes that ``work(made)`` needs at most, beyond those held before it.
 
-    In a new process, since one that has worked before keeps some of what it freed. The operating
-    system counts (Linux: VmHWM, reset before); None elsewhere.
+    ``made`` is ``make(*inputs)``. Both run in a new process, since a process that has worked
+    before keeps some of the memory it freed. The operating system counts (VmHWM on Linux); None
+    on other systems.
 
     Args:
-        work: importable.
-        inputs: can be pickled.
-        make: importable; its memory is not counted.
+        work: a function that can be imported.
+        inputs: values that can be pickled.
+        make: a function that can be imported; its memory is not counted.
     """
     threads = torch.get_num_threads()
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -79,18 +86,18 @@ def _status(name: str) -> int:
 
 
 def seconds_text(values: List[float]) -> str:
-    """Median and spread (smallest to largest)."""
+    """Return median and spread (smallest to largest)."""
     middle = statistics.median(values)
     return f"{middle:.3f} s ({min(values):.3f} to {max(values):.3f}, n = {len(values)})"
 
 
 def memory_text(size: Optional[int]) -> str:
-    """In MiB."""
+    """Return a number of bytes in MiB."""
     return "not measured on this system" if size is None else f"{size / 2**20:.0f} MiB"
 
 
 def say(case: str, what: str, value: Any) -> None:
-    """One line of the printed result."""
+    """Write one line of the result."""
     if isinstance(value, list):
         value = seconds_text(value)
     elif isinstance(value, float):
@@ -99,11 +106,50 @@ def say(case: str, what: str, value: Any) -> None:
     sys.stdout.flush()
 
 
-def write_result(folder: str, topic: str, threads: int, result: Dict[str, Any]) -> str:
-    """Write ``result`` as JSON; returns the path, which names versions, device and threads."""
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{topic}_torch{torch.__version__}_cpu_{threads}threads.json")
-    with open(path, "w", encoding="utf-8") as handle:
-        json.dump(result, handle, indent=2)
-    sys.stdout.write(f"Written: {path}\n")
+def in_own_process(
+    function: Callable[..., Any], environment: Optional[Mapping[str, str]] = None, **keywords: Any
+) -> Any:
+    """Return ``function(**keywords)`` of a new process.
+
+    Args:
+        function: a function that can be imported; its keywords and its result are plain JSON.
+        environment: environment variables to set.
+
+    Raises:
+        RuntimeError: the process ended with an error; the message is the end of its output.
+    """
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", _CALL, function.__module__, function.__name__, json.dumps(keywords)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+    )
+    if done.returncode:
+        lines = f"{done.stdout}{done.stderr}".strip().splitlines()
+        raise RuntimeError("\n".join(lines[-40:]) or f"it ended with status {done.returncode}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+_CALL = """
+import importlib, json, sys
+found = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(**json.loads(sys.argv[3]))
+sys.stdout.write("\\n" + json.dumps(found) + "\\n")
+"""
+
+
+def markdown_table(lines: List[List[str]]) -> str:
+    """Return a table; the first line is its head."""
+    head, *rows = lines
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_result(folder: str, topic: str, result: Dict[str, Any]) -> Path:
+    """Write ``result`` as JSON; return the path, which names versions, device and threads."""
+    device = str(result.get("device", "cpu")).split(":")[0]
+    name = f"{topic}_torch{torch.__version__}_{device}_{result['threads']}threads.json"
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2), encoding="utf-8")
     return path

@@ -1,57 +1,54 @@
-"""Measure peak memory and time of training, method by method, on random images.
-
-    python tools/bench.py memory                                   # every method, as published
-    python tools/bench.py memory agw mrda --variants plain amp+checkpointing --batch 32
-    python tools/bench.py memory agw --opts MODEL.DEVICE cpu MODEL.BACKBONE.DEPTH 18x
+"""Peak memory and time of training, method by method, on random images.
 
 No dataset is needed: images are random, of the size, batch and number of identities that the
 method's config for SYSU-MM01 has, on the GPU where there is one. Each case runs in a process of
 its own. On a GPU the peak is that of PyTorch's allocations, on a CPU the operating system's count
 of the whole process. A step is everything between a batch in memory and the updated weights:
-loading images is not in it; processor seconds are less disturbed by other programs than the clock,
-and say nothing about a GPU. Seconds per epoch are *estimated*: median step times the updates of
-an epoch of SYSU-MM01.
+loading images is not in it. Processor seconds are disturbed less by other programs than the
+clock, and say nothing about a GPU. Seconds per epoch are *estimated*: the median step times the
+updates of an epoch of SYSU-MM01.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from fastreid.modeling.meta_arch import build_model
+from fastreid.utils.events import EventStorage
 
-from vireid_plugins.comparison.measure import peak_memory  # noqa: E402
-from vireid_plugins.data.datasets.sysu_mm01 import SYSUMM01  # noqa: E402
-from vireid_plugins.engine.scaling import apply_scaling_keys  # noqa: E402
-from vireid_plugins.engine.setup import build_config  # noqa: E402
-from vireid_plugins.engine.step import StepTrainer  # noqa: E402
-from vireid_plugins.modality import Modality  # noqa: E402
-from vireid_plugins.runs.environment import environment  # noqa: E402
-from vireid_plugins.runs.record import source_commit  # noqa: E402
-from vireid_plugins.solver import build_optimizer  # noqa: E402
+from ..comparison.measure import peak_memory
+from ..data.datasets.sysu_mm01 import SYSUMM01
+from ..engine.scaling import apply_scaling_keys
+from ..engine.setup import build_config
+from ..engine.step import StepTrainer
+from ..errors import UserError
+from ..files import CONFIG_FOLDERS
+from ..modality import Modality
+from ..runs.environment import environment
+from ..runs.record import source_commit
+from ..solver import build_optimizer
+from .measuring import in_own_process, markdown_table
 
-from fastreid.modeling.meta_arch import build_model  # noqa: E402
-from fastreid.utils.events import EventStorage  # noqa: E402
-
-METHODS = sorted(path.parent.name for path in ROOT.glob("configs/*/sysu.yml"))
+METHODS = sorted(
+    {path.parent.name for folder in CONFIG_FOLDERS for path in folder.glob("*/sysu.yml")}
+)
 NUM_CLASSES = SYSUMM01.published["train ids"]
-TRAIN_IMAGES = SYSUMM01.published["train visible"]  # of the larger modality
+TRAIN_IMAGES = SYSUMM01.published["train visible"]  # visible images are the more numerous
 VARIANTS = ("plain", "amp", "checkpointing", "accumulation")
 
 
 def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
-    """KEY VALUE words of a variant such as ``"amp+checkpointing"``.
+    """Return the KEY VALUE words of a variant such as ``"amp+checkpointing"``.
 
     Accumulation halves the batch and doubles the batches of an update.
+
+    Raises:
+        UserError: a part of the variant is unknown.
     """
-    words = {
+    words: Dict[str, List[str]] = {
         "plain": [],
         "amp": [
             "SOLVER.AMP.ENABLED",
@@ -64,12 +61,12 @@ def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
     }
     unknown = [part for part in variant.split("+") if part not in words]
     if unknown:
-        raise SystemExit(f"Unknown variant {unknown[0]!r}; join these by +: {', '.join(words)}.")
+        raise UserError(f"Unknown variant {unknown[0]!r}; join these by +: {', '.join(words)}.")
     return [word for part in variant.split("+") for word in words[part]]
 
 
 class RandomBatches:
-    """A loader of one random batch, again and again, as sampler and views would make it."""
+    """A loader that repeats one random batch, made as sampler and views would make it."""
 
     class batch_sampler:
         @staticmethod
@@ -105,9 +102,13 @@ class RandomBatches:
 
 
 def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
-    """Train ``method`` for ``steps`` timed updates after one that is dropped, in its last phase."""
+    """Train ``method`` in its last phase, for ``steps`` timed updates after one that is dropped.
+
+    Args:
+        opts: KEY VALUE words over the method's config for SYSU-MM01.
+    """
     cfg = build_config(
-        str(ROOT / "configs" / method / "sysu.yml"),
+        f"{method}/sysu.yml",
         ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(NUM_CLASSES), *opts],
     )
     torch.manual_seed(0)
@@ -140,8 +141,8 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     }
 
 
-def _timed(stepper: StepTrainer, model: torch.nn.Module, steps: int) -> Tuple[List[float], float]:
-    """Seconds of each update after the first, and the mean of this process's processor seconds."""
+def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], float]:
+    """Return the seconds of each update after the first, and the mean processor seconds."""
     seconds = []
     with EventStorage() as stepper.storage:
         for number in range(steps + 1):
@@ -157,101 +158,94 @@ def _timed(stepper: StepTrainer, model: torch.nn.Module, steps: int) -> Tuple[Li
     return seconds[1:], (time.process_time() - processor) / steps
 
 
-def in_own_process(method: str, opts: Sequence[str], args: argparse.Namespace) -> Dict[str, Any]:
-    """``measure`` in a new process, so that its peak is its own; or why it ended."""
-    command = [sys.executable, __file__, "--worker", method, "--steps", str(args.steps)]
-    command += ["--threads", str(args.threads), "--opts", *opts]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
-        return {"error": lines[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def measure_with_threads(
+    method: str, opts: Sequence[str], steps: int, threads: int
+) -> Dict[str, Any]:
+    """Return what :func:`measure` does, with so many CPU threads."""
+    torch.set_num_threads(threads)
+    return measure(method, opts, steps)
 
 
-def table(rows: Sequence[Dict[str, Any]], steps: int) -> str:
-    """The rows as Markdown."""
-    lines = [
-        "| method | variant | images per update | peak memory (MiB) | step (s): median, range | "
-        "processor (s/step) | epoch (s), estimated |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "error" in row:
-            lines.append(f"| {row['method']} | {row['variant']} | failed: {row['error']} | | | | |")
-            continue
-        low, high = row["step_seconds_range"]
-        peak = "?" if row["peak_MiB"] is None else f"{row['peak_MiB']:.0f}"
-        lines.append(
-            f"| {row['method']} | {row['variant']} | {row['images']} | {peak} | "
-            f"{row['step_seconds']:.2f}, {low:.2f}–{high:.2f} | "
-            f"{row['step_processor_seconds']:.2f} | {row['epoch_seconds_estimated']:.0f} |"
+def case(method: str, opts: Sequence[str], steps: int, threads: int) -> Dict[str, Any]:
+    """Measure in a new process, so that the peak is its own; a failure becomes ``"error"``."""
+    try:
+        return in_own_process(
+            measure_with_threads, method=method, opts=list(opts), steps=steps, threads=threads
         )
-    return "\n".join([*lines, "", f"Timed steps of each case: {steps}, after one that is dropped."])
+    except RuntimeError as error:
+        return {"error": str(error).splitlines()[-1]}
 
 
-def parse(words: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("methods", nargs="*", default=[], help=f"of: {', '.join(METHODS)}")
-    parser.add_argument(
-        "--variants",
-        nargs="+",
-        default=["plain"],
-        metavar="VARIANT",
-        help=f"{', '.join(VARIANTS)}, or several joined by +",
-    )
-    parser.add_argument("--batch", type=int, default=64, help="images of an update, 2 * P * K")
-    parser.add_argument("--steps", type=int, default=5, help="timed updates of each case")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default="logs/memory", help="folder for the results")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs")
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
-    args = parser.parse_args(words)
-    unknown = sorted(set(args.methods) - set(METHODS))
-    if unknown or args.steps < 1:
-        parser.error(f"no method {unknown}" if unknown else "--steps must be 1 or more")
-    return args
+HEAD = [
+    "method",
+    "variant",
+    "images per update",
+    "peak memory (MiB)",
+    "step (s): median, range",
+    "processor (s/step)",
+    "epoch (s), estimated",
+]
 
 
-def main(words: Optional[Sequence[str]] = None) -> None:
-    """Measure all cases, show and write the table."""
-    args = parse(words)
-    torch.set_num_threads(args.threads)
-    if args.worker:
-        sys.stdout.write("\n" + json.dumps(measure(args.worker, args.opts, args.steps)) + "\n")
-        return
-    on_gpu = torch.cuda.is_available()
-    opts = [*([] if on_gpu else ["MODEL.DEVICE", "cpu"]), *args.opts]
-    on_gpu = on_gpu and "cpu" not in opts
-    rows = []
-    for method in args.methods or METHODS:
-        for variant in args.variants:
-            own = ["SOLVER.IMS_PER_BATCH", str(args.batch), *words_of(variant, args.batch, on_gpu)]
-            rows.append(
-                {
-                    "method": method,
-                    "variant": variant,
-                    **in_own_process(method, [*own, *opts], args),
-                }
-            )
-            sys.stdout.write(table(rows[-1:], args.steps).splitlines()[2] + "\n")
-            sys.stdout.flush()
-    device = "cuda" if on_gpu else "cpu"
-    name = f"memory-torch{torch.__version__}-{device}-{args.threads}threads"
-    folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = {
-        "rows": rows,
-        "steps": args.steps,
-        "commit": source_commit(),
-        "environment": {**environment(), "threads": str(args.threads)},
+def table_line(row: Dict[str, Any]) -> List[str]:
+    """Return the line of a case in the table."""
+    if "error" in row:
+        return [row["method"], row["variant"], f"failed: {row['error']}", "", "", "", ""]
+    low, high = row["step_seconds_range"]
+    return [
+        row["method"],
+        row["variant"],
+        str(row["images"]),
+        "?" if row["peak_MiB"] is None else f"{row['peak_MiB']:.0f}",
+        f"{row['step_seconds']:.2f}, {low:.2f}–{high:.2f}",
+        f"{row['step_processor_seconds']:.2f}",
+        f"{row['epoch_seconds_estimated']:.0f}",
+    ]
+
+
+def run(
+    *,
+    methods: Sequence[str] = (),
+    variants: Sequence[str] = ("plain",),
+    batch: int = 64,
+    steps: int = 5,
+    threads: int = torch.get_num_threads(),
+    opts: Sequence[str] = (),
+) -> Dict[str, Any]:
+    """Measure all cases; the result has a table.
+
+    Args:
+        methods: folders of ``configs``; empty: all.
+        variants: ``plain``, ``amp``, ``checkpointing``, ``accumulation``, or several joined by +.
+        batch: images of an update, 2 * P * K.
+        steps: timed updates of each case.
+        opts: KEY VALUE words over every config.
+
+    Raises:
+        UserError: a name is unknown, or ``steps`` is less than 1.
+    """
+    unknown = sorted(set(methods) - set(METHODS))
+    if unknown:
+        raise UserError(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
+    if steps < 1:
+        raise UserError(f"--steps must be at least 1; got {steps}")
+    device = "cuda" if torch.cuda.is_available() and "cpu" not in opts else "cpu"
+    words = [*([] if device == "cuda" else ["MODEL.DEVICE", "cpu"]), *opts]
+    own = {
+        one: ["SOLVER.IMS_PER_BATCH", str(batch), *words_of(one, batch, device == "cuda")]
+        for one in variants
     }
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    (folder / f"{name}.md").write_text(table(rows, args.steps) + "\n", encoding="utf-8")
-    sys.stdout.write(f"Written: {folder / name}.json and .md\n")
-
-
-if __name__ == "__main__":
-    main()
+    rows: List[Dict[str, Any]] = []
+    for method in methods or METHODS:
+        for variant in variants:
+            found = case(method, [*own[variant], *words], steps, threads)
+            rows.append({"method": method, "variant": variant, **found})
+            sys.stderr.write(f"{method}, {variant}: measured\n")
+    return {
+        "table": f"{markdown_table([HEAD, *map(table_line, rows)])}\nTimed steps of each case: "
+        f"{steps}, after one that is dropped.\n",
+        "rows": rows,
+        "device": device,
+        "commit": source_commit(),
+        "environment": {**environment(), "threads": str(threads)},
+    }

@@ -1,13 +1,12 @@
 """CMC, mAP and mINP on test sets in published shapes, against the usual per-query loop."""
 
-import argparse
 from dataclasses import dataclass
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
 
-from vireid_plugins.evaluation import (
+from ..evaluation import (
     RankRules,
     RegDBProtocol,
     SingleModalityProtocol,
@@ -16,8 +15,7 @@ from vireid_plugins.evaluation import (
     rank_metrics_from_similarity,
     rank_trials,
 )
-from vireid_plugins.evaluation.similarity import normalize
-
+from ..evaluation.similarity import normalize
 from .measuring import ratio, say, times_in_turn
 
 
@@ -33,7 +31,7 @@ class Case:
 
 
 def make_case(name: str, size: int, seed: int = 0) -> Case:
-    """Features of ``size`` dimensions: an identity's center plus noise."""
+    """Return features of ``size`` dimensions: an identity's center plus noise."""
     rng = np.random.default_rng(seed)
     if name.startswith("sysu"):
         targets, camids, trials = _sysu(rng, shots=1 if name == "sysu-single" else 10)
@@ -55,7 +53,7 @@ def make_case(name: str, size: int, seed: int = 0) -> Case:
 
 
 def _sysu(rng: np.random.Generator, shots: int) -> Tuple[np.ndarray, np.ndarray, List[Trial]]:
-    """3803 infrared queries and 6775 visible images of 96 identities; ten galleries."""
+    """Return 3803 infrared queries and 6775 visible images of 96 identities, and ten galleries."""
     folders = [(i, c) for i in range(96) for c in (1, 2, 4, 5) if not (c > 2 and i % 4 == 3)]
     folders = folders[: 301 if shots == 1 else len(folders)]
     owner = np.sort(rng.integers(0, len(folders), 6775))
@@ -70,7 +68,7 @@ def _sysu(rng: np.random.Generator, shots: int) -> Tuple[np.ndarray, np.ndarray,
 
 
 def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[float, float, float]:
-    """The usual script: sort each row's indices, then one Python step per query."""
+    """Rank as the usual script does: sort each row's indices, then one Python step per query."""
     query_targets, gallery_targets = case.targets[trial.query], case.targets[trial.gallery]
     query_cameras, gallery_cameras = case.camids[trial.query], case.camids[trial.gallery]
     order = np.argsort(-similarity, axis=1)
@@ -103,7 +101,7 @@ def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[floa
 
 
 def bench_case(name: str, size: int, repeats: int, loop_trials: int) -> Dict[str, Any]:
-    """Times in seconds of one case, with and without the matrix product."""
+    """Return the seconds of one case, with and without the matrix product."""
     case = make_case(name, size)
     normal = normalize(case.features)
     galleries = np.unique(np.concatenate([trial.gallery for trial in case.trials]))
@@ -154,18 +152,24 @@ def bench_case(name: str, size: int, repeats: int, loop_trials: int) -> Dict[str
 CASES = ("sysu-single", "sysu-multi", "regdb", "market")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this topic."""
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="test sets")
-    parser.add_argument("--loop-trials", type=int, default=1, help="trials that the loop ranks")
-    parser.add_argument("--size", type=int, default=2048, help="dimensions of a feature")
+def run(
+    *,
+    cases: Sequence[str] = CASES,
+    loop_trials: int = 1,
+    size: int = 2048,
+    repeats: int = 5,
+    threads: int = 2,
+) -> Dict[str, Any]:
+    """Measure every case that was asked for.
 
-
-def run(args: argparse.Namespace) -> Dict[str, Any]:
-    """Measure every case that was asked for."""
+    Args:
+        cases: test sets.
+        loop_trials: trials that the loop ranks.
+        size: dimensions of a feature.
+    """
     results = {}
-    for name in args.cases:
-        results[name] = bench_case(name, args.size, args.repeats, args.loop_trials)
+    for name in cases:
+        results[name] = bench_case(name, size, repeats, loop_trials)
         for key, value in results[name].items():
             say(name, key, value)
     return results

@@ -1,47 +1,50 @@
-"""An index of a folder, asked for one image at a time: opening, latency, recall, size on disk."""
+"""An index of a folder, one query at a time: opening, latency, recall, size on disk."""
 
-import argparse
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import faiss
 import numpy as np
 
-from vireid_plugins.search import SearchIndex
-from vireid_plugins.search.approximate import KINDS, factory_words
-from vireid_plugins.search.catalog import Catalog
-from vireid_plugins.search.folder import FoundImage
-
+from ..search import SearchIndex
+from ..search.approximate import KINDS, factory_words
+from ..search.catalog import Catalog
+from ..search.folder import FoundImage
 from .measuring import say, times_in_turn
 from .million import make_case
 
 _BLOCK = 10_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this topic."""
-    parser.add_argument("--gallery", type=int, default=100_000, help="number of images")
-    parser.add_argument("--queries", type=int, default=100, help="queries of the recall")
-    parser.add_argument("--size", type=int, default=512, help="dimensions of a feature")
-    parser.add_argument("--topk", type=int, default=10, help="results of a query")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), help="of --index")
+def run(
+    *,
+    gallery: int = 100_000,
+    queries: int = 100,
+    size: int = 512,
+    topk: int = 10,
+    kinds: Sequence[str] = KINDS,
+    repeats: int = 5,
+    threads: int = 2,
+) -> Dict[str, Any]:
+    """Measure each kind of index on the same made-up features, ten of each identity.
 
-
-def run(args: argparse.Namespace) -> Dict[str, Any]:
-    """Measure each kind on the same made-up features, ten of each identity; no image is read."""
-    faiss.omp_set_num_threads(args.threads)
-    case = SimpleNamespace(queries=args.queries, gallery=args.gallery, size=args.size)
-    query, gallery = make_case(case, positives=10)[:2]
-    query, gallery = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
+    Args:
+        gallery: number of images; none is read.
+        queries: number of queries for the recall.
+        size: dimensions of a feature.
+        topk: results of a query.
+    """
+    faiss.omp_set_num_threads(threads)
+    features = make_case(queries, gallery, size, positives=10)[:2]
+    query, rows = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
     results: Dict[str, Any] = {}
     exact: List[Any] = []
-    for kind in args.kinds:
+    for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
-            results[kind] = _measured(Path(folder), kind, query, gallery, args, exact)
+            results[kind] = _measured(Path(folder), kind, query, rows, topk, repeats, exact)
         for key, value in results[kind].items():
             say(kind, key, value)
     return results
@@ -52,37 +55,38 @@ def _measured(
     kind: str,
     query: np.ndarray,
     gallery: np.ndarray,
-    args: argparse.Namespace,
+    topk: int,
+    repeats: int,
     exact: List[Any],
 ) -> Dict[str, Any]:
     _write_index(folder, gallery)
     begin = time.perf_counter()
     if kind != "flat":
-        words = factory_words(kind, args.size, args.gallery)
+        words = factory_words(kind, gallery.shape[1], len(gallery))
         index = SearchIndex(folder)
         index.approximate_search().update(
             words, index.features, index.catalog.rows(), progress=False
         )
     built = time.perf_counter() - begin
-    opened = times_in_turn({kind: lambda: SearchIndex(folder).search(query[:1], args.topk)}, 1)
+    opened = times_in_turn({kind: lambda: SearchIndex(folder).search(query[:1], topk)}, 1)
     index = SearchIndex(folder)
-    asked = times_in_turn({kind: partial(index.search, query[:1], args.topk)}, args.repeats)
-    names = index.search(query, args.topk).names
+    asked = times_in_turn({kind: partial(index.search, query[:1], topk)}, repeats)
+    names = index.search(query, topk).names
     if not exact:
         scores = query @ gallery.T
-        exact += [set(row) for row in np.argsort(-scores, axis=1)[:, : args.topk].tolist()]
+        exact += [set(row) for row in np.argsort(-scores, axis=1)[:, :topk].tolist()]
     hits = sum(len({int(name) for name in row} & right) for row, right in zip(names, exact))
     return {
         "seconds to build the approximate search": built,
         "open and first query": opened[kind],
         "a query": asked[kind],
-        f"recall@{args.topk}": hits / sum(map(len, exact)),
+        f"recall@{topk}": hits / sum(map(len, exact)),
         "MiB on disk": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20,
     }
 
 
 def _write_index(folder: Path, gallery: np.ndarray) -> None:
-    """As ``index_folder`` writes it, of images that do not exist."""
+    """Write what ``index_folder`` writes, of images that do not exist."""
     Catalog.create(
         folder,
         {

@@ -1,52 +1,42 @@
-"""Measure training steps against the usual loop that they replace, in one run.
-
-    python tools/bench.py training                      # every variant at 288 x 144 and 128 x 64
-    python tools/bench.py training --quick
-    python tools/bench.py training --device cuda --batch 64 --workers 8
+"""Training steps, against the usual loop that they replace.
 
 AGW on ResNet-50 from random weights, on rendered images (SynthVI). The *usual* loop is written
 here from its definition and used nowhere else: each image is opened with PIL when it is needed,
 passes torchvision's transforms in the process that trains, and the step is float32 with
 PyTorch's defaults. Both sides see the same pixels in the same order from the same weights, so
-their losses differ by rounding (how far rounding alone carries, *usual, one thread* shows) and,
-in bfloat16, by precision. Every variant runs in a process of its own, because an allocator cannot
-be set back; the variants take turns, the first steps of each turn are dropped, and medians with
-spreads (smallest to largest) are printed. A result is written as JSON whose file name carries
-PyTorch's version, the device and the threads.
+their losses differ by rounding (*usual, one thread* shows how much rounding alone does) and, in
+bfloat16, by precision. Every variant runs in a process of its own, because an allocator cannot
+be set back. The variants take turns, and the first steps of each turn are dropped.
 """
 
-import argparse
-import json
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from fastreid.utils.events import EventStorage
 
+from ..comparison.measure import peak_memory
+from ..data.dataset import collate
+from ..data.seeding import seeded
+from ..engine import VIReIDTrainer
+from ..engine.allocator import keep_freed_memory
+from ..engine.seeding import seed_everything
+from ..engine.setup import build_config
+from ..engine.step import _cpu_has_bfloat16, to_device
+from ..errors import UserError
+from ..synthvi import render_dataset
+from .measuring import in_own_process, markdown_table
 
-from vireid_plugins.comparison.measure import peak_memory  # noqa: E402
-from vireid_plugins.data.dataset import collate  # noqa: E402
-from vireid_plugins.data.seeding import seeded  # noqa: E402
-from vireid_plugins.engine import VIReIDTrainer  # noqa: E402
-from vireid_plugins.engine.allocator import keep_freed_memory  # noqa: E402
-from vireid_plugins.engine.seeding import seed_everything  # noqa: E402
-from vireid_plugins.engine.setup import build_config  # noqa: E402
-from vireid_plugins.engine.step import _cpu_has_bfloat16, to_device  # noqa: E402
-from vireid_plugins.synthvi import render_dataset  # noqa: E402
-
-from fastreid.utils.events import EventStorage  # noqa: E402
-
-from torchvision import transforms as T  # noqa: E402, I001  isort: skip
+from torchvision import transforms as T  # isort: skip  # after FastReID, which is repaired first
 
 SIZES = {"288x144": (288, 144), "128x64": (128, 64)}
 RENDERED = (256, 128)  # not a training size, so that every image has to be resized
@@ -58,11 +48,23 @@ KEEP, GIVE = ["RUNTIME.KEEP_MEMORY", "True"], ["RUNTIME.KEEP_MEMORY", "False"]
 
 
 class Variant(NamedTuple):
-    """What is measured."""
+    """A way to train."""
 
-    usual: bool  # the usual loop runs
-    words: List[str]  # of the config
-    threads: int = 0  # 0: those of the command line
+    usual: bool  # by the usual loop
+    words: List[str]  # KEY VALUE words of the config
+    threads: int = 0  # 0: as all variants
+
+
+class Load(NamedTuple):
+    """How much every variant has to do, and where."""
+
+    batch: int  # images, a multiple of 8
+    steps: int  # timed steps of a turn
+    warmup: int  # steps dropped before them
+    threads: int
+    workers: int  # loading processes of ours
+    device: str
+    folder: str  # of images and cache
 
 
 VARIANTS = {
@@ -78,13 +80,15 @@ VARIANTS = {
 
 
 class UsualLoop:
-    """PIL and torchvision per image, a float32 step; the baseline of every ratio."""
+    """The baseline of every ratio: PIL and torchvision per image, and a float32 step."""
 
     def __init__(self, trainer: VIReIDTrainer, size: Tuple[int, int]) -> None:
         stepper = trainer._trainer
-        self.model, self.optimizer, self.device = stepper.model, stepper.optimizer, stepper.device
+        self.model = stepper.model
+        self.optimizer, self.device = stepper.optimizer, stepper.device
         self.loader = stepper.data_loader
-        mean, std = self.model.pixel_mean.flatten().cpu(), self.model.pixel_std.flatten().cpu()
+        own = [self.model.get_buffer(name) for name in ("pixel_mean", "pixel_std")]
+        mean, std = (buffer.flatten().cpu() / 255 for buffer in own)
         self.transform = T.Compose(
             [
                 T.Resize(size, T.InterpolationMode.BICUBIC),
@@ -92,20 +96,20 @@ class UsualLoop:
                 T.RandomCrop(size),
                 T.RandomHorizontalFlip(),
                 T.ToTensor(),
-                T.Normalize((mean / 255).tolist(), (std / 255).tolist()),
+                T.Normalize(mean.tolist(), std.tolist()),
             ]
         )
-        self.model.pixel_mean.zero_()  # normalised already
-        self.model.pixel_std.fill_(1.0)
+        own[0].zero_()  # the transform normalizes
+        own[1].fill_(1.0)
         self.batches: Iterator[Any] = iter(())
 
     def start_epoch(self, epoch: int) -> None:
-        """The same order and random draws as the loader's."""
+        """Begin a pass over the data, in the order and with the random draws of the loader."""
         self.loader.batch_sampler.set_epoch(epoch)
         self.batches = iter(self.loader.batch_sampler)
 
     def step(self) -> Tuple[float, float]:
-        """(loss, seconds spent on the batch)."""
+        """Take a step; return the loss and the seconds spent on the batch."""
         begin = time.perf_counter()
         requests = next(self.batches)
         batch = collate([self._sample(*request) for request in requests])
@@ -139,7 +143,7 @@ class OwnLoop:
         self.stepper.start_epoch(epoch)
 
     def step(self) -> Tuple[float, float]:
-        """(loss, seconds spent waiting for the batch)."""
+        """Take a step; return the loss and the seconds spent waiting for the batch."""
         with EventStorage() as storage:
             self.stepper.run_step()
             self.stepper.finish()
@@ -147,82 +151,77 @@ class OwnLoop:
             return history["total_loss"].latest(), history["data_time"].latest()
 
 
-def run_variant(args: argparse.Namespace) -> Dict[str, Any]:
-    """One turn of one variant, in this process: seconds, data seconds and losses of its steps."""
-    variant = VARIANTS[args.variant]
-    size = SIZES[args.size]
-    torch.set_num_threads(variant.threads or args.threads)
-    cfg = make_config(args, size, variant.words)
+def run_variant(variant: str, size: str, **load: Any) -> Dict[str, Any]:
+    """Take one turn of one variant, in this process; return seconds and losses of its steps.
+
+    Args:
+        variant: a name of ``VARIANTS``.
+        size: a name of ``SIZES``.
+        load: the fields of :class:`Load`.
+    """
+    chosen, pixels, given = VARIANTS[variant], SIZES[size], Load(**load)
+    torch.set_num_threads(chosen.threads or given.threads)
+    cfg = make_config(given, pixels, chosen.words)
     keep_freed_memory(cfg)
     logging.getLogger("vireid_plugins").addHandler(logging.NullHandler())
     trainer = VIReIDTrainer(cfg)
-    loop = UsualLoop(trainer, size) if variant.usual else OwnLoop(trainer)
+    loop = UsualLoop(trainer, pixels) if chosen.usual else OwnLoop(trainer)
     seed_everything(cfg.SEED)
     loop.start_epoch(0)
-    return timed(loop.step, args)
+    return timed(loop.step, given)
 
 
-def timed(step: Callable[[], Tuple[float, float]], args: argparse.Namespace) -> Dict[str, Any]:
-    """Seconds of each step but the dropped ones, losses of all."""
+def timed(step: Callable[[], Tuple[float, float]], load: Load) -> Dict[str, Any]:
+    """Return the seconds of each step but the dropped ones, and the losses of all."""
     out: Dict[str, Any] = {"seconds": [], "data": [], "cpu": [], "losses": []}
-    for number in range(args.warmup + args.steps):
+    for number in range(load.warmup + load.steps):
         begin, cpu = time.perf_counter(), time.process_time()
         loss, data = step()
-        if args.device.startswith("cuda"):
+        if load.device.startswith("cuda"):
             torch.cuda.synchronize()
-        if number >= args.warmup:
+        if number >= load.warmup:
             out["seconds"].append(time.perf_counter() - begin)
             out["cpu"].append(time.process_time() - cpu)
             out["data"].append(data)
         out["losses"].append(loss)
-    out["peak_memory"] = peak_memory(torch.device(args.device))
+    out["peak_memory"] = peak_memory(torch.device(load.device))
     return out
 
 
-def make_config(args: argparse.Namespace, size: Tuple[int, int], words: List[str]) -> Any:
-    """AGW on ResNet-50 at ``size``, as ``configs/agw`` has it, without pretrained weights."""
+def make_config(load: Load, size: Tuple[int, int], words: List[str]) -> Any:
+    """Return the config of AGW on ResNet-50 at ``size``, without pretrained weights."""
     pixels = str(list(size))
     common = {
-        "OUTPUT_DIR": str(Path(args.folder) / "logs"),
-        "MODEL.DEVICE": args.device,
+        "OUTPUT_DIR": str(Path(load.folder) / "logs"),
+        "MODEL.DEVICE": load.device,
         "MODEL.BACKBONE.PRETRAIN": "False",
         "INPUT.SIZE_TRAIN": pixels,
         "INPUT.SIZE_TEST": pixels,
-        "SOLVER.IMS_PER_BATCH": str(args.batch),
+        "SOLVER.IMS_PER_BATCH": str(load.batch),
         "SOLVER.BASE_LR": "0.001",
         "SOLVER.WARMUP_EPOCHS": "0",
         "SOLVER.MAX_EPOCH": "100",
-        "DATALOADER.NUM_INSTANCE": str(args.batch // 8),  # of four identities
-        "DATALOADER.NUM_WORKERS": str(args.workers),
-        "DATALOADER.CACHE.FOLDER": str(Path(args.folder) / "cache"),
+        "DATALOADER.NUM_INSTANCE": str(load.batch // 8),  # of four identities
+        "DATALOADER.NUM_WORKERS": str(load.workers),
+        "DATALOADER.CACHE.FOLDER": str(Path(load.folder) / "cache"),
         "DATASETS.VERIFY_IMAGES": "sizes",
         "TEST.EVAL_PERIOD": "0",
     }
     flat = [word for pair in common.items() for word in pair]
-    return build_config(str(ROOT / "configs/agw/sysu.yml"), flat + words)
+    return build_config("agw/sysu.yml", flat + words)
 
 
-def turn(variant: str, size: str, args: argparse.Namespace) -> Dict[str, Any]:
-    """``run_variant`` in a process of its own."""
-    words = [sys.executable, __file__, "--variant", variant, "--size", size]
-    for name in ("batch", "steps", "warmup", "threads", "workers", "device", "folder"):
-        words += [f"--{name}", str(getattr(args, name))]
-    environment = {**os.environ, "FASTREID_DATASETS": args.folder, "VIREID_CACHE": args.folder}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{variant} at {size}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def bench(size: str, names: List[str], args: argparse.Namespace) -> Dict[str, Dict[str, Any]]:
-    """All turns of the variants ``names`` at ``size``, joined, with the ratios."""
-    turns: Dict[str, List[Dict[str, Any]]] = {name: [] for name in names}
-    for number in range(args.turns):
+def bench(size: str, names: Sequence[str], load: Load, turns: int) -> Dict[str, Dict[str, Any]]:
+    """Return the joined turns of the variants ``names`` at ``size``, with their ratios."""
+    environment = {"FASTREID_DATASETS": load.folder, "VIREID_CACHE": load.folder}
+    run_turn = partial(in_own_process, run_variant, environment, size=size, **load._asdict())
+    found: Dict[str, List[Dict[str, Any]]] = {name: [] for name in names}
+    for number in range(turns):
         for name in names if number % 2 == 0 else names[::-1]:
-            turns[name].append(turn(name, size, args))
-            sys.stderr.write(f"{size}, turn {number + 1} of {args.turns}: {name}\n")
-    base = turns[names[0]][0]["losses"]
-    rows = {name: joined(found, base, args.batch) for name, found in turns.items()}
+            found[name].append(run_turn(variant=name))
+            sys.stderr.write(f"{size}, turn {number + 1} of {turns}: {name}\n")
+    base = found[names[0]][0]["losses"]
+    rows = {name: joined(each, base, load.batch) for name, each in found.items()}
     for row in rows.values():
         for known in ("usual", "usual, memory kept"):
             if known in rows:
@@ -231,7 +230,12 @@ def bench(size: str, names: List[str], args: argparse.Namespace) -> Dict[str, Di
 
 
 def joined(found: List[Dict[str, Any]], base: List[float], batch: int) -> Dict[str, Any]:
-    """One variant's turns as medians; ``base``: the losses of the usual loop."""
+    """Join the turns of a variant into medians.
+
+    Args:
+        found: the turns.
+        base: the losses of the usual loop.
+    """
     seconds = [value for one in found for value in one["seconds"]]
     losses = found[0]["losses"]
     return {
@@ -246,10 +250,10 @@ def joined(found: List[Dict[str, Any]], base: List[float], batch: int) -> Dict[s
 
 
 def table(size: str, rows: Dict[str, Dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as Markdown."""
     head = ["size", "variant", "images/s (spread)", "to usual", "to usual, memory kept"]
     head += ["CPU s/image", "data time", "peak MiB", "loss differs, first to most"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for name, row in rows.items():
         each, differs = row["images/s of each step"], row["difference of each loss"]
         ratios = [row.get(f"times {base}") for base in ("usual", "usual, memory kept")]
@@ -265,70 +269,59 @@ def table(size: str, rows: Dict[str, Dict[str, Any]]) -> str:
                 " to ".join(f"{100 * found:.1g} %" for found in (differs[0], max(differs))),
             ]
         )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(lines)
 
 
 def default_variants(device: str) -> List[str]:
-    """All, but for bfloat16 on a CPU that has no instructions for it: it takes minutes a step."""
+    """Return all variants, without bfloat16 on a CPU that lacks it: a step would take minutes."""
     if device == "cpu" and not _cpu_has_bfloat16():
         sys.stderr.write("This CPU has no bfloat16 instructions; those variants are left out.\n")
         return [name for name in VARIANTS if "bfloat16" not in name]
     return list(VARIANTS)
 
 
-def parse(words: Any = None) -> argparse.Namespace:
-    """The command line, with defaults that depend on other words filled in."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("variants", nargs="*", help=f"of: {'; '.join(VARIANTS)}")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--batch", type=int, default=16, help="images, a multiple of 8")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
-    parser.add_argument("--warmup", type=int, default=1, help="steps dropped before them")
-    parser.add_argument("--turns", type=int, default=2, help="turns of each variant")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--workers", type=int, default=0, help="loading processes of ours")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--quick", action="store_true", help="128 x 64, one turn, two steps")
-    parser.add_argument("--folder", default="", help="of images and cache; empty: temporary")
-    parser.add_argument("--out", default=os.path.join("logs", "bench"), help="folder of results")
-    parser.add_argument("--variant", default="", help=argparse.SUPPRESS)  # of one turn's process
-    parser.add_argument("--size", default="", help=argparse.SUPPRESS)
-    args = parser.parse_args(words)
-    unknown = sorted(set(args.variants) - set(VARIANTS))
+def run(
+    *,
+    variants: Sequence[str] = (),
+    sizes: Sequence[str] = tuple(SIZES),
+    batch: int = 16,
+    steps: int = 3,
+    warmup: int = 1,
+    turns: int = 2,
+    threads: int = 2,
+    workers: int = 0,
+    device: str = "cpu",
+    folder: str = "",
+) -> Dict[str, Any]:
+    """Measure variants at every size; the result has a table of each size.
+
+    Args:
+        variants: names of ``VARIANTS``; empty: all that this machine can run.
+        sizes: names of ``SIZES``.
+        batch: images, a multiple of 8.
+        steps: timed steps of a turn.
+        warmup: steps dropped before them.
+        turns: turns of each variant.
+        workers: loading processes of ours.
+        device: ``"cpu"`` or ``"cuda"``.
+        folder: of images and cache; empty: a temporary one.
+
+    Raises:
+        UserError: a name is unknown, or the batch does not fit.
+    """
+    unknown = sorted(set(variants) - set(VARIANTS))
     if unknown:
-        parser.error(f"unknown variant {', '.join(unknown)}; valid: {'; '.join(VARIANTS)}")
-    if args.batch < 16 or args.batch % 8:
-        parser.error(f"--batch {args.batch}: expected a multiple of 8, 16 or more")
-    if args.quick:
-        args.sizes, args.turns, args.steps = ["128x64"], 1, 2
-    return args
-
-
-def main() -> None:
-    """Measure, print tables and write the result; or be one turn's process."""
-    args = parse()
-    if args.variant:
-        sys.stdout.write(json.dumps(run_variant(args)) + "\n")
-        return
-    names = args.variants or default_variants(args.device)
-    names = ["usual", *(name for name in names if name != "usual")]
+        raise UserError(f"unknown variant {', '.join(unknown)}; valid: {'; '.join(VARIANTS)}")
+    if batch < 16 or batch % 8:
+        raise UserError(f"--batch {batch}: expected a multiple of 8, 16 or more")
+    chosen = variants or default_variants(device)
+    names = ["usual", *(name for name in chosen if name != "usual")]
+    results: Dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        args.folder = os.path.abspath(args.folder or temporary)
-        render_dataset(
-            "sysu", args.folder, "tiny", size=RENDERED, images_per_camera=8, progress=False
-        )
-        results: Dict[str, Any] = {"torch": torch.__version__, "words": vars(args).copy()}
-        for size in args.sizes:
-            results[size] = bench(size, names, args)
-            sys.stdout.write(table(size, results[size]) + "\n")
-    os.makedirs(args.out, exist_ok=True)
-    device = args.device.split(":")[0]
-    name = f"training_torch{torch.__version__}_{device}_{args.threads}threads.json"
-    path = os.path.join(args.out, name)
-    with open(path, "w", encoding="utf-8") as handle:
-        json.dump(results, handle, indent=2)
-    sys.stdout.write(f"{args.batch} images, {args.threads} threads. Written: {path}\n")
-
-
-if __name__ == "__main__":
-    main()
+        place = os.path.abspath(folder or temporary)
+        render_dataset("sysu", place, "tiny", size=RENDERED, images_per_camera=8, progress=False)
+        load = Load(batch, steps, warmup, threads, workers, device, place)
+        for size in sizes:
+            results[size] = bench(size, names, load, turns)
+    tables = "".join(f"{table(size, rows)}\n" for size, rows in results.items())
+    return {**results, "table": f"{tables}{batch} images, {threads} threads.\n"}

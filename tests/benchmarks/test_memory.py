@@ -1,36 +1,30 @@
 """The memory benchmark: what it trains on, what it estimates, and one whole run."""
 
-import importlib.util
 import json
-import subprocess
-import sys
 
 import pytest
+import torch
 
+from vireid.cli import run_verb
+from vireid_plugins.benchmarks import memory
 from vireid_plugins.engine.setup import build_config
-
-from tests.engine.small import ROOT
-
-TOOL = ROOT / "vireid_plugins/benchmarks/memory.py"
-spec = importlib.util.spec_from_file_location("bench_memory", TOOL)
-bench_memory = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bench_memory)
+from vireid_plugins.errors import UserError
 
 
 def test_variants_are_words_of_a_config():
-    words = bench_memory.words_of("amp+accumulation", 64, on_gpu=False)
+    words = memory.words_of("amp+accumulation", 64, on_gpu=False)
     cfg = build_config("agw/sysu.yml", ["MODEL.DEVICE", "cpu", *words])
     assert (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE) == (True, "bfloat16")
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION) == (32, 2)
-    assert bench_memory.words_of("plain", 64, on_gpu=True) == []
-    with pytest.raises(SystemExit, match="Unknown variant 'half'"):
-        bench_memory.words_of("amp+half", 64, on_gpu=True)
+    assert memory.words_of("plain", 64, on_gpu=True) == []
+    with pytest.raises(UserError, match="Unknown variant 'half'"):
+        memory.words_of("amp+half", 64, on_gpu=True)
 
 
 def test_a_batch_is_what_sampler_and_views_make():
     """CAJ+: two views of a visible image."""
     words = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "32", "INPUT.SIZE_TRAIN", "[8, 4]"]
-    batch = bench_memory.RandomBatches(build_config("caj/plus_sysu.yml", words), 1).batch
+    batch = memory.RandomBatches(build_config("caj/plus_sysu.yml", words), 1).batch
     assert batch["images"].shape == (4 * (2 * 4 + 4), 3, 8, 4)
     assert batch["targets"].bincount().tolist() == [12] * 4
     assert batch["modalities"].bincount().tolist() == [4 * 2 * 4, 4 * 4]
@@ -55,11 +49,12 @@ def test_a_run_writes_what_it_measured(tmp_path):
         "MODEL.DEVICE",
         "cpu",
     ]
-    done = subprocess.run(
-        [sys.executable, str(TOOL), *words, *small.split()], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (path,) = tmp_path.glob("memory-torch*-cpu-1threads.json")
+    threads = torch.get_num_threads()
+    try:
+        assert run_verb("bench", ["memory", *words, *small.split()]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    (path,) = tmp_path.glob("memory_torch*_cpu_1threads.json")
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["images"], row["rows"], row["size"]) == (16, 16, [32, 16])
     assert 100 < row["peak_MiB"] < 4000 and row["step_seconds"] > 0

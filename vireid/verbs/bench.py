@@ -1,0 +1,183 @@
+"""``vireid bench TOPIC``: measure this package beside what it replaces.
+
+The defaults of the words stand in ``vireid_plugins/benchmarks``, in the signature of each topic's
+``run``: only words that the user gives are passed on.
+"""
+
+import argparse
+from typing import Callable, Dict, NamedTuple
+
+from ..verb import Verb, register
+
+CASES = ("sysu-single", "sysu-multi", "regdb", "market")
+SIZES = ("288x144", "128x64")
+
+
+class Topic(NamedTuple):
+    """A topic: its line of help, and the function that declares its words."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+@register
+class Bench(Verb):
+    """Measure one topic."""
+
+    name = "bench"
+    help = "measure speed and memory of this package beside what it replaces"
+    description = """Measure this package beside what it replaces, in one run.
+
+  vireid bench ranking
+  vireid bench ranking --help
+
+Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
+to largest) are shown. A result is written as JSON whose file name carries PyTorch's version, the
+device and the threads."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the words of every topic."""
+        topics = parser.add_subparsers(dest="topic", required=True, metavar="TOPIC")
+        for name, topic in TOPICS.items():
+            words = topics.add_parser(
+                name,
+                help=topic.help,
+                description=topic.help,
+                argument_default=argparse.SUPPRESS,
+            )
+            topic.add_arguments(words)
+            words.add_argument("--threads", type=int, help="CPU threads")
+            words.add_argument("--out", metavar="DIR", help="folder of results; default logs/bench")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Measure the topic."""
+        from vireid_plugins.benchmarks import run_topic
+
+        words = {name: value for name, value in vars(args).items() if name != "command"}
+        run_topic(words.pop("topic"), **words)
+        return 0
+
+
+def ranking(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``ranking``."""
+    parser.add_argument("--cases", nargs="+", choices=CASES, help="test sets")
+    parser.add_argument("--loop-trials", type=int, help="trials that the loop ranks")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def million(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``million``."""
+    parser.add_argument("--queries", type=int, help="number of queries")
+    parser.add_argument("--gallery", type=int, help="number of gallery items")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--positives", type=int, nargs="+", help="of each query")
+    parser.add_argument("--top", type=int, help="nearest items of each query")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def neighbors(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``neighbors``."""
+    parser.add_argument("--queries", type=int, help="number of queries")
+    parser.add_argument("--gallery", type=int, help="number of items")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--probes", type=int, nargs="+", help="lists")
+    parser.add_argument("--indexes", nargs="+", help="words of faiss's factory")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def jaccard(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``jaccard``."""
+    parser.add_argument("--items", type=int, nargs="+", help="numbers of items for all forms")
+    parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
+    parser.add_argument("--sizes", type=int, nargs="+", help="dimensions of a feature")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def growth(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``growth``."""
+    parser.add_argument("--most", type=int, help="largest gallery")
+    parser.add_argument("--queries", type=int, help="queries where the gallery grows")
+    parser.add_argument("--fixed", type=int, help="gallery where queries grow")
+    parser.add_argument("--batches", type=int, nargs="*", help="sizes of training batches")
+    parser.add_argument("--most-items", type=int, help="most items of Jaccard distances")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def search(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``search``."""
+    parser.add_argument("--gallery", type=int, help="number of images")
+    parser.add_argument("--queries", type=int, help="queries for the recall")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--topk", type=int, help="results of a query")
+    parser.add_argument("--kinds", nargs="+", help="kinds of index: flat, hnsw, ivf-pq, ...")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
+def training(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``training``."""
+    parser.add_argument("variants", nargs="*", help="default: all; a wrong word lists them")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="of images")
+    parser.add_argument("--batch", type=int, help="images, a multiple of 8")
+    parser.add_argument("--steps", type=int, help="timed steps of a turn")
+    parser.add_argument("--warmup", type=int, help="steps dropped before them")
+    parser.add_argument("--turns", type=int, help="turns of each variant")
+    parser.add_argument("--workers", type=int, help="loading processes of ours")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--folder", help="of images and cache; default: temporary")
+    parser.add_argument(
+        "--quick", nargs=0, action=Quick, help="the same as --sizes 128x64 --turns 1 --steps 2"
+    )
+
+
+class Quick(argparse.Action):
+    """Set what ``--quick`` stands for."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: object = None
+    ) -> None:
+        """Set the three words."""
+        namespace.sizes, namespace.turns, namespace.steps = ["128x64"], 1, 2
+
+
+def memory(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``memory``."""
+    parser.add_argument("methods", nargs="*", help="folders of configs; default: all")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        metavar="VARIANT",
+        help="plain, amp, checkpointing, accumulation, or several joined by +; default plain",
+    )
+    parser.add_argument("--batch", type=int, help="images of an update, 2 * P * K")
+    parser.add_argument("--steps", type=int, help="timed updates of each case")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
+
+
+def attention(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``attention``."""
+    parser.add_argument("--batch", type=int, help="images")
+    parser.add_argument("--channels", type=int, help="channels of the map")
+    parser.add_argument("--repeats", type=int, help="timed runs after the warm-up")
+    parser.add_argument("--device", help="cpu or cuda")
+
+
+def startup(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``startup``."""
+    parser.add_argument("--repeats", type=int, help="timed runs")
+    parser.add_argument("--depth", help="MODEL.BACKBONE.DEPTH of the network that is asked")
+
+
+TOPICS: Dict[str, Topic] = {
+    "ranking": Topic("metrics, against the per-query loop", ranking),
+    "million": Topic("metrics in a gallery of a million, against faiss", million),
+    "neighbors": Topic("approximate search, against exact search", neighbors),
+    "jaccard": Topic("sparse Jaccard distances, against the dense forms", jaccard),
+    "growth": Topic("times over sizes, with a plot", growth),
+    "search": Topic("an index of a folder, query by query", search),
+    "training": Topic("training steps of AGW, against the usual loop", training),
+    "memory": Topic("peak memory of training, method by method", memory),
+    "attention": Topic("MRDA's attention, against full attention", attention),
+    "startup": Topic("imports, help and one query, in fresh processes", startup),
+}

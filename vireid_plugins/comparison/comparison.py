@@ -117,7 +117,8 @@ class Comparison:
             )
 
     def _known_durations(self) -> List[float]:
-        done = [run.result() for run in self.runs if run.state == DONE]
+        results = [run.result() for run in self.runs]
+        done = [result for result in results if result is not None]
         return [(one["train_seconds"] or 0.0) + one["evaluation_seconds"] for one in done]
 
     def list_runs(self) -> None:

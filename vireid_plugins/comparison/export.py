@@ -71,7 +71,12 @@ def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> 
 
 def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[str, Any]:
     own, reference = row.estimate(protocol, metric), baseline.estimate(protocol, metric)
-    cells = {metric: own.mean, f"{metric}_std": own.std, f"{metric}_trials_std": own.trials_std}
+    assert own is not None, "lines are written of rows that have results"
+    cells: Dict[str, Any] = {
+        metric: own.mean,
+        f"{metric}_std": own.std,
+        f"{metric}_trials_std": own.trials_std,
+    }
     if reference is not None and row is not baseline:
         found = difference(own, reference)
         cells[f"{metric}_delta"] = found.delta

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import nn
@@ -10,14 +10,13 @@ from torch import nn
 from ..evaluation.features import evaluation_mode
 from ..modality import Modality
 
+FlopCounterMode: Any
 try:
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 except ImportError:  # PyTorch < 2.1
     FlopCounterMode = None
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
+else:
+    FlopCounterMode = flop_counter.FlopCounterMode
 
 _MIB = 2**20
 _STATUS = Path("/proc/self/status")
@@ -80,7 +79,9 @@ def _own_peak() -> Optional[float]:
 
 
 def _reported_peak() -> Optional[float]:
-    if resource is None:
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB

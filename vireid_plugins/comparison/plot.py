@@ -1,7 +1,7 @@
 """The outcome as a picture: every seed a dot, means beside the baseline's."""
 
 import io
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,7 +11,7 @@ from .summary import Estimate, Row
 
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
 _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
-_ABSENT = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
+_ABSENT: Dict[str, Any] = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
 # Inches: a row, what stands above and below the rows, a panel, a letter of the longest name.
 _ROW, _AROUND, _PANEL, _LETTER = 0.34, 1.55, 3.9, 0.078
 _BELOW = 0.24  # rows: seeds below their mean, which they would hide
@@ -63,7 +63,8 @@ def _draw_panel(axes: Axes, estimates: Sequence[Optional[Estimate]], reference: 
             axes.axvspan(base.mean - error, base.mean + error, color=_BASELINE, alpha=0.12, lw=0)
     known = [(place, one) for place, one in enumerate(estimates) if one is not None]
     dots = [(value, place + _BELOW) for place, one in known for value in one.values]
-    axes.scatter(*zip(*dots), s=17, color=_DOT, lw=0, zorder=2, label="one seed")
+    x, y = zip(*dots)
+    axes.scatter(x, y, s=17, color=_DOT, lw=0, zorder=2, label="one seed")
     for place in set(range(len(estimates))) - {place for place, _ in known}:
         axes.text(0.5, place, "no result", transform=axes.get_yaxis_transform(), **_ABSENT)
     axes.errorbar(

@@ -69,8 +69,8 @@ class MeanDifference:
 
 def difference(own: Estimate, baseline: Estimate) -> MeanDifference:
     """Of two means, with the standard error sqrt(s1² / n1 + s2² / n2)."""
-    errors = [own.squared_error, baseline.squared_error]
-    known = None not in errors
+    errors = [e for e in (own.squared_error, baseline.squared_error) if e is not None]
+    known = len(errors) == 2
     return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
 
 

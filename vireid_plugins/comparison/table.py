@@ -4,6 +4,7 @@ import os
 import shlex
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -65,8 +66,12 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
             outcome.rows, baseline, protocol, outcome.title or default_title(outcome)
         )
     for name, content in contents.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
+        write_atomically(folder / name, partial(_write, content))
     return [folder / name for name in contents]
+
+
+def _write(content: bytes, file: Any) -> None:
+    file.write(content)
 
 
 def default_title(outcome: Outcome) -> str:

@@ -85,9 +85,9 @@ class Page:
         shades = np.linspace(0, 1, 128)[None]
         self.image((colormaps[name](shades)[..., :3] * 255).astype(np.uint8), box)
         middle = box.top + box.height / 2
-        how = {"size": SMALL, "va": "center", "color": GRAY}
-        self.text(box.left - 0.05, middle, ends[0], ha="right", **how)
-        self.text(box.left + box.width + 0.05, middle, ends[1], ha="left", **how)
+        how: Dict[str, Any] = {"va": "center", "color": GRAY}
+        self.text(box.left - 0.05, middle, ends[0], SMALL, ha="right", **how)
+        self.text(box.left + box.width + 0.05, middle, ends[1], SMALL, ha="left", **how)
 
 
 def fit(size: Tuple[int, int], box: Box) -> Box:
@@ -108,7 +108,7 @@ def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
     shown = fit(size, box)
     most = (max(1, round(shown.width * _KEPT_DPI)), max(1, round(shown.height * _KEPT_DPI)))
     if image.width > most[0]:
-        image = image.resize(most, Image.BILINEAR)
+        image = image.resize(most, Image.Resampling.BILINEAR)
     return np.asarray(image), size
 
 

@@ -32,7 +32,7 @@ from .grad_cam import (
 )
 from .kinds import Drawn, Kind, register_kind
 from .options import option
-from .rollout import find_transformer, rollout_map
+from .rollout import find_transformer, require_transformer, rollout_map
 from .subject import Subject
 
 COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print says the same
@@ -137,7 +137,7 @@ def _check_method(subject: Subject, options: CAMOptions) -> None:
         if options.target != MATCH:
             check_classifier(subject)
         return
-    find_transformer(subject.model, needed=True)
+    require_transformer(subject.model)
     for word, value in (("--target", options.target), ("--layer", options.layer)):
         if value:
             raise PlotError(
@@ -305,8 +305,10 @@ def _numbers(
 ) -> Iterator[Sequence[Any]]:
     for label, result in zip(labels, results):
         for place, photo in enumerate(photos):
-            head = (label, photo.path, photo.modality_label, photo.target, photo.camid)
-            head += (result.activation.layer, result.targets[place])
-            head += (f"{result.activation.scores[place]:.6g}", int(result.flat[place]))
+            head = (
+                *(label, photo.path, photo.modality_label, photo.target, photo.camid),
+                *(result.activation.layer, result.targets[place]),
+                *(f"{result.activation.scores[place]:.6g}", int(result.flat[place])),
+            )
             for (row, column), value in np.ndenumerate(result.activation.maps[place]):
                 yield (*head, row, column, f"{value:.6g}")

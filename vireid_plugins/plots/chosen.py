@@ -68,8 +68,9 @@ def chosen_photos(subject: Subject, options: PhotoOptions) -> Tuple[List[Photo],
 
 
 def train_set(subject: Subject) -> VIReIDDataset:
-    """What the subject's config trains on; it is not read, only listed."""
-    return VIReIDDataset(build_train_items(subject.cfg), None, relabel=True)
+    """Return what the subject's config trains on. Its images are listed, not read."""
+    transforms = build_transforms(subject.cfg, is_train=False)
+    return VIReIDDataset(build_train_items(subject.cfg), transforms, relabel=True)
 
 
 def features_of(model: Any, photos: Sequence[Photo], transforms: Any) -> torch.Tensor:

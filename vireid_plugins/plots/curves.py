@@ -235,7 +235,9 @@ def _draw_panel(
     for number, (run, look) in enumerate(zip(runs, looks)):
         if panel.name in run.series:
             iterations, values = run.series[panel.name]
-            marks = {"marker": MARKERS[number % len(MARKERS)], "ms": 4} if panel.is_metric else {}
+            marks: Dict[str, Any] = {}
+            if panel.is_metric:
+                marks = {"marker": MARKERS[number % len(MARKERS)], "ms": 4}
             axes.plot(_places(run, iterations, by_epoch), values, **look, **marks)
             drawn.append(values)
     axes.set_title(plain(panel.title))

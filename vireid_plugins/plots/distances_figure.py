@@ -1,6 +1,6 @@
 """The figure of ``distances.py``: histograms of pairs, and their ROC curves."""
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def _draw_roc(axes: Axes, histograms: Histograms) -> None:
         label = f"{name}\nAUC {histogram.auc:.3f}, equal error {_rate(histogram)}"
         axes.plot(100 * false, 100 * true, color=color, ls=style)
         rate = 100 * histogram.equal_error.rate
-        look = {"marker": MARKERS[number], "ms": 5, "color": color}
+        look: Dict[str, Any] = {"marker": MARKERS[number], "ms": 5, "color": color}
         axes.plot([rate], [100 - rate], ls="", zorder=3, **look)
         axes.plot([], [], ls=style, label=label, **look)
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
@@ -164,4 +164,4 @@ def _draw_footer(axes: Axes, note: str) -> None:
 
 def _pale(color: str) -> Tuple[float, float, float]:
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return tuple(1 - 0.25 * (1 - part) for part in (red, green, blue))  # type: ignore
+    return 1 - 0.25 * (1 - red), 1 - 0.25 * (1 - green), 1 - 0.25 * (1 - blue)

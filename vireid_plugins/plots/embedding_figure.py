@@ -76,9 +76,8 @@ def _draw_points(
     for place, identity in enumerate(identities):
         for modality in np.unique(modalities):
             shown = (targets == identity) & (modalities == modality)
-            axes.scatter(
-                *points[shown].T, s=20, marker=_marker(modality), zorder=2, **_colors(place)
-            )
+            x, y = points[shown].T
+            axes.scatter(x, y, s=20, marker=_marker(modality), zorder=2, **_colors(place))
 
 
 def _colors(place: int) -> Dict[str, Any]:
@@ -91,7 +90,7 @@ def _colors(place: int) -> Dict[str, Any]:
 
 
 def _marker(modality: int) -> str:
-    return MODALITY_MARKERS.get(modality, "s")
+    return MODALITY_MARKERS[Modality(modality)] if modality in tuple(Modality) else "s"
 
 
 def _legend(identities: Sequence[int], modalities: np.ndarray) -> List[Line2D]:

@@ -146,13 +146,13 @@ def relative_heat(activation: Activation) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def join_activations(parts: List[Activation]) -> Activation:
-    """Those of several batches as one."""
-    classes = [part.classes for part in parts]
+    """Return the activations of several batches as one."""
+    classes = [part.classes for part in parts if part.classes is not None]
     return Activation(
         np.concatenate([part.maps for part in parts]),
         np.concatenate([part.scores for part in parts]),
         parts[0].layer,
-        None if classes[0] is None else np.concatenate(classes),
+        np.concatenate(classes) if classes else None,
     )
 
 

@@ -47,7 +47,7 @@ class Masks(Kind):
         maps = maps_of(subject, photos, (MASK,))
         masks = maps[MASK].reshape(len(photos), *maps[MASK].shape[-2:])
         sheet = draw_sheet(
-            [_mask_group(*pair, size) for *pair, size in zip(photos, masks, maps["images"])],
+            [_mask_group(*each) for each in zip(photos, masks, maps["images"])],
             ("image", "mask", "person", "background"),
             title=f"Masks of {subject.label}",
             note=f"{why} Person: mask × image; background: (1 − mask) × image; "

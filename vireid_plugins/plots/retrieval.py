@@ -193,8 +193,10 @@ def _numbers(
     for label, retrievals in zip(labels, rankings):
         for one in retrievals:
             query = one.query
-            head = (label, query.path, one.chosen, query.target, query.camid)
-            head += (one.first_correct, f"{one.average_precision:.4f}")
+            head = (
+                *(label, query.path, one.chosen, query.target, query.camid),
+                *(one.first_correct, f"{one.average_precision:.4f}"),
+            )
             for rank, match in enumerate(one.matches, start=1):
                 photo = match.photo
                 score = f"{match.score:.6f}"

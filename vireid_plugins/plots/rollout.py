@@ -31,12 +31,15 @@ class TransformerReader:
 
     extra_tokens = 1  # before the patches; the first is the one that becomes the feature
 
-    def attention_modules(self, transformer: nn.Module) -> List[nn.Module]:
-        """Modules that return attention (B, H, T, T), rows adding up to 1, in order of layers."""
+    def attention_modules(self, transformer: Any) -> List[nn.Module]:
+        """Return the modules whose output is attention (B, H, T, T), in the order of the layers.
+
+        Rows of attention add up to 1.
+        """
         raise NotImplementedError
 
-    def grid(self, transformer: nn.Module) -> Tuple[int, int]:
-        """Patches down and across, (h, w)."""
+    def grid(self, transformer: Any) -> Tuple[int, int]:
+        """Return the numbers of patches down and across, (h, w)."""
         raise NotImplementedError
 
 
@@ -56,10 +59,12 @@ def register_transformer(
 class FastReIDReader(TransformerReader):
     """FastReID's ViT; its attention passes a dropout, which does nothing at test."""
 
-    def attention_modules(self, transformer: nn.Module) -> List[nn.Module]:
+    def attention_modules(self, transformer: Any) -> List[nn.Module]:
+        """Return the dropout behind the softmax of each block."""
         return [block.attn.attn_drop for block in transformer.blocks]
 
-    def grid(self, transformer: nn.Module) -> Tuple[int, int]:
+    def grid(self, transformer: Any) -> Tuple[int, int]:
+        """Return the grid of the patch embedding."""
         return transformer.patch_embed.num_y, transformer.patch_embed.num_x
 
 
@@ -70,44 +75,54 @@ class Found(NamedTuple):
     reader: TransformerReader
 
 
-def find_transformer(model: nn.Module, needed: bool = False) -> Optional[Found]:
-    """The first known transformer inside ``model``; None: there is none.
-
-    Raises:
-        PlotError: there is none, and it is ``needed``; names those that are known.
-    """
+def find_transformer(model: nn.Module) -> Optional[Found]:
+    """Return the first known transformer inside ``model``, or None."""
     for module in model.modules():
         for kind, reader in READERS.items():
             if isinstance(module, kind):
                 return Found(module, reader)
-    if needed:
+    return None
+
+
+def require_transformer(model: nn.Module) -> Found:
+    """Return the first known transformer inside ``model``.
+
+    Raises:
+        PlotError: there is none; names those that are known.
+    """
+    found = find_transformer(model)
+    if found is None:
         known = ", ".join(sorted(kind.__name__ for kind in READERS))
         raise PlotError(
             f"{type(model).__name__} has no transformer whose attention can be read (known: "
             f"{known}); use --method grad-cam, or register a reader of it in "
             "vireid_plugins.plots.rollout."
         )
-    return None
+    return found
 
 
 def attention_rollout(attentions: Sequence[Tensor]) -> Tensor:
-    """How much of each input token arrives in each output token, (B, T, T); rows add up to 1.
+    """Return how much of each input token arrives in each output token, (B, T, T).
 
-    Heads are averaged; half of each layer is its residual connection.
+    Rows add up to 1. Heads are averaged; half of each layer is its residual connection.
 
     Args:
-        attentions: of each layer, (B, H, T, T).
+        attentions: one for each layer, at least one, (B, H, T, T).
     """
-    flow = None
-    for attention in attentions:
-        mean = attention.float().mean(dim=1)
-        layer = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
-        flow = layer if flow is None else layer @ flow
+    first, *others = (_with_residual(attention) for attention in attentions)
+    flow = first
+    for layer in others:
+        flow = layer @ flow
     return flow
 
 
+def _with_residual(attention: Tensor) -> Tensor:
+    mean = attention.float().mean(dim=1)
+    return (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
+
+
 def rollout_map(model: nn.Module, batch: Dict[str, Any]) -> Activation:
-    """What the output token of a transformer takes from each patch. It knows no target.
+    """Return what the output token of a transformer takes from each patch, whatever the target.
 
     Args:
         model: holds a transformer that has a reader.
@@ -116,7 +131,7 @@ def rollout_map(model: nn.Module, batch: Dict[str, Any]) -> Activation:
     Raises:
         PlotError: there is no such transformer.
     """
-    found = find_transformer(model, needed=True)
+    found = require_transformer(model)
     attentions: List[Tensor] = []
     handles = [
         module.register_forward_hook(partial(_keep, attentions))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import yaml
 
@@ -96,7 +96,7 @@ def _nearest(cfg: CfgNode) -> Optional[Path]:
     A run of somebody's own program does not say which file it was made from.
     """
     files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
-    found = []
+    found: List[Tuple[int, int, Path]] = []
     for path in sorted(files, key=lambda one: (len(one.parts), str(one))):
         if not path.name.startswith("Base-"):
             found.append((len(_differing(cfg, _config_of(path))), len(found), path))

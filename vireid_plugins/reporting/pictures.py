@@ -61,7 +61,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 def _fitted(image: Image.Image, most: Tuple[int, int]) -> Image.Image:
     """No larger than ``most``, in its own proportions."""
     image = image.copy()
-    image.thumbnail(most, Image.LANCZOS)
+    image.thumbnail(most, Image.Resampling.LANCZOS)
     return image
 
 

@@ -263,10 +263,10 @@ def state_words(run: RunFolder) -> Tuple[str, str]:
     if run.finished:
         there = run.checkpoint is not None or (run.folder / FINAL).is_file()
         return "finished", "Trained to the end." + ("" if there else " Its weights are gone.")
-    done = f"{run.epochs} of {total} epochs" if run.epochs is not None and total else ""
-    name = run.last_checkpoint
-    if done:
-        how = f"its last checkpoint, {run.checkpoint.path.name}, is after {done}"
+    name, checkpoint = run.last_checkpoint, run.checkpoint
+    if checkpoint is not None and run.epochs is not None and total:
+        done = f"{run.epochs} of {total} epochs"
+        how = f"its last checkpoint, {checkpoint.path.name}, is after {done}"
     elif name:
         how = f"its last checkpoint was {name}"
     else:

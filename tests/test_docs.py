@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from vireid.cli import load_verbs
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.synthvi import render_dataset
 from vireid_plugins.version import __version__
 
@@ -115,6 +118,73 @@ def test_links_into_a_document_find_their_heading(path):
         headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
         made = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
         assert anchor in made, f"{target}#{anchor}; there are {sorted(made)}"
+
+
+def command_lines(text):
+    """Return the words of each line with ``vireid`` in the code blocks that are for a shell.
+
+    Comments are left out, and continued lines are joined.
+    """
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.S | re.M)
+    shell = "".join(block for language, block in blocks if language in ("", "bash", "console"))
+    lines = shell.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if "vireid " in line]
+    return [line for line in words if "vireid" in line]
+
+
+def documented_commands(path):
+    """Return what follows ``vireid`` in each command that a document prints.
+
+    In running text, as `vireid search query`, only the verb is meant.
+    """
+    text = path.read_text(encoding="utf-8")
+    commands = [line[line.index("vireid") + 1 :] for line in command_lines(text)]
+    inline = [code.split() for code in re.findall(r"`vireid ([^`]+)`", text)]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    whole = [code.split() for row in rows for code in re.findall(r"`vireid ([^`]+)`", row)]
+    commands += whole + [words[:1] for words in inline if words not in whole]
+    return [words for words in commands if words[0] not in ("VERB", "--help", "--version")]
+
+
+def test_commands_are_found_in_a_document(tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text(
+        "`vireid plot KIND` draws.\n\n| draw | `vireid plot tsne --out a` |\n\n"
+        "```\nA=b vireid train --config-file c \\\n    X 1   # note\n```\n"
+    )
+    assert documented_commands(document) == [
+        ["train", "--config-file", "c", "X", "1"],
+        ["plot", "tsne", "--out", "a"],
+        ["plot"],
+    ]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_commands_that_a_document_prints_are_understood(path):
+    """The verb reads the words, and the config has the keys; nothing is run."""
+    verbs = load_verbs()
+    for verb, *words in documented_commands(path):
+        assert verb in verbs, f"vireid {verb}"
+        if not words:
+            continue
+        try:
+            args = verbs[verb].parse(words, f"vireid {verb}")
+        except SystemExit as ended:
+            assert not ended.code, " ".join(["vireid", verb, *words])
+            continue
+        if verb in ("train", "evaluate"):
+            build_config(str(ROOT / args.config_file), ["MODEL.DEVICE", "cpu", *args.opts])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_other_commands_that_a_document_prints_exist(path):
+    """Words after ``make`` and ``tools/bootstrap.py``. Oracles: the Makefile, the tool's parser."""
+    text = path.read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    targets = {target for line in targets for target in line.split()}
+    assert set(re.findall(r"(?:^|`| )make ([a-z-]+)(?= *(?:`|#|$))", text, re.M)) <= targets
+    for command in re.findall(r"bootstrap\.py ([a-z-]+)", text):
+        assert command in targets
 
 
 @pytest.mark.parametrize("tool", sorted(p.name for p in (ROOT / "tools").glob("*.py")))

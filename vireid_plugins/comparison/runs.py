@@ -15,7 +15,7 @@ from fastreid.config import CfgNode
 from ..engine import VIReIDTrainer
 from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
-from ..evaluation.evaluator import build_evaluator, build_protocols
+from ..evaluation import build_evaluator, build_protocols
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config, read_json
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
 

@@ -1,6 +1,14 @@
-"""Evaluation: features once, trials by protocol, exact ranks, one table. Knows no model."""
+"""Evaluation: features once, trials by protocol, exact ranks, one table. It knows no model.
 
-from .evaluator import VIReIDEvaluator, build_evaluator, build_protocols, evaluate
+- ``features.py`` extracts features; ``protocols.py`` and ``galleries.py`` make trials.
+- ``rules.py`` decides who may see whom; ``ranking/`` ranks a trial by scores and counts hits.
+- ``reranking/`` and ``neighbors/`` look at more than one pair of images.
+- ``evaluator.py`` puts it all into a table, ``result.py``; ``build.py`` reads the config.
+- ``pair_distances.py`` counts the distances of all pairs, for histograms and thresholds.
+"""
+
+from .build import build_evaluator, build_protocols, evaluate
+from .evaluator import VIReIDEvaluator
 from .features import TestFeatures, evaluation_mode, extract_features
 from .neighbors.search import NearestNeighbors
 from .pair_distances import (

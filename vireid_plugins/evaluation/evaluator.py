@@ -1,63 +1,42 @@
-"""From the features of a test set to one table: every protocol line, mean ± std over its trials."""
+"""From the features of a test set to one table: a row for each protocol, over all its trials."""
 
-import logging
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from fastreid.data.datasets import DATASET_REGISTRY
-
 from ..data.item import test_items
 from ..errors import UserError
-from ..keys import SWITCH, Key, check_values, declare, one_of, text
-from ..registry import PROTOCOL_REGISTRY, lookup
 from .features import TestFeatures
-from .protocols import Protocol, SingleModalityProtocol, Trial
+from .protocols import Protocol, Trial
 from .ranking.arguments import labels_of
 from .ranking.ranker import RankMetrics
 from .ranking.rescoring import Rescorer, RescoringScorer
 from .ranking.scores import FeatureScorer, TrialScorer
 from .ranking.trials import rank_with
-from .reranking.jaccard import DEFINITIONS
-from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
-from .reranking.scorer import RerankingScorer
+from .reranking.rerank import AffinityInference, QueryExpansion
+from .reranking.scorer import RerankingScorer, TrialReranking
 from .result import METRIC_NAMES, RANKS, ResultRow, ResultTable
 from .rules import RankRules
 from .similarity import check_metric
 
-logger = logging.getLogger(__name__)
-
-RERANKING_METHODS = ("k_reciprocal", "aim")
-
-declare(
-    "TEST",
-    Key("DEVICE", "", text("a device"), "where similarities are computed; empty: MODEL.DEVICE"),
-)
-declare(
-    "TEST.RERANK",
-    Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "Zhong et al.; aim: SAAI, no LAMBDA"),
-    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax: as FastReID"),
-    Key("CROSS_MODALITY", False, SWITCH, "neighbors come from queries and gallery in turn"),
-)
-
 
 class VIReIDEvaluator:
-    """Scores the features of one test set by several protocols.
+    """Evaluates the features of one test set by several protocols.
 
     Args:
-        protocols: lines of the table, in order; the first decides ``metric``.
+        protocols: the rows of the table, in order; the first row gives the result ``metric``.
         dataset: the dataset whose ``query + gallery`` the features belong to.
-        dataset_name: first part of every metric's name.
+        dataset_name: the first part of every metric's name.
         metric: ``"cosine"`` or ``"euclidean"``.
-        reranking: re-rank every trial's gallery; None: do not.
-        expansion: expand every trial's features before they are ranked or re-ranked, which needs
-            the cosine metric; None: do not.
+        reranking: re-ranks the gallery of every trial; None: no re-ranking.
+        expansion: expands the features of every trial before they are ranked or re-ranked, which
+            needs the cosine metric; None: no expansion.
         device: where to compute; empty: on the CPU.
-        feature: what the features are, for the table, where they do not say it themselves.
+        feature: words for the features in the table, unless the features bring their own.
         note: a sentence below the table.
 
     Raises:
-        UserError: no protocol, or an unknown metric.
+        UserError: there is no protocol, the metric is unknown, or a step needs the cosine metric.
     """
 
     def __init__(
@@ -67,7 +46,7 @@ class VIReIDEvaluator:
         *,
         dataset_name: str,
         metric: str = "cosine",
-        reranking: Union[Reranking, AffinityInference, None] = None,
+        reranking: Optional[TrialReranking] = None,
         expansion: Optional[QueryExpansion] = None,
         device: str = "",
         feature: str = "model output",
@@ -84,25 +63,25 @@ class VIReIDEvaluator:
         self.reranking, self.expansion = reranking, expansion
         if metric != "cosine" and (expansion or isinstance(reranking, AffinityInference)):
             words = " and ".join(filter(None, map(str, (expansion or "", reranking or ""))))
-            raise UserError(f"{words}: that needs TEST.METRIC cosine; got {metric}.")
+            raise UserError(f"{words} needs TEST.METRIC cosine; got {metric}.")
         self.feature, self.note = feature, note
 
     def evaluate(self, features: TestFeatures) -> ResultTable:
-        """Score ``features``, one row per test image.
+        """Return the table of ``features``, which have one row per test image.
 
-        Where the features come with a rescorer, it re-orders the nearest images of each query.
+        If the features come with a rescorer, it re-orders the nearest images of each query.
 
         Raises:
-            UserError: features that are not those of the dataset's test images, a protocol
-                none of whose queries has a valid match, with the reason, or a rescorer beside
-                re-ranking or another metric than cosine.
+            UserError: the features are not those of the dataset's test images; no query of a
+                protocol has a valid match (the message says why); or a rescorer comes together
+                with re-ranking or with another metric than cosine.
         """
         expected = len(test_items(self.dataset))
         if not np.array_equal(features.index, np.arange(expected)):
             raise UserError(
-                f"{self.dataset_name} has {expected} test images, but features came for "
+                f"{self.dataset_name} has {expected} test images, but there are features of "
                 f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
-                "each must come once."
+                "each image must have its features once."
             )
         reranking = ", ".join(str(step) for step in (self.expansion, self.reranking) if step)
         if features.rescorer is not None:
@@ -113,6 +92,7 @@ class VIReIDEvaluator:
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
 
     def _check_rescoring(self, rescorer: Rescorer) -> None:
+        """Raise ``UserError`` if something else re-orders the images, too."""
         if self.reranking or self.expansion or self.metric != "cosine":
             raise UserError(
                 f"The model re-orders its nearest images ({rescorer.description}), which works "
@@ -147,7 +127,7 @@ class VIReIDEvaluator:
     def _rank(
         self, features: TestFeatures, trials: Sequence[Trial], rules: RankRules
     ) -> List[RankMetrics]:
-        """Rank all trials by the scores that re-scoring, re-ranking or the features give."""
+        """Rank all trials by the scores of the features, the re-ranking or the rescorer."""
         targets, camids, rows = features.targets, features.camids, features.features
         labels = labels_of(targets, camids, len(rows), "features", rules)
         scorer: TrialScorer
@@ -173,14 +153,14 @@ class VIReIDEvaluator:
         )
         if len(shared) == 0:
             return head + (
-                f"All query identities do not appear in gallery: queries show {_few(query)}, the "
-                f"gallery {_few(gallery)}. Check identities and splits of the test lists."
+                f"All query identities do not appear in gallery: the queries have {_few(query)}, "
+                f"the gallery {_few(gallery)}. Check identities and splits of the test lists."
             )
         return head + (
-            f"Identities {_few(shared)} are in both, but every such pair is never compared: query "
+            f"Identities {_few(shared)} are in both, but all their pairs are never compared: query "
             f"cameras {_few(features.camids[trial.query])}, gallery cameras "
-            f"{_few(features.camids[trial.gallery])}; left out: {protocol.rules().words()}. Check "
-            "the camera numbers."
+            f"{_few(features.camids[trial.gallery])}; the protocol leaves out "
+            f"{protocol.rules().words()}. Check the camera numbers."
         )
 
 
@@ -193,69 +173,3 @@ def _value(result: RankMetrics, name: str) -> float:
 def _few(values: np.ndarray, most: int = 5) -> str:
     unique = np.unique(values).tolist()
     return ", ".join(map(str, unique[:most])) + (f", ... ({len(unique)})" if unique[most:] else "")
-
-
-def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
-    """The protocol lines for a registered dataset, from ``cfg.TEST.PROTOCOL``.
-
-    A dataset class names its protocol in the attribute ``protocol``, and decides arguments of it
-    in ``protocol_arguments``; one without them (FastReID's own datasets) is evaluated by
-    ``SingleModalityProtocol``.
-
-    Raises:
-        KeyError: an unknown dataset or protocol name.
-        UserError: a value that the protocol does not know, with the right word.
-    """
-    dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
-    name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
-    protocol = lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol")
-    decided = getattr(dataset_class, "protocol_arguments", lambda cfg: {})(cfg)
-    return protocol.from_config(cfg, **decided)
-
-
-def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
-    """What ``TEST.RERANK`` asks for; None where it is off.
-
-    Raises:
-        UserError: an unknown word.
-    """
-    node = cfg.TEST.RERANK
-    check_values("TEST.RERANK", METHOD=node.METHOD, DEFINITION=node.DEFINITION)
-    if not node.ENABLED:
-        return None
-    if node.METHOD == "aim":
-        return AffinityInference(node.K1, node.K2)
-    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION, node.CROSS_MODALITY)
-
-
-def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
-    """An evaluator from ``cfg.TEST``; reads METRIC, RERANK, AQE, DEVICE and PROTOCOL.
-
-    Raises:
-        UserError: an unknown word, or ROC, which is FastReID's own evaluator's, is switched on.
-    """
-    if cfg.TEST.ROC.ENABLED:
-        raise UserError("TEST.ROC.ENABLED is not supported here; set it False.")
-    aqe, protocols = cfg.TEST.AQE, build_protocols(cfg, dataset_name)
-    across = cfg.TEST.RERANK.ENABLED and cfg.TEST.RERANK.CROSS_MODALITY
-    if across and any(isinstance(protocol, SingleModalityProtocol) for protocol in protocols):
-        raise UserError(
-            f"TEST.RERANK.CROSS_MODALITY is True, and {dataset_name} has one modality; set it "
-            "False."
-        )
-    return VIReIDEvaluator(
-        protocols,
-        dataset,
-        dataset_name=dataset_name,
-        metric=cfg.TEST.METRIC,
-        reranking=build_reranking(cfg),
-        expansion=QueryExpansion(aqe.QE_K, aqe.ALPHA, aqe.QE_TIME) if aqe.ENABLED else None,
-        device=cfg.TEST.DEVICE or cfg.MODEL.DEVICE,
-        feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
-        note=getattr(dataset, "note", ""),
-    )
-
-
-def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:
-    """Score ``features`` of ``dataset`` by the protocols that ``cfg`` names; see the classes."""
-    return build_evaluator(cfg, dataset_name, dataset).evaluate(features)

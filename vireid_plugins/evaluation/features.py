@@ -1,4 +1,4 @@
-"""Features of a whole test set, extracted once, whatever the number of processes.
+"""Extract the features of a whole test set once, with any number of processes.
 
 Shapes: N test images, D features, B rows of a batch, R local parts of S features.
 """
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fastreid.utils import comm
+
+from ..errors import UserError
+from .ranking.rescoring import Rescorer
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,9 @@ class TestFeatures:
     modalities: np.ndarray  # (N,) int64, -1 where the loader gives none (stock datasets)
     index: np.ndarray  # (N,) int64, ascending place in the test list
     flip: bool = False  # features are means over the image and its mirror image
-    feature: str = ""  # what the model says its features are; empty: nothing
+    feature: str = ""  # the model's words for its features; empty: it has none
     local: Optional[Tensor] = None  # (N, R, S) float32 on the CPU, if there is a rescorer
-    rescorer: Any = None  # what re-orders nearest images by ``local``, see ``rescoring.py``
+    rescorer: Optional[Rescorer] = None  # re-orders the nearest images by ``local``
 
 
 def extract_features(
@@ -48,44 +51,46 @@ def extract_features(
     model's training mode is restored, also after an error.
 
     Args:
-        model: ``model(batch)`` returns features (B, D), and ``test_feature`` may say in words
-            what they are. Where it has a ``rescorer`` (``rescoring.py``), local features are
-            kept too.
+        model: ``model(batch)`` returns features (B, D), and ``model.test_feature``, if it exists,
+            says in words what they are. If it has a ``rescorer`` (``ranking/rescoring.py``), its
+            local features are kept, too.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
         flip: average the features of each image and its mirror image, before normalization.
 
     Raises:
-        ValueError: an empty loader, several processes without ``index``, or no features.
+        UserError: the loader is empty, several processes have no ``index``, or the model returns
+            no features.
     """
     rescorer = getattr(model, "rescorer", None)
     recording = rescorer.recording(model) if rescorer is not None else nullcontext()
     with evaluation_mode(model), torch.no_grad(), recording as local_of_last:
         parts = list(_run(model, loader, flip, local_of_last))
     if not parts and comm.get_world_size() == 1:
-        raise ValueError("The test loader is empty: no image to extract features from.")
+        raise UserError("The test loader is empty: no image to extract features from.")
     names = ("features",) + (("local",) if rescorer is not None else ()) + _LABELS
     columns = {name: [part[name] for part in parts] for name in names}
-    joined = {name: torch.cat(values) if values else None for name, values in columns.items()}
-    if comm.get_world_size() > 1:
-        joined = _gathered(joined)
+    own = {name: torch.cat(values) for name, values in columns.items() if values}
+    joined = _gathered(own) if comm.get_world_size() > 1 else own
     order, keep = np.unique(joined["index"].numpy(), return_index=True)
-    labels = {name: joined[name].numpy()[keep] for name in _LABELS[:-1]}
+    targets, camids, modalities = (joined[name].numpy()[keep] for name in _LABELS[:-1])
     rows = torch.from_numpy(keep)
     return TestFeatures(
         features=joined["features"][rows],
+        targets=targets,
+        camids=camids,
+        modalities=modalities,
         index=order,
         flip=flip,
         feature=getattr(model, "test_feature", ""),
         local=joined["local"][rows] if rescorer is not None else None,
         rescorer=rescorer,
-        **labels,
     )
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own former mode afterwards."""
+    """Put ``model`` into evaluation mode, and every module back into its own mode at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -129,7 +134,7 @@ def _run(
 def _outputs(
     model: nn.Module, batch: Dict[str, Any], local_of_last: Optional[Callable[[], Tensor]]
 ) -> Dict[str, Tensor]:
-    """Features (B, D) of a batch and, where they are recorded, local ones (B, R, S); float32."""
+    """Return float32 features (B, D) and, if they are recorded, local ones (B, R, S)."""
     features = model(batch)
     _check_features(features, len(batch["targets"]))
     outputs = {"features": features.float()}
@@ -141,7 +146,7 @@ def _outputs(
 def _check_features(features: Any, size: int) -> None:
     shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != size:
-        raise ValueError(
+        raise UserError(
             f"At test time the model must return features ({size}, D) for a batch of {size} "
             f"images; got {shape}."
         )
@@ -157,17 +162,17 @@ def _labels_of(batch: Dict[str, Any], size: int, done: int) -> Dict[str, Tensor]
         elif name == "index" and comm.get_world_size() == 1:
             labels[name] = torch.arange(done, done + size)
         else:
-            raise ValueError(
+            raise UserError(
                 f"The test batches have no {name!r}; they hold {sorted(batch)}. Build the loader "
                 "with vireid_plugins.data."
             )
     return labels
 
 
-def _gathered(columns: Dict[str, Any]) -> Dict[str, Tensor]:
+def _gathered(own: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Return the columns of all processes, one behind the other; empty shares are left out."""
     comm.synchronize()
-    shares: List[Dict[str, Any]] = comm.all_gather(columns)
-    shares = [share for share in shares if share["index"] is not None]
+    shares: List[Dict[str, Tensor]] = [share for share in comm.all_gather(own) if share]
     if not shares:
-        raise ValueError("The test loader is empty on every process.")
-    return {name: torch.cat([share[name] for share in shares]) for name in columns}
+        raise UserError("The test loader is empty on every process.")
+    return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}

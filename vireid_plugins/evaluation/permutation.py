@@ -1,44 +1,49 @@
-"""The official galleries of SYSU-MM01: reader of ``rand_perm_cam.mat``."""
+"""The official galleries of SYSU-MM01: reads ``rand_perm_cam.mat``."""
 
 import os
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
-import scipy.io
+
+from ..errors import MissingFileError, UserError
 
 _VARIABLE = "rand_perm_cam"
 _WHERE = (
     "The file comes with the dataset's evaluation code (github.com/wuancong/SYSU-MM01, folder "
-    "evaluation/data_split); put it there, or set TEST.PROTOCOL.PERMUTATION_FILE to where it "
-    "lies. TEST.PROTOCOL.GALLERY 'random' needs no file."
+    "evaluation/data_split); put it there, or set TEST.PROTOCOL.PERMUTATION_FILE to its path. "
+    "TEST.PROTOCOL.GALLERY 'random' needs no file."
 )
 
 
 def read_permutations(
     dataset: Any, counts: Mapping[Tuple[int, int], int], trials: int, path: str = ""
 ) -> Dict[Tuple[int, int], List[np.ndarray]]:
-    """Orders of the sorted images of each (identity, camera), one per trial.
+    """Return an order of the sorted images of each (identity, camera) for each trial.
 
     Args:
         dataset: has ``dataset_dir``, below which ``exp/rand_perm_cam.mat`` is looked for.
-        counts: number of images of each (identity, camera) that is needed.
-        trials: how many of the file's trials are needed.
-        path: the file, if it lies elsewhere.
+        counts: the number of images of each (identity, camera).
+        trials: how many of the file's trials to read.
+        path: the file, if it lies elsewhere; empty: it does not.
 
     Returns:
         For each key of ``counts``, ``trials`` arrays (count,) of positions from 0.
 
     Raises:
-        FileNotFoundError: no such file; says where it comes from.
-        ValueError: the file has not the official structure, or does not fit the images.
+        MissingFileError: there is no such file; the message says where it comes from.
+        UserError: the file is not built as the official one, or does not fit the images.
     """
+    import scipy.io  # slow to load, and only official galleries need it
+
     path = path or os.path.join(str(dataset.dataset_dir), "exp", _VARIABLE + ".mat")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"No {path}, which the official SYSU-MM01 galleries need. {_WHERE}")
+        raise MissingFileError(
+            f"There is no {path}, which the official SYSU-MM01 galleries need. {_WHERE}"
+        )
     try:
         cells = scipy.io.loadmat(path)[_VARIABLE]
     except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not the official permutation file: no readable variable {_VARIABLE!r} "
             f"({error}). {_WHERE}"
         ) from error
@@ -55,12 +60,12 @@ def _orders(
             for trial in range(trials)
         ]
     except (IndexError, TypeError, ValueError):
-        raise ValueError(
+        raise UserError(
             f"{path} has no {trials} permutations for identity {identity}, camera {camera}."
         ) from None
     for trial, order in enumerate(orders):
         if not np.array_equal(np.sort(order.reshape(-1)), np.arange(count)):
-            raise ValueError(
+            raise UserError(
                 f"{path}, identity {identity}, camera {camera}, trial {trial}: a permutation of "
                 f"{order.size} images, but the folder has {count}. The file and the images belong "
                 "to different copies of the dataset; check that no image is missing."

@@ -3,27 +3,21 @@
 A protocol turns a dataset into trials, row numbers in the one list ``dataset.query +
 dataset.gallery``, whose features are extracted once. A dataset needs ``query`` and ``gallery``,
 lists of items ``(path, pid, camid, modality)``, and, for the official galleries of SYSU-MM01,
-``dataset_dir``. Shapes: Q query rows, G gallery rows of one trial.
-
-Random galleries are those of AGW's code (Ye et al.; LLCM's code does the same): for each trial the
-generator is seeded with the trial's number, then draws over the sorted files, identities in sorted
-order, cameras in the listed order. A private generator yields the same stream as ``random.seed``
-and leaves the global one alone.
+``dataset_dir``. How a gallery is drawn stands in ``galleries.py``, what the rules mean in
+``rules.py``. Shapes: Q query rows, G gallery rows of one trial.
 """
 
-import random
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, ClassVar, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 from ..data.datasets.sysu_mm01 import VISIBLE_CAMERAS
-from ..data.item import test_items
+from ..errors import UserError
 from ..keys import Key, Rule, at_least, declare, each, exactly, one_of, text
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
-from .permutation import read_permutations
+from .galleries import folders_of, official_galleries, random_galleries, rows_of_modality
 from .rules import SYSU_SKIPPED_PAIRS, RankRules
 
 DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
@@ -54,8 +48,6 @@ _OLD_WORDS = {
     "ir2rgb": DIRECTIONS[1],
 }
 
-Groups = Dict[Tuple[int, int], List[int]]
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -66,7 +58,11 @@ class Trial:
 
 
 def check_direction(direction: Any) -> str:
-    """``direction`` itself, or a ``ValueError`` that names the right word."""
+    """Return ``direction`` if it is one of ``DIRECTIONS``.
+
+    Raises:
+        UserError: it is not; the message says what an old word such as "v2t" is called here.
+    """
     if direction in DIRECTIONS:
         return direction
     hint = f"Valid: {' and '.join(DIRECTIONS)}."
@@ -74,70 +70,31 @@ def check_direction(direction: Any) -> str:
     if meant:
         hint = f"Say {meant!r}. " + hint
     elif isinstance(direction, bool):
-        hint = "A boolean does not say which way. " + hint
-    raise ValueError(f"Unknown search direction {direction!r} (query_to_gallery). {hint}")
+        hint = "A boolean does not say which modality searches. " + hint
+    raise UserError(f"Unknown search direction {direction!r} (query_to_gallery). {hint}")
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if isinstance(value, bool) or value not in choices:
-        raise ValueError(f"{name} must be one of {tuple(choices)}; got {value!r}.")
+        raise UserError(f"{name} must be one of {tuple(choices)}; got {value!r}.")
 
 
 def _check_trials(trials: Any, most: int = 0) -> None:
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise ValueError(f"trials must be a whole number of at least 1; got {trials!r}.")
+        raise UserError(f"trials must be a whole number of at least 1; got {trials!r}.")
     if most and trials > most:
-        raise ValueError(f"trials must be at most {most}; got {trials}.")
-
-
-def _rows_of(dataset: Any, modality: Modality, name: str) -> np.ndarray:
-    rows = [row for row, item in enumerate(test_items(dataset)) if item.modality == modality]
-    if not rows:
-        raise ValueError(f"{name}: the test set has no {modality.label} images.")
-    return np.array(rows, dtype=np.int64)
-
-
-def _folders(dataset: Any, modality: Modality, cameras: Sequence[int]) -> Groups:
-    """Rows of each (identity, camera) sorted by file; identities ascending, cameras as listed."""
-    items = test_items(dataset)
-    found: Groups = defaultdict(list)
-    for row, item in enumerate(items):
-        if item.modality == modality:
-            found[item.pid, item.camid].append(row)
-    identities = sorted({identity for identity, _ in found})
-    keys = [(i, camera) for i in identities for camera in cameras if (i, camera) in found]
-    return {key: sorted(found[key], key=lambda row: _file_key(items[row].path)) for key in keys}
-
-
-def _file_key(path: Any) -> str:
-    return str(path).replace("\\", "/")
-
-
-def _draw(folders: Groups, shots: int, trial: int) -> np.ndarray:
-    """Rows of a random gallery: one ``choice``, or a ``sample`` of at most ``shots``, a folder."""
-    generator = random.Random(trial)
-    rows: List[int] = []
-    for files in folders.values():
-        if shots == 1:
-            rows.append(generator.choice(files))
-        else:
-            rows += generator.sample(files, min(shots, len(files)))
-    return np.array(rows, dtype=np.int64)
+        raise UserError(f"trials must be at most {most}; got {trials}.")
 
 
 class Protocol:
-    """Base of all protocols: trials from a dataset, and what a result line must say.
+    """Base of all protocols: makes trials of a dataset, and says how they are ranked."""
 
-    ``key`` is ``<mode or direction>/<single|multi>``, the middle of a metric's name;
-    ``direction`` and ``gallery_rule`` are words for the table.
-    """
-
-    skip_camera_pairs: ClassVar[Tuple[Tuple[int, int], ...]] = ()
+    skip_camera_pairs: ClassVar[Tuple[Tuple[int, int], ...]] = ()  # see RankRules
     skip_same_camera: bool = False
     cmc: str = "image"
-    direction: str = ""
-    key: str = ""
-    gallery_rule: str = "all images"
+    direction: str = ""  # for the table, such as "visible_to_infrared"
+    key: str = ""  # <mode or direction>/<single|multi>: the middle of a metric's name
+    gallery_rule: str = "all images"  # for the table
 
     @classmethod
     def from_config(cls, cfg: Any, **decided: Any) -> List["Protocol"]:
@@ -149,11 +106,11 @@ class Protocol:
         raise NotImplementedError
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
-        """Trials of ``dataset``, numbered from 0."""
+        """Yield the trials of ``dataset``; trial 0 comes first."""
         raise NotImplementedError
 
     def rules(self, max_rank: int = 20) -> RankRules:
-        """Who is compared with whom and how hits are counted, for ``rank_trials``."""
+        """Return who is compared with whom and how hits are counted, for ``rank_trials``."""
         return RankRules(self.skip_camera_pairs, self.skip_same_camera, self.cmc, max_rank)
 
 
@@ -174,8 +131,8 @@ class DirectedProtocol(Protocol):
     def trials(self, dataset: Any) -> Iterator[Trial]:
         name = type(self).__name__
         yield Trial(
-            _rows_of(dataset, self.query_modality, name),
-            _rows_of(dataset, self.gallery_modality, name),
+            rows_of_modality(dataset, self.query_modality, name),
+            rows_of_modality(dataset, self.gallery_modality, name),
         )
 
 
@@ -195,8 +152,7 @@ class SYSUMM01Protocol(Protocol):
         permutation_file: where that file lies if not there.
 
     Raises:
-        ValueError: an unknown word, or a gallery that cannot be drawn.
-        FileNotFoundError: the permutation file is missing.
+        UserError: an unknown word.
     """
 
     skip_camera_pairs = SYSU_SKIPPED_PAIRS
@@ -230,25 +186,16 @@ class SYSUMM01Protocol(Protocol):
         ]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
-        query = _rows_of(dataset, Modality.INFRARED, "SYSUMM01Protocol")
-        folders = _folders(dataset, Modality.VISIBLE, SYSU_CAMERAS[self.mode])
-        if not folders:
-            raise ValueError(
-                f"SYSUMM01Protocol: no visible test image of cameras {SYSU_CAMERAS[self.mode]}, "
-                f"which mode {self.mode!r} searches."
-            )
+        query = rows_of_modality(dataset, Modality.INFRARED, "SYSUMM01Protocol")
+        cameras = SYSU_CAMERAS[self.mode]
+        folders = folders_of(dataset, Modality.VISIBLE, cameras, "SYSUMM01Protocol")
         if self.gallery == "official":
-            counts = {key: len(files) for key, files in folders.items()}
-            orders = read_permutations(dataset, counts, self.num_trials, self.permutation_file)
-        for trial in range(self.num_trials):
-            if self.gallery == "random":
-                yield Trial(query, _draw(folders, self.shots, trial))
-                continue
-            picks = [
-                np.asarray(files, dtype=np.int64)[orders[key][trial][: self.shots]]
-                for key, files in folders.items()
-            ]
-            yield Trial(query, np.concatenate(picks))
+            path = self.permutation_file
+            galleries = official_galleries(dataset, folders, self.shots, self.num_trials, path)
+        else:
+            galleries = random_galleries(folders, self.shots, self.num_trials)
+        for gallery in galleries:
+            yield Trial(query, gallery)
 
 
 @PROTOCOL_REGISTRY.register()
@@ -290,14 +237,10 @@ class LLCMProtocol(DirectedProtocol):
         return [cls(direction, keys.TRIALS, **decided) for direction in keys.DIRECTIONS]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:
-        query = _rows_of(dataset, self.query_modality, "LLCMProtocol")
-        folders = _folders(dataset, self.gallery_modality, LLCM_CAMERAS)
-        if not folders:
-            raise ValueError(
-                f"LLCMProtocol: no {self.gallery_modality.label} test image of cameras 1 to 9."
-            )
-        for trial in range(self.num_trials):
-            yield Trial(query, _draw(folders, 1, trial))
+        query = rows_of_modality(dataset, self.query_modality, "LLCMProtocol")
+        folders = folders_of(dataset, self.gallery_modality, LLCM_CAMERAS, "LLCMProtocol")
+        for gallery in random_galleries(folders, 1, self.num_trials):
+            yield Trial(query, gallery)
 
 
 @PROTOCOL_REGISTRY.register()

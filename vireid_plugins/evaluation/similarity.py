@@ -1,4 +1,4 @@
-"""Scores between queries and a gallery: the greater, the nearer.
+"""Scores between queries and a gallery: the greater a score, the nearer the images.
 
 Shapes: Q queries, G gallery rows, D features. Two promises hold on any machine: identical gallery
 rows get identical scores (a matrix product alone does not promise this, since blocks at the edge
@@ -11,29 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 METRICS = ("cosine", "euclidean")
 Array = Union[np.ndarray, Tensor]
 _BLOCK_ELEMENTS = 1 << 18  # small enough to stay in a CPU's cache
 
 
 def as_features(features: Array, name: str, device: torch.device) -> Tensor:
-    """Bring features (N, D) to ``device`` as float32, or float64 where they were float64.
+    """Return features (N, D) on ``device`` as float32, or as float64 if they are float64.
 
     Half precision is raised to float32, integers to float64.
 
     Raises:
-        ValueError: not two-dimensional, or a row that holds NaN or infinity.
+        UserError: they are not two-dimensional, or a row holds NaN or infinity.
     """
     tensor = torch.as_tensor(features).detach().to(device)
     if tensor.dim() != 2:
-        raise ValueError(f"{name} must be two-dimensional (N, D); got shape {tuple(tensor.shape)}.")
+        raise UserError(f"{name} must be two-dimensional (N, D); got shape {tuple(tensor.shape)}.")
     if not tensor.is_floating_point():
         tensor = tensor.double()
     elif tensor.dtype != torch.float64:
         tensor = tensor.float()
     if not all_finite(tensor):
         row = int((~torch.isfinite(tensor)).any(1).nonzero()[0])
-        raise ValueError(
+        raise UserError(
             f"{name} row {row} holds NaN or infinity; ranks would mean nothing. "
             "Look for a diverged model or a broken image."
         )
@@ -41,24 +43,24 @@ def as_features(features: Array, name: str, device: torch.device) -> Tensor:
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether ``values`` holds neither NaN nor infinity; nearly free where it does not.
+    """Return whether ``values`` holds neither NaN nor infinity, at the cost of one sum.
 
-    NaN and infinity survive a sum. A sum that is not finite may also have overflowed, and only
-    then is every value looked at.
+    NaN and infinity survive a sum. A sum that is not finite may also have overflowed, so only then
+    is every value looked at.
     """
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def check_metric(metric: str) -> None:
-    """Raise ``ValueError`` unless ``metric`` is one of ``METRICS``."""
+    """Raise ``UserError`` unless ``metric`` is one of ``METRICS``."""
     if metric not in METRICS:
-        raise ValueError(f"metric must be one of {METRICS}; got {metric!r}.")
+        raise UserError(f"metric must be one of {METRICS}; got {metric!r}.")
 
 
 def normalize(features: Tensor) -> Tensor:
-    """Rows of ``features`` (N, D) at unit length; a zero row stays zero.
+    """Return ``features`` (N, D) with every row at length 1; a zero row stays zero.
 
-    Lengths are taken in float64, so that neither huge nor tiny features lose their direction.
+    Lengths are computed in float64, so that neither huge nor tiny features lose their direction.
     """
     norms = features.new_empty((len(features), 1))
     step = _rows_per_block(features)
@@ -72,9 +74,10 @@ def _rows_per_block(features: Tensor) -> int:
 
 
 def unique_rows(features: Tensor) -> Tensor:
-    """For each row (N, D), the number of the first row that equals it: (N,) int64.
+    """Return for each row (N, D) the number of the first row that equals it: (N,) int64.
 
-    Rows are compared through an exact integer hash of their bits, and hash matches are verified.
+    Rows are compared by an integer hash of their bits; rows of the same hash are then compared
+    value by value.
     """
     bits = torch.int64 if features.dtype == torch.float64 else torch.int32
     generator = torch.Generator().manual_seed(0)
@@ -100,9 +103,9 @@ def unique_rows(features: Tensor) -> Tensor:
 
 
 def products(a: Tensor, b: Tensor, out: Optional[Tensor] = None) -> Tensor:
-    """``a @ b.T`` of rows (R, D) and (N, D): (R, N), into ``out`` if it is given.
+    """Return ``a @ b.T`` (R, N) of rows (R, D) and (N, D), written into ``out`` if it is given.
 
-    On a CPU by NumPy, whose product of few rows with many is up to twice as fast as PyTorch's.
+    On a CPU NumPy does it, whose product of few rows with many is up to twice as fast as PyTorch's.
     """
     if a.device.type != "cpu":
         return torch.mm(a, b.T, out=out)
@@ -133,23 +136,23 @@ class Scorer:
         if len(kept) < len(gallery):
             gallery = gallery[kept]
         self._gallery = gallery if metric == "cosine" else gallery.double()
-        self._half_square = None
+        self._half_square: Optional[Tensor] = None
         self._memory: Optional[Tensor] = None
         if metric == "euclidean":
             self._half_square = 0.5 * self._gallery.square().sum(1)
 
     @property
     def num_columns(self) -> int:
-        """Number of distinct gallery rows U: the width of the scores."""
+        """The number U of distinct gallery rows, which is the width of the scores."""
         return len(self._gallery)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one score."""
+        """The bytes of one score."""
         return self._gallery.element_size()
 
     def scores(self, query: Tensor) -> Tensor:
-        """Scores (Q, U) of queries (Q, D) against the *distinct* gallery rows.
+        """Return scores (Q, U) of queries (Q, D) against the *distinct* gallery rows.
 
         The score of gallery row j stands in column ``self.columns[j]``. The next call writes into
         the same memory: fresh memory for each block costs as much as the product.

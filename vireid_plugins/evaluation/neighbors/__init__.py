@@ -1,1 +1,4 @@
-"""The nearest items of each query: exact, approximate, and as lists."""
+"""Nearest neighbors: of queries among stored items (``search.py``), of all items (``lists.py``).
+
+Everything else reaches faiss through ``faiss_index.py``.
+"""

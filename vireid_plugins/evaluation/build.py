@@ -1,0 +1,95 @@
+"""Build protocols and evaluators from a config."""
+
+from typing import Any, List, Union
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from ..errors import UserError
+from ..keys import SWITCH, Key, check_values, declare, one_of, text
+from ..registry import PROTOCOL_REGISTRY, lookup
+from .evaluator import VIReIDEvaluator
+from .features import TestFeatures
+from .protocols import Protocol, SingleModalityProtocol
+from .reranking.jaccard import DEFINITIONS
+from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
+from .result import ResultTable
+
+RERANKING_METHODS = ("k_reciprocal", "aim")
+
+declare(
+    "TEST",
+    Key("DEVICE", "", text("a device"), "where similarities are computed; empty: MODEL.DEVICE"),
+)
+declare(
+    "TEST.RERANK",
+    Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "Zhong et al.; aim: SAAI, no LAMBDA"),
+    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax: as FastReID"),
+    Key("CROSS_MODALITY", False, SWITCH, "neighbors come from queries and gallery in turn"),
+)
+
+
+def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
+    """Return the protocols of a registered dataset, as ``cfg.TEST.PROTOCOL`` asks for them.
+
+    A dataset class names its protocol in the attribute ``protocol``, and decides arguments of it
+    in ``protocol_arguments``; one without them (FastReID's own datasets) is evaluated by
+    ``SingleModalityProtocol``.
+
+    Raises:
+        UnknownNameError: the dataset or its protocol is not registered.
+        UserError: the protocol does not know a value; the message names those that it knows.
+    """
+    dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
+    name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
+    protocol = lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol")
+    decided = getattr(dataset_class, "protocol_arguments", lambda cfg: {})(cfg)
+    return protocol.from_config(cfg, **decided)
+
+
+def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
+    """Return the re-ranking that ``TEST.RERANK`` asks for; None if it is switched off.
+
+    Raises:
+        UserError: the method or the definition is unknown.
+    """
+    node = cfg.TEST.RERANK
+    check_values("TEST.RERANK", METHOD=node.METHOD, DEFINITION=node.DEFINITION)
+    if not node.ENABLED:
+        return None
+    if node.METHOD == "aim":
+        return AffinityInference(node.K1, node.K2)
+    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION, node.CROSS_MODALITY)
+
+
+def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:
+    """Return an evaluator from ``cfg.TEST``: METRIC, RERANK, AQE, DEVICE and PROTOCOL.
+
+    Raises:
+        UserError: a value is unknown, or ROC is switched on, which only FastReID's own evaluator
+            has.
+    """
+    if cfg.TEST.ROC.ENABLED:
+        raise UserError("TEST.ROC.ENABLED is not supported; set it to False.")
+    aqe, protocols = cfg.TEST.AQE, build_protocols(cfg, dataset_name)
+    across = cfg.TEST.RERANK.ENABLED and cfg.TEST.RERANK.CROSS_MODALITY
+    if across and any(isinstance(protocol, SingleModalityProtocol) for protocol in protocols):
+        raise UserError(
+            f"TEST.RERANK.CROSS_MODALITY is True, and {dataset_name} has one modality; set it "
+            "to False."
+        )
+    return VIReIDEvaluator(
+        protocols,
+        dataset,
+        dataset_name=dataset_name,
+        metric=cfg.TEST.METRIC,
+        reranking=build_reranking(cfg),
+        expansion=QueryExpansion(aqe.QE_K, aqe.ALPHA, aqe.QE_TIME) if aqe.ENABLED else None,
+        device=cfg.TEST.DEVICE or cfg.MODEL.DEVICE,
+        feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
+        note=getattr(dataset, "note", ""),
+    )
+
+
+def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:
+    """Return the table of a dataset's test features by the protocols that ``cfg`` names."""
+    return build_evaluator(cfg, dataset_name, dataset).evaluate(features)

@@ -28,6 +28,14 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that the user named and that is not there."""
 
 
+class ExistingFileError(UserError, FileExistsError):
+    """A file or folder that is there already and must not be replaced."""
+
+
+class MissingLibraryError(UserError, RuntimeError):
+    """An optional library that is not installed, and that what the user asked for needs."""
+
+
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 

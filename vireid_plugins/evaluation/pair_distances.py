@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..modality import Modality
 from .features import TestFeatures
 from .protocols import Protocol
@@ -28,8 +29,10 @@ class PairSet:
 
     Attributes:
         name: in words, such as ``"visible-infrared"``.
-        rows, columns: (R,) and (C,) rows of the test list: each with each is a pair.
-        within: rows and columns are the same images: each pair counts once, none with itself.
+        rows: (R,) rows of the test list.
+        columns: (C,) rows of the test list; every row makes a pair with every column.
+        within: rows and columns are the same images: each pair counts once, and no image makes a
+            pair with itself.
         rules: which pairs are never compared; the row is the query, the column the gallery image.
     """
 
@@ -41,21 +44,23 @@ class PairSet:
 
 
 class EqualError(NamedTuple):
-    """Where as many pairs of one person are taken apart as of different persons are joined."""
+    """The threshold at which pairs of one person and of two are mistaken equally often."""
 
-    threshold: float  # distance; pairs up to it are taken for one person
-    rate: float  # both error rates, 0 to 1
+    threshold: float  # distance; pairs up to it count as one person
+    rate: float  # of both errors, 0 to 1
 
 
 @dataclass(frozen=True)
 class PairHistogram:
-    """Distances of the pairs of one set; NaN is what no pair tells.
+    """How often each distance occurs among the pairs of one set.
 
     Attributes:
         edges: (B + 1,) limits of the bins, ascending, at equal steps.
-        same, other: (B,) numbers of pairs of one identity, and of two.
-        same_mean, other_mean: of their distances.
-        skipped: pairs that the protocol never compares.
+        same: (B,) numbers of pairs of one identity.
+        other: (B,) numbers of pairs of two identities.
+        same_mean: mean distance of the pairs of one identity; NaN if there is none.
+        other_mean: mean distance of the pairs of two identities; NaN if there is none.
+        skipped: the number of pairs that the protocol never compares.
     """
 
     edges: np.ndarray
@@ -67,36 +72,42 @@ class PairHistogram:
 
     @property
     def gap(self) -> float:
-        """Mean distance of different persons' pairs minus that of one person's."""
+        """The mean distance of pairs of two identities minus that of pairs of one."""
         return self.other_mean - self.same_mean
 
     @property
     def auc(self) -> float:
-        """Area under the ROC curve: how often one person's pair is nearer than another; 0 to 1."""
-        nearer = np.cumsum(self.same) - self.same / 2.0  # of one bin: half of them
+        """The area under the ROC curve, 0 to 1; NaN if either kind has no pair.
+
+        It is the share of cases in which a pair of one identity is nearer than a pair of two.
+        """
+        nearer = np.cumsum(self.same) - self.same / 2.0  # within one bin, half of them are nearer
         total = float(self.same.sum()) * float(self.other.sum())
         return float(nearer @ self.other / total) if total else float("nan")
 
     @property
     def equal_error(self) -> EqualError:
-        """See :func:`equal_error_threshold`."""
+        """The threshold of equal errors, see :func:`equal_error_threshold`."""
         return equal_error_threshold(self.same, self.other, self.edges)
 
     def roc(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Rates of false and of true acceptance at each of the ``edges``, (B + 1,) each, 0 to 1."""
+        """Return the rates of false and of true acceptance at each of the ``edges``, 0 to 1.
+
+        Both are (B + 1,).
+        """
         return _rate(self.other), _rate(self.same)
 
     def coarse(self, bins: int) -> "PairHistogram":
-        """The same counts in fewer bins; ``bins`` must divide B."""
+        """Return the same counts in fewer bins; ``bins`` must divide B."""
         if len(self.same) % bins:
-            raise ValueError(f"{len(self.same)} bins cannot be joined into {bins}.")
+            raise UserError(f"{len(self.same)} bins cannot be joined into {bins}.")
         same, other = (counts.reshape(bins, -1).sum(1) for counts in (self.same, self.other))
         edges = self.edges[:: len(self.same) // bins]
         return PairHistogram(edges, same, other, self.same_mean, self.other_mean, self.skipped)
 
 
 def _rate(counts: np.ndarray) -> np.ndarray:
-    """Share of the pairs at or below each edge."""
+    """Return the share of the pairs at or below each edge."""
     counts = np.asarray(counts)
     total = counts.sum()
     whole = np.concatenate([[0], np.cumsum(counts)])
@@ -104,18 +115,19 @@ def _rate(counts: np.ndarray) -> np.ndarray:
 
 
 def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray) -> EqualError:
-    """The distance at which both errors are equally frequent.
+    """Return the distance at which both errors are equally frequent.
 
-    Below it a pair is taken for one person. The two errors are one person's pairs above it and
-    different persons' pairs below it. Between the edges of a bin both are taken to rise and fall
-    evenly; where both are zero over a range, its middle is the threshold.
+    A pair counts as one person if its distance is below the threshold. The two errors are pairs of
+    one person above it and pairs of two persons below it. Within a bin, distances are assumed to
+    be spread evenly. Where both errors are zero over a range, the threshold is its middle.
 
     Args:
-        same, other: (B,) numbers of pairs of one identity and of two in each bin.
+        same: (B,) numbers of pairs of one identity in each bin.
+        other: (B,) numbers of pairs of two identities.
         edges: (B + 1,) limits of the bins.
 
     Returns:
-        NaN for both if either kind has no pair.
+        The threshold and the rate; NaN for both if either kind has no pair.
     """
     if not np.any(same) or not np.any(other):
         return EqualError(float("nan"), float("nan"))
@@ -134,16 +146,16 @@ def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray
 
 
 def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[PairSet]:
-    """The pairs of a test set: within each modality, and across.
+    """Return the pairs of a test set: within each modality, and across.
 
-    Within a modality all pairs of different images are meant. Across, the pairs of each query
-    with the whole other modality are, but for those that the protocol never compares. A dataset
-    without modalities has one set: queries with the gallery.
+    Within a modality these are all pairs of different images. Across, they are the pairs of each
+    query with the whole other modality, without those that the protocol never compares. A dataset
+    without modalities has one set: the queries with the gallery.
 
     Args:
-        features: their labels are read.
+        features: only their labels are read.
         dataset: has ``query`` and ``gallery``.
-        protocol: whose rules and direction hold.
+        protocol: gives the rules, and the direction in which they hold.
     """
     rules = protocol.rules()
     kinds = [np.flatnonzero(features.modalities == modality) for modality in Modality]
@@ -165,16 +177,16 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
 
 
 def prepare_features(features: Any, metric: str, device: str = "cpu") -> Tensor:
-    """Features (N, D) as ``count_pairs`` takes them: at unit length for the cosine."""
+    """Return features (N, D) as ``count_pairs`` needs them: at length 1 for the cosine."""
     check_metric(metric)
     rows = as_features(features, "features", torch.device(device))
     return normalize(rows) if metric == "cosine" else rows
 
 
 def greatest_distance(features: Tensor, metric: str) -> float:
-    """What no distance between two rows of ``features`` exceeds.
+    """Return a bound that no distance between two rows of ``features`` exceeds.
 
-    For the cosine that is 2; else twice the greatest distance from the center.
+    For the cosine it is 2; otherwise it is twice the greatest distance from the center.
     """
     if metric == "cosine":
         return COSINE_RANGE
@@ -198,13 +210,14 @@ def count_pairs(
     """Count the distances of a set of pairs into bins, a block of pairs at a time.
 
     Args:
-        features: (N, D) of ``prepare_features``.
-        targets, camids: (N,).
-        pairs: which.
+        features: (N, D) from ``prepare_features``.
+        targets: (N,) identities.
+        camids: (N,) camera numbers.
+        pairs: the pairs to count.
         metric: ``"cosine"``: 1 - cos; ``"euclidean"``: Euclidean distances.
-        upper: the greatest distance, of ``greatest_distance``; bins divide 0 to ``upper``.
-        bins: B; also how finely the ROC curve and its threshold are known.
-        advance: called with a number of pairs when they are counted.
+        upper: the greatest distance, from ``greatest_distance``; the bins divide 0 to ``upper``.
+        bins: B; the ROC curve and its threshold are as fine as the bins.
+        advance: called with the number of pairs that have just been counted.
     """
     targets = np.unique(targets, return_inverse=True)[1]
     device = features.device
@@ -225,17 +238,17 @@ def count_pairs(
         if advance is not None:
             advance((end - begin) * (len(pairs.columns) - first))
         begin = end
-    other, same = (counts[i * bins : (i + 1) * bins].cpu().numpy() for i in (0, 1))
-    means = [
+    found_other, found_same = (counts[i * bins : (i + 1) * bins].cpu().numpy() for i in (0, 1))
+    other_mean, same_mean = (
         float(total / number) if number else float("nan")
-        for total, number in zip(sums, (other.sum(), same.sum()))
-    ]
+        for total, number in zip(sums, (found_other.sum(), found_same.sum()))
+    )
     edges = np.linspace(0.0, upper, bins + 1)
-    return PairHistogram(edges, same, other, means[1], means[0], skipped)
+    return PairHistogram(edges, found_same, found_other, same_mean, other_mean, skipped)
 
 
 class _Block:
-    """Distances of some rows of a pair set with its columns, and which of them count."""
+    """Computes distances of some rows of a pair set with its columns, and which of them count."""
 
     def __init__(
         self, features: Tensor, targets: Tensor, camids: np.ndarray, pairs: PairSet, metric: str
@@ -250,7 +263,10 @@ class _Block:
         self._targets = targets[rows], targets[columns]
 
     def distances(self, begin: int, end: int) -> Tuple[Tensor, Tensor, Tensor]:
-        """Of rows ``begin`` to ``end``: distances, whether one identity, whether they count."""
+        """Return for the pairs of the rows from ``begin`` to ``end`` three matrices.
+
+        They are the distances, whether both images show one identity, and whether the pair counts.
+        """
         first = begin if self._pairs.within else 0
         rows, columns = self._features[0][begin:end], self._features[1][first:]
         same = self._targets[0][begin:end, None] == self._targets[1][None, first:]

@@ -9,7 +9,7 @@ import torch
 from vireid_plugins.evaluation import NearestNeighbors
 from vireid_plugins.evaluation.neighbors import faiss_index
 
-needs_faiss = pytest.mark.skipif(faiss_index.faiss is None, reason="faiss is not installed")
+needs_faiss = pytest.mark.skipif(faiss_index.load_faiss() is None, reason="faiss is not installed")
 APPROXIMATE = ["HNSW16", "IVF,SQ8", "IVF16,PQ8x4"]
 ALL = ["flat", *(pytest.param(words, marks=needs_faiss) for words in APPROXIMATE)]
 
@@ -32,8 +32,8 @@ def people(num=2000, size=32, seed=0):
 @pytest.mark.parametrize("ties", [False, True])
 def test_exact_neighbors_equal_brute_force(library, metric, ties, monkeypatch):
     if library == "torch":
-        monkeypatch.setattr(faiss_index, "faiss", None)
-    elif faiss_index.faiss is None:
+        monkeypatch.setattr(faiss_index, "load_faiss", lambda: None)
+    elif faiss_index.load_faiss() is None:
         pytest.skip("faiss is not installed")
     rng = np.random.default_rng(1)
     items, queries = rng.standard_normal((60, 16)), rng.standard_normal((25, 16))
@@ -114,7 +114,7 @@ def test_words_that_faiss_does_not_know_are_named():
 
 
 def test_an_approximate_index_without_faiss_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(faiss_index, "faiss", None)
+    monkeypatch.setattr(faiss_index, "load_faiss", lambda: None)
     with pytest.raises(RuntimeError, match="'HNSW32' needs faiss.*pip install faiss-cpu"):
         NearestNeighbors(index="HNSW32")
 
@@ -227,13 +227,14 @@ class FakeFaiss:
 )
 def test_an_exact_index_goes_to_the_gpus_that_are_asked_for(device, gpus, call, monkeypatch):
     fake = FakeFaiss()
-    monkeypatch.setattr(faiss_index, "faiss", fake)
+    monkeypatch.setattr(faiss_index, "load_faiss", lambda: fake)
     assert faiss_index.flat_index(4, "cosine", torch.device(device), gpus) is not None
     assert fake.calls == [call]
 
 
 def test_a_gpu_that_faiss_does_not_support_falls_back_with_one_warning(monkeypatch, caplog):
-    monkeypatch.setattr(faiss_index, "faiss", FakeFaiss(works=False))
+    fake = FakeFaiss(works=False)
+    monkeypatch.setattr(faiss_index, "load_faiss", lambda: fake)
     with caplog.at_level(logging.INFO, logger="vireid_plugins"):
         for _ in range(2):
             assert faiss_index.flat_index(4, "cosine", torch.device("cuda:7")) is None
@@ -244,6 +245,6 @@ def test_a_gpu_that_faiss_does_not_support_falls_back_with_one_warning(monkeypat
 def test_a_faiss_without_gpus_leaves_a_gpu_to_pytorch(monkeypatch, caplog):
     fake = FakeFaiss()
     del fake.StandardGpuResources
-    monkeypatch.setattr(faiss_index, "faiss", fake)
+    monkeypatch.setattr(faiss_index, "load_faiss", lambda: fake)
     assert faiss_index.flat_index(4, "cosine", torch.device("cuda")) is None
     assert fake.calls == []

@@ -1,4 +1,4 @@
-"""Building faiss indexes, where faiss is installed and supports the device.
+"""Build faiss indexes, if faiss is installed and supports the device.
 
 Shapes: N items, D features.
 """
@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-try:
-    import faiss
-except ImportError:
-    faiss = None
+from ...errors import MissingLibraryError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -22,27 +19,42 @@ GPU_MODES = ("one", "shards", "replicas")
 FLAT = "flat"
 
 
+@functools.cache
+def load_faiss() -> Any:
+    """Return the module faiss, which is loaded at the first call; None if it is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
+
+
 def require_faiss(words: str) -> None:
-    """Raise ``RuntimeError`` where faiss is absent; ``words`` say what needs it."""
-    if faiss is None:
-        raise RuntimeError(
+    """Raise ``MissingLibraryError`` if faiss is not installed; ``words`` say what needs it."""
+    if load_faiss() is None:
+        raise MissingLibraryError(
             f"{words} needs faiss, which is not installed: pip install faiss-cpu, or faiss-gpu "
             "(never both)."
         )
 
 
 def faiss_metric(metric: str) -> int:
-    """faiss's number of ``"cosine"`` (of unit features) or ``"euclidean"``."""
+    """Return faiss's number for ``"cosine"`` (of features of length 1) or ``"euclidean"``."""
+    faiss = load_faiss()
     return faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
 
 
 def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") -> Any:
-    """An empty exact index of D = ``size`` on ``device``; None where PyTorch must search.
+    """Return an empty exact index of D = ``size`` on ``device``; None if PyTorch must search.
 
     Args:
-        gpus: ``"one"``: the device's; ``"shards"``: the items divided over all GPUs;
-            ``"replicas"``: all items on each, the queries divided.
+        size: D.
+        metric: ``"cosine"`` or ``"euclidean"``.
+        device: a CPU, or a GPU.
+        gpus: ``"one"``: that of ``device``; ``"shards"``: the items are divided over all GPUs;
+            ``"replicas"``: all items are on each GPU, and the queries are divided.
     """
+    faiss = load_faiss()
     if faiss is None:
         _say_once("faiss is not installed: PyTorch searches (pip install faiss-cpu).")
         return None
@@ -60,7 +72,11 @@ def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") 
 
 
 def on_gpu(index: Any, device: torch.device, gpus: str) -> Any:
-    """``index`` on the device's GPU, or on all; a first search shows whether kernels exist."""
+    """Return ``index`` on the device's GPU, or on all GPUs.
+
+    A first search shows whether this faiss has kernels for them.
+    """
+    faiss = load_faiss()
     if gpus == "one":
         resources = faiss.StandardGpuResources()
         moved = faiss.index_cpu_to_gpu(resources, device.index or 0, index)
@@ -76,20 +92,20 @@ def on_gpu(index: Any, device: torch.device, gpus: str) -> Any:
 
 
 def approximate_index(factory: str, size: int, metric: str, num_items: int) -> Any:
-    """An untrained index that ``faiss.index_factory`` makes of ``factory``.
+    """Return an untrained index that ``faiss.index_factory`` makes of the words ``factory``.
 
     ``"IVF,PQ64"`` without a number of lists gets about 4 sqrt(N) of them.
 
     Raises:
-        ValueError: faiss does not know the words, or they do not fit D.
+        UserError: faiss does not know the words, they do not fit D, or it is not installed.
     """
     require_faiss(f"The index {factory!r}")
     lists = max(1, min(num_items // 39, int(4 * math.sqrt(num_items))))  # faiss asks 39 a list
     words = ",".join(f"IVF{lists}" if word == "IVF" else word for word in factory.split(","))
     try:
-        return faiss.index_factory(size, words, faiss_metric(metric))
+        return load_faiss().index_factory(size, words, faiss_metric(metric))
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"faiss makes no index of {words!r} for {size} dimensions: {_first_line(error)}. "
             "Examples: 'flat' (exact), 'HNSW32', 'IVF,SQ8', 'IVF,PQ64', 'OPQ64,IVF,PQ64'; the "
             "number behind PQ must divide the dimensions."
@@ -97,9 +113,9 @@ def approximate_index(factory: str, size: int, metric: str, num_items: int) -> A
 
 
 def set_probes(index: Any, probes: int) -> None:
-    """How many lists of an inverted file a query looks into; other indexes have none."""
+    """Set how many lists of an inverted file a query searches; other indexes have no lists."""
     try:
-        inverted = faiss.extract_index_ivf(index)
+        inverted = load_faiss().extract_index_ivf(index)
     except Exception:
         return
     inverted.nprobe = min(probes, inverted.nlist)

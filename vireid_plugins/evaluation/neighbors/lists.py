@@ -24,18 +24,19 @@ _SPARE = 8  # candidates beyond k, between which float64 decides
 def nearest_items(
     features: Tensor, k: int, groups: Optional[Tensor] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """The k nearest items of each, itself first, equal ones by index, as float64 orders them.
+    """Return the k nearest items of each item: itself first, equal ones by index.
 
-    Distances of float32 features are products in float32; rows in which rounding could decide
-    between two neighbors are done again in float64.
+    The order is that of float64. Distances of float32 features are computed in float32, and rows in
+    which rounding could decide between two neighbors are computed again in float64.
 
     Args:
         features: (N, D).
-        k: 1..N.
-        groups: (N,), see :func:`_in_turn`; None: all in one.
+        k: from 1 to N.
+        groups: (N,), see :func:`_in_turn`; None: all items are in one group.
 
     Returns:
-        (N, k) int64, and (N,) float64: each row's greatest squared distance, 1 where all are 0.
+        The neighbors (N, k) int64, and the greatest squared distance of each row (N,) float64, 1
+        where all are 0.
     """
     num = len(features)
     items = _Items(features)
@@ -56,7 +57,10 @@ def nearest_items(
 
 
 def _row_argmin(values: Tensor) -> np.ndarray:
-    """Place of the smallest of each row (R, N); on a CPU by NumPy, several times as fast."""
+    """Return the place of the smallest value of each row (R, N).
+
+    On a CPU NumPy does it, which is several times as fast.
+    """
     if values.device.type == "cpu":
         return values.numpy().argmin(1)
     return values.argmin(1).cpu().numpy()
@@ -71,14 +75,14 @@ class _Items:
 
     @functools.cached_property
     def wide(self) -> "_Items":
-        """The same in float64."""
+        """The same items in float64."""
         return _Items(self.features.double())
 
     def nearness(self, rows: Tensor) -> Tensor:
-        """2ab - |b|^2 of ``rows`` (R,) and all items (R, N): the greater, the nearer.
+        """Return 2ab - |b|^2 of ``rows`` (R,) with all items, (R, N): the greater, the nearer.
 
-        An item is infinitely near to itself, nearer than its duplicates. The next call writes
-        into the same memory.
+        An item is infinitely near to itself, so that it comes before its duplicates. The next call
+        writes into the same memory.
         """
         if len(self._memory) < len(rows):
             self._memory = self.features.new_empty((len(rows), len(self.features)))
@@ -87,26 +91,26 @@ class _Items:
         return found.scatter_(1, rows[:, None], torch.inf)
 
     def tolerance(self, rows: Tensor) -> Tensor:
-        """How much nearer (R, 1) an item must be for its place to be certain."""
+        """Return how much nearer (R, 1) an item must be for its place to be certain."""
         if self.features.dtype == torch.float64:
-            return self.squares.new_full((len(rows), 1), -1.0)  # float64 decides
+            return self.squares.new_full((len(rows), 1), -1.0)  # every place is certain
         return 2 * _FLOAT32_ERROR * (self.squares[rows, None] + self.squares.amax())
 
 
 def _nearest(
     items: _Items, rows: Tensor, nearness: Tensor, k: int, mask: Optional[Tensor] = None
 ) -> Tensor:
-    """The k nearest of each row (R, N), equal ones by index, the item itself first: (R, k).
+    """Return the k nearest items of each row (R, k): the item itself first, equal ones by index.
 
-    What float32 leaves open is decided in float64: between the candidates or, where they do not
+    What float32 leaves open is decided in float64: between the candidates or, if they do not
     suffice, between all items.
 
     Args:
-        items: of which ``nearness`` was computed.
+        items: those that ``nearness`` belongs to.
         rows: (R,) numbers of the rows.
         nearness: (R, N).
         k: from 1 to N.
-        mask: (R, N) bool, who can be a neighbor; others come last.
+        mask: (R, N) bool, which items can be neighbors; the others come last.
     """
     num = nearness.shape[1]
     if mask is not None:
@@ -130,24 +134,24 @@ def _nearest(
 
 
 def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> Tensor:
-    """Candidates (R, W) in the order of their float64 distances, equal ones by index."""
+    """Return candidates (R, W) in the order of their float64 distances, equal ones by index."""
     found, order = found.sort(dim=1)
     values = values.gather(1, order)
-    pairs = rows[:, None].expand_as(found).flatten(), found.flatten()
-    distances = pair_distances(items.features, *(n.cpu().numpy() for n in pairs))
-    distances = torch.from_numpy(distances).to(values.device).view_as(values)
-    # the item itself first, those that cannot be neighbors last
+    first = rows[:, None].expand_as(found).flatten().cpu().numpy()
+    exact = pair_distances(items.features, first, found.flatten().cpu().numpy())
+    distances = torch.from_numpy(exact).to(values.device).view_as(values)
+    # The item itself comes first, and those that cannot be neighbors come last.
     distances = torch.where(values.isinf(), -values.double(), distances)
     return found.gather(1, torch.sort(distances, dim=1, stable=True).indices)
 
 
 def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tensor) -> Tensor:
-    """The item itself, then in turn the nearest of other groups and of its own: (R, k).
+    """Return the item itself, then in turn the nearest of other groups and of its own: (R, k).
 
-    Where one side is exhausted, the rest comes from the other.
+    When one side is exhausted, the rest comes from the other.
 
     Args:
-        items: of which ``nearness`` was computed.
+        items: those that ``nearness`` belongs to.
         rows: (R,) numbers of the rows.
         nearness: (R, N).
         k: from 1 to N.
@@ -157,7 +161,7 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
     turns = torch.full_like(nearness, torch.inf)
     for first, mask in ((0, own), (1, ~own)):
         found = _nearest(items, rows, nearness, k, mask)
-        # Even turns are the own group's, whose first is the item itself; odd ones the others'.
+        # Even turns belong to the item's own group, where it comes first itself, odd to the others.
         places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
         values = places.expand_as(found).clone()
         values[~mask.gather(1, found)] = torch.inf
@@ -168,13 +172,13 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
 def pair_distances(
     features: Tensor, rows: np.ndarray, columns: np.ndarray, dtype: torch.dtype = torch.float64
 ) -> np.ndarray:
-    """Squared distances of the listed pairs (P,), in blocks; float64.
+    """Return the squared distances of P pairs of items, computed in blocks: (P,) float64.
 
     Args:
         features: (N, D).
-        rows: (P,) numbers of the one.
-        columns: (P,) numbers of the other.
-        dtype: in which differences and squares are computed, and added up.
+        rows: (P,) the number of each pair's first item.
+        columns: (P,) the number of its second item.
+        dtype: the precision in which differences and squares are computed, and added up.
     """
     out = np.empty(len(rows))
     step = max(1, _PAIR_ELEMENTS // max(1, features.shape[1]))

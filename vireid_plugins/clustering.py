@@ -8,31 +8,31 @@ import warnings
 
 import numpy as np
 import scipy.sparse as sparse
-from sklearn.cluster import DBSCAN
-from sklearn.exceptions import EfficiencyWarning
+
+from .errors import UserError
 
 _ROUNDING = 1e-6  # of a Jaccard distance in float32
 
 
 def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float:
-    """DBSCAN's radius by the rule of MMT: the mean of the smallest distances.
+    """Return DBSCAN's radius by the rule of MMT: the mean of the smallest distances.
 
-    Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020, and its public code: of all pairs at a distance
-    above 0, the mean over the nearest ``share``. MMT takes it once, at the first clustering.
+    Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020, and its public code: the mean over the nearest
+    ``share`` of all pairs at a distance above 0. MMT computes it once, at the first clustering.
 
-    Items with equal encodings are at distance 0 but for rounding, which the public code leaves to
-    chance; here a distance up to 1e-6 is 0.
+    Items with equal encodings have a distance of 0, apart from rounding. The public code counts
+    them or not as rounding has it; here every distance up to 1e-6 is 0.
 
     Args:
-        distances: (N, N) symmetric, diagonal 0; all pairs nearer than 1 are stored (so with
+        distances: (N, N) symmetric, diagonal 0; all pairs nearer than 1 are stored (made with
             ``max_distance`` 1), the others are at 1.
-        share: of the pairs, above 0 to 1.
+        share: the share of the pairs that counts, above 0 to 1.
 
     Raises:
-        ValueError: ``share`` is out of range, or so few pairs that it means none of them.
+        UserError: ``share`` is out of range, or there are so few pairs that it means none of them.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share must lie above 0 and at most at 1; got {share!r}.")
+        raise UserError(f"share must lie above 0 and at most at 1; got {share!r}.")
     distances = sparse.csr_matrix(distances)
     num = distances.shape[0]
     values = distances.data[distances.data > _ROUNDING]  # each pair twice, as (i, j) and (j, i)
@@ -40,7 +40,7 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
     num_pairs = num * (num - 1) // 2 - max(zero_pairs, 0)
     wanted = 2 * int(np.round(share * num_pairs))
     if wanted == 0:
-        raise ValueError(
+        raise UserError(
             f"The nearest {share:g} of {num_pairs} pairs is no pair: give the radius as a number, "
             "or a larger share."
         )
@@ -50,24 +50,27 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
 
 
 def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> np.ndarray:
-    """Clusters by scikit-learn's DBSCAN.
+    """Return clusters by scikit-learn's DBSCAN.
 
     Args:
         distances: (N, N) sparse, diagonal 0; pairs that are not stored are farther than
             ``radius``.
         radius: items at most this far are neighbors (DBSCAN's eps).
-        min_samples: neighbors, itself among them, that make an item a core of a cluster.
+        min_samples: neighbors, the item itself among them, that make it a core of a cluster.
 
     Returns:
-        (N,) int64, numbers of clusters from 0; -1: an outlier.
+        (N,) int64, the cluster of each item, from 0; -1: the item is an outlier.
 
     Raises:
-        ValueError: ``radius`` is not above 0, or ``min_samples`` below 1.
+        UserError: ``radius`` is not above 0, or ``min_samples`` is below 1.
     """
     if not radius > 0 or min_samples < 1:
-        raise ValueError(
+        raise UserError(
             f"radius must be above 0 and min_samples at least 1; got {radius!r}, {min_samples!r}."
         )
+    from sklearn.cluster import DBSCAN  # slow to load
+    from sklearn.exceptions import EfficiencyWarning
+
     distances = sparse.csr_matrix(distances)
     if distances.shape[0] == 0:
         return np.zeros(0, np.int64)
@@ -79,7 +82,7 @@ def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> 
 
 
 def _at_most(distances: sparse.csr_matrix, radius: float) -> sparse.csr_matrix:
-    """Only the stored pairs within ``radius``; explicit zeros stay."""
+    """Return only the stored pairs within ``radius``; explicit zeros stay."""
     kept = distances.data <= radius
     ends = np.concatenate([[0], np.cumsum(kept)])[distances.indptr]
     parts = (distances.data[kept], distances.indices[kept], ends)

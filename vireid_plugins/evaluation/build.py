@@ -42,7 +42,8 @@ def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
     dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
     name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
     protocol = lookup(PROTOCOL_REGISTRY, name, f"{dataset_name}.protocol")
-    decided = getattr(dataset_class, "protocol_arguments", lambda cfg: {})(cfg)
+    arguments_of = getattr(dataset_class, "protocol_arguments", None)
+    decided = arguments_of(cfg) if arguments_of is not None else {}
     return protocol.from_config(cfg, **decided)
 
 

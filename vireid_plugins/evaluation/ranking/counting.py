@@ -9,7 +9,7 @@ device runs the same steps in PyTorch.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Tuple
+from typing import Any, Callable, Tuple
 
 import numpy as np
 import torch
@@ -23,19 +23,19 @@ _CHUNK_ELEMENTS = 1 << 18  # of scores that are compared while they are in the c
 
 
 def on_cpu(scores: Tensor) -> bool:
-    """Whether NumPy can work on the memory of ``scores`` in place."""
+    """Return whether NumPy can work on the memory of ``scores`` in place."""
     return scores.device.type == "cpu"
 
 
 def take_columns(scores: Tensor, columns: Tensor) -> Tensor:
-    """A copy of the given columns of ``scores`` (Q, N): (Q, G)."""
+    """Return a copy of the given columns of ``scores`` (Q, N): (Q, G)."""
     if not on_cpu(scores):
         return scores.index_select(1, columns)
     return torch.from_numpy(np.take(scores.numpy(), columns.numpy(), axis=1))
 
 
 def segment_reduce(values: Tensor, starts: Tensor, reduce: str) -> Tensor:
-    """Reduce runs of neighboring columns.
+    """Return the maximum or minimum of runs of neighboring columns.
 
     Args:
         values: (Q, G).
@@ -54,8 +54,14 @@ def segment_reduce(values: Tensor, starts: Tensor, reduce: str) -> Tensor:
     return out.scatter_reduce(1, runs, values, reduce, include_self=False)
 
 
-def count_true(mask_of: Callable[..., object], scores: Tensor, values: Tensor) -> Tensor:
-    """Per row, the number of columns where ``mask_of(scores, values[:, None])`` holds: (Q,)."""
+def count_true(mask_of: Callable[..., Any], scores: Tensor, values: Tensor) -> Tensor:
+    """Return for each row the number of columns where ``mask_of(scores, value)`` holds: (Q,).
+
+    Args:
+        mask_of: a comparison that works on arrays and on tensors.
+        scores: (Q, G).
+        values: (Q,).
+    """
     if on_cpu(scores):
         mask = mask_of(scores.numpy(), values.numpy()[:, None])
         return torch.from_numpy(np.count_nonzero(mask, axis=1).astype(np.int64, copy=False))
@@ -63,7 +69,7 @@ def count_true(mask_of: Callable[..., object], scores: Tensor, values: Tensor) -
 
 
 def sort_rows(scores: Tensor) -> Tensor:
-    """Each row of ``scores`` (Q, G) ascending, values only; a CPU sorts blocks in parallel."""
+    """Return each row of ``scores`` (Q, G) in ascending order; a CPU sorts blocks in parallel."""
     if not on_cpu(scores):
         return scores.sort(dim=1).values
     values = scores.numpy().copy()
@@ -72,29 +78,29 @@ def sort_rows(scores: Tensor) -> Tensor:
 
 
 def comparing_pays(num_values: int, num_scores: int) -> bool:
-    """Whether comparing every score of a row with every value is cheaper than sorting the row."""
+    """Return whether comparing all scores of a row with all values costs less than sorting it."""
     return num_values <= (20 if num_scores >= _WIDE else 6)
 
 
 def compare_with_each(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
-    """``count_ahead`` by comparing every score with every value."""
+    """Return what ``count_ahead`` does, by comparing every score with every value."""
     if not on_cpu(scores):
         greater = [(scores > slot[:, None]).sum(1) for slot in values.unbind(1)]
         equal = [(scores == slot[:, None]).sum(1) for slot in values.unbind(1)]
         return torch.stack(greater, 1), torch.stack(equal, 1)
-    scores, values = scores.numpy(), values.numpy()
-    counts = np.empty((2, *values.shape), np.int64)
-    compare_rows = _compare_wide_rows if scores.shape[1] >= _WIDE else _compare_rows
+    rows, compared = scores.numpy(), values.numpy()
+    counts = np.empty((2, *compared.shape), np.int64)
+    compare_rows = _compare_wide_rows if rows.shape[1] >= _WIDE else _compare_rows
 
     def compare(part: slice) -> None:
-        compare_rows(scores[part], values[part], counts[:, part])
+        compare_rows(rows[part], compared[part], counts[:, part])
 
-    _in_parallel(compare, scores)
+    _in_parallel(compare, rows)
     return torch.from_numpy(counts[0]), torch.from_numpy(counts[1])
 
 
 def _compare_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
-    """Into ``counts`` (2, Q, M): how many of ``scores`` (Q, G) are greater, and how many equal."""
+    """Write into ``counts`` (2, Q, M) how many of ``scores`` (Q, G) are greater, and how many equal."""
     mask = np.empty(scores.shape, bool)
     for slot in range(values.shape[1]):
         for kind, compared in enumerate((np.greater, np.equal)):
@@ -103,10 +109,10 @@ def _compare_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) ->
 
 
 def _compare_wide_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
-    """As :func:`_compare_rows`; columns come in chunks that stay in the cache meanwhile.
+    """Do what :func:`_compare_rows` does, in chunks of columns that stay in the cache.
 
-    Results are added up in bytes, one for each column of a chunk; there are at most 255 chunks, so
-    that none overflows.
+    Results are added up in bytes, one for each column of a chunk. There are at most 255 chunks, so
+    no byte overflows.
     """
     num_rows, num_columns = scores.shape
     width = max(_CHUNK_ELEMENTS // max(1, num_rows), -(-num_columns // 255))
@@ -125,7 +131,7 @@ def _compare_wide_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarra
 def _in_parallel(
     work: Callable[[slice], None], scores: np.ndarray, parts_per_thread: int = 1
 ) -> None:
-    """``work`` on parts of the rows of ``scores``; NumPy lets go of the interpreter meanwhile."""
+    """Call ``work`` for parts of the rows of ``scores`` in threads; NumPy releases the GIL."""
     threads = torch.get_num_threads()
     if threads == 1 or scores.size < 1 << 18:
         work(slice(0, len(scores)))
@@ -137,7 +143,7 @@ def _in_parallel(
 
 
 def count_ahead(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
-    """Count the scores above and equal to each value in its own row.
+    """Return how many scores are greater than, and equal to, each value in its own row.
 
     Args:
         scores: (Q, G), minus infinity where a query must not look.
@@ -157,7 +163,7 @@ def count_ahead(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
 def positive_ranks(
     scores: Tensor, values: Tensor, columns: Tensor, valid: Tensor, position: Tensor
 ) -> Tensor:
-    """Rank, counted from 1, of each positive among the items its query may see.
+    """Return the rank, from 1, of each positive among the items that its query may see.
 
     Args:
         scores: (Q, G).
@@ -186,7 +192,14 @@ def positive_ranks(
 
 
 def _equal_and_earlier(scores: Tensor, rows: Tensor, own: Tensor, position: Tensor) -> Tensor:
-    """For items (rows, own) (T,): how many equal scores of the row have a smaller position."""
+    """Return how many equal scores of its row have a smaller position, for each item (T,).
+
+    Args:
+        scores: (Q, G).
+        rows: (T,) the row of each item.
+        own: (T,) its column.
+        position: (G,) gallery index of each column.
+    """
     counts = torch.zeros_like(rows)
     step = max(1, _BLOCK_ELEMENTS // max(1, scores.shape[1]))
     for begin in range(0, len(rows), step):
@@ -198,7 +211,7 @@ def _equal_and_earlier(scores: Tensor, rows: Tensor, own: Tensor, position: Tens
 
 
 def _ranks_by_sorting(scores: Tensor, position: Tensor) -> Tensor:
-    """Rank from 1 of every item of ``scores`` (T, G) by a stable sort in gallery order."""
+    """Return the rank, from 1, of every item of ``scores`` (T, G), by a stable sort."""
     descending = torch.empty_like(scores)
     descending[:, position] = -scores
     order = torch.sort(descending, dim=1, stable=True).indices
@@ -210,7 +223,7 @@ def _ranks_by_sorting(scores: Tensor, position: Tensor) -> Tensor:
 def identity_ranks(
     scores: Tensor, best: Tensor, own: Tensor, starts: Tensor, position: Tensor
 ) -> Tensor:
-    """Rank, counted from 1, of each query's identity when an identity counts once, at its best.
+    """Return the rank, from 1, of each query's identity if each identity counts once, at its best.
 
     Args:
         scores: (Q, G) with columns ordered by identity.
@@ -231,7 +244,7 @@ def identity_ranks(
     end = torch.full((), len(position), dtype=position.dtype, device=position.device)
     first = torch.where(scores[rows] == value, position.expand(len(rows), -1), end)
     first = segment_reduce(first, starts, "amin")
-    # An identity already counted by a greater score may hold this score too: leave it out.
+    # An identity that a greater score has counted already may have this score, too: leave it out.
     first = torch.where(top[rows] == value, first, end)
     ranks[rows] += (first < first.gather(1, own[rows, None])).sum(1)
     return ranks

@@ -1,4 +1,4 @@
-"""The largest or smallest of each row, exactly, equal ones by index.
+"""Find the largest values of each row exactly, equal ones by index.
 
 Shapes: R rows, N columns.
 """
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LEAST_GROUP = 8  # columns behind one maximum, from where on groups pay
+_LEAST_GROUP = 8  # columns of a group: with fewer, groups cost more than they save
 
 
 def largest_by_index(
     scores: Tensor, k: int, position: Optional[Tensor] = None
 ) -> Tuple[Tensor, Tensor]:
-    """The k largest of each row (R, N), descending, equal ones by ``position``.
+    """Return the k largest values of each row (R, N), descending, equal ones by ``position``.
 
     Wide rows on a CPU are first reduced to the maxima of groups of columns. The k groups with the
     largest maxima hold the answer, unless another group's maximum equals the smallest of those;
@@ -25,21 +25,21 @@ def largest_by_index(
     Args:
         scores: (R, N).
         k: from 1 to N.
-        position: (N,) numbers that order equal scores; the index of the column by default.
+        position: (N,) numbers that order equal scores; by default the index of the column.
 
     Returns:
         columns (R, k) int64 and values (R, k).
     """
     if position is None:
         position = torch.arange(scores.shape[1], device=scores.device)
-    # as many maxima as there are columns behind the k that are looked into
+    # As many maxima as there are columns in the k groups that are then searched.
     size = int(math.sqrt(scores.shape[1] / k))
     if scores.device.type != "cpu" or size < _LEAST_GROUP or not len(scores):
         return _by_position(scores, k, position.expand(len(scores), -1))
     num_groups = scores.shape[1] // size
     grouped = num_groups * size
-    maxima = scores[:, :grouped].numpy().reshape(len(scores), size, num_groups)
-    maxima = torch.from_numpy(np.maximum.reduce(maxima, axis=1))
+    blocks = scores[:, :grouped].numpy().reshape(len(scores), size, num_groups)
+    maxima = torch.from_numpy(np.maximum.reduce(blocks, axis=1))
     limits, groups = maxima.topk(k, dim=1)
     unclear = ((maxima >= limits[:, -1:]).sum(1) > k).nonzero(as_tuple=True)[0]
     members = torch.arange(0, grouped, num_groups)  # columns of group 0: one in num_groups
@@ -54,14 +54,8 @@ def largest_by_index(
     return columns, values
 
 
-def smallest_by_index(distances: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """The k smallest of each row, ascending: as :func:`largest_by_index`."""
-    indices, values = largest_by_index(-distances, k)
-    return indices, -values
-
-
 def _by_position(scores: Tensor, k: int, position: Tensor) -> Tuple[Tensor, Tensor]:
-    """As :func:`largest_by_index`, of rows with positions of their own (R, N)."""
+    """Return what :func:`largest_by_index` does, of rows with positions of their own (R, N)."""
     values, columns = scores.topk(k, dim=1)
     limit = values[:, -1:]
     cut = ((scores == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]

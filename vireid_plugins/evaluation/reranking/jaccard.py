@@ -5,9 +5,9 @@ N items, D features, R rows of a block.
 
 Two definitions are in use:
 
-- ``"original"`` (the authors' code, MMT): the k nearest neighbors of an item are counted beside
-  the item itself, so lists hold k1 + 1 items; weights are exp(-d), d the squared Euclidean
-  distance divided by the greatest of the item's row.
+- ``"original"`` (the authors' code, MMT): the item is not one of its k1 neighbors, so lists hold
+  k1 + 1 items; weights are exp(-d), d the squared Euclidean distance divided by the greatest of
+  the item's row.
 - ``"softmax"`` (OpenUnReID, FastReID): the item is one of the k1 neighbors; weights are a softmax
   of -d, d the squared Euclidean distance itself.
 
@@ -24,6 +24,7 @@ import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ..neighbors.lists import nearest_items, pair_distances
 from ..similarity import Array, as_features
 from .minimum_sums import minimum_sums
@@ -41,7 +42,7 @@ def jaccard_distance(
     max_distance: float = 1.0,
     device: Union[str, torch.device] = "cpu",
 ) -> sparse.csr_matrix:
-    """Jaccard distances between the k-reciprocal encodings of all items.
+    """Return Jaccard distances between the k-reciprocal encodings of all items.
 
     Args:
         features: (N, D); normalize them for distances by angle.
@@ -49,42 +50,42 @@ def jaccard_distance(
         k2: neighbors averaged by the local query expansion; 1: none.
         definition: ``"original"`` or ``"softmax"``, see above.
         groups: (N,) modality (or camera) of each item: neighbors then come in turn from the
-            other groups and from the item's own, the nearest first, so that every list reaches
-            across; None: the nearest of all.
+            other groups and from the item's own, the nearest first, so that every list holds both;
+            None: neighbors are the nearest of all items.
         max_distance: only pairs nearer than this are stored; at most 1.
-        device: where neighbors are searched.
+        device: where to search for neighbors.
 
     Returns:
-        (N, N) sparse float32. **Only pairs nearer than ``max_distance`` are stored**, the diagonal
-        and other zeros explicitly; a pair that is not stored is at least that far, and at
-        ``max_distance`` 1 it is exactly 1.
+        (N, N) sparse float32. **Only pairs nearer than ``max_distance`` are stored**, among them
+        the diagonal and other zeros. The distance of a pair that is not stored is at least
+        ``max_distance``; if that is 1, it is exactly 1.
 
     Raises:
-        ValueError: k1 or k2 below 1, an unknown definition, ``max_distance`` outside 0..1,
-            ``groups`` of another length, or features that are not finite.
+        UserError: k1 or k2 is below 1, the definition is unknown, ``max_distance`` is not in 0..1,
+            ``groups`` has another length, or features are not finite.
     """
     if not 0 < max_distance <= 1:
-        raise ValueError(f"max_distance must lie above 0 and at most at 1; got {max_distance!r}.")
-    features = as_features(features, "features", torch.device(device))
+        raise UserError(f"max_distance must lie above 0 and at most at 1; got {max_distance!r}.")
+    rows, members = as_features(features, "features", torch.device(device)), None
     if groups is not None:
-        groups = torch.as_tensor(groups).detach().to(features.device).reshape(-1)
-        if len(groups) != len(features):
-            raise ValueError(f"groups has {len(groups)} entries for {len(features)} features.")
-    encoded = encode(features, k1, k2, definition=definition, groups=groups)
-    distances = jaccard_rows(encoded.rows, max_distance=max_distance)
+        members = torch.as_tensor(groups).detach().to(rows.device).reshape(-1)
+        if len(members) != len(rows):
+            raise UserError(f"groups has {len(members)} entries for {len(rows)} features.")
+    encoding = k_reciprocal_encoding(rows, k1, k2, definition=definition, groups=members)
+    distances = jaccard_rows(encoding.rows, max_distance=max_distance)
     distances.setdiag(0.0)
     return distances
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """k-reciprocal encodings and what they were scaled by."""
+    """The k-reciprocal encodings of N items, and the scale of their distances."""
 
     rows: sparse.csr_matrix  # (N, N) float32, each row sums to 1
     greatest: np.ndarray  # (N,) greatest squared distance of each row, 1 where all are 0
 
 
-def encode(
+def k_reciprocal_encoding(
     features: Tensor,
     k1: int,
     k2: int,
@@ -92,19 +93,22 @@ def encode(
     definition: str = "original",
     groups: Optional[Tensor] = None,
 ) -> Encoding:
-    """k-reciprocal encodings of all items, see the module.
+    """Return the k-reciprocal encodings of all items, as the module describes them.
 
     Args:
         features: (N, D) finite, from ``as_features``.
-        k1, k2, definition, groups: as in :func:`jaccard_distance`.
+        k1: as in :func:`jaccard_distance`, as are the other arguments.
+        k2: see there.
+        definition: see there.
+        groups: see there.
 
     Raises:
-        ValueError: k1 or k2 below 1, or an unknown definition.
+        UserError: k1 or k2 is below 1, or the definition is unknown.
     """
     if k1 < 1 or k2 < 1:
-        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
+        raise UserError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
     if definition not in DEFINITIONS:
-        raise ValueError(f"definition must be one of {DEFINITIONS}; got {definition!r}.")
+        raise UserError(f"definition must be one of {DEFINITIONS}; got {definition!r}.")
     num = len(features)
     if num == 0:
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
@@ -112,7 +116,7 @@ def encode(
     neighbors, greatest = nearest_items(features, min(max(length, k2), num), groups)
     whole = _reciprocal(neighbors[:, :length])
     half = _reciprocal(neighbors[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
-    # A member's own half-size set joins where more than two thirds of it are members already.
+    # The half-size set of a member joins if more than two thirds of it are members already.
     shared = whole.dot(half.T).multiply(whole).tocoo()
     sizes = np.diff(half.indptr)
     joins = shared.data > 2.0 / 3.0 * sizes[shared.col]
@@ -131,12 +135,12 @@ def encode(
 
 
 def mean_of_rows(rows: np.ndarray, num: int) -> sparse.csr_matrix:
-    """(M, num) that averages the rows numbered in each row of ``rows`` (M, k)."""
+    """Return the matrix (M, num) that averages the rows listed in each row of ``rows`` (M, k)."""
     return _lists(rows, num, np.float32(1.0 / rows.shape[1]))
 
 
 def _lists(rows: np.ndarray, num: int, value: np.float32) -> sparse.csr_matrix:
-    """(M, num) with ``value`` at the columns listed in each row of ``rows`` (M, k)."""
+    """Return (M, num) with ``value`` in the columns that each row of ``rows`` (M, k) lists."""
     count, width = rows.shape
     ends = np.arange(0, count * width + 1, width)
     values = np.full(rows.size, value, np.float32)
@@ -147,7 +151,7 @@ def _lists(rows: np.ndarray, num: int, value: np.float32) -> sparse.csr_matrix:
 
 
 def _reciprocal(neighbors: np.ndarray) -> sparse.csr_matrix:
-    """(N, N) ones: j is in i's list (N, k) and i in j's."""
+    """Return (N, N) with ones where j is in i's list (N, k) and i in j's."""
     forward = _lists(neighbors, len(neighbors), np.float32(1.0))
     return forward.multiply(forward.T).tocsr()
 
@@ -155,7 +159,7 @@ def _reciprocal(neighbors: np.ndarray) -> sparse.csr_matrix:
 def _weighted(
     features: Tensor, members: sparse.csr_matrix, scale: Optional[np.ndarray]
 ) -> sparse.csr_matrix:
-    """exp(-d / scale) on the entries of ``members`` (N, N), rows brought to sum 1; float32."""
+    """Return exp(-d / scale) on the entries of ``members`` (N, N), each row divided by its sum."""
     num = members.shape[0]
     rows = np.repeat(np.arange(num), np.diff(members.indptr))
     distances = pair_distances(features, rows, members.indices, features.dtype)
@@ -169,7 +173,7 @@ def _weighted(
 
 
 def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Smallest of each row's values; every row has one, as each item is a member of its own."""
+    """Return the smallest value of each row; no row is empty, since an item is its own member."""
     return np.minimum.reduceat(values, indptr[:-1]) if len(values) else np.zeros(0)
 
 
@@ -179,10 +183,11 @@ def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 def jaccard_rows(
     a: sparse.csr_matrix, b: Optional[sparse.csr_matrix] = None, max_distance: float = 1.0
 ) -> sparse.csr_matrix:
-    """Jaccard distances between rows of ``a`` (A, N) and of ``b`` (B, N), those that are below.
+    """Return Jaccard distances between rows of ``a`` (A, N) and of ``b`` (B, N), (A, B).
 
-    Without ``b``: between the rows of ``a``. Rows sum to 1, so the distance is 1 - s / (2 - s), s
-    the sum over columns of the minimum.
+    Without ``b`` they are between the rows of ``a``. Only distances below ``max_distance`` are
+    stored. Rows sum to 1, so the distance is 1 - s / (2 - s), s the sum over columns of the
+    minimum.
     """
     # 1 - s / (2 - s) is below t where s is above 2 (1 - t) / (2 - t); a sum below float32's
     # precision makes a distance of 1.

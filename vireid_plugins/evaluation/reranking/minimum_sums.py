@@ -1,4 +1,4 @@
-"""Sums of minima between the rows of sparse matrices, in blocks, on all threads of the CPU.
+"""Sum the minima of the rows of sparse matrices, in blocks, on all threads of the CPU.
 
 Shapes: A and B rows of N columns, R rows of a block.
 """
@@ -19,13 +19,13 @@ _BLOCK_ELEMENTS = 1 << 21  # sums of minima in one block, of which each thread h
 def minimum_sums(
     a: sparse.csr_matrix, b: Optional[sparse.csr_matrix] = None, least: float = 0.0
 ) -> sparse.csr_matrix:
-    """Sums over columns of the minimum of two rows, those that are above ``least``.
+    """Return for each row of ``a`` and each of ``b`` the sum over columns of the minimum of both.
 
     Args:
         a: (A, N), entries above 0.
-        b: (B, N), entries above 0; None: ``a``, where each pair is computed once (pairs within a
-            block twice).
-        least: at least 0.
+        b: (B, N), entries above 0; None: ``a``, and then each pair is computed once (a pair within
+            a block twice).
+        least: only sums above it are stored; at least 0.
 
     Returns:
         (A, B) float32.
@@ -40,15 +40,15 @@ def minimum_sums(
             part = list(itertools.islice(blocks, threads))  # no more at once than threads
             if not part:
                 break
-            for found in pool.map(lambda block: _above(*block, least), part):
-                ends += [len(result) + len(found[0])] * len(found[0])
-                result.append(*found)
-    found = result.matrix()
-    return found + _beyond(found, np.array(ends)).T.tocsr() if one_sided else found
+            for counts, found, sums in pool.map(lambda pair: _above(pair[0], pair[1], least), part):
+                ends += [len(result) + len(counts)] * len(counts)
+                result.append(counts, found, sums)
+    above = result.matrix()
+    return above + _beyond(above, np.array(ends)).T.tocsr() if one_sided else above
 
 
 def _beyond(matrix: sparse.csr_matrix, ends: np.ndarray) -> sparse.csr_matrix:
-    """The entries of each row from the column ``ends`` (A,) on."""
+    """Return the entries of each row from the column ``ends`` (A,) on."""
     counts = np.diff(matrix.indptr)
     kept = matrix.indices >= np.repeat(ends, counts)
     rows = np.repeat(np.arange(len(ends)), counts)[kept]
@@ -76,7 +76,7 @@ class _Columns:
         return cls(starts[:-1], starts[1:], rows, values, matrix.shape[0])
 
     def after(self, block: sparse.csr_matrix) -> "_Columns":
-        """Without the rows of ``block`` (R, N), which are the first ones."""
+        """Return the columns without their first rows, which are those of ``block`` (R, N)."""
         passed = np.bincount(block.indices, minlength=len(self.begins))
         return replace(self, begins=self.begins + passed, first=self.first + block.shape[0])
 
@@ -84,7 +84,7 @@ class _Columns:
 def _blocks(
     a: sparse.csr_matrix, columns: _Columns, one_sided: bool
 ) -> Iterator[Tuple[sparse.csr_matrix, _Columns]]:
-    """Rows of ``a`` in blocks of bounded work, each with the columns that it has to meet."""
+    """Yield rows of ``a`` in blocks of bounded work, each with the columns that it meets."""
     begin = 0
     while begin < a.shape[0]:
         most = max(1, _BLOCK_ELEMENTS // max(1, columns.num_rows - columns.first))
@@ -102,7 +102,7 @@ def _blocks(
 def _above(
     a: sparse.csr_matrix, columns: _Columns, least: float
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of minima of rows of ``a`` (R, N) above ``least``: counts by row, columns, sums."""
+    """Return the sums of rows of ``a`` (R, N) above ``least``: counts by row, columns, sums."""
     sums = _minimum_sums(a, columns)
     flat = sums.numpy().ravel()
     kept = np.flatnonzero(flat > np.float32(least))
@@ -112,15 +112,15 @@ def _above(
 
 
 def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
-    """For rows of ``a`` (R, N), the sums of minima with the rows of ``columns``: (R, B - first)."""
+    """Return the sums of minima of rows of ``a`` (R, N) and of ``columns``: (R, B - first)."""
     starts = columns.begins[a.indices]
     counts = columns.ends[a.indices] - starts
     ends = counts.cumsum()
     total = int(ends[-1]) if len(ends) else 0
     # Each entry of ``a`` meets the entries of its column, which stand side by side.
-    places = np.repeat(starts - (ends - counts), counts)
-    places += np.arange(total)
-    places = torch.from_numpy(places)
+    offsets = np.repeat(starts - (ends - counts), counts)
+    offsets += np.arange(total)
+    places = torch.from_numpy(offsets)
     minima = torch.from_numpy(np.repeat(a.data, counts))
     torch.minimum(minima, columns.values.index_select(0, places), out=minima)
     width = columns.num_rows - columns.first
@@ -133,7 +133,7 @@ def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
 
 
 class _GrowingRows:
-    """A sparse matrix of B columns that grows by blocks of rows, in place: no second copy."""
+    """A sparse matrix of B columns that grows by blocks of rows in place, without a second copy."""
 
     def __init__(self, num_columns: int) -> None:
         self._num_columns = num_columns
@@ -145,7 +145,7 @@ class _GrowingRows:
         return self._num_rows
 
     def append(self, counts: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Rows with ``counts`` entries each, whose columns and values stand one after the other."""
+        """Append rows with ``counts`` entries each, whose columns and values follow each other."""
         end = self._size + len(values)
         if end > len(self._values):
             room = max(end, len(self._values) * 5 // 4)
@@ -156,12 +156,12 @@ class _GrowingRows:
         self._size, self._num_rows = end, self._num_rows + len(counts)
 
     def matrix(self) -> sparse.csr_matrix:
-        """What has been appended."""
+        """Return the matrix of all rows that have been appended."""
         self._columns.resize(self._size, refcheck=False)
         self._values.resize(self._size, refcheck=False)
         counts = np.concatenate([np.zeros(1, np.int64), *self._counts])
         ends = np.cumsum(counts)
         if self._size < np.iinfo(np.int32).max:
-            ends = ends.astype(np.int32)  # or else SciPy widens the columns, too
+            ends = ends.astype(np.int32)  # otherwise SciPy widens the columns, too
         shape = (len(ends) - 1, self._num_columns)
         return sparse.csr_matrix((self._values, self._columns, ends), shape=shape)

@@ -1,7 +1,7 @@
-"""Re-ranking: what the neighbors among the test images say about a pair.
+"""Re-ranking and query expansion: they use the neighbors of two images to compare them.
 
-Shapes: Q queries, G gallery items, D features. All of it looks at the test set as a whole: one
-query's result depends on the others or on the gallery, so it stands in every printed result line.
+Shapes: Q queries, G gallery items, D features. The result of one query depends on the other queries
+or on the whole gallery, so every printed line of results names what was used.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ..similarity import Array, as_features, normalize
-from .jaccard import encode, jaccard_rows, mean_of_rows
+from .jaccard import jaccard_rows, k_reciprocal_encoding, mean_of_rows
 
 _BLOCK_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)
 class Reranking:
-    """k-reciprocal re-ranking: neighbors, expansion, weight of the original distance."""
+    """k-reciprocal re-ranking with its parameters, see :func:`k_reciprocal_rerank`."""
 
     k1: int = 20
     k2: int = 6
@@ -35,7 +36,7 @@ class Reranking:
         return words + (" cross-modality" if self.cross_modality else "")
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
-        """(Q, G) from features (Q, D) and (G, D)."""
+        """Return distances (Q, G) from features (Q, D) and (G, D)."""
         return k_reciprocal_rerank(
             query,
             gallery,
@@ -58,13 +59,13 @@ class AffinityInference:
         return f"AIM k1={self.k1} k2={self.k2}"
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
-        """(Q, G) from features (Q, D) and (G, D)."""
+        """Return distances (Q, G) from features (Q, D) and (G, D)."""
         return affinity_inference(query, gallery, self.k1, self.k2)
 
 
 @dataclass(frozen=True)
 class QueryExpansion:
-    """What precedes ranking or re-ranking, see :func:`expand_features`."""
+    """Query expansion with its parameters, before ranking: see :func:`expand_features`."""
 
     k: int = 5
     alpha: float = 3.0
@@ -75,7 +76,7 @@ class QueryExpansion:
         return f"AQE k={self.k} α={self.alpha:g}{repeated}"
 
     def expand(self, query: Tensor, gallery: Tensor) -> Tuple[Tensor, Tensor]:
-        """Features (Q, D) and (G, D) to expanded ones of length 1."""
+        """Return features (Q, D) and (G, D) expanded, of length 1."""
         return expand_features(query, gallery, self.k, self.alpha, self.times)
 
 
@@ -89,7 +90,7 @@ def k_reciprocal_rerank(
     definition: str = "original",
     cross_modality: bool = False,
 ) -> np.ndarray:
-    """Re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
+    """Return re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
 
     Args:
         query_features: (Q, D); normalize them for distances by angle.
@@ -97,7 +98,7 @@ def k_reciprocal_rerank(
         k1: neighbors that make an item's k-reciprocal set.
         k2: neighbors averaged by the local query expansion; 1: none.
         lambda_value: weight of the original distance against the Jaccard distance, 0 to 1.
-        definition: of the Jaccard distance, see ``jaccard.py``.
+        definition: the definition of the Jaccard distance, see ``jaccard.py``.
         cross_modality: queries are of one modality and gallery items of the other; neighbors
             come from both sides in turn, however far apart the modalities lie.
 
@@ -106,19 +107,19 @@ def k_reciprocal_rerank(
         divided by the greatest of the query's row.
 
     Raises:
-        ValueError: k1 or k2 below 1, lambda outside 0 to 1, or features that do not fit.
+        UserError: k1 or k2 is below 1, lambda is not in 0 to 1, or features do not fit.
     """
     if not 0.0 <= lambda_value <= 1.0:
-        raise ValueError(f"lambda_value must lie between 0 and 1; got {lambda_value!r}.")
+        raise UserError(f"lambda_value must lie between 0 and 1; got {lambda_value!r}.")
     query, gallery = _pair(query_features, gallery_features)
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
         return np.zeros((num_query, len(gallery)), dtype=np.float32)
     items = torch.cat([query, gallery])
     groups = (torch.arange(len(items)) >= num_query).to(items.device) if cross_modality else None
-    encoding = encode(items, k1, k2, definition=definition, groups=groups)
+    encoding = k_reciprocal_encoding(items, k1, k2, definition=definition, groups=groups)
     near = jaccard_rows(encoding.rows[:num_query], encoding.rows[num_query:])
-    near.data = 1.0 - near.data  # what is not stored is 0 near
+    near.data = 1.0 - near.data  # nearness: 0 for a pair that is not stored, as in the dense form
     result = near.toarray()
     scale = torch.from_numpy(encoding.greatest[:num_query, None])
     step = max(1, _BLOCK_ELEMENTS // len(gallery))
@@ -133,28 +134,28 @@ def k_reciprocal_rerank(
 def expand_features(
     query_features: Array, gallery_features: Array, k: int = 5, alpha: float = 3.0, times: int = 1
 ) -> Tuple[Tensor, Tensor]:
-    """Alpha query expansion, of the gallery too: each image joined by the nearest of all images.
+    """Return features after alpha query expansion, of the queries and of the gallery.
 
     Radenovic, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No Human Annotation*, TPAMI
-    2019, as FastReID's ``aqe``: an image's new feature is the mean of its k nearest images' (its
-    own among them), each weighted by its cosine to the power ``alpha``; ``alpha`` 0 is average
-    expansion (Chum et al., ICCV 2007).
+    2019, as FastReID's ``aqe`` computes it: the new feature of an image is the mean of the features
+    of its k nearest images (itself among them), each weighted by its cosine to the power ``alpha``.
+    With ``alpha`` 0 it is average expansion (Chum et al., ICCV 2007).
 
     Args:
         query_features: (Q, D).
         gallery_features: (G, D).
         k: images averaged, 1 or more; more than there are means all.
         alpha: power of the weights, 0 or more. Negative cosines count as 0.
-        times: how often, 1 or more.
+        times: how often to expand, 1 or more.
 
     Returns:
         (Q, D) and (G, D) of length 1.
 
     Raises:
-        ValueError: a number is out of range, or features do not fit.
+        UserError: a number is out of range, or features do not fit.
     """
     if k < 1 or not alpha >= 0 or times < 1:
-        raise ValueError(
+        raise UserError(
             "Query expansion needs k and times of at least 1 and alpha of at least 0; got "
             f"k={k!r}, alpha={alpha!r}, times={times!r}."
         )
@@ -175,29 +176,29 @@ def expand_features(
 def affinity_inference(
     query_features: Array, gallery_features: Array, k1: int = 20, k2: int = 6
 ) -> np.ndarray:
-    """AIM: similarities joined by what the gallery's own neighborhoods say.
+    """Return distances by AIM, which adds to the cosine how alike two neighborhoods are.
 
     Fang, Yang, Fu, *Visible-Infrared Person Re-Identification via Semantic Alignment and Affinity
-    Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: a query's affinity is
-    its row of cosines to the gallery, of which the k1 largest stay; a gallery item's the same, then
-    averaged over its k2 nearest gallery items; both at length 1. The paper's settings (k1, k2) for
+    Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: the affinity of a query
+    is its row of cosines to the gallery, of which the k1 largest are kept. That of a gallery item
+    is the same, averaged over its k2 nearest gallery items. Both have length 1. The paper's settings (k1, k2) for
     SYSU-MM01: (4, 1) *all* single-shot, (2, 2) *indoor* single-shot, (20, 6) multi-shot; RegDB:
     (8, 2).
 
     Args:
         query_features: (Q, D).
         gallery_features: (G, D).
-        k1: cosines that stay, 1 or more; more than there are means all.
+        k1: cosines that are kept, 1 or more; more than there are means all.
         k2: gallery items averaged, 1 or more.
 
     Returns:
         (Q, G) float32 distances, minus the sum of the cosine and of the affinities' cosine.
 
     Raises:
-        ValueError: k1 or k2 below 1, or features that do not fit.
+        UserError: k1 or k2 is below 1, or features do not fit.
     """
     if k1 < 1 or k2 < 1:
-        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
+        raise UserError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
     query, gallery = (normalize(features) for features in _pair(query_features, gallery_features))
     if len(query) == 0 or len(gallery) == 0:
         return np.zeros((len(query), len(gallery)), dtype=np.float32)
@@ -215,13 +216,15 @@ def affinity_inference(
 
 
 def _largest(query: Tensor, gallery: Tensor, k: int) -> Tuple[sparse.csr_matrix, np.ndarray]:
-    """Each row's k largest cosines (and what equals the k-th), and the columns of k of them.
+    """Return each row's k largest cosines, with all that equal the k-th, and their columns.
 
     Args:
-        query, gallery: (Q, D) and (G, D) of length 1.
+        query: (Q, D) of length 1.
+        gallery: (G, D) of length 1.
+        k: more than G means all.
 
     Returns:
-        sparse (Q, G), and (Q, k) int64, the largest first.
+        The cosines, sparse (Q, G), and the columns of the k largest (Q, k) int64, largest first.
     """
     blocks, orders = [], []
     for part in query.split(max(1, _BLOCK_ELEMENTS // len(gallery))):
@@ -240,11 +243,11 @@ def _rows_of_length_1(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def _pair(query_features: Array, gallery_features: Array) -> Tuple[Tensor, Tensor]:
-    """Both as tensors on the CPU, of one precision."""
+    """Return both as tensors on the CPU, in the same precision."""
     query = as_features(query_features, "query_features", torch.device("cpu"))
     gallery = as_features(gallery_features, "gallery_features", torch.device("cpu"))
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"query_features {tuple(query.shape)} and gallery_features {tuple(gallery.shape)} "
             "differ in their second size (D)."
         )
@@ -253,6 +256,6 @@ def _pair(query_features: Array, gallery_features: Array) -> Tuple[Tensor, Tenso
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) squared Euclidean distances of float64 features, never below 0."""
+    """Return squared Euclidean distances (A, B) of float64 features, never below 0."""
     squares = a.square().sum(1)[:, None] + b.square().sum(1)
     return squares.sub_(2.0 * (a @ b.T)).clamp_(min=0.0)

@@ -100,7 +100,7 @@ def compare_with_each(scores: Tensor, values: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def _compare_rows(scores: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
-    """Write into ``counts`` (2, Q, M) how many of ``scores`` (Q, G) are greater, and how many equal."""
+    """Write into ``counts`` (2, Q, M) how many scores are greater, and how many are equal."""
     mask = np.empty(scores.shape, bool)
     for slot in range(values.shape[1]):
         for kind, compared in enumerate((np.greater, np.equal)):

@@ -181,9 +181,10 @@ def affinity_inference(
     Fang, Yang, Fu, *Visible-Infrared Person Re-Identification via Semantic Alignment and Affinity
     Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: the affinity of a query
     is its row of cosines to the gallery, of which the k1 largest are kept. That of a gallery item
-    is the same, averaged over its k2 nearest gallery items. Both have length 1. The paper's settings (k1, k2) for
-    SYSU-MM01: (4, 1) *all* single-shot, (2, 2) *indoor* single-shot, (20, 6) multi-shot; RegDB:
-    (8, 2).
+    is the same, averaged over its k2 nearest gallery items. Both have length 1.
+
+    The paper's settings (k1, k2) for SYSU-MM01: (4, 1) *all* single-shot, (2, 2) *indoor*
+    single-shot, (20, 6) multi-shot; RegDB: (8, 2).
 
     Args:
         query_features: (Q, D).

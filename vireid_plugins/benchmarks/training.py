@@ -29,9 +29,10 @@ from ..data.dataset import collate
 from ..data.seeding import seeded
 from ..engine import VIReIDTrainer
 from ..engine.allocator import keep_freed_memory
+from ..engine.amp import cpu_has_bfloat16
 from ..engine.seeding import seed_everything
 from ..engine.setup import build_config
-from ..engine.step import _cpu_has_bfloat16, to_device
+from ..engine.step import to_device
 from ..errors import UserError
 from ..synthvi import render_dataset
 from .measuring import in_own_process, markdown_table
@@ -274,7 +275,7 @@ def table(size: str, rows: Dict[str, Dict[str, Any]]) -> str:
 
 def default_variants(device: str) -> List[str]:
     """Return all variants, without bfloat16 on a CPU that lacks it: a step would take minutes."""
-    if device == "cpu" and not _cpu_has_bfloat16():
+    if device == "cpu" and not cpu_has_bfloat16():
         sys.stderr.write("This CPU has no bfloat16 instructions; those variants are left out.\n")
         return [name for name in VARIANTS if "bfloat16" not in name]
     return list(VARIANTS)

@@ -38,7 +38,7 @@ def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype
             "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
             "SOLVER.AMP.ENABLED False."
         )
-    if device.type == "cpu" and not _cpu_has_bfloat16():
+    if device.type == "cpu" and not cpu_has_bfloat16():
         logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")
     return DTYPES[name]
 
@@ -52,6 +52,6 @@ def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
     return torch.cuda.amp.GradScaler()  # PyTorch < 2.3
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(ask and ask())

@@ -256,7 +256,7 @@ def test_picture_of_the_layout_shows_the_table_of_imports():
 def test_what_contributing_tells_to_look_for_is_defined_there():
     """The table *Where is it decided?*: each name is defined in the file of its row."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| .* \| \[`[^`]+`\]\(([^)]+)\) \| (`.+`) \|$", text, re.M)
+    rows = re.findall(r"^\| .* \| \[`[^`]+`\]\(([^)]+\.py)\) \| (`.+`) \|$", text, re.M)
     assert len(rows) > 15  # the table was read
     for file, names in rows:
         source = (ROOT / file).read_text(encoding="utf-8")

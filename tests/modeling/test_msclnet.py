@@ -78,7 +78,7 @@ def make_model(scales=SCALES, synergy=None, **arguments):
     nn.init.normal_(model.heads.weight)
     nn.init.normal_(model.synergy.norm.weight)
     nn.init.normal_(model.synergy.norm.bias)
-    model.normalise = lambda images: images.double() / 255  # the base's works in float32
+    model.normalize = lambda images: images.double() / 255  # the base's works in float32
     return model
 
 
@@ -102,7 +102,7 @@ def take(batch, rows):
 def outputs_of(model, batch):
     """Feature map and head outputs, in training mode, with the running statistics untouched."""
     kept = copy.deepcopy(model.state_dict())
-    feature_map = model.extract(model.normalise(batch["images"]), batch["modalities"])
+    feature_map = model.extract(model.normalize(batch["images"]), batch["modalities"])
     outputs = model.heads(feature_map, batch["targets"], batch["modalities"])
     model.load_state_dict(kept)
     return {**outputs, "feature_map": feature_map}
@@ -396,7 +396,7 @@ def test_without_a_pair_the_terms_of_pairs_are_zeros_in_the_graph(modality):
 
 def test_bfloat16_is_finite_and_near_float32():
     model, batch = make_model().float(), make_batch()
-    model.normalise = lambda images: images / 255
+    model.normalize = lambda images: images / 255
     plain = model(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = model(batch)

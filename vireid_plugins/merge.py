@@ -1,4 +1,4 @@
-"""Config files and overrides: merged, and a wrong key or value answered with what was meant."""
+"""Merge config files and overrides; for a wrong key, say which was probably meant."""
 
 from typing import Any, Iterable, List, Sequence
 
@@ -7,11 +7,12 @@ import yaml
 from fastreid.config import CfgNode as CN
 
 from .errors import MissingFileError, UnknownNameError, UserError
+from .keys import value_of
 from .registry import suggest
 
 
 def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
-    """All full key names below ``cfg``, such as ``"MODEL.BACKBONE.DEPTH"``."""
+    """Return all full key names below ``cfg``, such as ``"MODEL.BACKBONE.DEPTH"``."""
     keys: List[str] = []
     for name, value in cfg.items():
         keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else [prefix + name]
@@ -19,10 +20,15 @@ def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
 
 
 def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
-    """Raise ``KeyError`` naming the first unknown key, where it stands and the nearest valid ones.
+    """Raise ``UnknownNameError`` if a key is unknown, with the nearest valid ones.
 
-    yacs raises ``KeyError`` from files and ``AssertionError`` from the command line and names
-    no alternative.
+    yacs raises ``KeyError`` for files and ``AssertionError`` for the command line, and suggests
+    nothing.
+
+    Args:
+        names: full names of keys.
+        cfg: with all keys that there are.
+        source: where the names come from, for the message.
     """
     valid = set(flat_keys(cfg))
     groups = {key.rsplit(".", i)[0] for key in valid for i in range(1, key.count(".") + 1)}
@@ -44,14 +50,14 @@ def merge_config(
 
     Args:
         cfg: with this package's keys.
-        config_file: what it inherits by ``_BASE_`` comes first.
+        config_file: a path; the files that it inherits by ``_BASE_`` are merged before it.
         opts: keys and values in turn.
         base_file: takes the place of the file that ``config_file`` names as its ``_BASE_``.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        KeyError: a key is unknown; the nearest valid ones are named.
-        ValueError: ``opts`` does not come in pairs, or a value has the wrong type.
+        MissingFileError: a file does not exist or cannot be read.
+        UnknownNameError: a key is unknown; the message has the nearest valid ones.
+        UserError: ``opts`` does not come in pairs, or a value has the wrong type.
     """
     for file in filter(None, (base_file, config_file)):
         loaded = _read_file(file, alone=bool(base_file) and file == config_file)
@@ -65,7 +71,7 @@ def merge_config(
         )
     check_known_keys(opts[0::2], cfg, "the command line")
     for key, value in zip(opts[0::2], opts[1::2]):
-        if isinstance(read_key(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
+        if isinstance(value_of(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
             value = f"{value}.0"
         _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
 
@@ -74,25 +80,20 @@ def merge_text(cfg: CN, text: str, source: str) -> None:
     """Merge a whole config, as ``cfg.dump()`` wrote it, into ``cfg``, in place.
 
     Args:
-        source: where it comes from, for messages.
+        cfg: with this package's keys.
+        text: YAML.
+        source: where the text comes from, for messages.
 
     Raises:
-        KeyError, ValueError: as ``merge_config``.
+        UserError: as ``merge_config``.
     """
     loaded = CN(yaml.safe_load(text))
     check_known_keys(flat_keys(loaded), cfg, source)
     _merge(lambda: cfg.merge_from_other_cfg(loaded), source)
 
 
-def read_key(cfg: CN, key: str) -> Any:
-    """The value of a full key name."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
 def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
-    """``BASE_LR: 1`` means 1.0; yacs would refuse the type."""
+    """Turn 1 into 1.0 where a key is a float, as in ``BASE_LR: 1``; yacs would refuse the type."""
     for name, value in loaded.items():
         if isinstance(value, CN):
             _whole_numbers_as_floats(value, cfg[name])
@@ -101,7 +102,7 @@ def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
 
 
 def _read_file(config_file: str, alone: bool = False) -> CN:
-    """The keys of a file, with those that it inherits unless ``alone``."""
+    """Return the keys of a file, with those that it inherits unless ``alone``."""
     try:
         if not alone:
             return CN(CN.load_yaml_with_base(config_file))

@@ -1,4 +1,4 @@
-"""The registries FastReID lacks, on FastReID's own ``Registry`` class, and one way to look up."""
+"""The registries that FastReID lacks, and how to look up a name in any registry."""
 
 import difflib
 from typing import Any, Iterable, List
@@ -21,12 +21,12 @@ PROTOCOL_REGISTRY.__doc__ = "Evaluation protocols; see ``evaluation/protocols``.
 
 
 def registered_names(registry: Registry) -> List[str]:
-    """Names in ``registry``, sorted."""
+    """Return the names in ``registry``, sorted."""
     return sorted(registry._obj_map)
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """A sentence that helps with a misspelt ``name``: the nearest valid ones, or all of them."""
+    """Return a sentence with the valid names that resemble ``name``, or with all of them."""
     valid = sorted(valid)
     by_lower = {word.lower(): word for word in valid}  # "sgd" is near "SGD"
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)
@@ -36,7 +36,7 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 
 
 def lookup(registry: Registry, name: str, key: str) -> Any:
-    """The object registered as ``name``.
+    """Return the object that is registered as ``name``.
 
     Args:
         registry: any FastReID registry.
@@ -44,7 +44,7 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
         key: the config key that named it, for the message.
 
     Raises:
-        KeyError: the name is unknown; the message names ``key`` and the nearest valid names.
+        UnknownNameError: the name is unknown; the message has ``key`` and the nearest valid names.
     """
     names = registered_names(registry)
     if name not in names:

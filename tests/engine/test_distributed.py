@@ -43,7 +43,7 @@ def rank_loader(cfg, rank, monkeypatch):
 def by_hand(cfg, epochs, monkeypatch):
     """The documented expectation: each step averages the two processes' gradients.
 
-    Each half of the batch is normalised by its own statistics; the running ones kept are those
+    Each half of the batch is normalized by its own statistics; the running ones kept are those
     of process 0, as its checkpoint holds them.
     """
     seed_everything(cfg.SEED)
@@ -123,10 +123,10 @@ def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_p
     assert found["targets"].tolist() == [10, 11, 12, 13, 14]
 
 
-def test_batch_norm_that_cannot_be_synchronised_is_named(of_two_processes):
-    """PyTorch synchronises on GPUs only; each release says so in its own words."""
-    assert "MODEL.BACKBONE.NORM syncBN" in of_two_processes["synchronised"]
-    assert "set it to BN" in of_two_processes["synchronised"]
+def test_batch_norm_that_cannot_be_synchronized_is_named(of_two_processes):
+    """PyTorch synchronizes on GPUs only; each release says so in its own words."""
+    assert "MODEL.BACKBONE.NORM syncBN" in of_two_processes["synchronized"]
+    assert "set it to BN" in of_two_processes["synchronized"]
 
 
 BROKEN = """

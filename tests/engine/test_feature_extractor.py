@@ -64,15 +64,15 @@ def test_every_kind_of_picture_is_what_it_shows(extractor, weights, tmp_path):
     """A tracker's crops, BGR and cut out of a frame; alpha, 16 bits, turned cameras."""
     bgr = vp.FeatureExtractor(weights, channels="bgr")
     frame = np.random.default_rng(1).integers(0, 255, (60, 50, 3), dtype=np.uint8)
-    crop, grey = frame[10:50, 5:25], frame[10:50, 5:25, 0]
-    expected = extractor([np.ascontiguousarray(crop), np.stack([grey] * 3, axis=2)], "visible")
+    crop, gray = frame[10:50, 5:25], frame[10:50, 5:25, 0]
+    expected = extractor([np.ascontiguousarray(crop), np.stack([gray] * 3, axis=2)], "visible")
     alpha = np.dstack([crop, crop[..., :1]])
     turned = Image.fromarray(np.rot90(crop).copy())  # as a camera on its side stores it
     turned.getexif()[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=turned.getexif())
-    wide = grey.astype(np.uint16) * 257
+    wide = gray.astype(np.uint16) * 257
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    coloured = extractor(
+    colored = extractor(
         [
             crop,
             alpha,
@@ -82,10 +82,10 @@ def test_every_kind_of_picture_is_what_it_shows(extractor, weights, tmp_path):
         ],
         "visible",
     )
-    greys = extractor(
+    grays = extractor(
         [
-            grey,
-            grey[..., None],
+            gray,
+            gray[..., None],
             wide,
             wide.astype(">u2"),
             str(tmp_path / "wide.png"),
@@ -94,10 +94,10 @@ def test_every_kind_of_picture_is_what_it_shows(extractor, weights, tmp_path):
         "visible",
     )
     for found, row in (
-        (coloured, 0),
-        (greys, 1),
+        (colored, 0),
+        (grays, 1),
         (bgr([crop[..., ::-1]], "visible"), 0),
-        (bgr([alpha[..., [2, 1, 0, 3]], grey], "visible"), [0, 1]),
+        (bgr([alpha[..., [2, 1, 0, 3]], gray], "visible"), [0, 1]),
     ):
         np.testing.assert_allclose(found, np.broadcast_to(expected[row], found.shape), atol=1e-5)
     one_pixel = extractor([frame[:1, :1], frame[:1], frame[:, :1]], "infrared")
@@ -169,7 +169,7 @@ def test_the_fingerprint_tells_models_apart(weights, tmp_path):
 
 
 def test_the_fingerprint_knows_the_input(weights, tmp_path):
-    """The same weights fed with images of another size, or normalised in another way."""
+    """The same weights fed with images of another size, or normalized in another way."""
     first, data = vp.FeatureExtractor(weights), load_weights_only(weights)
     config = yaml.safe_load(data["vireid"]["config"])
     for section, key, value in (

@@ -21,7 +21,7 @@ from fastreid.utils.events import EventStorage
 ROOT = Path(__file__).resolve().parents[2]
 P, K = 4, 2
 CONFIGS = sorted(path.parent.name for path in ROOT.glob("configs/*/synthetic.yml"))
-# Losses that compare images, beside those of the methods; the last one learns its centres.
+# Losses that compare images, beside those of the methods; the last one learns its centers.
 LOSSES = [
     "LabelSmoothingCrossEntropyLoss",
     "CorrelationConsistencyLoss",
@@ -197,7 +197,7 @@ def extracted(rank):
 
 
 def refusal():
-    """What is said about synchronised batch norm on the CPU."""
+    """What is said about synchronized batch norm on the CPU."""
     cfg = build_config(
         str(ROOT / "configs/agw/synthetic.yml"),
         ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "syncBN"],
@@ -218,7 +218,7 @@ def main(folder):
         for case in cases
     }
     found["accumulated"], found["exchanges"] = exchanged(rank)
-    found["synchronised"] = refusal()
+    found["synchronized"] = refusal()
     found["test features"] = extracted(rank)
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")

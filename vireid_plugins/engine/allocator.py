@@ -1,13 +1,13 @@
-"""Freed memory stays with the process, so that a training step does not fetch its pages anew.
+"""Keep freed memory in the process, so that a training step does not request it again.
 
-glibc gives every large block back to the system as soon as it is freed. A step on a CPU frees
-and asks for the same gigabytes again and again, and the system clears each page it hands out:
-up to half of the time of a step. Numbers do not change; what does is that the process keeps the
-memory of its largest step until it ends, and so do the loading processes that it forks, each of
-which holds what it needed itself at most.
+glibc returns every large block to the system as soon as it is freed. A step on a CPU frees and
+requests the same gigabytes again and again, and the system clears each page before it hands it
+out: this takes up to half of the time of a step. Keeping the memory changes no numbers. The price
+is that the process keeps the memory of its largest step until it ends. So do the processes that it
+forks to load images; each of them keeps at most what it needed itself.
 
-The setting is the whole process's, so only a run asks for it (the trainer, the command line);
-a model or a ``FeatureExtractor`` in somebody's program never does.
+The setting holds for the whole process, so only a run changes it (the trainer, the command line);
+a model or a ``FeatureExtractor`` inside another program never does.
 """
 
 import ctypes
@@ -33,10 +33,10 @@ _said: Set[str] = set()  # what was logged already; many trainers in one process
 def keep_freed_memory(cfg: Any) -> bool:
     """Keep freed memory in this process, where ``RUNTIME.KEEP_MEMORY`` and the system allow it.
 
-    May be called often; each outcome is logged once per process.
+    It may be called often; each outcome is logged once per process.
 
     Returns:
-        Whether it is kept. The setting holds until the process ends.
+        Whether memory is kept. The setting holds until the process ends.
     """
     reason = _obstacle(cfg)
     if not reason and not _set_up():
@@ -49,7 +49,7 @@ def keep_freed_memory(cfg: Any) -> bool:
 
 
 def _obstacle(cfg: Any) -> str:
-    """Why memory is not kept, in words; empty: nothing stands against it."""
+    """Return in words why memory cannot be kept; empty if it can."""
     if not cfg.RUNTIME.KEEP_MEMORY:
         return "RUNTIME.KEEP_MEMORY is False"
     if str(cfg.MODEL.DEVICE).startswith("cuda"):
@@ -62,10 +62,10 @@ def _obstacle(cfg: Any) -> str:
 
 
 def _set_up() -> bool:
-    """Every block from the heap, and the heap is never cut."""
+    """Take every block from the heap and never shrink the heap; return whether that worked."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another allocator, or none that can be told
+    except (OSError, AttributeError):  # another allocator, or none that can be set
         return False
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))

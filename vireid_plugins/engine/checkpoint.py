@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment leaves whole, and that say what they belong to."""
+"""Write and read checkpoints; a file is complete even if the process is killed meanwhile."""
 
 import logging
 import os
@@ -17,15 +17,15 @@ from ..safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
 
-# Of training only: losses with parameters, and the classifiers of FastReID's heads (also MGN's).
+# Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
 _TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
 
 
 class AtomicCheckpointer(Checkpointer):
-    """FastReID's checkpointer, writing beside the target and renaming.
+    """FastReID's checkpointer, which writes to another name first and then renames the file.
 
-    A file under its final name is always complete: it is written under another name, flushed to
-    the disk, then renamed, and only then named in ``last_checkpoint``, itself written so.
+    So a file under its final name is always complete. Only after that is it named in
+    ``last_checkpoint``, which is written in the same way.
     """
 
     _need, _path = "some", ""  # of the load in progress
@@ -43,21 +43,23 @@ class AtomicCheckpointer(Checkpointer):
         self.tag_last_checkpoint(target.name)
 
     def load(self, path: str, checkpointables: Any = None, need: str = "some") -> Any:
-        """Load weights and say how many tensors fitted; FastReID's leaves the rest as it was.
+        """Load weights, log how many tensors fit, and refuse those of another model.
+
+        FastReID's own checkpointer leaves what does not fit at its random values.
 
         Args:
-            path: empty: nothing is loaded.
+            path: of the file; nothing is loaded if it is empty.
             checkpointables: names of what else to load; None: all.
-            need: ``"some"``: any tensor may be absent, but not all (to fine-tune);
-                ``"features"``: all that features are computed from (to evaluate); ``"all"``: the
-                checkpoint is of this very model (to resume).
+            need: which tensors must fit. ``"some"``: at least one (to fine-tune); ``"features"``:
+                all that features are computed from (to evaluate); ``"all"``: all of both sides (to
+                resume).
 
         Returns:
             What else the checkpoint holds, by name.
 
         Raises:
-            FileNotFoundError: no such file.
-            RuntimeError: the file is no checkpoint, or of another model than ``need`` allows.
+            MissingFileError: there is no such file.
+            CheckpointError: the file is no checkpoint, or tensors that ``need`` demands do not fit.
             ValueError: the optimizer's groups differ.
         """
         if path:
@@ -99,22 +101,22 @@ class AtomicCheckpointer(Checkpointer):
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):
             raise CheckpointError(
-                f"{self._path} is of another model: {len(fitting)} of the model's {len(own)} "
-                f"tensors are in it, and these are not, or have another shape: "
-                f"{', '.join(refused[:3])}, ... Use the config it was trained with (the "
-                "config.yaml beside it)."
+                f"{self._path} is of another model: it holds {len(fitting)} of the {len(own)} "
+                f"tensors of this one. Others are missing, or have another shape, such as "
+                f"{', '.join(refused[:3])}. Use the config it was trained with (the config.yaml "
+                "beside it)."
             )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Name the file that ``--resume`` continues from."""
+        """Write into ``last_checkpoint`` which file ``--resume`` continues from."""
         text = last_filename_basename.encode()
         write_atomically(Path(self.save_dir) / LAST, lambda file: file.write(text))
 
     def has_checkpoint(self) -> bool:
-        """Whether ``last_checkpoint`` names a file that is there.
+        """Return whether there is a checkpoint to resume from.
 
         Raises:
-            FileNotFoundError: it names a file that is gone.
+            MissingFileError: ``last_checkpoint`` names a file that is gone.
         """
         if not super().has_checkpoint():
             return False
@@ -136,7 +138,7 @@ def remove_partial_files(folder: str) -> None:
 
 
 def check_weights_exist(path: str) -> None:
-    """Raise ``FileNotFoundError`` unless ``path`` is a file."""
+    """Raise ``MissingFileError`` unless ``path`` is a file."""
     if not os.path.isfile(path):
         raise MissingFileError(
             f"MODEL.WEIGHTS names {path!r}, which does not exist or is no file. Train a model "
@@ -145,10 +147,11 @@ def check_weights_exist(path: str) -> None:
 
 
 def read_facts(path: str) -> Optional[Dict[str, Any]]:
-    """What a checkpoint of this package says about itself; None for any other checkpoint.
+    """Return what a checkpoint says about itself; None if another program wrote it.
 
     Raises:
-        FileNotFoundError: no such file; RuntimeError: no whole checkpoint.
+        MissingFileError: there is no such file.
+        CheckpointError: the file is no whole checkpoint.
     """
     check_weights_exist(path)
     state = load_weights_only(path)

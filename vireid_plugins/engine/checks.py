@@ -1,4 +1,4 @@
-"""Mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
+"""Find mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
 
 import os
 from typing import Any
@@ -22,8 +22,8 @@ def check_model_names(cfg: Any) -> None:
     """Look up every name of ``MODEL.*`` that a model is built from.
 
     Raises:
-        KeyError: a name is not registered; the nearest ones are named.
-        ValueError: a pooling, classifier or normalisation layer is unknown.
+        UnknownNameError: a name is not registered; the message has the nearest ones.
+        UserError: a pooling, classifier or normalization layer is unknown.
     """
     model = cfg.MODEL
     lookup(META_ARCH_REGISTRY, model.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
@@ -40,7 +40,7 @@ def check_model_names(cfg: Any) -> None:
 
 
 def check_run(cfg: Any, num_classes: int) -> None:
-    """Raise ``ValueError`` if the training set or the processes do not suit the config."""
+    """Raise ``UserError`` if the training set or the processes do not suit the config."""
     if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
         raise UserError(
             f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
@@ -57,7 +57,7 @@ def check_run(cfg: Any, num_classes: int) -> None:
 
 
 def check_sync_norm(cfg: Any) -> None:
-    """Raise ``ValueError`` if a ``NORM`` is synchronised and PyTorch cannot do so on the CPU."""
+    """Raise ``UserError`` if a ``NORM`` is synchronized and PyTorch cannot do so on the CPU."""
     keys = [f"MODEL.{p}.NORM" for p in ("BACKBONE", "HEADS") if cfg.MODEL[p].NORM == "syncBN"]
     if not keys or not str(cfg.MODEL.DEVICE).startswith("cpu"):
         return
@@ -65,9 +65,9 @@ def check_sync_norm(cfg: Any) -> None:
         SyncBatchNorm(1)(torch.zeros(2, 1, 1, 1))
     except ValueError as error:
         raise UserError(
-            f"{' and '.join(keys)} syncBN: batch norm is synchronised on GPUs only "
+            f"{' and '.join(keys)} syncBN: batch norm is synchronized on GPUs only "
             f"(PyTorch {torch.__version__}: {error}). With MODEL.DEVICE cpu set it to BN: each "
-            "process then normalises by its own images."
+            "process then normalizes by its own images."
         ) from error
 
 
@@ -75,7 +75,7 @@ def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
     """Make the folder that ``key`` names.
 
     Raises:
-        ValueError: it cannot be a folder that can be written to.
+        UserError: it cannot be made, or cannot be written to.
     """
     try:
         os.makedirs(path, exist_ok=True)

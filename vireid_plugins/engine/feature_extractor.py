@@ -39,8 +39,9 @@ class FeatureExtractor:
         channels: order in arrays: ``"rgb"``, or ``"bgr"`` as OpenCV and most trackers have it.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the checkpoint is of another program and carries no config, or an unknown word.
+        MissingFileError: there is no such file.
+        CheckpointError: the checkpoint is of another program and carries no config.
+        UserError: an argument is not one of those above.
     """
 
     def __init__(
@@ -71,18 +72,19 @@ class FeatureExtractor:
         self.model = self._checkpoint.model
 
     def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
-        """Features of images that are all visible or all infrared; none give (0, D).
+        """Return the features of images that are all visible or all infrared; of none (0, D).
 
         Args:
             images: paths, PIL images and arrays, also mixed. Arrays are (H, W, 3) uint8 in the
-                order of ``channels``, (H, W, 4) with transparency, which is dropped, or grey
+                order of ``channels``, (H, W, 4) with transparency, which is dropped, or gray
                 (H, W) or (H, W, 1), uint8 or, for 0..65535, uint16. Pictures are turned upright
                 by their EXIF data.
             modality: ``"visible"`` or ``"infrared"``.
 
         Raises:
-            ValueError: an unknown modality, one image instead of several, or an array that is no
-                image; it says which. ImageError: a file that cannot be read.
+            UserError: the modality is unknown, one image came instead of several, or an array is no
+                image; the message says which.
+            ImageError: a file cannot be read.
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
         pictures = _listed(images)
@@ -97,7 +99,7 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def features_of(self, images: Tensor, modality: Modality) -> np.ndarray:
-        """Rows (B, D) of a batch (B, 3, H, W) that ``transforms`` have made, in one pass."""
+        """Return features (B, D) of a batch (B, 3, H, W) that ``transforms`` have made."""
         batch = {
             "images": images,
             "modalities": torch.full((len(images),), int(modality), dtype=torch.int64),
@@ -157,17 +159,17 @@ def _to_pil(image: Any, channels: str) -> Image.Image:
 
 
 def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:
-    grey = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    gray = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    is_color = array.ndim == 3 and array.shape[2] in (3, 4)
     kind = array.dtype.newbyteorder("=")
     if array.size == 0 or not (
-        (grey.ndim == 2 and kind in (np.uint8, np.uint16)) or (coloured and array.dtype == np.uint8)
+        (gray.ndim == 2 and kind in (np.uint8, np.uint16)) or (is_color and array.dtype == np.uint8)
     ):
         raise UserError(
-            "expected an array (H, W, 3) or (H, W, 4) of uint8, or grey (H, W) of uint8 or "
+            "expected an array (H, W, 3) or (H, W, 4) of uint8, or gray (H, W) of uint8 or "
             f"uint16, with at least one pixel; got shape {array.shape} of {array.dtype}."
         )
-    if grey.ndim == 2:
-        return Image.fromarray(np.ascontiguousarray(grey.astype(kind)))
+    if gray.ndim == 2:
+        return Image.fromarray(np.ascontiguousarray(gray.astype(kind)))
     order = slice(2, None, -1) if channels == "bgr" else slice(3)
     return Image.fromarray(np.ascontiguousarray(array[..., order]))

@@ -1,4 +1,4 @@
-"""What happens around training steps: freezing, evaluation, checkpoints, the progress line."""
+"""Hooks around the training steps: freezing, evaluation, checkpoints, the progress line."""
 
 import datetime
 import logging
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class FreezeLayers(HookBase):
-    """Keep named parts still for the first iterations, counted over the whole run.
+    """Freeze named parts for the first iterations, counted over the whole run.
 
-    FastReID counts in a closure that restarts on resume, and its frozen batch norm trains again
-    after the first evaluation. Here what is frozen follows from ``trainer.iter`` alone.
+    FastReID counts from the start of a session, and its frozen batch norm trains again after the
+    first evaluation. Here ``trainer.iter`` alone decides what is frozen.
 
     Args:
         model: without its DDP wrapper.
@@ -30,7 +30,7 @@ class FreezeLayers(HookBase):
         iterations: how long (``SOLVER.FREEZE_ITERS``).
 
     Raises:
-        ValueError: a pattern matches no parameter.
+        UserError: a pattern matches no parameter.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], iterations: int) -> None:
@@ -70,8 +70,9 @@ class EvaluateAndSave(HookBase):
     """Evaluate every few epochs and at the end; keep the best and the last weights.
 
     Args:
-        evaluate: () to flat metrics; ``metric`` decides which is best. Runs on all processes.
-        save: (file name without suffix) to None; called on the main process.
+        evaluate: returns flat metrics; ``metric`` decides which weights are the best. It is
+            called in all processes.
+        save: takes a file name without suffix. It is called in the main process.
         eval_period: epochs between evaluations; 0 or less: never.
         checkpoint_period: epochs between checkpoints; 0 or less: only at the end.
     """
@@ -123,7 +124,7 @@ class EvaluateAndSave(HookBase):
 
 
 class ModelHook(HookBase):
-    """Tell the model which phase of its schedule the epoch belongs to, and of each update."""
+    """Tell the model the phase of its schedule before each epoch, and call it after each update."""
 
     def before_epoch(self) -> None:
         model: Any = unwrap(self.trainer.model)  # FastReID's own models have no such methods
@@ -140,7 +141,7 @@ class ModelHook(HookBase):
 
 
 class WriteEvents(HookBase):
-    """Run the writers every ``period`` iterations and at the end of each epoch, once each."""
+    """Run the writers every ``period`` iterations and at the end of each epoch."""
 
     def __init__(self, writers: List[EventWriter], period: int) -> None:
         self._writers = writers
@@ -166,10 +167,10 @@ class WriteEvents(HookBase):
 
 
 class ProgressLine(EventWriter):
-    """One line: remaining time, epoch, iteration, losses, speed in images per second, rate.
+    """Log a line: remaining time, epoch, iteration, losses, speed in images per second, rate.
 
-    ``time`` and ``data_time`` are seconds per iteration: of all of it, and of waiting for the
-    batch, with its share of the whole.
+    ``time`` is the seconds of an iteration, ``data_time`` those of them that it waits for the
+    batch, with their share in percent.
     """
 
     def __init__(self, max_epoch: int, max_iter: int) -> None:

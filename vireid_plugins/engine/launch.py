@@ -1,4 +1,4 @@
-"""Start one process per device: ``--num-gpus N``, ``torchrun``, GPUs over NCCL, CPUs over gloo."""
+"""Start one process per device, by ``--num-gpus N`` or ``torchrun``, over NCCL or gloo."""
 
 import datetime
 import os
@@ -13,8 +13,8 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 
-# How long processes wait for each other: the first computes the evaluation's metrics alone, which
-# may take longer than the ten minutes that PyTorch allows on GPUs.
+# How long processes wait for each other. The first computes the metrics of an evaluation alone,
+# which may take longer than the ten minutes that PyTorch allows on GPUs.
 TIMEOUT = datetime.timedelta(hours=2)
 
 
@@ -29,18 +29,25 @@ def launch(
 ) -> Any:
     """Call ``main(*args)`` in ``num_processes`` processes on each of ``num_machines`` machines.
 
-    Under ``torchrun`` this process is one of them already, and the numbers come from its
-    environment. With one process in all, ``main`` runs right here and its result is returned.
+    Under ``torchrun`` this process is already one of them, and the numbers are those of its
+    environment variables. A single process is this one: ``main`` is called directly.
 
     Args:
+        main: called in every process.
         num_processes: processes per machine; on GPUs one per GPU.
+        num_machines: machines that take part.
+        machine_rank: the number of this machine, from 0.
         dist_url: where rank 0 listens, such as ``tcp://host:port``; ``"auto"``: a free port of
             this machine.
-        device: ``MODEL.DEVICE``; ``"cpu"`` means gloo.
+        args: arguments of ``main``.
+        device: the kind of device; processes on the ``"cpu"`` talk over gloo, others over NCCL.
+
+    Returns:
+        What ``main`` returns, if it runs in this process; otherwise None.
 
     Raises:
-        ValueError: less than one process.
-        RuntimeError: fewer GPUs than processes, or several machines without an address.
+        UserError: there is less than one process, there are fewer GPUs than processes, or several
+            machines without an address.
     """
     if num_processes < 1 or num_machines < 1:
         raise UserError(
@@ -75,7 +82,7 @@ def distributed_worker(
     args: Tuple[Any, ...],
     device: str = "cpu",
 ) -> None:
-    """One process of ``launch``; the arguments before ``device`` are those of FastReID's."""
+    """Run one process of ``launch``; the arguments before ``device`` are those of FastReID."""
     # Processes share the cores; more threads than cores only slow each other down.
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
@@ -88,7 +95,7 @@ def distributed_worker(
 
 
 def _run_under_torchrun(main: Callable, args: Tuple[Any, ...], device: str) -> Any:
-    """This process is one of many already; its numbers stand in the environment."""
+    """Join the processes of ``torchrun``, of which this is one, and call ``main``."""
     world_size, rank, local_size = (
         int(os.environ[name]) for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
     )

@@ -1,8 +1,9 @@
-"""The loss terms of one step on their way to the log: read without holding up a GPU.
+"""Check and log the loss terms of a step without holding up a GPU.
 
-A GPU computes behind the program that tells it what to do. Reading a number of the present step
-would make the program wait until the GPU has caught up, and then the GPU wait for the program. So
-there a step's terms are read in the next step; on a CPU, where nothing is gained, at once.
+A GPU works through its queue while the program runs ahead. Reading a number of the current step
+would make the program wait until the GPU has caught up, and then the GPU would wait for the
+program. So on a GPU the terms of a step are read during the next step; on a CPU, where waiting
+costs nothing, at once.
 """
 
 from typing import Any, Dict, List, Sequence, Tuple
@@ -18,10 +19,10 @@ from ..errors import NonFiniteError
 
 
 class LossReport:
-    """Loss terms of one batch, averaged over all processes, and what the log says of it.
+    """The loss terms of one batch, averaged over all processes, and what else is logged.
 
     Args:
-        terms: name to scalar tensor.
+        terms: scalar tensors by name.
         batch: what they were computed from.
         data_time: seconds that the step waited for the batch.
         iteration: the number of the step.
@@ -43,20 +44,20 @@ class LossReport:
         self._values, self._arrived = _on_its_way(torch.stack([local, mean]))
 
     def read(self) -> Tuple[Dict[str, float], Dict[str, float]]:
-        """The terms of this process, and their means over all."""
+        """Return the terms of this process, and their means over all processes."""
         if self._arrived is not None:
             self._arrived.synchronize()
         local, mean = (dict(zip(self._names, row)) for row in self._values.tolist())
         return local, mean
 
     def check(self, taken_up: bool) -> None:
-        """Stop if a term is not finite.
+        """Stop the training if a term is not finite.
 
         Args:
-            taken_up: the weights have been updated by it.
+            taken_up: whether the weights have been updated by it.
 
         Raises:
-            NonFiniteError: a term is not finite; names it and the images.
+            NonFiniteError: a term is not finite; the message names it and the images.
         """
         local, mean = self.read()
         if not all(map(_is_finite, mean.values())):
@@ -68,9 +69,9 @@ class LossReport:
             where = f"at iteration {self.iteration} on another process"
             return f"A loss became infinite or NaN {where}."
         weights = (
-            "The weights have taken it up, and are lost"
+            "The weights have been updated by it and are lost"
             if taken_up
-            else "Weights are those of the step before"
+            else "The weights are those of the step before"
         )
         return (
             f"{' and '.join(bad)} became infinite or NaN at iteration {self.iteration} (all terms: "
@@ -81,7 +82,7 @@ class LossReport:
 
 
 def log_losses(reports: Sequence[LossReport]) -> None:
-    """Log one update: means of the terms over its batches, sums of times and images."""
+    """Log one update: the terms averaged over its batches, the sums of times and of images."""
     if not comm.is_main_process():
         return
     means = [report.read()[1] for report in reports]
@@ -97,7 +98,10 @@ def log_losses(reports: Sequence[LossReport]) -> None:
 
 
 def _on_its_way(values: Tensor) -> Any:
-    """``values`` where the program can read them, and the event after which it may; or None."""
+    """Return ``values`` in the program's memory, and the event that says when they have arrived.
+
+    The event is None where they are there already.
+    """
     if not values.is_cuda:
         return values, None
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

@@ -1,7 +1,7 @@
-"""How a model is computed, apart from what it computes: memory format and compilation.
+"""Change how a model is computed, not what it computes: memory format and compilation.
 
-Both leave names and shapes of a checkpoint as they are, so one that was trained with them loads
-where they are off, and the other way round. They change the low-order bits of a run.
+Neither changes the names or shapes in a checkpoint: one that was trained with them loads where
+they are off, and the other way around. They change the low-order bits of a run.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ declare(
 
 
 def apply_memory_format(cfg: Any, model: nn.Module) -> nn.Module:
-    """Put the weights of convolutions into NHWC order where ``RUNTIME.CHANNELS_LAST`` asks for it.
+    """Return ``model``, its convolutions in NHWC order if ``RUNTIME.CHANNELS_LAST`` says so.
 
-    Maps follow their convolution's weights, the image included, so no input has to be changed.
+    A map takes the order of its convolution's weights, so no input has to be changed.
     """
     if cfg.RUNTIME.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
@@ -37,15 +37,15 @@ def apply_memory_format(cfg: Any, model: nn.Module) -> nn.Module:
 
 
 def compile_backbone(cfg: Any, model: nn.Module) -> None:
-    """Compile the backbone in place where ``RUNTIME.COMPILE`` asks for it.
+    """Compile the backbone in place if ``RUNTIME.COMPILE`` says so.
 
-    A dual-stream backbone is compiled stage by stage: what sorts rows by modality and records
-    maps between the stages stays plain, and so do heads and losses, whose shapes follow from
-    the labels of a batch.
+    A dual-stream backbone is compiled stage by stage. The code between the stages, which sorts
+    rows by modality and records maps, is not compiled. Neither are heads and losses, whose shapes
+    depend on the labels of a batch.
 
     Raises:
-        ValueError: this PyTorch or this machine cannot compile, and what is missing; or
-            activations are to be computed twice, at which compilation silently stops.
+        UserError: this PyTorch or this machine cannot compile; the message says what is missing.
+            Or activations are computed twice, which stops the compilation without a word.
     """
     if not cfg.RUNTIME.COMPILE:
         return
@@ -65,7 +65,10 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
 
 
 def plain_calls() -> ContextManager[Any]:
-    """Inside, compiled modules run as they are written: evaluations, whose batches differ."""
+    """Return a context in which compiled modules run uncompiled.
+
+    An evaluation needs it: its batches have other sizes, for each of which PyTorch would compile.
+    """
     stance = getattr(torch.compiler, "set_stance", None) if hasattr(torch, "compiler") else None
     return stance("force_eager") if stance else contextlib.nullcontext()
 
@@ -78,7 +81,7 @@ def _parts(backbone: Any) -> List[nn.Module]:
 
 
 def _missing_for_compilation(device: str) -> str:
-    """What stands against ``torch.compile`` on ``device``, in words; empty: nothing."""
+    """Return in words what ``torch.compile`` lacks on ``device``; empty if nothing."""
     if not hasattr(nn.Module, "compile") or not hasattr(torch.compiler, "set_stance"):
         return f"it needs PyTorch 2.6 or newer; this is {torch.__version__}"
     try:

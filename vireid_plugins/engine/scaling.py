@@ -1,4 +1,4 @@
-"""What the keys for larger batches and smaller memories do to a model that was built."""
+"""Apply the config keys for larger batches and less memory to a model."""
 
 import logging
 from typing import Any
@@ -27,10 +27,10 @@ declare(
 
 
 def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
-    """Read ``MODEL.LOSSES.GATHER_FEATURES`` and ``MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS``.
+    """Apply ``MODEL.LOSSES.GATHER_FEATURES`` and ``MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS``.
 
     Raises:
-        ValueError: the model cannot do what a key asks for.
+        UserError: the model cannot do what a key asks for.
     """
     gather = cfg.MODEL.LOSSES.GATHER_FEATURES
     if hasattr(model, "gather_features"):
@@ -38,8 +38,8 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
     elif gather:
         raise UserError(
             "MODEL.LOSSES.GATHER_FEATURES True needs a meta-architecture of vireid_plugins, which "
-            f"hands its outputs over to its losses by name; {type(model).__name__} does not. Set "
-            "it False."
+            f"passes its outputs to its losses by name; {type(model).__name__} does not. Set it "
+            "False."
         )
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
         backbone: Any = getattr(model, "backbone", None)
@@ -53,10 +53,10 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
 
 
 def read_accumulation(cfg: Any, num_batches: int) -> int:
-    """``SOLVER.ACCUMULATION``, for an epoch of ``num_batches``.
+    """Return ``SOLVER.ACCUMULATION``, checked for an epoch of ``num_batches``.
 
     Raises:
-        ValueError: it is below 1, or above the number of batches.
+        UserError: it is below 1, or above the number of batches.
     """
     accumulation, images = cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH
     if not 1 <= accumulation <= max(num_batches, 1):

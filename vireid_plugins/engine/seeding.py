@@ -1,4 +1,4 @@
-"""Random states as functions of the seed, so that a resumed run goes on exactly as it would have.
+"""Random states follow from the seed, so that a resumed run continues as if never interrupted.
 
 The trainer seeds once before anything is built and again before each epoch; items of a batch and
 the evaluation have generators of their own (``data/dataset.py``, ``evaluation``).
@@ -24,7 +24,7 @@ declare(
 
 
 def choose_seed(seed: int) -> int:
-    """``SEED``, or, where it is negative, one that is drawn, shared by all processes and logged."""
+    """Return ``SEED``; if it is negative, draw one that all processes share, and log it."""
     if seed >= 0:
         return seed
     drawn = comm.all_gather(int(np.random.SeedSequence().generate_state(1)[0]))[0]

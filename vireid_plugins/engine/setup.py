@@ -1,4 +1,4 @@
-"""From command-line words to a config that can be run: files, overrides, log, environment."""
+"""Build the config of a run from files and overrides, and prepare its folder and its log."""
 
 import logging
 import os
@@ -14,8 +14,10 @@ from fastreid.utils.logger import setup_logger
 from ..config import add_vireid_config, check_ranges
 from ..errors import UserError
 from ..files import find_config, write_atomically
-from ..merge import flat_keys, merge_config, merge_text, read_key
+from ..keys import value_of
+from ..merge import flat_keys, merge_config, merge_text
 from ..runs.environment import environment
+from ..runs.names import CONFIG
 from .allocator import keep_freed_memory
 from .checks import make_output_folder
 
@@ -23,12 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> CfgNode:
-    """FastReID's defaults, this package's keys, a file and ``KEY VALUE`` pairs, checked.
+    """Return FastReID's defaults with this package's keys, a file and ``KEY VALUE`` pairs.
 
-    ``base_file`` takes the place of the file that ``config_file`` inherits from.
+    Args:
+        config_file: a path, or a file below ``configs/``; empty: none.
+        opts: keys and values in turn.
+        base_file: takes the place of the file that ``config_file`` inherits from.
 
     Raises:
-        KeyError, ValueError, FileNotFoundError: a key, a value or the file is wrong.
+        UserError: a key, a value, a device or a file is wrong.
     """
     if len(opts) % 2 and (os.path.sep in opts[0] or opts[0].endswith(".pth")):
         raise UserError(
@@ -44,19 +49,20 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
 
 
 def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> CfgNode:
-    """The config that a checkpoint carries, and ``KEY VALUE`` pairs: a model to be asked.
+    """Return the config that a checkpoint carries, with ``KEY VALUE`` pairs.
 
     Args:
-        facts: of ``read_facts``.
+        facts: what the checkpoint says about itself, see ``read_facts``.
+        opts: keys and values in turn.
 
     Raises:
-        KeyError, ValueError: as ``build_config``.
+        UserError: a key, a value or a device is wrong.
     """
     cfg = get_cfg()
     add_vireid_config(cfg)
     merge_text(cfg, facts["config"], "the config in the checkpoint")
     merge_config(cfg, "", opts)
-    check_ranges(cfg, opts[0::2])  # what was trained with stays, as a version then allowed it
+    check_ranges(cfg, opts[0::2])  # not the carried values: an older version allowed them
     _check_devices(cfg)
     return cfg
 
@@ -68,7 +74,7 @@ def _check_devices(cfg: CfgNode) -> None:
 
 
 def check_device(device: str, key: str) -> None:
-    """Raise ``ValueError`` if PyTorch cannot use ``device``."""
+    """Raise ``UserError``, which names ``key``, if PyTorch cannot use ``device``."""
     if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
             f"{key} is {device!r} and PyTorch {torch.__version__} sees no GPU. Add: {key} cpu"
@@ -80,14 +86,14 @@ def check_device(device: str, key: str) -> None:
 
 
 def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
-    """Make ``OUTPUT_DIR``, open its log, keep the config and say what the run stands on."""
+    """Make ``OUTPUT_DIR``, open its log, write the config into it and log the environment."""
     make_output_folder(cfg.OUTPUT_DIR)
     for name in ("fastreid", "vireid_plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
     logger.info("Environment: %s", ", ".join(f"{k} {v}" for k, v in environment().items()))
     logger.info("Differs from the defaults:\n%s", "\n".join(differences(cfg)))
     if comm.is_main_process() and not eval_only:
-        path = Path(cfg.OUTPUT_DIR) / "config.yaml"
+        path = Path(cfg.OUTPUT_DIR) / CONFIG
         write_atomically(path, lambda file: file.write(cfg.dump().encode()))
         logger.info("The whole config: %s", path)
     keep_freed_memory(cfg)
@@ -95,12 +101,12 @@ def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
 
 
 def differences(cfg: CfgNode) -> List[str]:
-    """Lines ``KEY: value`` for every key that is not at its default."""
+    """Return a line ``KEY: value`` for every key that is not at its default."""
     plain = get_cfg()
     add_vireid_config(plain)
     defaults = set(flat_keys(plain))
     return [
-        f"  {key}: {read_key(cfg, key)}"
+        f"  {key}: {value_of(cfg, key)}"
         for key in flat_keys(cfg)
-        if key not in defaults or read_key(cfg, key) != read_key(plain, key)
+        if key not in defaults or value_of(cfg, key) != value_of(plain, key)
     ]

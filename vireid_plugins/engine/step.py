@@ -1,4 +1,4 @@
-"""One training step, in any precision and on any device, that stops on a bad loss."""
+"""One training step, in any precision and on any device; it stops if a loss is not finite."""
 
 import contextlib
 import time
@@ -18,12 +18,12 @@ class StepTrainer(SimpleTrainer):
     """Takes the place of FastReID's ``SimpleTrainer`` and ``AMPTrainer``.
 
     Args:
-        model: batch to named loss terms.
+        model: returns named loss terms for a batch.
         data_loader: one pass over it is one epoch.
         optimizer: over the model's parameters.
         amp: the number format of the forward pass, see ``amp.py``; None: that of the weights.
         accumulation: batches whose gradients are averaged before each update; the last update of
-            an epoch takes what is left. Above 1 the loader has a length.
+            an epoch takes what is left. If it is above 1, the loader must have a length.
 
     Raises:
         UserError: the precision is unknown, or the device does not have it.
@@ -63,8 +63,8 @@ class StepTrainer(SimpleTrainer):
         """Load batches, compute losses and gradients, update the weights once.
 
         Raises:
-            NonFiniteError: a loss term is not finite; names it and the images. Where terms
-                are read late (``reads_late``), those of the step before.
+            NonFiniteError: a loss term is not finite; the message names it and the images. Where
+                terms are read late (``reads_late``), it is raised in the next step.
         """
         num_batches = self._next_group()
         self.optimizer.zero_grad(set_to_none=True)
@@ -90,13 +90,13 @@ class StepTrainer(SimpleTrainer):
         return size
 
     def _synchronized(self, last: bool) -> ContextManager[Any]:
-        """Processes exchange gradients once for each update, in its last backward pass."""
+        """Return a context in which processes exchange gradients only if the batch is the last."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
     def _add_gradients(self, num_batches: int) -> LossReport:
-        """Add to the gradients those of one batch, divided by ``num_batches``."""
+        """Add the gradients of one batch, divided by ``num_batches``, to those that are there."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -120,7 +120,7 @@ class StepTrainer(SimpleTrainer):
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
     def _report(self, reports: List[LossReport]) -> None:
-        """Log the batches of an update; where terms are read late, those of the one before."""
+        """Log the terms of an update; where they are read late, those of the update before."""
         self.finish()
         if self.reads_late:
             self._unread = reports
@@ -128,7 +128,9 @@ class StepTrainer(SimpleTrainer):
             log_losses(reports)
 
     def finish(self) -> None:
-        """Read the terms that are still unread: before the log, an evaluation or a checkpoint.
+        """Check and log the terms that are still unread.
+
+        Call it before the log is written, before an evaluation and before a checkpoint.
 
         Raises:
             NonFiniteError: as ``run_step``.

@@ -1,4 +1,4 @@
-"""The trainer: FastReID's ``DefaultTrainer`` with parts that keep what they promise."""
+"""The trainer: FastReID's ``DefaultTrainer`` with this package's data, step and evaluation."""
 
 import logging
 import os
@@ -48,14 +48,16 @@ declare(
 
 
 class VIReIDTrainer(DefaultTrainer):
-    """Trains and evaluates what a config describes, visible-infrared or not.
+    """Train and evaluate what a config describes, visible-infrared or not.
 
     As with ``DefaultTrainer``: ``VIReIDTrainer(cfg)``, then ``resume_or_load(resume)``, then
-    ``train()``; the ``build_*`` methods may be overridden.
+    ``train()``; the ``build_*`` methods may be overridden. Mixed precision is decided in
+    ``amp.py``, a step is computed in ``step.py``, what happens between steps in ``hooks.py``, and
+    what a run writes about itself in ``runs/record.py``.
 
     Raises:
-        ValueError, RuntimeError: the config or the data cannot be trained on; said before the
-            first iteration, with the key or file to mend.
+        UserError: the config or the data cannot be trained on; it is raised before the first
+            iteration, and the message names the key or the file to change.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -68,7 +70,7 @@ class VIReIDTrainer(DefaultTrainer):
         keep_freed_memory(cfg)
         self.seed = choose_seed(cfg.SEED)
         seed_everything(self.seed)
-        for name in cfg.DATASETS.TESTS:  # a wrong word of TEST.* must not wait for the evaluation
+        for name in cfg.DATASETS.TESTS:  # find a mistake in TEST.* now, not after an hour
             evaluation.build_evaluator(cfg, name, dataset=None)
         loader = self.build_train_loader(_with_seed(cfg, self.seed))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
@@ -100,33 +102,33 @@ class VIReIDTrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: Any) -> nn.Module:
-        """The model of ``MODEL.*``; a name that is not registered is answered with the nearest."""
+        """Return the model of ``MODEL.*``, see ``model.py``."""
         model = build_model(cfg)
         logger.info("Model:\n%s", model)
         return model
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
-        """The loader of ``DATASETS.NAMES``; one pass is one epoch."""
+        """Return the loader of ``DATASETS.NAMES``; one pass is one epoch."""
         return data.build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Tuple[Any, Any]:
-        """The loader of all test images of a dataset, and the dataset."""
+        """Return the loader of all test images of a dataset, and the dataset."""
         return data.build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_optimizer(cls, cfg: Any, model: nn.Module) -> Tuple[torch.optim.Optimizer, None]:
-        """The optimizer, and None where FastReID returns its parameter wrapper."""
+        """Return the optimizer, and None where FastReID returns its parameter wrapper."""
         return build_optimizer(cfg, model), None
 
     @classmethod
     def build_lr_scheduler(cls, cfg: Any, optimizer: Any, iters_per_epoch: int) -> Dict[str, Any]:
-        """The learning-rate schedule, under FastReID's name for it."""
+        """Return the learning-rate schedule, under FastReID's name for it."""
         return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     def build_hooks(self) -> List[host_hooks.HookBase]:
-        """Timing, phases, learning rate, freezing, evaluation, checkpoints, writers: this order."""
+        """Return the hooks in order: time, phase, rate, freezing, evaluation, checkpoint, log."""
         cfg = self.cfg
         result = [
             host_hooks.IterationTimer(),
@@ -148,7 +150,7 @@ class VIReIDTrainer(DefaultTrainer):
         return result
 
     def build_writers(self) -> List[EventWriter]:
-        """The progress line, ``metrics.json`` and TensorBoard events."""
+        """Return the writers of the progress line, of ``metrics.json`` and of TensorBoard."""
         output = self.cfg.OUTPUT_DIR
         return [
             hooks.ProgressLine(self.max_epoch, self.max_iter),
@@ -162,7 +164,7 @@ class VIReIDTrainer(DefaultTrainer):
         """Continue the run in ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``, or from nothing.
 
         Raises:
-            RuntimeError: the checkpoint belongs to other data or to another model.
+            CheckpointError: the checkpoint belongs to other data or to another model.
         """
         if comm.is_main_process():
             remove_partial_files(self.cfg.OUTPUT_DIR)
@@ -190,8 +192,8 @@ class VIReIDTrainer(DefaultTrainer):
                 "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
                 "OUTPUT_DIR, and no --resume."
             ) from error
-        # The config decides the rates and the way of stepping, not the checkpoint: a changed
-        # SOLVER.BASE_LR holds.
+        # The config decides the rates and the kind of step, not the checkpoint: SOLVER.BASE_LR may
+        # be changed between two sessions.
         for group, own in zip(self.optimizer.param_groups, configured):
             group.update(own)
         self._take_up(rest, path)
@@ -207,7 +209,7 @@ class VIReIDTrainer(DefaultTrainer):
                 )
 
     def _take_up(self, rest: Dict[str, Any], path: str) -> None:
-        """Continue where the checkpoint stood."""
+        """Set epoch, seed and rates to those of the checkpoint."""
         facts = rest.get(FACTS, {})
         self.start_epoch = rest.get("epoch", -1) + 1
         self.best_metric = rest.get("best_metric", self.best_metric)
@@ -225,7 +227,7 @@ class VIReIDTrainer(DefaultTrainer):
         """Train to ``SOLVER.MAX_EPOCH``.
 
         Returns:
-            The last evaluation's metrics on the main process; empty without an evaluation.
+            The metrics of the last evaluation on the main process; empty without an evaluation.
         """
         self._last_eval_results: Dict[str, float] = {}
         if self.start_epoch >= self.max_epoch:
@@ -241,13 +243,13 @@ class VIReIDTrainer(DefaultTrainer):
         return self._last_eval_results
 
     def before_epoch(self) -> None:
-        """Random states and the order of images follow from the seed and the epoch."""
+        """Set random states and the order of images, which follow from the seed and the epoch."""
         seed_everything(self.seed, self.epoch, comm.get_rank())
         self._trainer.start_epoch(self.epoch)
         super().before_epoch()
 
     def after_epoch(self) -> None:
-        """No weights are evaluated or saved before the last losses are known to be finite."""
+        """Check the last losses before the weights are evaluated or saved."""
         self._trainer.finish()
         super().after_epoch()
 
@@ -258,7 +260,7 @@ class VIReIDTrainer(DefaultTrainer):
         )
 
     def facts(self) -> Dict[str, Any]:
-        """What a checkpoint says about itself; numbers and strings only."""
+        """Return what a checkpoint says about itself; numbers and strings only."""
         dataset = self.data_loader.dataset
         return {
             "version": __version__,

@@ -10,7 +10,8 @@ from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config
-from ..merge import flat_keys, merge_config, read_key
+from ..keys import value_of
+from ..merge import flat_keys, merge_config
 
 # The recipe common to all papers: the paper's own file is the one that stands on it.
 _COMMON = "Base-vireid.yml"
@@ -117,7 +118,7 @@ def _differing(cfg: CfgNode, base: CfgNode) -> List[str]:
         key
         for key in flat_keys(cfg)
         if key not in _UNCOUNTED
-        and (key not in known or _plain(read_key(cfg, key)) != _plain(read_key(base, key)))
+        and (key not in known or _plain(value_of(cfg, key)) != _plain(value_of(base, key)))
     ]
 
 
@@ -133,12 +134,12 @@ def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Key
     by_files = _config_of(files[0] if files else None)
     found = []
     for key in _differing(cfg, base):
-        value = read_key(cfg, key)
-        as_in_file = key in set_by and _plain(read_key(by_files, key)) == _plain(value)
+        value = value_of(cfg, key)
+        as_in_file = key in set_by and _plain(value_of(by_files, key)) == _plain(value)
         found.append(
             KeyDifference(
                 key=key,
-                base=_words(read_key(base, key)) if key in known else "–",
+                base=_words(value_of(base, key)) if key in known else "–",
                 value=_words(value),
                 source=shown(set_by[key]) if as_in_file else "",
             )

@@ -1,4 +1,4 @@
-"""Versions and hardware that a run stands on."""
+"""Find the versions and the hardware that a run depends on."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from ..version import __version__
 
 
 def environment() -> Dict[str, str]:
-    """Versions and hardware that decide a number."""
+    """Return the versions and the hardware that can change a result, by name."""
     found = {
         "vireid_plugins": __version__,
         "Python": platform.python_version(),
@@ -34,7 +34,7 @@ def environment() -> Dict[str, str]:
 
 
 def _version_of(module: str) -> str:
-    """As its package says; FastReID 1.4.0 calls itself 1.3."""
+    """Return the version in the package's metadata; FastReID 1.4.0 itself says 1.3."""
     try:
         imported = importlib.import_module(module)
     except ImportError:

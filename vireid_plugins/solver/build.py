@@ -1,4 +1,4 @@
-"""The optimizer: FastReID's rules for each parameter, plus this package's learning-rate keys."""
+"""Build the optimizer by FastReID's rules for each parameter and this package's own keys."""
 
 import functools
 import inspect
@@ -36,16 +36,17 @@ declare(
 
 
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer over the model's own parameters, grouped by learning rate and weight decay.
+    """Return an optimizer of the model's parameters, grouped by learning rate and weight decay.
 
-    FastReID decides weight decay and the head's rate (``HEADS_LR_FACTOR``); parameters of
-    ``model.backbone`` get ``BACKBONE_LR_FACTOR``; a module with ``param_group_overrides``, such
-    as the centre loss, decides for its own parameters. Gradients are always set to None: zeroed
-    ones would let a frozen parameter move by momentum and weight decay.
+    FastReID decides weight decay and the rate of the head (``HEADS_LR_FACTOR``); the rate of
+    ``model.backbone`` is multiplied by ``BACKBONE_LR_FACTOR``; a module with
+    ``param_group_overrides``, such as the center loss, decides for its own parameters. Gradients
+    are always set to None, because with a gradient of zero a frozen parameter would still move by
+    momentum and weight decay.
 
     Raises:
-        ValueError: ``SOLVER.OPT`` is not an optimizer of PyTorch, or it has no step as
-            ``RUNTIME.OPTIMIZER_STEP`` wants it.
+        UserError: ``SOLVER.OPT`` is no optimizer of PyTorch, or it does not have the step that
+            ``RUNTIME.OPTIMIZER_STEP`` names.
     """
     name = cfg.SOLVER.OPT
     optimizers = {
@@ -69,19 +70,20 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
         if not options.get("fused"):
             raise
         raise UserError(
-            f"RUNTIME.OPTIMIZER_STEP 'fused' is not to be had from {name} of PyTorch "
-            f"{torch.__version__} on this device ({error}). Use 'default'."
+            f"RUNTIME.OPTIMIZER_STEP is 'fused', which {name} of PyTorch {torch.__version__} does "
+            f"not have on this device ({error}). Use 'default'."
         ) from error
     optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
     return optimizer
 
 
 def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
-    """What ``RUNTIME.OPTIMIZER_STEP`` means as arguments of the optimizer.
+    """Return the arguments of the optimizer that ``RUNTIME.OPTIMIZER_STEP`` stands for.
 
     Raises:
-        ValueError: an unknown word, one that the optimizer or the installed PyTorch does not know,
-            or "fused" where gradients are clipped in float16: it would clip what is still scaled.
+        UserError: the word is unknown, or the optimizer of the installed PyTorch does not have
+            it, or it is "fused" where gradients are clipped in float16: gradients would be clipped
+            while they are still scaled.
     """
     word = cfg.RUNTIME.OPTIMIZER_STEP
     check_values("RUNTIME", OPTIMIZER_STEP=word)
@@ -102,7 +104,7 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
 
 
 def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
-    """Trainable parameters of ``model``, in few groups, in an order that depends on names only."""
+    """Return the trainable parameters in few groups, in an order that depends on names only."""
     solver = cfg.SOLVER
     single = get_default_optimizer_params(
         model,
@@ -117,7 +119,7 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     overrides = _overrides_by_parameter(model)
     groups: Dict[Any, Dict[str, Any]] = {}
     for group in single:
-        del group["freeze_status"]  # freezing is the trainer's: it must survive a resume
+        del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
         (parameter,) = group.pop("params")
         if names[id(parameter)].startswith("backbone."):
             group["lr"] *= solver.BACKBONE_LR_FACTOR

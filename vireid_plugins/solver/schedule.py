@@ -1,8 +1,8 @@
-"""The learning rate as a pure function of the iteration.
+"""Compute the learning rate from the iteration alone.
 
-FastReID steps two chained schedulers, one of which waits for the other, so that milestones fall
-late. Here each group's rate is computed from the iteration alone: milestones are epochs counted
-from 0, warm-up lies on top, and a resumed run needs no more than its iteration.
+FastReID chains two schedulers, one of which waits for the other, so that its milestones come late.
+Here milestones are epochs counted from 0, the warm-up is a factor on top, and a resumed run needs
+only its iteration.
 """
 
 import logging
@@ -27,12 +27,12 @@ declare(
 
 
 class EpochSchedule:
-    """Sets the rate of every parameter group: its own base rate, decayed, times warm-up.
+    """Set the rate of every parameter group: its own base rate, decayed, times the warm-up.
 
     Args:
-        optimizer: its groups' ``lr`` (or ``initial_lr``) are the base rates.
-        decay: (base rate, epoch from 0) to rate, warm-up not counted.
-        warmup: iteration from 0 to a factor in (0, 1].
+        optimizer: the ``initial_lr``, or else the ``lr``, of its groups are the base rates.
+        decay: returns the rate, without warm-up, for a base rate and an epoch from 0.
+        warmup: returns a factor in (0, 1] for an iteration from 0.
         iters_per_epoch: iterations in an epoch.
     """
 
@@ -52,7 +52,7 @@ class EpochSchedule:
         self.set(0)
 
     def rates(self, iteration: int) -> List[float]:
-        """The rate of each parameter group during ``iteration`` (from 0)."""
+        """Return the rate of each parameter group during ``iteration`` (from 0)."""
         epoch, factor = iteration // self.iters_per_epoch, self.warmup(iteration)
         return [self.decay(g["initial_lr"], epoch) * factor for g in self.optimizer.param_groups]
 
@@ -63,7 +63,7 @@ class EpochSchedule:
             group["lr"] = rate
 
     def state_dict(self) -> Dict[str, int]:
-        """The iteration; everything else follows from the config."""
+        """Return the iteration; everything else follows from the config."""
         return {"iteration": self.iteration}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
@@ -77,10 +77,10 @@ class EpochSchedule:
 def build_lr_scheduler(
     cfg: Any, optimizer: Optimizer, iters_per_epoch: int
 ) -> Dict[str, EpochSchedule]:
-    """The schedule of ``SOLVER.*`` under the host's name, ``{"lr_sched": schedule}``.
+    """Return the schedule of ``SOLVER.*`` under FastReID's name, ``{"lr_sched": schedule}``.
 
     Raises:
-        ValueError: ``SOLVER.SCHED`` or ``SOLVER.WARMUP_METHOD`` is unknown, an epoch has no
+        UserError: ``SOLVER.SCHED`` or ``SOLVER.WARMUP_METHOD`` is unknown, an epoch has no
             iteration, or ``STEP_FACTORS`` do not fit ``STEPS``.
     """
     if iters_per_epoch < 1:
@@ -121,7 +121,7 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
 
 
 def _step_factors(solver: Any) -> List[float]:
-    """The factor on the base rate from each of ``STEPS`` on."""
+    """Return the factor on the base rate after each of ``STEPS``."""
     factors = list(solver.get("STEP_FACTORS", ()))
     if not factors:
         return [solver.GAMMA**passed for passed in range(1, len(solver.STEPS) + 1)]

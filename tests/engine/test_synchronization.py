@@ -25,13 +25,13 @@ ACCEPTED = {
     "configs/adaptive_triplet/synthetic.yml": 2,
     "configs/baseline/synthetic.yml": 2,
     "configs/caj/synthetic.yml": 2,
-    # two hetero-centre losses (means, anchors, check); mined pairs, of which there are any number
+    # two hetero-center losses (means, anchors, check); mined pairs, of which there are any number
     "configs/cm_lsp_ge/synthetic.yml": 13,
     # four are one_hot's own check, which it leaves out on a GPU; counters of both memories are
     # buffers, for the checkpoint; rows of each modality, for either classifier
     "configs/maum/synthetic.yml": 15,
-    # means for the centres and for the correlation, whose shared identities are masks; pairs of
-    # the regional centre loss
+    # means for the centers and for the correlation, whose shared identities are masks; pairs of
+    # the regional center loss
     "configs/mrda/synthetic.yml": 13,
     # means on four levels of the cascade and for both complements; pairs of an identity
     "configs/msclnet/synthetic.yml": 18,

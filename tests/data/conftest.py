@@ -14,12 +14,12 @@ from fastreid.config import CfgNode, get_cfg
 SIZE = (12, 24)  # width, height of every image
 
 
-def write_image(path: Path, seed: int = 0, grey: bool = False) -> None:
-    """A noise image, three equal channels if ``grey``."""
+def write_image(path: Path, seed: int = 0, gray: bool = False) -> None:
+    """A noise image, three equal channels if ``gray``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-    if grey:
+    if gray:
         pixels[:] = pixels[:, :, :1]
     Image.fromarray(pixels).save(path)
 
@@ -55,7 +55,7 @@ def make_sysu(tmp_path) -> Callable[..., Path]:
             for camera in range(1, 7):
                 for k in range(1, images + 1):
                     path = folder / f"cam{camera}" / f"{pid:04d}" / f"{k:04d}.jpg"
-                    write_image(path, pid * 100 + k, grey=camera in (3, 6))
+                    write_image(path, pid * 100 + k, gray=camera in (3, 6))
         return folder
 
     return make
@@ -79,7 +79,7 @@ def make_regdb(tmp_path) -> Callable[..., Path]:
                     f"{kind}/{person + 1}/male_{k}.bmp" for k in range(1, images + 1)
                 ]
                 for k, name in enumerate(by_person[person]):
-                    write_image(folder / name, person * 10 + k, grey=kind == "Thermal")
+                    write_image(folder / name, person * 10 + k, gray=kind == "Thermal")
         for trial in trials:
             for part in ("train", "test"):
                 first = 0 if (part == "train") == (trial % 2 == 1) else ids
@@ -109,7 +109,7 @@ def make_llcm(tmp_path) -> Callable[..., Path]:
                 for camera in cameras:
                     for k in (1, 2):
                         name = f"{word}/{pid:04d}/{pid:04d}_c{camera:02d}_s1_f{k}_{word}.jpg"
-                        write_image(folder / name, pid + k, grey=word == "nir")
+                        write_image(folder / name, pid + k, gray=word == "nir")
                         lines.append(f"{name} {label}\n")
             (folder / "idx" / f"train_{word}.txt").write_text("".join(lines))
             for pid in test:
@@ -117,7 +117,7 @@ def make_llcm(tmp_path) -> Callable[..., Path]:
                     for k in (1, 2):
                         name = f"{pid:04d}_c{camera:02d}_s1_f{k}_{word}.jpg"
                         path = folder / f"test_{word}" / f"cam{camera}" / f"{pid:04d}" / name
-                        write_image(path, pid + k, grey=word == "nir")
+                        write_image(path, pid + k, gray=word == "nir")
         (folder / "idx" / "test_id.txt").write_text(",".join(map(str, test)))
         return folder
 

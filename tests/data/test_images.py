@@ -6,7 +6,7 @@ from PIL import Image
 
 from vireid_plugins.data.images import ImageError, is_image_name, read_image
 
-RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)  # every grey value once
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)  # every gray value once
 
 
 def pixels(path):
@@ -15,25 +15,25 @@ def pixels(path):
     return np.asarray(image)
 
 
-def test_grey_gets_three_equal_channels(tmp_path):
+def test_gray_gets_three_equal_channels(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     assert np.array_equal(pixels(tmp_path / "a.png"), np.dstack([RAMP] * 3))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path, suffix):
+def test_16_bit_gray_is_scaled_and_not_clipped(tmp_path, suffix):
     wide = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     Image.fromarray(wide).save(tmp_path / f"a.{suffix}")
     assert np.array_equal(pixels(tmp_path / f"a.{suffix}"), np.dstack([RAMP] * 3))
 
 
-def test_16_bit_grey_between_the_levels_is_rounded(tmp_path):
+def test_16_bit_gray_between_the_levels_is_rounded(tmp_path):
     # by hand, in units of 257 = 65535 / 255: 0.498, 0.502, 3.89, 252.9
     Image.fromarray(np.array([[128, 129], [1000, 65000]], dtype=np.uint16)).save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[:, :, 0].tolist() == [[0, 1], [4, 253]]
 
 
-def test_palette_becomes_its_colours(tmp_path):
+def test_palette_becomes_its_colors(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((1, 0), 1)

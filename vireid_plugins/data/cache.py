@@ -1,11 +1,11 @@
 """Images decoded once: a folder of raw pixels, shared by workers, processes and runs.
 
 An entry is one file, named by a digest of all that decides its pixels: the image's absolute path,
-size and modification time, what the chain does to it first, and the versions of the decoders. So
-an entry of a changed or of another image is never found, let alone used. A file holds the same
-digest, the shape and a checksum before its pixels: one that was cut off, or put there by somebody
-else, is decoded anew. It is written under another name and renamed, so it is there whole or not at
-all. Whatever goes wrong with the folder, the image is decoded as without a cache.
+size and modification time, what the transforms do to it first, and the versions of the decoders.
+So the entry of another image, or of one that has changed, is never found. Before its pixels a file
+holds the same digest, the shape and a checksum: if it was cut off, or comes from somewhere else,
+the image is decoded again. A file is written under another name and renamed, so it is there whole
+or not at all. Whatever goes wrong with the folder, images are decoded as without a cache.
 
 H, W: height and width in pixels.
 """
@@ -41,15 +41,15 @@ _MAGIC = b"VIREIDU8"
 _HEADER = struct.Struct("<8s32sIII")  # magic, digest, H, W, CRC-32 of the pixels
 _BLOCK = 1024  # bytes of an entry for each byte of the ledger
 _READER = "1"  # to be raised whenever ``images.py`` makes other pixels of a file
-_OLD = 3600.0  # seconds after which an unfinished file is nobody's
+_OLD = 3600.0  # seconds after which no process still writes an unfinished file
 _HITS, _MISSES, _WARNED = range(3)
 
 
 def build_cache(cfg: Any) -> Optional["ImageCache"]:
-    """The cache that ``DATALOADER.CACHE`` asks for, or None.
+    """Return the cache that ``DATALOADER.CACHE`` asks for, or None.
 
     Raises:
-        ValueError: ``MAX_GB`` is not above 0.
+        UserError: ``MAX_GB`` is not above 0.
     """
     node = cfg.DATALOADER.CACHE
     if not node.ENABLED:
@@ -59,12 +59,12 @@ def build_cache(cfg: Any) -> Optional["ImageCache"]:
 
 
 class ImageCache:
-    """``cache.image(path, kind, make)``: the picture that ``make`` returns, made once.
+    """A folder of decoded images: ``cache.image(path, kind, make)`` calls ``make`` only once.
 
     Args:
-        folder: made when the first entry is written.
-        max_bytes: that all entries of the folder together may take, whoever wrote them. A full
-            folder stays as it is: further images are decoded each time.
+        folder: it is created when the first entry is written.
+        max_bytes: what all entries of the folder may take together, whoever wrote them. A full
+            folder stays as it is; further images are decoded each time.
     """
 
     def __init__(self, folder: Union[str, Path], max_bytes: int) -> None:
@@ -77,13 +77,14 @@ class ImageCache:
         self._remove_unfinished()
 
     def image(self, path: str, kind: str, make: Callable[[], Image.Image]) -> Image.Image:
-        """The picture of the image file ``path``, mode RGB, as ``make()`` returns it.
+        """Return the image that ``make()`` returns, mode RGB, from the cache if it is there.
 
         Args:
+            path: of the image file.
             kind: in words, what ``make`` does to the decoded image.
 
         Raises:
-            ImageError: from ``make``; nothing of the cache's own.
+            ImageError: ``make`` raised it; the cache itself raises nothing.
         """
         digest = self.digest(path, kind)
         if digest is None:
@@ -98,7 +99,7 @@ class ImageCache:
         return made
 
     def digest(self, path: str, kind: str) -> Optional[bytes]:
-        """32 bytes that change with anything that may change the pixels; None: no such file."""
+        """Return 32 bytes that change with whatever may change the pixels; None: no such file."""
         try:
             stat = os.stat(path)
         except OSError:
@@ -107,7 +108,7 @@ class ImageCache:
         return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
 
     def describe(self) -> str:
-        """Where it is, how full it is, and what was found in it since the last call."""
+        """Say where the cache is, how full it is, and what was found in it since the last call."""
         hits, misses = (int(self._counts[place]) for place in (_HITS, _MISSES))
         self._counts[_HITS] = self._counts[_MISSES] = 0
         return (
@@ -143,16 +144,17 @@ class ImageCache:
             os.replace(partial, target)
         except OSError as error:
             _remove(partial)
-            if not target.is_file():  # else another process was first, and holds it open (Windows)
+            if not target.is_file():  # or else another process was first and has it open (Windows)
                 self._full = True
                 self._warn(f"nothing more can be written to {self.folder} ({error})")
 
     def _reserve(self, size: int) -> bool:
-        """Whether ``size`` more bytes fit; then they are taken.
+        """Reserve ``size`` more bytes; return whether they fit.
 
-        The ledger grows by one byte for each block of an entry, at its end, whoever writes: its
-        length is what all have taken. So the bound holds for all processes together, without a
-        lock. A file that was replaced, or that a killed process left unwritten, stays counted.
+        The file ``ledger`` grows by one byte for each block of an entry, appended by whoever writes
+        the entry: its length says what all entries take. So the bound holds for all processes
+        together, without a lock. A replaced file, or one that a killed process did not write, stays
+        counted.
         """
         blocks = -(-size // _BLOCK)
         if self._taken() + blocks * _BLOCK <= self.max_bytes:
@@ -174,7 +176,7 @@ class ImageCache:
             return 0
 
     def _remove_unfinished(self) -> None:
-        """What a killed process left under another name, long ago."""
+        """Delete unfinished files that a killed process left long ago."""
         for partial in self.folder.glob("*/.*.partial"):
             try:
                 if time.time() - partial.stat().st_mtime > _OLD:
@@ -183,7 +185,7 @@ class ImageCache:
                 continue
 
     def _warn(self, reason: str) -> None:
-        """Once for all loading processes of a run."""
+        """Log a warning, once for all loading processes of a run."""
         if not self._counts[_WARNED]:
             self._counts[_WARNED] = 1
             logger.warning("The image cache: %s. Training goes on.", reason)
@@ -200,7 +202,7 @@ def _encoded(image: Image.Image, digest: bytes) -> bytes:
 
 
 def _decoded(pages: mmap.mmap, digest: bytes) -> Optional[Image.Image]:
-    """A picture of its own memory, or None where the file is not what its name says."""
+    """Return the image, in memory of its own, or None if the file is not what its name says."""
     if len(pages) < _HEADER.size:
         return None
     magic, found, height, width, checksum = _HEADER.unpack_from(pages)

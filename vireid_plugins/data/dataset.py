@@ -1,6 +1,6 @@
-"""Items to tensors: one image is read, transformed by its modality and collated into a batch."""
+"""From items to batches: an image is read, transformed by its modality, and collated."""
 
-from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Protocol, Sequence, Union
 
 import torch
 from PIL import Image
@@ -15,28 +15,43 @@ from .item import Item
 from .labels import number_labels, sorted_labels
 from .seeding import seeded
 
-Transform = Callable[[Image.Image, Modality], Tensor]
 Sample = Dict[str, Any]
+
+
+class ImageTransform(Protocol):
+    """Makes a tensor of an image; ``transforms.ModalityTransforms`` does.
+
+    A call does the same as ``begin`` and ``end`` after each other. ``common`` says in words what
+    ``begin`` does: a cache keeps its result.
+    """
+
+    def __call__(self, image: Image.Image, modality: Modality) -> Tensor: ...
+
+    def begin(self, image: Image.Image, modality: Modality) -> Image.Image: ...
+
+    def end(self, image: Image.Image, modality: Modality) -> Tensor: ...
+
+    def common(self, modality: Modality) -> str: ...
 
 
 class ItemRequest(NamedTuple):
     """What the batch sampler asks the dataset for."""
 
-    index: int  # position in the dataset's list
+    position: int  # in the dataset's list
     seed: int  # of every random draw made for this item, 0 .. 2**64 - 1
 
 
 class VIReIDDataset(Dataset):
-    """Items ``(path, pid, camid, modality)`` as samples.
+    """Samples of items.
 
-    A stock FastReID item has three fields and counts as visible. Camera numbers stay as they
-    are; only words, as FastReID's Market1501 gives them, are numbered, in natural order.
+    Camera numbers stay as they are; only words, as FastReID's Market1501 has them, are numbered,
+    in natural order.
     """
 
     def __init__(
         self,
         items: Sequence[Sequence],
-        transform: Transform,
+        transform: Optional[ImageTransform],
         relabel: bool,
         fingerprint: str = "",
         cache: Optional[ImageCache] = None,
@@ -44,8 +59,9 @@ class VIReIDDataset(Dataset):
         """Keep ``items`` in their order.
 
         Args:
+            items: :class:`Item`, or plain tuples of its fields; see ``Item.of``.
             transform: called with the image (PIL, RGB) and its modality; returns (3, H, W), or
-                for every image its views (V, 3, H, W).
+                for every image its views (V, 3, H, W). None: no image is read, only labels are.
             relabel: targets are class numbers 0..N-1, identities in natural order (training);
                 else the identities' own numbers.
             fingerprint: of the items, the same on every machine; checkpoints carry it.
@@ -56,7 +72,7 @@ class VIReIDDataset(Dataset):
         self.relabel = relabel
         self.fingerprint = fingerprint
         self.cache = cache
-        #: identity of each class, in order; ``class_ids[target]`` undoes the relabelling
+        #: identity of each class, in order: ``class_ids[target]`` is the dataset's own number
         self.class_ids: List[Hashable] = sorted_labels(item.pid for item in self.items)
         classes = {pid: target for target, pid in enumerate(self.class_ids)}
         self._targets = classes if relabel else number_labels(self.class_ids)
@@ -67,23 +83,18 @@ class VIReIDDataset(Dataset):
         """Number of identities."""
         return len(self.class_ids)
 
-    @property
-    def num_cameras(self) -> int:
-        """Number of distinct camera numbers."""
-        return len(self._camids)
-
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, request: Union[int, ItemRequest]) -> Sample:
-        """One sample; an :class:`ItemRequest` fixes its random draws, an integer does not.
+        """Return one sample; an :class:`ItemRequest` fixes its random draws, an integer does not.
 
         Raises:
             ImageError: the image cannot be read; names the file.
         """
         if isinstance(request, ItemRequest):
             with seeded(request.seed):
-                return self._load(request.index)
+                return self._load(request.position)
         return self._load(int(request))
 
     def _load(self, index: int) -> Sample:
@@ -98,18 +109,20 @@ class VIReIDDataset(Dataset):
         }
 
     def _pixels(self, path: str, modality: Modality) -> Tensor:
+        transform = self.transform
+        assert transform is not None, "this dataset was made for its labels, without a transform"
         if self.cache is None:
-            return self.transform(read_image(path), modality)
+            return transform(read_image(path), modality)
         image = self.cache.image(
             path,
-            self.transform.common(modality),
-            lambda: self.transform.begin(read_image(path), modality),
+            transform.common(modality),
+            lambda: transform.begin(read_image(path), modality),
         )
-        return self.transform.end(image, modality)
+        return transform.end(image, modality)
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Samples to one batch of B rows: one for each sample, or for each of its views.
+    """Return one batch of B rows: a row for each sample, or for each of its views.
 
     Returns:
         ``images`` (B, 3, H, W) float32 in 0..255; ``targets``, ``camids``, ``modalities`` and

@@ -1,31 +1,33 @@
-"""Reading image files: every kind becomes 3-channel, 8-bit RGB, or an error names the file."""
+"""Read image files: every kind becomes 8-bit RGB, or an error names the file."""
 
 import os
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from vireid_plugins.errors import UserError
+
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 REMEDY = "Replace the file from the original archive, or take it out of the dataset's lists."
 
-_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_WIDE_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _LARGEST_16_BIT = 65535
 
 
-class ImageError(RuntimeError):
+class ImageError(UserError):
     """An image file that cannot be used; the message names the file and the remedy."""
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name looks like an image, whatever the case of its suffix.
+    """Return whether a file name looks like an image's, whatever the case of its suffix.
 
-    Hidden files (``.DS_Store``, ``._0001.jpg``) and others (``Thumbs.db``) do not.
+    Names of hidden files (``.DS_Store``, ``._0001.jpg``) and others (``Thumbs.db``) do not.
     """
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def check_size(path: str) -> None:
-    """Raise ``ImageError`` where the file is absent or empty; its content is not read."""
+    """Raise ``ImageError`` if the file is absent or empty; its content is not read."""
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -35,10 +37,10 @@ def check_size(path: str) -> None:
 
 
 def read_image(path: str) -> Image.Image:
-    """The image in ``path``, upright, as a PIL image of mode ``RGB``.
+    """Read an image file; return the upright image as a PIL image of mode ``RGB``.
 
-    Grey and black-and-white images get three equal channels; palettes are resolved; CMYK is
-    converted; the transparency of RGBA is dropped; 16-bit grey is scaled from 0..65535 to 0..255
+    Gray and black-and-white images get three equal channels; palettes are resolved; CMYK is
+    converted; the transparency of RGBA is dropped; 16-bit gray is scaled from 0..65535 to 0..255
     (PIL alone clips it to white); a rotation in the EXIF data is carried out.
 
     Raises:
@@ -49,8 +51,8 @@ def read_image(path: str) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return upright_rgb(image)
-    except ImageError:
-        raise
+    except UserError as error:
+        raise ImageError(f"{path}: {error} {REMEDY}") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(
             f"{path}: not a readable image ({type(error).__name__}: {error}). {REMEDY}"
@@ -58,23 +60,27 @@ def read_image(path: str) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as ``read_image`` gives it.
+    """Return any PIL image as ``read_image`` returns the image of a file.
 
     Raises:
-        ValueError: floating-point pixels, or integers that do not fit into 16 bits.
+        UserError: the pixels are floating-point numbers, or integers of more than 16 bits.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode in _WIDE_GREY:
+    if image.mode in _WIDE_GRAY:
         image = _narrow(np.asarray(image))
     elif image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+        raise UserError(
+            "Floating-point pixels have no agreed range; save the image with 8 or 16 bits."
+        )
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _narrow(pixels: np.ndarray) -> Image.Image:
-    """16-bit grey (H, W) as 8-bit grey: 0 stays 0 and 65535 becomes 255."""
+    """Return 16-bit gray (H, W) as 8-bit gray: 0 stays 0 and 65535 becomes 255."""
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > _LARGEST_16_BIT:
-        raise ValueError(f"grey values {low}..{high} do not fit into 16 bits; save it with 8 or 16")
+        raise UserError(
+            f"Gray values {low}..{high} do not fit into 16 bits; save the image with 8 or 16 bits."
+        )
     scaled = np.rint(pixels.astype(np.float64) * (255.0 / _LARGEST_16_BIT))
     return Image.fromarray(scaled.astype(np.uint8))

@@ -7,7 +7,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def natural_key(label: Any) -> Tuple:
-    """Sort key that orders digits by value: 2 before 10, ``"c2"`` before ``"c10"``.
+    """Return a sort key that orders digits by their value: 2 before 10, ``"c2"`` before ``"c10"``.
 
     Integers come before words, so a mixture can be sorted too.
     """
@@ -18,7 +18,7 @@ def natural_key(label: Any) -> Tuple:
 
 
 def sorted_labels(labels: Iterable[Hashable]) -> List[Any]:
-    """Distinct ``labels`` in natural order."""
+    """Return the distinct ``labels`` in natural order."""
     return sorted(set(labels), key=natural_key)
 
 

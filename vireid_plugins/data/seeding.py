@@ -9,12 +9,12 @@ import torch
 
 
 def generator(*key: int) -> np.random.Generator:
-    """A NumPy generator that is a function of the non-negative integers in ``key``."""
+    """Return a NumPy generator that is a function of the non-negative integers in ``key``."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
 def stream_seeds(count: int, *key: int) -> List[int]:
-    """``count`` seeds of 64 bits, a function of the non-negative integers in ``key``."""
+    """Return ``count`` seeds of 64 bits, a function of the non-negative integers in ``key``."""
     return np.random.SeedSequence(key).generate_state(count, np.uint64).tolist()
 
 
@@ -31,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-    # PyTorch's CPU generator looks at 32 bits only
+    # PyTorch's CPU generator reads 32 bits only
     torch.default_generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
     try:
         yield

@@ -2,8 +2,9 @@
 
 import logging
 from collections import defaultdict
-from typing import Dict, Hashable, List, Optional, Sequence, Tuple
+from typing import Dict, Hashable, List, Optional, Sequence, Set, Tuple
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.keys import Key, above, at_least, check_values, declare, one_of
 from vireid_plugins.modality import MODALITY, Modality
 
@@ -23,7 +24,7 @@ declare(
 
 
 def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
-    """The items that ``DATASETS.THIN`` leaves, in their order.
+    """Return the items that ``DATASETS.THIN`` leaves, in their order.
 
     Of each identity's images in the modality, ``round(KEEP * n)`` stay, at least one, drawn
     without replacement by ``SEED``. Other images all stay.
@@ -33,7 +34,7 @@ def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
         items: training items in a fixed order.
 
     Raises:
-        ValueError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
+        UserError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
     """
     settings = _settings(cfg)
     if settings is None:
@@ -44,12 +45,12 @@ def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
         if item.modality == modality:
             places[item.pid].append(place)
     if not places:
-        raise ValueError(
+        raise UserError(
             f"DATASETS.THIN.MODALITY is {modality.label!r}, and {', '.join(cfg.DATASETS.NAMES)} "
             "has no such training image."
         )
     draw = generator(seed)
-    dropped = set()
+    dropped: Set[int] = set()
     for own in places.values():
         order = draw.permutation(len(own))
         dropped.update(own[i] for i in order[max(1, round(keep * len(own))) :])
@@ -62,7 +63,7 @@ def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
 
 
 def describe_thinning(cfg: CfgNode) -> str:
-    """What was left of the training set, for its fingerprint; empty where all was."""
+    """Return in words what was left of the training set, for its fingerprint; empty if all was."""
     settings = _settings(cfg)
     if settings is None:
         return ""
@@ -71,11 +72,11 @@ def describe_thinning(cfg: CfgNode) -> str:
 
 
 def _settings(cfg: CfgNode) -> Optional[Tuple[Modality, float, int]]:
-    """Modality, share and seed; None where every image stays."""
+    """Return modality, share and seed; None if every image stays."""
     node = cfg.DATASETS.THIN
     if not node.MODALITY:
         if node.KEEP != 1:
-            raise ValueError(
+            raise UserError(
                 f"DATASETS.THIN.KEEP is {node.KEEP} and MODALITY is empty; name the modality to "
                 "thin, visible or infrared, or set KEEP 1.0."
             )
@@ -83,6 +84,6 @@ def _settings(cfg: CfgNode) -> Optional[Tuple[Modality, float, int]]:
     try:
         modality = Modality.parse(node.MODALITY)
     except ValueError as error:
-        raise ValueError(f"DATASETS.THIN.MODALITY: {error} Empty: keep all.") from None
+        raise UserError(f"DATASETS.THIN.MODALITY: {error} Empty: keep all.") from None
     check_values("DATASETS.THIN", KEEP=node.KEEP, SEED=node.SEED)
     return None if node.KEEP == 1 else (modality, float(node.KEEP), int(node.SEED))

@@ -1,4 +1,4 @@
-"""Channel erasing, exchange and adaptive grey.
+"""Channel erasing, exchange and adaptive gray.
 
 Oracles: values that the public code (mangye16/Cross-Modal-Re-ID-baseline, commit e817a26,
 PAMI23_Supervised/ChannelAug.py and data_loader.py) gave for the same picture and seeds; loops and
@@ -17,7 +17,7 @@ from PIL import Image
 from vireid_plugins.data import build_transforms
 from vireid_plugins.data.build import build_train_loader
 from vireid_plugins.data.transforms.channels import (
-    ChannelAdaptiveGrey,
+    ChannelAdaptiveGray,
     ChannelErasing,
     ChannelExchange,
     Source,
@@ -34,20 +34,20 @@ MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's, in
 COLUMN = (3, 1, 1)
 
 
-def picture(grey=False):
+def picture(gray=False):
     """The picture that the public code was given; its pixels come from no generator."""
     y, x, c = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), np.arange(3), indexing="ij")
-    pixels = (37 * y + 59 * x + (0 if grey else 101) * c + 13 * x * y) % 256
+    pixels = (37 * y + 59 * x + (0 if gray else 101) * c + 13 * x * y) % 256
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def raw(grey=False):
+def raw(gray=False):
     """The same as a tensor (3, H, W) in 0..255."""
-    pixels = torch.from_numpy(np.array(picture(grey), dtype=np.float32))
+    pixels = torch.from_numpy(np.array(picture(gray), dtype=np.float32))
     return pixels.permute(2, 0, 1).contiguous()
 
 
-def normalised(image):
+def normalized(image):
     """What the model makes of an image in 0..255."""
     return (image - torch.tensor(MEAN).view(COLUMN)) / torch.tensor(STD).view(COLUMN)
 
@@ -61,7 +61,7 @@ def equal_channels(image, within=1e-5):
 # seeded with the number. The seeds were chosen so that each choice occurs: view 0 as it is and
 # erased; view 1 with green and erased, red, blue and erased, blue; with luminance as it is and
 # erased; infrared luminance, kept and erased, blue, green and erased, luminance and erased; CAJ+
-# erased, grey, erased at 0.6 but not at 0.5, luminance at 0.6 but not at 0.5.
+# erased, gray, erased at 0.6 but not at 0.5, luminance at 0.6 but not at 0.5.
 RECORDED = [
     ("sysu", Modality.VISIBLE, 0, 0, (-60.1867, -37.2081, -62.1527, -36.9703, -33.4668, -22.204)),
     ("sysu", Modality.VISIBLE, 0, 1, (-15.7841, -3.0999, -21.0504, -3.3667, -3.845, 6.2387)),
@@ -93,7 +93,7 @@ RECORDED = [
 
 @pytest.mark.parametrize("config, modality, view, seed, expected", RECORDED)
 def test_chains_of_the_configs_equal_the_public_code(config, modality, view, seed, expected):
-    """After the model's normalisation, with the same random numbers."""
+    """After the model's normalization, with the same random numbers."""
     words = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", f"[{HEIGHT}, {WIDTH}]"]
     cfg = build_config(str(CONFIGS / f"{config}.yml"), [*words, "INPUT.PADDING.SIZE", "2"])
     image = picture(modality == Modality.INFRARED)
@@ -101,7 +101,7 @@ def test_chains_of_the_configs_equal_the_public_code(config, modality, view, see
     torch.manual_seed(seed)
     for step in build_transforms(cfg, is_train=True).chains[modality][view]:
         image = step(image)
-    found = normalised(image).double()
+    found = normalized(image).double()
     places = torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH) / (HEIGHT * WIDTH)
     sums = torch.stack([found.sum((1, 2)), (found * places).sum((1, 2))], dim=1).flatten()
     torch.testing.assert_close(sums, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=2e-4)
@@ -124,8 +124,8 @@ def test_rectangles_of_288_x_144_equal_the_public_codes(seed, box):
     assert drawn == (None if box is None else (box,) * 3)
 
 
-def test_erasing_fills_rectangles_of_its_value_in_normalised_space():
-    image, boxes, value = normalised(raw()), [(1, 2, 3, 2), None, (0, 0, 12, 1)], (0.1, 0.2, 0.3)
+def test_erasing_fills_rectangles_of_its_value_in_normalized_space():
+    image, boxes, value = normalized(raw()), [(1, 2, 3, 2), None, (0, 0, 12, 1)], (0.1, 0.2, 0.3)
     expected = image.clone()
     for channel in range(3):
         for y in range(HEIGHT):
@@ -193,19 +193,19 @@ def test_the_sources_by_hand():
         torch.testing.assert_close(one_channel(image, source), torch.full((3, 2, 2), value))
 
 
-def test_one_channel_of_an_infrared_image_is_nothing_in_0_to_255_but_not_once_normalised():
-    """Why the steps normalise: an infrared image has three equal channels only before that.
+def test_one_channel_of_an_infrared_image_is_nothing_in_0_to_255_but_not_once_normalized():
+    """Why the steps normalize: an infrared image has three equal channels only before that.
 
-    Normalised, a pixel p has (p - m_c) / s_c. Red in all channels, (p - m_0) / s_0, is green's
+    Normalized, a pixel p has (p - m_c) / s_c. Red in all channels, (p - m_0) / s_0, is green's
     s_0 / s_1 times brighter or darker and shifted by (m_1 - m_0) / s_0.
     """
-    image = raw(grey=True)
+    image = raw(gray=True)
     for source in (Source.RED, Source.GREEN, Source.BLUE):
         assert torch.equal(one_channel(image, source), image)
     # the weights of luminance sum to 0.9999
     torch.testing.assert_close(one_channel(image, Source.LUMINANCE), image, rtol=1.1e-4, atol=0)
 
-    inside = normalised(image)
+    inside = normalized(image)
     assert not equal_channels(inside)
     red = one_channel(inside, Source.RED)
     assert equal_channels(red)
@@ -214,11 +214,11 @@ def test_one_channel_of_an_infrared_image_is_nothing_in_0_to_255_but_not_once_no
         assert (one_channel(inside, source) - inside).abs().amax() > 0.1
 
 
-def test_an_exchanged_image_has_equal_channels_once_normalised_and_only_then():
+def test_an_exchanged_image_has_equal_channels_once_normalized_and_only_then():
     step = ChannelExchange(MEAN, STD)
-    for grey in (False, True):
-        found = step(raw(grey))
-        assert equal_channels(normalised(found)) and not equal_channels(found, within=1.0)
+    for gray in (False, True):
+        found = step(raw(gray))
+        assert equal_channels(normalized(found)) and not equal_channels(found, within=1.0)
 
 
 def test_values_may_leave_0_to_255_by_what_the_docstring_says():
@@ -237,10 +237,10 @@ def frequencies(step, draws=4000):
     "step, expected",
     [
         (ChannelExchange(MEAN, STD), {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}),
-        (ChannelExchange(MEAN, STD, grey=True), {0: 0.25, 1: 0.25, 2: 0.25, 3: 0.25}),
+        (ChannelExchange(MEAN, STD, gray=True), {0: 0.25, 1: 0.25, 2: 0.25, 3: 0.25}),
         (ChannelExchange(MEAN, STD, prob=0.75), {0: 0.25, 1: 0.25, 2: 0.25, None: 0.25}),
-        (ChannelAdaptiveGrey(MEAN, STD, 0.6), {0: 0.25, 1: 0.25, 2: 0.25, 3: 0.15, None: 0.1}),
-        (ChannelAdaptiveGrey(MEAN, STD, 0.0), {0: 0.25, 1: 0.25, 2: 0.25, None: 0.25}),
+        (ChannelAdaptiveGray(MEAN, STD, 0.6), {0: 0.25, 1: 0.25, 2: 0.25, 3: 0.15, None: 0.1}),
+        (ChannelAdaptiveGray(MEAN, STD, 0.0), {0: 0.25, 1: 0.25, 2: 0.25, None: 0.25}),
     ],
 )
 def test_how_often_each_choice_is_drawn(step, expected):
@@ -253,8 +253,8 @@ def test_where_nothing_is_drawn_the_image_is_the_same_and_inputs_never_change():
         assert step(image) is image
     for step in (
         ChannelErasing(MEAN, STD, 1.0),
-        ChannelExchange(MEAN, STD, grey=True),
-        ChannelAdaptiveGrey(MEAN, STD),
+        ChannelExchange(MEAN, STD, gray=True),
+        ChannelAdaptiveGray(MEAN, STD),
     ):
         for _ in range(8):
             found = step(image)
@@ -285,7 +285,7 @@ def test_they_run_last_erasing_first(cfg):
             "RandomErasing",
             "ChannelErasing",
             "ChannelExchange",
-            "ChannelAdaptiveGrey",
+            "ChannelAdaptiveGray",
         ]
     assert "Channel" not in build_transforms(cfg, is_train=False).describe()
 
@@ -308,14 +308,14 @@ def test_every_key_reaches_the_steps_of_both_modalities(cfg):
     kept = "area=(0.1, 0.3), min_aspect=0.5, value=(1.0, 2.0, 3.0), per_channel=True"
     assert f"ChannelErasing(prob=0.7, {kept})" in visible
     assert f"ChannelErasing(prob=0.8, {kept})" in infrared
-    assert "ChannelExchange(prob=0.6, grey=True)" in visible
-    assert "ChannelAdaptiveGrey(prob=0.4)" in infrared
+    assert "ChannelExchange(prob=0.6, gray=True)" in visible
+    assert "ChannelAdaptiveGray(prob=0.4)" in infrared
 
 
 def test_mean_and_deviation_are_the_models(cfg):
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0, 100.0, 0.0], [1.0, 1.0, 2.0]
     enable(cfg, "CHANNEL_EXCHANGE")
-    image = Image.new("RGB", (12, 24), (10, 20, 30))  # normalised: 10, -80, 15
+    image = Image.new("RGB", (12, 24), (10, 20, 30))  # normalized: 10, -80, 15
     found = {
         tuple(build_transforms(cfg, is_train=True)(image, 0)[:, 0, 0].tolist()) for _ in range(40)
     }
@@ -362,7 +362,7 @@ def test_a_batch_has_original_exchanged_and_infrared_rows(three_views):
     batch = next(iter(build_train_loader(three_views)))
     kinds = Counter(zip(batch["modalities"].tolist(), batch["views"].tolist()))
     assert kinds == {(0, 0): 4, (0, 1): 4, (1, 0): 4}
-    images = normalised(batch["images"])
+    images = normalized(batch["images"])
     for row, image in enumerate(images):
         changed = batch["modalities"][row] == Modality.INFRARED or batch["views"][row] == 1
         assert equal_channels(image) == bool(changed)

@@ -34,8 +34,8 @@ def visible():
 
 @pytest.fixture
 def infrared():
-    grey = np.random.default_rng(1).integers(0, 256, (24, 12, 1), dtype=np.uint8)
-    return Image.fromarray(np.repeat(grey, 3, axis=2))
+    gray = np.random.default_rng(1).integers(0, 256, (24, 12, 1), dtype=np.uint8)
+    return Image.fromarray(np.repeat(gray, 3, axis=2))
 
 
 def equal_channels(picture):
@@ -76,7 +76,7 @@ def test_order_and_modalities_are_listed(cfg):
         "Resize",
         "PadCrop",
         "ColorJitter",
-        "RandomGrey",
+        "RandomGray",
         "ToTensor",
         "RandomErasing",
     ]
@@ -112,17 +112,17 @@ def test_padding_is_black_and_the_content_shifted(cfg, visible):
     assert len(found) > 25  # of 49 places
 
 
-def test_grey_does_nothing_to_three_equal_channels(visible, infrared):
-    grey = transforms.RandomGrey(1.0)
-    assert np.array_equal(np.asarray(grey(infrared)), np.asarray(infrared))
-    assert equal_channels(grey(visible)) and not equal_channels(visible)
+def test_gray_does_nothing_to_three_equal_channels(visible, infrared):
+    gray = transforms.RandomGray(1.0)
+    assert np.array_equal(np.asarray(gray(infrared)), np.asarray(infrared))
+    assert equal_channels(gray(visible)) and not equal_channels(visible)
 
 
 @pytest.mark.parametrize("saturation, hue", [(0.9, 0.0), (0.0, 0.5), (0.9, 0.5)])
 def test_saturation_and_hue_do_nothing_to_three_equal_channels(visible, infrared, saturation, hue):
     jitter = transforms.ColorJitter(1.0, 0.0, 0.0, saturation, hue)
     for _ in range(20):
-        # one grey level: PIL rounds on its way through HSV
+        # one gray level: PIL rounds on its way through HSV
         change = np.asarray(jitter(infrared)).astype(int) - np.asarray(infrared)
         assert abs(change).max() <= 1
     assert not np.array_equal(np.asarray(jitter(visible)), np.asarray(visible))
@@ -146,7 +146,7 @@ def test_trivial_augment_keeps_equal_channels(infrared):
     assert sum(changed) > 30
 
 
-def test_trivial_augment_colour_does_nothing_to_three_equal_channels(infrared):
+def test_trivial_augment_color_does_nothing_to_three_equal_channels(infrared):
     out = T.functional.adjust_saturation(infrared, 1.9)  # what the operation "Color" calls
     assert np.array_equal(np.asarray(out), np.asarray(infrared))
 

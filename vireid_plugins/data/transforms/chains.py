@@ -1,7 +1,7 @@
 """Which transforms an image passes, by its modality and by the view that is made of it.
 
 Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
-RandomGrey, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGrey; testing:
+RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGray; testing:
 Resize, ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``, ``MODALITIES`` and
 ``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image becomes: each view
 passes its own chain, with random draws of its own.
@@ -28,12 +28,12 @@ TRAIN_ORDER = (
     "PadCrop",
     "RandomFlip",
     "ColorJitter",
-    "RandomGrey",
+    "RandomGray",
     "ToTensor",
     "RandomErasing",
     "ChannelErasing",
     "ChannelExchange",
-    "ChannelAdaptiveGrey",
+    "ChannelAdaptiveGray",
 )
 TEST_ORDER = ("Resize", "ToTensor")
 

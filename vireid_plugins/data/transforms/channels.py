@@ -1,17 +1,17 @@
-"""Transforms that work on the colour channels: erasing, exchange, adaptive grey.
+"""Transforms that work on the color channels: erasing, exchange, adaptive gray.
 
 M. Ye, W. Ruan, B. Du, M. Z. Shou, "Channel Augmented Joint Learning for Visible-Infrared
 Recognition", ICCV 2021; public code: mangye16/Cross-Modal-Re-ID-baseline.
 
-The public code normalises an image, (x - mean) / std, and works on the result. FastReID's model
-normalises the batch, so each step here normalises, works, and goes back to the scale of the batch:
-after the model's normalisation the image is the public code's. ``MODEL.PIXEL_MEAN`` and
+The public code normalizes an image, (x - mean) / std, and works on the result. FastReID's model
+normalizes the batch, so each step here normalizes, works, and goes back to the scale of the batch:
+after the model's normalization the image is the public code's. ``MODEL.PIXEL_MEAN`` and
 ``PIXEL_STD`` give both. A pixel may leave 0..255 on the way back (about -18 to 278 with ImageNet's
 statistics) and is not clipped, as in the public code.
 
 In that space the three channels of an infrared image differ, by the channels' means and
-deviations: copying one over the others, or grey, changes its brightness and contrast a little.
-In 0..255 the three are equal, so copying one does nothing, and grey nothing but a factor of
+deviations: copying one over the others, or gray, changes its brightness and contrast a little.
+In 0..255 the three are equal, so copying one does nothing, and gray nothing but a factor of
 0.9999, the sum of the weights of luminance.
 
 Each step is a draw, which asks Python's generator for the numbers that the public code asks for,
@@ -128,8 +128,8 @@ def one_channel(image: Tensor, source: Source) -> Tensor:
     return chosen.expand_as(image).clone()
 
 
-class NormalisedTransform(Transform):
-    """A step on the normalised image, drawn and then applied; the input is not changed.
+class NormalizedTransform(Transform):
+    """A step on the normalized image, drawn and then applied; the input is not changed.
 
     Args:
         mean, std: of the three channels, in 0..255.
@@ -147,7 +147,7 @@ class NormalisedTransform(Transform):
         raise NotImplementedError
 
     def operate(self, image: Tensor, drawn: Any) -> Tensor:
-        """Do what was drawn to a normalised image (3, H, W)."""
+        """Do what was drawn to a normalized image (3, H, W)."""
         raise NotImplementedError
 
     def _run(self, picture: Picture) -> Tensor:
@@ -158,8 +158,8 @@ class NormalisedTransform(Transform):
 
 
 @TRANSFORM_REGISTRY.register()
-class ChannelErasing(NormalisedTransform):
-    """Fill a random rectangle with ``value``, which counts in normalised space.
+class ChannelErasing(NormalizedTransform):
+    """Fill a random rectangle with ``value``, which counts in normalized space.
 
     Visible and infrared: the same; afterwards the channels of both differ in the rectangle.
 
@@ -232,47 +232,47 @@ class ChannelErasing(NormalisedTransform):
 
 
 @TRANSFORM_REGISTRY.register()
-class ChannelExchange(NormalisedTransform):
+class ChannelExchange(NormalizedTransform):
     """Copy one channel, each as likely, over the two others.
 
-    Visible: the colour goes, and what is left is red, green or blue light. Infrared: brightness
-    and contrast change a little, and the normalised channels become equal.
+    Visible: the color goes, and what is left is red, green or blue light. Infrared: brightness
+    and contrast change a little, and the normalized channels become equal.
 
     Args:
         prob: of exchanging at all.
-        grey: luminance is a fourth choice, as likely as each channel (the public code's gray=3).
+        gray: luminance is a fourth choice, as likely as each channel (the public code's gray=3).
     """
 
     node = "CHANNEL_EXCHANGE"
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], prob: float = 1.0, grey: bool = False
+        self, mean: Sequence[float], std: Sequence[float], prob: float = 1.0, gray: bool = False
     ) -> None:
-        super().__init__(mean, std, prob=prob, grey=grey)
-        self.prob, self.grey = prob, grey
+        super().__init__(mean, std, prob=prob, gray=gray)
+        self.prob, self.gray = prob, gray
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelExchange":
-        prob, grey = probability(cfg, cls.node), cfg.INPUT[cls.node].GREY
-        return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, prob, grey)
+        prob, gray = probability(cfg, cls.node), cfg.INPUT[cls.node].GREY
+        return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, prob, gray)
 
     def draw(self, height: int, width: int) -> Optional[Source]:
         """What takes the place of all channels."""
         # Nothing is drawn where nothing is left to chance, as in the public code.
         if self.prob < 1 and random.uniform(0, 1) > self.prob:
             return None
-        return Source(random.randint(0, Source.LUMINANCE if self.grey else Source.BLUE))
+        return Source(random.randint(0, Source.LUMINANCE if self.gray else Source.BLUE))
 
     def operate(self, image: Tensor, drawn: Source) -> Tensor:
         return one_channel(image, drawn)
 
 
 @TRANSFORM_REGISTRY.register()
-class ChannelAdaptiveGrey(NormalisedTransform):
+class ChannelAdaptiveGray(NormalizedTransform):
     """Four equal chances: red, green or blue in all channels; or, with ``prob``, luminance.
 
     The public code's step for infrared images. Infrared: brightness and contrast change a little,
-    and the normalised channels become equal. Visible: the colour goes.
+    and the normalized channels become equal. Visible: the color goes.
 
     Args:
         prob: of luminance in the fourth case; else the image stays.
@@ -285,7 +285,7 @@ class ChannelAdaptiveGrey(NormalisedTransform):
         self.prob = prob
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelAdaptiveGrey":
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "ChannelAdaptiveGray":
         return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, probability(cfg, cls.node))
 
     def draw(self, height: int, width: int) -> Optional[Source]:

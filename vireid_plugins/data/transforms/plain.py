@@ -101,7 +101,7 @@ class Transform:
 class TrivialAugment(Transform):
     """torchvision's ``TrivialAugmentWide``: one of 14 operations at a random strength.
 
-    Visible: shape, brightness, contrast, sharpness, colour and tone change. Infrared: the same
+    Visible: shape, brightness, contrast, sharpness, color and tone change. Infrared: the same
     except that *Color* does nothing; the channels stay equal.
     """
 
@@ -194,10 +194,10 @@ class ColorJitter(Transform):
 
 
 @TRANSFORM_REGISTRY.register()
-class RandomGrey(Transform):
+class RandomGray(Transform):
     """Luminance in three equal channels.
 
-    Visible: the colour goes. Infrared: nothing happens, which is why it is off there by default.
+    Visible: the color goes. Infrared: nothing happens, which is why it is off there by default.
     """
 
     node = "GREY"
@@ -206,7 +206,7 @@ class RandomGrey(Transform):
         super().__init__(T.RandomGrayscale(prob), prob=prob)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomGrey":
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomGray":
         return cls(probability(cfg, cls.node))
 
 
@@ -224,11 +224,11 @@ class ToTensor(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class RandomErasing(Transform):
-    """Fill a random rectangle with one colour (Zhong et al., AAAI 2020).
+    """Fill a random rectangle with one color (Zhong et al., AAAI 2020).
 
-    Visible: the colour, by default the mean pixel, which the model normalises to 0. Infrared: the
-    same colour; its channels differ, so equal channels are lost inside the rectangle until the
-    model has normalised them.
+    Visible: the color, by default the mean pixel, which the model normalizes to 0. Infrared: the
+    same color; its channels differ, so equal channels are lost inside the rectangle until the
+    model has normalized them.
     """
 
     node = "REA"

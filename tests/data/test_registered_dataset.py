@@ -2,7 +2,7 @@
 
 import pytest
 
-from vireid_plugins.data import build_dataset, check_dataset
+from vireid_plugins.data import DatasetError, build_dataset, check_dataset
 from vireid_plugins.data.datasets import CrossModalityDataset
 from vireid_plugins.data.datasets.build import restore_splits, split_facts
 from vireid_plugins.data.item import Item
@@ -94,6 +94,16 @@ def test_a_model_is_tested_on_its_own_split(night):
 
 
 @pytest.mark.parametrize("name", ["night", "DARK"])
+def test_a_missing_dataset_of_fastreid_is_the_users_mistake(cfg):
+    with pytest.raises(DatasetError, match="Market1501: .* is not found.*FASTREID_DATASETS"):
+        build_dataset(cfg, "Market1501")
+
+
+def test_an_option_that_the_constructor_does_not_take_is_refused(night, tmp_path):
+    with pytest.raises(UserError, match="Night has no option 'trial'. Valid: fold"):
+        check_dataset("Night", str(tmp_path), trial=2)
+
+
 def test_it_can_be_checked(night, tmp_path, name):
     report = check_dataset(name, str(tmp_path), fold=2)
     assert "train ids: 2 found, 3 published" in str(report)

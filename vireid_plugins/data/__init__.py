@@ -4,14 +4,14 @@ Importing this registers the datasets in FastReID's ``DATASET_REGISTRY``.
 """
 
 from .build import build_test_loader, build_train_loader
-from .checks.dataset import check_dataset
+from .checks import check_dataset
 from .dataset import VIReIDDataset, collate
 from .datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
 from .datasets.build import build_dataset, dataset_root
 from .images import ImageError, read_image
 from .item import Item
 from .sampler import CrossModalityIdentitySampler
-from .transforms.chains import build_transforms
+from .transforms import build_transforms
 
 __all__ = [
     "CSVDataset",

@@ -1,4 +1,4 @@
-"""Data loaders from a config: datasets, checks before training, samplers, workers."""
+"""Data loaders from a config: datasets, checks before training, samplers and workers."""
 
 import logging
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
@@ -15,8 +16,7 @@ from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .cache import build_cache
-from .checks.images import find_broken_images, raise_if_broken
-from .checks.queries import check_queries
+from .checks import check_queries, find_broken_images, raise_if_broken
 from .dataset import ItemRequest, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
@@ -24,7 +24,7 @@ from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
 from .seeding import stream_seeds
 from .thin import describe_thinning, thin_items
-from .transforms.chains import build_transforms
+from .transforms import build_transforms
 
 logger = logging.getLogger(__name__)
 
@@ -64,37 +64,39 @@ class EpochBatchSampler(Sampler):
 class TrainLoader(DataLoader):
     """A ``DataLoader`` over one epoch; ``set_epoch`` chooses which.
 
-    The log says at the beginning of each epoch what an image cache held in the one before.
+    At the beginning of each epoch the log says what an image cache held in the one before.
     """
 
-    #: dataset objects behind the items, in the order of DATASETS.NAMES
+    dataset: VIReIDDataset
+    batch_sampler: EpochBatchSampler
+    #: the dataset objects that the items come from, in the order of DATASETS.NAMES
     sources: Sequence[ImageDataset] = ()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch, from 0, the next iteration yields."""
         self.batch_sampler.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Any:
         if self.dataset.cache is not None and comm.is_main_process():
             logger.info("Image cache %s", self.dataset.cache.describe())
         return super().__iter__()
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return len(self.batch_sampler)
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
-    """The loader of ``DATASETS.NAMES``, after every check that can fail before training.
+    """Return the loader of ``DATASETS.NAMES``, after every check that can be made before training.
 
     Batches are dicts as :func:`vireid_plugins.data.dataset.collate` describes. ``.dataset`` has
     ``num_classes`` and ``class_ids``; ``.sources`` are the dataset objects; ``len`` is the number
     of iterations in an epoch. The loader starts at epoch 0 and stays there until ``set_epoch``.
 
     Raises:
-        DatasetError, ImageError, KeyError, ValueError: the data or the config cannot be trained
-            on; the message says what to change.
+        UserError: nothing can be trained with these data and this config; the message says what
+            to change. ``DatasetError`` and ``ImageError`` are among its subclasses.
     """
     seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
     transforms = build_transforms(cfg, is_train=True)
@@ -123,13 +125,13 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, ImageDataset]:
-    """The loader of all test images, ``query + gallery`` in this order, and the dataset object.
+    """Return the loader of all test images, ``query + gallery`` in this order, and the dataset.
 
     Each process of a distributed run gets a contiguous share; every row comes exactly once.
     ``index`` in a batch is the position in ``query + gallery``.
 
     Raises:
-        DatasetError, ImageError, KeyError, ValueError: as :func:`build_train_loader`.
+        UserError: as :func:`build_train_loader`.
     """
     transforms = build_transforms(cfg, is_train=False)
     source = build_dataset(cfg, dataset_name, "DATASETS.TESTS", mode="query")
@@ -150,23 +152,23 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
 
 
 def build_train_items(cfg: CfgNode) -> List[Item]:
-    """Training items of ``DATASETS.NAMES`` as a training sees them, identities kept apart.
+    """Return the training items of ``DATASETS.NAMES`` as a training sees them.
 
     Raises:
-        DatasetError, KeyError, ValueError: as :func:`build_train_loader`.
+        UserError: as :func:`build_train_loader`.
     """
     return _training_items(cfg, _training_sources(cfg))
 
 
 def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
-    """The sampler that ``DATALOADER.SAMPLER_TRAIN`` names.
+    """Return the sampler that ``DATALOADER.SAMPLER_TRAIN`` names.
 
     Args:
         ranks: ``seed``, ``rank`` and ``world_size``.
 
     Raises:
-        KeyError: no such sampler; the message names the nearest.
-        ValueError: the items or the batch size do not suit it.
+        UnknownNameError: there is no such sampler; the message names the nearest.
+        UserError: the items or the batch size do not suit it.
     """
     name = cfg.DATALOADER.SAMPLER_TRAIN
     kind = lookup(SAMPLER_REGISTRY, name, "DATALOADER.SAMPLER_TRAIN")
@@ -174,11 +176,11 @@ def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
 
 
 def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
-    """Training items of all ``sources``, identities kept apart.
+    """Return the training items of all ``sources``, with their identities kept apart.
 
     With several datasets an identity becomes ``"<place>/<dataset>/<identity>"``, so two persons
-    with one number stay two classes. Cameras keep their numbers. Items are sorted by path within
-    a dataset whose class leaves them in the order of the file system, as stock ones do.
+    with one number stay two classes. Cameras keep their numbers. FastReID's own datasets leave
+    their items in the order of the file system; these are sorted by path.
     """
     lists = [
         source.train if isinstance(source, CrossModalityDataset) else sorted(source.train)
@@ -195,7 +197,7 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
 
 
 def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
-    """Of the training items of all sources; stock datasets count with the names below the root."""
+    """Return a fingerprint of the training items; paths of stock datasets count from the root."""
     parts = [
         source.fingerprint(("train",))
         if isinstance(source, CrossModalityDataset)
@@ -208,7 +210,7 @@ def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
 def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
     names = list(cfg.DATASETS.NAMES)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"DATASETS.NAMES must name datasets, each once; got {names}.")
+        raise UserError(f"DATASETS.NAMES must name datasets, each once; got {names}.")
     sources = [build_dataset(cfg, name, combineall=cfg.DATASETS.COMBINEALL) for name in names]
     if comm.is_main_process():
         for source in sources:
@@ -221,7 +223,7 @@ def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Item]
 
 
 def _check_tests(cfg: CfgNode) -> List[Item]:
-    """Test items of ``DATASETS.TESTS``: what an evaluation will need is checked before training."""
+    """Check the test sets before training; return the items of ``DATASETS.TESTS``."""
     items: List[Item] = []
     for name in cfg.DATASETS.TESTS if cfg.TEST.EVAL_PERIOD > 0 else ():
         source = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
@@ -231,7 +233,7 @@ def _check_tests(cfg: CfgNode) -> List[Item]:
 
 
 def _check_images(cfg: CfgNode, items: Sequence[Item]) -> None:
-    """Verify the images; processes share the work and all raise the same error."""
+    """Check the images; the processes share the work, and all of them raise the same error."""
     paths = [item.path for item in items]
     rank, world_size = comm.get_rank(), comm.get_world_size()
     mine = find_broken_images(paths[rank::world_size], cfg.DATASETS.VERIFY_IMAGES)
@@ -241,7 +243,7 @@ def _check_images(cfg: CfgNode, items: Sequence[Item]) -> None:
 def _seed(cfg: CfgNode) -> int:
     if cfg.SEED >= 0:
         return int(cfg.SEED)
-    return int(comm.shared_random_seed())  # the trainer draws and logs one; this is for scripts
+    return int(comm.shared_random_seed())  # for scripts: the trainer draws one and logs it
 
 
 def _loader_options(cfg: CfgNode) -> Dict[str, Any]:
@@ -250,7 +252,7 @@ def _loader_options(cfg: CfgNode) -> Dict[str, Any]:
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "collate_fn": collate,
         "pin_memory": on_gpu,
-        # the loader draws a base seed when iterated: not from the training's generator
+        # the loader draws a base seed when it is iterated: not from the training's generator
         "generator": torch.Generator(),
     }
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Dict, Iterator, List, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
 from fastreid.config import CfgNode
@@ -25,20 +26,20 @@ _HOST_SEED_LIMIT = 2**31  # the host seeds NumPy with one 32-bit number
 
 
 class HostSampler(Sampler):
-    """One of FastReID's samplers as epochs of ``iterations_per_epoch`` batches.
+    """One of FastReID's samplers, in epochs of ``iterations_per_epoch`` batches.
 
-    An epoch has as many batches as the images fill, the last incomplete one left out, as the
-    host counts. Subclasses say which sampler.
+    An epoch has as many batches as the images fill; an incomplete one at the end is left out, as
+    FastReID counts. Subclasses say which sampler it is.
     """
 
     #: whether a batch is made of identities with ``DATALOADER.NUM_INSTANCE`` images each
     by_identity: ClassVar[bool] = True
 
     def __init__(self, cfg: CfgNode, items: Sequence[Sequence], seed: int, world_size: int) -> None:
-        """Check that the batch can be filled; the host's samplers loop for ever if it cannot.
+        """Check that the items fill a batch; if they do not, FastReID's samplers loop for ever.
 
         Raises:
-            ValueError: it cannot; the message names the keys.
+            UserError: they do not; the message names the keys.
         """
         self._items = [tuple(item[:3]) for item in items]  # the host unpacks exactly three
         self._seed = seed
@@ -50,7 +51,7 @@ class HostSampler(Sampler):
             self._check_identities(world_size)
         self.iterations_per_epoch = len(items) // cfg.SOLVER.IMS_PER_BATCH
         if self.iterations_per_epoch == 0:
-            raise ValueError(
+            raise UserError(
                 f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
                 f"of {len(items)} images; lower it."
             )
@@ -59,9 +60,9 @@ class HostSampler(Sampler):
     def from_config(
         cls, cfg: CfgNode, items: Sequence[Sequence], *, seed: int, rank: int, world_size: int
     ) -> "HostSampler":
-        """From ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.NUM_INSTANCE`` and ``SET_WEIGHT``.
+        """Build it from ``SOLVER.IMS_PER_BATCH`` and ``DATALOADER.{NUM_INSTANCE,SET_WEIGHT}``.
 
-        The host's samplers ask the process group for ``rank`` themselves.
+        FastReID's samplers ask the process group for ``rank`` themselves.
         """
         return cls(cfg, items, seed, world_size)
 
@@ -73,7 +74,7 @@ class HostSampler(Sampler):
         return self.iterations_per_epoch * self._rows
 
     def __iter__(self) -> Iterator[int]:
-        """Positions in the list of items, this rank's rows of batch after batch."""
+        """Yield positions in the list of items: this rank's rows of one batch after the other."""
         (seed,) = stream_seeds(1, self._seed, self._epoch)
         with seeded(seed):
             stream = iter(self._make(seed % _HOST_SEED_LIMIT))
@@ -81,20 +82,20 @@ class HostSampler(Sampler):
         return iter(rows)
 
     def _make(self, seed: int) -> Any:
-        """The host's sampler with this seed."""
+        """Return FastReID's sampler with this seed."""
         raise NotImplementedError
 
     def _check_identities(self, world_size: int) -> None:
         instances = self._num_instances
         if instances < 1 or self._rows % instances:
-            raise ValueError(
+            raise UserError(
                 f"A process's batch of {self._rows} images must be a multiple of "
                 f"DATALOADER.NUM_INSTANCE = {instances}; change it or SOLVER.IMS_PER_BATCH."
             )
         needed = self._rows // instances * world_size
         identities = len({pid for _, pid, _ in self._items})
         if identities < needed:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} needs {needed} identities for a batch, the training set "
                 f"has {identities}. Lower SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE."
             )
@@ -140,10 +141,10 @@ class BalancedIdentitySampler(HostSampler):
 class SetReWeightSampler(HostSampler):
     """Identities drawn camera by camera, ``DATALOADER.SET_WEIGHT[i]`` from the i-th camera.
 
-    An identity is drawn with a probability proportional to its images in the camera. The host's
-    class raises at its first batch (it adds an array to a list) and could not yield one either
-    (its constructor and its loop ask for different batch sizes), so the draw is written out here,
-    under its name and keys. Batches are filled with whole groups of sum(SET_WEIGHT) identities.
+    An identity is drawn with a probability proportional to its images in the camera. FastReID's
+    class fails at its first batch: it adds an array to a list, and its constructor and its loop ask
+    for different batch sizes. So the draw is written out here, under the same name and keys.
+    Batches are filled with whole groups of sum(SET_WEIGHT) identities.
     """
 
     by_identity = False  # groups are checked instead
@@ -172,18 +173,18 @@ class SetReWeightSampler(HostSampler):
     def _check_weights(self) -> None:
         weights = self._set_weight
         if len(weights) != len(self._cameras) or min(weights) < 0 or sum(weights) == 0:
-            raise ValueError(
+            raise UserError(
                 f"DATALOADER.SET_WEIGHT needs one number of identities per camera, "
                 f"{len(self._cameras)} in all, not all 0; got {weights}."
             )
         for place, (people, weight) in enumerate(zip(self._cameras, weights)):
             if len(people) < weight:
-                raise ValueError(
+                raise UserError(
                     f"DATALOADER.SET_WEIGHT[{place}] asks for {weight} identities of a camera "
                     f"that has {len(people)}."
                 )
         if self._group % self._world_size or (self._rows * self._world_size) % self._group:
-            raise ValueError(
+            raise UserError(
                 f"SOLVER.IMS_PER_BATCH must be a multiple of sum(DATALOADER.SET_WEIGHT) * "
                 f"DATALOADER.NUM_INSTANCE = {self._group}, and that one of the {self._world_size} "
                 f"process(es); got {self._rows * self._world_size}."
@@ -203,7 +204,7 @@ def _by_camera(items: Sequence[Sequence]) -> List[List[List[int]]]:
 def _rows_per_rank(cfg: CfgNode, world_size: int) -> int:
     batch = cfg.SOLVER.IMS_PER_BATCH
     if batch < 1 or batch % world_size:
-        raise ValueError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH must be a positive multiple of the {world_size} process(es); "
             f"got {batch}."
         )

@@ -10,6 +10,7 @@ from typing import Dict, Hashable, Iterator, List, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
@@ -50,13 +51,13 @@ class CrossModalityIdentitySampler(Sampler):
         """Index ``items`` by identity and modality.
 
         Args:
-            items: ``(path, pid, camid, modality)``; paths and cameras are not read.
+            items: tuples ``(path, pid, camid, modality)``; paths and cameras are not read.
             num_identities: P, over all ranks.
             num_instances: K, images per identity in each modality.
             seed: not negative.
 
         Raises:
-            ValueError: P, K, seed, rank or world size make no sense, or there are fewer than P
+            UserError: P, K, seed, rank or world size make no sense, or there are fewer than P
                 identities, or some lack a modality, or the images do not fill one batch.
         """
         _check_numbers(num_identities, num_instances, seed, rank, world_size)
@@ -66,15 +67,15 @@ class CrossModalityIdentitySampler(Sampler):
         self._rank = rank
         self._world_size = world_size
         self._epoch = 0
-        items = [Item.of(item) for item in items]
-        self._pids: List[Hashable] = sorted_labels(item.pid for item in items)
-        self._images = _index_images(items, self._pids)
+        named = [Item.of(item) for item in items]
+        self._pids: List[Hashable] = sorted_labels(item.pid for item in named)
+        self._images = _index_images(named, self._pids)
         self._check_identities()
         counts = [sum(map(len, self._images[modality])) for modality in Modality]
         #: B
         self.iterations_per_epoch = max(counts) // (num_identities * num_instances)
         if self.iterations_per_epoch == 0:
-            raise ValueError(
+            raise UserError(
                 f"An epoch would have no batch: {num_identities} identities x {num_instances} "
                 f"images exceed the {max(counts)} images of the larger modality. Lower "
                 "SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
@@ -82,18 +83,18 @@ class CrossModalityIdentitySampler(Sampler):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> "Sampler":
-        """P from ``SOLVER.IMS_PER_BATCH`` = 2*P*K, K = ``DATALOADER.NUM_INSTANCE``.
+        """Build it from ``SOLVER.IMS_PER_BATCH`` = 2*P*K and ``DATALOADER.NUM_INSTANCE`` = K.
 
         Args:
             ranks: ``seed``, ``rank`` and ``world_size``.
 
         Raises:
-            ValueError: the batch is no multiple of 2*K*``world_size``, or as the constructor.
+            UserError: the batch is no multiple of 2*K*``world_size``, or as the constructor.
         """
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
         unit = 2 * instances * ranks.get("world_size", 1)
         if instances < 1 or batch < unit or batch % unit:
-            raise ValueError(
+            raise UserError(
                 "SOLVER.IMS_PER_BATCH = 2*P*K over all processes, so it must be a multiple of "
                 f"2 * DATALOADER.NUM_INSTANCE * processes = 2 * {instances} * "
                 f"{ranks.get('world_size', 1)} = {unit}; got {batch}. "
@@ -110,7 +111,7 @@ class CrossModalityIdentitySampler(Sampler):
         return self.iterations_per_epoch * share * 2 * self.num_instances
 
     def __iter__(self) -> Iterator[int]:
-        """Positions in ``items``, this rank's rows of batch after batch."""
+        """Yield positions in ``items``: this rank's rows of one batch after the other."""
         rng = generator(self._seed, self._epoch)
         batches = self._draw_identities(rng)
         rows = np.stack([self._draw_images(rng, batches, m) for m in Modality], axis=2)
@@ -119,7 +120,7 @@ class CrossModalityIdentitySampler(Sampler):
         return iter(mine.reshape(-1).tolist())
 
     def _draw_identities(self, rng: np.random.Generator) -> np.ndarray:
-        """(B, P) identity numbers, distinct within each row."""
+        """Return (B, P) identity numbers, distinct within each row."""
         total = len(self._pids)
         wanted = self.iterations_per_epoch * self.num_identities
         stream = np.empty(0, dtype=np.int64)
@@ -129,7 +130,10 @@ class CrossModalityIdentitySampler(Sampler):
         return stream[:wanted].reshape(self.iterations_per_epoch, self.num_identities)
 
     def _shuffled(self, rng: np.random.Generator, total: int, left: np.ndarray) -> np.ndarray:
-        """All identities, those in ``left`` (a batch begun but not full) after the batch is."""
+        """Return all identities, shuffled; those in ``left`` come after the first batch is full.
+
+        ``left`` are the identities of a batch that was begun with the list before this one.
+        """
         order = rng.permutation(total)
         fresh = np.flatnonzero(~np.isin(order, left))[: self.num_identities - len(left)]
         head = order[fresh]
@@ -138,13 +142,13 @@ class CrossModalityIdentitySampler(Sampler):
     def _draw_images(
         self, rng: np.random.Generator, batches: np.ndarray, modality: Modality
     ) -> np.ndarray:
-        """(B, P, K) positions in the list of items."""
+        """Return (B, P, K) positions in the list of items."""
         flat = batches.reshape(-1)
         order = np.argsort(flat, kind="stable")  # visits grouped by identity
         drawn = np.empty((len(flat), self.num_instances), dtype=np.int64)
         ends = np.cumsum(np.bincount(flat, minlength=len(self._images[modality])))
         for images, visits in zip(self._images[modality], np.split(order, ends[:-1])):
-            rounds = -(-self.num_instances // len(images))  # of all images, for those with too few
+            rounds = -(-self.num_instances // len(images))  # of all images, if they are too few
             keys = rng.random((len(visits), rounds, len(images)))
             shuffled = np.argsort(keys, axis=2).reshape(len(visits), rounds * len(images))
             drawn[visits] = images[shuffled[:, : self.num_instances]]
@@ -155,7 +159,7 @@ class CrossModalityIdentitySampler(Sampler):
             images = self._images[modality]
             without = [pid for pid, rows in zip(self._pids, images) if len(rows) == 0]
             if without:
-                raise ValueError(
+                raise UserError(
                     f"{len(without)} training identit(ies) have no {modality.label} image: "
                     f"{_first_few(without)}. CrossModalityIdentitySampler needs every identity in "
                     "both modalities: take them out of the training list, add images, or name "
@@ -163,7 +167,7 @@ class CrossModalityIdentitySampler(Sampler):
                 )
         total = len(self._pids)
         if total < self.num_identities:
-            raise ValueError(
+            raise UserError(
                 f"A batch needs {self.num_identities} identities, the training set has {total}. "
                 "Lower SOLVER.IMS_PER_BATCH (= 2*P*K) or raise DATALOADER.NUM_INSTANCE (K)."
             )
@@ -172,8 +176,8 @@ class CrossModalityIdentitySampler(Sampler):
 def _index_images(
     items: Sequence[Item], pids: Sequence[Hashable]
 ) -> Dict[Modality, List[np.ndarray]]:
-    """Positions of each identity's images, in the order of ``pids``, per modality."""
-    positions = {modality: defaultdict(list) for modality in Modality}
+    """Return each modality's images by identity, in the order of ``pids``, as positions."""
+    positions: Dict[Modality, Dict[Hashable, List[int]]] = {m: defaultdict(list) for m in Modality}
     for position, item in enumerate(items):
         positions[Modality(item.modality)][item.pid].append(position)
     return {
@@ -193,11 +197,11 @@ def _check_numbers(
         ("rank", rank, 0),
     ):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
+            raise UserError(f"{name} must be an integer of at least {least}; got {value!r}.")
     if rank >= world_size:
-        raise ValueError(f"rank must be below world_size = {world_size}; got {rank}.")
+        raise UserError(f"rank must be below world_size = {world_size}; got {rank}.")
     if num_identities % world_size:
-        raise ValueError(
+        raise UserError(
             f"num_identities counts over all ranks and must be a multiple of world_size = "
             f"{world_size}; got {num_identities}."
         )

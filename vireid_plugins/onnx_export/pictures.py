@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data import build_dataset
 from ..data.images import read_image
 from ..data.item import test_items
+from ..errors import UserError
 from ..modality import Modality
 from .graph import ExportError
 
@@ -57,11 +58,9 @@ def real_pictures(
         raise ExportError("the model's config names no test set (DATASETS.TESTS)")
     name = cfg.DATASETS.TESTS[0]
     try:
-        dataset = build_dataset(cfg, name, key="DATASETS.TESTS")
-        items = test_items(dataset)
-    except (RuntimeError, OSError, KeyError, ValueError) as error:
-        message = str(error.args[0] if error.args else error)
-        raise ExportError(f"{name}: {message.splitlines()[0]}") from error
+        items = test_items(build_dataset(cfg, name, key="DATASETS.TESTS"))
+    except UserError as error:
+        raise ExportError(f"{name}: {str(error).splitlines()[0]}") from error
     generator = random.Random(seed)
     wanted = _in_turn(modality)
     chosen = []
@@ -72,7 +71,7 @@ def real_pictures(
         chosen.append(generator.choice(of_modality))
     try:
         tensors = [transforms(read_image(item.path), one) for item, one in zip(chosen, wanted)]
-    except (RuntimeError, OSError) as error:
+    except UserError as error:
         raise ExportError(str(error)) from error
     return Pictures(name, torch.stack(tensors), torch.tensor([int(one) for one in wanted]))
 

@@ -41,7 +41,7 @@ def test_all_broken_images_are_named_at_once(paths):
     messages = verify.find_broken_images(paths)
     assert [p for p in paths if any(p in m for m in messages)] == [paths[1], paths[4]]
     with pytest.raises(ImageError, match="2 unusable"):
-        verify.verify_images(paths)
+        verify.raise_if_broken(verify.find_broken_images(paths))
 
 
 def test_sizes_sees_empty_and_absent_but_not_truncated(paths):

@@ -1,12 +1,12 @@
-"""Is a dataset on this machine complete? Counts against the published ones, and what is broken."""
+"""Check a dataset on this machine: its counts against the published ones, and what is broken."""
 
 import os
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Type
+from typing import Any, Dict, List, NamedTuple, Sequence, Set, Type
 
 from tabulate import tabulate
 
-from vireid_plugins.errors import UnknownNameError
+from vireid_plugins.errors import UnknownNameError, UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import registered_names, suggest
 
@@ -20,7 +20,7 @@ from .images import find_broken_images
 _BROKEN_SHOWN = 20
 
 
-class Report(NamedTuple):
+class DatasetReport(NamedTuple):
     """Outcome of :func:`check_dataset`."""
 
     lines: List[str]  # for the reader, in order
@@ -60,8 +60,8 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
     raise UnknownNameError(f"No checks for a dataset {name!r}. {suggest(name, known)}")
 
 
-def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> Report:
-    """Look through a dataset below ``root``.
+def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> DatasetReport:
+    """Check a dataset below ``root``.
 
     Args:
         name: as :func:`dataset_class` takes it.
@@ -69,9 +69,13 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
         options: for the dataset's constructor: ``trial`` (RegDB), ``csv_file`` (CSVDataset).
 
     Raises:
-        KeyError, ValueError: the name or an option is not valid.
+        UserError: the name or an option is not valid.
     """
     kind = dataset_class(name)
+    strange = sorted(set(options) - set(kind.config_keys))
+    if strange:
+        known = ", ".join(kind.config_keys) or "(none)"
+        raise UserError(f"{kind.__name__} has no option {strange[0]!r}. Valid: {known}.")
     lines = [f"{kind.__name__} below {os.path.abspath(root)}"]
     problems: List[str] = []
     try:
@@ -84,13 +88,13 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
         _check_identities(splits["train"], problems)
         _check_files(splits, full, lines, problems)
     lines.append(f"Request page: {kind.dataset_url}")
-    return Report(lines, list(dict.fromkeys(problems)))
+    return DatasetReport(lines, list(dict.fromkeys(problems)))
 
 
 def _without_query(
     kind: Any, root: str, options: Dict[str, Any], error: DatasetError, problems: List[str]
 ) -> Any:
-    """The dataset where only its query list is wrong; else None."""
+    """Return the dataset if only its query list is wrong, or else None."""
     problems.append(str(error))
     try:
         return kind(root=root, mode="train", **options)
@@ -118,8 +122,8 @@ def _describe(
 ) -> None:
     if dataset.synthetic:
         lines.append(
-            "These images were rendered by tools/make_synthetic.py (SynthVI). They are not the "
-            "real dataset, and its published counts do not apply."
+            "These images were rendered (SynthVI, vireid render). They are not the real dataset, "
+            "and its published counts do not apply."
         )
     lines += ["", "Images per camera and split:", _camera_table(splits), ""]
     lines += ["Counts:", _count_table(dataset, splits, problems), ""]
@@ -166,7 +170,7 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
 
 
 def _check_identities(train: Sequence[Item], problems: List[str]) -> None:
-    seen: Dict[int, Tuple[set, set]] = {modality: set() for modality in Modality}
+    seen: Dict[int, Set[Any]] = {modality: set() for modality in Modality}
     for item in train:
         seen[item.modality].add(item.pid)
     for modality in Modality:

@@ -1,4 +1,4 @@
-"""Opening every image once before training, so that no worker meets a broken one at epoch 7."""
+"""Open every image once before training, so that no worker meets a broken one at epoch 7."""
 
 import hashlib
 import logging
@@ -6,8 +6,9 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional, Sequence
+from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
+from ...errors import UserError
 from ...files import cache_folder
 from ...keys import Key, declare, one_of
 from ..images import ImageError, check_size, read_image
@@ -24,7 +25,7 @@ _SHOWN = 10  # broken files named in one message
 _PROGRESS_SECONDS = 5.0
 _CHUNK = 256
 
-_verified_here = set()  # digests verified by this process, for machines without a cache
+_verified_here: Set[str] = set()  # digests verified by this process, for machines without a cache
 
 
 def find_broken_images(
@@ -34,23 +35,23 @@ def find_broken_images(
     threads: int = 0,
     cache_dir: Optional[str] = None,
 ) -> List[str]:
-    """One message per unusable image, in the order of ``paths``; each path is tried once.
+    """Return a message for each unusable image, in the order of ``paths``.
 
     A list that was found whole is remembered, by the names, sizes and modification times of its
     files, in ``cache_dir``; the next run then reads no image. Nothing is written beside the
     images, and a cache that cannot be written only costs time.
 
     Args:
-        paths: files.
+        paths: files; each is tried once, however often it comes.
         level: ``"sizes"`` finds absent and empty files; ``"full"`` decodes every image too.
         threads: decoders at work; 0: one per processor.
-        cache_dir: where that is remembered; default: ``verified`` in :func:`cache_folder`.
+        cache_dir: where whole lists are remembered; default: ``verified`` in the cache folder.
 
     Raises:
-        ValueError: ``level`` is unknown.
+        UserError: ``level`` is unknown.
     """
     if level not in LEVELS:
-        raise ValueError(f"The level of verification must be one of {LEVELS}; got {level!r}.")
+        raise UserError(f"The level of verification must be one of {LEVELS}; got {level!r}.")
     paths = list(dict.fromkeys(paths))
     broken = [message for message in map(_size_problem, paths) if message]
     if level == "sizes" or broken:
@@ -65,16 +66,8 @@ def find_broken_images(
     return broken
 
 
-def verify_images(paths: Iterable[str], level: str = "full", **options: object) -> None:
-    """Raise one ``ImageError`` that names the broken images among ``paths``.
-
-    Arguments are those of :func:`find_broken_images`.
-    """
-    raise_if_broken(find_broken_images(paths, level, **options))
-
-
 def raise_if_broken(messages: Sequence[str]) -> None:
-    """Raise ``ImageError`` listing ``messages``, unless there are none."""
+    """Raise one ``ImageError`` that lists ``messages``, unless there are none."""
     if not messages:
         return
     shown = "\n  ".join(messages[:_SHOWN])

@@ -1,4 +1,4 @@
-"""Can the queries of a test set find anybody at all?"""
+"""Check before training that the queries of a test set can find anybody."""
 
 import logging
 from typing import Sequence, Set, Tuple
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def check_queries(source: ImageDataset, name: str) -> None:
-    """Say how many queries have no gallery image of their identity in the other modality.
+    """Warn of query identities without a gallery image in the other modality.
 
-    Single-modality datasets are compared within theirs. Rules about cameras belong to the
-    protocol and are not looked at here.
+    If the test set has one modality, the gallery images are of that one. Rules about cameras
+    belong to the protocol and do not count here.
 
     Raises:
         DatasetError: no query has a match.

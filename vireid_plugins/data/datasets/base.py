@@ -9,6 +9,7 @@ from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Seque
 
 from tabulate import tabulate
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 
 from fastreid.config import CfgNode
@@ -23,7 +24,7 @@ MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photo
 _SHOWN = 5  # names listed in one message
 
 
-class DatasetError(RuntimeError):
+class DatasetError(UserError):
     """A dataset on disk is not as documented; the message says where and how to mend it."""
 
 
@@ -34,8 +35,8 @@ class CrossModalityDataset(ImageDataset):
     and sorted by identity, camera and file name. ``query + gallery`` are all test images; an
     evaluation protocol picks rows of them.
 
-    Subclasses set the class attributes, read lists of files in ``read_train`` and ``read_test``,
-    and need nothing else.
+    A subclass sets class attributes and lists its images in ``read_train`` and ``read_test``. The
+    other methods have defaults.
     """
 
     dataset_name: ClassVar[str] = ""
@@ -54,11 +55,14 @@ class CrossModalityDataset(ImageDataset):
     aliases: ClassVar[Tuple[str, ...]] = ()
     #: published counts: "train ids", "train visible", "test infrared", ...
     published: ClassVar[Dict[str, int]] = {}
-    #: modality of the query images; None: the lists say
-    query_modality: ClassVar[Any] = Modality.VISIBLE
+    #: modality of the test images that are queries; the others are gallery
+    query_modality: ClassVar[Modality] = Modality.VISIBLE
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        """Read the splits of the dataset below ``root``; what the host passes on is accepted.
+        """Find the dataset below ``root``; its splits are read when they are first asked for.
+
+        Args:
+            kwargs: for FastReID's ``ImageDataset``, such as ``mode`` and ``combineall``.
 
         Raises:
             DatasetError: a folder, list or image that must be there is not, or a list is wrong.
@@ -77,7 +81,7 @@ class CrossModalityDataset(ImageDataset):
     # ------------------------------------------------------------ for subclasses
 
     def locate(self) -> str:
-        """The dataset's folder; raises ``DatasetError`` where there is none."""
+        """Return the dataset's folder; raise ``DatasetError`` if there is none."""
         folder = os.path.join(self.root, self.folder)
         if not os.path.isdir(folder):
             raise DatasetError(
@@ -88,14 +92,14 @@ class CrossModalityDataset(ImageDataset):
         return folder
 
     def check_layout(self) -> None:
-        """Raise ``DatasetError`` where folders or lists are missing; reads no images."""
+        """Raise ``DatasetError`` if folders or lists are missing; images are not read."""
 
     def read_train(self) -> List[Item]:
-        """Items for training."""
+        """Return the items for training, in any order."""
         raise NotImplementedError
 
     def read_test(self) -> List[Item]:
-        """Every test item, of both modalities."""
+        """Return all test items, of both modalities, in any order."""
         raise NotImplementedError
 
     @classmethod
@@ -126,7 +130,7 @@ class CrossModalityDataset(ImageDataset):
         return item.pid, item.camid, item.path.replace("\\", "/")
 
     def check_split(self, split: str, items: Sequence[Item]) -> None:
-        """Raise ``DatasetError`` where a split is empty or training lacks a modality."""
+        """Raise ``DatasetError`` if a split is empty or training lacks a modality."""
         found = Counter(Modality(item.modality) for item in items)
         wanted = list(Modality) if split == "train" else []
         missing = [modality.label for modality in wanted if not found[modality]]
@@ -138,10 +142,10 @@ class CrossModalityDataset(ImageDataset):
             )
 
     def remedy(self) -> str:
-        """What to do about missing images, for messages."""
+        """Return what to do about missing images, for messages."""
         return (
-            "The copy is incomplete: extract it again (tools/check_dataset.py shows what is "
-            f"there), or request it at {self.dataset_url}"
+            "The copy is incomplete: extract it again (vireid check-data shows what is there), or "
+            f"request it at {self.dataset_url}"
         )
 
     def combine_all(self) -> None:
@@ -157,7 +161,7 @@ class CrossModalityDataset(ImageDataset):
     # ------------------------------------------------------------ description
 
     def fingerprint(self, splits: Iterable[str] = SPLITS) -> str:
-        """16 hexadecimal digits of the name, the settings and every item's split, path and pid.
+        """Return 16 hexadecimal digits of name, split arguments and all items' splits, paths, pids.
 
         Paths count relative to the dataset's folder, with forward slashes, so the same files
         give the same fingerprint on every machine.
@@ -168,18 +172,18 @@ class CrossModalityDataset(ImageDataset):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images were rendered by ``tools/make_synthetic.py``."""
+        """Whether the images were rendered (SynthVI), not photographed."""
         return os.path.isfile(os.path.join(self.dataset_dir, MARKER))
 
     @property
     def note(self) -> str:
-        """A sentence for below a table of results; empty where there is nothing to add."""
+        """A sentence for the end of a table of results; empty if there is nothing to add."""
         if self.synthetic:
             return "Rendered images (SynthVI): these numbers say nothing about the real dataset."
         return ""
 
     def summary(self, splits: Iterable[str] = SPLITS) -> List[List[Any]]:
-        """Rows ``[split, modality, identities, images, camera numbers]``."""
+        """Return rows ``[split, modality, identities, images, camera numbers]``."""
         rows = []
         for split in splits:
             items = getattr(self, split)
@@ -210,7 +214,10 @@ class CrossModalityDataset(ImageDataset):
 
 
 def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
-    """16 hexadecimal digits of ``header`` and every item's split, path below ``folder`` and pid."""
+    """Return 16 hexadecimal digits of ``header`` and all items' splits, paths and identities.
+
+    Paths count from ``folder``.
+    """
     lines = [header]
     for split, items in splits.items():
         lines += sorted(f"{split} {_relative(path, folder)} {pid}" for path, pid, *_ in items)
@@ -237,5 +244,5 @@ def _join(values: Sequence[Any], limit: int = 12) -> str:
 
 
 def first_few(values: Sequence[Any]) -> str:
-    """The first of many names, for a message."""
+    """Return the first of many names, for a message."""
     return _join(values, _SHOWN)

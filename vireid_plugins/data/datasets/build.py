@@ -10,6 +10,8 @@ from vireid_plugins.registry import lookup, registered_names
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from .base import CrossModalityDataset, DatasetError
+
 
 def dataset_root() -> str:
     """Return ``$FASTREID_DATASETS``, read now and not at import, or ``datasets``."""
@@ -25,12 +27,20 @@ def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs
 
     Raises:
         UnknownNameError: there is no such dataset; the message names the nearest.
-        DatasetError: a visible-infrared dataset is not as documented.
+        DatasetError: it is not there, or not as documented.
     """
     kind = lookup(DATASET_REGISTRY, name, key)
     for argument, source in getattr(kind, "config_keys", {}).items():
         kwargs[argument] = value_of(cfg, source)
-    return kind(root=dataset_root(), **kwargs)
+    if issubclass(kind, CrossModalityDataset):
+        return kind(root=dataset_root(), **kwargs)
+    try:
+        return kind(root=dataset_root(), **kwargs)
+    except RuntimeError as error:  # FastReID's way to say that a folder or a file is missing
+        raise DatasetError(
+            f"{name}: {error}. FASTREID_DATASETS must name the folder that holds it; it is "
+            f"{dataset_root()!r}."
+        ) from error
 
 
 class SplitFact(NamedTuple):

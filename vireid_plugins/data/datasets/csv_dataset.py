@@ -1,8 +1,8 @@
-"""A dataset of the user's own, described by one CSV file and no code."""
+"""A dataset of one's own, described by one CSV file and no code."""
 
 import csv
 import os
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from vireid_plugins.keys import SWITCH, Key, declare, text
 from vireid_plugins.modality import Modality
@@ -113,7 +113,7 @@ class CSVDataset(CrossModalityDataset):
             raise DatasetError(f"{self.csv_file} is not a CSV file in UTF-8: {error}.") from error
         return lines, rows
 
-    def _check_columns(self, names: List[str]) -> None:
+    def _check_columns(self, names: Sequence[str]) -> None:
         missing = [column for column in COLUMNS if column not in [name.strip() for name in names]]
         if missing:
             raise DatasetError(

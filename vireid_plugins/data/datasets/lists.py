@@ -1,4 +1,4 @@
-"""Reading the folders and text files that say which image belongs to whom."""
+"""Read the folders and text files that say which image shows whom."""
 
 import os
 from typing import List, Tuple
@@ -8,7 +8,7 @@ from .base import DatasetError, first_few
 
 
 def list_images(folder: str) -> List[str]:
-    """Paths of the image files in ``folder``, sorted by name; none where it does not exist."""
+    """Return the paths of the image files in ``folder``, sorted by name; none if it is absent."""
     try:
         names = sorted(filter(is_image_name, os.listdir(folder)))
     except (FileNotFoundError, NotADirectoryError):
@@ -17,7 +17,7 @@ def list_images(folder: str) -> List[str]:
 
 
 def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
-    """The lines of a text file that are not blank, each with its number, from 1.
+    """Return the lines of a text file that are not blank, each with its number, from 1.
 
     Any line ending and a byte-order mark are accepted.
 
@@ -38,7 +38,7 @@ def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
 
 
 def read_ids(path: str, url: str = "") -> List[int]:
-    """Identity numbers of a file of comma-separated lines, ascending, each once.
+    """Return the identity numbers in a file of comma-separated lines, ascending, each once.
 
     Raises:
         DatasetError: as :func:`read_lines`, or a word is not a number; names the line.
@@ -56,9 +56,9 @@ def read_ids(path: str, url: str = "") -> List[int]:
 
 
 def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, int]]:
-    """Pairs (path of an existing image, identity) of a file of lines ``relative/path identity``.
+    """Read a file of lines ``relative/path identity``; return pairs (path of the image, identity).
 
-    The last word of a line is the identity, so names may hold spaces; backslashes are accepted.
+    The last word of a line is the identity, so names may have spaces; backslashes are accepted.
 
     Args:
         path: the list.

@@ -97,10 +97,13 @@ class LLCM(CrossModalityDataset):
 
 
 def camera_of(path: str, source: str) -> int:
-    """The camera number in a file's name (``_c04``) or, failing that, in its folders (``cam4``).
+    """Return the camera number in a file's name (``_c04``) or else in its folders (``cam4``).
+
+    Args:
+        source: the list that has the path, for the message.
 
     Raises:
-        DatasetError: neither names a camera; the message names ``source``, the list.
+        DatasetError: neither names a camera.
     """
     parts = path.replace("\\", "/").split("/")
     match = _CAMERA_IN_NAME.search(parts[-1])

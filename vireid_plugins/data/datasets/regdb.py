@@ -3,6 +3,7 @@
 import os
 from typing import Any, List
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.keys import Key, between, declare
 from vireid_plugins.modality import Modality
 
@@ -48,11 +49,11 @@ class RegDB(CrossModalityDataset):
         """Read split ``trial``, 1..10.
 
         Raises:
-            ValueError: no such trial.
+            UserError: there is no such trial.
             DatasetError: see :class:`CrossModalityDataset`.
         """
         if isinstance(trial, bool) or trial not in TRIALS:
-            raise ValueError(
+            raise UserError(
                 f"RegDB has the trials 1..10; got {trial!r}. Set DATASETS.REGDB_TRIAL to one."
             )
         self.trial = int(trial)

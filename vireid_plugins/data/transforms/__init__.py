@@ -1,1 +1,6 @@
-"""Transforms of images, per modality, and the chains that they form."""
+"""Transforms of images, by modality, and the chains that they form."""
+
+from .chains import ModalityTransforms, build_transforms
+from .plain import Transform
+
+__all__ = ["ModalityTransforms", "Transform", "build_transforms"]

@@ -1,10 +1,10 @@
-"""Which transforms an image passes, by its modality and by the view that is made of it.
+"""The transforms that an image passes, by its modality and by the view that is made of it.
 
 Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
-RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGray; testing:
-Resize, ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``, ``MODALITIES`` and
-``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image becomes: each view
-passes its own chain, with random draws of its own.
+RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGray. Testing
+applies Resize and ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``,
+``MODALITIES`` and ``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image
+becomes: each view passes its own chain, with its own random draws.
 """
 
 from typing import Dict, List, Tuple
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.keys import Key, at_least, check_values, declare
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
@@ -37,7 +38,7 @@ TRAIN_ORDER = (
 )
 TEST_ORDER = ("Resize", "ToTensor")
 
-#: switches of FastReID that these chains do not know, and what to use instead
+#: augmentations of FastReID that these chains do not have, and what to use instead
 REFUSED = {
     "AUTOAUG": "use INPUT.TRIVIAL_AUGMENT",
     "AUGMIX": "use INPUT.TRIVIAL_AUGMENT",
@@ -74,32 +75,32 @@ class ModalityTransforms:
         }
 
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
-        """A PIL image of mode RGB to its views in 0..255, float32: (V, 3, H, W).
+        """Return the views (V, 3, H, W) of a PIL image of mode RGB, float32 in 0..255.
 
-        Where no modality has a second view: (3, H, W).
+        If no modality has a second view, return the only one: (3, H, W).
         """
         modality = Modality(modality)
         return self.end(self.begin(image, modality), modality)
 
     def begin(self, image: Image.Image, modality: Modality) -> Image.Image:
-        """What all views of ``modality`` have in common and no random draw decides: the resizing.
+        """Do what all views of ``modality`` have in common and what no random draw decides: resize.
 
         ``end`` does the rest; both together are a call.
         """
         return self._common[modality](image) if modality in self._common else image
 
     def end(self, image: Image.Image, modality: Modality) -> Tensor:
-        """The result of ``begin`` to what a call returns."""
+        """Return from the result of ``begin`` what a call returns."""
         start = 1 if modality in self._common else 0
         views = [_applied(chain[start:], image) for chain in self.chains[modality]]
         return torch.stack(views) if self._stacked else views[0]
 
     def common(self, modality: Modality) -> str:
-        """What ``begin`` does, in words that change with its result."""
+        """Return in words what ``begin`` does: other words for another result."""
         return repr(self._common[modality]) if modality in self._common else "decoded"
 
     def describe(self) -> str:
-        """One line per modality and view, for the log."""
+        """Return a line for each modality and view, for the log."""
         lines = []
         for modality in Modality:
             views = self.chains[modality]
@@ -110,15 +111,15 @@ class ModalityTransforms:
 
 
 def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
-    """The chains that ``cfg.INPUT`` asks for; in testing an image has one view.
+    """Return the chains that ``cfg.INPUT`` asks for; in testing an image has one view.
 
     Raises:
-        ValueError: an augmentation of FastReID that these chains do not know is enabled, or a
+        UserError: an augmentation of FastReID that these chains do not know is enabled, or a
             value is out of range; the message names the key.
     """
     for node, instead in REFUSED.items():
         if cfg.INPUT[node].ENABLED:
-            raise ValueError(
+            raise UserError(
                 f"INPUT.{node}.ENABLED is not supported by this package's data loader: {instead} "
                 f"and set INPUT.{node}.ENABLED False."
             )
@@ -148,7 +149,7 @@ def _num_views(cfg: CfgNode) -> Dict[Modality, int]:
 
 
 def _choose(cfg: CfgNode, node: str, counts: Dict[Modality, int]) -> List[Tuple[Modality, int]]:
-    """The (modality, view) pairs that the augmentation of ``INPUT.<node>`` touches."""
+    """Return the (modality, view) pairs that the augmentation of ``INPUT.<node>`` applies to."""
     everything = [(modality, view) for modality in Modality for view in range(counts[modality])]
     if not node:
         return everything
@@ -159,7 +160,7 @@ def _choose(cfg: CfgNode, node: str, counts: Dict[Modality, int]) -> List[Tuple[
     most = max(counts[modality] for modality in modalities)
     strange = [view for view in views if not 0 <= view < most]
     if strange:
-        raise ValueError(
+        raise UserError(
             f"INPUT.{node}.VIEWS is {list(views)}; its modalities have views 0 to {most - 1} "
             "(INPUT.NUM_VIEWS). Empty: all."
         )
@@ -171,9 +172,9 @@ def _modalities(cfg: CfgNode, node: str) -> List[Modality]:
     try:
         found = [Modality.parse(word) for word in cfg.INPUT[node].MODALITIES]
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
+        raise UserError(f"{key}: {error}") from None
     if not found:
-        raise ValueError(
+        raise UserError(
             f"{key} is empty although INPUT.{node}.ENABLED is True; name 'visible', 'infrared' or "
             "both, or set ENABLED False."
         )

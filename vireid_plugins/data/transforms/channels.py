@@ -1,4 +1,4 @@
-"""Transforms that work on the color channels: erasing, exchange, adaptive gray.
+"""Transforms of the color channels: erasing, exchange, adaptive gray.
 
 M. Ye, W. Ruan, B. Du, M. Z. Shou, "Channel Augmented Joint Learning for Visible-Infrared
 Recognition", ICCV 2021; public code: mangye16/Cross-Modal-Re-ID-baseline.
@@ -11,11 +11,11 @@ statistics) and is not clipped, as in the public code.
 
 In that space the three channels of an infrared image differ, by the channels' means and
 deviations: copying one over the others, or gray, changes its brightness and contrast a little.
-In 0..255 the three are equal, so copying one does nothing, and gray nothing but a factor of
-0.9999, the sum of the weights of luminance.
+In 0..255 the three are equal, so copying one does nothing, and gray only multiplies by 0.9999, the
+sum of the weights of luminance.
 
-Each step is a draw, which asks Python's generator for the numbers that the public code asks for,
-in its order, and an operation. H x W pixels.
+Each step is a draw, which takes from Python's generator the numbers that the public code takes, in
+its order, and an operation. Images have H x W pixels.
 """
 
 import math
@@ -86,7 +86,7 @@ class Source(IntEnum):
 def draw_box(
     height: int, width: int, area: Tuple[float, float], min_aspect: float
 ) -> Optional[Box]:
-    """A random rectangle inside ``height`` x ``width`` pixels; None: no attempt gave one.
+    """Draw a rectangle inside ``height`` x ``width`` pixels; None: no attempt gave one.
 
     Args:
         area: smallest and largest share of the image, 0..1.
@@ -104,10 +104,10 @@ def draw_box(
 
 
 def erase(image: Tensor, boxes: Sequence[Optional[Box]], value: Sequence[float]) -> Tensor:
-    """A copy of ``image`` (3, H, W) with a rectangle of each channel filled.
+    """Return a copy of ``image`` (3, H, W) with a rectangle of each channel filled.
 
     Args:
-        boxes: one for each channel; None: that channel stays.
+        boxes: one for each channel; None: that channel stays as it is.
         value: one for each channel.
     """
     image = image.clone()
@@ -119,7 +119,7 @@ def erase(image: Tensor, boxes: Sequence[Optional[Box]], value: Sequence[float])
 
 
 def one_channel(image: Tensor, source: Source) -> Tensor:
-    """``image`` (3, H, W) with ``source`` in all three channels."""
+    """Return a copy of ``image`` (3, H, W) with ``source`` in all three channels."""
     if source == Source.LUMINANCE:
         red, green, blue = _LUMINANCE_WEIGHTS
         chosen = red * image[0] + green * image[1] + blue * image[2]
@@ -129,7 +129,7 @@ def one_channel(image: Tensor, source: Source) -> Tensor:
 
 
 class NormalizedTransform(Transform):
-    """A step on the normalized image, drawn and then applied; the input is not changed.
+    """A step on the normalized image: it is drawn, then done; the input is not changed.
 
     Args:
         mean, std: of the three channels, in 0..255.
@@ -143,7 +143,7 @@ class NormalizedTransform(Transform):
         )
 
     def draw(self, height: int, width: int) -> Any:
-        """What to do to an image of this size; None: nothing."""
+        """Draw what to do to an image of this size; None: nothing."""
         raise NotImplementedError
 
     def operate(self, image: Tensor, drawn: Any) -> Tensor:
@@ -192,9 +192,9 @@ class ChannelErasing(NormalizedTransform):
         shown = dict(prob=prob, area=tuple(area), min_aspect=min_aspect, value=tuple(value))
         super().__init__(mean, std, **shown, per_channel=per_channel)
         self.prob = prob
-        self.area, self.min_aspect = tuple(area), min_aspect
+        self.area, self.min_aspect = (area[0], area[1]), min_aspect
         self.value, self.per_channel = tuple(value), per_channel
-        self._infrared = self
+        self._infrared: ChannelErasing = self
         if infrared_prob is not None and infrared_prob != prob:
             self._infrared = ChannelErasing(
                 mean, std, infrared_prob, None, area, min_aspect, value, per_channel
@@ -220,7 +220,7 @@ class ChannelErasing(NormalizedTransform):
         return self._infrared if modality == Modality.INFRARED else self
 
     def draw(self, height: int, width: int) -> Optional[Tuple[Optional[Box], ...]]:
-        """The rectangle of each channel."""
+        """Draw the rectangle of each channel."""
         if random.uniform(0, 1) > self.prob:
             return None
         if self.per_channel:
@@ -257,7 +257,7 @@ class ChannelExchange(NormalizedTransform):
         return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, prob, gray)
 
     def draw(self, height: int, width: int) -> Optional[Source]:
-        """What takes the place of all channels."""
+        """Draw what takes the place of all channels."""
         # Nothing is drawn where nothing is left to chance, as in the public code.
         if self.prob < 1 and random.uniform(0, 1) > self.prob:
             return None
@@ -289,7 +289,7 @@ class ChannelAdaptiveGray(NormalizedTransform):
         return cls(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, probability(cfg, cls.node))
 
     def draw(self, height: int, width: int) -> Optional[Source]:
-        """What takes the place of all channels."""
+        """Draw what takes the place of all channels."""
         source = Source(random.randint(0, Source.LUMINANCE))
         if source == Source.LUMINANCE and random.uniform(0, 1) > self.prob:
             return None

@@ -1,10 +1,10 @@
-"""What may happen to an image before it enters a batch; ``chains.py`` says when and to which.
+"""Transforms of an image on its way into a batch; ``chains.py`` says when, and of which images.
 
-Infrared images are stored with three equal channels. Each docstring says what its transform
-does to both kinds; the tests hold the statements about equal channels.
+Infrared images are stored with three equal channels. Each docstring says what its transform does to
+visible and to infrared images; tests check what is said about equal channels.
 """
 
-from typing import Any, Callable, ClassVar, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
-Picture = Union[Image.Image, Tensor]
+Picture = Any  # a PIL image of mode RGB up to ToTensor, from then on a tensor (3, H, W)
 
 BOTH = ("visible", "infrared")
 PROBABILITY = between(0, 1)
@@ -38,12 +38,12 @@ MIN_ASPECT = above(0, at_most=1)
 
 
 def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
-    """Declare the keys of ``INPUT.<name>``: those given, and which images it touches."""
+    """Declare the keys of ``INPUT.<name>``: those given, and which images it applies to."""
     declare(
         f"INPUT.{name}",
         *keys,
-        Key("MODALITIES", tuple(modalities), each(MODALITY), "images that it touches"),
-        Key("VIEWS", (), each(at_least(0)), "their views, from 0, that it touches; empty: all"),
+        Key("MODALITIES", tuple(modalities), each(MODALITY), "images that it applies to"),
+        Key("VIEWS", (), each(at_least(0)), "their views, from 0, that it applies to; empty: all"),
     )
 
 
@@ -68,10 +68,10 @@ declare_augmentation(
 
 
 class Transform:
-    """One step of a chain: called with a picture, returns a picture.
+    """One step of a chain: it is called with a picture and returns one.
 
-    ``node`` names the augmentation's node in ``INPUT``; steps without one are always on, for
-    both modalities.
+    ``node`` names the augmentation's node in ``INPUT``; a step without one is always on, for both
+    modalities.
     """
 
     node: ClassVar[str] = ""
@@ -86,7 +86,7 @@ class Transform:
         raise NotImplementedError
 
     def for_modality(self, modality: Modality) -> "Transform":
-        """The step that images of ``modality`` pass; most are the same for both."""
+        """Return the step for images of ``modality``; most steps are the same for both."""
         return self
 
     def __call__(self, picture: Picture) -> Picture:
@@ -118,7 +118,7 @@ class TrivialAugment(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class Resize(Transform):
-    """To (height, width) pixels, bicubic, without keeping the aspect ratio; the same for both."""
+    """Resize to (height, width) pixels, bicubic, whatever the aspect ratio. The same for both."""
 
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__(
@@ -132,7 +132,7 @@ class Resize(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class PadCrop(Transform):
-    """Pad every side and cut the former size out at a random place; the same for both.
+    """Pad every side and cut the former size out at a random place. The same for both.
 
     ``mode`` "constant" pads with black, as AGW does; torchvision's other modes are "edge",
     "reflect" and "symmetric".
@@ -151,7 +151,7 @@ class PadCrop(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class RandomFlip(Transform):
-    """Mirror left and right; the same for both."""
+    """Mirror left and right. The same for both."""
 
     node = "FLIP"
 
@@ -195,7 +195,7 @@ class ColorJitter(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class RandomGray(Transform):
-    """Luminance in three equal channels.
+    """Put the luminance in three equal channels.
 
     Visible: the color goes. Infrared: nothing happens, which is why it is off there by default.
     """
@@ -212,7 +212,7 @@ class RandomGray(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class ToTensor(Transform):
-    """PIL image to (3, H, W) float32 in 0..255; the same for both."""
+    """Turn a PIL image into a tensor (3, H, W) float32 in 0..255. The same for both."""
 
     def __init__(self) -> None:
         super().__init__(_to_tensor)
@@ -240,11 +240,18 @@ class RandomErasing(Transform):
         min_aspect: float = 0.3,
         value: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
-        """``area``: share of the image, 0..1; ``value``: per channel, 0..255."""
+        """Check and keep the settings.
+
+        Args:
+            prob: of erasing.
+            area: smallest and largest share of the image, 0..1.
+            min_aspect: smallest ratio of height to width; the largest is its inverse.
+            value: of each channel, 0..255.
+        """
         check_rectangle("REA", area, min_aspect)
-        value = [float(v) for v in value]
-        erase = T.RandomErasing(prob, tuple(area), (min_aspect, 1 / min_aspect), value)
-        shown = tuple(round(v, 1) for v in value)
+        fill = [float(v) for v in value]
+        erase = T.RandomErasing(prob, tuple(area), (min_aspect, 1 / min_aspect), fill)
+        shown = tuple(round(v, 1) for v in fill)
         super().__init__(erase, prob=prob, area=tuple(area), min_aspect=min_aspect, value=shown)
 
     @classmethod
@@ -273,7 +280,7 @@ def probability(cfg: CfgNode, node: str) -> float:
 
 def _size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:
     key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
-    size = tuple(cfg.INPUT[key])
+    size: Any = tuple(cfg.INPUT[key])
     check_values("INPUT", **{key: size})
     return int(size[0]), int(size[1])
 

@@ -1,5 +1,7 @@
 """Costs. Oracle: hand arithmetic on layers of a line, and on what the system writes."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -60,6 +62,6 @@ def test_both_ways_to_peak_memory_speak_of_the_same_unit():
 
 
 def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
-    monkeypatch.setattr(measure, "resource", None)
+    monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.setattr(measure, "_own_peak", lambda: None)
     assert measure.peak_memory(torch.device("cpu")) is None

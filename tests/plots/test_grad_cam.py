@@ -11,7 +11,6 @@ from torch import nn
 
 from vireid_plugins.errors import PlotError
 from vireid_plugins.modeling.maps import Tap, class_scores_tap, map_names
-from vireid_plugins.plots.cam import overlay
 from vireid_plugins.plots.grad_cam import (
     Activation,
     ClassScore,
@@ -19,6 +18,7 @@ from vireid_plugins.plots.grad_cam import (
     grad_cam,
     relative_heat,
 )
+from vireid_plugins.plots.overlay import overlay
 
 from fastreid.modeling.meta_arch import build_model
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model does."""
+"""Photographs, rankings and the style of every figure: what the engine draws, too."""
 
 from .photos import Photo
 from .retrieval import Match, Retrieval, select_retrievals

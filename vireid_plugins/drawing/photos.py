@@ -1,4 +1,4 @@
-"""Which photographs a picture is drawn of: those that are given, or a seeded draw.
+"""Photographs that pictures show: those that the user names, or a seeded draw.
 
 B images, N items of a list.
 """
@@ -16,7 +16,7 @@ from ..modality import Modality
 
 
 class Photo(NamedTuple):
-    """One photograph."""
+    """One photograph, and what is known of it."""
 
     path: str
     target: Optional[Union[int, str]] = None  # identity; None: unknown
@@ -25,23 +25,24 @@ class Photo(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """Camera, identity and modality, as far as they are known; else the file's name."""
+        """Return camera, identity and modality; of an unknown person the name of the file."""
         known = self.target is not None
         words = f"cam {self.camid}, id {self.target}" if known else os.path.basename(self.path)
         return f"{words}\n{self.modality_label}" if self.modality_label else words
 
     @property
     def modality_label(self) -> str:
-        """The word; empty: unknown."""
+        """Return ``"visible"`` or ``"infrared"``; empty if it is unknown."""
         known = self.modality in tuple(Modality)
         return Modality(self.modality).label if known else ""
 
 
 def parse_images(words: Sequence[str]) -> List[Photo]:
-    """Photographs from words ``PATH:visible`` and ``PATH:infrared``.
+    """Return the photographs that words ``PATH:visible`` and ``PATH:infrared`` name.
 
     Raises:
-        PlotError: a word has no modality; ImageError: a file is absent or empty.
+        PlotError: a word has no modality.
+        ImageError: a file is absent or empty.
     """
     photos = []
     for word in words:
@@ -58,14 +59,14 @@ def parse_images(words: Sequence[str]) -> List[Photo]:
 
 
 def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Photo]:
-    """Seeded photographs of ``count`` identities, one of each modality, beside each other.
+    """Draw photographs of ``count`` identities, one of each modality, beside each other.
 
     Identities with both modalities come before those with one.
 
     Args:
-        items: N images.
-        count: of identities; fewer come where there are fewer.
-        seed: of the draw.
+        items: N images to draw from.
+        count: number of identities; if there are fewer, all are taken.
+        seed: seed of the draw.
     """
     generator = np.random.default_rng(seed)
     names = np.array([str(item.pid) for item in items])
@@ -89,10 +90,10 @@ def photo_of(item: Item) -> Photo:
 
 
 def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
-    """Given photographs, with identity and camera where they are among ``items``.
+    """Return the photographs, with identity and camera if they are among ``items``.
 
     Raises:
-        PlotError: a file is among them under the other modality.
+        PlotError: a photograph is among them with the other modality.
     """
     known = {os.path.realpath(item.path): item for item in items}
     found = []
@@ -108,11 +109,11 @@ def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
 
 
 def batch_of(photos: Sequence[Photo], transforms: Any) -> Dict[str, Any]:
-    """Photographs as a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
+    """Return a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
 
     Args:
-        photos: B of them, modalities known.
-        transforms: of testing, from ``build_transforms``.
+        photos: B photographs whose modalities are known.
+        transforms: the test transforms of ``build_transforms``.
 
     Raises:
         ImageError: a file cannot be read.
@@ -123,5 +124,5 @@ def batch_of(photos: Sequence[Photo], transforms: Any) -> Dict[str, Any]:
 
 
 def batches(photos: Sequence[Photo], size: int) -> List[Tuple[int, Sequence[Photo]]]:
-    """``photos`` in parts of at most ``size``, each with the number of its first."""
+    """Return ``photos`` in parts of at most ``size``, each with the place of its first."""
     return [(begin, photos[begin : begin + size]) for begin in range(0, len(photos), size)]

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from ..data.item import test_items
+from ..errors import PlotError
 from ..evaluation import rank_metrics
 from ..evaluation.similarity import as_features, normalize
 from .photos import Photo
 
-# Queries among which a trainer's picture looks for the hardest: a bound on time that does not grow
-# with the test set.
+# The pictures of a training look for the hardest among so many queries: a large test set takes no
+# longer.
 POOL = 256
 BEST, WORST, RANDOM, GIVEN, HARDEST = "best", "worst", "random", "given", "hardest"
-_SCORED = {BEST: 1, WORST: -1, HARDEST: -1}  # order of what a choice looks at
+_SCORED = {BEST: 1, WORST: -1, HARDEST: -1}  # 1: the lowest rank first; -1: the highest
 
 
 class Match(NamedTuple):
@@ -35,13 +36,13 @@ class Retrieval(NamedTuple):
 
     query: Photo
     matches: Tuple[Match, ...]
-    first_correct: int  # rank of the first image of the same identity, from 1; 0: there is none
+    first_correct: int  # rank from 1 of the first image of the same identity; 0: there is none
     chosen: str  # "random", "hardest", "best", "worst" or "given"
     average_precision: float = float("nan")  # percent
 
 
 class Difficulty(NamedTuple):
-    """How well queries find their identity; a query without a valid match has 0 and NaN."""
+    """How well queries find their identity; 0 and NaN for a query without a valid match."""
 
     first_correct: np.ndarray  # (Q,) int64, rank from 1
     average_precision: np.ndarray  # (Q,) percent
@@ -55,11 +56,11 @@ class GallerySearch:
             ``modalities`` (N,), in the order of ``dataset.query + dataset.gallery``.
         dataset: has ``query`` and ``gallery``, lists of items.
         trial: row numbers ``query`` (Q,) and ``gallery`` (G,).
-        protocol: whose ``rules()`` hold.
+        protocol: its ``rules()`` say what a query may see.
         metric: ``"cosine"`` or ``"euclidean"``.
 
     Raises:
-        ValueError: the features are not those of the dataset's test list.
+        PlotError: the features are not those of the dataset's test list.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class GallerySearch:
     ) -> None:
         self._items = test_items(dataset)
         if len(self._items) != len(features.features):
-            raise ValueError(
+            raise PlotError(
                 f"features has {len(features.features)} rows, but dataset.query + dataset.gallery "
                 f"has {len(self._items)} images; extract the features of this dataset's test "
                 "loader."
@@ -81,17 +82,17 @@ class GallerySearch:
         self.metric, self._protocol = metric, protocol
 
     def difficulty(self, queries: np.ndarray) -> Difficulty:
-        """Of test rows ``queries`` (Q,)."""
+        """Return how well the test rows ``queries`` (Q,) find their identity."""
         result = self._rank(queries)
         return Difficulty(result.first_rank, result.average_precision)
 
     def retrievals(self, queries: np.ndarray, chosen: Sequence[str], top: int) -> List[Retrieval]:
-        """The ``top`` nearest gallery images of each of the test rows ``queries`` (Q,).
+        """Return the ``top`` nearest gallery images of each query.
 
         Args:
-            queries: rows of the test list.
+            queries: (Q,) rows of the test list.
             chosen: why each query was chosen (Q,).
-            top: at least 1; fewer come where a query may see fewer.
+            top: at least 1; a query that may see fewer gets fewer.
         """
         result = self._rank(queries, top)
         scores = self._scores(queries, result.nearest)
@@ -116,12 +117,12 @@ class GallerySearch:
         return found
 
     def identities(self, rows: np.ndarray) -> np.ndarray:
-        """Of test rows (Q,)."""
+        """Return the identities of test rows (Q,)."""
         return self._targets[rows]
 
     @property
     def paths(self) -> List[str]:
-        """Of the N test images."""
+        """Return the paths of the N test images."""
         return [item.path for item in self._items]
 
     def _rank(self, queries: np.ndarray, top: int = 0) -> Any:
@@ -140,7 +141,7 @@ class GallerySearch:
         )
 
     def _scores(self, queries: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-        """Similarities, or distances, of queries (Q,) and their ``nearest`` (Q, top)."""
+        """Return the similarities, or distances, of queries (Q,) and their ``nearest`` (Q, top)."""
         rows = torch.from_numpy(self.gallery[np.maximum(nearest, 0)])
         query, others = self._rows[torch.from_numpy(np.asarray(queries))], self._rows[rows]
         if self.metric == "euclidean":
@@ -161,21 +162,21 @@ class GallerySearch:
 def choose(
     search: GallerySearch, pool: np.ndarray, words: Sequence[str], count: int
 ) -> Tuple[np.ndarray, List[str]]:
-    """``count`` queries of ``pool`` for each of ``words``, none twice.
+    """Choose ``count`` queries of ``pool`` for each of ``words``, none twice.
 
     Queries without a valid match are left out. ``random`` takes the first of ``pool``, which is
-    shuffled; ``best`` and ``worst`` go by the rank of the first image of the same identity, then
-    by average precision, and where both are equal by the order of ``pool``; where they can, they
-    take each identity once. ``hardest`` is ``worst`` without this.
+    shuffled. ``best`` and ``worst`` order queries by the rank of the first image of the same
+    identity, then by average precision; equal ones stay in the order of ``pool``. They take each
+    identity once, as long as there are others. ``hardest`` is ``worst`` without this.
 
     Args:
-        search: of the trial.
+        search: the gallery of the trial.
         pool: test rows in random order.
         words: ``random``, ``best``, ``worst`` or ``hardest``.
-        count: for each word; fewer come where there are fewer.
+        count: number for each word; if there are fewer queries, all are taken.
 
     Returns:
-        Test rows and the word that each was chosen by.
+        Test rows, and the word by which each was chosen.
     """
     measured = search.difficulty(pool)
     valid = measured.first_correct > 0
@@ -197,7 +198,7 @@ def choose(
 
 
 def _identities_once(identities: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """``order`` (Q,), with the first of each of ``identities`` (Q,) before all others."""
+    """Return ``order`` (Q,) with the first query of each identity before all others."""
     first = np.zeros(len(order), dtype=bool)
     first[np.unique(identities, return_index=True)[1]] = True
     return np.concatenate([order[first], order[~first]])
@@ -216,18 +217,18 @@ def select_retrievals(
 ) -> List[Retrieval]:
     """Choose queries and find their nearest gallery images.
 
-    Half of the queries (rounded up) are drawn at random; the others are those, among 256 drawn
-    at random, whose first image of the same identity is ranked latest. Queries without a valid
-    match are never chosen.
+    Half of the queries (rounded up) are drawn at random. The others are the hardest of 256 queries
+    drawn at random: those whose first image of the same identity has the highest rank. Queries
+    without a valid match are never chosen.
 
     Args:
         features, dataset, trial, protocol, metric: as ``GallerySearch`` takes them.
-        count: number of queries; fewer come where there are fewer.
-        seed: of the draw.
-        top: gallery images per query; fewer come where a query may see fewer.
+        count: number of queries; if there are fewer, all are taken.
+        seed: seed of the draw.
+        top: gallery images per query; a query that may see fewer gets fewer.
 
     Raises:
-        ValueError: the features are not those of the dataset's test list.
+        PlotError: the features are not those of the dataset's test list.
     """
     search = GallerySearch(features, dataset, trial, protocol, metric)
     pool = np.random.default_rng(seed).permutation(search.queries)[:POOL]

@@ -14,7 +14,7 @@ from .style import COLORS, styled
 
 logger = logging.getLogger(__name__)
 
-# Mark, color and style of frames: told apart without seeing color, too.
+# Mark, color and style of the frames: they differ also for those who do not see colors.
 _RIGHT = ("✓", "#00855f", "solid")
 _WRONG = ("✗", COLORS[3], (0, (2.5, 1.5)))
 _QUERY_COLOR = "#333333"
@@ -22,8 +22,8 @@ _LEGEND = (
     "✓ solid green frame: same person as the query.   "
     "✗ dashed orange frame: another person.   Nearest first."
 )
-# Inches: a panel, the largest image in it, the room above the image for two lines; where a line of
-# its own says whose ranking it is, one is left; the room for the title.
+# Inches: a panel, the largest image in it, the room above the image for two lines, and for one line
+# if the model is named on a line of its own; below, the room for the title, and the least width.
 _PANEL, _IMAGE, _HEADING, _WHOSE = (1.0, 2.55), (0.92, 1.84), 0.3, 0.1
 _HEADER, _LEAST_WIDTH = 0.4, 8.0
 MOST_LINES = 100  # the largest picture that can be written is 2**16 pixels high
@@ -38,11 +38,11 @@ def draw_retrievals(
     Args:
         retrievals: at least one.
         path: where to write; missing folders are made.
-        title: line above the rows.
-        note: lines below them, after the explanation of the frames.
+        title: the line above the rows.
+        note: the lines below the rows, after the explanation of the frames.
 
     Raises:
-        ValueError: there is nothing to draw.
+        PlotError: there is nothing to draw.
     """
     with styled():
         page = retrieval_page([retrievals], [""], title=title, note=note)
@@ -54,20 +54,20 @@ def draw_retrievals(
 def retrieval_page(
     models: Sequence[Sequence[Retrieval]], labels: Sequence[str], *, title: str, note: str
 ) -> Page:
-    """A line of images for each query, and with several models one for each of them.
+    """Return a page with a line of images for each query and each model.
 
     Args:
         models: for each model its rankings of the same queries, at least one.
-        labels: what the models are called; with one model it is not shown.
-        title: above the lines.
-        note: below them, after the explanation of the frames.
+        labels: names of the models; that of a single model is not shown.
+        title: the line above the rows.
+        note: the lines below the rows, after the explanation of the frames.
 
     Raises:
-        ValueError: there is nothing to draw, or more than a picture can hold.
+        PlotError: there is nothing to draw, or more than a picture can hold.
     """
     blocks = list(zip(*models))
     if not blocks:
-        raise ValueError("A retrieval picture needs at least one retrieval; got none.")
+        raise PlotError("A retrieval picture needs at least one retrieval; got none.")
     if len(blocks) * len(models) > MOST_LINES:
         raise PlotError(
             f"{len(blocks)} queries of {len(models)} models are {len(blocks) * len(models)} lines "
@@ -92,7 +92,7 @@ def retrieval_page(
 
 
 def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bool) -> None:
-    """One ranking; the query is drawn in the first line of its block."""
+    """Draw one ranking; only the first line of a block shows the query."""
     found = ranking.first_correct
     where = f"first ✓ at {found}" if found else "no ✓ in the gallery"
     heading = f"query ({ranking.chosen})" + ("" if label else f"\n{where}")
@@ -113,7 +113,7 @@ def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bo
 def _draw_panel(
     page: Page, corner: Tuple[float, float], photo: Photo, heading: str, color: str, style: Any
 ) -> None:
-    """One framed image, in its own proportions, with a heading above and a caption below."""
+    """Draw one framed image in its own proportions, a heading above, a caption below."""
     left = corner[0] + (_PANEL[0] - _IMAGE[0]) / 2
     cell = Box(left, corner[1] + _HEADING, *_IMAGE)
     pixels, size = load_picture(photo.path, cell)
@@ -131,9 +131,9 @@ def save_retrieval_pictures(
     """Draw the first trial of each of a test set's protocols.
 
     Args:
-        cfg: read are ``TEST.RETRIEVAL_PICTURES`` (queries, at most 100), ``TEST.METRIC`` and
-            ``SEED``.
-        name: of the dataset, as in ``DATASETS.TESTS``.
+        cfg: ``TEST.RETRIEVAL_PICTURES`` (queries, at most 100), ``TEST.METRIC`` and ``SEED`` are
+            read.
+        name: name of the dataset, as in ``DATASETS.TESTS``.
         dataset: the test set.
         features: its ``TestFeatures``.
         folder: where the pictures go.

@@ -14,10 +14,14 @@ from .style import GRAY, new_figure, plain
 
 MARGIN = 0.15  # inches
 SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points
-# Pixels per inch that an image is reduced to, where it has more: enough for print, and what bounds
-# the memory of a page of large photographs.
+# An image of more pixels per inch is reduced to so many: enough for print, and a page of large
+# photographs needs little memory.
 _KEPT_DPI = 300
-_POINTS, _LETTER, _LINE = 72.0, 0.56, 1.25  # per inch; letter's width and line's height, of a size
+_POINTS, _LETTER, _LINE = (
+    72.0,
+    0.56,
+    1.25,
+)  # points per inch; width of a letter and height of a line, in parts of the font size
 
 
 class Box(NamedTuple):
@@ -30,12 +34,12 @@ class Box(NamedTuple):
 
     @property
     def middle(self) -> float:
-        """Its middle from the left."""
+        """Return how far its middle is from the left."""
         return self.left + self.width / 2
 
     @property
     def bottom(self) -> float:
-        """Its lower edge from the top."""
+        """Return how far its lower edge is from the top."""
         return self.top + self.height
 
 
@@ -43,7 +47,7 @@ class Page:
     """One figure without axes of its own.
 
     Args:
-        width, height: inches.
+        width, height: size of the page in inches.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -60,7 +64,7 @@ class Page:
         self.axes.set(xlim=(0, self.width), ylim=(self.height, 0), aspect="auto")
 
     def image(self, pixels: np.ndarray, box: Box) -> None:
-        """Pixels (H, W, 3), uint8, filling ``box``."""
+        """Draw pixels (H, W, 3), uint8, so that they fill ``box``."""
         edges = (box.left, box.left + box.width, box.bottom, box.top)
         self.axes.imshow(pixels, extent=edges, interpolation="antialiased")
         self._fix()
@@ -74,7 +78,7 @@ class Page:
         )
 
     def text(self, left: float, top: float, words: str, size: float = NORMAL, **how: Any) -> None:
-        """Words that begin at a place, or as ``ha`` and ``va`` say."""
+        """Draw words from a place on, or aligned as ``ha`` and ``va`` say."""
         how = {"va": "top", **how}
         self.axes.text(left, top, plain(words), fontsize=size, **how)
 
@@ -91,14 +95,19 @@ class Page:
 
 
 def fit(size: Tuple[int, int], box: Box) -> Box:
-    """The largest box of the proportions of ``size`` (width, height) at the top of ``box``."""
+    """Return the largest box with the proportions of ``size`` (width, height) in ``box``.
+
+    It stands at the top of ``box``, in its middle.
+    """
     scale = min(box.width / size[0], box.height / size[1])
     width, height = size[0] * scale, size[1] * scale
     return Box(box.middle - width / 2, box.top, width, height)
 
 
 def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
-    """Pixels (H, W, 3) of a file, reduced to what ``box`` can show, and its size (width, height).
+    """Return the pixels (H, W, 3) of a file and its size (width, height).
+
+    A larger image is reduced to what ``box`` can show.
 
     Raises:
         ImageError: the file cannot be read.
@@ -113,13 +122,13 @@ def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
 
 
 def wrapped(text: str, width: float, size: float = NORMAL) -> List[str]:
-    """Lines of ``text`` that fit into ``width`` inches at ``size`` points; its own breaks stay."""
+    """Return ``text`` in lines of ``width`` inches at ``size`` points; its own breaks stay."""
     letters = max(10, int(width * _POINTS / (size * _LETTER)))
     return [part for line in text.split("\n") for part in textwrap.wrap(line, letters) or [""]]
 
 
 def lines_height(count: int, size: float = NORMAL) -> float:
-    """Inches that ``count`` lines take."""
+    """Return the height of ``count`` lines in inches."""
     return count * size * _LINE / _POINTS
 
 
@@ -127,8 +136,8 @@ class Panel(NamedTuple):
     """One image of a sheet."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
-    size: Tuple[int, int]  # width and height of the photograph: the proportions it is drawn in
-    caption: str = ""  # below it; may have lines
+    size: Tuple[int, int]  # width and height of the photograph, whose proportions are kept
+    caption: str = ""  # below the image; it may have several lines
 
 
 class PanelGroup(NamedTuple):
@@ -142,10 +151,10 @@ class Sheet(NamedTuple):
     """A drawn sheet and where its panels lie."""
 
     page: Page
-    boxes: Dict[Tuple[int, int], Box]  # (group, panel) to the image's place
+    boxes: Dict[Tuple[int, int], Box]  # (group, panel) -> place of the image
 
 
-# Inches: an image, what is between two of a group, and between two groups.
+# Inches: an image, the gap between two images of a group, between two groups, and between rows.
 IMAGE_BOX = Box(0.0, 0.0, 0.95, 1.9)
 _GAP, _GROUP_GAP, _ROW_GAP = 0.12, 0.32, 0.12
 _LEAST_WIDTH = 5.0
@@ -159,14 +168,16 @@ def draw_sheet(
     note: str,
     bar: Tuple[str, Tuple[str, str]] = ("", ("", "")),
 ) -> Sheet:
-    """Groups from left to right and from top to bottom; two of a pair stay in one row.
+    """Draw groups of panels from left to right and from top to bottom.
+
+    The number of groups in a row is even, so that pairs stay together.
 
     Args:
-        groups: at least one, all with as many panels.
-        headings: of the panels of a group, above the first row's.
-        title: above everything.
-        note: below everything; wrapped.
-        bar: name of a color map, and what its ends mean; empty: no color bar.
+        groups: at least one; all have the same number of panels.
+        headings: one for each panel of a group, shown above the first row.
+        title: the line above everything.
+        note: the text below everything.
+        bar: name of a color map, and what its two ends mean; empty: no color bar.
     """
     number = len(headings)
     across = min(4 if number <= 2 else 2, len(groups))
@@ -201,7 +212,7 @@ def _group_width(panels: int) -> float:
 
 
 def _with_wrapped_captions(group: PanelGroup) -> PanelGroup:
-    """Captions that stay below what they are of."""
+    """Return the group with captions as wide as its panels."""
     panels = [
         panel._replace(caption="\n".join(wrapped(panel.caption, IMAGE_BOX.width + _GAP, SMALL)))
         for panel in group.panels

@@ -1,7 +1,7 @@
-"""How every figure looks, and how it is written: one place.
+"""How every figure looks, and how it is written.
 
-Colors are those of Okabe and Ito, told apart by color-blind readers; nothing is said by color
-alone: marks and line styles say it too.
+The colors are those of Okabe and Ito, which color-blind readers can tell apart. Marks and line
+styles repeat whatever a color says.
 
 Training reaches this module, so matplotlib is loaded only when something is drawn.
 """
@@ -19,7 +19,7 @@ from ..modality import Modality
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Blue, orange, green, vermilion, sky blue, purple, black; yellow last: pale on white.
+# Blue, orange, green, vermilion, sky blue, purple, black; yellow is last, as it is pale on white.
 COLORS = (
     "#0072b2",
     "#e69f00",
@@ -82,19 +82,19 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def plain(text: Any) -> str:
-    """``text`` as it stands: matplotlib would take what is between dollars for mathematics."""
+    """Return ``text`` so that matplotlib does not read what is between dollars as mathematics."""
     return str(text).replace("$", r"\$")
 
 
 def write_figure(figure: "Figure", folder: str, name: str) -> List[str]:
     """Write ``folder/name.png`` and ``folder/name.pdf``; missing folders are made.
 
-    The same figure gives the same bytes: no date is written.
+    The same figure gives the same bytes.
 
     Returns:
         Both paths.
     """
-    # A PDF with no date and a PNG with no name of the program: what may differ is left out.
+    # No date in a PDF, no name of a program in a PNG: the same figure gives the same bytes.
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
     written = []
     for kind, facts in metadata.items():
@@ -110,12 +110,12 @@ def write_figure(figure: "Figure", folder: str, name: str) -> List[str]:
 def write_numbers(
     folder: str, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> str:
-    """Write the numbers behind a figure as ``folder/name.csv``; returns its path."""
+    """Write the numbers behind a figure as ``folder/name.csv``; return its path."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    # Names of files may hold bytes that are no UTF-8; they are written as they are.
+    # Names of files may contain bytes that are not UTF-8; they are written unchanged.
     return _write(folder, f"{name}.csv", content.getvalue().encode("utf-8", "surrogateescape"))
 
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from matplotlib import colormaps
 from tqdm import tqdm
 
 from ..data import build_transforms
@@ -32,10 +29,10 @@ from .grad_cam import (
 )
 from .kinds import Drawn, Kind, register_kind
 from .options import option
+from .overlay import COLOR_MAP, overlay
 from .rollout import find_transformer, require_transformer, rollout_map
 from .subject import Subject
 
-COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print says the same
 HEADER = (
     "model",
     "image",
@@ -57,12 +54,12 @@ _BATCH = 16  # images whose graph is held at once
 
 
 class Explained(NamedTuple):
-    """What one model says about the images."""
+    """The heat maps of one model."""
 
     activation: Activation
     heat: np.ndarray  # (B, h, w) in 0..1
     flat: np.ndarray  # (B,) bool
-    targets: List[str]  # what each score is of, for people
+    targets: List[str]  # whose score each is, for people
 
 
 @dataclass(frozen=True)
@@ -115,23 +112,8 @@ class CAM(Kind):
         return Drawn([*paths, write_numbers(folder, "cam", HEADER, numbers)], notes)
 
 
-def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Heat (h, w) in 0..1 over an image (H, W, 3): uint8 (H, W, 3).
-
-    The image turns gray and the heat is as opaque as it is high, so that the person stays visible.
-    """
-    size = pixels.shape[:2]
-    grown = F.interpolate(
-        torch.from_numpy(heat)[None, None], size=size, mode="bilinear", align_corners=False
-    )[0, 0].numpy()
-    colors = colormaps[COLOR_MAP](grown)[..., :3] * 255
-    gray = pixels.astype(np.float32).mean(axis=2, keepdims=True)
-    opacity = 0.35 + 0.35 * grown[..., None]
-    return np.clip((1 - opacity) * gray + opacity * colors, 0, 255).astype(np.uint8)
-
-
 def _check_method(subject: Subject, options: CAMOptions) -> None:
-    """What is wrong with the words is said before features are extracted."""
+    """Raise ``PlotError`` for wrong options before features are extracted."""
     if _method(subject, options) != ROLLOUT:
         check_layer(subject.model, options.layer)
         if options.target != MATCH:
@@ -153,7 +135,7 @@ def _method(subject: Subject, options: CAMOptions) -> str:
 
 
 def check_classifier(subject: Subject) -> None:
-    """Raise ``PlotError`` where the checkpoint lacks weights of the head: scores mean nothing then.
+    """Raise ``PlotError`` if the checkpoint lacks weights of the head: scores mean nothing then.
 
     An evaluation takes such a checkpoint, as features do not pass through the classifier.
     """
@@ -211,10 +193,10 @@ def _target_words(activation: Activation, matches: Optional[Sequence[Photo]]) ->
 
 
 def _classes(subject: Subject, photos: Sequence[Photo]) -> np.ndarray:
-    """Class numbers (B,) of the photos' identities in the model's training.
+    """Return the class numbers (B,) that the model learned for the photographs' identities.
 
     Raises:
-        PlotError: one is not among them, or the training set has other identities by now.
+        PlotError: the model learned no class for one, or the training set has changed since.
     """
     known = train_set(subject).class_ids
     if len(known) != subject.cfg.MODEL.HEADS.NUM_CLASSES:

@@ -1,4 +1,4 @@
-"""The photographs that a picture is asked for, and what each of them is like.
+"""The photographs that a picture is drawn on, and the match of each.
 
 B images, N test images, D features.
 """
@@ -24,7 +24,7 @@ _MOST = 64  # images on a sheet
 
 @dataclass(frozen=True)
 class PhotoOptions:
-    """Which photographs are drawn; every kind that draws on photographs has these options."""
+    """Which photographs are drawn: options of every kind that draws on photographs."""
 
     images: Tuple[str, ...] = option(
         (),
@@ -74,7 +74,7 @@ def train_set(subject: Subject) -> VIReIDDataset:
 
 
 def features_of(model: Any, photos: Sequence[Photo], transforms: Any) -> torch.Tensor:
-    """Features (B, D) of photographs."""
+    """Return the features (B, D) of photographs."""
     with evaluation_mode(model), torch.no_grad():
         return model(batch_of(photos, transforms))
 
@@ -116,7 +116,7 @@ def with_matches(subject: Subject, photos: Sequence[Photo]) -> Matched:
 
 
 def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[Item]) -> np.ndarray:
-    """Row of each photo's match among the test ``items``: (B,), -1 where there is none."""
+    """Return the row (B,) of each photograph's match among the test ``items``; -1: none."""
     transforms = build_transforms(subject.cfg, is_train=False)
     features = torch.cat(
         [features_of(subject.model, part, transforms) for _, part in batches(photos, _BATCH)]

@@ -29,21 +29,23 @@ HEADER = ("run", "name", "iteration", "epoch", "value")
 RATE = "lr"
 METRICS = ("Rank-1", "mAP", "mINP")
 _COLORS = COLORS[:7]  # without yellow, which a thin line on white hides
-# Color and line style go round at different lengths: so many pairs of them are different.
+# Colors and line styles repeat after different numbers of runs: so many pairs are different.
 MOST_RUNS = len(_COLORS) * len(LINES)
-_LOGARITHMIC = 20  # a learning rate that spans more is drawn on a logarithmic axis
+_LOGARITHMIC = (
+    20  # if the largest learning rate is more times the smallest, the axis is logarithmic
+)
 _COLUMNS = 3
-# Inches: a panel, its axes' height; a line of the legend, a letter of it, what stands before it.
+# Inches: a panel, the height of its axes; a line of the legend, a letter, and the sample before it.
 _PANEL, _INNER = (2.6, 2.0), 1.4
 _LINE, _LETTER, _SAMPLE = 0.18, 0.068, 0.6
 _NOTE = "Losses: medians of the last 20 iterations, as the trainer logs them."
 
 
 class CurvePanel(NamedTuple):
-    """One pair of axes."""
+    """What one pair of axes shows."""
 
     title: str
-    name: str  # of the series
+    name: str  # name of the series
     is_metric: bool = False
 
 
@@ -98,7 +100,7 @@ class Curves(Kind):
 
 
 def _labels(runs: Sequence[MetricsLog], given: Sequence[str]) -> List[str]:
-    """As given; else the parts of the folders' names that are not common to all."""
+    """Return the labels that are given, or the parts in which the folders' names differ."""
     if given and len(given) != len(runs):
         raise PlotError(f"--label is given once for each of {len(runs)} runs; got {list(given)}.")
     folders = [os.path.dirname(os.path.realpath(run.path)) for run in runs]
@@ -128,10 +130,10 @@ def _told(label: str, run: MetricsLog) -> List[str]:
 
 
 def choose_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
-    """The protocol line whose metrics are drawn; empty where no run was evaluated.
+    """Return the protocol line whose metrics are drawn; empty if no run was evaluated.
 
     Raises:
-        PlotError: no run has the one that is wanted, or the runs have none in common.
+        PlotError: no run has the line that is wanted, or the runs have none in common.
     """
     known = [run.protocols for run in runs if run.protocols]
     everything = sorted({name for names in known for name in names})
@@ -152,10 +154,10 @@ def choose_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
 def choose_panels(
     runs: Sequence[MetricsLog], protocol: str, metrics: Sequence[str]
 ) -> List[CurvePanel]:
-    """What is drawn: every loss that a run has, the learning rate, the metrics.
+    """Return what is drawn: every loss of any run, the learning rate and the metrics.
 
     Raises:
-        PlotError: a metric that was not evaluated.
+        PlotError: a metric was not evaluated.
     """
     losses = list(dict.fromkeys(name for run in runs for name in run.losses))
     panels = [CurvePanel(name, name) for name in losses]
@@ -184,14 +186,14 @@ def draw_curves(
     note: str,
     by_epoch: bool,
 ) -> Figure:
-    """A panel for each series, a line for each run, one legend.
+    """Draw a panel for each series, with a line for each run, and one legend.
 
     Args:
         runs: at most ``MOST_RUNS``.
-        labels: of the runs.
-        panels: of ``choose_panels``.
-        note: below the panels.
-        by_epoch: whether epochs are on the axes below, or iterations.
+        labels: names of the runs.
+        panels: what ``choose_panels`` returns.
+        note: text below the panels.
+        by_epoch: whether the horizontal axes count epochs, or iterations.
     """
     columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -249,7 +251,7 @@ def _draw_panel(
 
 
 def _scale_rate(axes: Axes, rates: np.ndarray) -> None:
-    """Steps of a schedule are powers of ten; without steps, zero is the measure."""
+    """Draw the steps of a schedule on a logarithmic axis, and other rates from zero on."""
     if rates.min() > 0 and rates.max() > _LOGARITHMIC * rates.min():
         axes.set_yscale("log")
     else:
@@ -258,7 +260,7 @@ def _scale_rate(axes: Axes, rates: np.ndarray) -> None:
 
 
 def _places(run: MetricsLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarray:
-    """Where values stand on the axis: what is done, in epochs or iterations."""
+    """Return the places of values on the axis: epochs, or iterations, that are done."""
     done = iterations + 1
     return done / run.iterations_per_epoch if by_epoch else done
 
@@ -266,7 +268,7 @@ def _places(run: MetricsLog, iterations: np.ndarray, by_epoch: bool) -> np.ndarr
 def _lines(
     runs: Sequence[MetricsLog], labels: Sequence[str], panels: Sequence[CurvePanel]
 ) -> Iterator[Tuple[Any, ...]]:
-    """Rows of the CSV file: what is drawn, and the deviations of metrics over trials."""
+    """Yield the rows of the CSV file: what is drawn, and deviations of metrics over trials."""
     for label, run in zip(labels, runs):
         for name in (n for panel in panels for n in _with_deviation(panel)):
             iterations, values = run.series.get(name, _NOTHING)
@@ -282,7 +284,7 @@ def _with_deviation(panel: CurvePanel) -> Tuple[str, ...]:
 
 
 def _epoch(run: MetricsLog, iteration: int) -> Optional[str]:
-    """Epochs done after an iteration; None where it is not known."""
+    """Return the epochs done after an iteration; None if that is not known."""
     if not run.iterations_per_epoch:
         return None
     return f"{(iteration + 1) / run.iterations_per_epoch:.6g}"

@@ -38,7 +38,7 @@ SUMMARY_HEADER = (
     "threshold",
 )
 ROC_HEADER = ("model", "pairs", "threshold", "false_accept_rate", "true_accept_rate")
-# Bins of the measurement, at least: how finely curve and threshold are known.
+# The measurement has at least so many bins: they decide how exact curve and threshold are.
 _FINE, _MOST_BINS = 20000, 1000
 
 
@@ -88,11 +88,11 @@ def _common_metric(subjects: Sequence[Subject]) -> str:
 
 
 def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Histograms]:
-    """Distances of all pairs of each subject's test set, counted into the same bins.
+    """Count the distances of all pairs of each subject's test set into the same bins.
 
     Args:
         subjects: models with one ``TEST.METRIC``.
-        bins: the histograms have a multiple of it.
+        bins: the number of bins is a multiple of it.
 
     Raises:
         PlotError: a test set has no pair of images to compare.
@@ -135,13 +135,13 @@ def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Hist
 
 
 def _number(pairs: PairSet) -> int:
-    """Pairs of a set, as far as the progress bar is concerned."""
+    """Return the number of pairs of a set, for the progress bar."""
     whole = len(pairs.rows) * len(pairs.columns)
     return whole // 2 if pairs.within else whole
 
 
 def describe(histogram: PairHistogram, metric: str) -> str:
-    """The numbers of one kind of pairs, in a sentence."""
+    """Return the numbers of one kind of pairs, in a sentence."""
     threshold, rate = histogram.equal_error
     words = (
         f"{histogram.same.sum()} pairs of one identity, mean {histogram.same_mean:.3f}; "
@@ -153,7 +153,7 @@ def describe(histogram: PairHistogram, metric: str) -> str:
 
 
 def _note(subject: Subject) -> str:
-    """Which pairs were counted."""
+    """Return which pairs were counted, in words."""
     protocol = subject.protocols[0]
     query, _, gallery = protocol.direction.partition("_to_")
     never = protocol.rules().words(query, gallery) or "none"
@@ -162,9 +162,6 @@ def _note(subject: Subject) -> str:
         return f"{words}\nNever compared across modalities: {never}."
     words = f"All queries of {subject.dataset_name} with its gallery."
     return f"{words}\nNever compared: {never}."
-
-
-# ------------------------------------------------------------------------------------- the files
 
 
 def _count_lines(named: Sequence[Tuple[str, Histograms]], bins: int) -> Iterator[Tuple[Any, ...]]:

@@ -14,25 +14,25 @@ from ..evaluation.pair_distances import PairHistogram
 WORDS = {"cosine": "cosine distance, 1 − cos", "euclidean": "Euclidean distance"}
 _ROC_POINTS = 1000
 _SHOWN = 60  # bins across the range that is drawn
-_TAIL = 1e-4  # share of a kind of pairs that may lie beyond it
+_TAIL = 1e-4  # share of a kind of pairs that may lie beyond the range
 _SAME = ("one identity", COLORS[0], "-")
 _OTHER = ("two identities", COLORS[3], "--")
-# Of the ROC curves, one for each set of pairs.
+# Color and line style of the ROC curves, one for each set of pairs.
 _CURVES = ((COLORS[2], "-"), (COLORS[5], "--"), (COLORS[6], "-."))
 # Inches: a panel, its axes, what stands above and below all.
 _WIDTH, _HEIGHT, _INNER, _HEADER, _FOOTER, _LINE = 3.6, 2.3, 1.7, 0.3, 0.35, 0.16
 
-Histograms = Dict[str, PairHistogram]  # name of a set of pairs to their distances
+Histograms = Dict[str, PairHistogram]  # name of a set of pairs -> their distances
 
 
 def draw_distances(
     measured: Sequence[Histograms], labels: Sequence[str], metric: str, note: str
 ) -> Figure:
-    """Histograms and ROC curves: one model in two columns, two models in a column each.
+    """Draw histograms and ROC curves: one model in two columns, two models in one column each.
 
     Args:
-        measured: for each model; all have the same sets of pairs and the same bins.
-        labels: of the models.
+        measured: histograms of each model; all have the same sets of pairs and the same bins.
+        labels: names of the models.
         metric: ``"cosine"`` or ``"euclidean"``.
         note: lines below the panels.
     """
@@ -71,17 +71,17 @@ def draw_distances(
 
 
 def roc_points(histogram: PairHistogram) -> np.ndarray:
-    """(threshold, false accepts, true accepts) along the curve, about 1000 at most."""
+    """Return (threshold, false accepts, true accepts) along the curve, about 1000 at most."""
     false, true = histogram.roc()
     points = np.stack([histogram.edges, false, true], 1)
-    # At equal steps along the curve, which may rise within a few bins.
+    # Points at equal steps along the curve, which may rise within a few bins.
     length = np.nan_to_num(false) + np.nan_to_num(true)
     wanted = np.searchsorted(length, np.linspace(0.0, length[-1], _ROC_POINTS))
     return points[np.union1d(wanted, [0, len(points) - 1])]
 
 
 def _limit(measured: Sequence[Histograms]) -> int:
-    """Number of bins that are drawn, from the first: nearly all pairs lie in them."""
+    """Return how many bins are drawn from the first on: nearly all pairs lie in them."""
     found = [1]
     for histogram in (one for each in measured for one in each.values()):
         for counts in (histogram.same, histogram.other):
@@ -92,7 +92,7 @@ def _limit(measured: Sequence[Histograms]) -> int:
 
 
 def _percent(counts: np.ndarray, limit: int) -> np.ndarray:
-    """Share of the pairs in each of the bins drawn."""
+    """Return the share of the pairs in each of the bins drawn."""
     drawn = counts[:limit].reshape(-1, max(1, -(-limit // _SHOWN))).sum(1)
     return 100.0 * drawn / max(1, counts.sum())
 

@@ -1,4 +1,4 @@
-"""Maps of features in the plane: color says who, the mark says in which modality.
+"""The kind ``tsne``: maps of features in the plane, by t-SNE or UMAP.
 
 Shapes: N test images, n drawn ones, D features.
 """
@@ -28,7 +28,7 @@ class Choice(NamedTuple):
 
     rows: np.ndarray  # (n,) rows of the test list, ascending
     identities: List[int]  # in the order of the draw
-    candidates: int  # among how many identities the draw was
+    candidates: int  # number of identities to draw from
     known: str  # what the candidates have in common
 
 
@@ -37,14 +37,14 @@ def choose_rows(
 ) -> Choice:
     """Draw identities, and images of each.
 
-    Identities seen in all modalities of the test set are drawn from; where there is none, all.
-    The draw depends on labels and seed alone, so two models are shown the same images.
+    The draw is among the identities that have images in all modalities of the test set or, if there
+    is none, among all. It depends on labels and seed alone, so two models show the same images.
 
     Args:
-        targets, modalities: (N,) of the test list.
-        identities: how many; fewer come where there are fewer.
-        images: at most so many of an identity in each modality; 0: all.
-        seed: of the draw.
+        targets, modalities: (N,) labels of the test list.
+        identities: number of identities; if there are fewer, all are taken.
+        images: at most so many images of an identity in each modality; 0: all.
+        seed: seed of the draw.
     """
     kinds = np.unique(modalities)
     seen = [np.unique(targets[modalities == kind]) for kind in kinds]
@@ -68,7 +68,7 @@ def choose_rows(
 
 
 def embed_tsne(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """scikit-learn's t-SNE of features (n, D): (n, 2)."""
+    """Return scikit-learn's t-SNE (n, 2) of features (n, D)."""
     words: Dict[str, Any] = {"init": "pca", "learning_rate": "auto", "random_state": seed}
     # Identical features leave no direction to start from.
     if np.ptp(features, axis=0).max() == 0:
@@ -77,7 +77,7 @@ def embed_tsne(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray
 
 
 def embed_umap(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """UMAP of features (n, D): (n, 2); ``perplexity`` is its number of neighbors.
+    """Return the UMAP (n, 2) of features (n, D); ``perplexity`` is its number of neighbors.
 
     Raises:
         PlotError: UMAP is not installed.
@@ -183,7 +183,7 @@ def _check(options: MapOptions) -> None:
 
 
 def _lines(subject: Subject, rows: np.ndarray, points: np.ndarray) -> List[Tuple[Any, ...]]:
-    """Rows of the CSV file, without the model."""
+    """Return the rows of the CSV file, without the model."""
     features, paths = subject.features, subject.paths
     labels = zip(paths[rows], features.targets[rows], features.camids[rows])
     kinds = [_modality_name(kind) for kind in features.modalities[rows]]

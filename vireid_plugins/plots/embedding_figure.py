@@ -1,4 +1,4 @@
-"""The figure of ``embedding.py``: color and fill say who, the mark in which modality.
+"""The figure of ``embedding.py``: color and fill show the identity, the mark the modality.
 
 Shapes: n images.
 """
@@ -17,7 +17,7 @@ from ..modality import Modality
 _FILLS = ("filled", "hollow", "rimmed")
 _PALETTE = (*(color for color in COLORS if color != BLACK), BLACK)
 MOST_IDENTITIES = len(_FILLS) * len(_PALETTE) - 1
-# Inches: a panel, what stands above and below it, the first column of the legend and the others.
+# Inches: a panel, the room above and below it, the first column of the legend, each further one.
 _PANEL, _AROUND, _LEGEND, _COLUMN = 3.7, 0.5, 1.0, 0.8
 _LINES_OF_LEGEND = 20
 
@@ -30,14 +30,14 @@ def draw_maps(
     titles: Sequence[str],
     note: str,
 ) -> Figure:
-    """One panel a model, on axes of one extent, and one legend.
+    """Draw one panel for each model, on axes of the same extent, and one legend.
 
     Args:
-        maps: (n, 2) for each model.
-        targets, modalities: (n,).
+        maps: points (n, 2) for each model.
+        targets, modalities: (n,) labels of the points.
         identities: those of ``targets``, in the order of the legend.
-        titles: of the panels.
-        note: below the panels.
+        titles: titles of the panels.
+        note: text below the panels.
     """
     columns = 1 + (len(identities) + 3) // _LINES_OF_LEGEND
     widths = [_PANEL] * len(maps) + [_LEGEND + (columns - 1) * _COLUMN]
@@ -81,7 +81,7 @@ def _draw_points(
 
 
 def _colors(place: int) -> Dict[str, Any]:
-    """Face, rim and its width of the identity in a place of the legend."""
+    """Return face, rim and width of the rim of the identity at a place of the legend."""
     color, fill = _PALETTE[place % len(_PALETTE)], _FILLS[place // len(_PALETTE)]
     if fill == "hollow":
         return {"facecolors": "white", "edgecolors": color, "linewidths": 1.2}

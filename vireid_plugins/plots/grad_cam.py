@@ -24,25 +24,25 @@ from ..evaluation import evaluation_mode
 from ..modeling.maps import CLASS_SCORES, map_names, recorded_maps
 from ..registry import suggest
 
-# A map whose positive parts add up to less than this share of the score does not explain it: what
-# is in it is rounding, or nothing.
+# A map whose positive parts add up to less than this share of the score does not explain the score:
+# it holds rounding errors, or nothing.
 _LEAST_SHARE = 1e-3
 
 
 class Activation(NamedTuple):
-    """What parts of the images speak for a score."""
+    """Which parts of the images speak for a score."""
 
     maps: np.ndarray  # (B, h, w) float32, 0 or more, in parts of the score
     scores: np.ndarray  # (B,) float32; NaN: the maps explain no score
     layer: str  # the map they were taken from
-    classes: Optional[np.ndarray] = None  # (B,) int64, of ClassScore
+    classes: Optional[np.ndarray] = None  # (B,) int64, if the target is a ClassScore
 
 
 class ClassScore:
-    """Score of a training identity, without margin and scale.
+    """The score of a training identity, without margin and scale.
 
     Args:
-        classes: (B,) class numbers, -1: the image's own highest; None: the highest of all.
+        classes: (B,) class numbers; -1: the class that scores highest. None: -1 for all images.
     """
 
     maps: Tuple[str, ...] = (CLASS_SCORES,)
@@ -51,7 +51,7 @@ class ClassScore:
         self.classes = classes
 
     def __call__(self, features: Tensor, maps: Dict[str, Tensor]) -> Tuple[Tensor, Any]:
-        """Scores (B,) of features (B, D) and recorded maps, and the classes (B,)."""
+        """Return scores (B,) of features (B, D) and recorded maps, and the classes (B,)."""
         scores = maps[CLASS_SCORES].float()
         chosen = scores.argmax(dim=1)
         if self.classes is not None:
@@ -66,14 +66,14 @@ class ClassScore:
 
 
 class Similarity:
-    """Cosine similarity to one other image each.
+    """The cosine similarity of each image to one other image.
 
     The length of the image's own feature is held fixed. Otherwise a derivative along the map
     itself would vanish, as a cosine does not change with length, and maps would show only what
     differs between two similar images. The value is the cosine in either case.
 
     Args:
-        features: (B, D) of the other images.
+        features: (B, D) features of the other images.
     """
 
     maps: Tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Similarity:
         self.features = features
 
     def __call__(self, features: Tensor, maps: Dict[str, Tensor]) -> Tuple[Tensor, Any]:
-        """Scores (B,) of features (B, D), and None."""
+        """Return scores (B,) of features (B, D), and None."""
         others = F.normalize(self.features.to(features).float(), dim=1)
         lengths = features.detach().float().norm(dim=1).clamp(min=1e-12)
         return (features.float() * others).sum(dim=1) / lengths, None
@@ -95,14 +95,16 @@ def grad_cam(
     layer: str = "",
     per_position: bool = False,
 ) -> Activation:
-    """Channels of a map, weighted by the mean of the score's gradient; what is negative is 0.
+    """Return the sum of a map's channels, weighted by the mean of the score's gradient.
+
+    Negative values become 0.
 
     Args:
-        model: any of this package; its mode and the gradients of its weights stay as they are.
+        model: a model of this package; its mode and the gradients of its weights do not change.
         batch: ``images`` (B, 3, H, W) and ``modalities`` (B,).
         target: :class:`ClassScore`, :class:`Similarity`, or any function of features and
-            recorded maps that has ``maps``, the names it reads.
-        layer: of ``map_names(model)``; empty: the last one that has positions.
+            recorded maps with an attribute ``maps``: the names that it reads.
+        layer: a name of ``map_names(model)``; empty: the last map that has positions.
         per_position: weigh by the gradient at each position, not by its mean: HiResCAM.
 
     Raises:
@@ -129,10 +131,10 @@ def grad_cam(
 
 
 def relative_heat(activation: Activation) -> Tuple[np.ndarray, np.ndarray]:
-    """Maps in parts of their own largest value, for the eye.
+    """Return maps in parts of their own largest value, as they are drawn.
 
-    A map that explains next to nothing of its score is flat: 0 everywhere. It is not stretched,
-    so that rounding is not shown as heat.
+    A map that explains next to nothing of its score is flat: it becomes 0 everywhere. It is not
+    stretched, so that rounding errors are not shown as heat.
 
     Returns:
         Heat (B, h, w) float32 in 0..1, and which maps are flat (B,).
@@ -157,7 +159,7 @@ def join_activations(parts: List[Activation]) -> Activation:
 
 
 def check_layer(model: nn.Module, layer: str) -> None:
-    """Raise ``PlotError`` if ``model`` has no map of this name; empty: any will do."""
+    """Raise ``PlotError`` if ``model`` has no map ``layer``; an empty name is allowed."""
     names = map_names(model)
     if layer and layer not in names:
         raise PlotError(
@@ -197,7 +199,10 @@ def _has_positions(value: Tensor) -> bool:
 
 
 def _gradient(scores: Tensor, activation: Tensor) -> Tensor:
-    """Of the sum of scores; rows do not touch each other at test. 0 where nothing depends."""
+    """Return the gradient of the sum of scores, which at test is that of each image's own score.
+
+    It is 0 if the scores do not depend on the map.
+    """
     if not scores.requires_grad:
         return torch.zeros_like(activation)
     (gradient,) = torch.autograd.grad(scores.sum(), activation, allow_unused=True)

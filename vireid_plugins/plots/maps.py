@@ -1,8 +1,8 @@
 """The kinds ``masks`` and ``stripes``: what a method computes on its way, drawn on the images.
 
-They draw any method whose taps have these names (``modeling/maps.py``): ``mask``, the part of an
+They draw any method whose taps (``modeling/maps.py``) have these names: ``mask``, the part of an
 image that is the person; ``kept_stripes``, ``stripe_scores`` and ``attention``, a choice among
-horizontal stripes and what it leads to. MRDA has all four. B images, R stripes, k kept ones.
+horizontal stripes and the attention after it. MRDA has all four. B images, R stripes, k kept ones.
 """
 
 from typing import Any, Dict, Iterator, List, Sequence
@@ -19,9 +19,9 @@ from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
-from .cam import COLOR_MAP, overlay
 from .chosen import PhotoOptions, chosen_photos
 from .kinds import Drawn, Kind, register_kind
+from .overlay import COLOR_MAP, overlay
 from .subject import Subject
 
 MASK, SCORES, KEPT, ATTENTION = "mask", "stripe_scores", "kept_stripes", "attention"
@@ -29,12 +29,12 @@ _IMAGE = ("image", "modality", "identity", "camera")
 MASK_HEADER = (*_IMAGE, "mean", "row", "column", "value")
 STRIPE_HEADER = ("model", *_IMAGE, "stripe", "score", "place", "attention")
 _BATCH = 64
-_DIMMED = 0.35  # of the light of a stripe that was not chosen
+_DIMMED = 0.35  # brightness of a stripe that was not chosen
 
 
 @register_kind("masks", help="the person and the background, as a method's mask tells them apart")
 class Masks(Kind):
-    """Image, mask, person and background, as the network gets them."""
+    """The image, its mask, the person and the background, as the network gets them."""
 
     Options = PhotoOptions
     most_subjects = 1
@@ -108,8 +108,9 @@ def check_maps(subject: Subject, names: Sequence[str]) -> None:
 def maps_of(
     subject: Subject, photos: Sequence[Photo], names: Sequence[str]
 ) -> Dict[str, np.ndarray]:
-    """The named maps of all photos, B rows each, and ``images`` (B, H, W, 3) uint8 as the model
-    gets them.
+    """Return the named maps of all photographs, B rows each, and ``images`` (B, H, W, 3).
+
+    Images are uint8, in the size that the model gets.
 
     Raises:
         PlotError: the model does not compute one of them at test.
@@ -132,7 +133,7 @@ def maps_of(
 
 
 def _mask_group(photo: Photo, mask: np.ndarray, image: np.ndarray) -> PanelGroup:
-    """Panels of one image from its mask (h, w) and pixels (H, W, 3)."""
+    """Return the four panels of an image from its mask (h, w) and pixels (H, W, 3)."""
     size = load_picture(photo.path, IMAGE_BOX)[1]
     grown = _grown(mask, image.shape[:2])[..., None]
     gray = np.repeat(grown * 255, 3, axis=2)
@@ -144,7 +145,7 @@ def _mask_group(photo: Photo, mask: np.ndarray, image: np.ndarray) -> PanelGroup
 
 
 def _grown(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(h, w) to ``size`` (H, W), unchanged where they are the same."""
+    """Return ``values`` (h, w) resized to ``size`` (H, W)."""
     if values.shape == tuple(size):
         return values
     tensor = torch.from_numpy(values)[None, None]
@@ -176,24 +177,24 @@ def _stripe_group(photo: Photo, place: int, results: Sequence[Dict[str, np.ndarr
 
 
 def _starts(maps: Dict[str, np.ndarray]) -> np.ndarray:
-    """Where the R stripes begin and the last ends, in parts of the height, (R + 1,)."""
+    """Return where the R stripes begin and the last ends, in parts of the height, (R + 1,)."""
     height, number = maps[ATTENTION].shape[1], maps[SCORES].shape[1]
     return np.cumsum([0, *stripe_heights(height, number)]) / height
 
 
 def _rows(maps: Dict[str, np.ndarray], stripes: Sequence[int], height: int) -> List[Any]:
-    """First and last row of pixels of some stripes of an image of ``height`` rows."""
+    """Return the first row of pixels of each stripe and the row after its last."""
     edges = np.rint(_starts(maps) * height).astype(int)
     return [(edges[stripe], edges[stripe + 1]) for stripe in stripes]
 
 
 def _edges(maps: Dict[str, np.ndarray], box: Box) -> np.ndarray:
-    """Edges of the stripes on the page, inches from the top, (R + 1,)."""
+    """Return the edges of the stripes on the page, in inches from the top, (R + 1,)."""
     return box.top + _starts(maps) * box.height
 
 
 def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) -> None:
-    """Lines between all stripes; frames around the chosen ones, numbered from the best."""
+    """Draw lines between all stripes, and numbered frames around the chosen ones."""
     for edge in edges[1:-1]:
         page.axes.plot([box.left, box.left + box.width], [edge, edge], color="white", lw=0.5)
     for place, stripe in enumerate(kept, start=1):
@@ -224,7 +225,7 @@ def _stripe_note(results: Sequence[Dict[str, np.ndarray]], why: str) -> str:
 def _stripe_numbers(
     labels: Sequence[str], photos: Sequence[Photo], results: Sequence[Dict[str, np.ndarray]]
 ) -> Iterator[Sequence[Any]]:
-    """A line for each stripe; ``place`` from 1 for a chosen one, else 0."""
+    """Yield a line for each stripe; ``place`` is 0 for one that was not chosen."""
     for label, maps in zip(labels, results):
         number, height = maps[SCORES].shape[1], maps[ATTENTION].shape[1]
         begins = np.cumsum([0, *stripe_heights(height, number)[:-1]])

@@ -60,7 +60,7 @@ class RetrievalOptions:
 
 @register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
 class RetrievalFigure(Kind):
-    """Rankings of one trial of one protocol line."""
+    """The rankings of one trial of one protocol line."""
 
     Options = RetrievalOptions
 
@@ -138,7 +138,7 @@ def _find_trial(protocol: Any, dataset: Any, number: int) -> Trial:
 
 
 def _choose(search: GallerySearch, options: RetrievalOptions) -> Tuple[np.ndarray, List[str], str]:
-    """Test rows, why each was chosen, and the same in words for the picture."""
+    """Return test rows, why each was chosen, and a sentence about all of them."""
     words = list(dict.fromkeys(options.queries))
     paths = [word for word in words if word not in CHOICES]
     choices = [word for word in words if word in CHOICES]
@@ -158,10 +158,10 @@ def _choose(search: GallerySearch, options: RetrievalOptions) -> Tuple[np.ndarra
 
 
 def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
-    """Test rows of query images that are named by path, or by the end of their path.
+    """Return the test rows of query images that are named by their path or by its end.
 
     Raises:
-        PlotError: no test image, or several, or one that is no query.
+        PlotError: a name fits no test image, or several, or one that is no query.
     """
     if not paths:
         return []

@@ -2,12 +2,12 @@
 
 *Paper*: S. Abnar, W. Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020.
 
-A kind of transformer is made known by a reader, which says where its attention passes:
+To add a transformer, register a reader that finds its attention:
 
     @register_transformer(MyTransformer)
     class MyReader(TransformerReader): ...
 
-FastReID's ``build_vit_backbone`` is known. B images, L layers, H heads, T tokens, h x w patches.
+FastReID's ``build_vit_backbone`` has one. B images, L layers, H heads, T tokens, h x w patches.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ class TransformerReader:
 def register_transformer(
     kind: Type[nn.Module],
 ) -> Callable[[Type[TransformerReader]], Type[TransformerReader]]:
-    """Class decorator: the reader of transformers of the class ``kind``."""
+    """Register the decorated class as the reader of transformers of the class ``kind``."""
 
     def register(reader: Type[TransformerReader]) -> Type[TransformerReader]:
         READERS[kind] = reader()
@@ -57,7 +57,7 @@ def register_transformer(
 
 @register_transformer(VisionTransformer)
 class FastReIDReader(TransformerReader):
-    """FastReID's ViT; its attention passes a dropout, which does nothing at test."""
+    """FastReID's ViT: attention is read behind its dropout, which does nothing at test."""
 
     def attention_modules(self, transformer: Any) -> List[nn.Module]:
         """Return the dropout behind the softmax of each block."""

@@ -1,4 +1,4 @@
-"""A trained model and its test set: what pictures are drawn from.
+"""A trained model and its test set, which pictures are drawn from.
 
 Shapes: N test images, D feature size.
 """
@@ -18,19 +18,19 @@ from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
 
-# A model's own keys: those that KEY VALUE pairs set for the first model only.
+# KEY VALUE pairs of these keys hold for the first model only, with one exception.
 _OF_ONE_MODEL, _OF_ALL = ("MODEL.", "INPUT."), ("MODEL.DEVICE",)
 
 
 class Subject:
-    """A model on the first dataset of ``DATASETS.TESTS``. What is not asked for is not computed.
+    """A model on the first dataset of ``DATASETS.TESTS``; everything is computed when first used.
 
     Args:
         label: what the model is called in pictures.
-        cfg: its config, frozen.
-        model: in evaluation mode, on ``cfg.MODEL.DEVICE``.
+        cfg: the frozen config of the model.
+        model: the model, in evaluation mode, on ``cfg.MODEL.DEVICE``.
         weights: path of its checkpoint.
-        facts: what the checkpoint says about itself; None: nothing.
+        facts: what the checkpoint says about itself; None if it says nothing.
         progress: whether long work shows a progress bar, on the standard error stream.
     """
 
@@ -50,7 +50,7 @@ class Subject:
 
     @property
     def dataset_name(self) -> str:
-        """Of the test set, as in ``DATASETS.TESTS``."""
+        """Return the name of the test set, as in ``DATASETS.TESTS``."""
         return self.cfg.DATASETS.TESTS[0]
 
     @cached_property
@@ -59,12 +59,12 @@ class Subject:
 
     @property
     def loader(self) -> Any:
-        """Batches of all test images, in the order of ``items``."""
+        """Return a loader of all test images, in the order of ``items``."""
         return self._loader_and_dataset[0]
 
     @property
     def dataset(self) -> Any:
-        """The dataset object: ``query`` and ``gallery``."""
+        """Return the dataset, which has ``query`` and ``gallery``."""
         return self._loader_and_dataset[1]
 
     @cached_property
@@ -74,17 +74,17 @@ class Subject:
 
     @property
     def paths(self) -> np.ndarray:
-        """Paths of the test images (N,)."""
+        """Return the paths of the test images (N,)."""
         return np.array([item.path for item in self.items])
 
     @cached_property
     def protocols(self) -> List[Protocol]:
-        """The protocol lines of the config, the first being the main one."""
+        """Return the protocol lines of the config; the first is the main one."""
         return build_protocols(self.cfg, self.dataset_name)
 
     @cached_property
     def features(self) -> TestFeatures:
-        """Features of all test images, in the order of ``items``, extracted once.
+        """Return the features of all test images, in the order of ``items``.
 
         As in an evaluation, ``TEST.FLIP.ENABLED`` averages an image and its mirror image.
         """
@@ -177,7 +177,7 @@ def _tell_apart(subjects: Sequence[Subject]) -> None:
 
 
 def folder_name(path: str) -> str:
-    """Name of the folder that ``path`` lies in."""
+    """Return the name of the folder that ``path`` lies in."""
     return os.path.basename(os.path.dirname(os.path.abspath(path)))
 
 

@@ -16,15 +16,17 @@ them (local query expansion), and order equal distances by index; the item comes
 list. Memory grows with the neighbors and with the pairs nearer than 1, not with N squared.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Optional, Union
 
 import numpy as np
-import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..late_sparse import sparse
 from ..neighbors.lists import nearest_items, pair_distances
 from ..similarity import Array, as_features
 from .minimum_sums import minimum_sums

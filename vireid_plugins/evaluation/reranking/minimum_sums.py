@@ -3,15 +3,18 @@
 Shapes: A and B rows of N columns, R rows of a block.
 """
 
+from __future__ import annotations
+
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
-import scipy.sparse as sparse
 import torch
 from torch import Tensor
+
+from ..late_sparse import sparse
 
 _BLOCK_ELEMENTS = 1 << 21  # sums of minima in one block, of which each thread has one
 
@@ -68,14 +71,14 @@ class _Columns:
     first: int = 0
 
     @classmethod
-    def of(cls, matrix: sparse.csr_matrix) -> "_Columns":
+    def of(cls, matrix: sparse.csr_matrix) -> _Columns:
         by_column = matrix.tocsc()
         starts = by_column.indptr.astype(np.int64)
         rows = torch.from_numpy(by_column.indices.astype(np.int64))
         values = torch.from_numpy(by_column.data.astype(np.float32))
         return cls(starts[:-1], starts[1:], rows, values, matrix.shape[0])
 
-    def after(self, block: sparse.csr_matrix) -> "_Columns":
+    def after(self, block: sparse.csr_matrix) -> _Columns:
         """Return the columns without their first rows, which are those of ``block`` (R, N)."""
         passed = np.bincount(block.indices, minlength=len(self.begins))
         return replace(self, begins=self.begins + passed, first=self.first + block.shape[0])

@@ -4,15 +4,17 @@ Shapes: Q queries, G gallery items, D features. The result of one query depends 
 or on the whole gallery, so every printed line of results names what was used.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Tuple
 
 import numpy as np
-import scipy.sparse as sparse
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..late_sparse import sparse
 from ..similarity import Array, as_features, normalize
 from .jaccard import jaccard_rows, k_reciprocal_encoding, mean_of_rows
 

@@ -145,7 +145,8 @@ def test_what_fastreid_seldom_calls_is_imported_at_its_first_use():
     """`import vireid_plugins` costs little more than `import torch`; nothing is lost by it."""
     late = (
         "sklearn",
-        "scipy.stats",
+        "scipy",
+        "faiss",
         "matplotlib",
         "torch.utils.tensorboard",
         "torch._dynamo",

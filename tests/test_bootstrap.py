@@ -221,6 +221,7 @@ def test_set_up_says_what_torchvision_lacks(tmp_path, pip_calls, monkeypatch, ca
     assert "nms is absent" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the broken interpreter is a shell script")
 def test_the_import_is_checked_in_the_environment(tmp_path):
     from vireid_plugins import compat
@@ -234,6 +235,7 @@ def test_the_import_is_checked_in_the_environment(tmp_path):
         bootstrap.check_import(broken)
 
 
+@pytest.mark.slow
 def test_real_pip_failure_is_one_line_with_the_log(tmp_path):
     """pip without any index cannot find a package that does not exist; no network is touched."""
     log = tmp_path / "log"

@@ -102,6 +102,7 @@ def importable():
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_fastreid_imports_only_after_the_repairs(importable):  # [1]
     """Where FastReID imports by itself, the repair of trap 1 can go."""
     if sys.version_info >= (3, 10):
@@ -118,6 +119,7 @@ def test_the_borrowed_names_are_given_back():  # [1]
     assert np.bool(1) is not None
 
 
+@pytest.mark.slow
 def test_torchvision_is_touched_only_if_its_operators_are_missing(importable):  # [13]
     """Once imported it is whole: what is imported late is there when it is asked for."""
     missing = "torchvision" not in importable
@@ -141,6 +143,7 @@ def test_torchvision_is_touched_only_if_its_operators_are_missing(importable):  
     assert "torchvision" not in repaired.stderr  # said in the set-up, not by every command
 
 
+@pytest.mark.slow
 def test_what_fastreid_seldom_calls_is_imported_at_its_first_use():
     """`import vireid_plugins` costs little more than `import torch`; nothing is lost by it."""
     late = (
@@ -175,6 +178,7 @@ def test_what_fastreid_seldom_calls_is_imported_at_its_first_use():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_already_imported_is_left_as_it_is(importable):
     whole = ["torchvision"] if "torchvision" in importable else []
     first = ["sklearn.metrics", "faiss", "torch.utils.tensorboard", *whole]
@@ -202,6 +206,7 @@ def test_a_late_module_that_cannot_be_imported_says_what_to_do():
         absent.Index()
 
 
+@pytest.mark.slow
 def test_without_fastreid_one_clear_line():
     done = run_python(
         """
@@ -221,6 +226,7 @@ def test_without_fastreid_one_clear_line():
     assert "FastReID, which is not installed" in last and compat.INSTALL_HINT in last
 
 
+@pytest.mark.slow
 def test_after_a_half_broken_import_it_works_or_says_one_line():
     done = run_python(
         """
@@ -236,6 +242,7 @@ def test_after_a_half_broken_import_it_works_or_says_one_line():
     assert done.returncode == 0 or "import vireid_plugins first" in last, done.stderr
 
 
+@pytest.mark.slow
 def test_without_faiss_fastreid_imports_and_says_what_to_install():  # [10]
     done = run_python(
         """
@@ -290,6 +297,7 @@ def test_gradients_are_none_after_zero_grad(tmp_path):  # [18]
     assert model.heads.weight.grad is None
 
 
+@pytest.mark.slow
 def test_stock_config_trains_and_evaluates_on_the_cpu(market):  # [2, 3, 4, 5, 15, 17]
     trainer = DefaultTrainer(host_cfg(market))
     before = copy.deepcopy(trainer.model.state_dict())
@@ -415,6 +423,7 @@ def run_schedule(hook, optimizer, epochs, iters_per_epoch):
     return rates
 
 
+@pytest.mark.slow
 def test_the_host_launches_two_processes_on_the_cpu(tmp_path):  # [16]
     script = Path(__file__).with_name("launch_helper.py")
     done = subprocess.run(

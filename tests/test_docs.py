@@ -48,6 +48,7 @@ def run_example(name, folder, root, config, **overrides):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_readmes_method_trains(tmp_path):
     root = render_dataset(
         "sysu",
@@ -63,6 +64,7 @@ def test_the_readmes_method_trains(tmp_path):
     assert "loss_margin: " in said
 
 
+@pytest.mark.slow
 def test_the_readmes_dataset_is_trained_on_and_evaluated(tmp_path):
     """Oracle: the images written here, 8 persons to train on and 3 to test, in both modalities."""
     noise = np.random.default_rng(0)

@@ -94,6 +94,7 @@ def requirements(metadata, extra=None):
     return found
 
 
+@pytest.mark.slow
 def test_wheel_holds_every_module_and_config_and_nothing_else(source, wheel):
     """A folder without __init__.py would be missing here, tests or tools would be too much."""
     expected = {
@@ -154,6 +155,7 @@ def test_both_ways_to_build_need_the_same_tools():
     assert tuple(ast.literal_eval(line.group(1))) == bootstrap.BUILD_TOOLS
 
 
+@pytest.mark.slow
 def test_source_archive_holds_what_the_wheel_is_made_of(source, wheel, tmp_path):
     """Whoever builds from the archive gets every module and config of the wheel's sources."""
     code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"

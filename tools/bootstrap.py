@@ -76,7 +76,7 @@ DEVELOPMENT = (
     "types-tabulate",
     "types-tqdm",
     "pytest>=8,<10",
-    "pytest-xdist>=3.5,<4",
+    "pytest-xdist>=3.7,<4",
     "ruff>=0.17,<0.18",
 )
 FASTREID = "fastreid==1.4.0"
@@ -397,7 +397,9 @@ def test_commands(python: Path, arguments: Sequence[str], fast: bool = False) ->
     checks = [["ruff", "check", "."]]
     if not fast:
         checks += [["ruff", "format", "--check", "."], *([["mypy"]] if checks_types() else [])]
-    checks.append(["pytest", "-q", "-n", workers, "--dist", "loadfile", *chosen, *arguments])
+    # a file to a worker, in the order of tests/conftest.py: what files share is made once
+    spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
+    checks.append(["pytest", "-q", *spread, *chosen, *arguments])
     return [[str(python), "-m", *check] for check in checks]
 
 

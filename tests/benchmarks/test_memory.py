@@ -31,6 +31,7 @@ def test_a_batch_is_what_sampler_and_views_make():
     assert len(batch["index"].unique()) == 32
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_it_measured(tmp_path):
     small = "MODEL.BACKBONE.DEPTH 18x INPUT.SIZE_TRAIN [32,16] DATALOADER.NUM_INSTANCE 2"
     words = [

@@ -26,6 +26,7 @@ def run(folder, *words):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_a_million_of_a_few(tmp_path):
     words = "million --queries 20 --gallery 2000 --size 16 --positives 2 --top 5".split()
     found = run(tmp_path, *words)["2 positives"]
@@ -34,6 +35,7 @@ def test_a_million_of_a_few(tmp_path):
     assert (found["peak memory beyond the features"] or 1) > 0  # None: the system does not tell
 
 
+@pytest.mark.slow
 def test_jaccard_agrees_with_both_dense_forms(monkeypatch, tmp_path):
     # A process for each would take most of this test; that of a million is measured above.
     monkeypatch.setattr(jaccard, "peak_memory", lambda *inputs, make: 1 << 20)
@@ -60,6 +62,7 @@ def test_an_index_is_asked(tmp_path):
     assert result["hnsw"]["MiB on disk"] > result["flat"]["MiB on disk"] > 1500 * 16 * 4 / 2**20
 
 
+@pytest.mark.slow
 def test_growth_is_drawn(tmp_path):
     words = "growth --most 4000 --queries 10 --fixed 100 --most-items 200 --size 8 --batches"
     result = run(tmp_path, *words.split())
@@ -101,6 +104,7 @@ def test_what_a_new_process_returns_and_raises():
         measuring.in_own_process(textwrap.dedent, color="red")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the count is Linux's")
 def test_peak_memory_is_what_was_held():
     """Squares of 80 MiB of numbers; the numbers themselves are not counted."""

@@ -103,6 +103,7 @@ def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_process_that_started_it():
     """However that ended: its end of the pipe is closed by the system."""
     code = (

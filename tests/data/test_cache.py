@@ -167,6 +167,7 @@ def fill(folder, paths, barrier, results):
     results.put(sums)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_two_processes_at_once(method, folder, tmp_path):
     """Both see every image right, the bound holds for both together, nothing is left behind."""
@@ -190,6 +191,7 @@ def test_two_processes_at_once(method, folder, tmp_path):
     assert [int(look(cache, path)[0].astype(np.int64).sum()) for path in paths] == expected
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_write_leaves_nothing_to_be_found(folder, image):
     code = f"""
 import os, sys

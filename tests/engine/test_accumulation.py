@@ -31,6 +31,7 @@ def test_the_last_update_of_an_epoch_takes_what_is_left():
     assert_equal(accumulated(rows.chunk(5), 3), accumulated([rows[:9], rows[9:]], 1))
 
 
+@pytest.mark.slow
 def test_processes_exchange_gradients_once_for_each_update(of_two_processes):
     """Two processes, four batches of 2 each, by twos: an update is of the eight images of both."""
     mine, other = images(16).chunk(2)
@@ -54,6 +55,7 @@ def trained(folder, epochs, resume=False, **options):
     return trainer, load_weights_only(f"{folder}/model_final.pth")
 
 
+@pytest.mark.slow
 def test_two_and_two_epochs_equal_four(datasets, tmp_path):
     """Bitwise; an epoch of 4 batches has an update of 3 and one of 1."""
     trainer, whole = trained(tmp_path / "whole", 4)

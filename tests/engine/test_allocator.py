@@ -59,6 +59,7 @@ def faults(word):
     return tuple(map(int, done.stdout.split()[-2:]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ON_GLIBC, reason="a setting of glibc")
 def test_later_steps_fetch_no_new_pages():
     """Pages of 30 steps of 64 MiB: all of them anew, or next to none."""

@@ -124,6 +124,7 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(datasets, tmp_path, mo
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
 
 
+@pytest.mark.slow
 def test_a_mistake_of_two_processes_is_told_once(datasets, tmp_path):
     words = [
         *(sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", SYNTHETIC),
@@ -199,6 +200,7 @@ def test_a_regdb_model_is_refused_on_another_trial(datasets, tmp_path):
     assert any("infrared_to_visible" in key for key in found)
 
 
+@pytest.mark.slow
 def test_the_script_runs_from_any_folder(datasets, tmp_path):
     """As a newcomer types it, in a folder that is not the checkout."""
     words = [

@@ -82,6 +82,7 @@ def assert_evaluated_as_by_one(folder, alone):
     assert all(written[name] == pytest.approx(expected[name], abs=1e-3) for name in expected)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_the_documented_expectation(datasets, tmp_path, monkeypatch):
     found = two_processes([sys.executable, TOOL, "--num-gpus", "2"], tmp_path / "two")
     expected = by_hand(small_cfg(tmp_path / "one", **OPTIONS), 2, monkeypatch)
@@ -93,6 +94,7 @@ def test_two_processes_equal_the_documented_expectation(datasets, tmp_path, monk
     assert (tmp_path / "two" / "log.txt.rank1").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_gives_the_same(datasets, tmp_path):
     ours = two_processes(
         [sys.executable, TOOL, "--num-gpus", "2"],
@@ -115,6 +117,7 @@ def test_a_batch_that_does_not_divide_is_refused(datasets, tmp_path, monkeypatch
         rank_loader(small_cfg(tmp_path, SOLVER__IMS_PER_BATCH=12), 0, monkeypatch)
 
 
+@pytest.mark.slow
 def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_processes):
     """Five images: process 0 has three of them, process 1 two."""
     found = of_two_processes["test features"]
@@ -123,6 +126,7 @@ def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_p
     assert found["targets"].tolist() == [10, 11, 12, 13, 14]
 
 
+@pytest.mark.slow
 def test_batch_norm_that_cannot_be_synchronized_is_named(of_two_processes):
     """PyTorch synchronizes on GPUs only; each release says so in its own words."""
     assert "MODEL.BACKBONE.NORM syncBN" in of_two_processes["synchronized"]
@@ -148,6 +152,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_crash_in_one_process_ends_all_with_its_message(datasets, tmp_path):
     """Process 0 waits in an exchange for what process 1 will never send."""
     script = tmp_path / "broken.py"

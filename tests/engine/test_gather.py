@@ -22,6 +22,7 @@ def difference(found, expected, case):
     return float(apart / moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", two_processes.CASES)
 def test_two_processes_step_as_one_with_the_whole_batch(of_two_processes, case):
     expected = two_processes.stepped(case, gather=False)

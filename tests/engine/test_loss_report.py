@@ -26,6 +26,7 @@ def test_a_cpu_reads_at_once():
     assert not stepper.reads_late
 
 
+@pytest.mark.slow
 def test_the_log_is_the_same_late_or_at_once(datasets, tmp_path, capsys):
     """Every term of every iteration under its own number; each progress line shows its own."""
     lines, histories = [], []

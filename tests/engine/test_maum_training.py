@@ -114,6 +114,7 @@ def test_the_log_holds_the_terms_of_each_epochs_phase(whole):
         assert all(line[name] > 0 for name in names if epoch > 1)
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_same_memories(datasets, tmp_path, monkeypatch):
     """Metrics from the first epoch on: weights and memories equal those that averaged gradients
     give; a memory of the other process that differed would bend its gradient."""

@@ -27,6 +27,7 @@ def trained(config, folder, epochs, resume=False):
     return load_weights_only(f"{folder}/model_final.pth")["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_two_runs_of_two_epochs_equal_one_of_four(config, datasets, tmp_path):
     """Bitwise, weights and buffers; STEPS and MAX_EPOCH do not tell an epoch's rate apart."""

@@ -33,6 +33,7 @@ def is_nhwc(tensor):
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_method_trains_in_nhwc_order(config, datasets, tmp_path):
     """One epoch ends, convolutions stay in the order, and the last map is in it."""
@@ -67,6 +68,7 @@ def test_nhwc_order_changes_rounding_only_and_its_checkpoint_fits_elsewhere(data
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_and_two_epochs_equal_four(datasets, tmp_path):
     """Bitwise, in NHWC order and with fused steps, or many at once before PyTorch 2.4."""
     step = "foreach" if OLD else "fused"
@@ -162,6 +164,7 @@ def test_compiling_what_is_computed_twice_is_refused(datasets, tmp_path):
         VIReIDTrainer(small_cfg(tmp_path, **both))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_COMPILE, reason="no compiler, or PyTorch before 2.6")
 def test_a_compiled_run_keeps_names_and_losses(datasets, tmp_path):
     """Evaluation included, which runs plain: the graphs are those of the training step alone."""

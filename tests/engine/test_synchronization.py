@@ -98,6 +98,7 @@ def waits_of_a_step(config, monkeypatch):
     return +most
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     int(torch.__version__.split(".")[0]) < 2,
     reason="the smoothed cross-entropy of PyTorch 1.13 itself indexes by masks",

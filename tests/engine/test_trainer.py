@@ -92,6 +92,7 @@ def test_a_step_moves_the_weights_in_each_precision(amp, seen):
     assert not torch.equal(before, model.layer.weight)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_bitwise_the_same_run(datasets, tmp_path):
     """Whatever the number of loading processes; another seed gives another run."""
     first = trained(small_cfg(tmp_path / "a", TEST__EVAL_PERIOD=1))
@@ -102,6 +103,7 @@ def test_the_same_seed_gives_bitwise_the_same_run(datasets, tmp_path):
     assert first.results == again.results and first.results["SYSUMM01/all/single/mAP"] > 0
 
 
+@pytest.mark.slow
 def test_two_and_two_epochs_equal_four(datasets, tmp_path):
     """Weights, optimizer, schedule and losses, through a checkpoint, with an evaluation inside."""
     options = dict(TEST__EVAL_PERIOD=2, INPUT__REA__ENABLED=True)
@@ -115,6 +117,7 @@ def test_two_and_two_epochs_equal_four(datasets, tmp_path):
         assert same_state(a[key], b[key]), key
 
 
+@pytest.mark.slow
 def test_the_best_metric_survives_a_resume(datasets, tmp_path):
     first = trained(small_cfg(tmp_path, TEST__EVAL_PERIOD=1))
     best = first.best_metric
@@ -128,12 +131,14 @@ def test_the_best_metric_survives_a_resume(datasets, tmp_path):
     assert (tmp_path / "model_best.pth").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_nothing(datasets, tmp_path, capsys):
     trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1))
     again = trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1), resume=True)
     assert again.results == {} and "Nothing to train: epoch 1 of 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_learning_rate_holds_on_resume(datasets, tmp_path):
     trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1, SOLVER__WARMUP_EPOCHS=0))
     options = dict(SOLVER__MAX_EPOCH=2, SOLVER__WARMUP_EPOCHS=0, SOLVER__BASE_LR=0.25)
@@ -142,6 +147,7 @@ def test_a_changed_learning_rate_holds_on_resume(datasets, tmp_path):
     assert {group["lr"] for group in resumed.optimizer.param_groups} == {0.25}
 
 
+@pytest.mark.slow
 def test_other_data_are_refused_on_resume(datasets, tmp_path):
     trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1))
     other = small_cfg(tmp_path, DATASETS__NAMES='("RegDB",)', DATASETS__TESTS='("RegDB",)')
@@ -149,6 +155,7 @@ def test_other_data_are_refused_on_resume(datasets, tmp_path):
         VIReIDTrainer(other).resume_or_load(resume=True)
 
 
+@pytest.mark.slow
 def test_a_kill_during_a_write_leaves_the_last_good_checkpoint(datasets, tmp_path):
     """A process dies half-way through writing its second checkpoint; the next resumes the first."""
     code = f"""
@@ -208,6 +215,7 @@ def test_a_loss_that_becomes_nan_stops_with_its_name_and_images(datasets, tmp_pa
     assert not list(tmp_path.glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_a_failed_evaluation_keeps_the_weights(datasets, tmp_path, monkeypatch):
     def fail(cfg, model):
         raise RuntimeError("no matches")
@@ -218,6 +226,7 @@ def test_a_failed_evaluation_keeps_the_weights(datasets, tmp_path, monkeypatch):
     assert checkpoint(tmp_path, "model_before_failed_evaluation")["epoch"] == 0
 
 
+@pytest.mark.slow
 def test_frozen_layers_stand_still_also_after_a_resume(datasets, tmp_path):
     """Trap 7: the host's counter restarts on resume and its frozen batch norm trains again."""
     iterations = len(VIReIDTrainer(small_cfg(tmp_path / "x")).data_loader)
@@ -250,6 +259,7 @@ def test_too_few_classes_are_refused(datasets, tmp_path):
         VIReIDTrainer(small_cfg(tmp_path, MODEL__HEADS__NUM_CLASSES=3))
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(datasets, tmp_path):
     """Checkpoints under the host's names, metrics with their keys, events, the config."""
     trainer = trained(small_cfg(tmp_path, TEST__EVAL_PERIOD=1, TEST__RETRIEVAL_PICTURES=2))

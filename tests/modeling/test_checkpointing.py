@@ -56,6 +56,7 @@ def test_losses_gradients_and_statistics_are_the_same(config):
     assert plain[2]["backbone.shared.layer4.0.bn1.num_batches_tracked"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth,norm,dtype",
     [("18x", "GhostBN", None), ("50x", "BN", None), ("18x", "syncBN", torch.bfloat16)],
@@ -129,6 +130,7 @@ def test_a_backbone_that_cannot_is_named(datasets, tmp_path):
         VIReIDTrainer(cfg)
 
 
+@pytest.mark.slow
 def test_training_with_checkpoints_is_bitwise_the_plain_one(datasets, tmp_path):
     weights = []
     for value in (False, True):

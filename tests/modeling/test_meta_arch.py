@@ -161,7 +161,13 @@ def gradients_by_phase(model, batch):
     return found
 
 
-@pytest.mark.parametrize("config", distinct_models())
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, marks=[pytest.mark.slow] if on_a_small_network(config) else [])
+        for config in distinct_models()
+    ],
+)
 def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
     """At the size of the config: widths that do not fit each other stop here."""
     model = make_model(config).train()

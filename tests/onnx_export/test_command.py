@@ -39,6 +39,7 @@ def files_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_and_gives_the_extractors_features(
     weights, datasets, tmp_path, capsys, monkeypatch
 ):
@@ -72,6 +73,7 @@ def recipe_of_the_docs(folder):
     (folder / "onnx_features.py").write_text(found.group(1), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["visible", "infrared"])
 def test_the_recipe_of_the_docs_needs_no_pytorch(modality, weights, datasets, tmp_path):
     """Of real images and one that is turned in its EXIF data; one graph for both, one for one."""
@@ -121,6 +123,7 @@ FLAWED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAWED)
 def test_what_cannot_be_exported_says_why_and_leaves_the_old_file(
     name, tmp_path, capsys, monkeypatch
@@ -139,6 +142,7 @@ def test_what_cannot_be_exported_says_why_and_leaves_the_old_file(
     assert files_in(tmp_path) == ["model.onnx", "model.pth"]
 
 
+@pytest.mark.slow
 def test_what_evaluation_does_beside_the_network_is_told(tmp_path, capsys, monkeypatch):
     """And without the dataset random images must do."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))

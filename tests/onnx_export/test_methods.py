@@ -49,6 +49,7 @@ def images_of(cfg, count):
     return torch.randint(0, 256, (count, 3, *cfg.INPUT.SIZE_TEST)).float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [(c, {}) for c in CONFIGS] + VARIANTS, ids=names_of)
 def test_features_equal_pytorchs_at_any_batch_size(variant):
     cfg, model = small_model(variant[0], **variant[1])

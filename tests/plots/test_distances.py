@@ -105,6 +105,7 @@ def test_panels_show_the_counts_the_means_and_the_threshold(figures, tmp_path):
     assert "infrared camera 3 with visible camera 2" in footer.texts[0].get_text()
 
 
+@pytest.mark.slow
 def test_two_models_stand_side_by_side_on_the_same_axes(figures, tmp_path):
     models = [planted_subject("near", noise=0.2), planted_subject("far", noise=0.9)]
     draw_kind("distances", models, str(tmp_path))

@@ -52,6 +52,7 @@ def page_of(folder, *words):
     return parse(folder / "report.html")
 
 
+@pytest.mark.slow
 def test_without_a_model_the_report_says_so_and_shows_the_rest(folder, only, monkeypatch):
     quick_savefig(monkeypatch)
     only(all_kinds()["curves"], all_kinds()["tsne"])

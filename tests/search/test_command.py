@@ -84,6 +84,7 @@ def test_the_words_are_those_of_the_library(capsys):
     assert f"fewer than {LEAST_IMAGES:,} images" in text
 
 
+@pytest.mark.slow
 def test_a_planted_person_is_found_among_distractors(index, people, tmp_path, capsys, monkeypatch):
     figures, savefig = [], Figure.savefig
     monkeypatch.setattr(
@@ -187,6 +188,7 @@ def test_calibrated_thresholds_are_kept_and_explained(index, people, datasets, t
         assert mark == ("above" if above else "below")
 
 
+@pytest.mark.slow
 def test_the_same_words_bring_an_index_up_to_date(weights, people, tmp_path, capsys):
     images, out = shutil.copytree(people, tmp_path / "in"), str(tmp_path / "index")
     words = [
@@ -210,6 +212,7 @@ def test_the_same_words_bring_an_index_up_to_date(weights, people, tmp_path, cap
     assert "1 could not be read" in output and "broken.csv" in output
 
 
+@pytest.mark.slow
 def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys, monkeypatch):
     image = ["--image", str(people / "1.jpg")]
     folder = ["--images", str(people)]

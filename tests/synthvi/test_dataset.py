@@ -205,6 +205,7 @@ def test_market_and_duke_look_different(roots):
 # --- bytes
 
 
+@pytest.mark.slow
 def test_processes_and_order_change_no_byte(roots, tmp_path):
     parallel = render_dataset("sysu", tmp_path, jobs=2, **SMALL)
     assert digest(parallel) == digest(roots["sysu"])

@@ -90,6 +90,7 @@ FEATURES = (raw_pixels, raw_gray, stripe_colors)
 DIRECTIONS = ((INFRARED, VISIBLE), (VISIBLE, INFRARED))
 
 
+@pytest.mark.slow
 def test_pixels_across_modalities_are_near_chance(pictures):
     # the silhouette is shared on purpose, so not chance itself: on the mean over features and
     # directions at most 2.5 times; within a modality it is about 10 times

@@ -87,6 +87,7 @@ def test_features_are_those_that_an_evaluation_scores(run, datasets):
     assert [protocol.key for protocol in subject.protocols] == ["all/single", "indoor/single"]
 
 
+@pytest.mark.slow
 def test_a_config_file_gives_the_same_model(run, datasets, capsys, tmp_path):
     """Two models side by side: one by its config file, one by what its checkpoint carries."""
     other = tmp_path / "other"

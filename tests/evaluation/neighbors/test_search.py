@@ -119,6 +119,7 @@ def test_an_approximate_index_without_faiss_says_what_to_install(monkeypatch):
         NearestNeighbors(index="HNSW32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ALL)
 def test_items_may_come_in_parts(index):
     items, queries = people()

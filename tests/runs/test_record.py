@@ -3,11 +3,12 @@
 import json
 import subprocess
 
+from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.runs import record
 from vireid_plugins.runs.environment import environment
 from vireid_plugins.train import evaluate, train
 
-from tests.engine.small import ROOT, small_words
+from tests.engine.small import ROOT, small_cfg, small_words
 
 SYNTHETIC = str(ROOT / "configs/agw/synthetic.yml")
 
@@ -35,6 +36,23 @@ def test_a_run_and_its_evaluations_are_recorded(datasets, tmp_path):
     assert [one["task"] for one in sessions] == ["train", "evaluate"]
     assert all(one["config_file"] == SYNTHETIC for one in sessions)
     assert all(one["environment"] == environment() for one in sessions)
+
+
+def test_what_was_evaluated_is_the_file_of_the_config(datasets, tmp_path):
+    """A script that calls ``test`` itself; a ``test`` of one's own, which records nothing."""
+
+    class Own(VIReIDTrainer):
+        @classmethod
+        def test(cls, cfg, model):
+            return {"metric": 1.0}
+
+    trainer = Own(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1))
+    assert trainer.train() == {"metric": 1.0}
+    assert not (tmp_path / "results.json").exists()
+    cfg = small_cfg(tmp_path, MODEL__WEIGHTS="mine.pth")
+    found = VIReIDTrainer.test(cfg, trainer.model)
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert kept["weights"] == "mine.pth" and kept["metrics"] == found
 
 
 def test_a_foreign_run_json_does_not_stop_a_run(tmp_path):

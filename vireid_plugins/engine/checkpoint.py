@@ -156,3 +156,48 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
     check_weights_exist(path)
     state = load_weights_only(path)
     return state.get(FACTS) if isinstance(state, dict) else None
+
+
+def check_same_run(held: Dict[str, Any], own: Dict[str, Any], path: str) -> None:
+    """Raise ``CheckpointError`` unless a checkpoint is of the run that wants to continue from it.
+
+    Args:
+        held: what the checkpoint says about itself.
+        own: what a checkpoint of this run would say.
+        path: of the checkpoint, for the message.
+    """
+    for key in ("fingerprint", "num_classes", "iters_per_epoch"):
+        if key in held and held[key] != own[key]:
+            raise CheckpointError(
+                f"{path} cannot be resumed: its {key} is {held[key]}, and that of this run is "
+                f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
+                "another OUTPUT_DIR."
+            )
+
+
+def load_all(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:
+    """Load a checkpoint to resume from, and return what it holds besides the training's state.
+
+    The config decides the rates and the kind of step, not the checkpoint: ``SOLVER.BASE_LR`` may
+    be changed between two sessions.
+
+    Raises:
+        CheckpointError: it is of another model or of another program.
+    """
+    configured = [
+        {key: group[key] for key in ("initial_lr", "foreach", "fused") if key in group}
+        for group in optimizer.param_groups
+    ]
+    try:
+        rest = checkpointer.load(path, need="all")
+    except CheckpointError:
+        raise
+    except ValueError as error:  # the optimizer's groups differ
+        raise CheckpointError(
+            f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
+            "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
+            "OUTPUT_DIR, and no --resume."
+        ) from error
+    for group, own in zip(optimizer.param_groups, configured):
+        group.update(own)
+    return rest

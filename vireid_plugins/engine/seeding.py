@@ -6,7 +6,7 @@ the evaluation have generators of their own (``data/dataset.py``, ``evaluation``
 
 import logging
 import random
-from typing import Tuple
+from typing import Any, Tuple
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ def choose_seed(seed: int) -> int:
     drawn = comm.all_gather(int(np.random.SeedSequence().generate_state(1)[0]))[0]
     logger.info("SEED is negative: drew %d. Set SEED %d to repeat this run.", drawn, drawn)
     return drawn
+
+
+def with_seed(cfg: Any, seed: int) -> Any:
+    """Return a copy of ``cfg`` with this ``SEED``."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = seed
+    return cfg
 
 
 def seed_everything(*parts: int) -> None:

@@ -18,7 +18,6 @@ from .. import data, evaluation
 from ..config import check_ranges
 from ..data.datasets.build import split_facts
 from ..drawing import save_retrieval_pictures
-from ..errors import CheckpointError
 from ..keys import Key, at_least, declare
 from ..runs.names import METRICS
 from ..runs.record import record_results
@@ -27,12 +26,19 @@ from ..version import __version__
 from . import hooks, runtime
 from .allocator import keep_freed_memory
 from .amp import amp_name
-from .checkpoint import FACTS, AtomicCheckpointer, read_facts, remove_partial_files
+from .checkpoint import (
+    FACTS,
+    AtomicCheckpointer,
+    check_same_run,
+    load_all,
+    read_facts,
+    remove_partial_files,
+)
 from .checks import check_run, make_output_folder
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
 from .scaling import apply_scaling_keys, read_accumulation
-from .seeding import choose_seed, seed_everything
+from .seeding import choose_seed, seed_everything, with_seed
 from .step import StepTrainer
 
 logger = logging.getLogger(__name__)
@@ -72,7 +78,7 @@ class VIReIDTrainer(DefaultTrainer):
         seed_everything(self.seed)
         for name in cfg.DATASETS.TESTS:  # find a mistake in TEST.* now, not after an hour
             evaluation.build_evaluator(cfg, name, dataset=None)
-        loader = self.build_train_loader(_with_seed(cfg, self.seed))
+        loader = self.build_train_loader(with_seed(cfg, self.seed))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         check_run(cfg, loader.dataset.num_classes)
         model = self.build_model(cfg)
@@ -177,36 +183,8 @@ class VIReIDTrainer(DefaultTrainer):
                 model.start_run()
             return
         path = self.checkpointer.get_checkpoint_file()
-        self._check_same_run(read_facts(path) or {}, path)
-        configured = [
-            {key: group[key] for key in ("initial_lr", "foreach", "fused") if key in group}
-            for group in self.optimizer.param_groups
-        ]
-        try:
-            rest = self.checkpointer.load(path, need="all")
-        except CheckpointError:
-            raise
-        except ValueError as error:  # the optimizer's groups differ
-            raise CheckpointError(
-                f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
-                "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
-                "OUTPUT_DIR, and no --resume."
-            ) from error
-        # The config decides the rates and the kind of step, not the checkpoint: SOLVER.BASE_LR may
-        # be changed between two sessions.
-        for group, own in zip(self.optimizer.param_groups, configured):
-            group.update(own)
-        self._take_up(rest, path)
-
-    def _check_same_run(self, facts: Dict[str, Any], path: str) -> None:
-        own = self.facts()
-        for key in ("fingerprint", "num_classes", "iters_per_epoch"):
-            if key in facts and facts[key] != own[key]:
-                raise CheckpointError(
-                    f"{path} cannot be resumed: its {key} is {facts[key]}, and that of this run is "
-                    f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
-                    "another OUTPUT_DIR."
-                )
+        check_same_run(read_facts(path) or {}, self.facts(), path)
+        self._take_up(load_all(self.checkpointer, self.optimizer, path), path)
 
     def _take_up(self, rest: Dict[str, Any], path: str) -> None:
         """Set epoch, seed and rates to those of the checkpoint."""
@@ -219,7 +197,7 @@ class VIReIDTrainer(DefaultTrainer):
                     "SEED is %d; the run began with %d, which is kept.", self.seed, facts["seed"]
                 )
             self.seed = facts["seed"]
-            self._trainer.data_loader = self.build_train_loader(_with_seed(self.cfg, self.seed))
+            self._trainer.data_loader = self.build_train_loader(with_seed(self.cfg, self.seed))
         self.scheduler["lr_sched"].set(self.start_epoch * self.iters_per_epoch)
         logger.info("Resumed %s: epoch %d of %d.", path, self.start_epoch, self.max_epoch)
 
@@ -317,10 +295,3 @@ def _record(cfg: Any, found: Dict[str, float], weights: str) -> None:
     """Write the results of an evaluation; those of a ``test`` of somebody's own are not known."""
     if isinstance(found, evaluation.TestMetrics) and found and os.path.isdir(cfg.OUTPUT_DIR):
         record_results(cfg.OUTPUT_DIR, found, weights)
-
-
-def _with_seed(cfg: Any, seed: int) -> Any:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.SEED = seed
-    return cfg

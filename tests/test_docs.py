@@ -1,5 +1,7 @@
 """The documents and the files beside them: examples run, links exist, versions agree."""
 
+import ast
+import importlib
 import itertools
 import os
 import re
@@ -15,6 +17,7 @@ import yaml
 from PIL import Image
 
 from vireid.cli import load_verbs
+from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.synthvi import render_dataset
 from vireid_plugins.version import __version__
@@ -120,6 +123,26 @@ def test_links_into_a_document_find_their_heading(path):
         headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
         made = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
         assert anchor in made, f"{target}#{anchor}; there are {sorted(made)}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_names_that_a_document_imports_exist(path):
+    """Of each Python block, the imports from this package are carried out."""
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and module.startswith("vireid_plugins"):
+                found = importlib.import_module(module)
+                assert [name.name for name in node.names if not hasattr(found, name.name)] == []
+
+
+def test_the_three_lines_of_the_readme_make_a_config():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"```python\n(import vireid_plugins as vp .*?)```", text, re.S).group(1)
+    names = {}
+    exec(lines, names)
+    assert "LOSSES" in names["cfg"].MODEL and names["DefaultTrainer"] is VIReIDTrainer
 
 
 def command_lines(text):

@@ -14,7 +14,7 @@ _WIDE_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _LARGEST_16_BIT = 65535
 
 
-class ImageError(UserError):
+class ImageError(UserError, RuntimeError):
     """An image file that cannot be used; the message names the file and the remedy."""
 
 

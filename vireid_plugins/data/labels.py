@@ -1,7 +1,7 @@
-"""Ordering and numbering of labels that may be integers or words."""
+"""Order, number and show labels, which may be integers or words."""
 
 import re
-from typing import Any, Dict, Hashable, Iterable, List, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, Sequence, Tuple
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -35,3 +35,9 @@ def number_labels(labels: Iterable[Hashable]) -> Dict[Any, int]:
     words = [label for label in ordered if not isinstance(label, int)]
     numbers.update({label: first + i for i, label in enumerate(words)})
     return numbers
+
+
+def first_few(values: Sequence[Any], most: int = 5) -> str:
+    """Return the first of many labels, for a message, and how many there are."""
+    more = f", ... ({len(values)} in all)" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more

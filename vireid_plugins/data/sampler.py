@@ -17,10 +17,8 @@ from vireid_plugins.registry import SAMPLER_REGISTRY
 from fastreid.config import CfgNode
 
 from .item import Item
-from .labels import sorted_labels
+from .labels import first_few, sorted_labels
 from .seeding import generator
-
-_SHOWN = 5  # identities named in one message
 
 
 @SAMPLER_REGISTRY.register()
@@ -161,7 +159,7 @@ class CrossModalityIdentitySampler(Sampler):
             if without:
                 raise UserError(
                     f"{len(without)} training identit(ies) have no {modality.label} image: "
-                    f"{_first_few(without)}. CrossModalityIdentitySampler needs every identity in "
+                    f"{first_few(without)}. CrossModalityIdentitySampler needs every identity in "
                     "both modalities: take them out of the training list, add images, or name "
                     "another sampler in DATALOADER.SAMPLER_TRAIN."
                 )
@@ -209,8 +207,3 @@ def _check_numbers(
 
 def _nearest_multiple(value: int, unit: int) -> int:
     return max(1, round(value / max(unit, 1))) * max(unit, 1)
-
-
-def _first_few(pids: Sequence[Hashable]) -> str:
-    more = ", ..." if len(pids) > _SHOWN else ""
-    return ", ".join(map(str, pids[:_SHOWN])) + more

@@ -13,8 +13,9 @@ from vireid_plugins.registry import registered_names, suggest
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..datasets import CrossModalityDataset, DatasetError
-from ..datasets.base import SPLITS, first_few
+from ..datasets.base import SPLITS
 from ..item import Item
+from ..labels import first_few
 from .images import find_broken_images
 
 _BROKEN_SHOWN = 20

@@ -8,7 +8,7 @@ from fastreid.utils import comm
 
 from ..datasets import DatasetError
 from ..item import Item
-from ..labels import natural_key
+from ..labels import first_few, natural_key
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +32,19 @@ def check_queries(source: ImageDataset, name: str) -> None:
     if not unmatched:
         return
     matched = len({pid for pid, _ in queries}) - len(unmatched)
-    shown = ", ".join(map(str, unmatched[:5]))
     if matched == 0:
         raise DatasetError(
             f"{name}: no query identity has a gallery image"
-            f"{' in the other modality' if cross else ''}: {shown}, ... The numbers of identities "
-            "in the two lists must agree."
+            f"{' in the other modality' if cross else ''}: {first_few(unmatched)}. The numbers of "
+            "identities in the two lists must agree."
         )
     if comm.is_main_process():
         logger.warning(
-            "%s: %d query identities have no gallery image to find (%s, ...); protocols leave "
+            "%s: %d query identities have no gallery image to find (%s); protocols leave "
             "their images out.",
             name,
             len(unmatched),
-            shown,
+            first_few(unmatched),
         )
 
 

@@ -16,15 +16,16 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from ..item import Item
+from ..labels import first_few
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
-_SHOWN = 5  # names listed in one message
+_MOST = 12  # cameras or names of folders in one line
 
 
-class DatasetError(UserError):
+class DatasetError(UserError, RuntimeError):
     """A dataset on disk is not as documented; the message says where and how to mend it."""
 
 
@@ -192,7 +193,7 @@ class CrossModalityDataset(ImageDataset):
                 cameras = sorted({item.camid for item in part})
                 if part:
                     ids = len({item.pid for item in part})
-                    rows.append([split, modality.label, ids, len(part), _join(cameras)])
+                    rows.append([split, modality.label, ids, len(part), first_few(cameras, _MOST)])
             if len({item.modality for item in items}) > 1:
                 ids, cameras = self.parse_data(items)
                 rows.append([split, "both", ids, len(items), f"{cameras} in all"])
@@ -235,14 +236,4 @@ def _what_is_there(root: str) -> str:
     if not os.path.isdir(root):
         return f"{os.path.abspath(root)} does not exist."
     names = sorted(os.listdir(root))
-    return f"{os.path.abspath(root)} holds {_join(names) or 'nothing'}."
-
-
-def _join(values: Sequence[Any], limit: int = 12) -> str:
-    more = f", ... ({len(values)} in all)" if len(values) > limit else ""
-    return ", ".join(str(value) for value in values[:limit]) + more
-
-
-def first_few(values: Sequence[Any]) -> str:
-    """Return the first of many names, for a message."""
-    return _join(values, _SHOWN)
+    return f"{os.path.abspath(root)} holds {first_few(names, _MOST) or 'nothing'}."

@@ -12,8 +12,8 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
-from ..labels import number_labels
-from .base import SPLITS, CrossModalityDataset, DatasetError, first_few
+from ..labels import first_few, number_labels
+from .base import SPLITS, CrossModalityDataset, DatasetError
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
 

@@ -4,7 +4,8 @@ import os
 from typing import List, Tuple
 
 from ..images import is_image_name
-from .base import DatasetError, first_few
+from ..labels import first_few
+from .base import DatasetError
 
 
 def list_images(folder: str) -> List[str]:

@@ -9,7 +9,8 @@ from vireid_plugins.modality import Modality
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
-from .base import CrossModalityDataset, DatasetError, first_few
+from ..labels import first_few
+from .base import CrossModalityDataset, DatasetError
 from .lists import list_images, read_ids, read_image_list
 
 CAMERAS = tuple(range(1, 10))

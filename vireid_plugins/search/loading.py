@@ -53,8 +53,9 @@ def load_images(
         worker_init_fn=_prepare_worker,
     )
     for read, tensor, broken in batches:
-        features = np.zeros((0, extractor.feature_size), np.float32)
-        if tensor is not None:
+        if tensor is None:
+            features = np.zeros((0, extractor.feature_size), np.float32)
+        else:
             features = extractor.features_of(tensor, modality)
         finite = np.isfinite(features).all(axis=1).reshape(-1)
         broken += [(image.name, NOT_FINITE) for image, good in zip(read, finite) if not good]

@@ -1,17 +1,15 @@
-"""Draw queries, each beside the images that were found for it."""
+"""Draw queries, each beside the images that were found for it.
+
+A query loads this module, so matplotlib is loaded only when something is drawn.
+"""
 
 import functools
 import os
 import textwrap
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.images import ImageError, read_image
@@ -21,6 +19,9 @@ from ..files import write_atomically
 from .folder import shown_name
 from .index import SearchIndex
 from .querying import Query
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_QUERIES, MOST_RESULTS = 20, 50
 _PER_LINE = 10  # results beside a query; more go on below
@@ -88,6 +89,9 @@ def draw_grid(
         threshold: a cosine similarity; None: all frames look alike.
         note: says what the threshold is.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     longest = max(len(row.results) for row in rows)
     columns = 1 + min(_PER_LINE, longest)
     lines = [max(1, -(-len(row.results) // _PER_LINE)) for row in rows]
@@ -125,7 +129,7 @@ def _legend(threshold: Optional[float]) -> str:
     return f"{numbers}:  ▲ solid blue frame {threshold:.3f} or more,  ▽ dashed orange frame less."
 
 
-def _draw_row(axes: Axes, row: GridRow, top: float, threshold: Optional[float]) -> None:
+def _draw_row(axes: "Axes", row: GridRow, top: float, threshold: Optional[float]) -> None:
     query = (row.query, "query", row.title)
     _draw_panel(axes, (_MARGIN, top), *query, _QUERY, "solid", weight="bold")
     for number, (score, image, name) in enumerate(row.results):
@@ -139,7 +143,7 @@ def _draw_row(axes: Axes, row: GridRow, top: float, threshold: Optional[float]) 
 
 
 def _draw_panel(
-    axes: Axes,
+    axes: "Axes",
     corner: Tuple[float, float],
     path: Path,
     heading: str,
@@ -149,6 +153,8 @@ def _draw_panel(
     weight: str = "normal",
 ) -> None:
     """Draw a framed image in its own proportions, a heading above and its name below."""
+    from matplotlib.patches import Rectangle
+
     middle, top = corner[0] + _PANEL[0] / 2, corner[1] + _HEADING
     pixels = _pixels(path)
     if pixels is None:
@@ -227,5 +233,7 @@ def _drawable(text: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _letters() -> Any:
+    from matplotlib import font_manager
+
     font = font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans"))
     return font_manager.get_font(font).get_charmap()

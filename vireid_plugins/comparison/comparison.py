@@ -54,7 +54,7 @@ class Comparison:
             ``baseline.yml``, or the first.
         protocol: whose metrics ``table.md`` shows, such as ``SYSUMM01/all/single``; empty: the
             first.
-        title: of the table and the plot.
+        title: title of the table and the plot.
         tables: where table and plot go; None: ``output``.
         say: called with lines that say what happens.
 
@@ -84,7 +84,10 @@ class Comparison:
         paths = expand_configs([str(one) for one in configs])
         self._on = expand_configs([str(on)])[0] if on else None
         name = default_name(paths) + (f"-{self._on.stem}" if self._on else "")
-        self._given_output, self._given_tables = output, tables  # as the command repeats them
+        self._given_output, self._given_tables = (
+            output,
+            tables,
+        )  # whether the repeating command names them
         self.output = Path(output) if output else Path("logs") / "compare" / name
         self.tables = Path(tables) if tables else self.output
         self.entries = build_entries(paths, self._opts, str(self._on or ""))
@@ -109,7 +112,7 @@ class Comparison:
         return names[0]
 
     def _check_protocol(self) -> None:
-        """A wrong word must not wait for the first result."""
+        """Raise ``PlanError`` for an unknown protocol now, not after the first run."""
         wanted, known = self._protocol, self.entries[0].protocols
         if wanted and wanted not in known:
             raise PlanError(
@@ -167,7 +170,7 @@ class Comparison:
         self.write()
 
     def _eta(self) -> str:
-        """Hours and minutes to the end, from the runs that are done."""
+        """Return hours and minutes to the end, estimated from the runs that are done."""
         if not self._durations:
             return "?"
         each = sum(self._durations) / len(self._durations)
@@ -206,8 +209,11 @@ def _check(seeds: Sequence[int], jobs: int) -> None:
 
 
 def default_name(paths: Sequence[Path]) -> str:
-    """``mrda-ablation`` for files of ``configs/mrda/ablation``, ``agw-mrda`` for files of several
-    folders of ``configs``, else the first file's stem."""
+    """Return the name of the folder of runs.
+
+    It is ``mrda-ablation`` for files of ``configs/mrda/ablation``, ``agw-mrda`` for files of
+    several folders of ``configs``, and the name of the first file otherwise.
+    """
     folders = {Path(shown_path(path)).parts[:-1]: None for path in paths}
     if len(paths) == 1 or any(parts[:1] != ("configs",) or not parts[1:] for parts in folders):
         return paths[0].stem

@@ -1,4 +1,4 @@
-"""The outcome as CSV, for programs: unrounded, unknown values empty."""
+"""The outcome as CSV, for programs: numbers are not rounded, unknown values are empty."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
 
 
 def format_runs(rows: Sequence[Row]) -> str:
-    """A line for each config, seed and protocol, with all that was measured, unrounded."""
+    """Return a line for each config, seed and protocol, with all that was measured."""
     lines: List[Dict[str, Any]] = []
     for row in rows:
         for run in row.runs:
@@ -57,7 +57,7 @@ def _missing_line(run: PlannedRun) -> Dict[str, Any]:
 
 
 def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> str:
-    """A line for each config and protocol: means and deviations over seeds, and verdicts."""
+    """Return a line for each config and protocol: means, deviations over seeds, verdicts."""
     baseline = choose_baseline(rows, baseline_name)
     lines: List[Dict[str, Any]] = []
     for row in rows:
@@ -86,7 +86,7 @@ def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[
 
 
 def _csv(lines: Sequence[Dict[str, Any]]) -> str:
-    """Unknown values are empty; the columns are those of the fullest line."""
+    """Return lines as CSV with the columns of the longest line; unknown values are empty."""
     names: Dict[str, None] = {}
     for line in sorted(lines, key=len, reverse=True):
         names.update(dict.fromkeys(line))

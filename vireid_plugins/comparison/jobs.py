@@ -1,4 +1,4 @@
-"""Processes for runs: one at a time or several, stopped together."""
+"""The processes of runs: started one at a time or several at once, stopped together."""
 
 import json
 import os
@@ -39,13 +39,13 @@ def execute(
     on_start: Callable[[PlannedRun], None],
     on_end: Callable[[PlannedRun, float], None],
 ) -> None:
-    """Run all, at most ``jobs`` at once; a run that fails does not stop the others.
+    """Run all, at most ``jobs`` at once. A run that fails does not stop the others.
 
     Args:
-        runs: in order.
-        jobs: processes at once.
+        runs: the runs in the order in which they start.
+        jobs: number of processes at once.
         on_start: called when a run's process has started.
-        on_end: called with the run and its seconds when the process has ended, well or not.
+        on_end: called with the run and its seconds when the process has ended or failed.
 
     Raises:
         KeyboardInterrupt: after every process has been stopped.
@@ -71,7 +71,7 @@ def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
     run.folder.mkdir(parents=True, exist_ok=True)
     text = run.cfg.dump().encode()
     write_atomically(run.folder / SETTINGS, lambda file: file.write(text))
-    Progress(run.folder).fail("")  # of an earlier attempt
+    Progress(run.folder).fail("")  # forget the error of an earlier attempt
     facts = {
         "name": run.entry.name,
         "config_file": run.entry.shown_path,
@@ -92,13 +92,14 @@ def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
 
 
 def child_environment(slot: int, jobs: int) -> Dict[str, str]:
-    """Variables of a run's process: its share of the cores, its GPU, where the package is.
+    """Return the environment of a run's process: its share of the cores, its GPU, the package.
 
-    ``OMP_NUM_THREADS`` stays as the user has set it. GPUs are dealt out only to several runs.
+    ``OMP_NUM_THREADS`` keeps the value that the user has set. GPUs are divided only if several runs
+    share the machine.
 
     Args:
-        slot: 0 .. jobs - 1, which of the runs at once.
-        jobs: how many run at once.
+        slot: 0 .. jobs - 1, the place among the runs at once.
+        jobs: number of runs at once.
     """
     values = dict(os.environ)
     values.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // jobs)))
@@ -113,7 +114,7 @@ def child_environment(slot: int, jobs: int) -> Dict[str, str]:
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -127,7 +128,7 @@ def _visible_gpus() -> List[str]:
 
 
 def _close(job: Job) -> None:
-    """See to it that a process that ended without a result has left a reason."""
+    """Record why a process ended, if it left neither a result nor a reason."""
     job.process.stdin.close()
     status = job.process.returncode
     progress = Progress(job.run.folder)
@@ -150,7 +151,7 @@ def _stop(running: Sequence[Job]) -> None:
 
 
 def _signal(job: Job, number: int) -> None:
-    """To the run's process and to those that load images for it."""
+    """Send a signal to the run's process and to the processes that load its images."""
     try:
         if hasattr(os, "killpg"):
             os.killpg(job.process.pid, number)

@@ -23,23 +23,23 @@ _STATUS = Path("/proc/self/status")
 
 
 def count_parameters(model: nn.Module) -> Tuple[int, int]:
-    """Numbers of all parameters and of those that require a gradient."""
+    """Return the numbers of all parameters and of those that require a gradient."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
 
 
 def flops_per_image(model: nn.Module, size: Tuple[int, int]) -> Optional[float]:
-    """Floating-point operations of one test image, two for each multiply-add.
+    """Return the floating-point operations of one test image, two for each multiply-add.
 
-    Counted are convolutions and matrix products, of one visible and one infrared image in one
-    batch, and halved.
+    Convolutions and matrix products are counted, for a batch of one visible and one infrared image,
+    and halved.
 
     Args:
         model: ``model(batch)`` returns features in evaluation mode.
         size: height and width of a test image, in pixels.
 
     Returns:
-        None where PyTorch cannot count (before 2.1).
+        None if PyTorch cannot count (before 2.1).
     """
     if FlopCounterMode is None:
         return None
@@ -60,10 +60,10 @@ def flops_per_image(model: nn.Module, size: Tuple[int, int]) -> Optional[float]:
 
 
 def peak_memory(device: torch.device) -> Optional[float]:
-    """Largest memory so far, in MiB; None where the system does not tell.
+    """Return the largest memory so far in MiB; None if the system does not say.
 
-    On a GPU what PyTorch had allocated there; else the resident set of this process alone,
-    without those that load images.
+    On a GPU it is what PyTorch allocated; on a CPU it is the resident set of this process, without
+    the processes that load images.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _MIB
@@ -71,7 +71,7 @@ def peak_memory(device: torch.device) -> Optional[float]:
 
 
 def _own_peak() -> Optional[float]:
-    """Linux: of this program alone; ``getrusage`` would count the one that started it, too."""
+    """Return the peak of this program on Linux; ``getrusage`` includes the program before it."""
     if not _STATUS.is_file():
         return None
     lines = [line.split() for line in _STATUS.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The outcome as a picture: every seed a dot, means beside the baseline's."""
+"""The outcome as a picture: a dot for every seed, and the mean of each config."""
 
 import io
 from typing import Any, Dict, Optional, Sequence
@@ -12,20 +12,20 @@ from .summary import Estimate, Row
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
 _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
 _ABSENT: Dict[str, Any] = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
-# Inches: a row, what stands above and below the rows, a panel, a letter of the longest name.
+# Inches: a row, the room above and below the rows, a panel, a letter of the longest name.
 _ROW, _AROUND, _PANEL, _LETTER = 0.34, 1.55, 3.9, 0.078
-_BELOW = 0.24  # rows: seeds below their mean, which they would hide
+_BELOW = 0.24  # rows: seeds stand below their mean, so that they do not hide it
 _DPI = 130
 
 
 def draw_plot(rows: Sequence[Row], baseline: Row, protocol: str, title: str) -> bytes:
-    """A PNG with a panel for rank-1 and one for mAP, and a line for each config.
+    """Return a PNG with a panel for rank-1 and one for mAP, and a line for each config.
 
     Args:
-        rows: in the order of the table, from the top.
-        baseline: of ``rows``; its mean is drawn through, with twice its standard error.
-        protocol: whose metrics are drawn.
-        title: above both panels.
+        rows: the configs from top to bottom, as in the table.
+        baseline: one of ``rows``; its mean and twice its standard error cross the panels.
+        protocol: the protocol line whose metrics are drawn.
+        title: title above both panels.
     """
     names = max(len(row.name) for row in rows) * _LETTER
     width, height = names + len(_PANELS) * _PANEL + 0.3, _AROUND + _ROW * len(rows)

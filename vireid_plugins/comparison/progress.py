@@ -8,10 +8,10 @@ from ..runs.names import PROGRESS
 
 
 class Progress:
-    """What must outlive an interruption besides checkpoints: times, peak memory, the last error.
+    """Times of epochs, peak memory and the last error of a run.
 
     Args:
-        folder: of the run; ``progress.json`` in it is read, and written by every method.
+        folder: folder of the run. ``progress.json`` in it is read, and every method writes it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,22 +24,24 @@ class Progress:
         self.error: str = kept.get("error", "")
 
     def begin_session(self, commit: str) -> None:
-        """Count this process, and forget the error that ended the one before."""
+        """Count this process, and forget the error of the one before."""
         self.sessions += 1
         self.commits += [commit] if commit not in self.commits else []
         self.error = ""
         self._write()
 
     def end_epoch(self, epoch: int, seconds: float, memory: Optional[float]) -> None:
-        """Keep an epoch's time, in place of an earlier session's whose checkpoint was not
-        written, and the peak memory so far."""
+        """Keep the time of an epoch and the peak memory so far.
+
+        An epoch that is trained again, because its checkpoint was not written, replaces its time.
+        """
         self.epoch_seconds[epoch:] = [seconds]
         peaks = [peak for peak in (self.peak_memory_mib, memory) if peak is not None]
         self.peak_memory_mib = max(peaks, default=None)
         self._write()
 
     def fail(self, error: str) -> None:
-        """Keep why this process ended early."""
+        """Keep the reason why this process ended early."""
         self.error = error
         self._write()
 

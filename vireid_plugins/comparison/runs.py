@@ -1,4 +1,4 @@
-"""What a comparison consists of: configs and their names, runs and how far each has come."""
+"""The plan of a comparison: configs and their names, runs and how far each has come."""
 
 import glob
 import os
@@ -20,31 +20,31 @@ from ..files import CONFIG_FOLDERS, PACKAGE, find_config, read_json
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
-# Set by the comparison itself.
+# Keys that the comparison sets itself, and what to do instead.
 _OWN_KEYS = {
     "SEED": "use --seeds",
     "OUTPUT_DIR": "use --output",
     "TEST.EVAL_PERIOD": "leave it out; the final model is evaluated, once",
 }
-_SHOWN = 6  # differing keys in one message
+_SHOWN = 6  # differing keys that a message names at most
 
 
 @dataclass(frozen=True)
 class Entry:
     """A row of the table: a config file."""
 
-    name: str  # unique in the comparison; also its folder below the output
+    name: str  # unique in the comparison; it is also the folder below the output
     path: Path
     cfg: CfgNode  # without seed and folder
 
     @property
     def shown_path(self) -> str:
-        """The file as seen from the checkout or from the working folder, never absolute."""
+        """Return the file as seen from the checkout or the working folder, never absolute."""
         return shown_path(self.path)
 
     @property
     def protocols(self) -> Dict[str, str]:
-        """How galleries are drawn, by ``<dataset>/<mode or direction>/<single|multi>``."""
+        """Return how each gallery is drawn, by ``<dataset>/<mode or direction>/<single|multi>``."""
         return {
             f"{name}/{protocol.key}": protocol.gallery_rule
             for name in self.cfg.DATASETS.TESTS
@@ -62,12 +62,12 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Return the name of the run for people."""
         return f"{self.entry.name} seed {self.seed}"
 
     @property
     def cfg(self) -> CfgNode:
-        """What is run."""
+        """Return the config that is run."""
         cfg = self.entry.cfg.clone()
         cfg.defrost()
         cfg.SEED, cfg.OUTPUT_DIR = self.seed, self.folder.as_posix()
@@ -75,26 +75,27 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """``"done"``, ``"to resume"`` or ``"to do"``."""
+        """Return ``"done"``, ``"to resume"`` or ``"to do"``."""
         if (self.folder / COMPARED).is_file():
             return DONE
         return RESUME if (self.folder / LAST).is_file() else NEW
 
     def result(self) -> Optional[Dict[str, Any]]:
-        """What ``result.json`` holds; None if the run is not complete."""
+        """Return what ``result.json`` holds; None if the run is not complete."""
         return read_json(self.folder / COMPARED) if self.state == DONE else None
 
     def error(self) -> str:
-        """Why the last attempt failed; empty if it did not."""
+        """Return why the last attempt failed; empty if it did not fail."""
         path = self.folder / PROGRESS
         return read_json(path).get("error", "") if path.is_file() else ""
 
 
 def expand_configs(words: Sequence[str]) -> List[Path]:
-    """Config files that ``words`` name, each once, in order.
+    """Return the config files that ``words`` name, each once, in order.
 
-    A word is a path or a file below ``configs/``, or a pattern (``*``, ``?``, ``[]``, ``**``) of
-    either, whose files come sorted: Windows and quotes leave patterns as they are.
+    A word is a path, a file below ``configs/``, or a pattern (``*``, ``?``, ``[]``, ``**``) of
+    either, which stands for its files in sorted order. Windows does not expand patterns, and no
+    shell does so inside quotes.
 
     Raises:
         PlanError: no file fits a pattern.
@@ -119,9 +120,10 @@ def _matches(pattern: str) -> List[str]:
 
 
 def unique_names(paths: Sequence[Path]) -> List[str]:
-    """The stem of each file; where stems are equal, the folder that tells them apart before it.
+    """Return a name for each file: its stem, after the folder that tells equal stems apart.
 
-    Where all would end alike, the folder alone: ``mrda`` and ``agw`` for their ``sysu.yml``.
+    If all names would end alike, the folder alone is the name: ``mrda`` and ``agw`` for their
+    ``sysu.yml``.
 
     Raises:
         PlanError: two files differ only in their suffix.
@@ -142,14 +144,14 @@ def unique_names(paths: Sequence[Path]) -> List[str]:
 
 
 def _without_middle(names: Sequence[str]) -> List[str]:
-    """``mrda/baseline`` for ``mrda/ablation/baseline``, unless that makes names equal."""
+    """Shorten ``mrda/ablation/baseline`` to ``mrda/baseline``, unless names become equal."""
     parts = [name.split("/") for name in names]
     short = ["/".join(own[:1] + own[1:][-1:]) for own in parts]
     return short if len(set(short)) == len(short) else list(names)
 
 
 def _without_end(names: Sequence[str]) -> List[str]:
-    """``mrda`` and ``agw`` for ``mrda/sysu`` and ``agw/sysu``, unless that makes names equal."""
+    """Shorten ``mrda/sysu`` and ``agw/sysu`` to ``mrda`` and ``agw``, unless names become equal."""
     parts = [name.split("/") for name in names]
     short = ["/".join(own[:-1]) for own in parts]
     alike = len(names) > 1 and len({own[-1] for own in parts}) == 1
@@ -157,7 +159,10 @@ def _without_end(names: Sequence[str]) -> List[str]:
 
 
 def shown_path(path: Path) -> str:
-    """``path`` as ``configs/...``, from the checkout or the working folder, else its name alone."""
+    """Return ``path`` as seen from the package, the checkout or the working folder.
+
+    Of a file elsewhere, return the name alone.
+    """
     for folder in (PACKAGE, PACKAGE.parent, Path.cwd()):
         try:
             return path.resolve().relative_to(folder.resolve()).as_posix()
@@ -167,7 +172,7 @@ def shown_path(path: Path) -> str:
 
 
 def hide_paths(text: str) -> str:
-    """``text`` with absolute paths cut to their last part: they tell of a machine, not of a run."""
+    """Return ``text`` with absolute paths cut to their last part: they belong to one machine."""
     return re.sub(r"(?<![\w./])(?:[A-Za-z]:)?(?:[\\/][\w.+-]+){2,}", _last_part, text)
 
 
@@ -181,7 +186,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
     Args:
         paths: config files.
         opts: ``KEY VALUE`` pairs for all of them.
-        base_file: takes the place of the file that each of them inherits from.
+        base_file: a file that replaces the one that each of them inherits from; empty: none.
 
     Raises:
         PlanError: a file or a pair is wrong, a model cannot be built, or the tests differ.
@@ -214,7 +219,7 @@ def _listed(protocols: Dict[str, str]) -> str:
 
 
 def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
-    """The config; its evaluation and, on the CPU with two classes, its model can be built."""
+    """Return the config, after building its evaluation and, with two classes, its model."""
     cfg = build_config(str(path), opts, base_file)
     cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
     if not cfg.DATASETS.TESTS:
@@ -231,7 +236,9 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
 
 
 def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[PlannedRun]:
-    """All configs of the first seed, then of the next: cut short, it compares already.
+    """Return the runs: all configs with the first seed, then all with the next.
+
+    In this order a comparison that is cut short has compared all configs already.
 
     Raises:
         PlanError: a finished or unfinished run has other settings.
@@ -265,9 +272,9 @@ def _check_settings(run: PlannedRun) -> None:
 
 
 def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[str]:
-    """``KEY: was ..., is ...`` for every key whose value changed.
+    """Return ``KEY: was ..., is ...`` for every key whose value changed.
 
-    ``OUTPUT_DIR`` does not count, nor does a key that is new and has its default.
+    ``OUTPUT_DIR`` does not count, and neither does a new key that has its default.
     """
     defaults = _flat(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
     old, new = _flat(stored), _flat(wanted)

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from ..errors import PlanError
 from .runs import DONE, PlannedRun
 
-METRICS = ("Rank-1", "mAP", "mINP")  # of the table; the CSV file has all
+METRICS = ("Rank-1", "mAP", "mINP")  # metrics of the table; the CSV file has all
 COSTS = (
     "train_seconds",
     "seconds_per_iteration",
@@ -24,51 +24,51 @@ COSTS = (
 class Estimate:
     """One metric of one config, in percent."""
 
-    values: Sequence[float]  # one a seed
-    trial_stds: Sequence[float]  # of each seed, over the trials of the protocol
+    values: Sequence[float]  # one value for each seed
+    trial_stds: Sequence[float]  # standard deviation of each seed over the trials of the protocol
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """Return the mean over seeds."""
         return statistics.fmean(self.values)
 
     @property
     def std(self) -> Optional[float]:
-        """Sample standard deviation over seeds (n - 1); None for one seed."""
+        """Return the sample standard deviation over seeds (n - 1); None for one seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def trials_std(self) -> float:
-        """Mean over seeds of the standard deviation over trials."""
+        """Return the mean over seeds of the standard deviation over trials."""
         return statistics.fmean(self.trial_stds)
 
     @property
     def squared_error(self) -> Optional[float]:
-        """Squared standard error of the mean, s² / n; None for one seed."""
+        """Return the squared standard error of the mean, s² / n; None for one seed."""
         return None if self.std is None else self.std**2 / len(self.values)
 
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """Mean minus the baseline's mean, in percentage points."""
+    """The mean of a config minus the mean of the baseline, in percentage points."""
 
     delta: float
-    standard_error: Optional[float]  # None where either has one seed
+    standard_error: Optional[float]  # None if one of them has one seed
 
     @property
     def beyond_noise(self) -> Optional[bool]:
-        """Whether ``|delta|`` is above twice its standard error; None: cannot be judged."""
+        """Return whether ``|delta|`` is above twice its standard error; None if unknown."""
         return None if self.standard_error is None else abs(self.delta) > 2 * self.standard_error
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Return what the difference means, in words."""
         words = {None: "one seed: not judged", True: "beyond noise", False: "within noise"}
         return words[self.beyond_noise]
 
 
 def difference(own: Estimate, baseline: Estimate) -> MeanDifference:
-    """Of two means, with the standard error sqrt(s1² / n1 + s2² / n2)."""
+    """Return the difference of two means, with its standard error sqrt(s1² / n1 + s2² / n2)."""
     errors = [e for e in (own.squared_error, baseline.squared_error) if e is not None]
     known = len(errors) == 2
     return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
@@ -76,18 +76,18 @@ def difference(own: Estimate, baseline: Estimate) -> MeanDifference:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one config."""
+    """All runs of one config."""
 
     runs: Sequence[PlannedRun]  # all seeds that were asked for
-    results: Sequence[Dict[str, Any]]  # of the complete ones
+    results: Sequence[Dict[str, Any]]  # results of the complete runs
 
     @property
     def name(self) -> str:
-        """Of the config."""
+        """Return the name of the config."""
         return self.runs[0].entry.name
 
     def estimate(self, protocol: str, metric: str) -> Optional[Estimate]:
-        """Of ``<protocol>/<metric>``; None where no run is complete.
+        """Return the estimate of ``<protocol>/<metric>``; None if no run is complete.
 
         Raises:
             PlanError: a run was not scored by the protocol; names those that there are.
@@ -106,13 +106,13 @@ class Row:
         return Estimate([one[key] for one in found], [one[f"{key}_std"] for one in found])
 
     def cost(self, name: str) -> Optional[float]:
-        """Mean over seeds of one of ``COSTS``; None where any run does not know it."""
+        """Return the mean over seeds of one of ``COSTS``; None if a run does not know it."""
         values = [result[name] for result in self.results]
         return None if None in values or not values else statistics.fmean(values)
 
     @property
     def failures(self) -> List[str]:
-        """Why runs that are not complete failed when they were last tried; seeds by reason."""
+        """Return why runs failed when they were last tried, and with which seeds."""
         seeds: Dict[str, List[str]] = {}
         for run in self.runs:
             error = "" if run.state == DONE else run.error()
@@ -122,7 +122,7 @@ class Row:
 
 
 def collect(runs: Sequence[PlannedRun]) -> List[Row]:
-    """A row for each config, in order."""
+    """Return a row for each config, in order."""
     own: Dict[str, List[PlannedRun]] = {}
     for run in runs:
         own.setdefault(run.entry.name, []).append(run)
@@ -134,13 +134,15 @@ def collect(runs: Sequence[PlannedRun]) -> List[Row]:
 
 
 def choose_protocol(rows: Sequence[Row], wanted: str) -> str:
-    """``wanted``, or the first that a complete run was scored by; there must be one."""
+    """Return ``wanted``, or the first protocol line of a complete run; there must be one."""
     return wanted or next(row.results[0]["protocols"][0]["key"] for row in rows if row.results)
 
 
 def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:
-    """The row of config ``wanted``; without a wish that of ``baseline.yml`` or of a file of the
-    folder ``baseline``, or the first."""
+    """Return the row of the config ``wanted``.
+
+    None: the row of ``baseline.yml`` or of a file in a folder ``baseline``, else the first row.
+    """
     for row in rows:
         path = row.runs[0].entry.path
         is_baseline = "baseline" in (path.stem, path.parent.name)

@@ -1,4 +1,4 @@
-"""The outcome: a table for people in Markdown, and all files together."""
+"""The outcome as a table in Markdown, for people; and the writing of all files."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ from .summary import METRICS, Estimate, Row, choose_baseline, choose_protocol, d
 
 TABLE, RUNS, SUMMARY, PLOT = "table.md", "table.csv", "summary.csv", "plot.png"
 _SHOWN = {"Rank-1": "rank-1"}
-_COMPARED = ("Rank-1", "mAP")  # with the baseline, in the Markdown table
+_COMPARED = ("Rank-1", "mAP")  # metrics that the Markdown table compares with the baseline
 _NOTES = """\
 Percent. `a ± s`: mean and sample standard deviation (n - 1) over seeds; `trials`: mean over seeds \
 of the standard deviation over the galleries that the protocol draws. Δ: mean minus the baseline's \
@@ -33,11 +33,11 @@ _MEMORY = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything the table is made from."""
+    """Everything that the table is made from."""
 
     rows: Sequence[Row]
     seeds: Sequence[int]
-    command: str  # that repeats it
+    command: str  # the command that repeats the comparison
     title: str = ""
     protocol: str = ""  # empty: the first
     baseline: Optional[str] = None  # name of a config
@@ -47,8 +47,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
     """Write ``table.md``, ``table.csv``, ``summary.csv`` and ``plot.png``, each whole or not.
 
     Returns:
-        What was written: nothing while no run is complete or failed; the first two where all
-        failed.
+        The files written: none while no run is complete or failed, the first two if all failed.
     """
     has_results = any(row.results for row in outcome.rows)
     if not has_results and not any(row.failures for row in outcome.rows):
@@ -75,15 +74,16 @@ def _write(content: bytes, file: Any) -> None:
 
 
 def default_title(outcome: Outcome) -> str:
-    """What is compared on what."""
+    """Return a title: how many configs are compared on which dataset."""
     tests = outcome.rows[0].runs[0].entry.cfg.DATASETS.TESTS
     return f"{len(outcome.rows)} configs on {', '.join(tests)}"
 
 
 def format_markdown(outcome: Outcome, folder: Path) -> str:
-    """Title, provenance, one line a config, and what the columns mean.
+    """Return title, provenance, one line for each config, and what the columns mean.
 
     Args:
+        outcome: what is written.
         folder: where the file will be, for links.
     """
     head = f"# {outcome.title or default_title(outcome)}\n\n"
@@ -110,11 +110,12 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
 
 
 def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcome) -> List[str]:
-    """What decides the numbers, one fact a sentence; where runs differ, each value with its count.
+    """Return the facts that decide the numbers; if runs differ, each value with its count.
 
     Args:
-        results: of all complete runs.
-        protocol: that is shown.
+        results: results of all complete runs.
+        protocol: the protocol line that is shown.
+        outcome: what is written.
     """
     environments = [result["environment"] for result in results]
     versions = [
@@ -146,7 +147,7 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
 
 
 def protocol_words(line: Dict[str, Any]) -> str:
-    """Who is searched where, in words."""
+    """Return a protocol line in words: direction, gallery, trials, queries."""
     parts = [
         f"{line['key']}, {line['direction'].replace('_', ' ')}",
         f"gallery {line['gallery_rule']}",
@@ -158,7 +159,7 @@ def protocol_words(line: Dict[str, Any]) -> str:
 
 
 def feature_words(line: Dict[str, Any]) -> str:
-    """By what images are compared, in words."""
+    """Return in words how images are compared: feature, metric, flip, re-ranking."""
     flip = "flip" if line["flip"] else "no flip"
     rerank = f"re-ranking {line['reranking']}" if line["reranking"] else "no re-ranking"
     return f"{line['feature']}, {line['metric']}, {flip}, {rerank}"
@@ -218,7 +219,7 @@ def _markdown_table(lines: Sequence[Dict[str, str]]) -> str:
 
 
 def _link(row: Row, folder: Path) -> str:
-    """The name, linked to the config where both belong to one checkout."""
+    """Return the name, as a link to the config if both belong to one checkout."""
     path, root = row.runs[0].entry.path, PACKAGE.parent.resolve()
     if root in path.resolve().parents and root in folder.resolve().parents:
         return f"[{row.name}]({Path(os.path.relpath(path, folder.resolve())).as_posix()})"
@@ -226,7 +227,7 @@ def _link(row: Row, folder: Path) -> str:
 
 
 def format_estimate(estimate: Optional[Estimate]) -> str:
-    """``31.2 ± 1.1 (trials 2.0)``; without ± for one seed."""
+    """Return ``31.2 ± 1.1 (trials 2.0)``, or without ± for one seed."""
     if estimate is None:
         return "–"
     spread = "" if estimate.std is None else f" ± {estimate.std:.1f}"
@@ -234,7 +235,7 @@ def format_estimate(estimate: Optional[Estimate]) -> str:
 
 
 def format_difference(own: Optional[Estimate], baseline: Optional[Estimate]) -> str:
-    """``+2.3 (beyond noise)``."""
+    """Return ``+2.3 (beyond noise)``."""
     if own is None or baseline is None:
         return "–"
     found = difference(own, baseline)
@@ -242,7 +243,7 @@ def format_difference(own: Optional[Estimate], baseline: Optional[Estimate]) -> 
 
 
 def format_seconds(seconds: Optional[float]) -> str:
-    """``mm:ss``, or ``h:mm:ss`` from an hour on."""
+    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
     if seconds is None:
         return "n/a"
     minutes, rest = divmod(round(seconds), 60)
@@ -255,5 +256,5 @@ def _scaled(value: Optional[float], unit: float, digits: int) -> str:
 
 
 def repeat_command(words: Sequence[str]) -> str:
-    """A line for a shell, without absolute paths."""
+    """Return a line for a shell, without absolute paths."""
     return "vireid compare " + " ".join(shlex.quote(hide_paths(word)) for word in words)

@@ -35,7 +35,7 @@ _ERROR_LENGTH = 200  # characters
 
 
 class TimedTrainer(VIReIDTrainer):
-    """Keeps the time of each epoch, without checkpoints, before its checkpoint is written."""
+    """A trainer that keeps the time of each epoch, without the time of its checkpoint."""
 
     progress: Progress
 
@@ -51,11 +51,13 @@ class TimedTrainer(VIReIDTrainer):
 
 
 def run(folder: Path, facts: Dict[str, Any]) -> None:
-    """Train what ``folder/settings.yaml`` describes from where it stands; write the result.
+    """Train what ``folder/settings.yaml`` describes, evaluate it, and write the result.
+
+    A run that was interrupted goes on from its last checkpoint.
 
     Args:
-        folder: of the run.
-        facts: what else ``result.json`` is to hold.
+        folder: folder of the run.
+        facts: what ``result.json`` holds besides.
     """
     progress = Progress(folder)
     commit = source_commit()
@@ -91,7 +93,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
 
 
 def _costs(model: torch.nn.Module, cfg: Any) -> Dict[str, Any]:
-    """Before training, so that a model that cannot be counted fails in seconds."""
+    """Measure the model before training, so that a model that cannot be counted fails at once."""
     total, trainable = count_parameters(model)
     flops = flops_per_image(model, tuple(cfg.INPUT.SIZE_TEST))
     device = next(model.parameters()).device
@@ -101,7 +103,7 @@ def _costs(model: torch.nn.Module, cfg: Any) -> Dict[str, Any]:
 
 
 def _training_facts(trainer: TimedTrainer, progress: Progress) -> Dict[str, Any]:
-    """Size of the training; its time is None if an earlier session's was lost."""
+    """Return size and time of the training; the time is None if that of a session was lost."""
     whole = len(progress.epoch_seconds) == trainer.max_epoch
     seconds = sum(progress.epoch_seconds) if whole else None
     dataset = trainer.data_loader.dataset
@@ -143,20 +145,20 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
 
 
 def _rendering(dataset: Any) -> Dict[str, Any]:
-    """Settings of SynthVI, if that made the images; else empty."""
+    """Return the settings of SynthVI if it rendered the images, else nothing."""
     marker = Path(getattr(dataset, "dataset_dir", "")) / MARKER
     return read_json(marker).get("parameters", {}) if marker.is_file() else {}
 
 
 def describe_error(error: BaseException) -> str:
-    """The kind and the first line of ``error``, not too long."""
+    """Return the class and the first line of ``error``, shortened."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     line = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
     return line if len(line) <= _ERROR_LENGTH else f"{line[:_ERROR_LENGTH]} ..."
 
 
 def _end_with_the_parent() -> None:
-    """End this process when its standard input is closed, however the one that holds it ended."""
+    """End this process when its standard input is closed: the parent may have been killed."""
 
     def wait() -> None:
         while os.read(0, 1):
@@ -167,7 +169,7 @@ def _end_with_the_parent() -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run; an error is kept in ``progress.json`` and shown with its traceback.
+    """Run; keep an error in ``progress.json`` and raise it.
 
     Args:
         words: the folder, the facts as JSON and, if this process is to end when its standard input

@@ -1,4 +1,4 @@
-"""In what a run's config differs from the one its paper stands on, and which file says so."""
+"""Keys in which the config of a run differs from its paper's base, and the files that set them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ from ..files import CONFIG_FOLDERS, PACKAGE, find_config
 from ..keys import value_of
 from ..merge import flat_keys, merge_config
 
-# The recipe common to all papers: the paper's own file is the one that stands on it.
+# The recipe common to all papers: a paper's base is the file that inherits directly from it.
 _COMMON = "Base-vireid.yml"
-# Where a run writes is its own affair; the number of classes follows from its data.
+# Not counted as differences: where a run writes, and the number of classes, which its data gives.
 _UNCOUNTED = ("OUTPUT_DIR", "MODEL.HEADS.NUM_CLASSES")
 
 
@@ -26,25 +26,26 @@ class KeyDifference:
     key: str
     base: str
     value: str
-    source: str  # the file that sets it; empty: none does
+    source: str  # the file that sets the value; empty: no file does
 
 
 @dataclass(frozen=True)
 class ConfigDifferences:
-    """A config beside the one its paper stands on."""
+    """A config compared with its paper's base."""
 
-    config_file: str  # that was run, as seen from the checkout
-    base_file: str  # "": this package's defaults
-    recorded: bool  # whether the run says so itself; else the nearest file was taken
+    config_file: str  # the file that was run, as seen from the checkout
+    base_file: str  # empty: the defaults of this package
+    recorded: bool  # whether the run recorded its file; else the nearest one was taken
     differences: List[KeyDifference]
 
 
 def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
-    """Differences between ``cfg`` and the base of the file that it was made from.
+    """Return the differences between ``cfg`` and the base of the file that it was made from.
 
     Args:
-        cfg: of the run.
-        config_file: as the run recorded it; empty, or gone: the nearest of this package is taken.
+        cfg: config of the run.
+        config_file: the file that the run recorded; if it is empty or gone, the nearest config of
+            this package is taken.
     """
     path = _recorded(config_file)
     recorded = path is not None
@@ -61,7 +62,7 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
 
 
 def config_chain(path: Path) -> List[Path]:
-    """The file, the one that it inherits from by ``_BASE_``, and so on.
+    """Return the file, the file that it inherits from by ``_BASE_``, and so on.
 
     Raises:
         OSError, yaml.YAMLError: a file of the chain cannot be read.
@@ -78,7 +79,7 @@ def config_chain(path: Path) -> List[Path]:
 
 
 def _own_keys(path: Path) -> Dict[str, Any]:
-    """What the file itself holds, nested."""
+    """Return what the file itself sets, nested."""
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded if isinstance(loaded, dict) else {}
 
@@ -92,9 +93,10 @@ def _recorded(config_file: str) -> Optional[Path]:
 
 
 def _nearest(cfg: CfgNode) -> Optional[Path]:
-    """The config file of this package with the fewest differing keys; the shortest name of equals.
+    """Return the config file of this package with the fewest differing keys.
 
-    A run of somebody's own program does not say which file it was made from.
+    Of equal files, the one with the shortest name is taken. A run of another program does not say
+    which file it was made from.
     """
     files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
     found: List[Tuple[int, int, Path]] = []
@@ -105,7 +107,7 @@ def _nearest(cfg: CfgNode) -> Optional[Path]:
 
 
 def _config_of(path: Optional[Path]) -> CfgNode:
-    """All keys with the values of a file; of the defaults without one. No device is asked for."""
+    """Return the config of a file, or the defaults. The device is not checked."""
     cfg = get_cfg()
     add_vireid_config(cfg)
     merge_config(cfg, str(path or ""))
@@ -123,12 +125,18 @@ def _differing(cfg: CfgNode, base: CfgNode) -> List[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A tuple and a list of the same entries are the same setting."""
+    """Return a tuple as a list: both are the same setting."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[KeyDifference]:
-    """Against ``base``; ``files``, nearest first, are those between it and the run."""
+    """Return the keys that differ from ``base``.
+
+    Args:
+        cfg: config of the run.
+        base: config of the paper's base.
+        files: the files between the run and the base, nearest to the run first.
+    """
     known = set(flat_keys(base))
     set_by = {key: path for path in reversed(files) for key in _flat(_own_keys(path))}
     by_files = _config_of(files[0] if files else None)
@@ -154,14 +162,14 @@ def _flat(values: Any, prefix: str = "") -> List[str]:
 
 
 def _words(value: Any) -> str:
-    """As it would stand in a config file; nothing is said as such."""
+    """Return ``value`` as a config file writes it; an empty string as two quotes."""
     if value == "":
         return '""'
     return str(list(value) if isinstance(value, tuple) else value)
 
 
 def shown(path: Optional[Path]) -> str:
-    """``configs/...`` of a file of this package; of any other its last two parts."""
+    """Return ``configs/...`` for a file of this package, else the last two parts of the path."""
     if path is None:
         return ""
     for folder in (PACKAGE.parent, PACKAGE):
@@ -173,6 +181,6 @@ def shown(path: Optional[Path]) -> str:
 
 
 def recorded_config_file(sessions: Sequence[Dict[str, Any]]) -> str:
-    """The config file of the last training session; empty: none is recorded."""
+    """Return the config file of the last training session; empty if none is recorded."""
     named = [str(one.get("config_file") or "") for one in sessions if one.get("task") == "train"]
     return named[-1] if named else ""

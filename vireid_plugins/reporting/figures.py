@@ -24,10 +24,12 @@ class Figures:
 
     kind: Kind
     pictures: List[Picture] = field(default_factory=list)
-    others: List[Tuple[str, str]] = field(default_factory=list)  # links to files of no picture
+    others: List[Tuple[str, str]] = field(
+        default_factory=list
+    )  # links to files that belong to no picture
     notes: List[str] = field(default_factory=list)  # what was chosen
-    missing: Optional[Missing] = None  # why there is none
-    failed: bool = False  # by an error that nobody foresaw
+    missing: Optional[Missing] = None  # why there are no pictures
+    failed: bool = False  # whether a fault of the program is the reason
 
 
 def kinds(needs_model: bool, skip: Sequence[str] = ()) -> List[Kind]:
@@ -49,9 +51,9 @@ def draw_figures(
     Args:
         kind: a registered one.
         subject: the model; None for a kind that draws runs, which is given the run's folder.
-        run_folder: of the run.
+        run_folder: folder of the run.
         folder: where PNG, PDF and CSV files go.
-        page: the page's own path, from which links start.
+        page: path of the page, where links start.
         say: called with lines that say what happens.
     """
     figures = Figures(kind)
@@ -65,7 +67,7 @@ def draw_figures(
         rest = [path for path in paths if path.stem not in stems]
         figures.others = [(path.name, address(path, page)) for path in rest]
         figures.notes = [hide_paths(note.strip()) for note in drawn.notes]
-    except Exception as error:  # one figure must not take the page with it
+    except Exception as error:  # the page is written without this figure
         figures.failed = not is_foreseen(error)
         of_method = kind.needs_model and isinstance(error, PlotError)
         figures.missing = Missing(f"{kind.name}: {kind.help}", one_line(error), of_method)

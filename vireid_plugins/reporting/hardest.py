@@ -1,4 +1,4 @@
-"""The queries that a model finds hardest, and who it takes for them."""
+"""The queries that a model finds hardest, and its wrong answers."""
 
 from dataclasses import dataclass
 from typing import List
@@ -10,7 +10,7 @@ from ..drawing.retrieval import WORST, GallerySearch, Match, Retrieval
 from ..evaluation import Protocol
 from ..plots.subject import Subject
 
-WRONG = 5  # answers shown of a query
+WRONG = 5  # wrong answers that are shown of a query
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class HardQuery:
-    """A query, the wrong answers before the first right one, and that."""
+    """A query, its first right answer and the wrong answers before it."""
 
     query: Photo
-    wrong: List[Answer]  # the nearest ones, at most ``WRONG``
-    right: Answer  # the first
+    wrong: List[Answer]  # the nearest wrong answers, at most ``WRONG``
+    right: Answer  # the first right answer
     average_precision: float  # percent
 
 
@@ -37,19 +37,20 @@ class HardQueries:
 
     queries: List[HardQuery]
     protocol: Protocol
-    gallery: int  # images
+    gallery: int  # number of images
     valid: int  # queries with a right answer in the gallery
-    at_first: int  # of them, those whose first answer is right
+    at_first: int  # of the valid queries, those whose first answer is right
 
 
 def hardest_queries(subject: Subject, count: int) -> HardQueries:
-    """Those whose first right answer comes last, one of each identity.
+    """Return the queries whose first right answer has the highest rank, one of each identity.
 
-    Of equal ones, that with the lower average precision is harder. Images are ranked as
-    ``TEST.METRIC`` says, under the rules of the protocol, and not re-ranked.
+    Of queries with equal ranks, the one with the lower average precision is harder. Images are
+    ranked by ``TEST.METRIC`` under the rules of the protocol, and not re-ranked.
 
     Args:
-        count: at most so many; fewer come where there are fewer identities.
+        subject: the model and its test set.
+        count: number of queries; if there are fewer identities, all are taken.
     """
     protocol = subject.protocols[0]
     trial = next(iter(protocol.trials(subject.dataset)))
@@ -62,7 +63,7 @@ def hardest_queries(subject: Subject, count: int) -> HardQueries:
     targets = np.asarray(subject.features.targets)[search.queries[order]]
     _, first = np.unique(targets, return_index=True)
     chosen = order[np.sort(first)[:count]]
-    last = int(found.first_correct[chosen].max(initial=0))  # all that is shown lies before it
+    last = int(found.first_correct[chosen].max(initial=0))  # no answer with a higher rank is shown
     queries = search.queries[chosen]
     retrievals = search.retrievals(queries, [WORST] * len(queries), last) if last else []
     return HardQueries(

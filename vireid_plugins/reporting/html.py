@@ -1,43 +1,44 @@
-"""HTML that is right by construction: text is escaped unless it is markup already."""
+"""HTML from Python: text is escaped unless it is markup already."""
 
 import html
 import re
 from typing import Any, Iterable
 
 _VOID = ("br", "img", "wbr")
-# HTML has no way to say these, and a lone surrogate (a file name that is no UTF-8) no encoding.
+# Control characters have no place in HTML, and a lone surrogate (of a file name that is not UTF-8)
+# cannot be encoded.
 _UNSAYABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class Markup(str):
-    """A piece of HTML, as against text."""
+    """A piece of HTML. Any other string is text."""
 
 
 def text(value: Any) -> Markup:
-    """``value`` as markup: itself if it is, else escaped; what HTML cannot say becomes �."""
+    """Return ``value`` as markup: escaped unless it is markup; what HTML cannot hold becomes �."""
     if isinstance(value, Markup):
         return value
     return Markup(html.escape(_UNSAYABLE.sub("\ufffd", str(value))))
 
 
 def join(parts: Iterable[Any], between: str = "") -> Markup:
-    """All ``parts`` that are not None, one after the other."""
+    """Return all ``parts`` that are not None as one piece of markup."""
     return Markup(text(between).join(text(part) for part in parts if part is not None))
 
 
 def breakable(value: Any, after: str) -> Markup:
-    """``value`` as markup that may go on in the next line after the characters ``after``."""
+    """Return ``value`` as markup in which a line may break behind the characters ``after``."""
     return Markup(re.sub(f"([{re.escape(after)}])", r"\1<wbr>", text(value)))
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Markup:
-    """An element.
+    """Return an element.
 
     Args:
-        name: of the element.
+        name: name of the element.
         children: text or markup; None is left out.
-        attributes: ``class_`` means ``class``, ``aria_label`` ``aria-label``; True: without a
-            value; None or False: left out.
+        attributes: ``class_`` is written as ``class`` and ``aria_label`` as ``aria-label``. True
+            writes the name without a value; None and False leave the attribute out.
     """
     words = [name]
     for key, value in attributes.items():

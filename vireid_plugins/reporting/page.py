@@ -1,4 +1,4 @@
-"""The whole page: one file that needs no other, no server and no network."""
+"""The whole page: one file that needs no other file, no server and no network."""
 
 import base64
 import hashlib
@@ -19,14 +19,14 @@ from .pictures import Picture, links, photo_uri
 from .sections import Section, date_words, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent
-_TALL = 1.1  # height by width of a drawing that is read from top to bottom
+_TALL = 1.1  # a drawing whose height is more times its width is read from top to bottom
 _TILES = ("Rank-1", "Rank-10", "mAP", "mINP")
 
 
 def figures_section(
     name: str, title: str, drawn: Sequence[Figures], intro: str = ""
 ) -> Optional[Section]:
-    """The pictures of several kinds; None where none was drawn."""
+    """Return the section with the pictures of several kinds; None if none was drawn."""
     shown = [figures for figures in drawn if figures.pictures]
     if not shown:
         return None
@@ -51,7 +51,7 @@ def _figures(figures: Figures) -> Markup:
 
 
 def hardest_section(subject: Subject, hard: HardQueries) -> Section:
-    """Each query, the wrong answers before the first right one, and that one."""
+    """Return the section of the hardest queries, each with its answers."""
     key = f"{subject.dataset_name}/{hard.protocol.key}"
     metric = "cosine similarity" if subject.cfg.TEST.METRIC == "cosine" else "Euclidean distance"
     share = 100 * hard.at_first / max(hard.valid, 1)
@@ -99,7 +99,7 @@ def _answer(answer: Answer, class_: str, mark: str, what: str) -> Markup:
 
 
 def _panel(photo: Photo, class_: str, word: str, what: str) -> Markup:
-    """One photograph with its words."""
+    """Return one photograph with its caption."""
     uri, width, height = photo_uri(read_image(photo.path))
     image = f"{photo.modality_label} image".strip()
     picture = Picture(
@@ -117,7 +117,7 @@ def _panel(photo: Photo, class_: str, word: str, what: str) -> Markup:
 
 
 def header(run: RunFolder, title: str, notices: Sequence[str] = ()) -> Markup:
-    """Name, state and the first numbers."""
+    """Return the head of the page: name, state and the main numbers."""
     word, sentence = state_words(run)
     lead = None
     if run.cfg is not None:
@@ -151,7 +151,7 @@ def _tiles(run: RunFolder) -> Optional[Markup]:
 
 
 def footer(made: str, seconds: float) -> Markup:
-    """When and with what the page was made."""
+    """Return the foot of the page: when and with what it was made."""
     python, torch = (environment()[name] for name in ("Python", "torch"))
     return tag(
         "footer",
@@ -164,12 +164,12 @@ def footer(made: str, seconds: float) -> Markup:
 
 
 def build_page(title: str, top: Markup, sections: Iterable[Section], bottom: Markup) -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        title: of the window.
+        title: title of the window.
         top: the header.
-        sections: in order.
+        sections: all sections in their order.
         bottom: the footer.
     """
     parts: List[Section] = list(sections)
@@ -193,6 +193,6 @@ def _read(name: str) -> str:
 
 
 def _hash(content: str) -> str:
-    """By which the page's own style and script are told from any that slipped in."""
+    """Return the hash by which a browser knows the page's own style and script."""
     digest = hashlib.sha256(content.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

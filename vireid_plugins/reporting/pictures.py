@@ -1,4 +1,4 @@
-"""Pictures inside the page: of a reasonable size, as data: URIs."""
+"""Pictures inside the page, as data: URIs of a reasonable size."""
 
 import base64
 import io
@@ -9,10 +9,10 @@ from PIL import Image
 
 from .html import Markup, join, tag
 
-_FIGURE_SIZE = (1800, 2400)  # pixels: width, height of a figure at most
+_FIGURE_SIZE = (1800, 2400)  # largest width and height of a figure in pixels
 _PHOTO_SIZE = (192, 384)
 _QUALITY = 88
-# A PNG keeps letters and lines sharp: it is taken unless it is this much larger.
+# A PNG keeps letters and lines sharp; a JPEG is taken if the PNG is so many times larger.
 _SHARPNESS = 1.6
 
 
@@ -23,12 +23,12 @@ class Picture:
     uri: str  # data:
     width: int  # pixels
     height: int
-    alt: str  # what is seen
-    caption: str = ""  # for the large view; empty: as ``alt``
-    links: Sequence[Tuple[str, str]] = ()  # word, relative address
+    alt: str  # what the picture shows
+    caption: str = ""  # of the large view; empty: ``alt``
+    links: Sequence[Tuple[str, str]] = ()  # words and relative addresses
 
     def button(self, class_: str = "") -> Markup:
-        """The picture, which opens the viewer."""
+        """Return the picture as a button that opens the viewer."""
         image = tag("img", src=self.uri, alt=self.alt, width=self.width, height=self.height)
         return tag(
             "button",
@@ -41,32 +41,32 @@ class Picture:
 
 
 def figure_uri(path: str) -> Tuple[str, int, int]:
-    """A drawn figure: its data: URI, width and height in pixels."""
+    """Return the data: URI of a figure, its width and its height in pixels."""
     with Image.open(path) as image:
-        return _encode(_flattened(image), _FIGURE_SIZE)
+        return _figure_data(_flattened(image), _FIGURE_SIZE)
 
 
 def photo_uri(image: Image.Image) -> Tuple[str, int, int]:
-    """A photograph: its data: URI, width and height in pixels."""
+    """Return the data: URI of a photograph, its width and its height in pixels."""
     return _as_jpeg(_fitted(image, _PHOTO_SIZE))
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """RGB on white."""
+    """Return ``image`` as RGB on a white ground."""
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
 
 
 def _fitted(image: Image.Image, most: Tuple[int, int]) -> Image.Image:
-    """No larger than ``most``, in its own proportions."""
+    """Return ``image`` no larger than ``most``, in its own proportions."""
     image = image.copy()
     image.thumbnail(most, Image.Resampling.LANCZOS)
     return image
 
 
-def _encode(image: Image.Image, most: Tuple[int, int]) -> Tuple[str, int, int]:
-    """As PNG, or as JPEG where that is much smaller, as of photographs."""
+def _figure_data(image: Image.Image, most: Tuple[int, int]) -> Tuple[str, int, int]:
+    """Return ``image`` as PNG, or as JPEG if that is much smaller, as it is for photographs."""
     image = _fitted(image, most)
     content = io.BytesIO()
     image.save(content, "PNG", optimize=True)
@@ -77,7 +77,7 @@ def _encode(image: Image.Image, most: Tuple[int, int]) -> Tuple[str, int, int]:
 
 def _as_jpeg(image: Image.Image) -> Tuple[str, int, int]:
     content = io.BytesIO()
-    # Colors at full resolution: else red letters and frames are smeared.
+    # Colors are kept at full resolution; otherwise red letters and frames are smeared.
     image.save(content, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return _uri("jpeg", content.getvalue()), image.width, image.height
 
@@ -87,5 +87,5 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def links(pairs: Sequence[Tuple[str, str]]) -> Markup:
-    """Links in one line."""
+    """Return links in one line."""
     return join((tag("a", word, href=address) for word, address in pairs), between=" · ")

@@ -63,7 +63,7 @@ def write_report(
         with_model: False: show only what needs no model.
         skip: kinds of pictures that are left out.
         queries: how many of the hardest queries are shown.
-        title: of the page; empty: the name of the folder.
+        title: title of the page; empty: the name of the folder.
         opts: KEY VALUE pairs over the run's config.
         say: called with lines that say what happens.
 
@@ -105,7 +105,7 @@ class _Report:
         run: what is in the run's folder.
         page: where the page goes.
         figures: where PNG, PDF and CSV files go.
-        title: of the page.
+        title: title of the page.
         opts: KEY VALUE pairs over the run's config.
         say: called with lines that say what happens.
     """

@@ -1,4 +1,4 @@
-"""The parts of the page that words and numbers make."""
+"""The sections of the page that consist of words and numbers."""
 
 import datetime
 from pathlib import Path
@@ -12,11 +12,11 @@ from .config_differences import ConfigDifferences
 from .figures import address
 from .html import Markup, breakable, join, tag
 
-_LISTED = 400  # files
+_LISTED = 400  # files that are listed at most
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """One section of the page."""
 
     name: str  # its anchor
     title: str
@@ -24,7 +24,7 @@ class Section(NamedTuple):
 
 
 def render(section: Section) -> Markup:
-    """A landmark with a heading."""
+    """Return a section as HTML, with its heading."""
     heading = tag("h2", section.title, id=f"{section.name}-title")
     return tag(
         "section",
@@ -38,7 +38,7 @@ def render(section: Section) -> Markup:
 def table(
     caption: Any, header: Sequence[Any], rows: Sequence[Sequence[Any]], class_: str = ""
 ) -> Markup:
-    """A table that scrolls within itself; the first cell of each row heads it."""
+    """Return a table that scrolls by itself; the first cell of each row is its heading."""
     head = tag("tr", *(tag("th", cell, scope="col") for cell in header))
     body = (
         tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest))
@@ -55,7 +55,7 @@ def table(
 
 
 def facts(pairs: Sequence[Tuple[Any, Any]]) -> Markup:
-    """Names and values; those without a value are left out."""
+    """Return a list of names and values, without those that have no value."""
     known = ((name, value) for name, value in pairs if value not in (None, ""))
     return tag(
         "dl",
@@ -65,7 +65,7 @@ def facts(pairs: Sequence[Tuple[Any, Any]]) -> Markup:
 
 
 def score(metrics: Dict[str, float], key: str, digits: int = 2) -> str:
-    """``38.51 ± 1.20``; the spread only where there is one."""
+    """Return a metric as ``38.51 ± 1.20``, or without the deviation if there is none."""
     if key not in metrics:
         return "–"
     std = metrics.get(f"{key}_std") or 0.0
@@ -73,7 +73,7 @@ def score(metrics: Dict[str, float], key: str, digits: int = 2) -> str:
 
 
 def results_section(results: Optional[Results]) -> Section:
-    """The table; each line says all that decides its numbers."""
+    """Return the section with the table of results, and all that decides its numbers."""
     if results is None:
         content = tag(
             "p", "This run has not been evaluated: there are no numbers to show.", class_="empty"
@@ -110,7 +110,7 @@ def _result_notes(results: Results) -> List[str]:
 
 
 def what_was_run(run: RunFolder, comparison: Optional[ConfigDifferences]) -> Section:
-    """Method, data, schedule; how it was started; on what."""
+    """Return the section on method, data and schedule, sessions, versions and machine."""
     return Section(
         "run",
         "What was run",
@@ -203,7 +203,7 @@ def _environment(run: RunFolder) -> Optional[Markup]:
 
 
 def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
-    """What the page does not show, and why."""
+    """Return the section that lists what the page does not show, and why."""
     if not missing:
         return None
     items = (tag("li", tag("strong", one.what), f" – {one.why}") for one in missing)
@@ -211,7 +211,7 @@ def missing_section(missing: Sequence[Missing]) -> Optional[Section]:
 
 
 def files_section(run: RunFolder, page: Path, figures: Path) -> Section:
-    """Links to everything in the run's folder, and to the folder of the report's figures."""
+    """Return links to everything in the run's folder and to the folder of the figures."""
     drawn = _files_of(figures)
     others = {*drawn, page.resolve()}
     inside = [path for path in _files_of(run.folder) if path not in others]
@@ -237,7 +237,7 @@ def _files_of(folder: Path) -> List[Path]:
 
 
 def date_words(date: Any) -> str:
-    """``2026-01-31 12:00 UTC`` of a date and time as a run records it; anything else as it is."""
+    """Return a recorded date as ``2026-01-31 12:00 UTC``; anything else unchanged."""
     try:
         moment = datetime.datetime.fromisoformat(str(date))
     except ValueError:
@@ -247,7 +247,7 @@ def date_words(date: Any) -> str:
 
 
 def size_words(size: float) -> str:
-    """``12.3 MB``, of bytes."""
+    """Return a number of bytes as ``12.3 MB``."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -256,7 +256,7 @@ def size_words(size: float) -> str:
 
 
 def state_words(run: RunFolder) -> Tuple[str, str]:
-    """A word for how far the run came, and a sentence."""
+    """Return one word for how far the run has come, and a sentence."""
     total = run.cfg.SOLVER.MAX_EPOCH if run.cfg is not None else None
     if not run.trained:
         return "evaluation", "An evaluation of weights that were trained elsewhere."

@@ -28,7 +28,7 @@ class Modality(IntEnum):
 
     @classmethod
     def parse(cls, name: str) -> "Modality":
-        """``"visible"`` or ``"infrared"`` to a member; any other word raises ``ValueError``."""
+        """Return the member of this name; raise ``UserError`` if it is no modality."""
         try:
             return {"visible": cls.VISIBLE, "infrared": cls.INFRARED}[str(name).strip().lower()]
         except KeyError:
@@ -38,7 +38,7 @@ class Modality(IntEnum):
 
     @property
     def label(self) -> str:
-        """The lower-case word used in tables, file names and error messages."""
+        """Return the lower-case word used in tables, file names and error messages."""
         return self.name.lower()
 
 
@@ -50,12 +50,12 @@ MODALITY = Rule(
 
 
 def known_modalities(modalities: Tensor) -> Tensor:
-    """Which of ``modalities`` (B,) are one of the two known numbers, (B,) bool."""
+    """Return which of ``modalities`` (B,) are one of the two known numbers, (B,) bool."""
     return (modalities == Modality.VISIBLE) | (modalities == Modality.INFRARED)
 
 
 def check_modalities(modalities: Tensor) -> None:
-    """Raise ``ValueError`` if ``modalities`` (B,) holds anything but the two known numbers."""
+    """Raise ``UserError`` if ``modalities`` (B,) holds anything but the two known numbers."""
     known = known_modalities(modalities)
     if not bool(known.all()):
         strange = sorted(set(modalities[~known].tolist()))
@@ -66,15 +66,15 @@ def check_modalities(modalities: Tensor) -> None:
 
 
 def modality_rows(modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Row numbers of the visible and of the infrared images, each ascending, (V,) and (I,).
+    """Return the rows of the visible and of the infrared images, ascending, (V,) and (I,).
 
-    A GPU is waited for once, for the two counts.
+    This waits for a GPU once, for the two counts.
 
     Raises:
-        ValueError: as :func:`check_modalities`, or inside :func:`fixed_path`.
+        UserError: as :func:`check_modalities`, or inside :func:`fixed_path`.
     """
     if _fixed_path.get() is not None:
-        raise ValueError(
+        raise UserError(
             "The rows of each modality were asked for where the path through the network must not "
             "depend on them (it is being exported). apply_per_modality does not ask for them."
         )
@@ -97,8 +97,8 @@ def apply_per_modality(
         modalities: (B,).
 
     Returns:
-        (B, ...) in the order of ``inputs``. A modality without rows is not run at all, so a
-        batch of one modality is normal and never feeds batch norm an empty slice.
+        (B, ...) in the order of ``inputs``. The function of a modality without rows is not called:
+        a batch of one modality is normal, and batch norm never gets an empty slice.
     """
     path = _fixed_path.get()
     if path is not None:
@@ -115,15 +115,15 @@ def apply_per_modality(
 
 @contextmanager
 def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
-    """Inside, :func:`apply_per_modality` does the same steps whatever ``modalities`` holds.
+    """Make :func:`apply_per_modality` do the same steps whatever ``modalities`` holds.
 
-    For exporters, which record the steps of one forward pass in evaluation mode: how many rows
-    are visible is unknown there, so they cannot be sorted. Every row passes both functions and
-    keeps the result of its own; known numbers are taken for granted.
+    For exporters, which record the steps of one forward pass in evaluation mode: the number of
+    visible rows is unknown there, so rows cannot be sorted. Every row passes both functions and
+    keeps the result of its own; unknown modality numbers are not detected.
 
     Args:
-        modality: all rows are of this one, whatever ``modalities`` says, and the other's function
-            is not run; None: of either.
+        modality: take all rows for this one, whatever ``modalities`` says, and do not run the
+            function of the other; None: rows may be of either.
     """
 
     def own_result(
@@ -151,7 +151,7 @@ class Centers(NamedTuple):
 
 
 def identity_pairs(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Every pair of a visible and an infrared image of one identity: their row numbers (n,), (n,).
+    """Return the rows of every pair of a visible and an infrared image of one identity: (n,), (n,).
 
     Args:
         targets, modalities: (B,).

@@ -1,4 +1,4 @@
-"""Activation checkpointing: forget what a part of a network computed, compute it again backward.
+"""Activation checkpointing: forget what a part computed, and compute it again for the gradient.
 
 It costs about a third more time and changes no number: losses, gradients and running statistics
 are those of the plain pass.
@@ -14,14 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tensor) -> Tensor:
-    """``part(inputs)``, of which only ``inputs`` are kept for the backward pass.
+    """Return ``part(inputs)``, of which only ``inputs`` are kept for the backward pass.
 
-    Random draws (dropout) and autocast are in the second pass as in the first. Without gradients
-    it is the plain call.
+    The second pass repeats the random draws (dropout) and the autocast of the first. Without
+    gradients this is the plain call.
 
     Args:
         part: a function of the parameters of ``owner`` and of ``inputs``.
-        owner: whose batch norm must count a batch once.
+        owner: the module whose batch norm must count each batch only once.
     """
     if not torch.is_grad_enabled():
         return part(inputs)
@@ -40,10 +40,10 @@ def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tenso
 
 @contextlib.contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norm normalizes as in training and its running statistics stand still.
+    """Let batch norm normalize as in training, and keep its running statistics as they are.
 
-    They are updated with a momentum of 0, not left out: the second pass must keep the same
-    tensors as the first.
+    The statistics are updated with a momentum of 0, because the second pass must keep the same
+    tensors for the gradient as the first.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

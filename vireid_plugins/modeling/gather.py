@@ -1,4 +1,4 @@
-"""The rows of all processes in one tensor, with gradient: for losses that compare images.
+"""Gather the rows of all processes in one tensor, with gradient: for losses that compare images.
 
 W processes, B rows of a batch on each, V views of each row that a method makes by itself.
 """
@@ -11,14 +11,17 @@ from torch import Tensor
 
 from fastreid.utils import comm
 
+from ..errors import UserError
+
 
 class _GatherRows(torch.autograd.Function):
-    """(V * B, ...) of each process to (V * W * B, ...), view after view, on all of them.
+    """Turn (V * B, ...) of each process into (V * W * B, ...), view after view, on all of them.
 
-    Every process computes the same loss of the same gathered rows, so each knows the gradient of
-    its own rows without asking the others. It is multiplied by W because DDP divides by W the sum
-    of what the processes' rows contribute; what the loss itself learns (a classifier, centers) has
-    the whole gradient on each, and their mean is that gradient.
+    Every process computes the same loss of the same gathered rows, so each process knows the
+    gradient of its own rows without asking the others. DDP adds up what the rows of all processes
+    contribute and divides by W, so the gradient is multiplied by W here. The parameters of the
+    loss itself (a classifier, centers) have the whole gradient on every process, and the mean of
+    equal gradients is that gradient.
     """
 
     @staticmethod
@@ -39,11 +42,11 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor, num_views: int = 1) -> Tensor:
-    """The rows of all processes in the order of ranks, with gradient to one's own.
+    """Return the rows of all processes in the order of ranks, with gradient to the own ones.
 
-    Each process must bring the same shape, call this equally often, compute the same loss of the
-    result and average the gradients of its parameters with the others, as DDP does. Then one step
-    is that of a single process with all rows. With one process: ``rows`` themselves.
+    Every process must bring the same shape, call this equally often, compute the same loss of the
+    result and average the gradients of its parameters with the others, as DDP does. One step is
+    then that of a single process with all rows. With one process ``rows`` are returned.
 
     Args:
         rows: (V * B, ...), view after view.
@@ -58,21 +61,21 @@ def gather_rows(rows: Tensor, num_views: int = 1) -> Tensor:
 
 
 def gather_outputs(outputs: Dict[str, Any], num_rows: int, owner: str) -> Dict[str, Any]:
-    """Every tensor of ``outputs`` by :func:`gather_rows`; what is no tensor stays as it is.
+    """Gather every tensor of ``outputs`` by :func:`gather_rows`; keep everything else.
 
     Args:
         outputs: by name, (B, ...) or, view after view, (V * B, ...).
         num_rows: B.
-        owner: whose they are, for messages.
+        owner: the class that made them, for messages.
 
     Raises:
-        ValueError: a tensor has not a multiple of B rows.
+        UserError: the rows of a tensor are no multiple of B.
     """
     gathered = {}
     for name, value in outputs.items():
         if isinstance(value, Tensor):
             if value.ndim == 0 or len(value) == 0 or len(value) % num_rows:
-                raise ValueError(
+                raise UserError(
                     f"MODEL.LOSSES.GATHER_FEATURES joins the rows of all processes, and the "
                     f"output {name!r} of {owner} has the shape {tuple(value.shape)} for a batch of "
                     f"{num_rows}; expected {num_rows} rows, or a multiple, view after view. Set "

@@ -1,6 +1,7 @@
-"""Look at a model's intermediate maps without changing its forward.
+"""Look at the intermediate maps of a model without changing its ``forward``.
 
-A model marks what is worth seeing with a :class:`Tap`; ``recorded_maps`` collects what passes:
+A model marks the tensors that are worth seeing with a :class:`Tap`; ``recorded_maps`` collects
+them:
 
     with torch.no_grad(), recorded_maps(model.eval(), ["layer1", "attention"]) as maps:
         model(batch)
@@ -16,17 +17,18 @@ from typing import Any, Dict, Iterable, Iterator, Union
 
 from torch import Tensor, nn
 
+from ..errors import UnknownNameError
 from ..registry import suggest
 
 CLASS_SCORES = "class_scores"
 
 
 class Tap(nn.Module):
-    """A named place of a model: hands its tensor on, and to whoever is recording.
+    """A named place in a model: returns its tensor unchanged, and lets it be recorded.
 
     Args:
-        name: under which the tensor is recorded; one place per name and model.
-        meaning: what it is, with its shape and range.
+        name: the name of the recorded tensor; a model has one place of each name.
+        meaning: what the tensor is, with its shape and range.
     """
 
     def __init__(self, name: str, meaning: str) -> None:
@@ -36,7 +38,7 @@ class Tap(nn.Module):
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody is recording: a map needed for nothing else is then computed."""
+        """Return whether the map is being recorded: compute it, even if nothing else needs it."""
         return bool(self._forward_hooks)
 
     def forward(self, tensor: Tensor) -> Tensor:
@@ -47,12 +49,12 @@ class Tap(nn.Module):
 
 
 def class_scores_tap() -> Tap:
-    """Where a head shows, at test, how much each training identity is in the features."""
+    """Return the place where a head shows, at test, its scores of the training identities."""
     return Tap(CLASS_SCORES, "scores of the training identities at test, (B, N)")
 
 
 def map_names(model: nn.Module) -> Dict[str, str]:
-    """The maps that ``model`` can show: name to meaning, in the order of its modules."""
+    """Return the maps that ``model`` can show: name to meaning, in the order of its modules."""
     return {name: tap.meaning for name, tap in _taps(model).items()}
 
 
@@ -60,26 +62,26 @@ def map_names(model: nn.Module) -> Dict[str, str]:
 def recorded_maps(
     model: nn.Module, names: Union[str, Iterable[str], None] = None
 ) -> Iterator[Dict[str, Tensor]]:
-    """Record intermediate maps of every forward pass inside the ``with``.
+    """Record intermediate maps of every forward pass inside the ``with`` block.
 
     Args:
         model: any model of this package, also inside a DDP wrapper.
-        names: of ``map_names(model)``, or one name; None: all.
+        names: one of ``map_names(model)``, or several; None: all.
 
     Yields:
-        A dict that each forward pass fills: name to tensor, rows in the order that the pass has
-        them (at test the batch's; in training a method may have added views below them). What
-        one pass computes several times is there from the last time; what it does not compute is
+        A dict, name to tensor, that each forward pass fills. Rows are in the order of the pass: at
+        test that of the batch; in training a method may have added views after them. If a pass
+        computes a map several times, the last one is kept; a map that it does not compute is
         absent.
 
     Raises:
-        KeyError: the model has no such map; the nearest names are given.
+        UnknownNameError: the model has no such map; the message has the nearest names.
     """
     taps = _taps(model)
     wanted = [names] if isinstance(names, str) else list(taps if names is None else names)
     for name in wanted:
         if name not in taps:
-            raise KeyError(
+            raise UnknownNameError(
                 f"{type(model).__name__} has no intermediate map {name!r}. {suggest(name, taps)}"
             )
     maps: Dict[str, Tensor] = {}

@@ -7,17 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .precision import raised
 
 
 class SnapshotMemory(nn.Module):
-    """The last S snapshots of a table of C rows of d features; the oldest makes room first.
+    """The last S snapshots of a table of C rows of d features; a new one replaces the oldest.
 
-    Rows are kept at length 1, apart from any graph. The whole state lies in buffers, so that
-    checkpoints carry it and a resumed run goes on with it; it takes ``S * C * d`` numbers of 4
-    bytes, filled or not (in a model cast to another precision, of that precision), which each
-    checkpoint grows by. What all processes push alike, such as weights after the optimizer's
-    step, they hold alike, without being gathered.
+    Rows are kept at length 1 and have no graph. The whole state is in buffers, so checkpoints
+    carry it and a resumed run continues with it. It takes ``S * C * d`` numbers of 4 bytes, even
+    while it is empty (or of the precision that the model is cast to), and every checkpoint grows
+    by as much. If all processes push the same table, such as weights after the optimizer's step,
+    all of them hold the same snapshots, and nothing has to be gathered.
 
     Push between two training steps (``DualStreamBaseline.after_step``), never between a forward
     pass that read the memory and its backward pass: autograd would refuse.
@@ -26,17 +27,21 @@ class SnapshotMemory(nn.Module):
         capacity: S, 1 or more.
         num_rows: C, 1 or more.
         dim: d, 1 or more.
-        interval: of ``interval`` pushes in a row the first is taken, 1 or more.
-        delay: pushes passed over before the first that is taken, 0 or more.
+        interval: one of every ``interval`` pushes is taken, the first of them; 1 or more.
+        delay: pushes that are ignored before the first one is taken, 0 or more.
 
     Attributes:
         snapshots: (S, C, d) float32, zeros where nothing was written yet; see :meth:`read`.
-        num_taken: () int64, snapshots taken so far, those that had to go included.
-        num_pushed: () int64, pushes so far, those passed over included.
+        num_taken: () int64, snapshots taken so far, also those that were replaced since.
+        num_pushed: () int64, pushes so far, also those that were ignored.
 
     Raises:
-        ValueError: a number is out of range; in ``push``: the table has another shape.
+        UserError: a number is out of range; in ``push``: the table has another shape.
     """
+
+    snapshots: Tensor
+    num_taken: Tensor
+    num_pushed: Tensor
 
     def __init__(
         self, capacity: int, num_rows: int, dim: int, interval: int = 1, delay: int = 0
@@ -50,7 +55,7 @@ class SnapshotMemory(nn.Module):
             ("delay", delay, 0),
         ):
             if value < least:
-                raise ValueError(f"SnapshotMemory: {name} must be {least} or more; got {value}.")
+                raise UserError(f"SnapshotMemory: {name} must be {least} or more; got {value}.")
         self.capacity, self.interval, self.delay = capacity, interval, delay
         self.register_buffer("snapshots", torch.zeros(capacity, num_rows, dim))
         self.register_buffer("num_taken", torch.zeros((), dtype=torch.int64))
@@ -58,23 +63,23 @@ class SnapshotMemory(nn.Module):
 
     @property
     def num_held(self) -> int:
-        """Snapshots that can be read: 0 at first, at most S."""
+        """Return how many snapshots can be read: 0 at first, at most S."""
         return min(int(self.num_taken), self.capacity)
 
     @property
     def num_bytes(self) -> int:
-        """What the snapshots take, filled or not."""
+        """Return the memory of all S snapshots in bytes, filled or not."""
         return self.snapshots.numel() * self.snapshots.element_size()
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> bool:
-        """Take up a table (C, d), or pass it over, as ``interval`` and ``delay`` have it.
+        """Take a table (C, d), or ignore it, as ``interval`` and ``delay`` say.
 
         Returns:
             Whether it was taken.
         """
         if rows.shape != self.snapshots.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 f"SnapshotMemory holds tables of {tuple(self.snapshots.shape[1:])} rows and "
                 f"features; got {tuple(rows.shape)}."
             )
@@ -92,18 +97,8 @@ class SnapshotMemory(nn.Module):
             buffer.zero_()
 
     def read(self) -> Tensor:
-        """The snapshots held, (``num_held``, C, d), without a copy: read only, in no order."""
+        """Return the snapshots, (``num_held``, C, d), in no order, as no copy."""
         return self.snapshots[: self.num_held]
-
-    def newest(self) -> Tensor:
-        """The snapshot taken last, (C, d).
-
-        Raises:
-            ValueError: there is none yet.
-        """
-        if self.num_held == 0:
-            raise ValueError("The memory is empty: there is no newest snapshot.")
-        return self.snapshots[(int(self.num_taken) - 1) % self.capacity]
 
     def extra_repr(self) -> str:
         return f"{tuple(self.snapshots.shape)}, interval={self.interval}, delay={self.delay}"

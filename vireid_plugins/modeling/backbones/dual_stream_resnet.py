@@ -56,8 +56,7 @@ class ResNetStage(nn.Sequential):
 
     def __init__(self, blocks: nn.Sequential, num_non_local: int, norm: str, legacy: bool) -> None:
         super().__init__(*blocks)
-        last = blocks[-1]
-        width = (last.bn3 if hasattr(last, "bn3") else last.bn2).num_features
+        width = _width_of(blocks[-1])
         first = len(blocks) - num_non_local
         self.num_blocks = len(blocks)
         self.non_local = nn.ModuleDict(
@@ -92,7 +91,7 @@ class DualStreamResNet(nn.Module):
         legacy_non_local: their inner width is one channel, as in the public AGW code.
 
     Raises:
-        ValueError: a number is out of its range.
+        UserError: a number is out of its range.
     """
 
     takes_modalities = True
@@ -101,7 +100,7 @@ class DualStreamResNet(nn.Module):
     def __init__(
         self,
         *,
-        network: nn.Module,
+        network: Any,
         unshared_stages: int = 1,
         frozen_stages: int = 0,
         non_local: Sequence[int] = (0, 0, 0, 0),
@@ -111,11 +110,11 @@ class DualStreamResNet(nn.Module):
         super().__init__()
         check_values("MODEL.BACKBONE", UNSHARED_STAGES=unshared_stages, FROZEN_STAGES=frozen_stages)
         if len(non_local) != len(STAGES) - 1:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.BACKBONE.NL_BLOCKS is {list(non_local)}; expected a number of blocks for "
                 f"each of {', '.join(STAGES[1:])}."
             )
-        stages = [_stem(network)]
+        stages: List[nn.Module] = [_stem(network)]
         for name, count in zip(STAGES[1:], non_local):
             blocks = getattr(network, name)
             if not 0 <= count <= len(blocks):
@@ -133,16 +132,15 @@ class DualStreamResNet(nn.Module):
         self.taps = nn.ModuleDict(
             {name: Tap(name, f"output of {name}, (B, C, H, W)") for name in STAGES}
         )
-        last = network.layer4[-1]
-        self.feat_dim = (last.bn3 if hasattr(last, "bn3") else last.bn2).num_features
+        self.feat_dim = _width_of(network.layer4[-1])
         self._freeze()
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.BACKBONE.*``."""
+        """Read the arguments from ``MODEL.BACKBONE.*``."""
         backbone = cfg.MODEL.BACKBONE
         if backbone.DEPTH not in DEPTHS:
-            raise ValueError(f"MODEL.BACKBONE.DEPTH is {backbone.DEPTH!r}; expected {DEPTHS}.")
+            raise UserError(f"MODEL.BACKBONE.DEPTH is {backbone.DEPTH!r}; expected {DEPTHS}.")
         plain = cfg.clone()
         plain.defrost()
         plain.MODEL.BACKBONE.PRETRAIN = plain.MODEL.BACKBONE.WITH_NL = False
@@ -171,11 +169,11 @@ class DualStreamResNet(nn.Module):
             The last of these stages' output (B, C, H', W'), rows in batch order.
 
         Raises:
-            ValueError: ``stages`` are not consecutive stages.
+            UserError: ``stages`` are not consecutive stages.
         """
         stages = tuple(stages)
         if stages not in {STAGES[i : i + len(stages)] for i in range(len(STAGES))}:
-            raise ValueError(f"Expected consecutive stages of {STAGES}; got {stages}.")
+            raise UserError(f"Expected consecutive stages of {STAGES}; got {stages}.")
         feature_map = inputs
         for names in self._segments([name for name in stages if name in self.unshared]):
             streams = [
@@ -189,7 +187,7 @@ class DualStreamResNet(nn.Module):
         return feature_map
 
     def _segments(self, names: Sequence[str]) -> List[List[str]]:
-        """Cut ``names`` behind every map that is wanted; rows are sorted once per segment."""
+        """Cut ``names`` after every map that is recorded; rows are sorted once per segment."""
         segments: List[List[str]] = [[]]
         for name in names:
             segments[-1].append(name)
@@ -198,7 +196,7 @@ class DualStreamResNet(nn.Module):
         return [segment for segment in segments if segment]
 
     def train(self, mode: bool = True) -> "DualStreamResNet":
-        """Frozen stages stay in evaluation mode, so that their batch norm stands still."""
+        """Set the mode; frozen stages stay in evaluation mode, so their batch norm is constant."""
         super().train(mode)
         for stage in self._frozen_stages():
             stage.eval()
@@ -219,7 +217,7 @@ class DualStreamResNet(nn.Module):
         return fill(self, {name: self._places(name) for name in state}, state)
 
     def _places(self, name: str) -> Tuple[str, ...]:
-        """Where a tensor of an ordinary ResNet belongs: twice in an unshared stage."""
+        """Return the places of a tensor of an ordinary ResNet: two in an unshared stage."""
         head, _, rest = name.partition(".")
         if head in ("conv1", "bn1"):
             stage, rest = "stem", name
@@ -236,7 +234,7 @@ class DualStreamResNet(nn.Module):
     def _non_local_place(self, stage: str, rest: str) -> str:
         counter, _, rest = rest.partition(".")
         streams = self.visible if stage in self.unshared else self.shared
-        names = list(streams[stage].non_local) if stage in streams else []
+        names = list(_stage(streams, stage).non_local) if stage in streams else []
         block = names[int(counter)] if int(counter) < len(names) else counter
         return f"non_local.{block}.{rest}"
 
@@ -249,6 +247,17 @@ class DualStreamResNet(nn.Module):
             stage.requires_grad_(False)
 
 
+def _stage(streams: nn.ModuleDict, name: str) -> ResNetStage:
+    stage = streams[name]
+    assert isinstance(stage, ResNetStage)  # the stem has no non-local blocks
+    return stage
+
+
+def _width_of(block: Any) -> int:
+    """Return the channels of the output of a block of FastReID's ResNet."""
+    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
+
+
 def _stem(network: nn.Module) -> ResNetStem:
     stem = ResNetStem()
     for name in ("conv1", "bn1", "relu", "maxpool"):
@@ -258,7 +267,7 @@ def _stem(network: nn.Module) -> ResNetStem:
 
 @BACKBONE_REGISTRY.register()
 def build_dual_stream_resnet_backbone(cfg: Any) -> DualStreamResNet:
-    """A ``DualStreamResNet`` from ``MODEL.BACKBONE.*``, with pretrained weights if asked for."""
+    """Build a ``DualStreamResNet`` from ``MODEL.BACKBONE.*``, with pretrained weights if wanted."""
     backbone = DualStreamResNet(cfg)
     node = cfg.MODEL.BACKBONE
     if node.PRETRAIN:

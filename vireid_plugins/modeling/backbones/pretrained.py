@@ -11,23 +11,24 @@ from torch import Tensor, nn
 
 from fastreid.utils import comm
 
+from ...errors import CheckpointError, MissingFileError
 from ...safe_load import load_weights_only
 
 logger = logging.getLogger(__name__)
 
 
 def read_weights(path: str) -> Dict[str, Tensor]:
-    """The tensors of an ordinary checkpoint, under the network's own names.
+    """Read the tensors of an ordinary checkpoint, under the network's own names.
 
-    Understands a bare state dict (torchvision), FastReID's ``{"model": ...}`` with names that
+    It may be a bare state dict (torchvision), FastReID's ``{"model": ...}`` with names that
     start with ``backbone.``, other wrappers named ``state_dict``, and ``module.`` of DDP.
 
     Raises:
-        FileNotFoundError: no such file.
-        RuntimeError: the file is not a checkpoint of tensors.
+        MissingFileError: no such file.
+        CheckpointError: the file is not a checkpoint of tensors.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist."
         )
     state: Any = load_weights_only(path)
@@ -42,13 +43,13 @@ def read_weights(path: str) -> Dict[str, Tensor]:
 
 
 def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
-    """ImageNet weights by FastReID's name for them, from PyTorch's cache or the network.
+    """Load ImageNet weights by FastReID's name for them, from PyTorch's cache or the network.
 
     Raises:
-        RuntimeError: the download failed; the message names the file and the key to set.
+        CheckpointError: the download failed; the message names the file and the key to set.
     """
     if key not in urls:
-        raise RuntimeError(
+        raise CheckpointError(
             f"No pretrained weights are published for {key!r} (there are: {', '.join(urls)}). Set "
             "MODEL.BACKBONE.PRETRAIN False, or MODEL.BACKBONE.PRETRAIN_PATH to a file of yours."
         )
@@ -60,7 +61,7 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
         try:
             torch.hub.download_url_to_file(url, str(target), progress=False)
         except Exception as error:
-            raise RuntimeError(
+            raise CheckpointError(
                 f"Pretrained weights could not be fetched ({type(error).__name__}: {error}). "
                 f"Fetch {url} on a machine with a network, and either put it at {target} or set "
                 "MODEL.BACKBONE.PRETRAIN_PATH to it. To train from random weights set "
@@ -87,7 +88,7 @@ def fill(network: nn.Module, places: Mapping[str, Tuple[str, ...]], state: Mappi
         state: name in the file to tensor.
 
     Raises:
-        RuntimeError: nothing fits, so the file belongs to another network.
+        CheckpointError: nothing fits, so the file belongs to another network.
     """
     own = network.state_dict()
     loaded, unexpected = [], []
@@ -99,7 +100,7 @@ def fill(network: nn.Module, places: Mapping[str, Tuple[str, ...]], state: Mappi
         else:
             unexpected.append(name)
     if not any(name.endswith("weight") for name in loaded):
-        raise RuntimeError(
+        raise CheckpointError(
             f"None of the checkpoint's {len(state)} tensors fits this backbone (the first: "
             f"{', '.join(list(state)[:3]) or 'none'}). Is MODEL.BACKBONE.DEPTH that of the file?"
         )

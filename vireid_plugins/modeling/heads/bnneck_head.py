@@ -39,10 +39,10 @@ class BNNeckHead(EmbeddingHead):
         targets: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Union[Tensor, Dict[str, Tensor]]:
-        """At test (B, D), after batch norm. In training a dict:
+        """Return at test the features (B, D) after batch norm; in training a dict:
 
-        - ``features`` (B, D): for metric losses, by ``NECK_FEAT``;
-        - ``bn_features`` (B, D): after batch norm, what the test sees;
+        - ``features`` (B, D): for metric losses, before or after batch norm (``NECK_FEAT``);
+        - ``bn_features`` (B, D): after batch norm, the features of the test;
         - ``logits`` (B, N): of the classifier, with its margin and scale.
         """
         pooled = self.pool(feature_map)
@@ -58,17 +58,17 @@ class BNNeckHead(EmbeddingHead):
         }
 
     def _class_scores(self, bn_features: Tensor) -> Tensor:
-        """(B, D) to (B, N), without margin and scale."""
+        """Classify features (B, D): (B, N), without margin and scale."""
         if type(self.cls_layer).__name__ == "Linear":
             return F.linear(bn_features, self.weight)
         return F.linear(F.normalize(bn_features), F.normalize(self.weight))
 
     @property
     def test_feature(self) -> str:
-        """In words, what evaluation sees."""
+        """Return in words which features evaluation sees."""
         has_neck = any(not isinstance(layer, nn.Conv2d) for layer in self.bottleneck)
         return "after BNNeck" if has_neck else "pooled"
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 1, 1)."""
+        """Pool a map (B, C, H, W) to (B, C, 1, 1)."""
         return self.pool_layer(feature_map)

@@ -15,6 +15,7 @@ from fastreid.config import configurable
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
+from ...errors import UserError
 from ...keys import Key, at_least, check_values, declare
 from ..layers import split_stripes
 from ..maps import Tap, class_scores_tap
@@ -46,7 +47,7 @@ class StripeHead(nn.Module):
         feat_dim: D, size of ``features``.
 
     Raises:
-        ValueError: ``num_stripes`` or ``stripe_dim`` is below 1; ``WITH_BNNECK`` is True; in
+        UserError: ``num_stripes`` or ``stripe_dim`` is below 1; ``WITH_BNNECK`` is True; in
             ``forward``: the map has fewer rows than stripes.
     """
 
@@ -72,10 +73,10 @@ class StripeHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
+        """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
         heads = cfg.MODEL.HEADS
         if heads.WITH_BNNECK:  # the table of results would say so
-            raise ValueError(
+            raise UserError(
                 "StripeHead has no batch norm before its classifier; set MODEL.HEADS.WITH_BNNECK "
                 "False."
             )
@@ -87,9 +88,11 @@ class StripeHead(nn.Module):
         }
 
     def _reset_parameters(self) -> None:
-        for conv in self.stripe_convs:
-            nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+        for name, parameter in self.stripe_convs.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, mode="fan_in", nonlinearity="relu")
+            else:
+                nn.init.zeros_(parameter)
         weights_init_kaiming(self.classifier)
 
     def forward(
@@ -98,9 +101,9 @@ class StripeHead(nn.Module):
         targets: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Union[Tensor, Dict[str, Tensor]]:
-        """At test the features (B, D) of a map (B, C, H, W). In training a dict:
+        """Return at test the features (B, D) of a map (B, C, H, W); in training a dict:
 
-        - ``features`` (B, D): f^m, what the test sees too;
+        - ``features`` (B, D): f^m, also the features of the test;
         - ``logits`` (B, N): of W_id.
         """
         global_features = feature_map.mean(dim=(2, 3))  # Eq. (5), (6)

@@ -10,6 +10,8 @@ from typing import ClassVar, List
 
 from torch import Tensor, nn
 
+from ...errors import UserError
+
 COMBINATIONS = ("sum", "product")
 
 
@@ -39,7 +41,7 @@ class BAM(nn.Module):
         combine: ``"sum"`` or ``"product"``.
 
     Raises:
-        ValueError: an argument is out of its range.
+        UserError: an argument is out of its range.
     """
 
     gives_map: ClassVar[bool] = True
@@ -49,9 +51,9 @@ class BAM(nn.Module):
     ) -> None:
         super().__init__()
         if combine not in COMBINATIONS:
-            raise ValueError(f"BAM: combine must be one of {COMBINATIONS}; got {combine!r}.")
+            raise UserError(f"BAM: combine must be one of {COMBINATIONS}; got {combine!r}.")
         if dilation < 1:
-            raise ValueError(f"BAM: dilation must be at least 1; got {dilation}.")
+            raise UserError(f"BAM: dilation must be at least 1; got {dilation}.")
         width = inner_width("BAM", in_channels, reduction)
         self.combine = combine
         end_in_norm = combine == "sum"
@@ -75,9 +77,9 @@ class BAM(nn.Module):
 
 
 def inner_width(owner: str, in_channels: int, reduction: int) -> int:
-    """``in_channels // reduction``; a ``ValueError`` in ``owner``'s name if that is none."""
+    """Return ``in_channels // reduction``; raise a ``UserError`` if that is below 1."""
     if reduction < 1 or in_channels < reduction:
-        raise ValueError(
+        raise UserError(
             f"{owner}: in_channels // reduction must be at least 1; got in_channels "
             f"{in_channels} and reduction {reduction}. Choose a reduction from 1 to in_channels."
         )
@@ -87,7 +89,7 @@ def inner_width(owner: str, in_channels: int, reduction: int) -> int:
 def _conv_norm_relu(
     in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1
 ) -> List[nn.Module]:
-    """Convolution that keeps H x W, without the bias that the BN would take away, BN, ReLU."""
+    """Return a convolution that keeps H x W, batch norm and ReLU; batch norm needs no bias."""
     padding = dilation * (kernel_size // 2)
     return [
         nn.Conv2d(

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...errors import UserError
 from .bam import inner_width
 
 
@@ -25,7 +26,7 @@ class ChannelAttention(nn.Module):
         reduction: r; the inner width is C // r.
 
     Raises:
-        ValueError: ``in_channels // reduction`` is no width.
+        UserError: ``in_channels // reduction`` is no width.
     """
 
     gives_map: ClassVar[bool] = True
@@ -56,7 +57,7 @@ class SpatialAttention(nn.Module):
         norm: whether the BN follows the convolution.
 
     Raises:
-        ValueError: ``kernel_size`` is not a positive odd number.
+        UserError: ``kernel_size`` is not a positive odd number.
     """
 
     gives_map: ClassVar[bool] = True
@@ -64,14 +65,15 @@ class SpatialAttention(nn.Module):
     def __init__(self, kernel_size: int = 7, norm: bool = True) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__}: kernel_size must be a positive odd number; "
                 f"got {kernel_size}."
             )
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
+        self.norm: nn.Module = nn.Identity()
         if norm:
-            nn.init.zeros_(self.norm.weight)
+            self.norm = batch_norm = nn.BatchNorm2d(1)
+            nn.init.zeros_(batch_norm.weight)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Refine ``feature_map`` (B, C, H, W); the result has its shape."""
@@ -99,7 +101,7 @@ class CBAM(nn.Module):
         kernel_size: of the spatial attention.
 
     Raises:
-        ValueError: an argument is out of its range.
+        UserError: an argument is out of its range.
     """
 
     gives_map: ClassVar[bool] = True

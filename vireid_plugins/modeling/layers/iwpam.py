@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...errors import UserError
+
 
 class IWPAM(nn.Module):
     """One vector per image: the parts, each seen in the context of all, under learned weights.
@@ -31,7 +33,7 @@ class IWPAM(nn.Module):
         num_parts: P. A map of height below P gives overlapping parts.
 
     Raises:
-        ValueError: ``in_channels`` is below 1, or ``num_parts`` below 2.
+        UserError: ``in_channels`` is below 1, or ``num_parts`` below 2.
     """
 
     gives_map: ClassVar[bool] = False
@@ -39,9 +41,9 @@ class IWPAM(nn.Module):
     def __init__(self, in_channels: int, num_parts: int = 3) -> None:
         super().__init__()
         if in_channels < 1:
-            raise ValueError(f"IWPAM: in_channels must be at least 1; got {in_channels}.")
+            raise UserError(f"IWPAM: in_channels must be at least 1; got {in_channels}.")
         if num_parts < 2:
-            raise ValueError(
+            raise UserError(
                 f"IWPAM: num_parts must be at least 2, for parts to attend to one another; "
                 f"got {num_parts}."
             )
@@ -52,7 +54,7 @@ class IWPAM(nn.Module):
         self.gate = nn.Parameter(torch.full((num_parts,), 1 / num_parts))
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """The vectors (B, C) of ``feature_map`` (B, C, H, W), to add to pooled features."""
+        """Return the vectors (B, C) of ``feature_map`` (B, C, H, W), to add to pooled features."""
         parts = self.parts(feature_map)
         values = self.z(parts)
         attention = _affinity(self.u(parts), self.v(parts)).softmax(dim=2).to(values.dtype)
@@ -60,9 +62,9 @@ class IWPAM(nn.Module):
         return refined @ self.gate.softmax(dim=0).to(values.dtype)
 
     def parts(self, feature_map: Tensor) -> Tensor:
-        """Average of each part of a map (B, C, H, W): (B, C, P).
+        """Average each part of a map (B, C, H, W): (B, C, P).
 
-        Adaptive average pooling, written out: ONNX has it only where P divides H.
+        This is adaptive average pooling, which ONNX knows only where P divides H.
         """
         height = int(feature_map.shape[2])
         starts = [part * height // self.num_parts for part in range(self.num_parts)]
@@ -72,10 +74,10 @@ class IWPAM(nn.Module):
 
 
 def _affinity(queries: Tensor, keys: Tensor) -> Tensor:
-    """``queries^T keys`` (B, P, P) of (B, C, P) tensors, in float32 or better.
+    """Return ``queries^T keys`` (B, P, P) of (B, C, P) tensors, in float32 or better.
 
-    Nothing scales the sum over C, so it can pass the largest float16. Autocast would take a
-    matrix product back to half precision; products and a sum it leaves alone.
+    Nothing scales the sum over C, so it can exceed the largest float16. Autocast would compute a
+    matrix product in half precision again; it does not touch products and a sum.
     """
     dtype = torch.promote_types(queries.dtype, torch.float32)
     return (queries.to(dtype).unsqueeze(3) * keys.to(dtype).unsqueeze(2)).sum(dim=1)

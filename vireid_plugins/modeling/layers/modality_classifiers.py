@@ -1,4 +1,4 @@
-"""Identity classifiers of one modality each, as mutual prediction and MAUM have.
+"""Identity classifiers for one modality each, as mutual prediction and MAUM have them.
 
 D feature size, N identities.
 """
@@ -15,15 +15,15 @@ from ...modality import Modality
 def modality_classifiers(
     feat_dim: int, num_classes: int, bias: bool = True
 ) -> Tuple[nn.Linear, nn.Linear]:
-    """Two layers (B, D) -> (B, N): for visible and for infrared images, in this order.
+    """Return two layers (B, D) -> (B, N): for visible and for infrared images, in this order.
 
-    They start as the classifiers of FastReID's heads: normal, deviation 0.01; biases 0.
+    Their initial weights are those of FastReID's heads: normal, deviation 0.01; biases 0.
     ``modality.apply_per_modality`` runs each on the rows of its modality.
 
     Args:
         feat_dim: D.
         num_classes: N.
-        bias: with biases.
+        bias: whether they have biases.
     """
     visible, infrared = (nn.Linear(feat_dim, num_classes, bias=bias) for _ in Modality)
     weights_init_kaiming(visible)

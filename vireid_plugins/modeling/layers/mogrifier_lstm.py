@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..precision import raised
 
 State = Tuple[Tensor, Tensor]
@@ -35,18 +36,18 @@ class MogrifierLSTMCell(nn.Module):
         rank: of Q and R, each then the product of two thinner matrices; 0: full matrices.
 
     Raises:
-        ValueError: a number is out of range, or ``rank`` is not below I and H.
+        UserError: a number is out of range, or ``rank`` is not below I and H.
     """
 
     def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0) -> None:
         super().__init__()
         if min(input_size, hidden_size) < 1 or min(rounds, rank) < 0:
-            raise ValueError(
+            raise UserError(
                 "MogrifierLSTMCell: input_size and hidden_size must be at least 1, rounds and rank "
                 f"at least 0; got {input_size}, {hidden_size}, {rounds}, {rank}."
             )
         if rank >= min(input_size, hidden_size):
-            raise ValueError(
+            raise UserError(
                 f"MogrifierLSTMCell: rank must be below input_size ({input_size}) and hidden_size "
                 f"({hidden_size}), or it saves nothing; got {rank}. 0 means full matrices."
             )
@@ -66,7 +67,7 @@ class MogrifierLSTMCell(nn.Module):
         )
 
     def forward(self, inputs: Tensor, state: Optional[State] = None) -> State:
-        """(B, I) and the last (h, c), each (B, H), to the next (h, c); without ``state`` zeros."""
+        """Step from inputs (B, I) and (h, c), each (B, H), to the next (h, c); None: from zeros."""
         if state is None:
             zeros = raised(inputs).new_zeros(len(inputs), self.hidden_size)
             state = zeros, zeros
@@ -75,13 +76,13 @@ class MogrifierLSTMCell(nn.Module):
         gates = F.linear(inputs, self.weight_ih, self.bias_ih) + F.linear(
             hidden, self.weight_hh, self.bias_hh
         )
-        # Products may be in half precision; what is carried from step to step is not.
+        # Products may be in half precision; the state between the steps is not.
         enter, keep, candidate, leave = raised(gates).chunk(4, dim=1)
         memory = keep.sigmoid() * memory + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * memory.tanh(), memory
 
     def mogrify(self, inputs: Tensor, hidden: Tensor) -> State:
-        """x (B, I) and h (B, H) after all rounds."""
+        """Return x (B, I) and h (B, H) after all rounds."""
         for i, gate in enumerate(self.gates, start=1):
             if i % 2:
                 inputs = 2 * raised(gate(hidden)).sigmoid() * inputs
@@ -102,7 +103,7 @@ class MogrifierLSTM(nn.Module):
         self.cell = MogrifierLSTMCell(input_size, hidden_size, rounds, rank)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, T, I) to the hidden state after each step (B, T, H); T is at least 1."""
+        """Return the hidden state after each step, (B, T, H), of inputs (B, T, I), T at least 1."""
         states, state = [], None
         for step in inputs.unbind(dim=1):
             state = self.cell(step, state)
@@ -111,7 +112,7 @@ class MogrifierLSTM(nn.Module):
 
 
 def _matrix(in_features: int, out_features: int, rank: int) -> nn.Module:
-    """A linear map without bias, of rank at most ``rank`` unless that is 0."""
+    """Return a linear map without bias, of rank at most ``rank`` unless that is 0."""
     if rank == 0:
         return nn.Linear(in_features, out_features, bias=False)
     return nn.Sequential(

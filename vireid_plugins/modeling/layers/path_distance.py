@@ -17,6 +17,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ..precision import raised, without_autocast
 
 REDUCTIONS = ("mean", "sum")
@@ -25,11 +26,11 @@ _BLOCK_ELEMENTS = 1 << 22
 
 
 def normalized_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
-    """``(f - mean f) / (max f - min f + eps)`` over the channels of each stripe.
+    """Compute ``(f - mean f) / (max f - min f + eps)`` over the channels of each stripe.
 
     Args:
         stripes: (..., S).
-        eps: a stripe whose channels are all equal becomes zero; in print there is none.
+        eps: makes a stripe whose channels are all equal zero; the paper has no such term.
 
     Returns:
         (..., S), values within -1..1; at least float32.
@@ -43,7 +44,7 @@ def normalized_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def stripe_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Tensor:
-    """d_ij: the L1 distances between all stripes of two images, for many pairs of images.
+    """Compute d_ij, the L1 distances between all stripes of two images, for many pairs of images.
 
     Args:
         first: (..., R, S) stripe features.
@@ -57,7 +58,7 @@ def stripe_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> 
 
 
 def shortest_path(distances: Tensor) -> Tensor:
-    """S_RT: the smallest sum of distances on a way from the first cell to the last.
+    """Compute S_RT, the smallest sum of distances on a way from the first cell to the last.
 
     ``S_ij = min(S_{i-1,j}, S_{i,j-1}) + d_ij``. Where two ways are equally long they share the
     gradient.
@@ -78,16 +79,16 @@ def shortest_path(distances: Tensor) -> Tensor:
 
 
 def aligned_path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Tensor:
-    """Path distances of N pairs of images: (N, R, S), (N, T, S) to (N,)."""
+    """Compute the path distances of N pairs of images: (N, R, S), (N, T, S) to (N,)."""
     return shortest_path(stripe_distances(first, second, reduction))
 
 
 def path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Tensor:
-    """Path distances between all images of two sets.
+    """Compute the path distances between all images of two sets.
 
-    Images of ``first`` are taken in blocks of which the distances of all stripes fit into 16 MiB
-    (float32; twice that while it works). Differences of channels are not kept on the CPU; on a
-    GPU PyTorch's ``cdist`` keeps those of a block in its backward pass.
+    Images of ``first`` are taken in blocks whose distances of all stripes fit into 16 MiB (float32;
+    twice that while computing). The CPU does not keep differences of channels; on a GPU PyTorch's
+    ``cdist`` keeps those of a block for its backward pass.
 
     Args:
         first: (A, R, S).
@@ -111,10 +112,10 @@ def path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Te
 def candidate_path_distances(
     query: Tensor, gallery: Tensor, candidates: Tensor, reduction: str = "mean"
 ) -> Tensor:
-    """Path distances of each query to gallery images of its own.
+    """Compute the path distances of each query to its own candidates of the gallery.
 
-    Queries are taken in blocks, of at least one, of which the candidates' features fit into 16 MiB
-    (float32); beside them stands a normalized copy of the gallery.
+    Queries are taken in blocks, of at least one, whose candidates' features fit into 16 MiB
+    (float32); a normalized copy of the gallery comes on top.
 
     Args:
         query: (Q, R, S).
@@ -138,9 +139,9 @@ def candidate_path_distances(
 
 
 def _distances(first: Tensor, second: Tensor, reduction: str) -> Tensor:
-    """L1 distances of normalized stripes: (..., R, S), (..., T, S) to (..., R, T)."""
+    """Compute L1 distances of normalized stripes: (..., R, S), (..., T, S) to (..., R, T)."""
     if reduction not in REDUCTIONS:
-        raise ValueError(
+        raise UserError(
             f"Stripe distances: reduction must be one of {', '.join(map(repr, REDUCTIONS))}; "
             f"got {reduction!r}."
         )

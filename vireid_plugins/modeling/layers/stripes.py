@@ -9,16 +9,18 @@ from typing import List, Tuple
 import torch
 from torch import Tensor
 
+from ...errors import UserError
+
 
 def stripe_heights(height: int, num_stripes: int) -> List[int]:
-    """Rows of each stripe, from the top; they add up to ``height``.
+    """Return the number of rows of each stripe, from the top; they add up to ``height``.
 
     Raises:
-        ValueError: there are fewer rows than stripes.
+        UserError: there are fewer rows than stripes.
     """
     height = int(height)  # a tensor while a graph is recorded, whose // may round otherwise
     if not 1 <= num_stripes <= height:
-        raise ValueError(
+        raise UserError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
             "give the model fewer stripes (MODEL.HEADS.ATTENTION.STRIPES of MRDAHead, "
             "MODEL.HEADS.NUM_STRIPES of StripeHead and CMLSPGEHead, MODEL.MSCLNET.PARTS of "
@@ -30,22 +32,22 @@ def stripe_heights(height: int, num_stripes: int) -> List[int]:
 
 
 def split_stripes(feature_map: Tensor, num_stripes: int) -> List[Tensor]:
-    """(B, C, H, W) to R maps (B, C, h, W), from the top."""
+    """Cut a map (B, C, H, W) into R maps (B, C, h, W), from the top."""
     return list(feature_map.split(stripe_heights(feature_map.shape[2], num_stripes), dim=2))
 
 
 def stripe_means(feature_map: Tensor, num_stripes: int) -> Tensor:
-    """Mean of each stripe: (B, C, H, W) to (B, C, R)."""
+    """Average each stripe: (B, C, H, W) to (B, C, R)."""
     means = [stripe.mean(dim=(2, 3)) for stripe in split_stripes(feature_map, num_stripes)]
     return torch.stack(means, dim=2)
 
 
 def stripe_rows(height: int, num_stripes: int, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """The rows of each stripe as an index, for maps of which each image keeps other stripes.
+    """Return the rows of each stripe as an index, for images that keep different stripes.
 
     Returns:
-        Row numbers (R, m), m the rows of the highest stripe, and which of them are the stripe's
-        own (R, m); where False the number is any row, to fill up.
+        Row numbers (R, m), m the rows of the highest stripe, and which of them belong to the
+        stripe (R, m); where that is False the number is some row, which only fills the table.
     """
     height = int(height)  # as above
     heights = torch.tensor(stripe_heights(height, num_stripes), device=device).unsqueeze(1)

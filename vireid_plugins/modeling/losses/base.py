@@ -73,19 +73,19 @@ class Loss(nn.Module):
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run a loss's ``forward(self, x, targets, ...)`` in float32 or better, outside autocast.
 
-    float16 and bfloat16 become float32, float64 stays: distances of un-normalized features
-    overflow float16, and autocast would take their matrix products back to it.
+    float16 and bfloat16 become float32, and float64 stays: distances of features that are not
+    normalized overflow float16, and autocast would compute their matrix products in it again.
 
-    A batch without rows gives a zero in its graph.
+    A batch without rows gives a zero that keeps its graph.
 
     Raises (from the decorated function):
-        ValueError: ``x`` is not (B, ...) with at least two axes, or ``targets`` is not (B,).
+        UserError: ``x`` is not (B, ...) with at least two axes, or ``targets`` is not (B,).
     """
 
     @functools.wraps(forward)
     def wrapped(self: Loss, x: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if x.ndim < 2 or targets.shape != x.shape[:1]:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} takes rows (B, ...) and targets (B,); got "
                 f"{tuple(x.shape)} and {tuple(targets.shape)}."
             )
@@ -99,24 +99,24 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def require_choice(owner: str, argument: str, value: str, choices: Sequence[str]) -> str:
-    """``value`` if it is one of ``choices``; else a ``ValueError`` that lists them."""
+    """Return ``value`` if it is one of ``choices``; else raise a ``UserError`` with all of them."""
     if value not in choices:
-        raise ValueError(
+        raise UserError(
             f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}; got {value!r}."
         )
     return value
 
 
 def require_rows(owner: str, name: str, values: Optional[Tensor], rows: int) -> Tensor:
-    """``values`` (B,) if it is there and has ``rows`` rows; else a ``ValueError``."""
+    """Return ``values`` (B,) if they have ``rows`` rows; raise a ``UserError`` if not."""
     if values is None or values.shape != (rows,):
         came = "None" if values is None else str(tuple(values.shape))
-        raise ValueError(f"{owner} needs {name} (B,) with B = {rows}; got {came}.")
+        raise UserError(f"{owner} needs {name} (B,) with B = {rows}; got {came}.")
     return values
 
 
 def require_modalities(owner: str, modalities: Optional[Tensor], rows: int) -> Tensor:
-    """``modalities`` (B,) if they are there and valid; else a ``ValueError``."""
+    """Return ``modalities`` (B,) if all are valid; raise a ``UserError`` if not."""
     modalities = require_rows(owner, "modalities", modalities, rows)
     check_modalities(modalities)
     return modalities

@@ -1,4 +1,4 @@
-"""From ``MODEL.LOSSES`` to the weighted sum of a batch."""
+"""Build the losses of ``MODEL.LOSSES`` and weigh them."""
 
 from typing import Dict, Iterable, List, Mapping, Optional
 
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fastreid.config import CfgNode
 
+from ...errors import UserError
 from ...registry import LOSS_REGISTRY, lookup, registered_names
 from .base import Loss
 
@@ -27,21 +28,27 @@ class LossTerms(nn.ModuleDict):
         super().__init__(losses)
         self.scales = dict(scales)
 
+    def loss(self, name: str) -> Loss:
+        """Return the loss of this class name."""
+        loss = self[name]
+        assert isinstance(loss, Loss)
+        return loss
+
     def forward(
         self, tensors: Mapping[str, Tensor], names: Optional[Iterable[str]] = None
     ) -> Dict[str, Tensor]:
-        """Weighted terms by log name.
+        """Compute the weighted terms by log name.
 
         Args:
-            tensors: what head and batch provide, by name; entries nobody asks for are ignored.
-            names: of the losses to compute; None: all.
+            tensors: what head and batch provide, by name; those that no loss takes are ignored.
+            names: the losses to compute; None: all.
 
         Returns:
             ``{"loss_<name>": scalar}``; their sum is the objective.
         """
         terms = {}
-        for name in self if names is None else names:
-            loss = self[name]
+        for name in list(self.keys()) if names is None else names:
+            loss = self.loss(name)
             term = loss(*(tensors[key] for key in loss.inputs))
             terms[loss.log_name] = term * self.scales[name]
         return terms
@@ -56,8 +63,8 @@ def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:
             ``("features", "logits", "targets", "modalities", "index")``.
 
     Raises:
-        KeyError: a name is not registered; the nearest ones are named.
-        ValueError: no loss is named, one is named twice, or one needs a tensor that is not
+        UnknownNameError: a name is not registered; the message has the nearest ones.
+        UserError: no loss is named, one is named twice, or one needs a tensor that is not
             provided.
     """
     names = list(cfg.MODEL.LOSSES.NAME)
@@ -71,12 +78,12 @@ def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:
 
 def _check_names(names: List[str]) -> None:
     if not names:
-        raise ValueError(
+        raise UserError(
             f"{_KEY} is empty; name at least one of: {', '.join(registered_names(LOSS_REGISTRY))}."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(
+        raise UserError(
             f"{_KEY} names {', '.join(twice)} more than once; name it once and set its SCALE."
         )
 
@@ -85,7 +92,7 @@ def _check_inputs(name: str, loss: Loss, provided: Iterable[str]) -> None:
     provided = sorted(provided)
     missing = [key for key in loss.inputs if key not in provided]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{_KEY} names {name}, which needs {', '.join(loss.inputs)}; head and batch provide "
             f"{', '.join(provided) or 'nothing'}. Missing: {', '.join(missing)}. Choose a head "
             f"or method that provides it, or drop {name}; a method adds its own losses by itself."

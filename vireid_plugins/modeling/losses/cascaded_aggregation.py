@@ -53,10 +53,10 @@ class CascadedAggregationLoss(Loss):
       ``|C_s - C_y|^2``.
     - L_inter (Eq. 12) pushes the identities' centers apart, see ``dispersion``.
 
-    Printed are distances of features of any length. Then L_sub + L_intra + L_inter grows with the
-    square of that length: it has no lower bound where identities are apart, and falls to 0 with
-    vanishing features where they are not; nothing else holds the length, as the identity loss
-    stands behind a batch norm. ``normalise`` makes every feature a unit vector first.
+    The paper prints distances of features of any length. Then L_sub + L_intra + L_inter grows with
+    the square of that length: it has no lower bound where identities are far apart, and goes to 0
+    with vanishing features where they are not. No other loss fixes the length, because a batch
+    norm comes before the identity loss. ``normalise`` makes every feature a unit vector first.
 
     A batch without two identities has L_inter 0, one of single rows L_sub 0.
 
@@ -70,7 +70,7 @@ class CascadedAggregationLoss(Loss):
         sub_scale, intra_scale, inter_scale: weights, 0 or more.
 
     Raises:
-        ValueError: ``dispersion`` is unknown, or a number is negative.
+        UserError: ``dispersion`` is unknown, or a number is negative.
     """
 
     inputs = ("features", "targets", "camids", "modalities")
@@ -100,8 +100,9 @@ class CascadedAggregationLoss(Loss):
         camids: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Tensor:
-        """The sum of :meth:`terms`, a scalar."""
-        return sum(self.terms(x, targets, camids, modalities))
+        """Return the sum of :meth:`terms`, a scalar."""
+        sub, intra, inter = self.terms(x, targets, camids, modalities)
+        return sub + intra + inter
 
     def terms(
         self,
@@ -110,10 +111,10 @@ class CascadedAggregationLoss(Loss):
         camids: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> CascadeTerms:
-        """The three terms of features ``x`` (B, D), each (B,) label given.
+        """Compute the three terms of features ``x`` (B, D), each (B,) label given.
 
         Raises:
-            ValueError: a label is missing, has another length, or a modality is unknown.
+            UserError: a label is missing, has another length, or a modality is unknown.
         """
         name = type(self).__name__
         x = raised(x)

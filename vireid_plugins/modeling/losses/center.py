@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastreid.config import CfgNode
 
+from ...errors import UserError
 from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
@@ -26,10 +27,10 @@ class CenterLoss(Loss):
     """Half the mean squared distance to the identity's center: ``1/2 mean_b |f_b - c_y(b)|^2``.
 
     The centers have a learning rate of their own, which the optimizer takes from
-    ``param_group_overrides``: plain SGD, no weight decay, no momentum. The step that the public
-    code takes is that of the unweighted loss, so :meth:`from_config` divides the rate by the
-    weight, which the sum multiplies the gradient by. With an optimizer that is not SGD a step
-    does not grow with the gradient, and this division is wrong.
+    ``param_group_overrides``: plain SGD, no weight decay, no momentum. The public code takes the
+    step of the unweighted loss, but the sum multiplies the gradient by the loss's weight, so
+    :meth:`from_config` divides the rate by it. This holds for SGD only: with another optimizer a
+    step does not grow with the gradient.
 
     Args:
         num_classes: N.
@@ -41,7 +42,7 @@ class CenterLoss(Loss):
         centres: (N, D), drawn from the standard normal distribution.
 
     Raises:
-        ValueError: ``num_classes`` or ``feat_dim`` is below 1.
+        UserError: ``num_classes`` or ``feat_dim`` is below 1.
     """
 
     log_name = "loss_center"
@@ -50,7 +51,7 @@ class CenterLoss(Loss):
     def __init__(self, num_classes: int, feat_dim: int, lr: Optional[float] = None) -> None:
         super().__init__()
         if num_classes < 1 or feat_dim < 1:
-            raise ValueError(
+            raise UserError(
                 "CenterLoss needs at least one identity (MODEL.HEADS.NUM_CLASSES) and one feature "
                 "(MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM); got "
                 f"num_classes={num_classes}, feat_dim={feat_dim}."

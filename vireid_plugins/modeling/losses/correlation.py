@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UserError
 from ...keys import Key, at_least, declare, one_of
 from ...modality import identity_centers, modality_rows
 from ...registry import LOSS_REGISTRY
@@ -48,10 +49,10 @@ class CorrelationConsistencyLoss(Loss):
             dataset's list happens to be sorted.
 
     Raises:
-        ValueError: an argument is not one of these words.
+        UserError: an argument is not one of these words.
     """
 
-    inputs = ("features", "targets", "modalities")
+    inputs: Tuple[str, ...] = ("features", "targets", "modalities")
     log_name = "loss_correlation"
     config_node = "CORRELATION"
 
@@ -81,7 +82,7 @@ class CorrelationConsistencyLoss(Loss):
             index: (B,) position in the dataset's list, needed at level ``"image"``.
 
         Raises:
-            ValueError: ``modalities`` or ``index`` is missing or has another length, or, at
+            UserError: ``modalities`` or ``index`` is missing or has another length, or, at
                 level ``"image"``, an identity has unequal numbers of visible and infrared rows.
         """
         name = type(self).__name__
@@ -106,7 +107,7 @@ class CorrelationConsistencyLoss(Loss):
 
 
 def _paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Centers of the identities seen in both modalities: visible and infrared, (n, D) each."""
+    """Average the identities seen in both modalities: visible and infrared centers, (n, D) each."""
     centers = identity_centers(features, targets, modalities)
     visible, infrared = _shared_rows(centers.targets, centers.modalities)
     return centers.features[visible], centers.features[infrared]
@@ -115,7 +116,7 @@ def _paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tu
 def _paired_images(
     features: Tensor, targets: Tensor, modalities: Tensor, index: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Rows of the identities seen in both modalities, by identity, then index, (n, D) each."""
+    """Pair the rows of identities seen in both modalities by identity, then index: (n, D) each."""
     # Rows of one index (an image drawn twice, or its augmented copies) have no order of their
     # own; the mean feature gives them one that the order of the batch does not change.
     tie_break = features.detach().mean(dim=1)
@@ -123,7 +124,7 @@ def _paired_images(
     order = torch.from_numpy(np.lexsort(keys)).to(features.device)
     visible, infrared = (order[rows] for rows in _shared_rows(targets[order], modalities[order]))
     if not torch.equal(targets[visible], targets[infrared]):
-        raise ValueError(
+        raise UserError(
             "CorrelationConsistencyLoss(level='image') pairs the visible and infrared rows of "
             "each identity, so their numbers must be equal; got visible "
             f"{_counts(targets[visible])} and infrared {_counts(targets[infrared])} (identity: "
@@ -134,7 +135,7 @@ def _paired_images(
 
 
 def _shared_rows(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Visible and infrared row numbers, ascending, of the identities that have both."""
+    """Return the visible and the infrared rows, ascending, of the identities that have both."""
     visible, infrared = modality_rows(modalities)
     seen_visible, seen_infrared = targets[visible], targets[infrared]
     return (

@@ -3,7 +3,7 @@
 Shapes: B rows, N identities.
 """
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,10 +34,10 @@ class LabelSmoothingCrossEntropyLoss(Loss):
             papers write that sum over pairs of images; a modality without rows adds nothing.
 
     Raises:
-        ValueError: ``smoothing`` is out of range.
+        UserError: ``smoothing`` is out of range.
     """
 
-    inputs = ("logits", "targets")
+    inputs: Tuple[str, ...] = ("logits", "targets")
     log_name = "loss_id"
     config_node = "LABEL_SMOOTHING"
 
@@ -54,13 +54,14 @@ class LabelSmoothingCrossEntropyLoss(Loss):
         """Loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1; a scalar.
 
         Raises:
-            ValueError: ``per_modality``, and ``modalities`` (B,) are missing or unknown.
+            UserError: ``per_modality``, and ``modalities`` (B,) are missing or unknown.
         """
         if not self.per_modality:
             return F.cross_entropy(x, targets, label_smoothing=self.smoothing)
         modalities = require_modalities(type(self).__name__, modalities, len(x))
-        return sum(
+        terms = [
             F.cross_entropy(x[rows], targets[rows], label_smoothing=self.smoothing)
             for rows in modality_rows(modalities)
             if len(rows)
-        )
+        ]
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]

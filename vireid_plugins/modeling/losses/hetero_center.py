@@ -28,16 +28,16 @@ class HeteroCenterTripletLoss(Loss):
 
     A center is the mean feature of an identity's images in one modality; c' is the same
     identity's center in the other modality, c_n runs over the other identities' centers in both.
-    The public code reads identity and modality from the position of a row; here ``targets`` and
-    ``modalities`` say them, with the same value on an ordered batch. An identity with images of
-    one modality only gives no triplet, but its center stays a negative of the others.
+    The public code takes identity and modality from the position of a row; here they come from
+    ``targets`` and ``modalities``, with the same value on an ordered batch. An identity with images
+    of one modality only gives no triplet, but its center is still a negative of the others.
 
     Args:
         margin: Euclidean distance (rho).
         reduction: ``"mean"`` over the centers (the public code) or ``"sum"`` (the paper).
 
     Raises:
-        ValueError: ``reduction`` is unknown.
+        UserError: ``reduction`` is unknown.
     """
 
     inputs = ("features", "targets", "modalities")
@@ -54,7 +54,7 @@ class HeteroCenterTripletLoss(Loss):
         """Loss of features ``x`` (B, D) with ``targets`` (B,) and ``modalities`` (B,); a scalar.
 
         Raises:
-            ValueError: ``modalities`` is missing, has another length or holds unknown numbers.
+            UserError: ``modalities`` is missing, has another length or holds unknown numbers.
         """
         modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
         centers = identity_centers(x, targets, modalities)

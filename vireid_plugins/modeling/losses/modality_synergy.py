@@ -9,6 +9,7 @@ Shapes: n pairs (or synergy features, one of each pair), R parts, D feature size
 import torch
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import group_means
 from ..precision import raised, without_autocast
@@ -39,15 +40,15 @@ declare(
 class DiversityLoss(nn.Module):
     """L_div (Eq. 3): minus the mean over pairs of ``KL(p_visible || p_infrared)``.
 
-    Printed is the divergence of raw features, which are no distributions; the text has it act on
-    their "logistic distribution", read as a softmax of what is given.
+    The paper prints the divergence of raw features, which are no distributions; its text speaks of
+    their "logistic distribution", which is read here as the softmax of the given scores.
 
     Args:
-        clamp: largest divergence of a pair that counts, in nats; it gets no gradient beyond.
-            0: none, as printed: the loss then has no lower bound.
+        clamp: largest divergence of a pair that counts, in nats; above it there is no gradient.
+            0: no bound, as printed; the loss then has no lower bound.
 
     Raises:
-        ValueError: ``clamp`` is negative.
+        UserError: ``clamp`` is negative.
     """
 
     log_name = "loss_diversity"
@@ -78,9 +79,9 @@ class LocalComplementLoss(nn.Module):
     ``cos`` in the form that is printed. That form is at most 1.5, at cos = 1/2, and 1 at both
     cos = 1 and cos = -1: below 1/2 it drives the parts apart.
 
-    With unit vectors a, b, ``2 - 2 cos = |a - b|^2``, which never is below 0 by rounding; the
-    root's gradient is finite at cos = 1, through a small number below it or, in the literal form,
-    as that of a norm.
+    With unit vectors a, b, ``2 - 2 cos = |a - b|^2``, which rounding never takes below 0. The
+    gradient of the root is finite at cos = 1: a small number is added under the root or, in the
+    literal form, it is the gradient of a norm.
 
     Args:
         literal: the printed sign of cos.
@@ -134,10 +135,10 @@ class GlobalComplementLoss(nn.Module):
         """Loss of synergy features (n, D) and infrared ones (m, D), with their identities.
 
         Raises:
-            ValueError: sizes D differ, or a synergy feature's identity has no infrared row.
+            UserError: sizes D differ, or a synergy feature's identity has no infrared row.
         """
         if synergy.shape[1:] != infrared.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 "GlobalComplementLoss compares features of one size; got synergy features "
                 f"{tuple(synergy.shape)} and infrared ones {tuple(infrared.shape)}. MSCLNet needs "
                 "a head whose features are the pooled map: BNNeckHead, EMBEDDING_DIM 0."
@@ -146,7 +147,7 @@ class GlobalComplementLoss(nn.Module):
         if len(synergy) == 0:
             return zero_of(synergy) + zero_of(infrared)
         if not bool(torch.isin(synergy_targets, infrared_targets).all()):
-            raise ValueError(
+            raise UserError(
                 "GlobalComplementLoss: each identity of synergy_targets must be one of "
                 f"infrared_targets; got {synergy_targets.unique().tolist()} and "
                 f"{infrared_targets.unique().tolist()}."
@@ -165,7 +166,7 @@ class GlobalComplementLoss(nn.Module):
 
 def _require_alike(owner: str, visible: Tensor, other: Tensor) -> None:
     if visible.shape != other.shape:
-        raise ValueError(
+        raise UserError(
             f"{owner} compares tensors of one shape, pair by pair; got {tuple(visible.shape)} and "
             f"{tuple(other.shape)}."
         )

@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 def pairwise_distances(features: Tensor) -> Tensor:
-    """Euclidean distances between all rows of ``features`` (B, D): (B, B), zero diagonal.
+    """Return the Euclidean distances between all rows of ``features`` (B, D): (B, B).
 
-    Differences are squared one by one. The usual ``x^2 + y^2 - 2xy`` is faster but cancels:
-    in float32 it puts a row at a distance from itself, and under TF32 all distances become
-    coarse. Where two rows are equal the distance is exactly 0 and its gradient is 0.
+    Differences are squared one by one. The usual ``x^2 + y^2 - 2xy`` is faster but loses digits:
+    in float32 a row then has a distance to itself, and under TF32 all distances are coarse. Here
+    the distance of equal rows is exactly 0, and so is its gradient.
     """
     return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def unit(features: Tensor) -> Tensor:
-    """Features (..., D) at length 1; shorter ones than 1e-6 are divided by that.
+    """Scale features (..., D) to length 1; those shorter than 1e-6 are divided by 1e-6.
 
     PyTorch's own limit, 1e-12, would give a feature of length 0 a gradient of 1e12.
     """
@@ -29,7 +29,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def pair_masks(targets: Tensor) -> Tuple[Tensor, Tensor]:
-    """Which pairs of rows share an identity and which do not.
+    """Find the pairs of rows that share an identity, and those that do not.
 
     Args:
         targets: (B,).
@@ -43,27 +43,27 @@ def pair_masks(targets: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def anchor_rows(positives: Tensor, negatives: Tensor) -> Tensor:
-    """Numbers (A,) of the rows of both masks (B, B) that have a positive and a negative.
+    """Return the numbers (A,) of the rows of both masks (B, B) with a positive and a negative.
 
-    A GPU is waited for once, for A; indexing by a mask would wait each time.
+    This waits for a GPU once, for A; indexing by a mask would wait every time.
     """
     return torch.nonzero(positives.any(dim=1) & negatives.any(dim=1))[:, 0]
 
 
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:
-    """Largest distance of each row within ``mask``: (A, B), (A, B) -> (A,).
+    """Return the largest distance of each row within ``mask``: (A, B), (A, B) -> (A,).
 
-    Every row of ``mask`` has an entry. Equal extremes share the gradient, so that it does not
-    depend on which of them stands first.
+    Every row of ``mask`` has an entry. Equal extremes share the gradient, so it does not depend on
+    their order.
     """
     return distances.masked_fill(~mask, -torch.inf).amax(dim=1)
 
 
 def nearest(distances: Tensor, mask: Tensor) -> Tensor:
-    """Smallest distance of each row within ``mask``, as :func:`farthest`."""
+    """Return the smallest distance of each row within ``mask``, as :func:`farthest` does."""
     return distances.masked_fill(~mask, torch.inf).amin(dim=1)
 
 
 def zero_of(inputs: Tensor) -> Tensor:
-    """A scalar zero whose gradient with respect to ``inputs`` is zero, even where they are inf."""
+    """Return a zero whose gradient with respect to ``inputs`` is 0, even where they are inf."""
     return inputs[:0].sum()

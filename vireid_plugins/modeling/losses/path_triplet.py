@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UserError
 from ...keys import Key, at_least, declare, one_of
 from ...modality import group_means
 from ...registry import LOSS_REGISTRY
@@ -47,7 +48,7 @@ class PathTripletLoss(Loss):
         reduction: of the channels in S, ``"mean"`` or ``"sum"`` (as printed).
 
     Raises:
-        ValueError: a word is unknown.
+        UserError: a word is unknown.
     """
 
     inputs = ("stripe_features", "targets", "features")
@@ -71,10 +72,10 @@ class PathTripletLoss(Loss):
         """Loss of stripe features ``x`` (B, R, S) with ``targets`` (B,); a scalar.
 
         Args:
-            features: (B, D) global features; needed, as numbers only, by ``mining="global"``.
+            features: (B, D) global features, needed by ``mining="global"``; they get no gradient.
 
         Raises:
-            ValueError: ``x`` is not (B, R, S), or ``features`` are missing or of other rows.
+            UserError: ``x`` is not (B, R, S), or ``features`` are missing or of other rows.
         """
         self._check(x, features)
         positives, negatives = pair_masks(targets)
@@ -82,19 +83,22 @@ class PathTripletLoss(Loss):
         if len(anchors) == 0:
             return zero_of(x)
         masks = positives[anchors], negatives[anchors]
-        mined = self._by_global if self.mining == "global" else self._by_local
-        to_positive, to_negative = mined(x, anchors, masks, features)
+        if self.mining == "global":
+            assert features is not None  # as _check made sure
+            to_positive, to_negative = self._by_global(x, anchors, masks, features)
+        else:
+            to_positive, to_negative = self._by_local(x, anchors, masks)
         terms = F.relu(self.margin + to_positive - to_negative)  # (A, T)
         return terms.sum(dim=1).mean()
 
     def _check(self, x: Tensor, features: Optional[Tensor]) -> None:
         if x.ndim != 3:
-            raise ValueError(
+            raise UserError(
                 f"PathTripletLoss takes stripe features (B, R, S); got {tuple(x.shape)}."
             )
         if self.mining == "global" and (features is None or features.shape[:-1] != x.shape[:1]):
             came = "None" if features is None else str(tuple(features.shape))
-            raise ValueError(
+            raise UserError(
                 f"PathTripletLoss needs global features (B, D) with B = {len(x)} to find the "
                 f"hardest rows by; got {came}. Give them, or set "
                 "MODEL.LOSSES.PATH_TRIPLET.MINING 'local'."
@@ -103,22 +107,20 @@ class PathTripletLoss(Loss):
     def _by_global(
         self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor], features: Tensor
     ) -> List[Tensor]:
-        """Distances (A, T) to the positives and to the negatives that global features choose."""
+        """Return the distances (A, T) to positives and negatives chosen by global features."""
         order = pairwise_distances(raised(features.detach()))[anchors]
         chosen = []
         for mask, extreme, easier in zip(masks, (farthest, nearest), (torch.lt, torch.gt)):
-            # Not "equal to the extreme": with a distance that is NaN, no row would be left, and
-            # the trainer would not hear of it.
+            # Not "equal to the extreme": where a distance is NaN no row would be left, the loss
+            # would be 0, and the trainer would not stop.
             hardest = mask & ~easier(order, extreme(order, mask).unsqueeze(1))
             anchor, other = torch.nonzero(hardest, as_tuple=True)
             distances = self._of_pairs(x[anchors[anchor]], x[other])
             chosen.append(group_means(distances, anchor).features)
         return chosen
 
-    def _by_local(
-        self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor], features: Optional[Tensor]
-    ) -> List[Tensor]:
-        """Largest distances (A, T) to positives and smallest to negatives."""
+    def _by_local(self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor]) -> List[Tensor]:
+        """Return the largest distances (A, T) to positives and the smallest to negatives."""
         if self.distance == "path":
             distances = path_distances(x, x, self.reduction).unsqueeze(0)
         else:
@@ -130,7 +132,7 @@ class PathTripletLoss(Loss):
         ]
 
     def _of_pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distances of n pairs (n, R, S): (n, T)."""
+        """Return the distances of n pairs (n, R, S): (n, T)."""
         if self.distance == "path":
             return aligned_path_distances(first, second, self.reduction).unsqueeze(1)
         return torch.linalg.vector_norm(first - second, dim=2)

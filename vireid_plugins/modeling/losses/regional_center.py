@@ -4,12 +4,13 @@ Shapes: B images, C x H x W a shallow feature map.
 """
 
 import math
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, declare, one_of
 from ...modality import identity_pairs, modality_rows
 from ...registry import LOSS_REGISTRY
@@ -45,15 +46,15 @@ class RegionalCenterLoss(Loss):
             formula has it, or ``"masked"``, as its text says (the body regions).
         background_scale: weight of the mean over images of
             ``[background_margin - |f_original - f_background|]_+``; the text pushes the
-            background away, Eq. 7 has no such term.
+            background away, and Eq. 7 has no such term.
         background_margin: distance, in the unit of ``per_element``.
-        per_element: divide distances by sqrt(C * H * W), or else they dwarf all other losses.
+        per_element: divide distances by sqrt(C * H * W); else they outweigh all other losses.
 
     Raises:
-        ValueError: an unknown word, or a negative number.
+        UserError: an unknown word, or a negative number.
     """
 
-    inputs = ("original_map", "targets", "modalities", "masked_map")
+    inputs: Tuple[str, ...] = ("original_map", "targets", "modalities", "masked_map")
     log_name = "loss_regional_center"
     config_node = "REGIONAL_CENTER"
 
@@ -96,7 +97,7 @@ class RegionalCenterLoss(Loss):
             background: maps of their background regions, needed if ``background_scale`` > 0.
 
         Raises:
-            ValueError: one that is needed is missing, or has another shape.
+            UserError: one that is needed is missing, or has another shape.
         """
         name = type(self).__name__
         modalities = require_modalities(name, modalities, len(x))
@@ -121,7 +122,7 @@ class RegionalCenterLoss(Loss):
 def _like(x: Tensor, maps: Optional[Tensor], name: str) -> Tensor:
     if maps is None or maps.shape != x.shape:
         came = "None" if maps is None else str(tuple(maps.shape))
-        raise ValueError(
+        raise UserError(
             f"RegionalCenterLoss needs {name} maps of the shape of the original ones, "
             f"{tuple(x.shape)}; got {came}."
         )

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from .base import full_precision, require_choice
 from .pairs import unit, zero_of
 
@@ -38,14 +39,14 @@ class UnidirectionalMetricLoss(nn.Module):
             the snapshots; S equal snapshots then give the value of one.
 
     Raises:
-        ValueError: an argument is out of range.
+        UserError: an argument is out of range.
     """
 
     def __init__(self, alpha: float = 64.0, delta: float = 0.1, reduction: str = "sum") -> None:
         super().__init__()
         name = type(self).__name__
         if not 0 < alpha < math.inf or not math.isfinite(delta):
-            raise ValueError(
+            raise UserError(
                 f"{name}: alpha must be above 0 and delta finite; got {alpha} and {delta}."
             )
         self.alpha, self.delta = alpha, delta
@@ -62,10 +63,10 @@ class UnidirectionalMetricLoss(nn.Module):
                 nothing can be compared and the loss is 0.
 
         Raises:
-            ValueError: ``proxies`` has another shape.
+            UserError: ``proxies`` has another shape.
         """
         if proxies.ndim != 3 or proxies.shape[2] != x.shape[1]:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} needs proxies (S, C, d) with d = {x.shape[1]}; got "
                 f"{tuple(proxies.shape)}."
             )

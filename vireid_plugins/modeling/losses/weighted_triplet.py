@@ -78,7 +78,7 @@ class WeightedTripletLoss(Loss):
             a sum that nothing scales. For reproducing published numbers only.
 
     Raises:
-        ValueError: ``reduction`` is unknown.
+        UserError: ``reduction`` is unknown.
     """
 
     log_name = "loss_weighted_triplet"
@@ -124,7 +124,7 @@ class WeightedTripletLoss(Loss):
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax of each row of ``scores`` (A, B) over its entries in ``mask``, zero elsewhere.
+    """Apply softmax to each row of ``scores`` (A, B) over its entries in ``mask``; else zero.
 
     Every row of ``mask`` (A, B) has an entry.
     """
@@ -132,7 +132,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def legacy_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """The public code's stand-in for :func:`masked_softmax`.
+    """Compute the weights of the public code in place of :func:`masked_softmax`.
 
     It subtracts the row's maximum of ``scores * mask``, which for scores that are all negative
     is a masked-out zero, and adds 1e-6 to the sum; the rows then sum to less than one.

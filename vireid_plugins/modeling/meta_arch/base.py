@@ -17,9 +17,10 @@ from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import check_values
 from ..gather import gather_outputs
-from ..heads import build_head, head_outputs
+from ..heads import build_head, retrieval_features, training_outputs
 from ..heads.build import output_names
 from ..losses import LossTerms, build_losses
 from ..maps import Tap
@@ -39,16 +40,21 @@ class DualStreamBaseline(nn.Module):
         pixel_mean, pixel_std: of the three channels, in 0..255.
     """
 
+    backbone: Any  # ours, or one of FastReID's
+    heads: Any
+    loss_terms: LossTerms
+    pixel_mean: Tensor
+    pixel_std: Tensor
     # Names of the phases of the schedule; ``phase_of`` says which an epoch belongs to.
     phases: Tuple[str, ...] = ("train",)
-    # The one that holds now: set by the trainer before each epoch.
+    # The current one: set by the trainer before each epoch.
     phase = "train"
-    # True in a method that leaves parameters without a gradient in some phase (DDP asks).
+    # True in a method that leaves parameters without a gradient in some phase (DDP must know).
     may_leave_parameters_unused = False
     # True: with several processes, losses see the rows of all; set by the trainer, see objective.
     gather_features = False
-    # Names of the method's own parts that features do not pass through: an evaluation takes
-    # weights without them, or with those of other sizes.
+    # Names of the method's own parts that features do not pass through: an evaluation accepts
+    # weights that lack them, or that have them in other sizes.
     training_only: Tuple[str, ...] = ()
 
     @configurable
@@ -66,14 +72,14 @@ class DualStreamBaseline(nn.Module):
         self.heads = heads
         self.loss_terms = loss_terms
         self.map_tap = Tap("feature_map", "the backbone's map, (B, C, H, W)")
+        check_values("MODEL", PIXEL_MEAN=list(pixel_mean), PIXEL_STD=list(pixel_std))
         # Not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            check_values("MODEL", **{name.upper(): list(value)})
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from a config; the head's input size comes from the backbone."""
+        """Read the arguments from a config; the head's input size comes from the backbone."""
         backbone = build_backbone(cfg)
         cfg = cfg.clone()
         cfg.defrost()
@@ -88,55 +94,55 @@ class DualStreamBaseline(nn.Module):
         }
 
     @classmethod
-    def provided(cls, heads: nn.Module) -> tuple:
-        """Names of the tensors that losses may ask for."""
+    def provided(cls, heads: nn.Module) -> Tuple[str, ...]:
+        """Return the names of the tensors that losses may take."""
         return output_names(heads) + BATCH_TENSORS
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self.pixel_mean.device
 
     @property
     def test_feature(self) -> str:
-        """In words, what the features of evaluation are; empty if the head does not say."""
+        """Return in words what the features of evaluation are; empty if the head does not say."""
         return getattr(self.heads, "test_feature", "")
 
     def phase_of(self, epoch: int) -> str:
-        """The name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
+        """Return the name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
         return self.phases[0]
 
     def start_run(self) -> None:
-        """Called where a run begins that continues no other: banks forget what weights brought."""
+        """Prepare a new run, which continues no other: banks forget what came with the weights."""
 
     def after_step(self) -> None:
-        """Called after each training step, on every process: banks take the weights up here.
+        """Act after each training step, on every process: here banks store the new weights.
 
-        In float16 also after a step whose update was skipped, which leaves the weights as they
-        were; to know of it would cost a synchronization with the GPU.
+        In float16 this is also called if the update was skipped and the weights are the old ones:
+        finding that out would cost a synchronization with the GPU.
         """
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
-        """A batch (see ``data/dataset.py``) to features (B, D), or in training to loss terms."""
+        """Turn a batch (``data/dataset.py``) into features (B, D), in training into loss terms."""
         modalities = self.modalities_of(batch)
         feature_map = self.extract(self.normalize(batch["images"]), modalities)
         if not self.training:
-            return head_outputs(self.heads, feature_map, modalities=modalities)
+            return retrieval_features(self.heads, feature_map, modalities)
         targets = batch["targets"].to(self.device)
-        outputs = head_outputs(self.heads, feature_map, targets, modalities)
+        outputs = training_outputs(self.heads, feature_map, targets, modalities)
         return self.objective(outputs, batch)
 
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Normalized images (B, 3, H, W) to the backbone's map (B, C, H', W')."""
+        """Run the backbone on normalized images (B, 3, H, W): a map (B, C, H', W')."""
         if getattr(self.backbone, "takes_modalities", False):
             return self.map_tap(self.backbone(images, modalities))
         return self.map_tap(self.backbone(images))
 
     def objective(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """What ``forward`` ends with in training: :meth:`losses`, of whose rows is decided here.
+        """Compute :meth:`losses`, with which ``forward`` ends in training, of the right rows.
 
-        Those of this process or, with ``gather_features``, of all processes: then ``losses`` gets
-        the gathered outputs, and of the batch its labels, gathered; the images stay where they are.
+        These are the rows of this process or, with ``gather_features``, of all processes: then
+        ``losses`` gets the gathered outputs and the gathered labels of the batch, but no images.
         """
         if not self.gather_features:
             return self.losses(outputs, batch)
@@ -145,17 +151,18 @@ class DualStreamBaseline(nn.Module):
         return self.losses(gather_outputs(outputs, rows, owner), labels)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Weighted loss terms by name; a paper whose objective is no plain sum overrides this."""
+        """Compute the weighted terms; a paper whose objective is no plain sum overrides this."""
         return self.loss_terms({**outputs, **self.labels(batch)})
 
     def labels(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """The tensors (B,) of a batch that losses may ask for, by name, on the model's device."""
+        """Return what losses may take of a batch, (B,) each, by name, on the model's device."""
         return {n: batch[n].to(self.device) for n in BATCH_TENSORS if n in batch}
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Images in 0..255, float or uint8, minus mean, divided by deviation, in float32.
+        """Subtract the mean from images in 0..255, float or uint8, and divide by the deviation.
 
-        The batch is never changed: the difference is a copy, and is divided where it lies.
+        The result is float32. The batch is never changed: the difference is a copy, which is
+        divided in place.
         """
         images = images.to(self.device)
         if images.dtype is not torch.uint8:  # those become float32 in the subtraction
@@ -163,14 +170,14 @@ class DualStreamBaseline(nn.Module):
         return (images - self.pixel_mean).div_(self.pixel_std)
 
     def modalities_of(self, batch: Dict[str, Any]) -> Tensor:
-        """(B,) modalities of a batch.
+        """Return the modalities (B,) of a batch.
 
         Raises:
-            ValueError: the batch has none, as that of FastReID's ``DefaultPredictor``, or some of
-                its labels have not one row for each image.
+            UserError: the batch has none, as that of FastReID's ``DefaultPredictor``, or it does
+                not have one label for each image.
         """
         if not isinstance(batch, dict) or "modalities" not in batch:
-            raise ValueError(
+            raise UserError(
                 "This model needs to know which images are infrared: the batch has no "
                 "'modalities' (B,), 0 visible, 1 infrared. For images of your own use "
                 "vireid_plugins.FeatureExtractor(weights)(images, modality)."
@@ -183,19 +190,19 @@ class DualStreamBaseline(nn.Module):
         rows = len(batch["images"])
         for name in BATCH_TENSORS:
             if name in batch and tuple(batch[name].shape) != (rows,):
-                raise ValueError(
+                raise UserError(
                     f"The batch has {rows} images, and its {name!r} the shape "
                     f"{tuple(batch[name].shape)}; expected ({rows},), one row for each image."
                 )
         if self.training and "targets" not in batch:
-            raise ValueError("A training batch needs 'targets' (B,), the class of each image.")
+            raise UserError("A training batch needs 'targets' (B,), the class of each image.")
 
 
 @torch.no_grad()
 def _feat_dim(backbone: nn.Module, size: Sequence[int]) -> int:
-    """Channels of the backbone's map; FastReID's do not say, so one image of ``size`` is tried."""
+    """Return the channels of the backbone's map; FastReID's do not say, so try one image."""
     if hasattr(backbone, "feat_dim"):
-        return backbone.feat_dim
+        return int(backbone.feat_dim)  # type: ignore[arg-type]  # a number, not a module
     backbone.eval()
     channels = backbone(torch.zeros(1, 3, *size)).shape[1]
     backbone.train()

@@ -43,6 +43,7 @@ from torch import Tensor
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import Key, above, at_least, check_values, declare
 from ...modality import identity_pairs, modality_rows
 from ..heads.build import output_names
@@ -73,7 +74,7 @@ class CAJ(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``.
 
     Raises:
-        ValueError: a number is out of its range, or a term needs logits and the head has none.
+        UserError: a number is out of its range, or a term needs logits and the head has none.
     """
 
     @configurable
@@ -91,7 +92,7 @@ class CAJ(DualStreamBaseline):
         )
         for key, value in (("KL_SCALE", kl_scale), ("REFINE_SCALE", refine_scale)):
             if value > 0 and "logits" not in output_names(self.heads):
-                raise ValueError(
+                raise UserError(
                     f"MODEL.CAJ.{key} is {value}, which compares logits, and "
                     f"{type(self.heads).__name__} gives none; set MODEL.HEADS.NAME BNNeckHead, or "
                     f"MODEL.CAJ.{key} 0."
@@ -101,14 +102,14 @@ class CAJ(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.CAJ`` and those of the baseline.
+        """Read the arguments from ``MODEL.CAJ`` and those of the baseline.
 
         Raises:
-            ValueError: the co-refinement is on and visible images have one view.
+            UserError: the co-refinement is on and visible images have one view.
         """
         node, views = cfg.MODEL.CAJ, cfg.INPUT.NUM_VIEWS.VISIBLE
         if node.REFINE_SCALE > 0 and views < 2:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.CAJ.REFINE_SCALE is {node.REFINE_SCALE}, which compares two views of a "
                 f"visible image; set INPUT.NUM_VIEWS.VISIBLE 2 (now {views}), or REFINE_SCALE 0."
             )
@@ -123,7 +124,7 @@ class CAJ(DualStreamBaseline):
         """L_id + L_sq over the rows of all views, and the two terms below.
 
         Raises:
-            ValueError: the co-refinement is on and the batch has no ``views`` or no ``index``.
+            UserError: the co-refinement is on and the batch has no ``views`` or no ``index``.
         """
         terms = super().losses(outputs, batch)
         labels = self.labels(batch)
@@ -137,7 +138,7 @@ class CAJ(DualStreamBaseline):
         if self.refine_scale > 0:
             missing = [name for name in ("views", "index") if name not in labels]
             if missing:
-                raise ValueError(
+                raise UserError(
                     "MODEL.CAJ.REFINE_SCALE pairs two views of an image, and the batch has no "
                     f"{' and no '.join(missing)} (B,); INPUT.NUM_VIEWS.VISIBLE 2 lets the loader "
                     "give them. Or set REFINE_SCALE 0."

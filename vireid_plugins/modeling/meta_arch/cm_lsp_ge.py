@@ -40,7 +40,7 @@ B images, C x H x W a feature map, R stripes of S features, N identities.
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class StripeBranch(nn.Module):
         shared_embedding: one 1x1 convolution and batch norm for all stripes, not one each.
 
     Raises:
-        ValueError: a size is below 1; in ``forward``: the map has fewer rows than stripes.
+        UserError: a size is below 1; in ``forward``: the map has fewer rows than stripes.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class StripeBranch(nn.Module):
         self.tap = Tap("stripe_features", "features of the stripes from the top, (B, R, S), >= 0")
 
     def forward(self, feature_map: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        """F^loc, features (B, R, S) of a map (B, C, H, W); ``pool`` makes a stripe (B, C, 1, 1)."""
+        """Compute F^loc (B, R, S) of a map (B, C, H, W); ``pool`` makes a stripe (B, C, 1, 1)."""
         stripes = [pool(stripe) for stripe in split_stripes(feature_map, self.num_stripes)]
         if len(self.embeddings) == 1:
             embedded = self.embeddings[0](torch.cat(stripes, dim=2))  # (B, S, R, 1)
@@ -146,7 +146,7 @@ class StripeBranch(nn.Module):
         return self.tap(embedded[..., 0].transpose(1, 2))
 
     def classify(self, stripe_features: Tensor) -> Tensor:
-        """Logits (B, R, N) of features (B, R, S)."""
+        """Classify features (B, R, S): logits (B, R, N)."""
         parts = zip(self.classifiers, stripe_features.unbind(dim=1))
         return torch.stack([classifier(stripe) for classifier, stripe in parts], dim=1)
 
@@ -188,7 +188,7 @@ class CMLSPGEHead(nn.Module):
         self.classifier = nn.Linear(in_channels, num_classes, bias=False)
         self.classifier.apply(weights_init_kaiming)
         self.scores_tap = class_scores_tap()
-        self.outputs = ("features", "logits")
+        self.outputs: Tuple[str, ...] = ("features", "logits")
         if enhancement is not None:
             self.enhanced_classifier = nn.Linear(in_channels, num_classes, bias=False)
             self.enhanced_classifier.apply(weights_init_kaiming)
@@ -198,21 +198,21 @@ class CMLSPGEHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.HEADS`` and ``MODEL.CM_LSP_GE``.
+        """Read the arguments from ``MODEL.HEADS`` and ``MODEL.CM_LSP_GE``.
 
         Raises:
-            KeyError: ``ENHANCEMENT`` is not registered.
-            ValueError: ``POOL_LAYER`` is unknown or pools nothing, or a key asks for a BNNeck, an
+            UnknownNameError: ``ENHANCEMENT`` is not registered.
+            UserError: ``POOL_LAYER`` is unknown or pools nothing, or a key asks for a BNNeck, an
                 embedding or another classifier.
         """
         heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
         if heads.WITH_BNNECK:
-            raise ValueError(
+            raise UserError(
                 "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) in the place of a BNNeck; set "
                 "MODEL.HEADS.WITH_BNNECK False."
             )
         if heads.EMBEDDING_DIM > 0 or heads.CLS_LAYER != "Linear":
-            raise ValueError(
+            raise UserError(
                 "CMLSPGEHead classifies the pooled feature by a linear layer; set "
                 f"MODEL.HEADS.EMBEDDING_DIM 0 (now {heads.EMBEDDING_DIM}) and CLS_LAYER Linear "
                 f"(now {heads.CLS_LAYER})."
@@ -241,7 +241,7 @@ class CMLSPGEHead(nn.Module):
 
     @property
     def test_feature(self) -> str:
-        """In words, what evaluation sees."""
+        """Return in words which features evaluation sees."""
         return "after BN-GE" if self.enhancement is not None else "pooled"
 
     def forward(
@@ -250,7 +250,7 @@ class CMLSPGEHead(nn.Module):
         targets: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Union[Tensor, Dict[str, Tensor]]:
-        """At test f^eg (or f^g) (B, C) of a map (B, C, H, W). In training a dict:
+        """Return at test f^eg (or f^g) (B, C) of a map (B, C, H, W); in training a dict:
 
         - ``features``, ``logits``: f^g (B, C) and its classifier's (B, N);
         - ``enhanced_features``, ``enhanced_logits``: of f^eg;
@@ -292,7 +292,7 @@ class PathRescorer:
         weight: of S, 0 or more.
 
     Raises:
-        ValueError: a number is out of its range.
+        UserError: a number is out of its range.
     """
 
     top: int
@@ -305,18 +305,23 @@ class PathRescorer:
 
     @property
     def description(self) -> str:
-        """For tables of results."""
+        """Return the words that tables of results show."""
         return f"path distance × {self.weight:g}, top {self.top}"
 
     @contextmanager
     def recording(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-        """Inside, the yielded function gives the stripes (B, R, S) of the last forward pass."""
+        """Yield a function that returns the stripes (B, R, S) of the last forward pass."""
         with recorded_maps(model, "stripe_features") as maps:
             yield lambda: maps["stripe_features"]
 
     def distances(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
-        """S (Q, K) between queries (Q, R, S) and the gallery images (G, R, S) that ``candidates``
-        (Q, K) number."""
+        """Compute S (Q, K) of queries (Q, R, S) and their ``candidates`` (Q, K) in the gallery.
+
+        Args:
+            query: (Q, R, S).
+            gallery: (G, R, S).
+            candidates: (Q, K) row numbers of ``gallery``.
+        """
         return candidate_path_distances(query, gallery, candidates)
 
 
@@ -333,7 +338,7 @@ class CMLSPGE(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``; the head is a ``CMLSPGEHead``.
 
     Raises:
-        ValueError: a loss or the stripes are missing, or another head is given.
+        UserError: a loss or the stripes are missing, or another head is given.
     """
 
     training_only = ("heads.classifier", "heads.enhanced_classifier", "heads.local.classifiers")
@@ -342,17 +347,17 @@ class CMLSPGE(DualStreamBaseline):
     def __init__(self, *, rescorer: Optional[PathRescorer] = None, **baseline: Any) -> None:
         super().__init__(**baseline)
         if not isinstance(self.heads, CMLSPGEHead):
-            raise ValueError(
+            raise UserError(
                 f"CMLSPGE needs MODEL.HEADS.NAME CMLSPGEHead; got {type(self.heads).__name__}."
             )
         missing = [name for name in (IDENTITY, CENTERS) if name not in self.loss_terms]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTERS} (and {PATH} "
                 f"for L_PA); missing: {', '.join(missing)}."
             )
         if rescorer is not None and self.heads.local is None:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.CM_LSP_GE.RESCORE_TOP is {rescorer.top}, but there are no stripes to "
                 "re-score by: set MODEL.CM_LSP_GE.LOCAL True, or RESCORE_TOP 0."
             )
@@ -360,14 +365,14 @@ class CMLSPGE(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.CM_LSP_GE`` and those of the baseline.
+        """Read the arguments from ``MODEL.CM_LSP_GE`` and those of the baseline.
 
         Raises:
-            ValueError: re-scoring is on beside what it does not go with in ``TEST``.
+            UserError: re-scoring is on beside what it does not go with in ``TEST``.
         """
         node, test = cfg.MODEL.CM_LSP_GE, cfg.TEST
         if node.RESCORE_TOP and (test.RERANK.ENABLED or test.METRIC != "cosine"):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.CM_LSP_GE.RESCORE_TOP is {node.RESCORE_TOP}: that needs "
                 f"TEST.RERANK.ENABLED False (now {test.RERANK.ENABLED}) and TEST.METRIC cosine "
                 f"(now {test.METRIC}). Set them so, or RESCORE_TOP 0."
@@ -376,7 +381,7 @@ class CMLSPGE(DualStreamBaseline):
         return {**super().from_config(cfg), "rescorer": rescorer}
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """The terms of L_total, each under its loss's ``SCALE``; a branch that is off has none."""
+        """Compute the terms of L_total, each times its ``SCALE``; a branch that is off has none."""
         labels = self.labels(batch)
         tensors = {**outputs, **labels}
         y, m = labels["targets"], labels["modalities"]
@@ -407,7 +412,7 @@ class CMLSPGE(DualStreamBaseline):
         return scale * loss(features, targets, modalities)
 
     def _stripes(self, logits: Tensor, targets: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:
-        """Sum over the stripes of the identity loss of ``rows``, from logits (B, R, N)."""
+        """Sum the identity loss of ``rows`` over the stripes, from logits (B, R, N)."""
         count = logits.shape[1]
         # All stripes have the same number of rows: R times the mean over all is the sum of means.
         return count * self._identity(

@@ -32,13 +32,14 @@ B images, D features, N identities, S snapshots.
 """
 
 import logging
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from torch import Tensor
 
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import Key, above, any_number, at_least, check_values, declare, one_of
 from ...modality import apply_per_modality, modality_rows
 from ..heads.build import output_names
@@ -87,10 +88,10 @@ class MAUM(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``; the head is a ``BNNeckHead``.
 
     Raises:
-        ValueError: a number is out of its range, or the head has no ``bn_features``.
+        UserError: a number is out of its range, or the head has no ``bn_features``.
     """
 
-    phases = (PROXIES, METRICS)
+    phases: Tuple[str, ...] = (PROXIES, METRICS)
     training_only = (
         "visible_classifier",
         "infrared_classifier",
@@ -125,13 +126,13 @@ class MAUM(DualStreamBaseline):
             UNIDIRECTIONAL_SCALE=unidirectional_scale,
         )
         if unidirectional_scale > 0 and modality_id_scale == 0:
-            raise ValueError(
+            raise UserError(
                 "MODEL.MAUM.MODALITY_ID_SCALE is 0, so that the proxies never learn, which the "
                 f"metrics need (UNIDIRECTIONAL_SCALE {unidirectional_scale}); set both above 0, or "
                 "UNIDIRECTIONAL_SCALE 0."
             )
         if "bn_features" not in output_names(self.heads):
-            raise ValueError(
+            raise UserError(
                 f"MAUM's classifiers take the feature after the BNNeck, which "
                 f"{type(self.heads).__name__} does not give; set MODEL.HEADS.NAME BNNeckHead."
             )
@@ -154,7 +155,7 @@ class MAUM(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.MAUM`` and those of the baseline."""
+        """Read the arguments from ``MODEL.MAUM`` and those of the baseline."""
         node, epochs = cfg.MODEL.MAUM, cfg.SOLVER.MAX_EPOCH
         if node.UNIDIRECTIONAL_SCALE > 0 and node.START_EPOCH >= epochs:
             logger.warning(
@@ -178,25 +179,25 @@ class MAUM(DualStreamBaseline):
         }
 
     def phase_of(self, epoch: int) -> str:
-        """``"proxies"`` before ``start_epoch``, and always without the metrics."""
+        """Return ``"proxies"`` before ``start_epoch``, and always without the metrics."""
         return METRICS if METRICS in self.phases and epoch >= self.start_epoch else PROXIES
 
     def start_run(self) -> None:
-        """Proxies of the run whose weights were loaded are not remembered."""
+        """Forget the proxies of the run whose weights were loaded."""
         if METRICS in self.phases:
             self.visible_memory.reset()
             self.infrared_memory.reset()
 
     def after_step(self) -> None:
-        """In the phase ``"metrics"`` offer the proxies as they are now to the memories."""
+        """Push the current proxies to both memories in the phase ``"metrics"``."""
         if self.phase == METRICS:
             self.visible_memory.push(self.visible_classifier.weight)
             self.infrared_memory.push(self.infrared_classifier.weight)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """L_common + L_RGB + L_IR, in the phase ``"metrics"`` and L_{R->I} + L_{I->R}."""
+        """Compute L_common + L_RGB + L_IR, in ``"metrics"`` also L_{R->I} + L_{I->R}."""
         if self.phase not in self.phases:
-            raise ValueError(f"phase is {self.phase!r}; expected one of {self.phases}.")
+            raise UserError(f"phase is {self.phase!r}; expected one of {self.phases}.")
         terms = super().losses(outputs, batch)  # of the common classifier, both modalities
         tensors = {**outputs, **self.labels(batch)}
         terms["loss_modality_id"] = self.modality_id_scale * self.modality_identity(tensors)
@@ -206,14 +207,14 @@ class MAUM(DualStreamBaseline):
         return terms
 
     def modality_identity(self, tensors: Dict[str, Tensor]) -> Tensor:
-        """L_RGB + L_IR: each modality's classifier on its own rows, a mean for each."""
+        """Compute L_RGB + L_IR: each modality's classifier on its own rows, a mean for each."""
         modalities = tensors["modalities"]
         classifiers = (self.visible_classifier, self.infrared_classifier)
         logits = apply_per_modality(classifiers, tensors["bn_features"], modalities)
         return self.identity_loss(logits, tensors["targets"], modalities)
 
     def unidirectional_metrics(self, tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """L_{R->I} and L_{I->R}: each modality's rows against the other's remembered proxies."""
+        """Compute L_{R->I} and L_{I->R}: rows of a modality against past proxies of the other."""
         features, targets = tensors["bn_features"], tensors["targets"]
         visible, infrared = modality_rows(tensors["modalities"])
         return {

@@ -47,9 +47,10 @@ from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, between, check_values, declare, one_of
 from ..backbones.dual_stream_resnet import STAGES
-from ..heads import BNNeckHead, head_outputs
+from ..heads import BNNeckHead, retrieval_features, training_outputs
 from ..layers import BAM, CBAM, IWPAM, stripe_means, stripe_rows
 from ..layers.bam import COMBINATIONS
 from ..losses import RegionalCenterLoss
@@ -76,7 +77,7 @@ declare(
 
 @torch.no_grad()
 def mask_of(images: Tensor) -> Tensor:
-    """M+, Eq. (1), of images (B, 3, H, W) in 0..255: (B, 1, H, W) in 0..1, large where bright."""
+    """Compute M+, Eq. (1), of images (B, 3, H, W) in 0..255: (B, 1, H, W) in 0..1, bright large."""
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     spread = high - low
     scaled = (images - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -96,7 +97,7 @@ class DynamicAttention(nn.Module):
         scaled: divide affinities by sqrt(d).
 
     Raises:
-        ValueError: a number is out of range.
+        UserError: a number is out of range.
     """
 
     gives_map = False
@@ -106,11 +107,11 @@ class DynamicAttention(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= num_kept <= num_stripes:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.HEADS.ATTENTION.KEPT is {num_kept}; expected 1 to STRIPES, {num_stripes}."
             )
         if in_channels < 8:
-            raise ValueError(f"DynamicAttention needs at least 8 channels; got {in_channels}.")
+            raise UserError(f"DynamicAttention needs at least 8 channels; got {in_channels}.")
         width = in_channels // 8
         self.num_stripes, self.num_kept = num_stripes, num_kept
         self.scale = width**-0.5 if scaled else 1.0
@@ -122,7 +123,7 @@ class DynamicAttention(nn.Module):
         self.attention_tap = Tap("attention", "mean of alpha over the queries, (B, H, W), sum 1")
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, C, H, W) to avg of the attended map, (B, C), to be added to the pooled feature."""
+        """Average the attended map of (B, C, H, W): (B, C), to be added to the pooled feature."""
         query, key = self.query(feature_map), self.key(feature_map)  # Eq. (9)
         with without_autocast(feature_map):  # un-scaled affinities may overflow float16
             query, key = raised(query), raised(key)
@@ -136,7 +137,7 @@ class DynamicAttention(nn.Module):
         return self.value(attended.to(feature_map.dtype)[..., None, None])[..., 0, 0]
 
     def choose(self, query: Tensor, key: Tensor) -> Tensor:
-        """Numbers of the kept stripes (B, k) from Q and K (B, d, H, W); of equals the upper."""
+        """Choose the kept stripes (B, k) from Q and K (B, d, H, W); of equal ones the upper."""
         query_mean = stripe_means(query, self.num_stripes)  # Eq. (10): (B, d, R)
         key_mean = stripe_means(key, self.num_stripes)
         affinity = query_mean.transpose(1, 2) @ key_mean  # Eq. (11): M_aff (B, R, R)
@@ -148,7 +149,7 @@ class DynamicAttention(nn.Module):
         return places.topk(self.num_kept, largest=False).indices  # Eq. (12): M_index
 
     def attend(self, query: Tensor, key: Tensor, kept: Tensor) -> Tensor:
-        """Mean over the kept positions of alpha: Q, K (B, d, H, W), ``kept`` (B, k): (B, H*W)."""
+        """Average alpha over the kept positions: Q, K (B, d, H, W), ``kept`` (B, k): (B, H*W)."""
         batch, width, height, columns = query.shape
         rows, valid = stripe_rows(height, self.num_stripes, query.device)  # (R, m)
         rows, valid = rows[kept].flatten(1), valid[kept].flatten(1)  # (B, k * m)
@@ -179,10 +180,10 @@ class MRDAHead(BNNeckHead):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.HEADS``.
+        """Read the arguments from ``MODEL.HEADS``.
 
         Raises:
-            ValueError: ``MODEL.HEADS.ATTENTION.NAME`` is unknown.
+            UserError: ``MODEL.HEADS.ATTENTION.NAME`` is unknown.
         """
         node, channels = cfg.MODEL.HEADS.ATTENTION, cfg.MODEL.BACKBONE.FEAT_DIM
         build = {
@@ -196,7 +197,7 @@ class MRDAHead(BNNeckHead):
         return {**super().from_config(cfg), "attention": build[node.NAME]()}
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """(B, C, H, W) to F-bar (B, C, 1, 1). Eq. (16), (17)."""
+        """Pool a map (B, C, H, W) to F-bar (B, C, 1, 1), Eq. (16), (17)."""
         if self.attention is None:
             return self.pool_layer(feature_map)
         attended = self.attention(feature_map)
@@ -219,7 +220,7 @@ class MRDA(DualStreamBaseline):
         kwargs: of ``DualStreamBaseline``.
 
     Raises:
-        ValueError: a word or number is out of range, or the backbone has no stages to stop at.
+        UserError: a word or number is out of range, or the backbone has no stages to stop at.
     """
 
     @configurable
@@ -242,12 +243,12 @@ class MRDA(DualStreamBaseline):
             CONSTRAINT_STAGE=constraint_stage,
         )
         if not hasattr(self.backbone, "forward_stages"):
-            raise ValueError(
+            raise UserError(
                 "MRDA compares maps inside the backbone; MODEL.BACKBONE.NAME must be "
                 "build_dual_stream_resnet_backbone."
             )
         if not masked_view and (test_view != "original" or regional_center.background_scale > 0):
-            raise ValueError(
+            raise UserError(
                 "MODEL.MRDA.MASK is False, so there is no masked image and no L_ac: set "
                 "MODEL.MRDA.TEST_VIEW 'original' and MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE "
                 f"0 (now {test_view!r} and {regional_center.background_scale}), or MASK True."
@@ -262,7 +263,7 @@ class MRDA(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.MRDA`` and ``MODEL.LOSSES.REGIONAL_CENTER``."""
+        """Read the arguments from ``MODEL.MRDA`` and ``MODEL.LOSSES.REGIONAL_CENTER``."""
         node = cfg.MODEL.MRDA
         return {
             **super().from_config(cfg),
@@ -276,12 +277,12 @@ class MRDA(DualStreamBaseline):
 
     @property
     def test_feature(self) -> str:
-        """The head's, and the view unless it is the original one."""
+        """Return the words of the head, and the view unless it is the original one."""
         views = {"original": "", "masked": "masked view", "mean": "mean of both views"}
         return ", ".join(filter(None, (super().test_feature, views[self.test_view])))
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
-        """A batch to features (B, D), or in training to the loss terms of Eq. (23)."""
+        """Turn a batch into features (B, D), or in training into the loss terms of Eq. (23)."""
         modalities = self.modalities_of(batch)
         images = batch["images"].to(self.device, torch.float32)
         if not self.training:
@@ -298,7 +299,7 @@ class MRDA(DualStreamBaseline):
             shallow[:rows], modalities, self.last_stages
         )
         targets = batch["targets"].to(self.device).repeat(2)
-        outputs = head_outputs(self.heads, feature_map, targets, modalities)
+        outputs = training_outputs(self.heads, feature_map, targets, modalities)
         maps = shallow.chunk(len(views))
         outputs["original_map"], outputs["masked_map"] = maps[:2]
         if len(maps) == 3:
@@ -306,7 +307,7 @@ class MRDA(DualStreamBaseline):
         return self.objective(outputs, batch)
 
     def views(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Images (B, 3, H, W), their body regions and, if L_ac asks for it, their background."""
+        """Return images (B, 3, H, W), their body regions and, if L_ac needs it, the background."""
         mask = self.mask_tap(mask_of(images))  # M+, Eq. (1)
         body = mask * images  # Eq. (3)
         if self.regional_center.background_scale == 0:
@@ -314,7 +315,7 @@ class MRDA(DualStreamBaseline):
         return images, body, (1 - mask) * images  # Eq. (4), with M- of Eq. (2)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Eq. (23): L = L_id + L_hc,tri + L_mc + L_ac, each under its ``SCALE``."""
+        """Compute L = L_id + L_hc,tri + L_mc + L_ac of Eq. (23), each times its ``SCALE``."""
         if not self.masked_view:
             return super().losses(outputs, batch)
         labels = self.labels(batch)
@@ -322,7 +323,7 @@ class MRDA(DualStreamBaseline):
         # ``LOSS_VIEWS`` is about metric losses; what takes logits sees both views in any case.
         rows = len(labels["targets"]) * (2 if self.loss_views == "both" else 1)
         metric_tensors = {name: values[:rows] for name, values in tensors.items()}
-        identity = [n for n, loss in self.loss_terms.items() if "logits" in loss.inputs]
+        identity = [n for n in self.loss_terms if "logits" in self.loss_terms.loss(n).inputs]
         metric = [n for n in self.loss_terms if n not in identity]
         terms = self.loss_terms(tensors, identity)  # L_id, Eq. (18)
         terms.update(self.loss_terms(metric_tensors, metric))  # L_hc,tri + L_mc, Eq. (19)-(22)
@@ -337,23 +338,23 @@ class MRDA(DualStreamBaseline):
         return terms
 
     def test_features(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Features (B, D) of the view, or the mean of the two, that ``test_view`` names."""
+        """Compute the features (B, D) of the view that ``test_view`` names, or the mean of both."""
         views = [images]
         if self.test_view != "original" or self.mask_tap.wanted:
             body = self.mask_tap(mask_of(images)) * images
-            # The original image goes last: its are the maps that a recording keeps.
+            # The original image comes last, because a recording keeps the maps of the last pass.
             views = {"original": [images], "masked": [body], "mean": [body, images]}[self.test_view]
         features = [
-            head_outputs(
-                self.heads, self.extract(self.normalize(view), modalities), modalities=modalities
+            retrieval_features(
+                self.heads, self.extract(self.normalize(view), modalities), modalities
             )
             for view in views
         ]
-        return sum(features) / len(features)
+        return features[0] if len(features) == 1 else (features[0] + features[1]) / 2
 
 
 def _labels_of_both_views(labels: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Labels (B,) of the originals, then of their masked views: (2B,); an index for each image."""
+    """Repeat labels (B,) for the masked views: (2B,); each image and view has its own index."""
     both = {name: values.repeat(2) for name, values in labels.items()}
     if "index" in both:  # an original and a masked image are two images: losses may pair by it
         both["index"] = torch.cat([2 * labels["index"], 2 * labels["index"] + 1])

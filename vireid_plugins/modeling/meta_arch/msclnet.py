@@ -44,9 +44,10 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import identity_pairs, modality_rows
-from ..heads import head_outputs
+from ..heads import training_outputs
 from ..layers import MogrifierLSTM, stripe_means
 from ..losses import (
     CascadedAggregationLoss,
@@ -97,7 +98,7 @@ class SynergyModule(nn.Module):
         rounds, rank: of :class:`MogrifierLSTM`.
 
     Raises:
-        ValueError: an argument is out of range; in ``forward``: the map has fewer rows than
+        UserError: an argument is out of range; in ``forward``: the map has fewer rows than
             stripes.
     """
 
@@ -114,7 +115,7 @@ class SynergyModule(nn.Module):
         check_values("MODEL.MSCLNET", PARTITION=partition, PARTS=num_parts, HIDDEN=hidden)
         hidden = hidden or in_channels
         if rank >= min(in_channels, hidden):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.MSCLNET.RANK is {rank}; expected less than the map's {in_channels} "
                 f"channels and the state's {hidden} (HIDDEN), or it saves nothing. 0: full "
                 "matrices."
@@ -127,7 +128,7 @@ class SynergyModule(nn.Module):
         self.project = nn.Identity() if same else nn.Linear(hidden, in_channels, bias=False)
 
     def forward(self, feature_map: Tensor, visible: Tensor, infrared: Tensor) -> Synergy:
-        """Map (B, C, H, W) and the rows of each pair's images, (n,) each."""
+        """Run S on a map (B, C, H, W) and the rows of each pair's images, (n,) each."""
         normalized = self.norm(feature_map)  # Eq. (1)
         parts, plain_parts = self.cut(normalized, feature_map)
         # v_1, r_1, v_2, r_2, ...: (n, 2R, C)
@@ -137,13 +138,13 @@ class SynergyModule(nn.Module):
         return Synergy(synergy_parts.mean(dim=1), synergy_parts, plain_parts[visible])
 
     def cut(self, normalized: Tensor, plain: Tensor) -> Tuple[Tensor, Tensor]:
-        """The same parts of both maps (B, C, H, W): (B, R, C) each."""
+        """Cut both maps (B, C, H, W) into the same parts: (B, R, C) each."""
         if self.masks is None:
-            maps = (normalized, plain)
-            return tuple(stripe_means(m, self.num_parts).transpose(1, 2) for m in maps)
+            parts, plain_parts = (stripe_means(m, self.num_parts) for m in (normalized, plain))
+            return parts.transpose(1, 2), plain_parts.transpose(1, 2)
         masks = self.masks(normalized).sigmoid().flatten(2)  # (B, R, H * W)
         size = masks.shape[2]
-        # b^v is what b^s should come near to, not a way to move the masks.
+        # b^v is the goal of b^s; it must not train the masks.
         return (
             masks @ normalized.flatten(2).transpose(1, 2) / size,
             masks.detach() @ plain.flatten(2).transpose(1, 2) / size,
@@ -168,7 +169,7 @@ class MSCLNet(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``.
 
     Raises:
-        ValueError: a word is unknown, a number is negative, or a loss needs S, which is None.
+        UserError: a word is unknown, a number is negative, or a loss needs S, which is None.
     """
 
     training_only = ("synergy", "pair_losses")
@@ -194,9 +195,9 @@ class MSCLNet(DualStreamBaseline):
         self.complemented = scales["local"] + scales["global"] > 0
         self.cascaded = scales["cascade"] > 0
         if synergy is None and (self.complemented or self.cascaded):
-            raise ValueError(f"MSCLNet needs a synergy module for the weights {dict(scales)}.")
+            raise UserError(f"MSCLNet needs a synergy module for the weights {dict(scales)}.")
         if self.cascaded and "CascadedAggregationLoss" in self.loss_terms:
-            raise ValueError(
+            raise UserError(
                 "MSCLNet has L_sub, L_intra and L_inter of its own: take CascadedAggregationLoss "
                 "out of MODEL.LOSSES.NAME, or set MODEL.LOSSES.CASCADED_AGGREGATION.SCALE 0."
             )
@@ -212,10 +213,10 @@ class MSCLNet(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.MSCLNET``, ``MODEL.LOSSES`` and those of the baseline.
+        """Read the arguments from ``MODEL.MSCLNET``, ``MODEL.LOSSES`` and those of the baseline.
 
         Raises:
-            ValueError: the backbone does not tell its channels.
+            UserError: the backbone does not tell its channels.
         """
         node, nodes = cfg.MODEL.MSCLNET, cfg.MODEL.LOSSES
         scales = {name: nodes[loss_node].SCALE for name, loss_node in _NODES.items()}
@@ -223,7 +224,7 @@ class MSCLNet(DualStreamBaseline):
         synergy = None
         if scales["local"] + scales["global"] + scales["cascade"] > 0:
             if not hasattr(baseline["backbone"], "feat_dim"):
-                raise ValueError(
+                raise UserError(
                     "MSCLNet sizes its synergy module by the backbone's feat_dim; set "
                     "MODEL.BACKBONE.NAME build_dual_stream_resnet_backbone."
                 )
@@ -252,21 +253,21 @@ class MSCLNet(DualStreamBaseline):
         }
 
     def phase_of(self, epoch: int) -> str:
-        """``"plain"`` before the first epoch with L_div and where there is none."""
+        """Return ``"plain"`` before the first epoch with L_div, and always without it."""
         return self.phases[-1] if epoch >= self.diversity_start else self.phases[0]
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
-        """A batch to features (B, D), without S; in training to the loss terms of Eq. (17)."""
+        """Turn a batch into features (B, D), without S; in training into the terms of Eq. (17)."""
         if not self.training:
             return super().forward(batch)
         modalities = self.modalities_of(batch)
         feature_map = self.extract(self.normalize(batch["images"]), modalities)
         targets = batch["targets"].to(self.device)
-        outputs = head_outputs(self.heads, feature_map, targets, modalities)
+        outputs = training_outputs(self.heads, feature_map, targets, modalities)
         return self.objective({**outputs, "feature_map": feature_map}, batch)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """The terms of Eq. (17), each under its weight."""
+        """Compute the terms of Eq. (17), each times its weight."""
         tensors = {**outputs, **self.labels(batch)}
         self._check_labels(tensors)
         terms = self.loss_terms(tensors)  # lambda_t L_t, Eq. (4)
@@ -274,15 +275,16 @@ class MSCLNet(DualStreamBaseline):
         if self.phase == DIVERSE:
             terms.update(self.diversity_term(tensors, pairs))
         elif self.phase != PLAIN:
-            raise ValueError(f"phase is {self.phase!r}; expected one of {self.phases}.")
+            raise UserError(f"phase is {self.phase!r}; expected one of {self.phases}.")
         feature_map, features = tensors["feature_map"], tensors["features"]
-        synergy = None
+        if self.synergy is None:
+            return terms
         if self.cascaded or (self.complemented and self.joint):
             synergy = self.synergy(feature_map, *pairs)  # f^s, Eq. (2)
         if self.cascaded:
             terms.update(self.cascade_terms(synergy, tensors, pairs))
         if self.complemented:
-            if not self.joint:  # Eq. (8): extractors get no gradient, as input or as what guides
+            if not self.joint:  # Eq. (8): the extractors get no gradient from either side
                 synergy = self.synergy(feature_map.detach(), *pairs)
                 features = features.detach()
             terms.update(self.complement_terms(synergy, features, tensors, pairs))
@@ -292,13 +294,13 @@ class MSCLNet(DualStreamBaseline):
         needed = ("camids",) * self.cascaded + ("index",) * (self.pairing == "ranked")
         missing = [name for name in needed if name not in tensors]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"MSCLNet needs {' and '.join(missing)} (B,) in a training batch: camera numbers "
                 "for its sub-classes, places in the dataset for MODEL.MSCLNET.PAIRS ranked."
             )
 
     def pairs(self, tensors: Dict[str, Tensor]) -> Pairs:
-        """Rows of the visible and of the infrared image of each pair, (n,) each."""
+        """Return the rows of the visible and of the infrared image of each pair, (n,) each."""
         targets, modalities = tensors["targets"], tensors["modalities"]
         if self.pairing == "all":
             return identity_pairs(targets, modalities)
@@ -308,15 +310,16 @@ class MSCLNet(DualStreamBaseline):
         return visible[partners], infrared[partners]
 
     def diversity_term(self, tensors: Dict[str, Tensor], pairs: Pairs) -> Dict[str, Tensor]:
-        """lambda_div L_div, Eq. (3)."""
-        loss, scores = self.pair_losses["diversity"], tensors[self.diversity_tensor]
+        """Compute lambda_div L_div, Eq. (3)."""
+        loss: Any = self.pair_losses["diversity"]
+        scores = tensors[self.diversity_tensor]
         visible, infrared = (scores[rows] for rows in pairs)
         return {loss.log_name: self.scales["diversity"] * loss(visible, infrared)}
 
     def complement_terms(
         self, synergy: Synergy, features: Tensor, labels: Dict[str, Tensor], pairs: Pairs
     ) -> Dict[str, Tensor]:
-        """lambda_local L_local + lambda_global L_global, Eq. (6)-(8), of those that are on.
+        """Compute lambda_local L_local + lambda_global L_global, Eq. (6)-(8), of those that are on.
 
         Args:
             synergy: what S makes of the pairs.
@@ -324,7 +327,9 @@ class MSCLNet(DualStreamBaseline):
             labels: (B,) tensors by name.
             pairs: their rows.
         """
-        targets, terms = labels["targets"], {}
+        targets = labels["targets"]
+        terms: Dict[str, Tensor] = {}
+        loss: Any
         if self.scales["local"] > 0:
             loss = self.pair_losses["local"]
             value = loss(synergy.visible_parts, synergy.parts)
@@ -338,11 +343,11 @@ class MSCLNet(DualStreamBaseline):
     def cascade_terms(
         self, synergy: Synergy, tensors: Dict[str, Tensor], pairs: Pairs
     ) -> Dict[str, Tensor]:
-        """L_sub + L_intra + L_inter, Eq. (10)-(13), of f^v, f^r and f^s alike, Eq. (16)."""
-        cascade = self.pair_losses["cascade"]
+        """Compute L_sub + L_intra + L_inter, Eq. (10)-(13), of f^v, f^r and f^s, Eq. (16)."""
+        cascade: Any = self.pair_losses["cascade"]
         labels = [tensors[name] for name in ("targets", "camids", "modalities")]
         of_images = cascade.terms(tensors["features"], *labels)
-        of_visible, of_infrared = (  # f^s by the camera of its one image, and of its other
+        of_visible, of_infrared = (  # f^s by the camera of one of its images, then the other
             cascade.terms(synergy.features, *(label[rows] for label in labels)) for rows in pairs
         )
         scale = self.scales["cascade"]
@@ -355,10 +360,10 @@ class MSCLNet(DualStreamBaseline):
 
 
 def rank_in_identity(tensors: Dict[str, Tensor]) -> Tensor:
-    """Place of each row among the rows of its identity and modality, by ``index``: (B,) from 0.
+    """Rank each row among those of its identity and modality by ``index``: (B,) from 0.
 
-    Rows of one index (an image drawn twice, or its views) go by the mean of their feature, so
-    that the order of the batch does not matter.
+    Rows of the same index (an image drawn twice, or its views) are ordered by the mean of their
+    features, so that the order of the batch does not matter.
     """
     index, tie = tensors["index"], tensors["features"].detach().mean(dim=1)
     labels = torch.stack([tensors["targets"], tensors["modalities"]])

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from ...errors import UserError
 from ...keys import Key, at_least, check_values, declare
 from ...modality import apply_per_modality
 from ..layers import modality_classifiers
@@ -68,7 +69,7 @@ class MutualPrediction(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``; the head has a ``feat_dim``.
 
     Raises:
-        ValueError: a number is out of its range, or the head does not tell its feature size.
+        UserError: a number is out of its range, or the head does not tell its feature size.
     """
 
     phases = (SHARED, OWN, CROSSED)
@@ -97,7 +98,7 @@ class MutualPrediction(DualStreamBaseline):
         )
         feat_dim = getattr(self.heads, "feat_dim", None)
         if feat_dim is None:
-            raise ValueError(
+            raise UserError(
                 f"MutualPrediction sizes its classifiers by the head's feat_dim, which "
                 f"{type(self.heads).__name__} does not have; set MODEL.HEADS.NAME StripeHead."
             )
@@ -111,7 +112,7 @@ class MutualPrediction(DualStreamBaseline):
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
-        """Explicit arguments from ``MODEL.MUTUAL_PREDICTION`` and those of the baseline."""
+        """Read the arguments from ``MODEL.MUTUAL_PREDICTION`` and those of the baseline."""
         node = cfg.MODEL.MUTUAL_PREDICTION
         return {
             **super().from_config(cfg),
@@ -124,14 +125,14 @@ class MutualPrediction(DualStreamBaseline):
         }
 
     def phase_of(self, epoch: int) -> str:
-        """``"shared"`` before ``start_epoch``; then ``"own"`` and ``"crossed"`` in turn."""
+        """Return ``"shared"`` before ``start_epoch``; then ``"own"`` and ``"crossed"`` in turn."""
         if epoch < self.start_epoch:
             return SHARED
         turn = (epoch - self.start_epoch) // self.period
         return CROSSED if turn % 2 else OWN
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """The terms of Eq. (13) that the phase has; their sum is L_full."""
+        """Compute the terms of Eq. (13) that the phase has; their sum is L_full."""
         terms = super().losses(outputs, batch)  # L_ID + L_tri, Eq. (9), (10)
         tensors = {**outputs, **self.labels(batch)}
         if self.phase == OWN:
@@ -139,15 +140,15 @@ class MutualPrediction(DualStreamBaseline):
         elif self.phase == CROSSED:
             terms["loss_crossed_prediction"] = self.beta * self.crossed_prediction(tensors)
         elif self.phase != SHARED:
-            raise ValueError(f"phase is {self.phase!r}; expected one of {self.phases}.")
+            raise UserError(f"phase is {self.phase!r}; expected one of {self.phases}.")
         return terms
 
     def own_prediction(self, tensors: Dict[str, Tensor]) -> Tensor:
-        """L^{v-t}, Eq. (11): W_v on visible rows, W_t on infrared rows; all of them learn."""
+        """Compute L^{v-t}, Eq. (11): W_v on visible, W_t on infrared rows; all of them learn."""
         return self._prediction(tensors, self.visible_classifier, self.infrared_classifier)
 
     def crossed_prediction(self, tensors: Dict[str, Tensor]) -> Tensor:
-        """L^{t-v}, Eq. (12): W_t on visible rows, W_v on infrared rows; only features learn."""
+        """Compute L^{t-v}, Eq. (12): W_t on visible, W_v on infrared rows; only features learn."""
         return self._prediction(
             tensors,
             _standing_still(self.infrared_classifier),
@@ -160,17 +161,17 @@ class MutualPrediction(DualStreamBaseline):
         of_visible: Callable[[Tensor], Tensor],
         of_infrared: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Identity loss of classifiers (B, D) -> (B, N), each on the rows of one modality."""
+        """Compute the identity loss of classifiers (B, D) -> (B, N), each on one modality."""
         modalities = tensors["modalities"]
         logits = apply_per_modality((of_visible, of_infrared), tensors["features"], modalities)
         return self.identity_loss(logits, tensors["targets"], modalities)
 
 
 def _standing_still(classifier: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """The layer as a function of its input only.
+    """Return the layer as a function of its input only.
 
-    Its parameters get no gradient at all, so the optimizer passes them by: a gradient of zero
-    would still move them, by momentum and weight decay.
+    Its parameters get no gradient at all, so the optimizer skips them: a gradient of zero would
+    still move them, by momentum and weight decay.
     """
     weight, bias = classifier.weight.detach(), classifier.bias.detach()
     return lambda features: F.linear(features, weight, bias)

@@ -77,8 +77,7 @@ def test_random_cases_equal_the_loop(strategy, metric, cmc):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_trials_equal_one_call_each(metric, monkeypatch):
-    """Oracle: ``rank_metrics`` on the rows of each trial; in blocks of three queries."""
-    monkeypatch.setattr(ranking_scores, "_BLOCK_BYTES", 8 * 40 * 3)
+    """Oracle: ``rank_metrics`` on the rows of each trial, at once; here in blocks of queries."""
     rng = np.random.default_rng(3)
     features = rng.standard_normal((60, 5))
     targets, camids = rng.integers(0, 6, 60), rng.integers(1, 5, 60)
@@ -87,7 +86,9 @@ def test_trials_equal_one_call_each(metric, monkeypatch):
         for n, m in ((20, 30), (20, 0), (0, 9), (60, 60), (1, 40))
     ]
     rules = RankRules(skip_camera_pairs=((1, 2),), skip_same_camera=True, cmc="identity")
-    results = rank_trials(features, targets, camids, trials, rules, metric=metric)
+    with monkeypatch.context() as patch:
+        patch.setattr(ranking_scores, "_BLOCK_BYTES", 8 * 40 * 3)
+        results = rank_trials(features, targets, camids, trials, rules, metric=metric)
     for trial, result in zip(trials, results):
         labels = [v[rows] for v in (targets, camids) for rows in (trial.query, trial.gallery)]
         expected = rank_metrics(

@@ -334,7 +334,7 @@ class CMLSPGE(DualStreamBaseline):
     logits.
 
     Args:
-        rescorer: for evaluation (``evaluation/rescoring.py``); None: rank by f^eg alone.
+        rescorer: for evaluation (``evaluation/ranking/rescoring.py``); None: rank by f^eg alone.
         baseline: arguments of ``DualStreamBaseline``; the head is a ``CMLSPGEHead``.
 
     Raises:

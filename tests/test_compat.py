@@ -339,7 +339,7 @@ def test_nothing_is_compiled_at_run_time(tmp_path, monkeypatch):  # [4]
 
 
 @pytest.mark.parametrize("architecture", ["Baseline", "MGN"])
-def test_the_batch_is_not_normalised_in_place(tmp_path, architecture):  # [5]
+def test_the_batch_is_not_normalized_in_place(tmp_path, architecture):  # [5]
     overrides = {"MODEL__META_ARCHITECTURE": architecture, "MODEL__HEADS__NUM_CLASSES": 4}
     if architecture == "MGN":  # its branches are cut from a ResNet-50
         overrides.update(MODEL__BACKBONE__DEPTH="50x", MODEL__BACKBONE__FEAT_DIM=2048)

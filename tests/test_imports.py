@@ -181,7 +181,7 @@ def imported_names(path, package_dir):
 
 
 def papers_mix(importer, imported):
-    """Return whether a file of meta_arch imports a paper's file: its own neighbours' business."""
+    """Return whether a file of meta_arch imports the file of another paper."""
     prefix = "modeling.meta_arch."
     if not (importer.startswith(prefix) and imported.startswith(prefix)):
         return False

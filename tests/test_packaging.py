@@ -105,7 +105,7 @@ def test_wheel_holds_every_module_and_config_and_nothing_else(source, wheel):
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 
-def test_wheel_carries_the_licence(wheel):
+def test_wheel_carries_the_license(wheel):
     names = {Path(name).name for name in wheel.namelist()}
     assert {"LICENSE", "NOTICE"} <= names
 

@@ -324,11 +324,11 @@ def evaluate_without_a_compiler() -> None:
         logger.info("FastReID's compiled ranking is not built at run time; ranking in Python.")
 
 
-def normalise_out_of_place() -> None:
-    """[5] ``preprocess_image`` normalises the batch in place.
+def normalize_out_of_place() -> None:
+    """[5] ``preprocess_image`` normalizes the batch in place.
 
-    The flip test then feeds a twice-normalised image and any second pass is wrong. Also moves
-    the images to the model's device. Goes when FastReID normalises a copy.
+    The flip test then feeds a twice-normalized image and any second pass is wrong. Also moves
+    the images to the model's device. Goes when FastReID normalizes a copy.
     """
     from fastreid.modeling.meta_arch import baseline, mgn
 
@@ -502,7 +502,7 @@ REPAIRS = (
     load_data_without_cuda,
     train_in_full_precision_on_a_cpu,
     evaluate_without_a_compiler,
-    normalise_out_of_place,
+    normalize_out_of_place,
     collate_every_kind_of_value,
     refuse_endless_sampling,
     load_checkpoints_safely,

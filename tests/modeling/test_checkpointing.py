@@ -63,7 +63,7 @@ def test_losses_gradients_and_statistics_are_the_same(config):
 )
 def test_depths_norms_precisions_and_non_local_blocks(depth, norm, dtype):
     if norm == "syncBN" and torch.__version__.startswith("1."):
-        pytest.skip("PyTorch 1 has no synchronised batch norm on the CPU")
+        pytest.skip("PyTorch 1 has no synchronized batch norm on the CPU")
     opts = ["MODEL.BACKBONE.DEPTH", depth, "MODEL.BACKBONE.NORM", norm, *NON_LOCAL]
     batch = make_batch((64, 32))
     models = pair("configs/agw/synthetic.yml", *opts)

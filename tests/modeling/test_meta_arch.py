@@ -305,7 +305,7 @@ def test_normalization_is_exact_and_out_of_place():
 
 
 def test_bytes_are_normalized_to_the_bits_of_floats():
-    """Each grey level, against one subtraction and one division in float32."""
+    """Each gray level, against one subtraction and one division in float32."""
     model, levels = make_model(SYNTHETIC), torch.arange(256, dtype=torch.uint8)
     images = levels.view(1, 1, 16, 16).repeat(1, 3, 1, 1)
     expected = (images.float() - model.pixel_mean) / model.pixel_std

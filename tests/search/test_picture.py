@@ -49,8 +49,8 @@ def test_every_result_has_its_panel_in_its_own_proportions(tmp_path, drawn, coun
         width, height = SHAPES[number % len(SHAPES)]
         if max(width, height) < 20 * min(width, height):
             assert (right - left) / (bottom - top) == pytest.approx(width / height, rel=0.05)
-        colour = np.asarray(image.get_array())[0, 0]
-        np.testing.assert_allclose(colour, (5 * number, 250 - 5 * number, 90), atol=1)
+        color = np.asarray(image.get_array())[0, 0]
+        np.testing.assert_allclose(color, (5 * number, 250 - 5 * number, 90), atol=1)
     size = Image.open(tmp_path / "out" / "grid.png").size
     pixels = drawn[0].get_size_inches() * 120
     assert abs(np.array(size) - pixels).max() <= 1

@@ -28,7 +28,7 @@ every_layer = pytest.mark.parametrize("name", sorted(BUILD))
 SIZES = [(18, 9), (6, 3), (4, 7), (1, 1)]
 
 
-def randomised(layer: nn.Module) -> nn.Module:
+def randomized(layer: nn.Module) -> nn.Module:
     """``layer`` in float64 with nothing left at a special value: weights, biases, BN, gates."""
     layer = layer.double()
     for parameter in layer.parameters():
@@ -166,7 +166,7 @@ FORMULAS = {
 @pytest.mark.parametrize("size", SIZES)
 @every_layer
 def test_equals_the_formula(name: str, size: List[int], training: bool) -> None:
-    layer = randomised(BUILD[name](32)).train(training)
+    layer = randomized(BUILD[name](32)).train(training)
     x = torch.randn(3, 32, *size, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), FORMULAS[name](x, layer))
@@ -174,7 +174,7 @@ def test_equals_the_formula(name: str, size: List[int], training: bool) -> None:
 
 @pytest.mark.parametrize("num_parts, height", [(2, 6), (3, 7), (6, 18), (5, 3)])
 def test_iwpam_cuts_other_numbers_of_parts(num_parts: int, height: int) -> None:
-    layer = randomised(IWPAM(8, num_parts))
+    layer = randomized(IWPAM(8, num_parts))
     x = torch.randn(2, 8, height, 3, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), iwpam_by_formula(x, layer))
@@ -211,7 +211,7 @@ def test_initial_values() -> None:
 @pytest.mark.parametrize("size", SIZES)
 @every_layer
 def test_the_order_and_company_of_images_mean_nothing_at_test(name: str, size: List[int]) -> None:
-    layer = randomised(BUILD[name](32)).eval()
+    layer = randomized(BUILD[name](32)).eval()
     x = torch.randn(5, 32, *size, dtype=torch.float64)
     before, order = x.clone(), torch.randperm(5)
     out = layer(x)
@@ -222,7 +222,7 @@ def test_the_order_and_company_of_images_mean_nothing_at_test(name: str, size: L
 
 @every_layer
 def test_the_gradient_reaches_every_parameter_and_the_map(name: str) -> None:
-    layer = randomised(BUILD[name](32)).train()
+    layer = randomized(BUILD[name](32)).train()
     x = torch.randn(4, 32, 6, 3, dtype=torch.float64, requires_grad=True)
     out = layer(x)
     (out * torch.randn_like(out)).sum().backward()

@@ -39,7 +39,7 @@ def center_config(scale: float) -> object:
 
 
 @pytest.mark.parametrize("scale", [5e-4, 1.0, 3.0])
-def test_a_step_of_the_centres_does_not_depend_on_the_weight(scale: float) -> None:
+def test_a_step_of_the_centers_does_not_depend_on_the_weight(scale: float) -> None:
     terms = build_losses(center_config(scale), ["features", "targets"])
     centers, overrides = terms["CenterLoss"].centres, terms["CenterLoss"].param_group_overrides
     before = centers.detach().clone()

@@ -1,7 +1,7 @@
 """The shortest-path distance between two images that are cut into horizontal stripes.
 
 Stripe distance and recurrence of CM-LSP-GE (``meta_arch/cm_lsp_ge.py``, whose symbols are used
-here); the dynamic programme is that of AlignedReID (Zhang et al., 2017, arXiv 1711.08184). Python
+here); the dynamic program is that of AlignedReID (Zhang et al., 2017, arXiv 1711.08184). Python
 loops run over the cells of the R x T grid, never over pairs of images.
 
 The path ends are fixed, and a step goes one stripe down in one of the two images: it has R + T - 1

@@ -11,11 +11,12 @@ import pytest
 
 from vireid.cli import run_verb
 from vireid_plugins import train
-from vireid_plugins.comparison import comparison
+from vireid_plugins.comparison import compare, comparison
 from vireid_plugins.comparison.comparison import default_name
 from vireid_plugins.comparison.progress import Progress
 from vireid_plugins.comparison.runs import expand_configs
 from vireid_plugins.comparison.worker import describe_error
+from vireid_plugins.errors import PlanError
 
 from tests.comparison.fakes import KEYS, SET, SYNTHETIC, fail, fake_runs, finish, write_config
 from tests.engine.small import ROOT
@@ -189,6 +190,18 @@ def test_only_what_is_not_done_is_run(planned, monkeypatch, capsys):
         "run 3 of 4: a seed 1, to do, eta 0:02",
         "run 4 of 4: b seed 1, to do, eta 0:01",
     ]
+
+
+def test_from_python_it_returns_what_is_unfinished(planned, tmp_path, monkeypatch):
+    words, runs = planned
+    monkeypatch.setattr(comparison, "execute", lambda todo, *_: finish(todo[0], 31.0, 21.0))
+    said = []
+    found = compare(words[:2], seeds=(0, 1), output=tmp_path / "out", title="mine", say=said.append)
+    assert [run.title for run in found.unfinished] == ["a seed 1", "b seed 1"]
+    assert found.tables == tmp_path / "out" and found.written[0].read_text().startswith("# mine")
+    assert said[0].startswith("2 configs x 2 seeds = 4 runs, 1 done")
+    with pytest.raises(PlanError, match="--jobs is 0"):
+        compare(words[:2], jobs=0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from vireid_plugins.comparison import runs
 from vireid_plugins.comparison.runs import (
     build_entries,
     differing_settings,
@@ -139,6 +140,15 @@ def test_only_a_change_of_meaning_is_a_difference(tmp_path):
         "SOLVER.GONE: was 1, is absent",
         "TEST.RETRIEVAL_PICTURES: was 8, is 3",
     ]
+
+
+def test_only_a_users_mistake_becomes_a_plan_error(tmp_path, monkeypatch):
+    path = write_config(tmp_path, "a", SOLVER__BASE_LRR=1)
+    with pytest.raises(PlanError, match=r"a.yml: .*SOLVER.BASE_LRR"):
+        build_entries([path], [])
+    monkeypatch.setattr(runs, "build_evaluator", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # keeps its traceback
+        build_entries([write_config(tmp_path, "b")], [])
 
 
 def test_paths_are_shown_without_the_machine(tmp_path, monkeypatch):

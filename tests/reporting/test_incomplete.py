@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from vireid.cli import run_verb
+from vireid_plugins.errors import PlotError, ReportError
 from vireid_plugins.plots.kinds import KINDS, Kind, all_kinds
+from vireid_plugins.reporting import write_report
 from vireid_plugins.runs.reading import read_run_folder
 
 from tests.reporting.conftest import quick_savefig
@@ -147,6 +149,26 @@ def test_a_kind_that_fails_does_not_take_the_page_with_it(folder, only, capsys):
     assert "failing: not drawn: division by zero" in capsys.readouterr().out
     page = parse(folder / "report.html")
     assert "failing: it <fails> – division by zero" in page.by_id("missing").text
+
+
+def test_from_python_it_returns_what_was_written(folder, only, monkeypatch):
+    class Failing(Kind):
+        name, help, needs_model = "failing", "it fails", False
+
+        def draw(self, subjects, options, out):
+            raise PlotError(f"no picture of {subjects[0]}")
+
+    only(Failing())
+    said = []
+    out = folder.parent / "page.html"
+    found = write_report(folder, out=out, with_model=False, title="mine", say=said.append)
+    assert found.page == out and found.size == out.stat().st_size
+    assert not found.failed  # the user's mistake, not the program's
+    assert f"no picture of {folder}" in [one.why for one in found.missing]
+    assert said[0] == "drawing failing ..." and "not drawn: no picture of" in said[1]
+    assert parse(out).one("h1").text == "mine"
+    with pytest.raises(ReportError, match="--queries is -1"):
+        write_report(folder, queries=-1)
 
 
 @pytest.mark.parametrize(

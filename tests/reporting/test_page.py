@@ -66,6 +66,17 @@ def test_every_kind_of_figure_is_shown_with_its_numbers(report):
     assert not [node for node in report.page.all("section") if node.attrs["id"] == "missing"]
 
 
+def test_what_each_kind_chose_stands_with_its_figure(report):
+    """The notes of a drawing; absolute paths are cut, as they belong to one machine."""
+    pictures = report.page.by_id("pictures").text
+    assert "seed 0. Identities: " in pictures and "t-SNE of " in pictures
+    assert "pairs of one identity, mean " in pictures
+    assert "Queries: 2 best (first ✓ ranked earliest" in pictures
+    training = report.page.by_id("training").text
+    assert ": 4 iterations, epoch 1, …/" in training
+    assert str(report.folder.parent) not in training + pictures
+
+
 def test_the_table_is_that_of_metrics_json(report):
     lines = [json.loads(one) for one in (report.folder / "metrics.json").read_text().splitlines()]
     numbers = [line for line in lines if "metric" in line][-1]

@@ -88,7 +88,7 @@ class Curves(Kind):
         runs = [read_metrics_log(path) for path in subjects]
         labels = _labels(runs, options.label)
         notes = [line for label, run in zip(labels, runs) for line in _told(label, run)]
-        protocol = choose_protocol(runs, options.protocol)
+        protocol = common_protocol(runs, options.protocol)
         panels = choose_panels(runs, protocol, options.metrics.split(","))
         by_epoch = all(run.iterations_per_epoch for run in runs)
         if not by_epoch:
@@ -129,7 +129,7 @@ def _told(label: str, run: MetricsLog) -> List[str]:
     return told
 
 
-def choose_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
+def common_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
     """Return the protocol line whose metrics are drawn; empty if no run was evaluated.
 
     Raises:

@@ -31,15 +31,6 @@ def test_the_last_update_of_an_epoch_takes_what_is_left():
     assert_equal(accumulated(rows.chunk(5), 3), accumulated([rows[:9], rows[9:]], 1))
 
 
-@pytest.mark.slow
-def test_processes_exchange_gradients_once_for_each_update(of_two_processes):
-    """Two processes, four batches of 2 each, by twos: an update is of the eight images of both."""
-    mine, other = images(16).chunk(2)
-    wholes = [torch.cat(pair) for pair in zip(mine.chunk(2), other.chunk(2))]
-    assert_equal(of_two_processes["accumulated"], accumulated(wholes, 1))
-    assert of_two_processes["exchanges"] == 2
-
-
 def trained(folder, epochs, resume=False, **options):
     """MAUM, whose memories take up a snapshot after each update; 4 batches in an epoch."""
     cfg = small_cfg(

@@ -117,22 +117,6 @@ def test_a_batch_that_does_not_divide_is_refused(datasets, tmp_path, monkeypatch
         rank_loader(small_cfg(tmp_path, SOLVER__IMS_PER_BATCH=12), 0, monkeypatch)
 
 
-@pytest.mark.slow
-def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_processes):
-    """Five images: process 0 has three of them, process 1 two."""
-    found = of_two_processes["test features"]
-    assert found["index"].tolist() == [0, 1, 2, 3, 4]
-    assert found["features"].tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]]
-    assert found["targets"].tolist() == [10, 11, 12, 13, 14]
-
-
-@pytest.mark.slow
-def test_batch_norm_that_cannot_be_synchronized_is_named(of_two_processes):
-    """PyTorch synchronizes on GPUs only; each release says so in its own words."""
-    assert "MODEL.BACKBONE.NORM syncBN" in of_two_processes["synchronized"]
-    assert "set it to BN" in of_two_processes["synchronized"]
-
-
 BROKEN = """
 import sys, vireid_plugins
 from vireid_plugins.engine.step import StepTrainer

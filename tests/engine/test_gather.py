@@ -1,7 +1,4 @@
-"""The gradient of gathered rows. Oracle: a single process that has the whole batch.
-
-One SGD step of each phase, in float64, with batch norm standing still.
-"""
+"""Gathered rows: the key, and what cannot be gathered; their gradient: ``test_two_processes``."""
 
 import pytest
 import torch
@@ -9,26 +6,7 @@ import torch
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.modeling.gather import gather_outputs
 
-from tests.engine import two_processes
 from tests.engine.small import small_cfg
-
-
-def difference(found, expected, case):
-    """Distance of the weights over the length of the update."""
-    start = dict(two_processes.build(case)[0].named_parameters())
-    apart = sum((found[n] - w).square().sum() for n, w in expected.items()).sqrt()
-    moved = sum((start[n].detach() - w).square().sum() for n, w in expected.items()).sqrt()
-    assert moved > 1e-6
-    return float(apart / moved)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", two_processes.CASES)
-def test_two_processes_step_as_one_with_the_whole_batch(of_two_processes, case):
-    expected = two_processes.stepped(case, gather=False)
-    assert difference(of_two_processes[f"{case} True"], expected, case) < 1e-6
-    if case in two_processes.COMPARED:  # else the test would not tell
-        assert difference(of_two_processes[f"{case} False"], expected, case) > 1e-2
 
 
 def test_the_key_reaches_the_model(datasets, tmp_path):

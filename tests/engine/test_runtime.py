@@ -10,6 +10,8 @@ from vireid_plugins.engine import VIReIDTrainer, runtime
 from vireid_plugins.safe_load import load_weights_only
 from vireid_plugins.solver import build_optimizer
 
+from fastreid.modeling.backbones import resnet
+
 from tests.engine.small import small_cfg
 from tests.engine.test_methods import CONFIGS, SMALL
 
@@ -164,9 +166,22 @@ def test_compiling_what_is_computed_twice_is_refused(datasets, tmp_path):
         VIReIDTrainer(small_cfg(tmp_path, **both))
 
 
+@pytest.fixture
+def one_block_a_layer(monkeypatch):
+    """Half of ResNet-18's blocks: every stage is compiled, and all kinds of layers are in them."""
+    build = resnet.ResNet.__init__
+
+    def shallow(self, *args):
+        args = list(args)
+        args[args.index([2, 2, 2, 2])] = [1, 1, 1, 1]
+        build(self, *args)
+
+    monkeypatch.setattr(resnet.ResNet, "__init__", shallow)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CAN_COMPILE, reason="no compiler, or PyTorch before 2.6")
-def test_a_compiled_run_keeps_names_and_losses(datasets, tmp_path):
+def test_a_compiled_run_keeps_names_and_losses(one_block_a_layer, datasets, tmp_path):
     """Evaluation included, which runs plain: the graphs are those of the training step alone."""
     options = dict(TEST__EVAL_PERIOD=1)
     fast = trained(tmp_path / "b", 1, RUNTIME__COMPILE=True, **options)

@@ -1,4 +1,4 @@
-"""What two processes compute together, in one start: for ``test_gather``, ``test_accumulation``."""
+"""What two processes compute together, in one start, for ``test_two_processes``."""
 
 import sys
 from pathlib import Path

@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_indexed(tmp_path, monkeyp
         "cut.png": "not a readable",
         "link.png": "No such file",
         "huge.png": "DecompressionBomb",
-        "float.tif": "floating-point",
+        "float.tif": "Floating-point",
     }.items():
         assert reason in reasons.pop(name)
     assert not reasons

@@ -272,6 +272,7 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
             encoding="utf-8",
             errors="replace",
         ) as pip:
+            assert pip.stdout is not None, "a pipe was asked for"
             for line in pip.stdout:
                 record.write(line)
                 last_line = line.strip() or last_line

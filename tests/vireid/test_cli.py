@@ -1,6 +1,8 @@
 """``vireid``: its verbs, its help without PyTorch, its exit statuses and its messages."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 
@@ -34,6 +36,15 @@ def in_a_fresh_process(*words):
     assert done.returncode == 0, done.stderr
     status, heavy = json.loads(done.stdout.splitlines()[-1])
     return status, heavy, done.stdout + done.stderr
+
+
+def test_sigterm_stops_a_verb_that_asks_for_it_as_ctrl_c_does(failing, monkeypatch, capsys):
+    verb = VERBS["failing"]
+    monkeypatch.setattr(type(verb), "stops_at_sigterm", True)
+    monkeypatch.setattr(type(verb), "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["failing"]) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["--version"], ["trian"]])
@@ -142,3 +153,27 @@ def test_both_packages_run_as_modules():
         assert done.stderr.endswith(
             f"error: python -m {module} has no verb 'trian'. Did you mean 'train'?\n"
         )
+
+
+@pytest.mark.parametrize(
+    "command", [["tools/train_net.py"], ["-m", "vireid_plugins.train"]], ids=" ".join
+)
+def test_train_keeps_its_older_names(command):
+    """FastReID's words, and a message that names the command as it was typed."""
+    done = subprocess.run(
+        [sys.executable, *command, "--num-gpus", "many"], cwd=ROOT, capture_output=True, text=True
+    )
+    typed = command[0] if len(command) == 1 else "python -m vireid_plugins.train"
+    assert done.returncode == 2
+    assert f"{typed}: error: argument --num-gpus" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_are_stubs_of_one_pattern(path):
+    """Of tools/, only the script that makes an environment does anything itself."""
+    if path.stem == "bootstrap":
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    call = re.fullmatch(r'    sys.exit\(run_verb\("([\w-]+)", prog="tools/(\w+).py"\)\)', lines[-1])
+    assert call and call.group(1) in NAMES and call.group(2) == path.stem
+    assert len(lines) == 12 and f"``vireid {call.group(1)}``" in lines[1]

@@ -1,8 +1,6 @@
 """``vireid compare``: train and evaluate configs with several seeds, one table of all."""
 
 import argparse
-import signal
-from typing import Any
 
 from ..verb import Verb, register, say
 
@@ -23,6 +21,7 @@ The same command goes on where it was interrupted. Nothing is ever deleted.
 Exit status: 0: every run is complete; 1: a run failed, or the table lacks runs; 2: nothing was
 started, the message says why."""
     stopped = "Stopped. The same command goes on where it was."
+    stops_at_sigterm = True  # every process of a run is stopped
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words."""
@@ -66,13 +65,6 @@ started, the message says why."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Run what is not done."""
-        before = signal.signal(signal.SIGTERM, _stop)
-        try:
-            return self._compare(args)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def _compare(self, args: argparse.Namespace) -> int:
         from vireid_plugins.comparison import Comparison
 
         chosen = {key: value for key, value in vars(args).items() if key not in _OF_THE_COMMAND}
@@ -91,8 +83,3 @@ started, the message says why."""
 
 
 _OF_THE_COMMAND = ("command", "dry_run", "table_only")
-
-
-def _stop(number: int, frame: Any) -> None:
-    """Treat SIGTERM as Ctrl-C: every process of a run is stopped."""
-    raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 import torch
 
 from ..engine.feature_extractor import FeatureExtractor
+from ..errors import UnknownNameError
 from ..files import write_atomically
 from ..modality import Modality
 from ..version import __version__
@@ -134,9 +135,9 @@ def _open(weights: Path) -> FeatureExtractor:
         raise ExportError(f"--weights is {str(weights)!r}, and there is no such file.")
     try:
         return FeatureExtractor(str(weights))
-    except KeyError as error:  # of the registries and of the config
+    except UnknownNameError as error:
         raise ExportError(
-            f"{weights}: {error.args[0]} Is the method your own? Then call "
+            f"{weights}: {error} Is the method your own? Then call "
             "vireid_plugins.onnx_export.export_onnx from a script that imports it."
         ) from error
 

@@ -169,7 +169,7 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
         if len(rows) > 1
     ]
     if all(map(len, kinds)):
-        # A pair of cameras is one of the query's and one of the gallery's.
+        # The rules speak of query and gallery cameras, so the rows must be the queries.
         query = protocol.direction.split("_to_")[0]
         rows, columns = kinds if query == Modality.VISIBLE.label else kinds[::-1]
         found.append(PairSet("visible-infrared", rows, columns, rules=rules))
@@ -273,7 +273,7 @@ class _Block:
         cameras = self._cameras[0][begin:end, None], self._cameras[1][None, first:]
         shown = ~self._pairs.rules.hides(same, *cameras)
         self.skipped = int((~shown).sum())
-        if self._pairs.within:  # column number c - begin of the block, beyond the row's own
+        if self._pairs.within:  # each pair once: only columns behind the row's own
             shown = shown.triu(diagonal=1)
         return self._measured(rows, columns), same, shown
 

@@ -24,7 +24,7 @@ DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")
 SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-# check_direction refuses other words, and says what an old one means.
+# Any word is allowed here: check_direction refuses it with a better message.
 _DIRECTION = Rule(" or ".join(map(repr, DIRECTIONS)), lambda word: True)
 
 declare(

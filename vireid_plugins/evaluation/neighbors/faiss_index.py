@@ -66,7 +66,7 @@ def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") 
         return None
     try:
         return on_gpu(index, device, gpus)
-    except Exception as error:  # faiss raises RuntimeError; a wheel without kernels others
+    except Exception as error:  # mostly RuntimeError; a wheel without kernels raises others
         _warn_once(f"faiss cannot use {device} ({_first_line(error)}): PyTorch searches there.")
         return None
 
@@ -100,7 +100,9 @@ def approximate_index(factory: str, size: int, metric: str, num_items: int) -> A
         UserError: faiss does not know the words, they do not fit D, or it is not installed.
     """
     require_faiss(f"The index {factory!r}")
-    lists = max(1, min(num_items // 39, int(4 * math.sqrt(num_items))))  # faiss asks 39 a list
+    lists = max(
+        1, min(num_items // 39, int(4 * math.sqrt(num_items)))
+    )  # faiss wants 39 items for a list
     words = ",".join(f"IVF{lists}" if word == "IVF" else word for word in factory.split(","))
     try:
         return load_faiss().index_factory(size, words, faiss_metric(metric))

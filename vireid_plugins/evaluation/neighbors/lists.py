@@ -13,12 +13,12 @@ from torch import Tensor
 from ..ranking.topk import largest_by_index
 from ..similarity import products
 
-# Numbers of one block: of distances, where fewer rows make a slow product; of gathered features.
+# Elements of a block: of distances (with fewer rows the product is slow), of gathered features.
 _BLOCK_ELEMENTS = 1 << 25
 _PAIR_ELEMENTS = 1 << 20
 # In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
 _FLOAT32_ERROR = 2e-6
-_SPARE = 8  # candidates beyond k, between which float64 decides
+_SPARE = 8  # more candidates than k; float64 decides between them
 
 
 def nearest_items(
@@ -161,7 +161,7 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
     turns = torch.full_like(nearness, torch.inf)
     for first, mask in ((0, own), (1, ~own)):
         found = _nearest(items, rows, nearness, k, mask)
-        # Even turns belong to the item's own group, where it comes first itself, odd to the others.
+        # The item's own group takes the even turns, so the item comes first; the others the odd ones.
         places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
         values = places.expand_as(found).clone()
         values[~mask.gather(1, found)] = torch.inf

@@ -16,7 +16,7 @@ from .faiss_index import load_faiss, set_probes
 
 _BLOCK_ELEMENTS = 1 << 24
 _PAIR_ELEMENTS = 1 << 18  # of gathered items: small enough to stay in a CPU's cache
-_SPARE = 8  # candidates beyond k: what float32 may put in the wrong order near the k-th place
+_SPARE = 8  # more candidates than k, since float32 may err in the order near the k-th place
 
 
 class ExactItems:

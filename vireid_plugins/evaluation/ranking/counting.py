@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Rows in which more positives than this are tied are ranked by a stable sort with indices.
+# Rows with more tied positives than this are ranked by a stable sort with indices.
 TIES_BY_COMPARISON = 16
 _BLOCK_ELEMENTS = 1 << 22
 _WIDE = 1 << 16  # columns from which on a row is compared in chunks

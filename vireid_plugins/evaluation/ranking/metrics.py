@@ -82,7 +82,7 @@ def rank_metrics(
     gallery_labels = labels_of(
         gallery_targets, gallery_camids, len(gallery), "gallery_features", rules, "gallery_"
     )
-    # The gallery in the ranker's order, so that the scores need not be brought into it.
+    # A gallery in the ranker's own order saves a copy of the scores.
     order = torch.from_numpy(np.argsort(gallery_labels.targets, kind="stable")).to(where)
     scores = scores_of_features(query, gallery[order], metric)
     columns = torch.empty_like(order)

@@ -16,19 +16,19 @@ from .counting import identity_ranks, positive_ranks, take_columns
 from .topk import largest_by_index
 
 _TRIAL_BLOCK_ELEMENTS = 1 << 22
-_LEAST_ROWS = 16  # of a block: work for every thread
+_LEAST_ROWS = 16  # of a block, at least, so that every thread has work
 
 
 @dataclass(frozen=True)
 class RankMetrics:
-    """Scores of one ranking; NaN throughout where no query has a valid match."""
+    """The metrics of one ranking; all are NaN if no query has a valid match."""
 
     cmc: np.ndarray  # (max_rank,) percent of valid queries matched within the first k, k from 1
     mAP: float  # percent, mean over valid queries
     mINP: float  # percent, mean over valid queries
     average_precision: np.ndarray  # (Q,) percent, NaN for a query without a valid match
     num_valid_queries: int
-    #: (Q, top) int64 gallery indices, nearest first, -1 where a query may see fewer; if asked for
+    #: (Q, top) int64 gallery indices, nearest first, -1 where a query may see fewer; None: top is 0
     nearest: Optional[np.ndarray] = None
     #: (Q,) int64 place, from 1, of a query's first hit as the CMC counts it; 0: no valid match
     first_rank: Optional[np.ndarray] = None

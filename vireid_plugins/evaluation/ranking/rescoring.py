@@ -174,7 +174,7 @@ def promoted(
     added = distances(candidates).to(scores.dtype)
     if not all_finite(added):
         raise UserError("Local distances hold NaN or infinity; the order would mean nothing.")
-    # 1 - cos without the 1, which orders alike and costs no digits.
+    # 1 - cos without the 1: the order is the same, and no digit is lost.
     places = _places(added - kept)
     return scores.scatter(1, candidates, (2 + candidates.shape[1] - places).to(scores.dtype))
 

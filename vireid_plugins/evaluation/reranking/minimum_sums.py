@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..late_sparse import sparse
 
-_BLOCK_ELEMENTS = 1 << 21  # sums of minima in one block, of which each thread has one
+_BLOCK_ELEMENTS = 1 << 21  # sums in a block; each thread works on one block
 
 
 def minimum_sums(
@@ -40,7 +40,7 @@ def minimum_sums(
     with ThreadPoolExecutor(threads) as pool:
         blocks = _blocks(a, _Columns.of(b), one_sided)
         while True:
-            part = list(itertools.islice(blocks, threads))  # no more at once than threads
+            part = list(itertools.islice(blocks, threads))  # as many blocks at a time as threads
             if not part:
                 break
             for counts, found, sums in pool.map(lambda pair: _above(pair[0], pair[1], least), part):

@@ -149,10 +149,10 @@ class SYSUMM01Protocol(Protocol):
         trials: number of galleries; trial t is drawn with seed t.
         gallery: ``"random"``, or ``"official"``: the first ``shots`` of the permutations in
             ``exp/rand_perm_cam.mat`` (ten of them).
-        permutation_file: where that file lies if not there.
+        permutation_file: the path of that file if it lies elsewhere.
 
     Raises:
-        UserError: an unknown word.
+        UserError: a word or a number is not among those above.
     """
 
     skip_camera_pairs = SYSU_SKIPPED_PAIRS

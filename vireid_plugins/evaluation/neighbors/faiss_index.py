@@ -100,9 +100,8 @@ def approximate_index(factory: str, size: int, metric: str, num_items: int) -> A
         UserError: faiss does not know the words, they do not fit D, or it is not installed.
     """
     require_faiss(f"The index {factory!r}")
-    lists = max(
-        1, min(num_items // 39, int(4 * math.sqrt(num_items)))
-    )  # faiss wants 39 items for a list
+    # faiss wants at least 39 items for a list.
+    lists = max(1, min(num_items // 39, int(4 * math.sqrt(num_items))))
     words = ",".join(f"IVF{lists}" if word == "IVF" else word for word in factory.split(","))
     try:
         return load_faiss().index_factory(size, words, faiss_metric(metric))

@@ -161,7 +161,7 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
     turns = torch.full_like(nearness, torch.inf)
     for first, mask in ((0, own), (1, ~own)):
         found = _nearest(items, rows, nearness, k, mask)
-        # The item's own group takes the even turns, so the item comes first; the others the odd ones.
+        # The own group takes the even turns, so that the item comes first; the others take the odd.
         places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
         values = places.expand_as(found).clone()
         values[~mask.gather(1, found)] = torch.inf

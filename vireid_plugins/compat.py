@@ -26,6 +26,7 @@ from typing import Any, Callable, Iterator, List
 import numpy as np
 import torch
 
+from .errors import UserError
 from .late_imports import LateModule, import_without, stand_ins
 
 logger = logging.getLogger(__name__)
@@ -381,7 +382,7 @@ def refuse_endless_sampling() -> None:
     def __init__(old: Callable, sampler: Any, *args: Any, **kwargs: Any) -> None:
         old(sampler, *args, **kwargs)
         if sampler.num_identities < sampler.num_pids_per_batch:
-            raise ValueError(
+            raise UserError(
                 f"A batch needs {sampler.num_pids_per_batch} identities and the training set has "
                 f"{sampler.num_identities}; lower SOLVER.IMS_PER_BATCH or raise "
                 "DATALOADER.NUM_INSTANCE."

@@ -8,8 +8,6 @@ traceback.
 
 import os
 import sys
-import traceback
-from pathlib import Path
 
 
 class UserError(ValueError):
@@ -58,12 +56,7 @@ class PlotError(UserError):
 
 def is_foreseen(error: BaseException) -> bool:
     """Return whether ``error`` is a user's mistake; never when ``VIREID_TRACEBACK`` is set."""
-    if os.environ.get("VIREID_TRACEBACK"):
-        return False
-    # Until every room raises UserError: what this package raised by a ``raise`` of its own.
-    raised = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(__file__).resolve().parent in Path(raised.filename).resolve().parents
-    return isinstance(error, UserError) or (ours and (raised.line or "").startswith("raise"))
+    return isinstance(error, UserError) and not os.environ.get("VIREID_TRACEBACK")
 
 
 def message_of(error: BaseException) -> str:

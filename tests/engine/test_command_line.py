@@ -11,6 +11,7 @@ import torch
 from vireid.cli import run_verb
 from vireid_plugins.engine.setup import build_config, differences
 from vireid_plugins.files import find_config
+from vireid_plugins.keys import Key, at_least, declare
 from vireid_plugins.runs.environment import environment
 from vireid_plugins.train import evaluate, train
 
@@ -125,6 +126,17 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(datasets, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_path, monkeypatch):
+    """What a programmer did wrong is no mistake of the user, in whatever file it is raised."""
+
+    def declare_twice(cfg):
+        declare("", Key("SEED", 0, at_least(0), "another key of this name"))
+
+    monkeypatch.setattr("vireid_plugins.train.set_up_run", declare_twice)
+    with pytest.raises(ValueError, match="SEED is declared twice"):
+        main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
+
+
 def test_a_mistake_of_two_processes_is_told_once(datasets, tmp_path):
     words = [
         *(sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", SYNTHETIC),

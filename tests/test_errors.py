@@ -1,0 +1,51 @@
+"""A user's mistake is a type. Oracle: what Python's own exceptions of these names promise."""
+
+import pytest
+
+from vireid_plugins import errors
+from vireid_plugins.data.datasets.base import DatasetError
+from vireid_plugins.data.images import ImageError
+from vireid_plugins.onnx_export import ExportError
+
+PLAIN = (errors.ReportError, errors.PlanError, errors.PlotError)
+ALSO = {
+    errors.UnknownNameError: KeyError,
+    errors.MissingFileError: FileNotFoundError,
+    errors.ExistingFileError: FileExistsError,
+    errors.MissingLibraryError: RuntimeError,
+    errors.CheckpointError: RuntimeError,
+    errors.NonFiniteError: FloatingPointError,
+}
+
+
+@pytest.mark.parametrize("kind", [errors.UserError, *PLAIN, *ALSO, DatasetError, ImageError])
+def test_a_mistake_is_foreseen_and_says_its_message(kind, monkeypatch):
+    """Also a ``KeyError``, around whose message Python would put quotes."""
+    monkeypatch.delenv("VIREID_TRACEBACK", raising=False)
+    error = kind("'a' is wrong;\nexpected 'b'.")
+    assert isinstance(error, ValueError) and isinstance(error, ALSO.get(kind, ValueError))
+    assert str(error) == "'a' is wrong;\nexpected 'b'."
+    assert errors.one_line(error) == "'a' is wrong; expected 'b'."
+    assert errors.is_foreseen(error)
+    monkeypatch.setenv("VIREID_TRACEBACK", "1")
+    assert not errors.is_foreseen(error)
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, RuntimeError, ZeroDivisionError])
+def test_any_other_exception_is_a_fault(kind):
+    assert not errors.is_foreseen(kind("of the program"))
+
+
+def test_an_export_error_is_a_mistake():
+    assert issubclass(ExportError, errors.UserError)
+
+
+def test_a_long_message_keeps_its_ends():
+    text = errors.one_line(ValueError("begin " + "x" * 1000 + " end"))
+    assert text.startswith("begin x") and text.endswith("x end") and len(text) < 500
+    assert errors.one_line(ValueError()) == "ValueError"
+
+
+def test_a_report_is_one_line(capsys):
+    errors.report(errors.UserError("first\nsecond"))
+    assert capsys.readouterr().err == "error: first second\n"

@@ -67,7 +67,7 @@ def test_a_bad_loss_read_late_stops_before_anything_is_saved(bad_step, datasets,
     message = str(error.value)
     name = "loss_weighted_triplet"
     assert message.startswith(f"{name} became infinite or NaN at iteration {bad_step} ")
-    assert "The weights have taken it up" in message
+    assert "The weights have been updated by it" in message
     assert message.splitlines()[1:] == [f"  {path}" for path in seen[bad_step]]
     saved = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert saved == (["model_0000.pth"] if bad_step >= 4 else [])

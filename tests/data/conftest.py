@@ -15,7 +15,7 @@ SIZE = (12, 24)  # width, height of every image
 
 
 def write_image(path: Path, seed: int = 0, gray: bool = False) -> None:
-    """A noise image, three equal channels if ``gray``."""
+    """Write an image of noise, with three equal channels if ``gray``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
@@ -26,20 +26,20 @@ def write_image(path: Path, seed: int = 0, gray: bool = False) -> None:
 
 @pytest.fixture(name="write_image")
 def write_image_fixture() -> Callable[..., None]:
-    """:func:`write_image`."""
+    """Return :func:`write_image`."""
     return write_image
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Verification results are kept apart from the user's, and from other tests'."""
+    """Keep what is remembered of whole image lists apart from the user's, and from other tests'."""
     monkeypatch.setenv("VIREID_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("vireid_plugins.data.checks.images._verified_here", set())
 
 
 @pytest.fixture
 def make_sysu(tmp_path) -> Callable[..., Path]:
-    """``make(train, val, test, images)`` writes SYSU-MM01 and returns its folder."""
+    """Return ``make(train, val, test, images)``, which writes SYSU-MM01 and returns its folder."""
 
     def make(
         train: Sequence[int] = (1, 2, 3),
@@ -63,7 +63,7 @@ def make_sysu(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_regdb(tmp_path) -> Callable[..., Path]:
-    """``make(ids, images, trials)`` writes RegDB and returns its folder.
+    """Return ``make(ids, images, trials)``, which writes RegDB and returns its folder.
 
     Persons 0..ids-1 train and ids..2*ids-1 test in odd trials, the other way round in even ones;
     both lists number them from 0.
@@ -98,7 +98,10 @@ def make_regdb(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_llcm(tmp_path) -> Callable[..., Path]:
-    """``make(train, test)`` writes LLCM (two images per identity, camera and modality)."""
+    """Return ``make(train, test)``, which writes LLCM and returns its folder.
+
+    There are two images of each identity in each camera and modality.
+    """
 
     def make(train: Sequence[int] = (1, 2), test: Sequence[int] = (7, 12)) -> Path:
         folder = tmp_path / "LLCM"
@@ -126,7 +129,7 @@ def make_llcm(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_csv(tmp_path) -> Callable[..., Path]:
-    """``make(rows)`` writes images and ``own/list.csv``; rows are tuples of the five columns."""
+    """Return ``make(rows)``, which writes images and ``own/list.csv``; a row has five values."""
 
     def make(rows: Sequence[Sequence], images: bool = True) -> Path:
         path = tmp_path / "own" / "list.csv"
@@ -144,7 +147,7 @@ def make_csv(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def cfg(tmp_path, monkeypatch) -> CfgNode:
-    """SYSU-MM01 below ``tmp_path``: 2 identities x (2 + 2) small images, on the CPU."""
+    """Return a config of SYSU-MM01 below ``tmp_path``: 2 identities x (2 + 2) small images."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = get_cfg()
     add_vireid_config(cfg)

@@ -20,7 +20,7 @@ ENTRY = 20 * 10 * 3 + module._HEADER.size  # bytes of an image that ``write`` ma
 
 
 def write(path, seed, size=(20, 10)):
-    """A PNG of (height, width) random pixels."""
+    """Write a PNG file of (height, width) random pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, compress_level=0)  # so the size of the file is the same
@@ -28,7 +28,7 @@ def write(path, seed, size=(20, 10)):
 
 
 def look(cache, path, kind="decoded"):
-    """(pixels, whether they were decoded)."""
+    """Return the pixels, and whether they were decoded."""
     decoded = []
 
     def make():

@@ -13,7 +13,7 @@ from vireid_plugins.modality import Modality
 
 
 def noise(image, modality):
-    """A transform that draws from all three generators."""
+    """Draw from all three generators; a transform."""
     width, height = image.size
     draw = [random.random(), float(np.random.rand()), float(torch.rand(()))]
     return torch.tensor(draw).reshape(3, 1, 1).expand(3, height, width) + int(modality)

@@ -16,7 +16,7 @@ from fastreid.config import get_cfg
 
 
 def make_items(sizes):
-    """``sizes``: {pid: (visible, infrared)}; items in a mixed order."""
+    """Return items in a mixed order; ``sizes`` is {pid: (visible, infrared)}, numbers of images."""
     items = [
         Item(f"{pid}-{modality}-{k}", pid, 1, modality)
         for pid, counts in sizes.items()

@@ -25,7 +25,7 @@ from tests.synthvi.small import ALL_LAYOUTS, SMALL, numbers_in
 
 
 def digest(root):
-    """Relative path -> hash of content, for every file below ``root``."""
+    """Return a hash of every file below ``root``, by its relative path."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -35,7 +35,7 @@ def digest(root):
 
 @pytest.fixture()
 def copy(roots, tmp_path):
-    """A copy of the small SYSU-MM01 dataset that a test may spoil; its parent is the ``out``."""
+    """Return a copy of the small SYSU-MM01 dataset, for a test to change; its parent is ``out``."""
     return shutil.copytree(roots["sysu"], tmp_path / "SYSU-MM01")
 
 

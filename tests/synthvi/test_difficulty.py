@@ -34,7 +34,7 @@ GARMENTS = (
 
 @pytest.fixture(scope="module")
 def pictures():
-    """(seed, identity, camera) -> image, for everybody in three separate worlds."""
+    """Return the images of everybody in three separate worlds, by (seed, identity, camera)."""
     cameras = [make_camera(SYSU, spec) for spec in SYSU.cameras]
     drawn = {}
     for seed in SEEDS:
@@ -65,7 +65,10 @@ def stripe_colors(image):
 
 
 def rank1_in_world(pictures, seed, feature, query_cameras, gallery_cameras):
-    """Rank-1 in percent within one seed; a camera never against itself or its twin in one place."""
+    """Return rank-1 in percent within one seed.
+
+    A camera is never compared with itself or with the other camera in the same place.
+    """
     queries = [(n, c) for n in range(1, PEOPLE + 1) for c in query_cameras]
     gallery = [(n, c) for n in range(1, PEOPLE + 1) for c in gallery_cameras]
     similarity = (
@@ -81,7 +84,7 @@ def rank1_in_world(pictures, seed, feature, query_cameras, gallery_cameras):
 
 
 def rank1(pictures, feature, query_cameras, gallery_cameras):
-    """Mean rank-1 in percent over the worlds."""
+    """Return the mean of rank-1, in percent, over the worlds."""
     cameras = (query_cameras, gallery_cameras)
     return np.mean([rank1_in_world(pictures, seed, feature, *cameras) for seed in SEEDS])
 

@@ -197,7 +197,7 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
 
 
 def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
-    """Return a fingerprint of the training items; paths of stock datasets count from the root."""
+    """Return a fingerprint of the training items; paths of stock ones are relative to the root."""
     parts = [
         source.fingerprint(("train",))
         if isinstance(source, CrossModalityDataset)

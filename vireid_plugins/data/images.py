@@ -41,7 +41,7 @@ def read_image(path: str) -> Image.Image:
 
     Gray and black-and-white images get three equal channels; palettes are resolved; CMYK is
     converted; the transparency of RGBA is dropped; 16-bit gray is scaled from 0..65535 to 0..255
-    (PIL alone clips it to white); a rotation in the EXIF data is carried out.
+    (PIL alone clips it to white); a rotation in the EXIF data is applied.
 
     Raises:
         ImageError: absent, empty, truncated, not an image, or floating-point pixels.

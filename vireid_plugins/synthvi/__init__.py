@@ -1,7 +1,7 @@
 """SynthVI: a rendered visible-infrared person dataset in the layouts of the real ones.
 
-Start at `render_dataset`. One image comes from `render.render_image`; who is drawn and in which
-pose stands in ``person``, where and by which camera in ``place``.
+Start at `render_dataset`. `render.render_image` renders one image: ``person`` decides who is drawn
+and in which pose, ``place`` where and by which camera.
 
 Rendering needs NumPy, OpenCV and tqdm, and SciPy for SYSU-MM01's file of permutations. As part of
 ``vireid_plugins``, whose root loads PyTorch and FastReID, it is imported after them; the processes

@@ -81,7 +81,7 @@ class Annotations:
         """Return the key points (17, 3) float32 of an image: x, y in pixels, 1 if seen or else 0.
 
         Args:
-            path: of the image; a relative path counts from the dataset's folder.
+            path: of the image, absolute or relative to the dataset's folder.
 
         Raises:
             UnknownNameError: the dataset has no such image.

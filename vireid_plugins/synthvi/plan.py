@@ -1,7 +1,7 @@
 """What to render and where to put it: the file plan of each dataset layout.
 
-A plan lists tracklets (the images of one identity in one camera: the unit of work), and it holds
-the text and ``.mat`` files as they are written. It depends on integers only, so it is the same on
+A plan lists tracklets (all images of one identity in one camera: the unit of work) and holds the
+content of the text and ``.mat`` files. It depends on integers only, so it is the same on
 every machine.
 """
 

@@ -56,7 +56,7 @@ def map_in_processes(
         return
     # never a plain fork: a child may inherit locked locks of OpenCV's or PyTorch's threads
     context = multiprocessing.get_context("spawn")
-    # `exec` stands in no module of this package: a process can run it before it imports any
+    # `exec` is in no module of this package, so a process can run it before it imports any
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=exec, initargs=(_BEFORE_ANY_IMPORT,)
     ) as pool:

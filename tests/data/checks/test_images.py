@@ -18,7 +18,7 @@ def paths(tmp_path, write_image):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Names of the images that were decoded."""
+    """Return the names of the images that were decoded; the list grows."""
     names = []
     real = verify.read_image
 

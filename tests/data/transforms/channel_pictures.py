@@ -10,20 +10,20 @@ COLUMN = (3, 1, 1)
 
 
 def picture(gray=False):
-    """The picture that the public code was given; its pixels come from no generator."""
+    """Return the picture that the public code was given; its pixels come from no generator."""
     y, x, c = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), np.arange(3), indexing="ij")
     pixels = (37 * y + 59 * x + (0 if gray else 101) * c + 13 * x * y) % 256
     return Image.fromarray(pixels.astype(np.uint8))
 
 
 def raw(gray=False):
-    """The same as a tensor (3, H, W) in 0..255."""
+    """Return the same picture as a tensor (3, H, W) in 0..255."""
     pixels = torch.from_numpy(np.array(picture(gray), dtype=np.float32))
     return pixels.permute(2, 0, 1).contiguous()
 
 
 def normalized(image):
-    """What the model makes of an image in 0..255."""
+    """Return an image in 0..255 as the model normalizes it."""
     return (image - torch.tensor(MEAN).view(COLUMN)) / torch.tensor(STD).view(COLUMN)
 
 

@@ -16,7 +16,7 @@ PICTURE = Image.effect_noise((12, 24), 60).convert("RGB")
 
 @pytest.fixture
 def two_views(cfg):
-    """Two views of visible images, of which the second is mirrored."""
+    """Return a config with two views of visible images, of which the second is mirrored."""
     cfg.INPUT.NUM_VIEWS.VISIBLE = 2
     cfg.INPUT.FLIP.ENABLED = True
     cfg.INPUT.FLIP.PROB = 1.0

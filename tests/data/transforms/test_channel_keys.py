@@ -96,7 +96,7 @@ def test_bad_values_name_the_key(cfg, node, values, expected):
 
 @pytest.fixture
 def three_views(cfg, make_sysu):
-    """CAJ's views without erasing: original and exchanged visible images, and infrared ones."""
+    """Return CAJ's views without erasing: visible as they are and exchanged, and infrared."""
     make_sysu()
     cfg.INPUT.NUM_VIEWS.VISIBLE = 2
     enable(cfg, "CHANNEL_EXCHANGE", VIEWS=(1,))

@@ -1,4 +1,4 @@
-"""Open every image once before training, so that no worker meets a broken one at epoch 7."""
+"""Open every image once before training, so that no broken one stops it later."""
 
 import hashlib
 import logging
@@ -44,7 +44,7 @@ def find_broken_images(
     Args:
         paths: files; each is tried once, however often it comes.
         level: ``"sizes"`` finds absent and empty files; ``"full"`` decodes every image too.
-        threads: decoders at work; 0: one per processor.
+        threads: number of threads that decode; 0: one per processor.
         cache_dir: where whole lists are remembered; default: ``verified`` in the cache folder.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Check before training that the queries of a test set can find anybody."""
+"""Check before training that the queries of a test set have matches in the gallery."""
 
 import logging
 from typing import Sequence, Set, Tuple

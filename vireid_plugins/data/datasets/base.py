@@ -164,8 +164,8 @@ class CrossModalityDataset(ImageDataset):
     def fingerprint(self, splits: Iterable[str] = SPLITS) -> str:
         """Return 16 hexadecimal digits of name, split arguments and all items' splits, paths, pids.
 
-        Paths count relative to the dataset's folder, with forward slashes, so the same files
-        give the same fingerprint on every machine.
+        Paths are relative to the dataset's folder and have forward slashes, so the same files give
+        the same fingerprint on every machine.
         """
         settings = {argument: getattr(self, argument) for argument in self.split_arguments}
         header = f"{self.dataset_name} {sorted(settings.items())}"
@@ -217,7 +217,7 @@ class CrossModalityDataset(ImageDataset):
 def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
     """Return 16 hexadecimal digits of ``header`` and all items' splits, paths and identities.
 
-    Paths count from ``folder``.
+    Paths are relative to ``folder``.
     """
     lines = [header]
     for split, items in splits.items():

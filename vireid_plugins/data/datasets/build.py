@@ -74,8 +74,8 @@ def restore_splits(
     Raises:
         UserError: the user chose another split, whose test identities the model has seen.
     """
-    # A dataset that is not registered here, as in a script that only extracts features, is left
-    # as it is; whoever loads it is told.
+    # A script that only extracts features may not have registered the dataset: then there is
+    # nothing to set, and loading the dataset would fail with a message of its own.
     trained_on = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
     for dataset in cfg.DATASETS.TESTS:
         for fact in _facts_of(dataset) if dataset in trained_on else ():

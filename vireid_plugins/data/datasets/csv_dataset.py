@@ -31,7 +31,7 @@ class CSVDataset(CrossModalityDataset):
     ``path`` is relative to the file's own folder, or absolute; ``pid`` and ``camid`` are whole
     numbers, or words, which are then numbered in natural order; ``modality`` is ``visible`` or
     ``infrared``; ``split`` is ``train``, ``query``, ``gallery`` or ``test``, which makes visible
-    images queries and infrared ones gallery, as in RegDB. More columns do no harm.
+    images queries and infrared ones gallery, as in RegDB. Further columns are ignored.
     """
 
     dataset_name = "CSVDataset"
@@ -62,7 +62,7 @@ class CSVDataset(CrossModalityDataset):
         path = os.path.join(self.root, os.path.expanduser(self.csv_file))
         if not os.path.isfile(path):
             raise DatasetError(
-                f"DATASETS.CSV_FILE: no file {os.path.abspath(path)}. A relative name counts from "
+                f"DATASETS.CSV_FILE: no file {os.path.abspath(path)}. A relative path starts at "
                 "FASTREID_DATASETS."
             )
         self.csv_file = path
@@ -85,7 +85,7 @@ class CSVDataset(CrossModalityDataset):
         if absent:
             raise DatasetError(
                 f"{self.csv_file} names {len(absent)} image(s) that do not exist: "
-                f"{first_few(absent)}. Paths count from {self.dataset_dir}."
+                f"{first_few(absent)}. Paths are relative to {self.dataset_dir}."
             )
 
     def read_train(self) -> List[Item]:

@@ -23,8 +23,8 @@ _CAMERA_FOLDER = re.compile(r"^cam(\d+)$", re.IGNORECASE)  # vis/cam4/0001/...
 class LLCM(CrossModalityDataset):
     """LLCM as distributed: lists for training, ``test_vis`` and ``test_nir`` folders for testing.
 
-    Training images stand in ``idx/train_vis.txt`` and ``idx/train_nir.txt``; the camera is read
-    from the file's name. Test images lie in ``test_vis/cam1/0001`` and so on, for the identities
+    ``idx/train_vis.txt`` and ``idx/train_nir.txt`` list the training images; the camera is read
+    from the file's name. Test images are in ``test_vis/cam1/0001`` and so on, for the identities
     of ``idx/test_id.txt``. The query images are visible, the gallery images infrared. Camera 3
     has no infrared images by design. Several cameras film in both modalities, so a camera number
     does not tell the modality.

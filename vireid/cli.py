@@ -91,7 +91,16 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def report_mistake(error: Exception) -> bool:
-    """Write a mistake of the user as one line; return False for any other exception."""
+    """Write a mistake of the user as one line; return False for any other exception.
+
+    A library that is missing, so that vireid_plugins cannot be imported, is such a mistake: the
+    message says what to install.
+    """
+    if isinstance(error, ImportError) and "vireid_plugins" not in sys.modules:
+        if os.environ.get("VIREID_TRACEBACK"):
+            return False
+        sys.stderr.write(f"error: {error}\n")
+        return True
     errors = sys.modules.get("vireid_plugins.errors")
     if errors is None or not errors.is_foreseen(error):
         return False

@@ -1,6 +1,7 @@
 """``vireid``: its verbs, its help without PyTorch, its exit statuses and its messages."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -135,6 +136,19 @@ def test_a_fault_of_the_program_keeps_its_traceback(failing):
     failing.append(ZeroDivisionError("of the program"))
     with pytest.raises(ZeroDivisionError):
         cli.main(["failing"])
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_missing_fastreid_is_one_line_that_says_what_to_install(shown):
+    code = "import sys; sys.modules['fastreid'] = None; from vireid.cli import main\n"
+    code += "sys.exit(main(['train']))"
+    environment = {**os.environ, "VIREID_TRACEBACK": "1" if shown else ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1 and ("Traceback" in done.stderr) == shown
+    (line,) = [one for one in done.stderr.splitlines() if "pip install" in one][:1]
+    assert shown or line.startswith("error: ")
 
 
 def test_ctrl_c_ends_with_status_130(failing, capsys):

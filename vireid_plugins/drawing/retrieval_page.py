@@ -169,7 +169,11 @@ def save_retrieval_pictures(
 
 def rules_in_words(metric: str, protocol: Any) -> str:
     """Return the lines below a picture: what its numbers are, and what was never compared."""
-    what = "cosine similarity" if metric == "cosine" else "Euclidean distance"
-    words = f"Numbers: {what}, not re-ranked."
-    never = protocol.rules().words()
+    words, never = numbers_in_words(metric), protocol.rules().words()
     return f"{words}\nNever compared: {never}." if never else words
+
+
+def numbers_in_words(metric: str) -> str:
+    """Return a sentence on what the numbers beside gallery images are."""
+    what = "cosine similarity" if metric == "cosine" else "Euclidean distance"
+    return f"Numbers: {what}, not re-ranked."

@@ -8,6 +8,7 @@ from typing import Iterable, List, Optional, Sequence
 
 from ..data.images import read_image
 from ..drawing.photos import Photo
+from ..drawing.retrieval_page import numbers_in_words
 from ..plots.subject import Subject
 from ..runs.environment import environment
 from ..runs.folder import RunFolder
@@ -53,16 +54,13 @@ def _figures(figures: Figures) -> Markup:
 def hardest_section(subject: Subject, hard: HardQueries) -> Section:
     """Return the section of the hardest queries, each with its answers."""
     key = f"{subject.dataset_name}/{hard.protocol.key}"
-    metric = "cosine similarity" if subject.cfg.TEST.METRIC == "cosine" else "Euclidean distance"
     share = 100 * hard.at_first / max(hard.valid, 1)
     intro = tag(
         "p",
         f"{key}, first trial: for {hard.at_first} of {hard.valid} queries with a right answer "
         f"among {hard.gallery} gallery images ({share:.1f} %) the first answer is right. Below, "
-        "one query of each "
-        "identity, those whose first right answer comes last, with the wrong answers before it. "
-        "Numbers: "
-        f"{metric}, not re-ranked.",
+        "one query of each identity, those whose first right answer has the highest rank, with the "
+        f"wrong answers before it. {numbers_in_words(subject.cfg.TEST.METRIC)}",
     )
     never = hard.protocol.rules().words()
     note = tag("p", f"Never compared: {never}.", class_="told") if never else None

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 declare(
     "DATALOADER.CACHE",
     Key("ENABLED", False, SWITCH, "keep decoded images on disk: height x width x 3 bytes each"),
-    Key("FOLDER", "", text("a path"), "empty: images/ in $VIREID_CACHE or the user's cache"),
+    Key("FOLDER", "", text("a path"), "empty: images/ in $VIREID_CACHE or in the user's cache"),
     Key("MAX_GB", 20.0, above(0), "GiB that all entries of the folder may take together"),
 )
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 declare(
     "RUNTIME",
-    Key("KEEP_MEMORY", True, SWITCH, "CPU, glibc: freed memory is kept; same numbers, faster"),
+    Key("KEEP_MEMORY", True, SWITCH, "on a CPU, keep freed memory: same numbers, faster (glibc)"),
 )
 
 # Of glibc's malloc.h: parameters of mallopt, and its value for "never".

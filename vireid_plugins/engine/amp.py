@@ -14,7 +14,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 declare(
     "SOLVER.AMP",
-    Key("DTYPE", "float16", one_of(*DTYPES), "mixed precision; bfloat16 also on a CPU that has it"),
+    Key("DTYPE", "float16", one_of(*DTYPES), "number type of mixed precision; float16 needs a GPU"),
 )
 
 

@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 declare(
     "SOLVER",
-    Key("ACCUMULATION", 1, at_least(1), "batches for one update, which is an iteration"),
+    Key("ACCUMULATION", 1, at_least(1), "batches whose gradients are averaged for an update"),
 )
 declare(
     "MODEL.LOSSES",
-    Key("GATHER_FEATURES", False, SWITCH, "losses see the rows of all processes, with gradient"),
+    Key("GATHER_FEATURES", False, SWITCH, "losses see the rows of all processes"),
 )
 declare(
     "MODEL.BACKBONE",
-    Key("CHECKPOINT_ACTIVATIONS", False, SWITCH, "less memory, a third more time, same numbers"),
+    Key("CHECKPOINT_ACTIVATIONS", False, SWITCH, "save memory for a third more time; same numbers"),
 )
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 declare(
     "",
-    Key("SEED", 0, any_number("any seed will do"), "decides every random choice; below 0: drawn"),
+    Key("SEED", 0, any_number("any seed will do"), "decides all random choices; negative: drawn"),
 )
 
 

@@ -49,7 +49,7 @@ declare(
 )
 declare(
     "TEST",
-    Key("RETRIEVAL_PICTURES", 8, at_least(0), "queries drawn after the last evaluation; 0: none"),
+    Key("RETRIEVAL_PICTURES", 8, at_least(0), "queries drawn at the end, at most 100; 0: none"),
 )
 
 

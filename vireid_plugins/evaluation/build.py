@@ -18,13 +18,13 @@ RERANKING_METHODS = ("k_reciprocal", "aim")
 
 declare(
     "TEST",
-    Key("DEVICE", "", text("a device"), "where similarities are computed; empty: MODEL.DEVICE"),
+    Key("DEVICE", "", text("a device"), "device that computes similarities; empty: MODEL.DEVICE"),
 )
 declare(
     "TEST.RERANK",
-    Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "Zhong et al.; aim: SAAI, no LAMBDA"),
-    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax: as FastReID"),
-    Key("CROSS_MODALITY", False, SWITCH, "neighbors come from queries and gallery in turn"),
+    Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "aim: affinity inference of SAAI"),
+    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax is FastReID's"),
+    Key("CROSS_MODALITY", False, SWITCH, "take neighbors from queries and gallery in turn"),
 )
 
 

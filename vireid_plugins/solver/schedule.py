@@ -21,8 +21,8 @@ WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
 
 declare(
     "SOLVER",
-    Key("WARMUP_EPOCHS", -1, at_least(0) | exactly(-1), "length of the warm-up; -1: WARMUP_ITERS"),
-    Key("STEP_FACTORS", (), each(at_least(0)), "factors on BASE_LR after STEPS; empty: GAMMA"),
+    Key("WARMUP_EPOCHS", -1, at_least(0) | exactly(-1), "epochs of warm-up; -1: use WARMUP_ITERS"),
+    Key("STEP_FACTORS", (), each(at_least(0)), "factors on BASE_LR from STEPS on; empty: GAMMA"),
 )
 
 

@@ -19,7 +19,7 @@ LEVELS = ("sizes", "full")
 
 declare(
     "DATASETS",
-    Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "what is read of every image at first"),
+    Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "at first, read file sizes, or decode images"),
 )
 _SHOWN = 10  # broken files named in one message
 _PROGRESS_SECONDS = 5.0

@@ -19,8 +19,8 @@ COLUMNS = ("path", "pid", "camid", "modality", "split")
 
 declare(
     "DATASETS",
-    Key("CSV_FILE", "", text("a path"), "file of CSVDataset; relative: below FASTREID_DATASETS"),
-    Key("CSV_SKIP_SAME_CAMERA", True, SWITCH, "CSVDataset: skip pairs of one identity and camera"),
+    Key("CSV_FILE", "", text("a path"), "list of CSVDataset; relative: to FASTREID_DATASETS"),
+    Key("CSV_SKIP_SAME_CAMERA", True, SWITCH, "CSVDataset: skip images of the same camera"),
 )
 
 

@@ -43,7 +43,12 @@ def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH
         f"INPUT.{name}",
         *keys,
         Key("MODALITIES", tuple(modalities), each(MODALITY), "images that it applies to"),
-        Key("VIEWS", (), each(at_least(0)), "their views, from 0, that it applies to; empty: all"),
+        Key(
+            "VIEWS",
+            (),
+            each(at_least(0)),
+            "views of these images, from 0, that it applies to; empty: all",
+        ),
     )
 
 

@@ -29,13 +29,13 @@ class CascadeTerms(NamedTuple):
 
 declare(
     "MODEL.LOSSES.CASCADED_AGGREGATION",
-    Key("NORMALISE", True, SWITCH, "features at length 1; False: as printed"),
-    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "L_inter; literal: without a bound"),
-    Key("MARGIN", 1.0, at_least(0), "distance of two identities' centers, of hinge only"),
+    Key("NORMALISE", True, SWITCH, "scale features to length 1; False: as printed"),
+    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "L_inter; literal has no bound"),
+    Key("MARGIN", 1.0, at_least(0), "distance of centers at which hinge stops pushing"),
     Key("SUB_SCALE", 1.0, at_least(0), "weight of L_sub"),
     Key("INTRA_SCALE", 1.0, at_least(0), "weight of L_intra"),
     Key("INTER_SCALE", 1.0, at_least(0), "weight of L_inter"),
-    Key("SCALE", 1.0, at_least(0), "weight of all three; 0: off"),
+    Key("SCALE", 1.0, at_least(0), "weight of all three terms; 0: off"),
 )
 
 

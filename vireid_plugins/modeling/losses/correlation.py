@@ -25,9 +25,9 @@ _EPSILON = 1e-12
 
 declare(
     "MODEL.LOSSES.CORRELATION",
-    Key("NORM", "matrix", one_of("matrix", "row"), "norm that divides each Gram matrix"),
-    Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "of the difference of both"),
-    Key("LEVEL", "identity", one_of("identity", "image"), "centers, or images by their index"),
+    Key("NORM", "matrix", one_of("matrix", "row"), "norm that divides a Gram matrix"),
+    Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "of the difference of matrices"),
+    Key("LEVEL", "identity", one_of("identity", "image"), "compare centers, or single images"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

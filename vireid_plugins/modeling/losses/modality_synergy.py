@@ -20,19 +20,19 @@ _EPSILON = 1e-6
 
 declare(
     "MODEL.LOSSES.DIVERSITY",
-    Key("OF", "classes", one_of("classes", "channels"), "distributions: of logits, or of features"),
+    Key("OF", "classes", one_of("classes", "channels"), "L_div compares logits, or features"),
     Key("CLAMP", 5.0, at_least(0), "largest divergence of a pair that counts, nats; 0: no bound"),
     Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with L_div"),
     Key("SCALE", 0.5, at_least(0), "weight of L_div (lambda_div); 0: off"),
 )
 declare(
     "MODEL.LOSSES.LOCAL_COMPLEMENT",
-    Key("LITERAL", False, SWITCH, "the printed sign of the cosine"),
+    Key("LITERAL", False, SWITCH, "use the printed sign of the cosine, which pushes parts away"),
     Key("SCALE", 0.8, at_least(0), "weight of L_local (lambda_local); 0: off"),
 )
 declare(
     "MODEL.LOSSES.GLOBAL_COMPLEMENT",
-    Key("NORMALISE", True, SWITCH, "centers of unit features; False: as printed"),
+    Key("NORMALISE", True, SWITCH, "compare centers of features of length 1; False: as printed"),
     Key("SCALE", 1.5, at_least(0), "weight of L_global (lambda_global); 0: off"),
 )
 

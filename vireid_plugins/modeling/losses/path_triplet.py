@@ -20,10 +20,10 @@ from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distance
 
 declare(
     "MODEL.LOSSES.PATH_TRIPLET",
-    Key("MARGIN", 0.3, at_least(0), "m_l, in the unit of the distance, which REDUCTION decides"),
-    Key("DISTANCE", "path", one_of("path", "stripes"), "shortest path; stripes: as printed"),
-    Key("MINING", "global", one_of("global", "local"), "distance that finds the hardest rows"),
-    Key("REDUCTION", "mean", one_of(*REDUCTIONS), "of the channels of a stripe; sum: as printed"),
+    Key("MARGIN", 0.3, at_least(0), "margin (m_l), in units that REDUCTION changes"),
+    Key("DISTANCE", "path", one_of("path", "stripes"), "shortest path, or as printed (stripes)"),
+    Key("MINING", "global", one_of("global", "local"), "features that find the hardest rows"),
+    Key("REDUCTION", "mean", one_of(*REDUCTIONS), "over a stripe's channels; printed: sum"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

@@ -20,9 +20,9 @@ from .pairs import zero_of
 
 declare(
     "MODEL.LOSSES.REGIONAL_CENTER",
-    Key("CROSS_TERM", "original", one_of("original", "masked"), "view compared across modalities"),
-    Key("BACKGROUND_SCALE", 0.0, at_least(0), "weight of the push from the background; 0: off"),
-    Key("BACKGROUND_MARGIN", 0.3, at_least(0), "distance of that push, in the unit of PER_ELEMENT"),
+    Key("CROSS_TERM", "original", one_of("original", "masked"), "view of visible against infrared"),
+    Key("BACKGROUND_SCALE", 0.0, at_least(0), "weight of pushing the background away; 0: off"),
+    Key("BACKGROUND_MARGIN", 0.3, at_least(0), "how far the background is pushed away"),
     Key("PER_ELEMENT", True, SWITCH, "divide distances of maps by sqrt(C H W); False: as printed"),
     Key("SCALE", 1.0, at_least(0), "weight of L_ac"),
 )

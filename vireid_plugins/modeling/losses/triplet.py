@@ -15,7 +15,7 @@ from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distance
 
 declare(
     "MODEL.LOSSES.BATCH_HARD",
-    Key("MARGIN", 0.3, at_least(0), "Euclidean distance (rho)"),
+    Key("MARGIN", 0.3, at_least(0), "margin, a Euclidean distance (rho)"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

@@ -53,14 +53,14 @@ declare(
     "MODEL.MAUM",
     Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
     Key("DELTA", 0.1, any_number("similarities lie in -1..1"), "margin of the metrics (delta)"),
-    Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots; sum: as printed"),
+    Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots of a memory; printed: sum"),
     Key("VISIBLE_SIZE", 8, at_least(1), "snapshots in the visible memory (S_RGB)"),
     Key("INFRARED_SIZE", 8, at_least(1), "snapshots in the infrared memory (S_IR)"),
-    Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with the metrics"),
+    Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with the unidirectional metrics"),
     Key("PUSH_INTERVAL", 1, at_least(1), "steps from one snapshot to the next"),
-    Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH that pass before the first snapshot"),
+    Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH on before the first snapshot"),
     Key("MODALITY_ID_SCALE", 1.0, at_least(0), "weight of L_RGB + L_IR"),
-    Key("UNIDIRECTIONAL_SCALE", 1.0, at_least(0), "weight of both metrics; 0: no memories either"),
+    Key("UNIDIRECTIONAL_SCALE", 1.0, at_least(0), "weight of both metrics; 0: without memories"),
 )
 
 PROXIES, METRICS = "proxies", "metrics"

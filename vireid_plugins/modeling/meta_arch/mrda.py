@@ -60,18 +60,18 @@ from .base import DualStreamBaseline
 
 declare(
     "MODEL.MRDA",
-    Key("MASK", True, SWITCH, "the masked view of each image and its loss L_ac (Eq. 1-7)"),
-    Key("CONSTRAINT_STAGE", 1, between(0, 4), "L_ac is after this stage (Fig. 6); 0: stem"),
+    Key("MASK", True, SWITCH, "train on a masked view of each image too, with L_ac (Eq. 1-7)"),
+    Key("CONSTRAINT_STAGE", 1, between(0, 4), "L_ac compares after this stage (Fig. 6); 0: stem"),
     Key("LOSS_VIEWS", "both", one_of("both", "original"), "rows of the metric losses (Eq. 19, 21)"),
-    Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "views of the test feature"),
+    Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "views that are tested"),
 )
 declare(
     "MODEL.HEADS.ATTENTION",
-    Key("NAME", "dam", one_of("dam", "bam", "cbam", "iwpam", "none"), "what refines the last map"),
+    Key("NAME", "dam", one_of("dam", "bam", "cbam", "iwpam", "none"), "attention on the last map"),
     Key("STRIPES", 6, at_least(1), "horizontal regions of dam (R)"),
-    Key("KEPT", 3, at_least(1), "regions of dam that ask (k)"),
-    Key("SCALED", True, SWITCH, "affinities of dam divided by the root of their width, C / 8"),
-    Key("COMBINE", "sum", one_of(*COMBINATIONS), "of the branches of bam; product: its code"),
+    Key("KEPT", 3, at_least(1), "regions of dam that attend to the others (k)"),
+    Key("SCALED", True, SWITCH, "divide the affinities of dam by the root of their width, C / 8"),
+    Key("COMBINE", "sum", one_of(*COMBINATIONS), "branches of bam; paper: sum, its code: product"),
 )
 
 

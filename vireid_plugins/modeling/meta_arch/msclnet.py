@@ -59,13 +59,13 @@ from .base import DualStreamBaseline
 
 declare(
     "MODEL.MSCLNET",
-    Key("PARTS", 6, at_least(1), "parts of both features (n of Eq. 6)"),
-    Key("PARTITION", "stripes", one_of("stripes", "masks"), "of a map; masks are learned"),
-    Key("HIDDEN", 0, at_least(0), "state of the Mogrifier LSTM; 0: as wide as the map"),
-    Key("ROUNDS", 5, at_least(0), "rounds of its gating"),
-    Key("RANK", 256, at_least(0), "rank of its gating matrices; 0: full"),
-    Key("PAIRS", "all", one_of("all", "ranked"), "pairs of an identity; ranked: each image in one"),
-    Key("JOINT", False, SWITCH, "L_Com reaches the extractors too; False: theta_s only (Eq. 8)"),
+    Key("PARTS", 6, at_least(1), "parts that a map is cut into (n of Eq. 6)"),
+    Key("PARTITION", "stripes", one_of("stripes", "masks"), "how a map is cut into parts"),
+    Key("HIDDEN", 0, at_least(0), "size of the Mogrifier LSTM's state; 0: the map's channels"),
+    Key("ROUNDS", 5, at_least(0), "rounds of the Mogrifier LSTM's gating"),
+    Key("RANK", 256, at_least(0), "rank of the matrices of this gating; 0: full matrices"),
+    Key("PAIRS", "all", one_of("all", "ranked"), "ranked: each image is in one pair only"),
+    Key("JOINT", False, SWITCH, "L_Com trains the extractors too; False: only theta_s (Eq. 8)"),
 )
 
 

@@ -289,6 +289,38 @@ def test_what_contributing_tells_to_look_for_is_defined_there():
             assert re.search(rf"^(class |def ){name}\b|^{name} = ", source, re.M), (file, name)
 
 
+def braced(cell):
+    """Return the names in a table's cell: ``a.{b, c}`` is two, and ``a.*`` is the module."""
+    for name in re.findall(r"`([^`]+)`", cell):
+        start, _, inside = name.partition("{")
+        for end in inside.rstrip("}").split(", "):
+            yield (start + end).replace(".*", "")
+
+
+def exists(name):
+    """Return whether a dotted name can be imported: a module, or something in one."""
+    module, _, rest = name.partition(".")
+    found = importlib.import_module(module)
+    for part in rest.split("."):
+        module += f".{part}"
+        if not hasattr(found, part):
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError:
+                return False
+        found = getattr(found, part)
+    return True
+
+
+def test_new_names_in_the_changelog_exist():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^  \| .* \| (`.+`) \|$", text, re.M)
+    assert len(rows) > 30  # the tables were read
+    names = [name for row in rows for name in braced(row)]
+    assert [name for name in names if not exists(f"vireid_plugins.{name}")] == []
+    assert not exists("vireid_plugins.visualization.shots")  # one of before
+
+
 def test_citation_names_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__

@@ -7,7 +7,9 @@ import unicodedata
 import pytest
 
 from vireid_plugins.data.datasets import LLCM, SYSUMM01, RegDB
+from vireid_plugins.data.datasets.base import MARKER
 from vireid_plugins.modality import Modality
+from vireid_plugins.synthvi.folder import MARKER_FILE
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
@@ -202,3 +204,7 @@ def test_notes_name_the_trial_and_rendered_images(tmp_path):
     assert SYSUMM01(root=str(tmp_path)).note.startswith("Rendered images (SynthVI)")
     note = RegDB(root=str(tmp_path), trial=3).note
     assert note.startswith("RegDB trial 3;") and "Rendered" in note
+
+
+def test_rendered_folders_are_known_by_the_renderers_marker():
+    assert MARKER == MARKER_FILE

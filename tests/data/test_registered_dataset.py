@@ -100,6 +100,7 @@ def test_a_model_is_tested_on_its_own_split(night):
     assert night.DATASETS.NIGHT_FOLD == 1  # a model that has never seen the dataset
 
 
+@pytest.mark.filterwarnings("ignore:The current data structure is deprecated")
 def test_a_missing_dataset_of_fastreid_is_the_users_mistake(cfg):
     with pytest.raises(DatasetError, match="Market1501: .* is not found.*FASTREID_DATASETS"):
         build_dataset(cfg, "Market1501")

@@ -77,7 +77,7 @@ def test_seeds_come_before_configs(tmp_path):
         ({"MODEL__META_ARCHITECTURE": "DualStreamBasline"}, [], "b.yml: .*'DualStreamBaseline'"),
         ({"MODEL__BACKBONE__UNSHARED_STAGES": 9}, [], "b.yml: .*expected 0 to 5"),
         ({"TEST__METRIC": "cosin"}, [], "b.yml: .*cosin"),
-        ({"DATASETS__TESTS": "('RegDB',)"}, [], "one dataset.*a.yml.*SYSUMM01.*b.yml.*RegDB"),
+        ({"DATASETS__TESTS": "('RegDB',)"}, [], "in the same way.*a.yml.*SYSUMM01.*b.yml.*RegDB"),
         ({"TEST__PROTOCOL__GALLERY": "official"}, [], "gallery random, 1 .* b.yml .*official, 1 "),
         ({"TEST__PROTOCOL__MODES": "('all',)"}, [], r"indoor/single.* b.yml by SYSUMM01/all/s"),
         ({}, ["SOLVER.MAX_EPOCHS", "1"], "a.yml: .*'SOLVER.MAX_EPOCH'"),

@@ -206,10 +206,10 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
     for other in entries[1:]:
         if other.protocols != first.protocols:
             raise PlanError(
-                f"One table, one dataset, scored in one way: {first.shown_path} is tested by "
-                f"{_listed(first.protocols)} and {other.shown_path} by "
-                f"{_listed(other.protocols)}. Compare them apart, or --set DATASETS.TESTS and "
-                "TEST.PROTOCOL.*."
+                "All configs of a table must be tested in the same way. "
+                f"{first.shown_path} is tested by {_listed(first.protocols)}, and "
+                f"{other.shown_path} by {_listed(other.protocols)}. Compare them separately, or "
+                "give all of them the same test: --set DATASETS.TESTS ... TEST.PROTOCOL.* ..."
             )
     return entries
 

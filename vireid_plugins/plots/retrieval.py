@@ -123,7 +123,8 @@ def _find_protocol(subject: Subject, key: str) -> Any:
     protocols = {protocol.key: protocol for protocol in subject.protocols}
     if key and key not in protocols:
         raise PlotError(
-            f"--protocol {key!r} is no line of {subject.dataset_name}. {suggest(key, protocols)}"
+            f"--protocol {key!r} is no protocol line of {subject.dataset_name}. "
+            f"{suggest(key, protocols)}"
         )
     return protocols[key] if key else subject.protocols[0]
 
@@ -180,8 +181,8 @@ def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
             )
         if found[0] not in queries:
             raise PlotError(
-                f"--queries: {path} is in the test set, but no query of this protocol; a query is "
-                f"for example {search.paths[int(search.queries[0])]}"
+                f"--queries: {path} is in the test set, but it is no query of this protocol; a "
+                f"query is for example {search.paths[int(search.queries[0])]}"
             )
         rows += found
     return rows

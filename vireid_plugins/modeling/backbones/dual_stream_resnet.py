@@ -154,7 +154,7 @@ class DualStreamResNet(nn.Module):
         }
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """(B, 3, H, W) images and (B,) modalities to the last stage's (B, C, H', W')."""
+        """Run images (B, 3, H, W) with modalities (B,): the last stage's map (B, C, H', W')."""
         return self.forward_stages(images, modalities, STAGES)
 
     def forward_stages(self, inputs: Tensor, modalities: Tensor, stages: Sequence[str]) -> Tensor:

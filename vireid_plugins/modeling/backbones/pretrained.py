@@ -73,7 +73,7 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
 
 
 class LoadReport(NamedTuple):
-    """What became of a checkpoint's tensors; the names are the network's and the file's."""
+    """Which tensors of a checkpoint were loaded, by the names of the network and of the file."""
 
     loaded: Tuple[str, ...]
     missing: Tuple[str, ...]  # in the network, not in the file

@@ -20,7 +20,7 @@ from .pairs import pairwise_distances, unit, zero_of
 
 
 class CascadeTerms(NamedTuple):
-    """The three terms, each under its weight; scalars."""
+    """The three terms, each times its weight; scalars."""
 
     sub: Tensor
     intra: Tensor
@@ -140,7 +140,7 @@ class CascadedAggregationLoss(Loss):
         )
 
     def _dispersion(self, centers: Tensor, counts: Tensor) -> Tensor:
-        """L_inter of the identities' centers (P, D), with the number of rows of each (P,)."""
+        """Compute L_inter of the identities' centers (P, D), with the rows of each (P,)."""
         if len(centers) < 2:
             return zero_of(centers)
         if self.dispersion == "literal":

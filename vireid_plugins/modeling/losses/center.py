@@ -73,5 +73,5 @@ class CenterLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,) in 0..N-1; a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,) in 0..N-1, a scalar."""
         return 0.5 * (x - self.centres[targets]).square().sum(dim=1).mean()

@@ -73,7 +73,7 @@ class CorrelationConsistencyLoss(Loss):
         modalities: Optional[Tensor] = None,
         index: Optional[Tensor] = None,
     ) -> Tensor:
-        """Loss of features ``x`` (B, D); a scalar.
+        """Compute the loss of features ``x`` (B, D), a scalar.
 
         Args:
             x: (B, D).

@@ -51,7 +51,7 @@ class LabelSmoothingCrossEntropyLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1; a scalar.
+        """Compute the loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1, a scalar.
 
         Raises:
             UserError: ``per_modality``, and ``modalities`` (B,) are missing or unknown.

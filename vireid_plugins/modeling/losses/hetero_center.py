@@ -51,7 +51,7 @@ class HeteroCenterTripletLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,) and ``modalities`` (B,); a scalar.
+        """Compute the loss of features ``x`` (B, D), with (B,) labels each; a scalar.
 
         Raises:
             UserError: ``modalities`` is missing, has another length or holds unknown numbers.

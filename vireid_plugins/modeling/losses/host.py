@@ -42,7 +42,7 @@ class CrossEntropyLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of logits ``x`` (B, N) for ``targets`` (B,); a scalar."""
+        """Compute the loss of logits ``x`` (B, N) for ``targets`` (B,), a scalar."""
         return cross_entropy_loss(x, targets, self.epsilon, self.alpha)
 
 
@@ -69,7 +69,7 @@ class FocalLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of logits ``x`` (B, N) for ``targets`` (B,); a scalar."""
+        """Compute the loss of logits ``x`` (B, N) for ``targets`` (B,), a scalar."""
         return focal_loss(x.double(), targets, self.alpha, self.gamma).to(x.dtype)
 
 
@@ -99,7 +99,7 @@ class TripletLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
         return triplet_loss(x, targets, self.margin, self.norm_feat, self.hard_mining)
 
 
@@ -126,7 +126,7 @@ class CircleLoss(_PairLoss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
         return pairwise_circleloss(x, targets, self.margin, self.gamma)
 
 
@@ -144,5 +144,5 @@ class Cosface(_PairLoss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
         return pairwise_cosface(x, targets, self.margin, self.gamma)

@@ -59,7 +59,7 @@ class DiversityLoss(nn.Module):
         self.clamp = clamp
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """Loss of scores (n, N) of both images of each pair, before the softmax; a scalar."""
+        """Compute the loss of the scores (n, N), before softmax, of both images of each pair."""
         _require_alike("DiversityLoss", visible, infrared)
         visible, infrared = raised(visible), raised(infrared)
         if len(visible) == 0:
@@ -94,7 +94,7 @@ class LocalComplementLoss(nn.Module):
         self.literal = literal
 
     def forward(self, visible_parts: Tensor, synergy_parts: Tensor) -> Tensor:
-        """Loss of b^v and b^s, (n, R, D) each; a scalar."""
+        """Compute the loss of b^v and b^s, (n, R, D) each, a scalar."""
         _require_alike("LocalComplementLoss", visible_parts, synergy_parts)
         visible_parts, synergy_parts = raised(visible_parts), raised(synergy_parts)
         if len(synergy_parts) == 0:
@@ -132,7 +132,7 @@ class GlobalComplementLoss(nn.Module):
         infrared: Tensor,
         infrared_targets: Tensor,
     ) -> Tensor:
-        """Loss of synergy features (n, D) and infrared ones (m, D), with their identities.
+        """Compute the loss of synergy features (n, D) and infrared features (m, D).
 
         Raises:
             UserError: sizes D differ, or a synergy feature's identity has no infrared row.

@@ -69,7 +69,7 @@ class PathTripletLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, features: Optional[Tensor] = None) -> Tensor:
-        """Loss of stripe features ``x`` (B, R, S) with ``targets`` (B,); a scalar.
+        """Compute the loss of stripe features ``x`` (B, R, S) with ``targets`` (B,), a scalar.
 
         Args:
             features: (B, D) global features, needed by ``mining="global"``; they get no gradient.

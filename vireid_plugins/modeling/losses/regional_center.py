@@ -87,7 +87,7 @@ class RegionalCenterLoss(Loss):
         masked: Optional[Tensor] = None,
         background: Optional[Tensor] = None,
     ) -> Tensor:
-        """Loss of the shallow maps ``x`` (B, C, H, W) of the original images; a scalar.
+        """Compute the loss of the shallow maps ``x`` (B, C, H, W) of the original images, a scalar.
 
         Args:
             x: (B, C, H, W).
@@ -114,7 +114,7 @@ class RegionalCenterLoss(Loss):
         return loss
 
     def _distances(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of each row of ``a`` (n, C, H, W) to the same row of ``b``: (n,)."""
+        """Measure each row of ``a`` (n, C, H, W) against the same row of ``b``: distances (n,)."""
         distances = torch.linalg.vector_norm((a - b).flatten(1), dim=1)
         return distances / math.prod(a.shape[1:]) ** 0.5 if self.per_element else distances
 

@@ -40,7 +40,7 @@ class BatchHardTripletLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
         positives, negatives = pair_masks(targets)
         anchors = anchor_rows(positives, negatives)
         if len(anchors) == 0:

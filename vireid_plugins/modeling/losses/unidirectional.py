@@ -54,7 +54,7 @@ class UnidirectionalMetricLoss(nn.Module):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, proxies: Tensor) -> Tensor:
-        """Loss of features ``x`` (B, d), of any length; a scalar.
+        """Compute the loss of features ``x`` (B, d), of any length, a scalar.
 
         Args:
             x: (B, d).

@@ -102,7 +102,7 @@ class WeightedTripletLoss(Loss):
 
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Loss of features ``x`` (B, D) with ``targets`` (B,); a scalar."""
+        """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
         positives, negatives = pair_masks(targets)
         if self.legacy_weights:
             positives = ~negatives

@@ -121,7 +121,7 @@ class CAJ(DualStreamBaseline):
         }
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """L_id + L_sq over the rows of all views, and the two terms below.
+        """Compute L_id + L_sq over the rows of all views, and the two terms below.
 
         Raises:
             UserError: the co-refinement is on and the batch has no ``views`` or no ``index``.
@@ -151,7 +151,7 @@ class CAJ(DualStreamBaseline):
 def modality_divergence(
     logits: Tensor, targets: Tensor, modalities: Tensor, views: Tensor, temperature: float
 ) -> Tensor:
-    """L_KL = T^2 mean KL(softmax(z_infrared / T) || softmax(z_visible / T)), a scalar.
+    """Compute L_KL = T^2 mean KL(softmax(z_infrared / T) || softmax(z_visible / T)), a scalar.
 
     The mean runs over the original visible images, and for each over the infrared images of its
     identity; those without one are left out. Only the visible images learn.
@@ -178,7 +178,7 @@ def modality_divergence(
 
 
 def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor) -> Tensor:
-    """CAJ+: mean of -sum_c p_1c log p_0c over the original visible images, a scalar.
+    """Compute CAJ+'s mean of -sum_c p_1c log p_0c over the original visible images, a scalar.
 
     p_0 is the prediction of an image's view 0, which learns, p_1 that of its view 1, which does
     not. An image without a view 1 in the batch is left out of the mean.

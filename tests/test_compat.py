@@ -154,6 +154,8 @@ def test_what_fastreid_seldom_calls_is_imported_at_its_first_use():
         "torch.utils.tensorboard",
         "torch._dynamo",
         "cv2",
+        "faiss",
+        "scipy",
     )
     done = run_python(
         f"""

@@ -235,6 +235,28 @@ def test_the_batch_is_never_changed_and_one_modality_is_normal(config, model):
     )
 
 
+@pytest.mark.parametrize(
+    "config", [c for c in distinct_models(on_a_small_network) if c.count("/") == 2]
+)
+def test_bfloat16_is_finite_and_near_float32(config):
+    """In every phase: terms in float32, near those without mixed precision, finite gradients."""
+    model = make_model(config, *on_a_small_network(config))
+    batch = make_views(config, make_batch())
+    for phase in model.phases:
+        model.phase = phase
+        statistics_free(model).zero_grad(set_to_none=True)
+        plain = {name: term.detach() for name, term in model(batch).items()}
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms = model(batch)
+        sum(terms.values()).backward()
+        assert terms.keys() == plain.keys()
+        for name, value in plain.items():
+            assert terms[name].dtype is torch.float32
+            torch.testing.assert_close(terms[name].detach(), value, rtol=0.02, atol=0.02)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
 SYNTHETIC = "configs/agw/synthetic.yml"
 
 

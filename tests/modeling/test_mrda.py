@@ -565,14 +565,3 @@ def test_maps_whose_height_the_stripes_do_not_divide(size):
         for p in model.parameters()
         if p.requires_grad
     )
-
-
-def test_half_precision_is_finite():
-    model, batch = make_model(CONFIG).train(), make_batch()
-    batch = take(batch, torch.nonzero(batch["targets"] < 3)[:, 0])  # bfloat16 may be emulated
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = model(batch)
-        total = sum(terms.values())
-    total.backward()
-    assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values())
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

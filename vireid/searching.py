@@ -20,7 +20,7 @@ from vireid_plugins.search import (
     index_folder,
     search_images,
 )
-from vireid_plugins.search.build import BROKEN
+from vireid_plugins.search.broken_list import BROKEN
 from vireid_plugins.search.folder import check_image_folder, shown_name, sorted_images
 from vireid_plugins.search.picture import check_picture, draw_grid, rows_of
 from vireid_plugins.search.querying import write_csv

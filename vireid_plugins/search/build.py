@@ -1,6 +1,5 @@
 """Make an index of a folder of images, and keep it up to date."""
 
-import csv
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from ..errors import UserError
 from ..evaluation.neighbors.faiss_index import FLAT
 from ..modality import Modality
 from .approximate import LEAST_IMAGES, factory_words
+from .broken_list import BROKEN, BrokenList
 from .catalog import CATALOG, Catalog
 from .feature_file import sole_writer
 from .folder import FoundImage, check_image_folder, scan_images
@@ -25,7 +25,6 @@ from .loading import load_images
 
 logger = logging.getLogger(__name__)
 
-BROKEN = "broken.csv"
 # Features are written after so many images or seconds; a kill costs at most these.
 _IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
 _COMPACT_FROM = 1_000  # rows of images that are gone, from which the file is rewritten
@@ -47,44 +46,6 @@ class IndexingSummary:
     def rate(self) -> float:
         """Images per second."""
         return (self.added + self.broken) / max(self.seconds, 1e-9)
-
-
-class BrokenList:
-    """The list ``broken.csv``: what could not be read, and why.
-
-    The list of the last run stays until ``finish``.
-
-    Args:
-        folder: folder of the index.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._target, self._partial = folder / BROKEN, folder / f".{BROKEN}.partial"
-        self._file = open(  # noqa: SIM115  closed by finish
-            self._partial, "w", newline="", encoding="utf-8", errors="surrogateescape"
-        )
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(["image", "reason"])
-        self.folders: List[bytes] = []
-        self.number = 0
-
-    def add(self, name: bytes, reason: str, is_folder: bool = False) -> None:
-        """Add an image, or a folder, that cannot be read."""
-        self._rows.writerow([os.fsdecode(name), reason])
-        self._file.flush()
-        self.number += 1
-        if is_folder:
-            self.folders.append(name)
-
-    def finish(self) -> None:
-        """Replace the last list by this one."""
-        self._file.close()
-        os.replace(self._partial, self._target)
-
-    def abandon(self) -> None:
-        """Drop this list, and keep the last one."""
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
 
 
 def index_folder(

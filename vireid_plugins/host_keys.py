@@ -152,6 +152,7 @@ declare(
     "TEST",
     _host("EVAL_PERIOD", at_least(0), "epochs between evaluations; 0: no evaluation"),
     _host("IMS_PER_BATCH", at_least(1), "images in a batch of an evaluation"),
+    _host("METRIC", one_of("cosine", "euclidean"), "what compares two features"),
 )
 declare(
     "TEST.AQE",

@@ -58,6 +58,7 @@ def evaluate_small(folder, **overrides):
         (["TEST.PROTOCOL.DIRECTIONS", "('t2v',)"], "infrared_to_visible"),
         (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS is -1"),
         (["SOLVER.BASE_LR", "-0.01"], "SOLVER.BASE_LR is -0.01"),
+        (["TEST.METRIC", "l2"], "TEST.METRIC is 'l2'"),
         (["--config-file", "agw/nowhere.yml"], "No config file 'agw/nowhere.yml'"),
         (["--eval-only"], "Add MODEL.WEIGHTS PATH"),
     ],

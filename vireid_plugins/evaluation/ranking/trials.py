@@ -46,8 +46,9 @@ def rank(
     begin = 0
     for block in scores.blocks:
         rows = np.arange(begin, begin + len(block))
+        asked = query.take(rows)
         for ranker in rankers:
-            ranker.add(block, rows, query.take(rows))
+            ranker.add(block, rows, asked)
         begin += len(block)
     return [ranker.metrics() for ranker in rankers]
 

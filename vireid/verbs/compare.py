@@ -33,7 +33,7 @@ started, the message says why."""
             "--on",
             default="",
             metavar="CONFIG",
-            help="in the place of what each config inherits from",
+            help="a config that replaces what each config inherits from",
         )
         parser.add_argument(
             "--set",

@@ -10,7 +10,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @register
 class Search(Verb):
-    """Search in a folder of one's own images."""
+    """Search in a folder of your own images."""
 
     name = "search"
     help = "search in a folder of your own images: index, query, calibrate"

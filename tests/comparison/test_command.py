@@ -21,6 +21,8 @@ from vireid_plugins.errors import PlanError
 from tests.comparison.fakes import KEYS, SET, SYNTHETIC, fail, fake_runs, finish, write_config
 from tests.engine.small import ROOT
 
+pytestmark = pytest.mark.slow  # they look at runs of several seconds
+
 main = functools.partial(run_verb, "compare")
 EPOCHS = 3  # each keeps 130 MB
 
@@ -56,7 +58,6 @@ def words_of(output):
     return ["--seeds", "0", "--output", str(output), "--set", *settings]
 
 
-@pytest.mark.slow
 def test_one_failing_config_does_not_stop_the_others(compared):
     folder, output, status = compared
     assert status == 1
@@ -105,7 +106,6 @@ def test_the_metrics_are_those_of_eval_only(compared, datasets, tmp_path):
     assert found == result_of(compared[1], "plain")["metrics"]
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_the_same(compared, datasets, capsys):
     """Stopped as a shell or a scheduler stops it, after the first checkpoint: equal metrics."""
     folder, whole, _ = compared

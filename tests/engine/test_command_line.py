@@ -138,6 +138,7 @@ def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_pa
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
 
 
+@pytest.mark.slow
 def test_a_mistake_of_two_processes_is_told_once(datasets, tmp_path):
     words = [
         *(sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", SYNTHETIC),

@@ -41,6 +41,7 @@ def test_the_log_is_the_same_late_or_at_once(datasets, tmp_path, capsys):
     assert lines[0] == lines[1] and len(lines[0]) == len(histories[0]["total_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad_step", [0, 3, 4, 7])
 def test_a_bad_loss_read_late_stops_before_anything_is_saved(bad_step, datasets, tmp_path):
     """Two epochs of four steps with a checkpoint each; the names are those of the bad batch."""

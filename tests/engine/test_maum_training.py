@@ -16,6 +16,8 @@ from vireid_plugins.safe_load import load_weights_only
 from tests.engine.small import ROOT, small_cfg, small_words
 from tests.engine.test_distributed import by_hand
 
+pytestmark = pytest.mark.slow  # they look at runs of several seconds
+
 CONFIG = "configs/maum/synthetic.yml"
 OPTIONS = dict(
     SOLVER__OPT="SGD",
@@ -114,7 +116,6 @@ def test_the_log_holds_the_terms_of_each_epochs_phase(whole):
         assert all(line[name] > 0 for name in names if epoch > 1)
 
 
-@pytest.mark.slow
 def test_two_processes_hold_the_same_memories(datasets, tmp_path, monkeypatch):
     """Metrics from the first epoch on: weights and memories equal those that averaged gradients
     give; a memory of the other process that differed would bend its gradient."""

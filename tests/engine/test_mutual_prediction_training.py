@@ -14,6 +14,8 @@ from vireid_plugins.safe_load import load_weights_only
 from tests.engine.small import ROOT, small_cfg, small_words
 from tests.engine.test_distributed import by_hand
 
+pytestmark = pytest.mark.slow  # they look at runs of several seconds
+
 CONFIG = "configs/mutual_prediction/synthetic.yml"
 # a last map of 2 x 1; weights move fast, with momentum and decay
 OPTIONS = dict(
@@ -55,7 +57,6 @@ def after(folder, epoch, last=EPOCHS):
     return load_weights_only(folder / f"{name}.pth")
 
 
-@pytest.mark.slow
 def test_a_run_cut_after_every_epoch_equals_the_whole_run_bitwise(datasets, whole, tmp_path):
     """Cut at each boundary of two phases (0|1, 2|3, 4|5) and inside both (1|2, 3|4)."""
     for epoch in range(EPOCHS):
@@ -98,7 +99,6 @@ def test_the_log_holds_the_terms_of_each_epochs_phase(whole):
         assert found == ({f"loss_{expected}_prediction"} if epoch else set()), epoch
 
 
-@pytest.mark.slow
 def test_two_processes_train_through_the_phases(datasets, tmp_path, monkeypatch):
     """Epoch 0, "own", equals the averaged gradients; in 1, "crossed", classifiers are unused."""
     words = dict(

@@ -280,6 +280,7 @@ def test_what_a_run_leaves_behind(datasets, tmp_path):
     assert facts["num_classes"] == 8 and facts["regdb_trial"] == 1 and facts["fingerprint"]
 
 
+@pytest.mark.slow
 def test_a_stock_config_runs_in_this_trainer_too(datasets, tmp_path):
     """FastReID's baseline, dataset and sampler: one modality, the Market-1501 protocol."""
     from vireid_plugins import add_vireid_config

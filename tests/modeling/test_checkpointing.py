@@ -48,6 +48,7 @@ def assert_same(plain, checkpointed):
             assert value is None or torch.equal(value, b[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", METHODS)
 def test_losses_gradients_and_statistics_are_the_same(config):
     batch = make_views(config, make_batch())

@@ -80,6 +80,18 @@ class Loader:
         return iter([{"images": torch.ones(2, 4)}] * 2)
 
 
+def test_each_epoch_draws_its_own_batches(monkeypatch):
+    """2 + 2 epochs would also equal 4 if all of them repeated the first."""
+    told = []
+    sampler = type("Sampler", (), {"set_epoch": lambda self, epoch: told.append(epoch)})()
+    monkeypatch.setattr(Loader, "batch_sampler", sampler)
+    model = Linear()
+    stepper = StepTrainer(model, Loader(), torch.optim.SGD(model.parameters(), 0.1))
+    for epoch in (0, 1, 5):
+        stepper.start_epoch(epoch)
+    assert told == [0, 1, 5]
+
+
 @pytest.mark.parametrize("amp,seen", [(None, torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_step_moves_the_weights_in_each_precision(amp, seen):
     model = Linear()

@@ -10,12 +10,12 @@ import time
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins import train
 from vireid_plugins.comparison import compare, comparison
 from vireid_plugins.comparison.comparison import default_name
 from vireid_plugins.comparison.progress import Progress
 from vireid_plugins.comparison.runs import expand_configs
 from vireid_plugins.comparison.worker import describe_error
+from vireid_plugins.engine import session
 from vireid_plugins.errors import PlanError
 
 from tests.comparison.fakes import KEYS, SET, SYNTHETIC, fail, fake_runs, finish, write_config
@@ -102,7 +102,7 @@ def test_the_metrics_are_those_of_eval_only(compared, datasets, tmp_path):
     """The documented way to evaluate a checkpoint."""
     run = compared[1] / "plain" / "seed0"
     opts = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", str(run / "model_final.pth")]
-    found = train.evaluate(str(run / "settings.yaml"), opts)
+    found = session.evaluate(str(run / "settings.yaml"), opts)
     assert found == result_of(compared[1], "plain")["metrics"]
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from vireid.cli import run_verb
+from vireid_plugins.engine.session import evaluate, train
 from vireid_plugins.engine.setup import build_config, differences
 from vireid_plugins.files import find_config
 from vireid_plugins.keys import Key, at_least, declare
 from vireid_plugins.runs.environment import environment
-from vireid_plugins.train import evaluate, train
 
 from tests.engine.small import ROOT, small_words
 
@@ -121,7 +121,7 @@ def test_no_process_is_an_error_and_not_a_success(datasets, tmp_path, capsys):
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(datasets, tmp_path, monkeypatch):
-    monkeypatch.setattr("vireid_plugins.train.set_up_run", lambda cfg: {}["layer3"])
+    monkeypatch.setattr("vireid_plugins.engine.session.set_up_run", lambda cfg: {}["layer3"])
     with pytest.raises(KeyError, match="layer3"):
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
 
@@ -133,7 +133,7 @@ def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_pa
     def declare_twice(cfg):
         declare("", Key("SEED", 0, at_least(0), "another key of this name"))
 
-    monkeypatch.setattr("vireid_plugins.train.set_up_run", declare_twice)
+    monkeypatch.setattr("vireid_plugins.engine.session.set_up_run", declare_twice)
     with pytest.raises(ValueError, match="SEED is declared twice"):
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
 

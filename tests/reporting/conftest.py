@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from vireid.cli import run_verb
-from vireid_plugins import train
+from vireid_plugins.engine import session
 
 from tests.engine.small import ROOT, small_words
 from tests.reporting.pages import parse
@@ -42,7 +42,7 @@ def run_folder(tiny_root, tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(tiny_root))
-        train.train(CONFIG, overrides)
+        session.train(CONFIG, overrides)
     return folder
 
 

@@ -4,9 +4,9 @@ import json
 import subprocess
 
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.session import evaluate, train
 from vireid_plugins.runs import record
 from vireid_plugins.runs.environment import environment
-from vireid_plugins.train import evaluate, train
 
 from tests.engine.small import ROOT, small_cfg, small_words
 

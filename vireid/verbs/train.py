@@ -47,7 +47,7 @@ class Train(Verb):
 
     def run(self, args: argparse.Namespace) -> int:
         """Train or evaluate."""
-        from vireid_plugins.train import ProcessFailedError, evaluate, train
+        from vireid_plugins.engine.session import ProcessFailedError, evaluate, train
 
         try:
             if args.eval_only:

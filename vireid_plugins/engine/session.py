@@ -1,0 +1,154 @@
+"""Training and evaluation of what a config describes, in one process or in several."""
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+from torch import multiprocessing
+
+from fastreid.utils import comm
+
+from ..errors import is_foreseen, report
+from ..runs.names import METRICS
+from ..runs.record import record_session
+from .launch import launch
+from .loading import OpenedCheckpoint, named_weights, open_checkpoint
+from .setup import build_config, set_up_run
+from .trainer import VIReIDTrainer
+
+logger = logging.getLogger(__name__)
+
+REPORT_DELAY = 3.0  # seconds
+_Processes = Tuple[int, int, int, str]  # per machine, machines, rank of this machine, URL
+
+
+class ProcessFailedError(RuntimeError):
+    """One of several processes has failed; ``is_reported``: it has already said why."""
+
+    def __init__(self, message: str, is_reported: bool) -> None:
+        super().__init__(message)
+        self.is_reported = is_reported
+
+
+def train(
+    config_file: str = "",
+    opts: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> Optional[Dict[str, float]]:
+    """Train what a config describes, and evaluate it.
+
+    Args:
+        config_file: a path, or a file below ``configs/``.
+        opts: ``KEY VALUE`` pairs, one after the other.
+        resume: continue the run in ``OUTPUT_DIR``.
+        num_gpus: processes per machine, also with ``MODEL.DEVICE cpu``.
+        dist_url: ``tcp://ADDRESS:PORT`` of rank 0; ``"auto"``: a free port of this machine.
+
+    Returns:
+        The metrics in percent; None where several processes were started.
+
+    Raises:
+        UserError: a mistake in the config, the files or the arguments.
+        ProcessFailedError: one of several processes has failed.
+    """
+    processes = (num_gpus, num_machines, machine_rank, dist_url)
+    cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
+    return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
+
+
+def evaluate(
+    config_file: str = "",
+    opts: Sequence[str] = (),
+    *,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> Optional[Dict[str, float]]:
+    """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
+
+    Without ``config_file`` the config is the one that the checkpoint carries. Otherwise arguments,
+    result and exceptions are those of :func:`train`. Weights that have seen the identities they
+    would be tested on are a ``UserError``.
+    """
+    processes = (num_gpus, num_machines, machine_rank, dist_url)
+    device = _open_weights(config_file, opts).cfg.MODEL.DEVICE
+    return _launch(_evaluate_here, (config_file, opts), processes, device)
+
+
+def _launch(
+    function: Callable, arguments: tuple, processes: _Processes, device: str
+) -> Optional[Dict[str, float]]:
+    """Call ``function(*arguments)`` in every process, each on a ``device``."""
+    num_gpus, num_machines, _, _ = processes
+    many = num_gpus * num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    device = str(device).split(":")[0]
+    if not many:
+        return launch(function, *processes, args=arguments, device=device)
+    try:
+        return launch(_run_one_of_many, *processes, args=(function, arguments), device=device)
+    except multiprocessing.ProcessExitedException as error:
+        raise ProcessFailedError(str(error), is_reported=error.exit_code == 1) from error
+
+
+def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
+    """Call ``function`` in one of several processes; report an error once, and end all of them."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        foreseen = is_foreseen(error)
+        # The process that caused an error reports it at once, and its end ends the others. The
+        # others wait before they report: a mistake that all of them meet is reported by process 0
+        # alone, and a lost connection by none.
+        time.sleep(REPORT_DELAY * ((not comm.is_main_process()) + (not foreseen)))
+        if foreseen:
+            report(error)
+        else:
+            place = f"process {comm.get_rank()} of {comm.get_world_size()}"
+            sys.stderr.write(f"error in {place}:\n{traceback.format_exc()}")
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Unwinding closes connections, and the others would report that instead of the error.
+        os._exit(1)
+
+
+def _train_here(config_file: str, opts: Sequence[str], resume: bool) -> Dict[str, float]:
+    """Train in this process; return the metrics in percent."""
+    cfg = build_config(config_file, opts)
+    cfg.freeze()
+    set_up_run(cfg)
+    if comm.is_main_process():
+        record_session(cfg.OUTPUT_DIR, config_file, "train")
+    trainer = VIReIDTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    return trainer.train()
+
+
+def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
+    """Evaluate in this process; return the metrics in percent."""
+    checkpoint = _open_weights(config_file, opts)
+    cfg = checkpoint.cfg
+    set_up_run(cfg, eval_only=True)
+    if comm.is_main_process():
+        record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
+    logger.info("Model:\n%s", checkpoint.model)
+    results = VIReIDTrainer.test(cfg, checkpoint.model)
+    if comm.is_main_process():
+        with open(os.path.join(cfg.OUTPUT_DIR, METRICS), "a", encoding="utf-8") as file:
+            file.write(json.dumps({**results, "weights": checkpoint.path}, sort_keys=True) + "\n")
+    return results
+
+
+def _open_weights(config_file: str, opts: Sequence[str]) -> OpenedCheckpoint:
+    """Open the checkpoint that ``MODEL.WEIGHTS`` names."""
+    return open_checkpoint(named_weights(config_file, opts), config_file, opts)

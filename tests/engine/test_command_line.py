@@ -90,7 +90,7 @@ def test_weights_of_another_model_are_one_line(datasets, tmp_path, capsys):
     weights = ["MODEL.WEIGHTS", str(tmp_path / "other.pth")]
     for flag in ([], ["--eval-only"]):
         words = ["--config-file", SYNTHETIC, *flag, *small_words(tmp_path / "out"), *weights]
-        assert_one_line(main(words), capsys, "other.pth is of another model")
+        assert_one_line(main(words), capsys, "other.pth belongs to another model")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "other.pth").read_bytes()[:100])
     weights = ["MODEL.WEIGHTS", str(tmp_path / "cut.pth")]
     words = ["--config-file", SYNTHETIC, *small_words(tmp_path / "out"), *weights]
@@ -154,9 +154,9 @@ def test_weights_of_another_model_are_refused(datasets, tmp_path):
     """Scored in silence, they give the numbers of chance."""
     train_small(tmp_path, SOLVER__MAX_EPOCH=1)
     weights = str(tmp_path / "model_final.pth")
-    with pytest.raises(RuntimeError, match="of another model.*backbone.visible.layer1"):
+    with pytest.raises(RuntimeError, match="belongs to another model.*backbone.visible.layer1"):
         evaluate_small(tmp_path, MODEL__WEIGHTS=weights, MODEL__BACKBONE__UNSHARED_STAGES=2)
-    with pytest.raises(RuntimeError, match="of another model"):
+    with pytest.raises(RuntimeError, match="belongs to another model"):
         train_small(tmp_path, resume=True, MODEL__BACKBONE__UNSHARED_STAGES=2, SOLVER__MAX_EPOCH=2)
 
 

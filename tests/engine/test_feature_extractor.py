@@ -120,7 +120,7 @@ def test_half_precision_gives_nearly_the_same_features(extractor, weights):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        ("night.jpg", r"images must be several.*got one str. Write \[image\]"),
+        ("night.jpg", r"images must be a list.*got one str. Write \[image\]"),
         (np.zeros((4, 4, 3), np.uint8), "got one ndarray"),
         ([np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)], r"images\[1\]:.*one pixel"),
         ([np.zeros((4, 4, 3), np.float32)], "uint8.*got shape.*float32"),

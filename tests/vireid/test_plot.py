@@ -229,7 +229,7 @@ def test_mistakes_are_told_in_a_line(run, datasets, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert "--out is" in said(capsys, ["tsne", "--out", str(tmp_path / "file")])
     other = ["--config-file", "mrda/synthetic.yml", "MODEL.WEIGHTS", weights]
-    assert "is of another model" in said(capsys, ["tsne", "--out", out, *other])
+    assert "belongs to another model" in said(capsys, ["tsne", "--out", out, *other])
     assert os.listdir(out) == []
 
 

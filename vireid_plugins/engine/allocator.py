@@ -24,16 +24,16 @@ declare(
     Key("KEEP_MEMORY", True, SWITCH, "on a CPU, keep freed memory: same numbers, faster (glibc)"),
 )
 
-# Of glibc's malloc.h: parameters of mallopt, and its value for "never".
+# From glibc's malloc.h: two parameters of mallopt, and a value that stands for "never".
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
 
-_said: Set[str] = set()  # what was logged already; many trainers in one process say it once
+_said: Set[str] = set()  # lines that were logged; many trainers in one process log each once
 
 
 def keep_freed_memory(cfg: Any) -> bool:
     """Keep freed memory in this process, where ``RUNTIME.KEEP_MEMORY`` and the system allow it.
 
-    It may be called often; each outcome is logged once per process.
+    It may be called many times; each outcome is logged only once per process.
 
     Returns:
         Whether memory is kept. The setting holds until the process ends.

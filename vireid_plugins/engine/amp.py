@@ -24,7 +24,7 @@ def amp_name(cfg: Any) -> Optional[str]:
 
 
 def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype]:
-    """Return the number format of the forward pass on ``device``; None: that of the weights.
+    """Return the number format of the forward pass on ``device``; None means that of the weights.
 
     Raises:
         UserError: the format is unknown, or the device does not have it.
@@ -44,7 +44,7 @@ def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype
 
 
 def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
-    """Return what scales the loss, so that gradients in float16 do not vanish; else None."""
+    """Return the scaler that keeps float16 gradients from vanishing; None for other formats."""
     if dtype is not torch.float16:
         return None
     if hasattr(torch.amp, "GradScaler"):
@@ -53,5 +53,6 @@ def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
 
 
 def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU has instructions for bfloat16."""
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(ask and ask())

@@ -1,4 +1,4 @@
-"""Write and read checkpoints; a file is complete even if the process is killed meanwhile."""
+"""Write and read checkpoints. A kill during writing never leaves an incomplete checkpoint."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ class AtomicCheckpointer(Checkpointer):
     ``last_checkpoint``, which is written in the same way.
     """
 
-    _need, _path = "some", ""  # of the load in progress
+    _need, _path = "some", ""  # arguments of the ``load`` that is in progress
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<name>.pth`` with the model, every checkpointable and ``kwargs``."""
@@ -43,23 +43,24 @@ class AtomicCheckpointer(Checkpointer):
         self.tag_last_checkpoint(target.name)
 
     def load(self, path: str, checkpointables: Any = None, need: str = "some") -> Any:
-        """Load weights, log how many tensors fit, and refuse those of another model.
+        """Load weights, log how many tensors fit, and refuse the weights of another model.
 
         FastReID's own checkpointer leaves what does not fit at its random values.
 
         Args:
-            path: of the file; nothing is loaded if it is empty.
-            checkpointables: names of what else to load; None: all.
+            path: the file to load; if it is empty, nothing is loaded.
+            checkpointables: names of the other objects to load, such as ``"optimizer"``; None: all.
             need: which tensors must fit. ``"some"``: at least one (to fine-tune); ``"features"``:
                 all that features are computed from (to evaluate); ``"all"``: all of both sides (to
                 resume).
 
         Returns:
-            What else the checkpoint holds, by name.
+            The entries of the checkpoint that were not loaded into an object, by name.
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: the file is no checkpoint, or tensors that ``need`` demands do not fit.
+            CheckpointError: the file is no checkpoint, or a tensor that ``need`` asks for does not
+                fit.
             ValueError: the optimizer's groups differ.
         """
         if path:
@@ -101,10 +102,10 @@ class AtomicCheckpointer(Checkpointer):
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):
             raise CheckpointError(
-                f"{self._path} is of another model: it holds {len(fitting)} of the {len(own)} "
-                f"tensors of this one. Others are missing, or have another shape, such as "
-                f"{', '.join(refused[:3])}. Use the config it was trained with (the config.yaml "
-                "beside it)."
+                f"{self._path} belongs to another model: only {len(fitting)} of the {len(own)} "
+                "tensors of this model fit. Others are missing or have another shape, such as "
+                f"{', '.join(refused[:3])}. Use the config that it was trained with (the "
+                "config.yaml beside it)."
             )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -116,7 +117,7 @@ class AtomicCheckpointer(Checkpointer):
         """Return whether there is a checkpoint to resume from.
 
         Raises:
-            MissingFileError: ``last_checkpoint`` names a file that is gone.
+            MissingFileError: ``last_checkpoint`` names a file that does not exist any more.
         """
         if not super().has_checkpoint():
             return False
@@ -159,12 +160,12 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
 
 
 def check_same_run(held: Dict[str, Any], own: Dict[str, Any], path: str) -> None:
-    """Raise ``CheckpointError`` unless a checkpoint is of the run that wants to continue from it.
+    """Raise ``CheckpointError`` unless a checkpoint belongs to the run that continues from it.
 
     Args:
         held: what the checkpoint says about itself.
         own: what a checkpoint of this run would say.
-        path: of the checkpoint, for the message.
+        path: path of the checkpoint, for the message.
     """
     for key in ("fingerprint", "num_classes", "iters_per_epoch"):
         if key in held and held[key] != own[key]:
@@ -182,7 +183,7 @@ def load_all(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dic
     be changed between two sessions.
 
     Raises:
-        CheckpointError: it is of another model or of another program.
+        CheckpointError: it belongs to another model, or another program wrote it.
     """
     configured = [
         {key: group[key] for key in ("initial_lr", "foreach", "fused") if key in group}
@@ -194,9 +195,9 @@ def load_all(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dic
         raise
     except ValueError as error:  # the optimizer's groups differ
         raise CheckpointError(
-            f"{path} cannot be resumed: {error}. It is of another model or of FastReID's own "
-            "trainer. To start from its weights: MODEL.WEIGHTS with its path, another "
-            "OUTPUT_DIR, and no --resume."
+            f"{path} cannot be resumed: {error}. It belongs to another model, or FastReID's own "
+            "trainer wrote it. To start from its weights, name it by MODEL.WEIGHTS, choose another "
+            "OUTPUT_DIR, and leave --resume out."
         ) from error
     for group, own in zip(optimizer.param_groups, configured):
         group.update(own)

@@ -22,7 +22,7 @@ def check_model_names(cfg: Any) -> None:
     """Look up every name of ``MODEL.*`` that a model is built from.
 
     Raises:
-        UnknownNameError: a name is not registered; the message has the nearest ones.
+        UnknownNameError: a name is not registered; the message names the nearest ones.
         UserError: a pooling, classifier or normalization layer is unknown.
     """
     model = cfg.MODEL
@@ -44,12 +44,12 @@ def check_run(cfg: Any, num_classes: int) -> None:
     if cfg.MODEL.HEADS.NUM_CLASSES < num_classes:
         raise UserError(
             f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES} and the training set has "
-            f"{num_classes} identities; leave it 0 to take the number from the data."
+            f"{num_classes} identities; leave it at 0 to take the number from the data."
         )
     if comm.get_world_size() > 1 and ":" in cfg.MODEL.DEVICE:
         raise UserError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r} for {comm.get_world_size()} processes, which "
-            "need a GPU each; leave the number out and choose GPUs by CUDA_VISIBLE_DEVICES."
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r} for {comm.get_world_size()} processes, each of "
+            "which needs its own GPU; leave the number out, and set CUDA_VISIBLE_DEVICES."
         )
     check_sync_norm(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
@@ -57,11 +57,11 @@ def check_run(cfg: Any, num_classes: int) -> None:
 
 
 def check_sync_norm(cfg: Any) -> None:
-    """Raise ``UserError`` if a ``NORM`` is synchronized and PyTorch cannot do so on the CPU."""
+    """Raise ``UserError`` if a ``NORM`` is ``syncBN`` and PyTorch cannot compute it here."""
     keys = [f"MODEL.{p}.NORM" for p in ("BACKBONE", "HEADS") if cfg.MODEL[p].NORM == "syncBN"]
     if not keys or not str(cfg.MODEL.DEVICE).startswith("cpu"):
         return
-    try:  # some releases refuse the CPU always, others in several processes only
+    try:  # some releases always refuse a CPU, others only in several processes
         SyncBatchNorm(1)(torch.zeros(2, 1, 1, 1))
     except ValueError as error:
         raise UserError(

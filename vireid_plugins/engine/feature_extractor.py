@@ -1,4 +1,4 @@
-"""Features of one's own images from a checkpoint of this package."""
+"""Compute features of your own images with a checkpoint of this package."""
 
 import contextlib
 import functools
@@ -34,14 +34,15 @@ class FeatureExtractor:
         weights: a checkpoint written by ``VIReIDTrainer``.
         device: such as ``"cpu"`` or ``"cuda"``.
         batch_size: images per forward pass.
-        precision: of the forward pass: ``"float32"``, ``"bfloat16"`` or, on a GPU, ``"float16"``.
-            Features come as float32, and those of different precisions can be compared.
+        precision: number type of the forward pass: ``"float32"``, ``"bfloat16"`` or, on a GPU,
+            ``"float16"``. The features are always returned as float32, and features of different
+            precisions can be compared.
         channels: order in arrays: ``"rgb"``, or ``"bgr"`` as OpenCV and most trackers have it.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the checkpoint is of another program and carries no config.
-        UserError: an argument is not one of those above.
+        CheckpointError: another program wrote the checkpoint, and it carries no config.
+        UserError: an argument has a value that is not allowed.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class FeatureExtractor:
         if channels not in CHANNEL_ORDERS:
             raise UserError(f"channels must be one of {CHANNEL_ORDERS}; got {channels!r}.")
         self.precision, self.channels = precision, channels
-        # TEST.DEVICE says where an evaluation ranks, which may be absent here; nothing is ranked.
+        # TEST.DEVICE says where an evaluation ranks. Nothing is ranked here, and this machine may
+        # not have that device.
         opts = ["MODEL.DEVICE", device, "TEST.DEVICE", ""]
         self._checkpoint = open_checkpoint(str(weights), opts=opts)
         self.facts, self.cfg = self._checkpoint.facts or {}, self._checkpoint.cfg
@@ -72,18 +74,18 @@ class FeatureExtractor:
         self.model = self._checkpoint.model
 
     def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
-        """Return the features of images that are all visible or all infrared; of none (0, D).
+        """Return the features (N, D) of N images that are all visible or all infrared.
 
         Args:
-            images: paths, PIL images and arrays, also mixed. Arrays are (H, W, 3) uint8 in the
-                order of ``channels``, (H, W, 4) with transparency, which is dropped, or gray
-                (H, W) or (H, W, 1), uint8 or, for 0..65535, uint16. Pictures are turned upright
-                by their EXIF data.
+            images: paths, PIL images and arrays, also mixed; an empty list is allowed. Arrays are
+                (H, W, 3) uint8 in the order of ``channels``, (H, W, 4) with transparency, which is
+                dropped, or gray (H, W) or (H, W, 1), uint8 or, for 0..65535, uint16. Pictures are
+                turned upright by their EXIF data.
             modality: ``"visible"`` or ``"infrared"``.
 
         Raises:
-            UserError: the modality is unknown, one image came instead of several, or an array is no
-                image; the message says which.
+            UserError: the modality is unknown, a single image was given instead of a list, or an
+                array is no image; the message says which.
             ImageError: a file cannot be read.
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
@@ -117,7 +119,7 @@ class FeatureExtractor:
     def _tensor(self, image: ImageLike, number: int, modality: Modality) -> Tensor:
         try:
             picture = _to_pil(image, self.channels)
-        except ImageError:  # it names its file
+        except ImageError:  # its message names the file already
             raise
         except ValueError as error:
             raise UserError(f"images[{number}]: {error}") from None
@@ -125,13 +127,13 @@ class FeatureExtractor:
 
     @functools.cached_property
     def feature_size(self) -> int:
-        """D, the length of a feature."""
+        """Return D, the length of a feature."""
         height, width = self.cfg.INPUT.SIZE_TEST
         return self.features_of(torch.zeros(1, 3, height, width), Modality.VISIBLE).shape[1]
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of what decides a feature: the weights, the model, its input.
+        """Return 16 hexadecimal digits of what decides a feature: weights, model and input.
 
         Features of two extractors can be compared if these are equal, whatever file or device
         the models come from. ``NearestNeighbors`` keeps it with an index.
@@ -143,7 +145,7 @@ def _listed(images: Any) -> List[ImageLike]:
     one = isinstance(images, (str, Path, Image.Image))
     if one or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object):
         raise UserError(
-            f"images must be several: a list, say; got one {type(images).__name__}. Write [image]."
+            f"images must be a list of images; got one {type(images).__name__}. Write [image]."
         )
     return list(images)
 

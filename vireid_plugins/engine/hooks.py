@@ -27,7 +27,7 @@ class FreezeLayers(HookBase):
     Args:
         model: without its DDP wrapper.
         names: patterns matched from the beginning of parameter names (``MODEL.FREEZE_LAYERS``).
-        iterations: how long (``SOLVER.FREEZE_ITERS``).
+        iterations: for how many iterations (``SOLVER.FREEZE_ITERS``).
 
     Raises:
         UserError: a pattern matches no parameter.
@@ -169,8 +169,8 @@ class WriteEvents(HookBase):
 class ProgressLine(EventWriter):
     """Log a line: remaining time, epoch, iteration, losses, speed in images per second, rate.
 
-    ``time`` is the seconds of an iteration, ``data_time`` those of them that it waits for the
-    batch, with their share in percent.
+    ``time`` is the number of seconds that an iteration takes. ``data_time`` is the part of them in
+    which it waits for the batch, with its share in percent.
     """
 
     def __init__(self, max_epoch: int, max_iter: int) -> None:
@@ -185,7 +185,7 @@ class ProgressLine(EventWriter):
         losses = [
             f"{name}: {values.median(20):.4g}"
             for name, values in history.items()
-            # of this iteration: a term of an earlier phase has ended
+            # only values of this iteration: a term of an earlier phase is not computed any more
             if "loss" in name and values.values()[-1][1] == storage.iter
         ]
         parts = [

@@ -29,8 +29,8 @@ def launch(
 ) -> Any:
     """Call ``main(*args)`` in ``num_processes`` processes on each of ``num_machines`` machines.
 
-    Under ``torchrun`` this process is already one of them, and the numbers are those of its
-    environment variables. A single process is this one: ``main`` is called directly.
+    Under ``torchrun`` this process is already one of them, and the numbers are read from its
+    environment variables. If one process is enough, it is this one: ``main`` is called directly.
 
     Args:
         main: called in every process.
@@ -46,8 +46,8 @@ def launch(
         What ``main`` returns, if it runs in this process; otherwise None.
 
     Raises:
-        UserError: there is less than one process, there are fewer GPUs than processes, or several
-            machines without an address.
+        UserError: less than one process is asked for, there are fewer GPUs than processes, or
+            several machines are asked for without an address.
     """
     if num_processes < 1 or num_machines < 1:
         raise UserError(
@@ -82,7 +82,7 @@ def distributed_worker(
     args: Tuple[Any, ...],
     device: str = "cpu",
 ) -> None:
-    """Run one process of ``launch``; the arguments before ``device`` are those of FastReID."""
+    """Run one process of ``launch``. The arguments before ``device`` are those of FastReID."""
     # Processes share the cores; more threads than cores only slow each other down.
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))

@@ -1,4 +1,4 @@
-"""From a checkpoint to its config and its model. Every command opens checkpoints here."""
+"""Open a checkpoint: build its config and its model. Every command opens checkpoints here."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class OpenedCheckpoint:
     """A checkpoint, with the config that its model is built by.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         facts: what the checkpoint says about itself; None if another program wrote it.
         cfg: the config, frozen.
     """
@@ -39,13 +39,13 @@ class OpenedCheckpoint:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The model with its weights, in evaluation mode, on ``MODEL.DEVICE``.
+        """Return the model with its weights, in evaluation mode, on ``MODEL.DEVICE``.
 
-        It is built when it is first asked for.
+        It is built at the first use.
 
         Raises:
             UserError: ``MODEL.*`` names something unknown.
-            CheckpointError: the weights are of another model.
+            CheckpointError: the weights belong to another model.
         """
         model = build_model(self.cfg)
         AtomicCheckpointer(model).load(self.path, checkpointables=[], need="features")
@@ -53,7 +53,7 @@ class OpenedCheckpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of all that decides a feature: the weights, the model, its input.
+        """Return 16 hexadecimal digits of all that decides a feature: weights, model and input.
 
         Features of two models can be compared if these are equal. The name of the file and the
         device do not count.
@@ -78,8 +78,8 @@ def open_checkpoint(
     Args:
         weights: path of the file.
         config_file: the config of its model. None: the config that the checkpoint carries. Empty:
-            also that one, but a checkpoint that carries none is read with FastReID's defaults and
-            ``opts``.
+            also the carried config; but if the checkpoint carries none, FastReID's defaults and
+            ``opts`` are used.
         opts: KEY VALUE pairs that override the config.
 
     Raises:
@@ -106,7 +106,7 @@ def configure(
         opts: as for ``open_checkpoint``.
 
     Raises:
-        CheckpointError, UserError: as ``open_checkpoint``.
+        CheckpointError, UserError: for the same reasons as ``open_checkpoint``.
     """
     if config_file or (config_file is not None and facts is None):
         cfg = build_config(config_file, opts)
@@ -116,7 +116,7 @@ def configure(
         raise CheckpointError(
             f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
             "another program wrote it. Give the config that it was trained with by --config-file; "
-            "what has no --config-file opens only checkpoints that VIReIDTrainer wrote."
+            "a command without --config-file opens only checkpoints that VIReIDTrainer wrote."
         )
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]

@@ -2,8 +2,8 @@
 
 A GPU works through its queue while the program runs ahead. Reading a number of the current step
 would make the program wait until the GPU has caught up, and then the GPU would wait for the
-program. So on a GPU the terms of a step are read during the next step; on a CPU, where waiting
-costs nothing, at once.
+program. So on a GPU the terms of a step are read during the next step. On a CPU, where waiting
+costs nothing, they are read at once.
 """
 
 from typing import Any, Dict, List, Sequence, Tuple
@@ -41,7 +41,7 @@ class LossReport:
         self.images = len(batch["images"]) * comm.get_world_size()
         self._names = list(terms)
         self._paths: List[str] = list(map(str, batch.get("img_paths", [])))
-        self._values, self._arrived = _on_its_way(torch.stack([local, mean]))
+        self._values, self._arrived = _copy_to_memory(torch.stack([local, mean]))
 
     def read(self) -> Tuple[Dict[str, float], Dict[str, float]]:
         """Return the terms of this process, and their means over all processes."""
@@ -50,27 +50,27 @@ class LossReport:
         local, mean = (dict(zip(self._names, row)) for row in self._values.tolist())
         return local, mean
 
-    def check(self, taken_up: bool) -> None:
+    def check(self, weights_updated: bool) -> None:
         """Stop the training if a term is not finite.
 
         Args:
-            taken_up: whether the weights have been updated by it.
+            weights_updated: whether the weights were already updated with this batch.
 
         Raises:
             NonFiniteError: a term is not finite; the message names it and the images.
         """
         local, mean = self.read()
         if not all(map(_is_finite, mean.values())):
-            raise NonFiniteError(self._complaint(local, taken_up))
+            raise NonFiniteError(self._message(local, weights_updated))
 
-    def _complaint(self, values: Dict[str, float], taken_up: bool) -> str:
+    def _message(self, values: Dict[str, float], weights_updated: bool) -> str:
         bad = [name for name, value in values.items() if not _is_finite(value)]
         if not bad:
             where = f"at iteration {self.iteration} on another process"
             return f"A loss became infinite or NaN {where}."
         weights = (
             "The weights have been updated by it and are lost"
-            if taken_up
+            if weights_updated
             else "The weights are those of the step before"
         )
         return (
@@ -97,10 +97,10 @@ def log_losses(reports: Sequence[LossReport]) -> None:
     storage.iter = now
 
 
-def _on_its_way(values: Tensor) -> Any:
-    """Return ``values`` in the program's memory, and the event that says when they have arrived.
+def _copy_to_memory(values: Tensor) -> Any:
+    """Start to copy ``values`` from the device; return the copy, and an event at its end.
 
-    The event is None where they are there already.
+    For values on the CPU nothing is copied, and the event is None.
     """
     if not values.is_cuda:
         return values, None

@@ -1,4 +1,4 @@
-"""A model in several processes: wrapped to exchange gradients, and with equal buffers."""
+"""Train one model in several processes: exchange gradients, and keep buffers equal."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def wrap(model: nn.Module) -> nn.Module:
-    """Return ``model`` such that its processes average their gradients; alone, as it is."""
+    """Return ``model`` wrapped so that processes average gradients; unchanged if there is one."""
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda
@@ -26,7 +26,7 @@ def wrap(model: nn.Module) -> nn.Module:
 
 
 def synchronize_buffers(model: nn.Module) -> None:
-    """Give all processes the batch-norm statistics of the first, as its checkpoint holds them."""
+    """Copy the buffers of process 0, which writes the checkpoints, to all other processes."""
     if comm.get_world_size() > 1:
         for buffer in unwrap(model).buffers():
             torch.distributed.broadcast(buffer, 0)

@@ -44,8 +44,8 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
     depend on the labels of a batch.
 
     Raises:
-        UserError: this PyTorch or this machine cannot compile; the message says what is missing.
-            Or activations are computed twice, which stops the compilation without a word.
+        UserError: this PyTorch or this machine cannot compile (the message says what is missing),
+            or activations are checkpointed, with which PyTorch silently compiles nothing.
     """
     if not cfg.RUNTIME.COMPILE:
         return
@@ -67,14 +67,14 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
 def plain_calls() -> ContextManager[Any]:
     """Return a context in which compiled modules run uncompiled.
 
-    An evaluation needs it: its batches have other sizes, for each of which PyTorch would compile.
+    An evaluation needs it: its batches have other sizes, and PyTorch would compile for each size.
     """
     stance = getattr(torch.compiler, "set_stance", None) if hasattr(torch, "compiler") else None
     return stance("force_eager") if stance else contextlib.nullcontext()
 
 
 def _parts(backbone: Any) -> List[nn.Module]:
-    """Return what is compiled: the stages of a dual-stream backbone, or the backbone whole."""
+    """Return what is compiled: the stages of a dual-stream backbone, or any other backbone."""
     streams = [getattr(backbone, name, None) for name in ("visible", "infrared", "shared")]
     stages = [list(one.values()) for one in streams if isinstance(one, nn.ModuleDict)]
     return sum(stages, []) if len(stages) == len(streams) else [backbone]

@@ -47,7 +47,7 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
             raise UserError(
                 "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs MODEL.BACKBONE.NAME "
                 "build_dual_stream_resnet_backbone (UNSHARED_STAGES 0: one network for both "
-                f"modalities); {cfg.MODEL.BACKBONE.NAME} has no such parts. Set it False."
+                f"modalities); {cfg.MODEL.BACKBONE.NAME} cannot do it. Set it False."
             )
         backbone.checkpoint_activations()
 

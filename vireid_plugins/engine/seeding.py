@@ -1,4 +1,4 @@
-"""Random states follow from the seed, so that a resumed run continues as if never interrupted.
+"""Set random states from the seed, so that a resumed run continues as if never interrupted.
 
 The trainer seeds once before anything is built and again before each epoch; items of a batch and
 the evaluation have generators of their own (``data/dataset.py``, ``evaluation``).

@@ -30,7 +30,7 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     Args:
         config_file: a path, or a file below ``configs/``; empty: none.
         opts: keys and values in turn.
-        base_file: takes the place of the file that ``config_file`` inherits from.
+        base_file: a file that replaces the one that ``config_file`` inherits from; empty: none.
 
     Raises:
         UserError: a key, a value, a device or a file is wrong.
@@ -62,7 +62,7 @@ def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> Cfg
     add_vireid_config(cfg)
     merge_text(cfg, facts["config"], "the config in the checkpoint")
     merge_config(cfg, "", opts)
-    check_ranges(cfg, opts[0::2])  # not the carried values: an older version allowed them
+    check_ranges(cfg, opts[0::2])  # an older version may have allowed the carried values
     _check_devices(cfg)
     return cfg
 

@@ -15,7 +15,7 @@ from .loss_report import LossReport, log_losses
 
 
 class StepTrainer(SimpleTrainer):
-    """Takes the place of FastReID's ``SimpleTrainer`` and ``AMPTrainer``.
+    """Compute training steps, in the place of FastReID's ``SimpleTrainer`` and ``AMPTrainer``.
 
     Args:
         model: returns named loss terms for a batch.
@@ -46,7 +46,7 @@ class StepTrainer(SimpleTrainer):
         self.iter = 0
         self._data_loader_iter: Any = iter(())
         self.accumulation = accumulation
-        self._batches_left = 0  # of the epoch; counted where gradients are accumulated
+        self._batches_left = 0  # in this epoch; counted only if gradients are accumulated
         self.amp_dtype = amp_dtype(amp, self.device)
         self.grad_scaler = build_grad_scaler(self.amp_dtype)
         self.reads_late = self.device.type != "cpu"  # see loss_report.py
@@ -82,7 +82,7 @@ class StepTrainer(SimpleTrainer):
             self.grad_scaler.update()
 
     def _next_group(self) -> int:
-        """Return how many batches the next update is made of."""
+        """Return how many batches the next update averages over."""
         if self.accumulation == 1:
             return 1
         size = min(self.accumulation, self._batches_left)
@@ -96,7 +96,7 @@ class StepTrainer(SimpleTrainer):
         return self.model.no_sync()
 
     def _add_gradients(self, num_batches: int) -> LossReport:
-        """Add the gradients of one batch, divided by ``num_batches``, to those that are there."""
+        """Add the gradients of one batch, divided by ``num_batches``, to the accumulated ones."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -106,7 +106,7 @@ class StepTrainer(SimpleTrainer):
             total = sum(terms.values())
         report = LossReport(terms, batch, data_time, self.iter)
         if not self.reads_late:
-            report.check(taken_up=False)
+            report.check(weights_updated=False)
         if num_batches > 1:
             total = total / num_batches
         if self.grad_scaler is not None:
@@ -120,7 +120,7 @@ class StepTrainer(SimpleTrainer):
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
     def _report(self, reports: List[LossReport]) -> None:
-        """Log the terms of an update; where they are read late, those of the update before."""
+        """Log the terms of an update or, if terms are read late, those of the update before."""
         self.finish()
         if self.reads_late:
             self._unread = reports
@@ -137,7 +137,7 @@ class StepTrainer(SimpleTrainer):
         """
         reports, self._unread = self._unread, []
         for report in reports:
-            report.check(taken_up=True)
+            report.check(weights_updated=True)
         if reports:
             log_losses(reports)
 

@@ -184,9 +184,9 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         check_same_run(read_facts(path) or {}, self.facts(), path)
-        self._take_up(load_all(self.checkpointer, self.optimizer, path), path)
+        self._continue_from(load_all(self.checkpointer, self.optimizer, path), path)
 
-    def _take_up(self, rest: Dict[str, Any], path: str) -> None:
+    def _continue_from(self, rest: Dict[str, Any], path: str) -> None:
         """Set epoch, seed and rates to those of the checkpoint."""
         facts = rest.get(FACTS, {})
         self.start_epoch = rest.get("epoch", -1) + 1
@@ -238,7 +238,7 @@ class VIReIDTrainer(DefaultTrainer):
         )
 
     def facts(self) -> Dict[str, Any]:
-        """Return what a checkpoint says about itself; numbers and strings only."""
+        """Return what a checkpoint says about itself: numbers, strings and lists of strings."""
         dataset = self.data_loader.dataset
         return {
             "version": __version__,
@@ -292,6 +292,10 @@ class VIReIDTrainer(DefaultTrainer):
 
 
 def _record(cfg: Any, found: Dict[str, float], weights: str) -> None:
-    """Write the results of an evaluation; those of a ``test`` of somebody's own are not known."""
+    """Write the results of an evaluation into ``OUTPUT_DIR``, if that folder exists.
+
+    A subclass may have a ``test`` that returns a plain dict. It does not say how its numbers were
+    made, so they are not recorded.
+    """
     if isinstance(found, evaluation.TestMetrics) and found and os.path.isdir(cfg.OUTPUT_DIR):
         record_results(cfg.OUTPUT_DIR, found, weights)

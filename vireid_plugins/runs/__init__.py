@@ -1,1 +1,1 @@
-"""The folder of a run: what is written into it, and how it is read."""
+"""Write and read the folder of a run."""

@@ -15,7 +15,7 @@ class Missing:
 
     what: str
     why: str
-    of_method: bool = False  # a picture that other methods have
+    of_method: bool = False  # True: a picture that only other methods or test sets can have
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Results:
     """The numbers of one evaluation, in percent, and how they were made.
 
     Attributes:
-        metrics: by ``<dataset>/<mode or direction>/<single|multi>/<metric>``.
+        metrics: values by ``<dataset>/<mode or direction>/<single|multi>/<metric>``.
         protocols: the protocol lines in order; a line that has only ``key`` does not say how its
             numbers were made.
-        weights: what was evaluated.
+        weights: which weights were evaluated, in words or as a path.
         finished: date and time; empty if it was not recorded.
-        source: name of the file, or "this report".
+        source: name of the file that holds the numbers, or "this report".
         notes: sentences about the numbers.
     """
 
@@ -41,7 +41,7 @@ class Results:
 
     @property
     def explained(self) -> bool:
-        """Whether it is recorded how each number was made."""
+        """Return whether the record says how each number was made."""
         return all("direction" in line for line in self.protocols)
 
 
@@ -50,12 +50,12 @@ class Checkpoint:
     """A file of weights, and what it says about itself."""
 
     path: Path
-    epochs: Optional[int]  # done; None if it does not say
+    epochs: Optional[int]  # number of epochs done; None if the file does not say it
     facts: Dict[str, Any]
 
     @property
     def words(self) -> str:
-        """Name and age of the file, with a warning where it was chosen on the test set."""
+        """Return the name of the file, its epochs, and a warning if the test set chose it."""
         number = self.epochs
         after = "" if number is None else f", after {number} epoch{'s' * (number != 1)}"
         chosen = "; it was chosen on the test set" if self.path.stem == BEST else ""
@@ -71,10 +71,10 @@ class RunFolder:
         cfg: the config of the run; None if it cannot be read.
         sessions: the records of each start, in order.
         environment: versions and hardware of the last training, by name.
-        results: of the last evaluation; None if there was none.
-        checkpoint: the last one; None if there is none, or it was not to be read.
+        results: results of the last evaluation; None if there was none.
+        checkpoint: the last checkpoint; None if there is none or it was not read.
         last_checkpoint: the file name that ``last_checkpoint`` holds.
-        iterations: the number that ``metrics.json`` has seen.
+        iterations: number of iterations that ``metrics.json`` covers.
         damaged_lines: the number of lines of ``metrics.json`` that cannot be read.
         missing: what is absent or damaged.
     """
@@ -92,13 +92,13 @@ class RunFolder:
 
     @property
     def epochs(self) -> Optional[int]:
-        """Epochs done when the run's last checkpoint was written; None if that is not known."""
+        """Return the epochs done at the run's last checkpoint; None if that is not known."""
         own = self.folder / (self.last_checkpoint or FINAL)
         return self.checkpoint.epochs if self.checkpoint and self.checkpoint.path == own else None
 
     @property
     def finished(self) -> bool:
-        """Whether the training came to its end."""
+        """Return whether the training came to its end."""
         if self.last_checkpoint and self.last_checkpoint != FINAL:
             return False
         if self.cfg is None or self.epochs is None:
@@ -107,13 +107,13 @@ class RunFolder:
 
     @property
     def trained(self) -> bool:
-        """Whether the folder is that of a training, and not of evaluations alone."""
+        """Return whether the run trained; False if it only evaluated."""
         tasks = {session.get("task") for session in self.sessions}
         return tasks != {"evaluate"}
 
     @property
     def seed(self) -> Optional[int]:
-        """The seed that was used; None if it was not recorded."""
+        """Return the seed that was used; None if it was not recorded."""
         if self.checkpoint and "seed" in self.checkpoint.facts:
             return int(self.checkpoint.facts["seed"])
         return int(self.cfg.SEED) if self.cfg is not None and self.cfg.SEED >= 0 else None

@@ -1,7 +1,7 @@
-"""The ``metrics.json`` of a run: a line for each progress report and each evaluation.
+"""Read the ``metrics.json`` of a run, which has a line for each progress report and evaluation.
 
-A run that was killed and resumed appends to the file: the iterations after the checkpoint are
-trained, and written, a second time. The later line counts.
+A run that was killed and resumed appends to the file. The iterations after the checkpoint are
+trained, and written, a second time; the later line counts.
 """
 
 import json
@@ -34,9 +34,9 @@ class MetricsLog:
     """The scalars of one run.
 
     Attributes:
-        path: of the file.
-        series: by name: losses, ``lr``, metrics in percent, ...
-        iterations_per_epoch: None where there is no log beside the file to read it from.
+        path: path of the file.
+        series: measurements by name: losses, ``lr``, metrics in percent, ...
+        iterations_per_epoch: read from the log beside the file; None if there is no such log.
         superseded: the number of lines whose iterations were trained again.
         unreadable: numbers of lines that could not be read, counted from 1.
     """
@@ -49,13 +49,13 @@ class MetricsLog:
 
     @property
     def losses(self) -> List[str]:
-        """Names of the losses, their sum first."""
+        """Return the names of the losses, their sum first."""
         names = sorted(name for name in self.series if "loss" in name and name != _HEARTBEAT)
         return ([_HEARTBEAT] if _HEARTBEAT in self.series else []) + names
 
     @property
     def protocols(self) -> List[str]:
-        """Protocol lines of the evaluations, such as ``SYSUMM01/all/single``."""
+        """Return the protocol lines of the evaluations, such as ``SYSUMM01/all/single``."""
         return sorted({name.rsplit("/", 1)[0] for name in self.series if name.endswith("/mAP")})
 
 
@@ -63,7 +63,7 @@ def read_metrics_log(path: str) -> MetricsLog:
     """Read the ``metrics.json`` of a run.
 
     Args:
-        path: of the file, or of the run's folder.
+        path: path of the file, or of the run's folder.
 
     Raises:
         MissingFileError: there is no such file.
@@ -105,7 +105,7 @@ def read_lines(path: Path) -> Lines:
 
 
 class _Collected:
-    """The measurements, in the order of the file, without those that were trained again."""
+    """Collect measurements in the order of the file, and drop those that were trained again."""
 
     def __init__(self) -> None:
         self.lines: List[Tuple[int, Dict[str, float]]] = []
@@ -121,7 +121,7 @@ class _Collected:
             for name, value in found.items()
             if isinstance(value, (int, float)) and name != "iteration"
         }
-        # Only in the regular lines the iterations of a session are sure to ascend.
+        # Iterations of a session are certain to ascend only in the regular lines.
         if _HEARTBEAT in values:
             if iteration <= self._heartbeat:
                 before = len(self.lines)
@@ -142,7 +142,7 @@ class _Collected:
 
 
 def _parse_line(line: str) -> Optional[Dict[str, Any]]:
-    """Return the object in a line; where a line was cut off and continued, the last object."""
+    """Return the object in a line; if a line was cut off and continued, return the last one."""
     for start in (0, line.rfind('{"')):
         try:
             found = json.loads(line[start:]) if start >= 0 else None

@@ -1,4 +1,4 @@
-"""Read the folder of a run, without its model: what is absent or damaged is listed, not raised."""
+"""Read the folder of a run without building its model. Damaged files are listed, not raised."""
 
 import re
 from pathlib import Path
@@ -39,12 +39,12 @@ def read_run_folder(folder: Path, weights: str = "", with_model: bool = True) ->
 
     Args:
         folder: a run's ``OUTPUT_DIR``.
-        weights: a checkpoint; empty: the last one of the run.
+        weights: a checkpoint; empty: the last checkpoint of the run.
         with_model: whether the checkpoint is read.
 
     Raises:
         MissingFileError: there is no such folder, or no such checkpoint.
-        UserError: nothing of a run is in the folder.
+        UserError: the folder holds no file that a run writes.
     """
     if not folder.is_dir():
         raise MissingFileError(
@@ -68,7 +68,7 @@ def read_run_folder(folder: Path, weights: str = "", with_model: bool = True) ->
 
 
 def _read_config(run: RunFolder) -> Optional[CfgNode]:
-    """Return the config in the folder; where there is none, the one that the checkpoint carries."""
+    """Return the config in the folder or, if it holds none, the one that the checkpoint carries."""
     path = run.folder / CONFIG
     try:
         if path.is_file():
@@ -76,7 +76,7 @@ def _read_config(run: RunFolder) -> Optional[CfgNode]:
         if run.checkpoint is not None and "config" in run.checkpoint.facts:
             return _config(run.checkpoint.facts["config"], run.checkpoint.path.name)
         run.missing.append(Missing("the config", f"{CONFIG} is not in the folder"))
-    except Exception as error:  # of another version, or no YAML: all else can still be shown
+    except Exception as error:  # of another version, or no YAML: the rest can still be shown
         run.missing.append(Missing("the config", f"{path.name} cannot be read: {one_line(error)}"))
     return None
 
@@ -89,7 +89,7 @@ def _config(text: str, source: str) -> CfgNode:
 
 
 def _read_json(run: RunFolder, name: str, what: str) -> Any:
-    """Return the content of a file; None if it is absent, or damaged, which is listed."""
+    """Return the content of a file; None if it is absent or damaged. Damage is listed."""
     path = run.folder / name
     if not path.is_file():
         return None
@@ -103,7 +103,7 @@ def _read_json(run: RunFolder, name: str, what: str) -> Any:
 
 
 def _read_sessions(run: RunFolder) -> List[Dict[str, Any]]:
-    """Return the recorded sessions; without a record, one made from a comparison's result."""
+    """Return the recorded sessions or, without a record, one made from a comparison's result."""
     found = _read_json(run, RUN, "how the run was started")
     sessions = found.get("sessions") if isinstance(found, dict) else None
     if not isinstance(sessions, list):
@@ -113,7 +113,7 @@ def _read_sessions(run: RunFolder) -> List[Dict[str, Any]]:
 
 
 def _read_environment(run: RunFolder) -> Dict[str, str]:
-    """Return the environment of the last training; without a record, as the log gives it."""
+    """Return the environment of the last training, from the record or else from the log."""
     for session in sorted(run.sessions, key=lambda one: one.get("task") == "train")[-1:]:
         if isinstance(session.get("environment"), dict):
             return session["environment"]
@@ -122,9 +122,7 @@ def _read_environment(run: RunFolder) -> Dict[str, str]:
     if path.is_file():
         found = _ENVIRONMENT.findall(path.read_text(encoding="utf-8", errors="replace"))
     if not found:
-        run.missing.append(
-            Missing("versions and machine", f"neither {RUN} nor {LOG} says on what it ran")
-        )
+        run.missing.append(Missing("versions and machine", f"neither {RUN} nor {LOG} names them"))
         return {}
     pairs = (part.partition(" ") for part in found[-1].split(", "))
     return {name: value for name, _, value in pairs}
@@ -196,7 +194,7 @@ def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional
         return None
     if weights and not Path(weights).is_file():
         raise MissingFileError(f"--weights names {weights!r}, which is no file.")
-    evaluated = run.results.weights if run.results else ""  # of a run that trained nothing itself
+    evaluated = run.results.weights if run.results else ""  # if this run trained nothing
     places = [run.folder / name for name in (run.last_checkpoint, FINAL) if name]
     path = next(filter(Path.is_file, [Path(weights), *places, Path(evaluated)]), None)
     if path is None:
@@ -209,7 +207,7 @@ def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional
         return None
     try:
         state = load_weights_only(str(path))
-    except Exception as error:  # no checkpoint, or cut off: all else can still be shown
+    except Exception as error:  # no checkpoint, or cut off: the rest can still be shown
         why = f"{path.name} cannot be loaded: {one_line(error)}"
         run.missing.append(Missing("pictures of the model", why))
         return None

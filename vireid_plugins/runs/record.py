@@ -1,4 +1,4 @@
-"""Records that a run writes about itself, for whoever reads its numbers later.
+"""Write the records of a run, for those who read its numbers later.
 
 ``run.json``: when, how, from which source and on what machine it was started, each time.
 ``results.json``: the last evaluation, with all that decides its numbers; ``metrics.json`` holds
@@ -22,8 +22,8 @@ def record_session(folder: str, config_file: str, task: str) -> None:
     """Add this process to ``run.json``.
 
     Args:
-        folder: ``OUTPUT_DIR``; it is there.
-        config_file: as the user named it; empty: none.
+        folder: ``OUTPUT_DIR``, which exists.
+        config_file: the config file as the user named it; empty: none.
         task: ``"train"`` or ``"evaluate"``.
     """
     path = Path(folder) / RUN
@@ -39,7 +39,7 @@ def record_session(folder: str, config_file: str, task: str) -> None:
 
 
 def _sessions(path: Path) -> List[Any]:
-    """Return the sessions recorded so far; none where the file is absent or of something else."""
+    """Return the sessions recorded so far; none if the file is absent or holds something else."""
     try:
         return list(read_json(path)["sessions"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -50,9 +50,9 @@ def record_results(folder: str, found: TestMetrics, weights: str) -> None:
     """Write ``results.json``.
 
     Args:
-        folder: ``OUTPUT_DIR``; it is there.
-        found: what the evaluation found.
-        weights: what was evaluated: a file, or words that say how far the training is.
+        folder: ``OUTPUT_DIR``, which exists.
+        found: the metrics that the evaluation computed.
+        weights: which weights were evaluated: a file, or words that say how far the training is.
     """
     results = {
         "weights": weights,
@@ -72,7 +72,8 @@ def now() -> str:
 def source_commit() -> str:
     """Return the commit of the checkout that this package is imported from.
 
-    ``-dirty`` follows if files differ. Empty where the package is installed, or git is absent.
+    ``-dirty`` follows if files differ. The result is empty if the package is not imported from a
+    checkout, or git is absent.
     """
     root = PACKAGE.parent
     if not (root / ".git").exists():

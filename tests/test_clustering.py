@@ -70,7 +70,7 @@ def test_senseless_arguments_are_named():
     distances = jaccard_distance(people(num=3), 4, 1)
     with pytest.raises(ValueError, match="share must lie above 0.*got 0"):
         automatic_radius(distances, 0)
-    with pytest.raises(ValueError, match="of 153 pairs is no pair"):
+    with pytest.raises(ValueError, match="of 153 pairs is less than one pair"):
         automatic_radius(distances, 1e-3)
     with pytest.raises(ValueError, match="radius must be above 0"):
         cluster(distances, 0.0)

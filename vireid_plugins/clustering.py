@@ -11,7 +11,7 @@ import scipy.sparse as sparse
 
 from .errors import UserError
 
-_ROUNDING = 1e-6  # of a Jaccard distance in float32
+_ROUNDING = 1e-6  # rounding error of a Jaccard distance in float32
 
 
 def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float:
@@ -20,16 +20,16 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
     Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020, and its public code: the mean over the nearest
     ``share`` of all pairs at a distance above 0. MMT computes it once, at the first clustering.
 
-    Items with equal encodings have a distance of 0, apart from rounding. The public code counts
-    them or not as rounding has it; here every distance up to 1e-6 is 0.
+    Items with equal encodings have a distance of 0, apart from rounding. Whether the public code
+    counts such a pair depends on that rounding; here every distance up to 1e-6 is taken as 0.
 
     Args:
         distances: (N, N) symmetric, diagonal 0; all pairs nearer than 1 are stored (made with
             ``max_distance`` 1), the others are at 1.
-        share: the share of the pairs that counts, above 0 to 1.
+        share: the share of the pairs that is averaged, above 0 and at most 1.
 
     Raises:
-        UserError: ``share`` is out of range, or there are so few pairs that it means none of them.
+        UserError: ``share`` is out of range, or it is less than half a pair.
     """
     if not 0 < share <= 1:
         raise UserError(f"share must lie above 0 and at most at 1; got {share!r}.")
@@ -41,8 +41,8 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
     wanted = 2 * int(np.round(share * num_pairs))
     if wanted == 0:
         raise UserError(
-            f"The nearest {share:g} of {num_pairs} pairs is no pair: give the radius as a number, "
-            "or a larger share."
+            f"A share of {share:g} of {num_pairs} pairs is less than one pair: give the radius as "
+            "a number, or a larger share."
         )
     if wanted >= len(values):
         return float((values.sum(dtype=np.float64) + (wanted - len(values))) / wanted)
@@ -50,13 +50,14 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
 
 
 def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> np.ndarray:
-    """Return clusters by scikit-learn's DBSCAN.
+    """Cluster items by scikit-learn's DBSCAN.
 
     Args:
         distances: (N, N) sparse, diagonal 0; pairs that are not stored are farther than
             ``radius``.
         radius: items at most this far are neighbors (DBSCAN's eps).
-        min_samples: neighbors, the item itself among them, that make it a core of a cluster.
+        min_samples: how many neighbors, the item itself included, make an item the core of a
+            cluster.
 
     Returns:
         (N,) int64, the cluster of each item, from 0; -1: the item is an outlier.
@@ -76,7 +77,8 @@ def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> 
         return np.zeros(0, np.int64)
     near = _at_most(distances, radius)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EfficiencyWarning)  # it sorts the rows, as it must
+        # DBSCAN warns that it sorts the rows, which is necessary.
+        warnings.simplefilter("ignore", EfficiencyWarning)
         labels = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(near).labels_
     return labels.astype(np.int64)
 

@@ -1,10 +1,10 @@
-"""Every repair of FastReID or of a library it stands on, one function each.
+"""Every repair of FastReID, or of a library that it uses: one function for each.
 
 FastReID 1.4.0 (the registry's package) and the last commit of its repository do not import on
 Python 3.10 or newer, and on PyTorch 2 they train nothing. Nothing of FastReID is edited or
 copied: what is wrong is replaced in memory, here and nowhere else. Each repair says what it
-replaces, what goes wrong without it and when it can go, and may run twice. Numbers in brackets
-are those of ``tests/test_compat.py``, which fails without them.
+replaces, what goes wrong without it and when it can be deleted, and may run twice. The numbers in
+brackets are those of the tests in ``tests/test_compat.py`` that fail without the repair.
 
 ``prepare()`` runs at ``import vireid_plugins``. Where FastReID is absent or cannot be repaired
 it raises one ``ImportError`` that says what to do.
@@ -36,10 +36,10 @@ _REPAIRED = "_vireid_repair"  # set on every replacement, so that a repair is ma
 
 
 def prepare() -> None:
-    """Import FastReID under the repairs it needs, then repair what it does.
+    """Import FastReID, with the repairs without which it cannot be imported; then repair the rest.
 
     Raises:
-        ImportError: PyTorch's torchvision or FastReID is missing or broken beyond these repairs.
+        ImportError: torchvision or FastReID is missing, or broken in a way not repaired here.
     """
     if importlib.util.find_spec("fastreid") is None:
         raise ImportError(
@@ -82,12 +82,12 @@ _PIP_NAMES = {
 
 
 def make_torchvision_importable() -> None:
-    """[13] torchvision beside a CPU build of PyTorch of the same release.
+    """[13] Import torchvision beside a CPU build of PyTorch of the same release.
 
-    Its compiled operators do not load, and importing it raises ``operator torchvision::nms does
-    not exist``. The operators' names are declared, without code, and the import is repeated.
-    Only when they are missing; ``torchvision.ops`` then has no ``nms``, ``roi_align``, ... Goes
-    when torchvision imports without its operators.
+    There its compiled operators do not load, and importing it raises ``operator torchvision::nms
+    does not exist``. If they are missing, and only then, their names are declared without code, and
+    the import is repeated; ``torchvision.ops`` then has no ``nms``, ``roi_align``, ... Can be
+    deleted when torchvision imports without its operators.
     """
     try:
         import_without("torchvision", _LATE_IN_TORCHVISION)
@@ -126,7 +126,7 @@ def _declare_torchvision_operators() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     spec = importlib.util.find_spec("torchvision")
-    assert spec is not None and spec.origin is not None  # its import was begun a moment ago
+    assert spec is not None and spec.origin is not None  # importing it has just been tried
     source = Path(spec.origin).parent / "_meta_registrations.py"
     names = re.findall(r"""["']torchvision::(\w+)["']""", source.read_text(encoding="utf-8"))
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -136,9 +136,9 @@ def _declare_torchvision_operators() -> None:
 
 
 def restore_numpy_bool() -> None:
-    """[1] ``np.bool`` in ``evaluation/rank.py``, absent in NumPy 1.24 to 1.26.
+    """[1] Put back ``np.bool``, which ``evaluation/rank.py`` uses and NumPy 1.24 to 1.26 lack.
 
-    Goes when NumPy 2 is the oldest that is supported.
+    Can be deleted when NumPy 2 is the oldest version supported.
     """
     if "bool" not in np.__dict__:
         np.__dict__["bool"] = bool
@@ -146,13 +146,13 @@ def restore_numpy_bool() -> None:
 
 @contextlib.contextmanager
 def names_fastreid_imports() -> Iterator[None]:
-    """[1, 10] Names that FastReID imports and that are gone, or may be: only while it imports.
+    """[1, 10] Provide names that FastReID imports and that may not exist, only while it imports.
 
     ``collections.Mapping`` (gone in Python 3.10), ``torch._six`` (gone in PyTorch 2) and
     ``torchvision.models.utils`` (gone in torchvision 0.13). faiss, scikit-learn and TensorBoard's
     writer are imported at their first use: FastReID imports them for its re-ranking, its ROC and
-    one optimizer's log, and the three together take as long as torch. Goes when FastReID imports
-    without.
+    one optimizer's log, and the three together take as long as torch. Can be deleted when FastReID
+    imports without these names.
     """
     borrowed = not hasattr(collections, "Mapping")
     if borrowed:
@@ -204,7 +204,7 @@ def _replace(old: Any, new: Any) -> None:
 
 
 def _override(owner: Any, name: str) -> Callable[[Callable], Callable]:
-    """Decorator: replace the method ``owner.name``; the replacement takes the old one first."""
+    """Return a decorator that replaces ``owner.name``; the new method gets the old one first."""
 
     def decorate(replacement: Callable) -> Callable:
         old = owner.__dict__[name]  # KeyError here: this FastReID is not supported
@@ -218,12 +218,13 @@ def _override(owner: Any, name: str) -> Callable[[Callable], Callable]:
 
 
 def train_on_pytorch_2() -> None:
-    """[2, 18] The optimizer steps the model's own parameters, and gradients are set to None.
+    """[2, 18] Let the optimizer step the model's own parameters, and set gradients to None.
 
     FastReID flattens all parameters into one buffer whose gradient PyTorch 2 sets to None before
     every step: weights move by 0.0 and every check passes. On PyTorch 1.13 gradients were zeroed
-    instead, so a frozen parameter still moved by momentum and weight decay. Goes when FastReID's
-    ``build_optimizer`` defaults to ``contiguous=False`` and PyTorch 1.13 is no longer supported.
+    instead, so a frozen parameter still moved by momentum and weight decay. Can be deleted when
+    FastReID's ``build_optimizer`` defaults to ``contiguous=False`` and PyTorch 1.13 is no longer
+    supported.
     """
     from fastreid.solver import build as module
 
@@ -241,10 +242,10 @@ def train_on_pytorch_2() -> None:
 
 
 def step_the_schedule_by_epoch() -> None:
-    """[15] Learning-rate steps at the epochs that ``SOLVER.STEPS`` names.
+    """[15] Make the learning rate fall at the epochs that ``SOLVER.STEPS`` names.
 
     FastReID's schedule stands still during warm-up, so steps (20, 50) after ten epochs of
-    warm-up fall at epochs 29 and 59. Goes when FastReID counts its steps from epoch 0.
+    warm-up fall at epochs 29 and 59. Can be deleted when FastReID counts steps from epoch 0.
     """
     from fastreid.engine import hooks
     from fastreid.solver import build as module
@@ -272,10 +273,10 @@ def step_the_schedule_by_epoch() -> None:
 
 
 def load_data_without_cuda() -> None:
-    """[3] ``DataLoaderX`` makes a CUDA stream and a thread bound to a CUDA device.
+    """[3] Replace ``DataLoaderX``, which makes a CUDA stream and a thread bound to a CUDA device.
 
-    Without CUDA the plain loader of PyTorch takes its place. Goes when FastReID's loader works
-    without CUDA.
+    Without CUDA the plain loader of PyTorch takes its place. Can be deleted when FastReID's loader
+    works without CUDA.
     """
     from fastreid.data import data_utils
 
@@ -294,10 +295,10 @@ def load_data_without_cuda() -> None:
 
 
 def train_in_full_precision_on_a_cpu() -> None:
-    """[3] ``AMPTrainer`` asserts CUDA, and nearly every stock config asks for mixed precision.
+    """[3] Let ``AMPTrainer`` train a model on the CPU in full precision; the log says so once.
 
-    A model on the CPU is trained in full precision, and the log says so once. Goes when FastReID's
-    ``AMPTrainer`` does so.
+    It asserts CUDA, and nearly every stock config asks for mixed precision. Can be deleted when
+    FastReID's ``AMPTrainer`` trains on a CPU.
     """
     from fastreid.engine import train_loop
 
@@ -313,10 +314,10 @@ def train_in_full_precision_on_a_cpu() -> None:
 
 
 def evaluate_without_a_compiler() -> None:
-    """[4] ``ReidEvaluator`` runs ``make`` at run time and ends the process if that fails.
+    """[4] Keep ``ReidEvaluator`` from running ``make``, which ends the process if it fails.
 
-    FastReID ranks in Python where its compiled helper is absent; nothing is compiled here. Goes
-    when FastReID stops compiling at run time.
+    FastReID ranks in Python where its compiled helper is absent; nothing is compiled here. Can be
+    deleted when FastReID stops compiling at run time.
     """
     from fastreid.evaluation.reid_evaluation import ReidEvaluator
 
@@ -326,10 +327,10 @@ def evaluate_without_a_compiler() -> None:
 
 
 def normalize_out_of_place() -> None:
-    """[5] ``preprocess_image`` normalizes the batch in place.
+    """[5] Let ``preprocess_image`` normalize a copy of the batch, on the model's device.
 
-    The flip test then feeds a twice-normalized image and any second pass is wrong. Also moves
-    the images to the model's device. Goes when FastReID normalizes a copy.
+    FastReID normalizes in place: its flip test feeds a twice-normalized image, and any second pass
+    is wrong. Can be deleted when FastReID normalizes a copy.
     """
     from fastreid.modeling.meta_arch import baseline, mgn
 
@@ -346,9 +347,9 @@ def normalize_out_of_place() -> None:
 
 
 def collate_every_kind_of_value() -> None:
-    """[6] ``fast_batch_collator`` returns None for tuples and NumPy numbers.
+    """[6] Collate tuples and NumPy numbers, for which ``fast_batch_collator`` returns None.
 
-    Goes when FastReID collates them.
+    Can be deleted when FastReID collates them.
     """
     from fastreid.data import build as module
 
@@ -372,9 +373,9 @@ def collate_every_kind_of_value() -> None:
 
 
 def refuse_endless_sampling() -> None:
-    """[8] ``NaiveIdentitySampler`` loops for ever with fewer identities than a batch needs.
+    """[8] Raise an error where ``NaiveIdentitySampler`` would loop forever: too few identities.
 
-    Goes when FastReID checks this itself.
+    Can be deleted when FastReID checks this itself.
     """
     from fastreid.data.samplers import NaiveIdentitySampler
 
@@ -390,9 +391,10 @@ def refuse_endless_sampling() -> None:
 
 
 def load_checkpoints_safely() -> None:
-    """[14] Checkpoints are loaded with ``weights_only=True``: no code in them runs.
+    """[14] Load checkpoints with ``weights_only=True``, so that no code in them runs.
 
-    A checkpoint that needs more is refused with an explanation. Goes when FastReID does so.
+    A checkpoint that needs more is refused with an explanation. Can be deleted when FastReID loads
+    checkpoints in this way.
     """
     from fastreid.utils.checkpoint import Checkpointer
 
@@ -404,9 +406,10 @@ def load_checkpoints_safely() -> None:
 
 
 def launch_without_cuda() -> None:
-    """[16] ``launch`` asserts CUDA and NCCL; DDP on a CPU refuses ``device_ids``.
+    """[16] Let several processes train without CUDA: they communicate through gloo.
 
-    Without CUDA processes talk through gloo. Goes when FastReID's does so.
+    FastReID's ``launch`` asserts CUDA and NCCL, and DDP on a CPU refuses ``device_ids``. Can be
+    deleted when FastReID's ``launch`` works without CUDA.
     """
     from fastreid.engine import defaults
     from fastreid.engine import launch as _  # noqa: F401  the function hides the module
@@ -428,18 +431,21 @@ def launch_without_cuda() -> None:
 
 
 def _worker_without_cuda(*args: Any) -> None:
-    """One process of FastReID's ``launch``, over gloo. At the top of this module, so that a new
-    process that unpickles it imports this package, and so the repairs, before FastReID."""
+    """Run one process of FastReID's ``launch``, over gloo.
+
+    It stands at the top of this module, so that a new process that unpickles it imports this
+    package, and with it the repairs, before FastReID.
+    """
     from .engine.launch import distributed_worker
 
     distributed_worker(*args)
 
 
 def end_training_normally() -> None:
-    """[17] Resuming a finished run, ``EVAL_PERIOD 0`` and runs of one or two steps end normally.
+    """[17] End normally after a resumed finished run, ``EVAL_PERIOD 0``, or one or two steps.
 
-    FastReID raises ``AttributeError``, ``ZeroDivisionError`` and ``AssertionError``. Goes when it
-    does not.
+    FastReID raises ``AttributeError``, ``ZeroDivisionError`` and ``AssertionError`` there. Can be
+    deleted when it raises none of them.
     """
     from fastreid.engine import defaults, hooks
     from fastreid.utils import events
@@ -474,10 +480,10 @@ def end_training_normally() -> None:
 
 
 def fetch_pretrained_weights_clearly() -> None:
-    """FastReID downloads pretrained weights through a package that it does not require.
+    """Download pretrained weights with PyTorch; FastReID uses a package that it does not require.
 
-    PyTorch's own download takes its place for ResNet, ResNeXt, RegNet and EfficientNet; a failure
-    names the file and the key to set. Goes when FastReID does so.
+    This holds for ResNet, ResNeXt, RegNet and EfficientNet; the error of a failed download names
+    the file and the key to set. Can be deleted when FastReID does the same.
     """
     for name in ("resnet", "resnext", "regnet.regnet", "regnet.effnet"):
         module: Any = importlib.import_module(f"fastreid.modeling.backbones.{name}")

@@ -48,11 +48,11 @@ def describe_keys(prefix: str = "") -> str:
     """Return what the declared keys mean, FastReID's among them: two lines for each.
 
     Args:
-        prefix: how the keys begin, such as ``"MODEL.MAUM"`` or ``"maum"``: any part of the name
-            may begin so, in upper or lower case; empty: all keys.
+        prefix: selects the keys whose name, or a later part of it, begins with this text, such as
+            ``"MODEL.MAUM"`` or ``"maum"``, in upper or lower case; empty: all keys.
 
     Raises:
-        UnknownNameError: no key begins so; the message has the nearest ones.
+        UnknownNameError: no key begins with it; the message has the nearest keys.
     """
     keys = declared_keys()
     wanted = f".{prefix.upper()}"

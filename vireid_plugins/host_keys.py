@@ -1,8 +1,8 @@
 """The values that the keys of FastReID may have, beside those that this package declares itself.
 
 FastReID checks none of them: a negative learning rate trains away from the optimum, a negative
-number of workers ends in a traceback. Every number that FastReID's config has stands here; a test
-holds this list against its defaults.
+number of workers ends in a traceback. Every number in FastReID's config stands here; a test
+compares this list with FastReID's default config.
 """
 
 from .keys import (

@@ -7,11 +7,11 @@
     )
 
 A line has the key's name, its default, the values that it may have, and its meaning with unit and
-symbol. ``config.add_vireid_config`` adds what has been declared, so a method file of one's own
-declares its keys when it is imported, before the config is made. ``host_keys.py`` says the same of
-the keys of FastReID.
+symbol. ``config.add_vireid_config`` adds all keys declared so far, so a user's own method file must
+be imported, which declares its keys, before the config is made. ``host_keys.py`` declares the
+values and meanings of FastReID's keys.
 
-:func:`check_ranges` holds a config against all declarations, before anything is built.
+:func:`check_ranges` checks a config against all declarations, before anything is built.
 """
 
 import math
@@ -43,7 +43,7 @@ class Key(NamedTuple):
     meaning: str
 
 
-#: the default of a key that FastReID has: its own
+#: stands for the default that FastReID itself gives to one of its keys
 HOST_DEFAULT = object()
 
 _declared: Dict[str, Key] = {}  # by full name, such as "MODEL.MAUM.ALPHA"
@@ -53,12 +53,12 @@ def declare(node: str, *keys: Key) -> None:
     """Declare the keys of a node, such as ``"MODEL.MAUM"``; ``""`` is the top of the config.
 
     Raises:
-        ValueError: a key is declared already, in other words, or its default breaks its own rule.
+        ValueError: a key is already declared differently, or its default breaks its own rule.
     """
     for key in keys:
         key = key._replace(name=f"{node}.{key.name}" if node else key.name)
         known = _declared.get(key.name)
-        # Rules hold functions, which differ from one call to the next: their words count.
+        # Rules hold functions, which differ from one call to the next, so their words are compared.
         if known is not None and _without_function(known) != _without_function(key):
             raise ValueError(f"The config key {key.name} is declared twice; choose another name.")
         if key.default is not HOST_DEFAULT and not key.rule.allows(key.default):
@@ -74,7 +74,7 @@ def declared_keys() -> Dict[str, Key]:
 
 
 def value_of(cfg: Any, name: str) -> Any:
-    """Return the value of a full name; None where the config does not have the key."""
+    """Return the value of a key, given its full name; None if the config does not have the key."""
     for part in name.split("."):
         if part not in cfg:
             return None
@@ -104,7 +104,7 @@ def check_ranges(cfg: Any, names: Optional[Iterable[str]] = None) -> None:
 def check_values(node: str, owner: str = "", **values: Any) -> None:
     """Check arguments against the declarations of the keys that they come from.
 
-    For the constructor of a class that is also built without a config:
+    This is for the constructor of a class that is also built without a config:
     ``check_values("MODEL.CAJ", TEMPERATURE=temperature)``.
 
     Args:
@@ -127,7 +127,7 @@ def check_values(node: str, owner: str = "", **values: Any) -> None:
 
 
 def above(low: float, at_most: Optional[float] = None) -> Rule:
-    """Return the rule of numbers above ``low``, and at most ``at_most`` if that is given."""
+    """Return a rule that allows numbers above ``low``, up to ``at_most`` if that is given."""
     if at_most is None:
         return Rule(f"above {low:g}", lambda value: is_number(value) and value > low)
     return Rule(
@@ -137,7 +137,7 @@ def above(low: float, at_most: Optional[float] = None) -> Rule:
 
 
 def at_least(low: float, below: Optional[float] = None) -> Rule:
-    """Return the rule of numbers of ``low`` or more, and below ``below`` if that is given."""
+    """Return a rule that allows numbers from ``low``, below ``below`` if that is given."""
     if below is None:
         return Rule(f"{low:g} or more", lambda value: is_number(value) and value >= low)
     return Rule(
@@ -147,22 +147,22 @@ def at_least(low: float, below: Optional[float] = None) -> Rule:
 
 
 def between(low: float, high: float) -> Rule:
-    """Return the rule of numbers from ``low`` to ``high``, both of them allowed."""
+    """Return a rule that allows numbers from ``low`` to ``high``, both included."""
     return Rule(f"{low:g} to {high:g}", lambda value: is_number(value) and low <= value <= high)
 
 
 def exactly(number: float) -> Rule:
-    """Return the rule of one number; with ``|`` it adds a special value to another rule."""
+    """Return a rule that allows one number; ``|`` adds it to another rule as a special value."""
     return Rule(f"{number:g}", lambda value: is_number(value) and value == number)
 
 
 def any_number(reason: str) -> Rule:
-    """Return the rule of all numbers that are finite; ``reason`` says why none is too large."""
+    """Return a rule that allows all finite numbers; ``reason`` says why there is no limit."""
     return Rule(f"any number ({reason})", is_number)
 
 
 def is_number(value: Any) -> bool:
-    """Return whether ``value`` is a finite number; ``True`` and ``False`` are none."""
+    """Return whether ``value`` is a finite number; ``True`` and ``False`` are not numbers here."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_real and math.isfinite(value)
 
@@ -173,7 +173,7 @@ SWITCH = Rule("True or False", lambda value: isinstance(value, bool))
 
 
 def one_of(*words: str) -> Rule:
-    """Return the rule of a fixed list of words."""
+    """Return a rule that allows the given words only."""
     shown = " or ".join(repr(word) for word in words)
     return Rule(
         shown if len(words) < 3 else f"one of {', '.join(map(repr, words))}", words.__contains__
@@ -181,12 +181,12 @@ def one_of(*words: str) -> Rule:
 
 
 def text(what: str) -> Rule:
-    """Return the rule of any text; ``what`` says what it is, such as ``"a path"``."""
+    """Return a rule that allows any text; ``what`` says what it is, such as ``"a path"``."""
     return Rule(what, lambda value: isinstance(value, str))
 
 
 def each(rule: Rule, count: Optional[int] = None, ascending: bool = False) -> Rule:
-    """Return the rule of lists whose every entry obeys ``rule``.
+    """Return a rule that allows lists whose entries all obey ``rule``.
 
     Args:
         count: how many entries there are; None: any number of them, or none at all.

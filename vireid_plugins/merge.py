@@ -20,14 +20,14 @@ def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
 
 
 def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
-    """Raise ``UnknownNameError`` if a key is unknown, with the nearest valid ones.
+    """Raise ``UnknownNameError`` if a key is unknown; its message has the nearest valid keys.
 
     yacs raises ``KeyError`` for files and ``AssertionError`` for the command line, and suggests
     nothing.
 
     Args:
         names: full names of keys.
-        cfg: with all keys that there are.
+        cfg: a config that has all valid keys.
         source: where the names come from, for the message.
     """
     valid = set(flat_keys(cfg))
@@ -36,7 +36,7 @@ def check_known_keys(names: Iterable[str], cfg: CN, source: str) -> None:
         if name in valid or name in groups:
             continue
         close = suggest(name, valid)
-        if close.startswith("Valid"):  # nothing is near as a whole: compare last parts
+        if close.startswith("Valid"):  # no whole name is near: compare only the last parts
             tails = {key.rsplit(".", 1)[-1]: key for key in sorted(valid)}
             close = suggest(name.rsplit(".", 1)[-1], tails)
             close = "It resembles no known key." if close.startswith("Valid") else close
@@ -108,12 +108,12 @@ def _read_file(config_file: str, alone: bool = False) -> CN:
             return CN(CN.load_yaml_with_base(config_file))
         with open(config_file, encoding="utf-8") as file:
             return CN({k: v for k, v in yaml.safe_load(file).items() if k != "_BASE_"})
-    except OSError as error:  # of a _BASE_
+    except OSError as error:  # the file itself, or one that it names as _BASE_
         raise MissingFileError(f"{config_file} cannot be read: {error}") from error
     except (yaml.YAMLError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())
         raise UserError(
-            f"{config_file} is no config file, which is YAML with nested keys: {text}"
+            f"{config_file} is not a config file (YAML with nested keys): {text}"
         ) from error
 
 

@@ -28,7 +28,7 @@ class Modality(IntEnum):
 
     @classmethod
     def parse(cls, name: str) -> "Modality":
-        """Return the member of this name; raise ``UserError`` if it is no modality."""
+        """Return the modality of this name; raise ``UserError`` if there is none."""
         try:
             return {"visible": cls.VISIBLE, "infrared": cls.INFRARED}[str(name).strip().lower()]
         except KeyError:
@@ -119,11 +119,11 @@ def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
 
     For exporters, which record the steps of one forward pass in evaluation mode: the number of
     visible rows is unknown there, so rows cannot be sorted. Every row passes both functions and
-    keeps the result of its own; unknown modality numbers are not detected.
+    keeps the result of its own one; unknown modality numbers are not detected.
 
     Args:
-        modality: take all rows for this one, whatever ``modalities`` says, and do not run the
-            function of the other; None: rows may be of either.
+        modality: treat all rows as of this modality, whatever ``modalities`` says, and do not run
+            the function of the other one; None: rows may be of either.
     """
 
     def own_result(

@@ -100,8 +100,8 @@ def test_weights_of_another_model_are_one_line(datasets, tmp_path, capsys):
 @pytest.mark.parametrize(
     "text,message",
     [
-        ("MODEL: [1\n", "is no config file"),
-        ("- a\n- b\n", "is no config file"),
+        ("MODEL: [1\n", "is not a config file"),
+        ("- a\n- b\n", "is not a config file"),
         ("_BASE_: nowhere.yml\nSEED: 1\n", "cannot be read"),
         ("MODEL: 5\n", "Type mismatch"),
     ],

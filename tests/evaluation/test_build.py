@@ -58,7 +58,7 @@ def test_every_key_of_reranking_and_expansion_reaches_the_evaluator():
     cfg.TEST.RERANK.CROSS_MODALITY = True
     across = build_evaluator(cfg, "SYSUMM01", None).reranking
     assert str(across) == "k1=9 k2=3 λ=0.5 softmax cross-modality"
-    with pytest.raises(ValueError, match="CROSS_MODALITY is True, and Market1501 has one modality"):
+    with pytest.raises(ValueError, match="CROSS_MODALITY is True, but Market1501 has one modality"):
         build_evaluator(cfg, "Market1501", None)
     assert str(evaluator.expansion) == "AQE k=7 α=2 2 times"
     cfg.TEST.RERANK.METHOD = "aim"

@@ -1,9 +1,11 @@
-"""Evaluation: features once, trials by protocol, exact ranks, one table. It knows no model.
+"""Evaluate test features: make the trials of a protocol, rank them exactly, print one table.
+
+Nothing here depends on a particular model.
 
 - ``features.py`` extracts features; ``protocols.py`` and ``galleries.py`` make trials.
 - ``rules.py`` decides who may see whom; ``ranking/`` ranks a trial by scores and counts hits.
 - ``reranking/`` and ``neighbors/`` look at more than one pair of images.
-- ``evaluator.py`` puts it all into a table, ``result.py``; ``build.py`` reads the config.
+- ``evaluator.py`` puts the results into a table (``result.py``); ``build.py`` reads the config.
 - ``pair_distances.py`` counts the distances of all pairs, for histograms and thresholds.
 """
 
@@ -12,7 +14,7 @@ from .evaluator import VIReIDEvaluator
 from .features import TestFeatures, evaluation_mode, extract_features
 from .neighbors.search import NearestNeighbors
 from .pair_distances import (
-    EqualError,
+    EqualErrorPoint,
     PairHistogram,
     PairSet,
     count_pairs,
@@ -48,7 +50,7 @@ __all__ = [
     "DIRECTIONS",
     "AffinityInference",
     "CrossModalityProtocol",
-    "EqualError",
+    "EqualErrorPoint",
     "LLCMProtocol",
     "NearestNeighbors",
     "PairHistogram",

@@ -31,13 +31,13 @@ declare(
 def build_protocols(cfg: Any, dataset_name: str) -> List[Protocol]:
     """Return the protocols of a registered dataset, as ``cfg.TEST.PROTOCOL`` asks for them.
 
-    A dataset class names its protocol in the attribute ``protocol``, and decides arguments of it
-    in ``protocol_arguments``; one without them (FastReID's own datasets) is evaluated by
-    ``SingleModalityProtocol``.
+    A dataset class names its protocol in the attribute ``protocol``, and may set arguments of that
+    protocol in ``protocol_arguments``. A class without these attributes, such as FastReID's own
+    datasets, is evaluated by ``SingleModalityProtocol``.
 
     Raises:
         UnknownNameError: the dataset or its protocol is not registered.
-        UserError: the protocol does not know a value; the message names those that it knows.
+        UserError: the protocol does not know a value; the message names the valid values.
     """
     dataset_class = lookup(DATASET_REGISTRY, dataset_name, "DATASETS.TESTS")
     name = getattr(dataset_class, "protocol", "SingleModalityProtocol")
@@ -75,7 +75,7 @@ def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluato
     across = cfg.TEST.RERANK.ENABLED and cfg.TEST.RERANK.CROSS_MODALITY
     if across and any(isinstance(protocol, SingleModalityProtocol) for protocol in protocols):
         raise UserError(
-            f"TEST.RERANK.CROSS_MODALITY is True, and {dataset_name} has one modality; set it "
+            f"TEST.RERANK.CROSS_MODALITY is True, but {dataset_name} has one modality; set it "
             "to False."
         )
     return VIReIDEvaluator(

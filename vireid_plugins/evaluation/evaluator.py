@@ -1,4 +1,4 @@
-"""From the features of a test set to one table: a row for each protocol, over all its trials."""
+"""Turn the features of a test set into one table: a row for each protocol, over all its trials."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -32,7 +32,7 @@ class VIReIDEvaluator:
         expansion: expands the features of every trial before they are ranked or re-ranked, which
             needs the cosine metric; None: no expansion.
         device: where to compute; empty: on the CPU.
-        feature: words for the features in the table, unless the features bring their own.
+        feature: what the table calls the features, if ``TestFeatures.feature`` is empty.
         note: a sentence below the table.
 
     Raises:
@@ -153,11 +153,12 @@ class VIReIDEvaluator:
         )
         if len(shared) == 0:
             return head + (
-                f"All query identities do not appear in gallery: the queries have {_few(query)}, "
-                f"the gallery {_few(gallery)}. Check identities and splits of the test lists."
+                "All query identities do not appear in gallery (none of them does): the queries "
+                f"have {_few(query)}, the gallery {_few(gallery)}. Check the identities and splits "
+                "of the test lists."
             )
         return head + (
-            f"Identities {_few(shared)} are in both, but all their pairs are never compared: query "
+            f"Identities {_few(shared)} are in both, but their pairs are never compared: query "
             f"cameras {_few(features.camids[trial.query])}, gallery cameras "
             f"{_few(features.camids[trial.gallery])}; the protocol leaves out "
             f"{protocol.rules().words()}. Check the camera numbers."

@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class TestFeatures:
     """Features and labels of the test images, ordered by place in the test list."""
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # tells pytest that this is not a test class
 
     features: Tensor  # (N, D) float32 on the CPU
     targets: np.ndarray  # (N,) int64
@@ -46,9 +46,9 @@ def extract_features(
 ) -> TestFeatures:
     """Run ``model`` over ``loader`` once, without gradients, in evaluation mode.
 
-    With several processes each brings its share; rows are put in the order of ``index`` and
-    images that a sampler repeated to fill up are kept once. The batch is never changed, and the
-    model's training mode is restored, also after an error.
+    Each of several processes extracts its share. Rows are put in the order of ``index``, and
+    images that a sampler repeated to fill its last batch are kept once. The batch is never changed,
+    and the model's training mode is restored, also after an error.
 
     Args:
         model: ``model(batch)`` returns features (B, D), and ``model.test_feature``, if it exists,
@@ -59,8 +59,8 @@ def extract_features(
         flip: average the features of each image and its mirror image, before normalization.
 
     Raises:
-        UserError: the loader is empty, several processes have no ``index``, or the model returns
-            no features.
+        UserError: the loader is empty, the batches of several processes have no ``index``, or the
+            model does not return features.
     """
     rescorer = getattr(model, "rescorer", None)
     recording = rescorer.recording(model) if rescorer is not None else nullcontext()
@@ -170,7 +170,7 @@ def _labels_of(batch: Dict[str, Any], size: int, done: int) -> Dict[str, Tensor]
 
 
 def _gathered(own: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Return the columns of all processes, one behind the other; empty shares are left out."""
+    """Return the rows of all processes, one process after the other, without empty shares."""
     comm.synchronize()
     shares: List[Dict[str, Tensor]] = [share for share in comm.all_gather(own) if share]
     if not shares:

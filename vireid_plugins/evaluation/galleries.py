@@ -1,4 +1,4 @@
-"""Which test images a gallery takes, as row numbers in ``dataset.query + dataset.gallery``.
+"""Choose the test images of each gallery, as row numbers in ``dataset.query + dataset.gallery``.
 
 Random galleries are those of AGW's code (Ye et al.; LLCM's code does the same): for each trial the
 generator is seeded with the trial's number, then draws over the sorted files, identities in sorted
@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..modality import Modality
 from .permutation import read_permutations
 
-#: rows of each (identity, camera), as a folder of images holds them
+#: the rows of each pair (identity, camera), which is one folder of images
 Folders = Dict[Tuple[int, int], List[int]]
 
 
@@ -84,7 +84,7 @@ def official_galleries(
 
     Args:
         dataset: SYSU-MM01.
-        folders: of its visible test images.
+        folders: its visible test images, by identity and camera.
         shots: images per folder.
         trials: number of galleries.
         path: the permutation file; empty: where the dataset has it.

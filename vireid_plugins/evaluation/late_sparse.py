@@ -1,6 +1,7 @@
 """``scipy.sparse``, imported at its first use: only re-ranking and Jaccard distances need it.
 
-Where its names are types, ``from __future__ import annotations`` keeps them from being looked up.
+A file that uses its names in type annotations needs ``from __future__ import annotations``;
+otherwise the annotations would import SciPy.
 """
 
 from typing import TYPE_CHECKING

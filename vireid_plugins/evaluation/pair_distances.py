@@ -1,6 +1,6 @@
-"""How far apart features of one person are, and of different persons: distances, counted.
+"""Histograms of the distances between features of one person and between those of two persons.
 
-The pairs of a test set are far too many to keep: blocks of them are counted into bins.
+A test set has far too many pairs to keep them all, so they are counted into bins, block by block.
 
 Shapes: N test images, D features, R x C pairs of a set, B bins.
 """
@@ -43,8 +43,8 @@ class PairSet:
     rules: RankRules = RankRules()
 
 
-class EqualError(NamedTuple):
-    """The threshold at which pairs of one person and of two are mistaken equally often."""
+class EqualErrorPoint(NamedTuple):
+    """The threshold at which pairs of one person and pairs of two are mistaken equally often."""
 
     threshold: float  # distance; pairs up to it count as one person
     rate: float  # of both errors, 0 to 1
@@ -86,8 +86,8 @@ class PairHistogram:
         return float(nearer @ self.other / total) if total else float("nan")
 
     @property
-    def equal_error(self) -> EqualError:
-        """The threshold of equal errors, see :func:`equal_error_threshold`."""
+    def equal_error(self) -> EqualErrorPoint:
+        """The threshold at which both errors are equal, see :func:`equal_error_threshold`."""
         return equal_error_threshold(self.same, self.other, self.edges)
 
     def roc(self) -> Tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,9 @@ def _rate(counts: np.ndarray) -> np.ndarray:
     return whole / total if total else np.full(len(whole), np.nan)
 
 
-def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray) -> EqualError:
+def equal_error_threshold(
+    same: np.ndarray, other: np.ndarray, edges: np.ndarray
+) -> EqualErrorPoint:
     """Return the distance at which both errors are equally frequent.
 
     A pair counts as one person if its distance is below the threshold. The two errors are pairs of
@@ -130,7 +132,7 @@ def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray
         The threshold and the rate; NaN for both if either kind has no pair.
     """
     if not np.any(same) or not np.any(other):
-        return EqualError(float("nan"), float("nan"))
+        return EqualErrorPoint(float("nan"), float("nan"))
     false_accepts, false_rejects = _rate(other), 1.0 - _rate(same)
     difference = false_accepts - false_rejects  # rises from -1 to 1
     last = int(np.flatnonzero(difference < 0)[-1])
@@ -138,15 +140,15 @@ def equal_error_threshold(same: np.ndarray, other: np.ndarray, edges: np.ndarray
     if difference[first] == 0:
         plateau = np.flatnonzero(difference == 0)
         middle = (edges[plateau[0]] + edges[plateau[-1]]) / 2
-        return EqualError(float(middle), float(false_accepts[first]))
+        return EqualErrorPoint(float(middle), float(false_accepts[first]))
     share = -difference[last] / (difference[first] - difference[last])
     threshold = edges[last] + share * (edges[first] - edges[last])
     rate = false_accepts[last] + share * (false_accepts[first] - false_accepts[last])
-    return EqualError(float(threshold), float(rate))
+    return EqualErrorPoint(float(threshold), float(rate))
 
 
 def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[PairSet]:
-    """Return the pairs of a test set: within each modality, and across.
+    """Return the pairs of a test set: within each modality, and across the modalities.
 
     Within a modality these are all pairs of different images. Across, they are the pairs of each
     query with the whole other modality, without those that the protocol never compares. A dataset
@@ -177,7 +179,7 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
 
 
 def prepare_features(features: Any, metric: str, device: str = "cpu") -> Tensor:
-    """Return features (N, D) as ``count_pairs`` needs them: at length 1 for the cosine."""
+    """Return features (N, D) as ``count_pairs`` needs them: of length 1 for the cosine."""
     check_metric(metric)
     rows = as_features(features, "features", torch.device(device))
     return normalize(rows) if metric == "cosine" else rows

@@ -1,4 +1,4 @@
-"""The official galleries of SYSU-MM01: reads ``rand_perm_cam.mat``."""
+"""Read the official galleries of SYSU-MM01 from ``rand_perm_cam.mat``."""
 
 import os
 from typing import Any, Dict, List, Mapping, Tuple
@@ -24,7 +24,7 @@ def read_permutations(
         dataset: has ``dataset_dir``, below which ``exp/rand_perm_cam.mat`` is looked for.
         counts: the number of images of each (identity, camera).
         trials: how many of the file's trials to read.
-        path: the file, if it lies elsewhere; empty: it does not.
+        path: the path of the file if it lies elsewhere; empty: the file below ``dataset_dir``.
 
     Returns:
         For each key of ``counts``, ``trials`` arrays (count,) of positions from 0.

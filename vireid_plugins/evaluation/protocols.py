@@ -1,4 +1,4 @@
-"""Who is query, who is gallery, who is never compared: evaluation protocols as data.
+"""Evaluation protocols: which images are queries or gallery, and which pairs are never compared.
 
 A protocol turns a dataset into trials, row numbers in the one list ``dataset.query +
 dataset.gallery``, whose features are extracted once. A dataset needs ``query`` and ``gallery``,
@@ -34,7 +34,7 @@ declare(
     Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
     Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
     Key("PERMUTATION_FILE", "", text("a path"), "place of rand_perm_cam.mat; empty: exp/"),
-    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "query to gallery, but for SYSU-MM01"),
+    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "searches to evaluate, except on SYSU-MM01"),
 )
 
 _OLD_WORDS = {
@@ -87,7 +87,7 @@ def _check_trials(trials: Any, most: int = 0) -> None:
 
 
 class Protocol:
-    """Base of all protocols: makes trials of a dataset, and says how they are ranked."""
+    """Base of all protocols, which make the trials of a dataset and say how they are ranked."""
 
     skip_camera_pairs: ClassVar[Tuple[Tuple[int, int], ...]] = ()  # see RankRules
     skip_same_camera: bool = False
@@ -101,7 +101,7 @@ class Protocol:
         """Return the protocol lines that ``cfg.TEST.PROTOCOL`` asks for, in order.
 
         Args:
-            decided: arguments of the constructor that the dataset decides.
+            decided: arguments of the constructor that the dataset sets.
         """
         raise NotImplementedError
 
@@ -202,7 +202,7 @@ class SYSUMM01Protocol(Protocol):
 class RegDBProtocol(DirectedProtocol):
     """RegDB: all images of one modality search all of the other (Nguyen et al., 2017).
 
-    One trial: the split that the dataset was made with. The CMC counts images.
+    It has one trial, the split that the dataset was made with. The CMC counts images.
 
     Args:
         direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.

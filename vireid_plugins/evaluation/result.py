@@ -1,4 +1,4 @@
-"""What an evaluation finds: a table with a row for each protocol line, for people and for JSON."""
+"""The result of an evaluation: a table with a row for each protocol, for people and for JSON."""
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, List
@@ -11,7 +11,7 @@ METRIC_NAMES = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One protocol line: means and population standard deviations over trials, in percent."""
+    """The row of one protocol: means and population standard deviations over trials, in percent."""
 
     key: str  # <dataset>/<mode or direction>/<single|multi>
     direction: str
@@ -32,7 +32,7 @@ class ResultTable:
     feature: str
     metric: str
     flip: bool
-    reranking: str = ""  # in words: everything that looks at more than the pair
+    reranking: str = ""  # in words: every step that uses more than the two images of a pair
     note: str = ""
     metrics: Dict[str, float] = field(init=False)
 
@@ -40,9 +40,10 @@ class ResultTable:
         object.__setattr__(self, "metrics", self._flat())
 
     def _flat(self) -> Dict[str, float]:
-        """Return ``<key>/<metric>`` and its ``_std`` twin of each row, and the first's ``metric``.
+        """Return every metric of each row, ``<key>/<metric>`` and ``<key>/<metric>_std``.
 
-        ``metric`` is (Rank-1 + mAP) / 2, by which FastReID keeps the best model.
+        Another entry, ``metric``, is (Rank-1 + mAP) / 2 of the first row, by which FastReID chooses
+        the best model.
         """
         flat: Dict[str, float] = {}
         for row in self.rows:
@@ -54,7 +55,7 @@ class ResultTable:
         return flat
 
     def protocol_facts(self) -> List[Dict[str, Any]]:
-        """Return for each row all that decides its numbers, as plain values for JSON."""
+        """Return for each row everything that its numbers depend on, as plain values for JSON."""
         return [
             {
                 "key": row.key,
@@ -73,7 +74,7 @@ class ResultTable:
         ]
 
     def format_table(self) -> str:
-        """Return the table for people; each line says all that decides its numbers."""
+        """Return the table for people; each line says what its numbers depend on."""
         header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]
         header += ["gallery size", "feature", "flip", "re-ranking", *METRIC_NAMES]
         lines = [self._cells(row) for row in self.rows]
@@ -108,14 +109,14 @@ class TestMetrics(Dict[str, float]):
     ``metric`` is that of the first test set.
     """
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # tells pytest that this is not a test class
 
     def __init__(self) -> None:
         super().__init__()
         self.tables: List[ResultTable] = []
 
     def add(self, table: ResultTable) -> None:
-        """Add the metrics of a test set; of two equal names the first counts."""
+        """Add the metrics of a test set; a name that is already there keeps its value."""
         self.tables.append(table)
         for name, value in table.metrics.items():
             self.setdefault(name, value)

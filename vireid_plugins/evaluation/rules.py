@@ -50,7 +50,8 @@ class RankRules:
         max_rank: length of the CMC curve.
 
     Raises:
-        UserError: an unknown ``cmc``, a ``max_rank`` below 1, or what is no pair of cameras.
+        UserError: ``cmc`` is unknown, ``max_rank`` is below 1, or an entry of
+            ``skip_camera_pairs`` is not a pair of cameras.
     """
 
     skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
@@ -82,9 +83,9 @@ class RankRules:
     def hides(self, same_identity: ArrayT, query_camids: ArrayT, gallery_camids: ArrayT) -> ArrayT:
         """Return for each pair of a query and a gallery image whether it is never compared.
 
-        The arguments are arrays, or tensors, that broadcast together; what is returned has their
-        common shape. A camera pair hides whatever ``same_identity`` is, so where that is False
-        everywhere the answer holds for all images of the two cameras.
+        The arguments are arrays, or tensors, that broadcast together; the result has their common
+        shape. A camera pair is hidden whatever ``same_identity`` is. So a call with
+        ``same_identity`` False everywhere tells which pairs of cameras are never compared at all.
 
         Args:
             same_identity: bool, whether both images show one person.
@@ -99,7 +100,7 @@ class RankRules:
     def words(self, query: str = "query", gallery: str = "gallery") -> str:
         """Return in words what is never compared; empty if everything is compared.
 
-        Such as "query camera 3 with gallery camera 2; images of one person by one camera".
+        An example: "query camera 3 with gallery camera 2; images of one person by one camera".
 
         Args:
             query: what a query camera is called.

@@ -2,7 +2,8 @@
 
 Shapes: Q queries, G gallery rows, D features. Two promises hold on any machine: identical gallery
 rows get identical scores (a matrix product alone does not promise this, since blocks at the edge
-of a matrix may be summed in another order), and what is not finite is refused, by row.
+of a matrix may be summed in another order), and features that are not finite are refused, with
+the number of the row.
 """
 
 from typing import Optional, Union
@@ -45,8 +46,8 @@ def as_features(features: Array, name: str, device: torch.device) -> Tensor:
 def all_finite(values: Tensor) -> bool:
     """Return whether ``values`` holds neither NaN nor infinity, at the cost of one sum.
 
-    NaN and infinity survive a sum. A sum that is not finite may also have overflowed, so only then
-    is every value looked at.
+    NaN and infinity survive a sum. A sum that is not finite may also be an overflow, so in that
+    case every value is examined.
     """
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
@@ -105,7 +106,8 @@ def unique_rows(features: Tensor) -> Tensor:
 def products(a: Tensor, b: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """Return ``a @ b.T`` (R, N) of rows (R, D) and (N, D), written into ``out`` if it is given.
 
-    On a CPU NumPy does it, whose product of few rows with many is up to twice as fast as PyTorch's.
+    On a CPU it is computed by NumPy, which multiplies few rows with many up to twice as fast as
+    PyTorch does.
     """
     if a.device.type != "cpu":
         return torch.mm(a, b.T, out=out)

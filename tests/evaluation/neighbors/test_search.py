@@ -107,9 +107,11 @@ def test_a_list_that_is_too_short_is_filled_up():
 @needs_faiss
 def test_words_that_faiss_does_not_know_are_named():
     items, _ = people(500)
-    with pytest.raises(ValueError, match="faiss makes no index of 'IVF12,PQ7' for 32 dimensions"):
+    with pytest.raises(
+        ValueError, match="faiss cannot build an index 'IVF12,PQ7' of 32 dimensions"
+    ):
         NearestNeighbors(index="IVF,PQ7").fit(items)
-    with pytest.raises(ValueError, match="no index of 'TREE'.*Examples: 'flat'"):
+    with pytest.raises(ValueError, match="cannot build an index 'TREE'.*Examples: 'flat'"):
         NearestNeighbors(index="TREE").fit(items)
 
 
@@ -155,7 +157,9 @@ def test_an_index_of_another_model_is_refused(tmp_path):
     index = NearestNeighbors().fit(np.eye(3))
     index.fingerprint = "model-1"
     index.save(tmp_path / "index")
-    with pytest.raises(ValueError, match="made by the model model-1, and .* asks is model-2"):
+    with pytest.raises(
+        ValueError, match="made by the model model-1, and .* come from the model model-2"
+    ):
         NearestNeighbors.load(tmp_path / "index", fingerprint="model-2")
     assert len(NearestNeighbors.load(tmp_path / "index")) == 3
     with pytest.raises(FileNotFoundError, match="holds no index"):

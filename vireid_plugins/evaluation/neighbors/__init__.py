@@ -1,4 +1,4 @@
-"""Nearest neighbors: of queries among stored items (``search.py``), of all items (``lists.py``).
+"""Find nearest neighbors: of queries (``search.py``), or of every stored item (``lists.py``).
 
-Everything else reaches faiss through ``faiss_index.py``.
+faiss is used only through ``faiss_index.py``.
 """

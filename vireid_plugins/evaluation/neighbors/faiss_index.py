@@ -21,7 +21,7 @@ FLAT = "flat"
 
 @functools.cache
 def load_faiss() -> Any:
-    """Return the module faiss, which is loaded at the first call; None if it is not installed."""
+    """Return the module faiss, loaded at the first call; None if it is not installed."""
     try:
         import faiss
     except ImportError:
@@ -51,7 +51,7 @@ def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") 
         size: D.
         metric: ``"cosine"`` or ``"euclidean"``.
         device: a CPU, or a GPU.
-        gpus: ``"one"``: that of ``device``; ``"shards"``: the items are divided over all GPUs;
+        gpus: ``"one"``: the GPU ``device``; ``"shards"``: the items are divided over all GPUs;
             ``"replicas"``: all items are on each GPU, and the queries are divided.
     """
     faiss = load_faiss()
@@ -92,12 +92,13 @@ def on_gpu(index: Any, device: torch.device, gpus: str) -> Any:
 
 
 def approximate_index(factory: str, size: int, metric: str, num_items: int) -> Any:
-    """Return an untrained index that ``faiss.index_factory`` makes of the words ``factory``.
+    """Return an untrained index that ``faiss.index_factory`` builds from the string ``factory``.
 
-    ``"IVF,PQ64"`` without a number of lists gets about 4 sqrt(N) of them.
+    ``"IVF,PQ64"``, without a number of lists, gets about 4 sqrt(N) lists.
 
     Raises:
-        UserError: faiss does not know the words, they do not fit D, or it is not installed.
+        UserError: faiss does not know the string, the string does not fit D, or faiss is not
+            installed.
     """
     require_faiss(f"The index {factory!r}")
     # faiss wants at least 39 items for a list.
@@ -107,9 +108,9 @@ def approximate_index(factory: str, size: int, metric: str, num_items: int) -> A
         return load_faiss().index_factory(size, words, faiss_metric(metric))
     except Exception as error:
         raise UserError(
-            f"faiss makes no index of {words!r} for {size} dimensions: {_first_line(error)}. "
+            f"faiss cannot build an index {words!r} of {size} dimensions: {_first_line(error)}. "
             "Examples: 'flat' (exact), 'HNSW32', 'IVF,SQ8', 'IVF,PQ64', 'OPQ64,IVF,PQ64'; the "
-            "number behind PQ must divide the dimensions."
+            "number after PQ must divide the dimensions."
         ) from error
 
 

@@ -1,4 +1,6 @@
-"""Neighbor lists of all items among all items, in blocks: float32 searches, float64 decides.
+"""Find the nearest neighbors of every item among all items, in blocks.
+
+The search is done in float32, and close cases are decided in float64.
 
 Shapes: N items, D features, R rows of a block, k neighbors, W candidates.
 """
@@ -13,7 +15,8 @@ from torch import Tensor
 from ..ranking.topk import largest_by_index
 from ..similarity import products
 
-# Elements of a block: of distances (with fewer rows the product is slow), of gathered features.
+# Elements of a block of distances (with fewer rows the product is slow), and of a block of
+# gathered features.
 _BLOCK_ELEMENTS = 1 << 25
 _PAIR_ELEMENTS = 1 << 20
 # In float32, 2ab - |b|^2 errs by less than this times |a|^2 + |b|^2.
@@ -24,7 +27,7 @@ _SPARE = 8  # more candidates than k; float64 decides between them
 def nearest_items(
     features: Tensor, k: int, groups: Optional[Tensor] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the k nearest items of each item: itself first, equal ones by index.
+    """Return the k nearest items of each item: itself first, equally near ones by index.
 
     The order is that of float64. Distances of float32 features are computed in float32, and rows in
     which rounding could decide between two neighbors are computed again in float64.
@@ -59,7 +62,7 @@ def nearest_items(
 def _row_argmin(values: Tensor) -> np.ndarray:
     """Return the place of the smallest value of each row (R, N).
 
-    On a CPU NumPy does it, which is several times as fast.
+    On a CPU this is done by NumPy, which is several times as fast.
     """
     if values.device.type == "cpu":
         return values.numpy().argmin(1)
@@ -100,10 +103,10 @@ class _Items:
 def _nearest(
     items: _Items, rows: Tensor, nearness: Tensor, k: int, mask: Optional[Tensor] = None
 ) -> Tensor:
-    """Return the k nearest items of each row (R, k): the item itself first, equal ones by index.
+    """Return the k nearest items of each row (R, k), itself first, equally near ones by index.
 
-    What float32 leaves open is decided in float64: between the candidates or, if they do not
-    suffice, between all items.
+    Where float32 cannot decide, float64 does: between the candidates or, if they do not suffice,
+    between all items.
 
     Args:
         items: those that ``nearness`` belongs to.
@@ -134,7 +137,7 @@ def _nearest(
 
 
 def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> Tensor:
-    """Return candidates (R, W) in the order of their float64 distances, equal ones by index."""
+    """Return candidates (R, W) ordered by their float64 distances, equally near ones by index."""
     found, order = found.sort(dim=1)
     values = values.gather(1, order)
     first = rows[:, None].expand_as(found).flatten().cpu().numpy()
@@ -146,7 +149,7 @@ def _by_distance(items: _Items, rows: Tensor, found: Tensor, values: Tensor) -> 
 
 
 def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tensor) -> Tensor:
-    """Return the item itself, then in turn the nearest of other groups and of its own: (R, k).
+    """Return the item itself, then alternately the nearest of other groups and of its own: (R, k).
 
     When one side is exhausted, the rest comes from the other.
 
@@ -161,7 +164,8 @@ def _in_turn(items: _Items, rows: Tensor, nearness: Tensor, k: int, groups: Tens
     turns = torch.full_like(nearness, torch.inf)
     for first, mask in ((0, own), (1, ~own)):
         found = _nearest(items, rows, nearness, k, mask)
-        # The own group takes the even turns, so that the item comes first; the others take the odd.
+        # The item's own group takes the even turns, so that the item itself comes first; the other
+        # groups take the odd turns.
         places = first + 2 * torch.arange(k, device=nearness.device).to(turns)
         values = places.expand_as(found).clone()
         values[~mask.gather(1, found)] = torch.inf

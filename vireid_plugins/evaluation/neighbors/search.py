@@ -33,29 +33,30 @@ class NearestNeighbors:
     """Search among stored items.
 
     ``index="flat"`` is exact: distances of the candidates are recomputed in float64, and equal
-    ones are ordered by index, whatever the library underneath does. Any other ``index`` is the
-    words of a faiss factory, whose answers are approximate, distances too where it compresses:
+    ones are ordered by index, whatever library is used underneath. Any other ``index`` is a factory
+    string of faiss. Its answers are approximate, and so are the distances if it compresses items:
 
     - ``"HNSW32"``: a graph; fast, and larger than the items.
     - ``"IVF,SQ8"``: lists around centers, a byte for each dimension: a quarter of the items.
-    - ``"OPQ64,IVF,PQ64"``: 64 bytes an item, for galleries beyond memory.
+    - ``"OPQ64,IVF,PQ64"``: 64 bytes an item, for galleries larger than the memory.
 
-    ``IVF`` without a number has about 4 sqrt(N) lists, N the items of ``fit``.
+    ``IVF`` without a number has about 4 sqrt(N) lists, where N is the number of items of ``fit``.
 
     Args:
         metric: ``"cosine"``: distances 1 - cos; ``"euclidean"``: Euclidean distances, not squared.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... faiss is used on a GPU only if its build
             has GPU support; otherwise PyTorch does the work there. Approximate indexes stay on the
             CPU.
-        index: ``"flat"``, or the words of a faiss factory.
-        gpus: of an exact index on ``cuda``: ``"one"``, or all: ``"shards"``, the items divided,
-            or ``"replicas"``, the queries divided.
+        index: ``"flat"``, or a factory string of faiss.
+        gpus: for an exact index on ``cuda``: ``"one"`` uses one GPU; ``"shards"`` and
+            ``"replicas"`` use all of them and divide the items, or the queries.
         probes: lists that a query searches in an ``IVF`` index; more lists find more neighbors and
             take longer.
 
     Attributes:
-        ids: (N,) names of the items, integers or strings such as paths; None: they have numbers.
-        fingerprint: that of the model whose features these are; empty: unknown.
+        ids: (N,) names of the items, integers or strings such as paths; None: items have only
+            numbers.
+        fingerprint: the fingerprint of the model that made the features; empty: unknown.
 
     Raises:
         UserError: a word is unknown, or an approximate index needs faiss, which is not installed.
@@ -86,7 +87,7 @@ class NearestNeighbors:
 
     @property
     def exact(self) -> bool:
-        """Whether answers are exact."""
+        """Whether the answers are exact."""
         return self.index == FLAT
 
     def __len__(self) -> int:
@@ -94,17 +95,17 @@ class NearestNeighbors:
         return 0 if self._store is None else len(self._store)
 
     def fit(self, features: Array, ids: Optional[Array] = None) -> "NearestNeighbors":
-        """Store the items (N, D) to search among, in place of any others; return itself.
+        """Store the items (N, D) to search among, and forget earlier ones; return ``self``.
 
-        An approximate index also learns its centers from them; ``add`` brings more.
+        An approximate index also learns its centers from them; ``add`` stores more items.
 
         Args:
             features: (N, D).
             ids: (N,) integers or strings.
 
         Raises:
-            UserError: there are no items, their number is not that of the ids, or features are not
-                finite.
+            UserError: there are no items, there are more or fewer ids than items, or features are
+                not finite.
         """
         items = self._prepared(features, "features")
         if len(items) == 0:
@@ -124,7 +125,7 @@ class NearestNeighbors:
         return self
 
     def add(self, features: Array, ids: Optional[Array] = None) -> "NearestNeighbors":
-        """Store more items (M, D) behind those that there are; return itself.
+        """Store more items (M, D) after the stored ones; return ``self``.
 
         Raises:
             RuntimeError: ``fit`` has not been called.
@@ -133,7 +134,7 @@ class NearestNeighbors:
         store = self._fitted("add")
         items = self._prepared(features, "features")
         if (ids is None) != (self.ids is None):
-            raise UserError("Either all items have ids or none.")
+            raise UserError("Either all items have ids or none; give ids for all, or for none.")
         self._check_size(items, "features")
         checked = self._checked_ids(ids, len(items))
         if self.ids is not None and checked is not None:
@@ -184,7 +185,7 @@ class NearestNeighbors:
         return store.search(queries, k)
 
     def save(self, folder: Union[str, Path]) -> None:
-        """Write items, ids and fingerprint into ``folder``, in place of an index that is there.
+        """Write items, ids and fingerprint into ``folder``; an index that is there is replaced.
 
         The folder appears whole or not at all.
 
@@ -230,14 +231,14 @@ class NearestNeighbors:
         gpus: str = "one",
         fingerprint: Optional[str] = None,
     ) -> "NearestNeighbors":
-        """Return what ``save`` wrote.
+        """Return the index that ``save`` wrote.
 
         Args:
             folder: the folder of the index.
             device: where to search an exact index.
             gpus: see the class.
-            fingerprint: that of the model whose features will be searched for; None: it is not
-                compared.
+            fingerprint: the fingerprint of the model whose features will be searched for, which
+                must be that of the index; None: any model is accepted.
 
         Raises:
             MissingFileError: there is no index.
@@ -248,8 +249,8 @@ class NearestNeighbors:
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             raise UserError(
                 f"{folder} was made by the model {meta['fingerprint'] or '(unknown)'}, and the "
-                f"model that asks is {fingerprint}: their features cannot be compared. Make the "
-                "index anew with this model, or ask with that one."
+                f"queries come from the model {fingerprint}: their features cannot be compared. "
+                "Build the index again with this model, or search with that one."
             )
         found = cls(meta["metric"], device, index=meta["index"], gpus=gpus, probes=meta["probes"])
         found.fingerprint = meta["fingerprint"]
@@ -270,7 +271,7 @@ def _read_meta(folder: Path) -> Dict[str, Any]:
     meta = json.loads(path.read_text(encoding="utf-8"))
     if meta.get("format") != _FORMAT:
         raise UserError(
-            f"{path} is of format {meta.get('format')}; this version reads {_FORMAT}. Make the "
-            "index anew."
+            f"{path} has format {meta.get('format')}, but this version reads format {_FORMAT}. "
+            "Build the index again."
         )
     return meta

@@ -1,4 +1,4 @@
-"""Stored items that can be searched: exactly, or by an approximate index of faiss.
+"""Store items that can be searched: exactly, or by an approximate index of faiss.
 
 Shapes: Q queries, N stored items, D features, k neighbors, W candidates.
 """
@@ -20,10 +20,10 @@ _SPARE = 8  # more candidates than k, since float32 may err in the order near th
 
 
 class ExactItems:
-    """Items among which the search is exact, whatever the library underneath does.
+    """Items among which the search is exact, whatever library is used underneath.
 
-    A library finds a few more candidates than are asked for; their distances are computed again in
-    float64, and equal ones are ordered by index.
+    The library finds a few more candidates than are asked for; their distances are computed again
+    in float64, and equal ones are ordered by index.
 
     Args:
         items: (N, D), of length 1 for the cosine.
@@ -85,7 +85,7 @@ class ExactItems:
         return exact[:, :k].cpu().numpy(), candidates[:, :k].cpu().numpy()
 
     def _candidates(self, queries: Tensor, width: int) -> Tensor:
-        """Return numbers of items (Q, width), found by PyTorch; identical items tie, by index."""
+        """Return the numbers (Q, width) of the nearest items by PyTorch, equal ones by index."""
         if self._scorer is None:
             self._scorer = Scorer(self._items, self._metric)
         step = max(1, _BLOCK_ELEMENTS // len(self._items))
@@ -127,7 +127,7 @@ class ApproximateItems:
     Args:
         index: a trained index of faiss.
         metric: ``"cosine"`` (the items have length 1) or ``"euclidean"``.
-        probes: lists that a query searches, of an ``IVF`` index.
+        probes: how many lists of an ``IVF`` index a query searches.
     """
 
     FILE = "index.faiss"

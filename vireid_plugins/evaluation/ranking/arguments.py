@@ -1,4 +1,4 @@
-"""Checks of what the public functions are given, with messages that name both sides."""
+"""Check the arguments of the public functions, with messages that name both sides."""
 
 from typing import Optional, Sequence, Union
 
@@ -14,7 +14,7 @@ Device = Union[str, torch.device, None]
 
 
 def device_of(device: Device, *features: Array) -> torch.device:
-    """Return ``device``; where none is said, that of the first tensor, else the CPU."""
+    """Return ``device``; if it is None, the device of the first tensor, or else the CPU."""
     if device is not None and str(device):
         return torch.device(device)
     tensors = [item for item in features if isinstance(item, Tensor)]
@@ -35,12 +35,12 @@ def labels_of(
         targets: (length,) identities.
         camids: (length,) camera numbers; None only if ``rules`` need none.
         length: the number of images.
-        of: what has that length, for the message.
-        rules: whether cameras are needed.
-        prefix: of the arguments' names, such as ``"query_"``.
+        of: the name of what has that length, for the message.
+        rules: decide whether cameras are needed.
+        prefix: the beginning of the arguments' names in messages, such as ``"query_"``.
 
     Raises:
-        UserError: another length, other numbers than integers, or missing cameras.
+        UserError: a length differs, labels are not integers, or needed cameras are missing.
     """
     checked = _integers(targets, f"{prefix}targets", length, of)
     if camids is not None:
@@ -65,7 +65,7 @@ def _integers(values: Union[Array, Sequence[int]], name: str, length: int, of: s
 
 
 def rows_of(values: Optional[Array], name: str, length: int) -> np.ndarray:
-    """Return row numbers as int64; all ``length`` rows for None.
+    """Return row numbers as int64; None stands for all ``length`` rows.
 
     Raises:
         UserError: a number is out of range.

@@ -1,8 +1,8 @@
-"""CMC, mAP and mINP: arrays in, numbers out, in percent.
+"""Compute CMC, mAP and mINP, in percent, from arrays.
 
 Shapes: Q queries, G gallery items, D features, N rows of one list that holds both. There is no
-Python loop over queries or gallery items: scores are computed in blocks of queries, and ranks come
-from counting (``counting.py``). Memory is bounded by the block, whatever the sizes.
+Python loop over queries or gallery items: scores are computed in blocks of queries, and ranks are
+found by counting (``counting.py``). A block bounds the memory, whatever the sizes.
 
 mINP follows Ye et al., *Deep Learning for Person Re-identification: A Survey and Outlook*; the CMC
 that counts each identity once is the one of SYSU-MM01's evaluation (Wu et al., ICCV 2017).
@@ -62,7 +62,7 @@ def rank_metrics(
         device: where to compute; by default where the features are.
 
     Raises:
-        UserError: an unknown word, shapes that do not fit, or features that are not finite.
+        UserError: a word is unknown, shapes do not fit, or features are not finite.
     """
     rules = RankRules(tuple(skip_camera_pairs), skip_same_camera, cmc, max_rank)
     check_metric(metric)
@@ -142,10 +142,10 @@ def rank_metrics_from_similarity(
 
     Args:
         similarity: (Q, G) finite, the greater the nearer; for distances give minus the matrix.
-        query_targets: (Q,), as all labels for the whole matrix.
-        gallery_targets: (G,).
-        query_camids: (Q,).
-        gallery_camids: (G,).
+        query_targets: (Q,) identities; like all labels, they are those of the whole matrix.
+        gallery_targets: (G,) identities.
+        query_camids: (Q,) camera numbers.
+        gallery_camids: (G,) camera numbers.
         query_rows: which rows to use, in this order; all by default.
         gallery_rows: which columns to use; ties are ordered by place in this list.
         skip_camera_pairs: as in ``rank_metrics``, as are the other rules.

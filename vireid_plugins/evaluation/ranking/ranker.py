@@ -1,4 +1,4 @@
-"""One trial's ranks: the places of the positives, block by block, and the metrics of them all.
+"""Rank one trial: find the places of the positives, block by block, and compute the metrics.
 
 Shapes: Q queries, R queries of one block, U columns of scores, G gallery images of the trial,
 M positives of a query (padded).
@@ -16,7 +16,7 @@ from .counting import identity_ranks, positive_ranks, take_columns
 from .topk import largest_by_index
 
 _TRIAL_BLOCK_ELEMENTS = 1 << 22
-_LEAST_ROWS = 16  # of a block, at least, so that every thread has work
+_LEAST_ROWS = 16  # a block has at least so many rows, so that every thread has work
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RankMetrics:
 
 
 class TrialRanker:
-    """Ranks one gallery for one block of queries after the other, and keeps what it finds.
+    """Rank one gallery for one block of queries after the other, and keep the results.
 
     Args:
         gallery: the labels of the G gallery images.
@@ -98,7 +98,7 @@ class TrialRanker:
         if self.columns is not None:
             scores = take_columns(scores, self.columns)
         elif self.rules.needs_cameras:
-            scores = scores.clone()  # what a query must not see is hidden in it
+            scores = scores.clone()  # hidden images are overwritten in it
         query_targets = torch.from_numpy(query.targets).to(scores.device)
         own = torch.searchsorted(self.identities, query_targets).clamp_(max=len(self.starts) - 1)
         count = self.counts[own] * (self.identities[own] == query_targets)
@@ -120,7 +120,7 @@ class TrialRanker:
             self._store(scores, values, columns, valid, own, rows)
 
     def _hide(self, scores: Tensor, cameras: Tensor, columns: Tensor, positive: Tensor) -> None:
-        """Put minus infinity where a query must not look.
+        """Set the scores of images that a query must not see to minus infinity.
 
         The rules are asked once for each pair of cameras, which decides for all other identities,
         and once for each positive: far fewer than all pairs of images.

@@ -1,6 +1,6 @@
 """Re-order each query's nearest gallery images by a second, local distance.
 
-A model may bring a :class:`Rescorer`; evaluation knows nothing else of it. Shapes: N test images,
+A model may have a :class:`Rescorer`; evaluation knows nothing else about it. Shapes: N test images,
 Q queries, G gallery items, K candidates of a query, D features, R local parts of S features.
 """
 
@@ -22,12 +22,12 @@ _BLOCK_BYTES = 64 << 20
 
 
 class Rescorer(Protocol):
-    """What ``model.rescorer`` must offer; a model whose ``rescorer`` is None is not re-scored.
+    """The interface of ``model.rescorer``; a model whose ``rescorer`` is None is not re-scored.
 
     Attributes:
-        description: for the table's column *re-ranking*.
+        description: the text in the table's column *re-ranking*.
         top: K, how many candidates of each query are re-ordered, at least 1.
-        weight: of the local distance, beside the cosine distance 1 - cos of the features.
+        weight: weight of the local distance; the cosine distance 1 - cos of the features has 1.
     """
 
     description: str
@@ -57,7 +57,7 @@ class RescoringScorer:
     """Cosine scores in which each query's K nearest candidates are re-ordered.
 
     A query's candidates are its K nearest gallery items by cosine among those that the protocol
-    lets it see; of equal ones the earlier in the gallery come first. They are ordered by
+    lets it see; among equal ones the earlier in the gallery comes first. They are ordered by
     ``1 - cos + weight * local distance``. All others follow in their own order. Equal totals are
     ordered by gallery index, as everywhere.
 
@@ -70,8 +70,8 @@ class RescoringScorer:
         features: (N, D) of every test image.
         local: (N, R, S) local features of the same images.
         rescorer: see :class:`Rescorer`.
-        labels: of the N images.
-        rules: who is a candidate.
+        labels: the labels of the N images.
+        rules: decide who is a candidate.
         device: where to compute; by default where the features are.
     """
 
@@ -91,7 +91,7 @@ class RescoringScorer:
         self._labels, self._rules = labels, rules
 
     def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
-        """Return scores as ``TrialScorer`` says.
+        """Return the scores that :class:`TrialScorer` describes.
 
         Raises:
             UserError: local distances are not finite.
@@ -154,7 +154,7 @@ def rank_rescored(
 def promoted(
     scores: Tensor, hidden: Tensor, top: int, distances: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return cosine scores whose best ``top`` of each query are re-ordered, above all others.
+    """Return cosine scores with the best ``top`` of each query re-ordered, above all others.
 
     The new scores are whole numbers above 2, one for each distinct total: no rounding makes
     totals equal, and equal ones stay equal.
@@ -162,8 +162,9 @@ def promoted(
     Args:
         scores: (Q, G) cosine similarities.
         hidden: (Q, G) bool, pairs that are never compared; their new scores mean nothing.
-        top: K; more than there are means all.
-        distances: from candidates (Q, K) to what is added to their cosine distances, (Q, K).
+        top: K; if the gallery is smaller, all its items are re-ordered.
+        distances: takes candidates (Q, K) and returns what is added to their cosine distances,
+            (Q, K).
 
     Raises:
         UserError: a distance is not finite.

@@ -1,6 +1,6 @@
-"""Where the scores of a trial come from: the greater a score, the nearer the gallery image.
+"""The scores of a trial: the greater a score, the nearer the gallery image.
 
-Ranking needs to know nothing else: features, a matrix, re-ranking and re-scoring all end in
+Ranking needs nothing else: features, a matrix, re-ranking and re-scoring all become
 :class:`Scores`. Shapes: N test images, Q queries, R queries of one block, G gallery images, U
 columns of scores, D features.
 """
@@ -56,7 +56,7 @@ class FeatureScorer:
         self._metric = metric
 
     def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
-        """Return scores as :class:`TrialScorer` says."""
+        """Return the scores that :class:`TrialScorer` describes."""
         gallery_features = self._features[torch.from_numpy(gallery).to(self._features.device)]
         return scores_of_features(self._features, gallery_features, self._metric, query)
 
@@ -89,7 +89,7 @@ def scores_of_matrix(similarity: Array) -> Scores:
     """Return the scores of a matrix (Q, G) that exists already.
 
     Raises:
-        UserError: no matrix, or one that is not finite.
+        UserError: ``similarity`` is not a matrix, or not finite.
     """
     scores = torch.as_tensor(similarity).detach()
     if scores.dim() != 2:

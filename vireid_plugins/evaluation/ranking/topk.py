@@ -1,4 +1,4 @@
-"""Find the largest values of each row exactly, equal ones by index.
+"""Find the largest values of each row exactly; equal ones are ordered by index.
 
 Shapes: R rows, N columns.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LEAST_GROUP = 8  # columns of a group: with fewer, groups cost more than they save
+_LEAST_GROUP = 8  # columns of a group; with fewer, groups cost more time than they save
 
 
 def largest_by_index(
@@ -59,7 +59,7 @@ def _by_position(scores: Tensor, k: int, position: Tensor) -> Tuple[Tensor, Tens
     values, columns = scores.topk(k, dim=1)
     limit = values[:, -1:]
     cut = ((scores == limit).sum(1) != (values == limit).sum(1)).nonzero(as_tuple=True)[0]
-    if len(cut):  # equals on both sides of the limit: top-k may have kept the later ones
+    if len(cut):  # equal values on both sides of the limit: top-k may have kept the later ones
         in_turn = position[cut].argsort(dim=1)
         full = torch.sort(scores[cut].gather(1, in_turn), dim=1, stable=True, descending=True)
         columns[cut] = in_turn.gather(1, full.indices[:, :k])

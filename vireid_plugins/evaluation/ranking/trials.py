@@ -1,4 +1,4 @@
-"""From scores to metrics, the one way that every ranking goes.
+"""Turn scores into metrics, in the one way that every ranking uses.
 
 Plain, re-ranked and re-scored trials differ in their scores (``scores.py``); who is compared with
 whom, ties, counting and metrics are the same for all. Shapes: N test images, Q queries, G gallery
@@ -30,7 +30,7 @@ def rank(
     """Rank one or several galleries, which share their scores, for the same queries.
 
     Args:
-        scores: of Q queries.
+        scores: the scores of Q queries.
         query: the queries' labels.
         galleries: each picks columns of the scores.
         rules: who is compared with whom, and how hits are counted.
@@ -60,7 +60,7 @@ def rank_with(
 
     Args:
         scorer: gives the scores of any trial.
-        labels: of the N test images.
+        labels: the labels of the N test images.
         trials: objects with ``query`` and ``gallery``, row numbers of the list.
         rules: who is compared with whom, and how hits are counted.
 

@@ -6,13 +6,13 @@ N items, D features, R rows of a block.
 Two definitions are in use:
 
 - ``"original"`` (the authors' code, MMT): the item is not one of its k1 neighbors, so lists hold
-  k1 + 1 items; weights are exp(-d), d the squared Euclidean distance divided by the greatest of
-  the item's row.
+  k1 + 1 items; weights are exp(-d), where d is the squared Euclidean distance divided by the
+  greatest one of the item's row.
 - ``"softmax"`` (OpenUnReID, FastReID): the item is one of the k1 neighbors; weights are a softmax
-  of -d, d the squared Euclidean distance itself.
+  of -d, where d is the squared Euclidean distance itself.
 
-Both round half of k1 to even, average the encodings of the k2 nearest items, the item itself among
-them (local query expansion), and order equal distances by index; the item comes first in its own
+Both round half of k1 to even, average the encodings of the k2 nearest items, the item itself
+included (local query expansion), and order equal distances by index; an item comes first in its own
 list. Memory grows with the neighbors and with the pairs nearer than 1, not with N squared.
 """
 
@@ -51,9 +51,9 @@ def jaccard_distance(
         k1: neighbors that make an item's k-reciprocal set.
         k2: neighbors averaged by the local query expansion; 1: none.
         definition: ``"original"`` or ``"softmax"``, see above.
-        groups: (N,) modality (or camera) of each item: neighbors then come in turn from the
-            other groups and from the item's own, the nearest first, so that every list holds both;
-            None: neighbors are the nearest of all items.
+        groups: (N,) modality (or camera) of each item: neighbors are then taken alternately from
+            the other groups and from the item's own group, the nearest first, so that every list
+            holds both; None: neighbors are the nearest of all items.
         max_distance: only pairs nearer than this are stored; at most 1.
         device: where to search for neighbors.
 

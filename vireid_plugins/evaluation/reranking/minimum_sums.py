@@ -22,12 +22,12 @@ _BLOCK_ELEMENTS = 1 << 21  # sums in a block; each thread works on one block
 def minimum_sums(
     a: sparse.csr_matrix, b: Optional[sparse.csr_matrix] = None, least: float = 0.0
 ) -> sparse.csr_matrix:
-    """Return for each row of ``a`` and each of ``b`` the sum over columns of the minimum of both.
+    """Return for each row of ``a`` and of ``b`` the sum over columns of the smaller entry.
 
     Args:
         a: (A, N), entries above 0.
-        b: (B, N), entries above 0; None: ``a``, and then each pair is computed once (a pair within
-            a block twice).
+        b: (B, N), entries above 0; None: ``a`` itself, and then each pair is computed once (a pair
+            within a block twice).
         least: only sums above it are stored; at least 0.
 
     Returns:
@@ -51,7 +51,7 @@ def minimum_sums(
 
 
 def _beyond(matrix: sparse.csr_matrix, ends: np.ndarray) -> sparse.csr_matrix:
-    """Return the entries of each row from the column ``ends`` (A,) on."""
+    """Return the entries of each row whose column is ``ends`` (A,) or a later one."""
     counts = np.diff(matrix.indptr)
     kept = matrix.indices >= np.repeat(ends, counts)
     rows = np.repeat(np.arange(len(ends)), counts)[kept]
@@ -148,7 +148,7 @@ class _GrowingRows:
         return self._num_rows
 
     def append(self, counts: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Append rows with ``counts`` entries each, whose columns and values follow each other."""
+        """Append rows of ``counts`` entries each, given the columns and values of all entries."""
         end = self._size + len(values)
         if end > len(self._values):
             room = max(end, len(self._values) * 5 // 4)

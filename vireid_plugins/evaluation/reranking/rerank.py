@@ -1,4 +1,4 @@
-"""Re-ranking and query expansion: they use the neighbors of two images to compare them.
+"""Re-ranking and query expansion, which use the neighbors of two images to compare them.
 
 Shapes: Q queries, G gallery items, D features. The result of one query depends on the other queries
 or on the whole gallery, so every printed line of results names what was used.
@@ -102,11 +102,11 @@ def k_reciprocal_rerank(
         lambda_value: weight of the original distance against the Jaccard distance, 0 to 1.
         definition: the definition of the Jaccard distance, see ``jaccard.py``.
         cross_modality: queries are of one modality and gallery items of the other; neighbors
-            come from both sides in turn, however far apart the modalities lie.
+            are taken alternately from both sides, however far apart the modalities lie.
 
     Returns:
-        (Q, G) float32, ``(1 - lambda) * Jaccard + lambda * d``, d the squared Euclidean distance
-        divided by the greatest of the query's row.
+        (Q, G) float32, ``(1 - lambda) * Jaccard + lambda * d``, where d is the squared Euclidean
+        distance divided by the greatest one of the query's row.
 
     Raises:
         UserError: k1 or k2 is below 1, lambda is not in 0 to 1, or features do not fit.
@@ -136,7 +136,7 @@ def k_reciprocal_rerank(
 def expand_features(
     query_features: Array, gallery_features: Array, k: int = 5, alpha: float = 3.0, times: int = 1
 ) -> Tuple[Tensor, Tensor]:
-    """Return features after alpha query expansion, of the queries and of the gallery.
+    """Expand the features of queries and gallery by alpha query expansion.
 
     Radenovic, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No Human Annotation*, TPAMI
     2019, as FastReID's ``aqe`` computes it: the new feature of an image is the mean of the features
@@ -146,7 +146,7 @@ def expand_features(
     Args:
         query_features: (Q, D).
         gallery_features: (G, D).
-        k: images averaged, 1 or more; more than there are means all.
+        k: images averaged, 1 or more; if there are fewer images, all are averaged.
         alpha: power of the weights, 0 or more. Negative cosines count as 0.
         times: how often to expand, 1 or more.
 
@@ -178,7 +178,7 @@ def expand_features(
 def affinity_inference(
     query_features: Array, gallery_features: Array, k1: int = 20, k2: int = 6
 ) -> np.ndarray:
-    """Return distances by AIM, which adds to the cosine how alike two neighborhoods are.
+    """Return distances by AIM, which adds the similarity of two neighborhoods to the cosine.
 
     Fang, Yang, Fu, *Visible-Infrared Person Re-Identification via Semantic Alignment and Affinity
     Inference*, ICCV 2023, as its public code (xiaoye-hhh/SAAI) computes it: the affinity of a query
@@ -191,11 +191,11 @@ def affinity_inference(
     Args:
         query_features: (Q, D).
         gallery_features: (G, D).
-        k1: cosines that are kept, 1 or more; more than there are means all.
+        k1: cosines that are kept, 1 or more; if there are fewer, all are kept.
         k2: gallery items averaged, 1 or more.
 
     Returns:
-        (Q, G) float32 distances, minus the sum of the cosine and of the affinities' cosine.
+        (Q, G) float32 distances: the negative of the cosine plus the affinities' cosine.
 
     Raises:
         UserError: k1 or k2 is below 1, or features do not fit.
@@ -224,7 +224,7 @@ def _largest(query: Tensor, gallery: Tensor, k: int) -> Tuple[sparse.csr_matrix,
     Args:
         query: (Q, D) of length 1.
         gallery: (G, D) of length 1.
-        k: more than G means all.
+        k: if it exceeds G, all cosines are returned.
 
     Returns:
         The cosines, sparse (Q, G), and the columns of the k largest (Q, k) int64, largest first.

@@ -24,8 +24,8 @@ class RerankingScorer:
     Args:
         features: (N, D) of every test image.
         metric: ``"cosine"`` or ``"euclidean"``.
-        reranking: gives the distances; None: they are those of the expanded features.
-        expansion: expands the features first; None: not.
+        reranking: gives the distances; None: the distances of the (expanded) features are used.
+        expansion: expands the features first; None: the features are not expanded.
     """
 
     pairwise = False  # every score depends on the other images of the trial
@@ -41,7 +41,7 @@ class RerankingScorer:
         self._reranking, self._expansion = reranking, expansion
 
     def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
-        """Return scores as ``TrialScorer`` says."""
+        """Return the scores that ``TrialScorer`` describes."""
         asked, found = (self._features[torch.from_numpy(rows)] for rows in (query, gallery))
         if self._metric == "cosine":
             asked, found = normalize(asked), normalize(found)

@@ -1,4 +1,4 @@
-"""Photographs, rankings and the style of every figure: what the engine draws, too."""
+"""Photographs, rankings and the style of figures, for the engine and for the plots."""
 
 from .photos import Photo
 from .retrieval import Match, Retrieval, select_retrievals

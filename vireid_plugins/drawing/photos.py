@@ -1,4 +1,4 @@
-"""Photographs that pictures show: those that the user names, or a seeded draw.
+"""Choose the photographs that pictures show: the user names them, or a seed draws them.
 
 B images, N items of a list.
 """
@@ -25,7 +25,7 @@ class Photo(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """Return camera, identity and modality; of an unknown person the name of the file."""
+        """Return camera and identity, or the file name of an unknown person, and the modality."""
         known = self.target is not None
         words = f"cam {self.camid}, id {self.target}" if known else os.path.basename(self.path)
         return f"{words}\n{self.modality_label}" if self.modality_label else words
@@ -49,9 +49,9 @@ def parse_images(words: Sequence[str]) -> List[Photo]:
         path, colon, modality = word.rpartition(":")
         if not colon or modality.strip().lower() not in [m.label for m in Modality]:
             raise PlotError(
-                f"--images: {word!r} does not end with :visible or :infrared. Say "
-                "--images day.jpg:visible night.jpg:infrared; words of other kinds (MODEL.WEIGHTS "
-                "...) stand before --images, or behind another option."
+                f"--images: {word!r} does not end with :visible or :infrared. Write --images "
+                "day.jpg:visible night.jpg:infrared, and put KEY VALUE pairs such as MODEL.WEIGHTS "
+                "... before --images or after another option."
             )
         check_size(path)
         photos.append(Photo(path, modality=int(Modality.parse(modality))))
@@ -59,9 +59,10 @@ def parse_images(words: Sequence[str]) -> List[Photo]:
 
 
 def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Photo]:
-    """Draw photographs of ``count`` identities, one of each modality, beside each other.
+    """Choose ``count`` identities at random, and one photograph of each in each modality.
 
-    Identities with both modalities come before those with one.
+    Photographs of one identity follow each other. Identities with both modalities are taken before
+    those with one.
 
     Args:
         items: N images to draw from.
@@ -93,7 +94,7 @@ def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
     """Return the photographs, with identity and camera if they are among ``items``.
 
     Raises:
-        PlotError: a photograph is among them with the other modality.
+        PlotError: a photograph is among ``items``, but with the other modality.
     """
     known = {os.path.realpath(item.path): item for item in items}
     found = []
@@ -124,5 +125,5 @@ def batch_of(photos: Sequence[Photo], transforms: Any) -> Dict[str, Any]:
 
 
 def batches(photos: Sequence[Photo], size: int) -> List[Tuple[int, Sequence[Photo]]]:
-    """Return ``photos`` in parts of at most ``size``, each with the place of its first."""
+    """Return ``photos`` in parts of at most ``size``, each with the index of its first photo."""
     return [(begin, photos[begin : begin + size]) for begin in range(0, len(photos), size)]

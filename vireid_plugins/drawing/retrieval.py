@@ -1,6 +1,7 @@
-"""Queries and their nearest gallery images: which queries are worth a look, and what they find.
+"""Choose queries that are worth a look, and find their nearest gallery images.
 
-The search keeps the protocol's rules: rows that a query must not see are neither ranked nor shown.
+The search follows the protocol's rules: rows that a query must not see are neither ranked nor
+shown.
 
 Shapes: N test images, Q queries and G gallery rows of a trial, D feature size.
 """
@@ -16,8 +17,8 @@ from ..evaluation import rank_metrics
 from ..evaluation.similarity import as_features, normalize
 from .photos import Photo
 
-# The pictures of a training look for the hardest among so many queries: a large test set takes no
-# longer.
+# The pictures of a training look for the hardest of only this many queries, so that a large test
+# set takes no longer.
 POOL = 256
 BEST, WORST, RANDOM, GIVEN, HARDEST = "best", "worst", "random", "given", "hardest"
 _SCORED = {BEST: 1, WORST: -1, HARDEST: -1}  # 1: the lowest rank first; -1: the highest
@@ -42,7 +43,7 @@ class Retrieval(NamedTuple):
 
 
 class Difficulty(NamedTuple):
-    """How well queries find their identity; 0 and NaN for a query without a valid match."""
+    """How well queries find their identity. A query without a valid match has 0 and NaN."""
 
     first_correct: np.ndarray  # (Q,) int64, rank from 1
     average_precision: np.ndarray  # (Q,) percent
@@ -56,7 +57,7 @@ class GallerySearch:
             ``modalities`` (N,), in the order of ``dataset.query + dataset.gallery``.
         dataset: has ``query`` and ``gallery``, lists of items.
         trial: row numbers ``query`` (Q,) and ``gallery`` (G,).
-        protocol: its ``rules()`` say what a query may see.
+        protocol: a protocol, whose ``rules()`` say which images a query may see.
         metric: ``"cosine"`` or ``"euclidean"``.
 
     Raises:
@@ -92,7 +93,7 @@ class GallerySearch:
         Args:
             queries: (Q,) rows of the test list.
             chosen: why each query was chosen (Q,).
-            top: at least 1; a query that may see fewer gets fewer.
+            top: at least 1; a query that may see fewer images gets fewer.
         """
         result = self._rank(queries, top)
         scores = self._scores(queries, result.nearest)
@@ -162,21 +163,22 @@ class GallerySearch:
 def choose(
     search: GallerySearch, pool: np.ndarray, words: Sequence[str], count: int
 ) -> Tuple[np.ndarray, List[str]]:
-    """Choose ``count`` queries of ``pool`` for each of ``words``, none twice.
+    """Choose ``count`` queries of ``pool`` for each of ``words``; choose no query twice.
 
     Queries without a valid match are left out. ``random`` takes the first of ``pool``, which is
     shuffled. ``best`` and ``worst`` order queries by the rank of the first image of the same
-    identity, then by average precision; equal ones stay in the order of ``pool``. They take each
-    identity once, as long as there are others. ``hardest`` is ``worst`` without this.
+    identity, then by average precision; equal ones stay in the order of ``pool``. They take one
+    query of each identity before they take a second one. ``hardest`` is ``worst`` without this
+    last rule.
 
     Args:
         search: the gallery of the trial.
         pool: test rows in random order.
         words: ``random``, ``best``, ``worst`` or ``hardest``.
-        count: number for each word; if there are fewer queries, all are taken.
+        count: number of queries for each word; if there are fewer, all are taken.
 
     Returns:
-        Test rows, and the word by which each was chosen.
+        The test rows, and the word by which each was chosen.
     """
     measured = search.difficulty(pool)
     valid = measured.first_correct > 0
@@ -225,7 +227,7 @@ def select_retrievals(
         features, dataset, trial, protocol, metric: as ``GallerySearch`` takes them.
         count: number of queries; if there are fewer, all are taken.
         seed: seed of the draw.
-        top: gallery images per query; a query that may see fewer gets fewer.
+        top: gallery images per query; a query that may see fewer images gets fewer.
 
     Raises:
         PlotError: the features are not those of the dataset's test list.

@@ -14,7 +14,7 @@ from .style import COLORS, styled
 
 logger = logging.getLogger(__name__)
 
-# Mark, color and style of the frames: they differ also for those who do not see colors.
+# Mark, color and style of the frames. Marks and styles differ for readers who do not see colors.
 _RIGHT = ("✓", "#00855f", "solid")
 _WRONG = ("✗", COLORS[3], (0, (2.5, 1.5)))
 _QUERY_COLOR = "#333333"
@@ -22,8 +22,9 @@ _LEGEND = (
     "✓ solid green frame: same person as the query.   "
     "✗ dashed orange frame: another person.   Nearest first."
 )
-# Inches: a panel, the largest image in it, the room above the image for two lines, and for one line
-# if the model is named on a line of its own; below, the room for the title, and the least width.
+# In inches: a panel, the largest image in it, the space above the image for two lines of text, and
+# the space for the line that names the model, if there are several; then the space for the title,
+# and the least width of the page.
 _PANEL, _IMAGE, _HEADING, _WHOSE = (1.0, 2.55), (0.92, 1.84), 0.3, 0.1
 _HEADER, _LEAST_WIDTH = 0.4, 8.0
 MOST_LINES = 100  # the largest picture that can be written is 2**16 pixels high
@@ -58,7 +59,7 @@ def retrieval_page(
 
     Args:
         models: for each model its rankings of the same queries, at least one.
-        labels: names of the models; that of a single model is not shown.
+        labels: names of the models; the name of a single model is not shown.
         title: the line above the rows.
         note: the lines below the rows, after the explanation of the frames.
 
@@ -168,12 +169,12 @@ def save_retrieval_pictures(
 
 
 def rules_in_words(metric: str, protocol: Any) -> str:
-    """Return the lines below a picture: what its numbers are, and what was never compared."""
+    """Return the lines below a picture: what its numbers mean, and what was never compared."""
     words, never = numbers_in_words(metric), protocol.rules().words()
     return f"{words}\nNever compared: {never}." if never else words
 
 
 def numbers_in_words(metric: str) -> str:
-    """Return a sentence on what the numbers beside gallery images are."""
+    """Return a sentence that says what the numbers above gallery images are."""
     what = "cosine similarity" if metric == "cosine" else "Euclidean distance"
     return f"Numbers: {what}, not re-ranked."

@@ -1,6 +1,6 @@
-"""A page of pictures: images, frames and lines of text placed in inches from the top left.
+"""Draw a page of images, frames and lines of text, placed in inches from the top left.
 
-Photographs keep their proportions. Text is wrapped to the page and never taken for mathematics.
+Photographs keep their proportions. Text is wrapped to the page and never read as mathematics.
 """
 
 import textwrap
@@ -14,14 +14,11 @@ from .style import GRAY, new_figure, plain
 
 MARGIN = 0.15  # inches
 SMALL, NORMAL, LARGE = 6.5, 8.0, 11.0  # points
-# An image of more pixels per inch is reduced to so many: enough for print, and a page of large
-# photographs needs little memory.
+# Images with more pixels per inch are reduced to this number: it is enough for print, and a page of
+# large photographs then needs little memory.
 _KEPT_DPI = 300
-_POINTS, _LETTER, _LINE = (
-    72.0,
-    0.56,
-    1.25,
-)  # points per inch; width of a letter and height of a line, in parts of the font size
+_POINTS = 72.0  # points per inch
+_LETTER, _LINE = 0.56, 1.25  # width of a letter and height of a line, in parts of the font size
 
 
 class Box(NamedTuple):
@@ -78,7 +75,7 @@ class Page:
         )
 
     def text(self, left: float, top: float, words: str, size: float = NORMAL, **how: Any) -> None:
-        """Draw words from a place on, or aligned as ``ha`` and ``va`` say."""
+        """Draw words at a place: to its right and below it, or as ``ha`` and ``va`` align them."""
         how = {"va": "top", **how}
         self.axes.text(left, top, plain(words), fontsize=size, **how)
 
@@ -97,7 +94,7 @@ class Page:
 def fit(size: Tuple[int, int], box: Box) -> Box:
     """Return the largest box with the proportions of ``size`` (width, height) in ``box``.
 
-    It stands at the top of ``box``, in its middle.
+    It lies at the top of ``box``, in the middle from left to right.
     """
     scale = min(box.width / size[0], box.height / size[1])
     width, height = size[0] * scale, size[1] * scale
@@ -122,7 +119,7 @@ def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
 
 
 def wrapped(text: str, width: float, size: float = NORMAL) -> List[str]:
-    """Return ``text`` in lines of ``width`` inches at ``size`` points; its own breaks stay."""
+    """Return ``text`` in lines of ``width`` inches at ``size`` points; keep its line breaks."""
     letters = max(10, int(width * _POINTS / (size * _LETTER)))
     return [part for line in text.split("\n") for part in textwrap.wrap(line, letters) or [""]]
 

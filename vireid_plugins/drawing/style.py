@@ -1,9 +1,9 @@
-"""How every figure looks, and how it is written.
+"""Define how every figure looks, and write figures.
 
 The colors are those of Okabe and Ito, which color-blind readers can tell apart. Marks and line
 styles repeat whatever a color says.
 
-Training reaches this module, so matplotlib is loaded only when something is drawn.
+Training imports this module, so matplotlib is loaded only when something is drawn.
 """
 
 import csv
@@ -82,7 +82,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def plain(text: Any) -> str:
-    """Return ``text`` so that matplotlib does not read what is between dollars as mathematics."""
+    """Return ``text`` with dollar signs escaped, so that matplotlib reads no mathematics in it."""
     return str(text).replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""The kind ``cam``: which parts of an image speak for a score, laid over the image.
+"""The kind ``cam``: a heat map over an image shows which parts of the image raise a score.
 
 Networks with maps are explained by Grad-CAM or HiResCAM (``grad_cam.py``), transformers by
 attention roll-out (``rollout.py``). B images, h x w a map.
@@ -59,17 +59,17 @@ class Explained(NamedTuple):
     activation: Activation
     heat: np.ndarray  # (B, h, w) in 0..1
     flat: np.ndarray  # (B,) bool
-    targets: List[str]  # whose score each is, for people
+    targets: List[str]  # in words, which score each map explains
 
 
 @dataclass(frozen=True)
 class CAMOptions(PhotoOptions):
-    """What can be chosen about the heat maps."""
+    """Options of the heat maps."""
 
     target: str = option(
         "",
-        "whose score is explained. identity (default): with --split train the image's own "
-        "training identity, else the one that scores highest; match: similarity to the "
+        "the score that is explained. identity (default): of the image's own training identity "
+        "with --split train, else of the identity that scores highest; match: similarity to the "
         "nearest image of the same person in the other modality",
         choices=(IDENTITY, MATCH),
     )
@@ -82,7 +82,7 @@ class CAMOptions(PhotoOptions):
     )
 
 
-@register_kind("cam", help="heat maps: which parts of an image speak for a score")
+@register_kind("cam", help="heat maps: which parts of an image raise a score")
 class CAM(Kind):
     """Grad-CAM or attention roll-out beside the photographs."""
 
@@ -135,9 +135,10 @@ def _method(subject: Subject, options: CAMOptions) -> str:
 
 
 def check_classifier(subject: Subject) -> None:
-    """Raise ``PlotError`` if the checkpoint lacks weights of the head: scores mean nothing then.
+    """Raise ``PlotError`` if the checkpoint lacks weights of the head.
 
-    An evaluation takes such a checkpoint, as features do not pass through the classifier.
+    An evaluation accepts such a checkpoint, because features do not pass through the classifier.
+    But scores of identities mean nothing then.
     """
     held = load_weights_only(subject.weights)["model"]
     shapes = {re.sub(r"^module\.", "", name): value.shape for name, value in held.items()}
@@ -196,7 +197,8 @@ def _classes(subject: Subject, photos: Sequence[Photo]) -> np.ndarray:
     """Return the class numbers (B,) that the model learned for the photographs' identities.
 
     Raises:
-        PlotError: the model learned no class for one, or the training set has changed since.
+        PlotError: the model learned no class for one of them, or the training set has changed
+            since.
     """
     known = train_set(subject).class_ids
     if len(known) != subject.cfg.MODEL.HEADS.NUM_CLASSES:
@@ -208,8 +210,8 @@ def _classes(subject: Subject, photos: Sequence[Photo]) -> np.ndarray:
     strange = [photo.path for photo in photos if photo.target not in numbers]
     if strange:
         raise PlotError(
-            f"{strange[0]} is not in the training set of {subject.label}. Leave --split train out: "
-            "the identity that scores highest is taken then."
+            f"{strange[0]} is not in the training set of {subject.label}. Leave --split train out "
+            "to explain the score of the identity that scores highest."
         )
     return np.array([numbers[photo.target] for photo in photos], dtype=np.int64)
 
@@ -266,7 +268,7 @@ def _note(
             words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, options)}.")
     words.append(f"Maps: {maps}; each in parts of its own largest value.")
     if any(result.flat.any() for result in results):
-        words.append("Flat: what speaks for the score is less than a thousandth of it.")
+        words.append("Flat: the parts that raise the score are less than a thousandth of it.")
     return " ".join(words)
 
 

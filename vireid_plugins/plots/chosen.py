@@ -1,4 +1,4 @@
-"""The photographs that a picture is drawn on, and the match of each.
+"""Choose the photographs that a picture is drawn on, and find the match of each.
 
 B images, N test images, D features.
 """
@@ -24,7 +24,7 @@ _MOST = 64  # images on a sheet
 
 @dataclass(frozen=True)
 class PhotoOptions:
-    """Which photographs are drawn: options of every kind that draws on photographs."""
+    """Options that choose photographs; every kind that draws on photographs has them."""
 
     images: Tuple[str, ...] = option(
         (),
@@ -88,11 +88,11 @@ class Matched(NamedTuple):
 
 
 def with_matches(subject: Subject, photos: Sequence[Photo]) -> Matched:
-    """Return the photographs that have a match, and their matches, by the model's own features.
+    """Return the photographs that have a match, and their matches.
 
-    A match is the nearest other test image of the same person, or of anybody where the person is
-    unknown. It is of the other modality, unless the test set has only one. Pairs that the first
-    protocol never compares are left out.
+    A match is the nearest other test image, by the model's own features, of the same person; if
+    the person is unknown, of anybody. It is of the other modality, unless the test set has only
+    one. Pairs that the first protocol never compares are left out.
 
     Raises:
         PlotError: no photograph has a match.
@@ -135,8 +135,8 @@ def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[I
     same = names[None] == np.array([str(photo.target) for photo in photos])[:, None]
     scores[known[:, None] & ~same] = -np.inf
     own_cameras = np.array([photo.camid for photo in photos], dtype=object)[:, None]
-    # A photograph may be of either side of the protocol: it is taken for a query and for a gallery
-    # image, and what is hidden in either role is left out.
+    # A photograph may be a query or a gallery image of the protocol. What is hidden from it in
+    # either role is left out.
     rules = subject.protocols[0].rules()
     scores[rules.hides(same, own_cameras, cameras[None])] = -np.inf
     scores[rules.hides(same, cameras[None], own_cameras)] = -np.inf

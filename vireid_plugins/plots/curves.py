@@ -1,4 +1,4 @@
-"""Losses, learning rate and metrics of training runs over their epochs."""
+"""The kind ``curves``: losses, learning rate and metrics of training runs over their epochs."""
 
 import os
 from dataclasses import dataclass
@@ -29,11 +29,10 @@ HEADER = ("run", "name", "iteration", "epoch", "value")
 RATE = "lr"
 METRICS = ("Rank-1", "mAP", "mINP")
 _COLORS = COLORS[:7]  # without yellow, which a thin line on white hides
-# Colors and line styles repeat after different numbers of runs: so many pairs are different.
+# Colors and line styles repeat after different numbers of runs, so this many pairs are different.
 MOST_RUNS = len(_COLORS) * len(LINES)
-_LOGARITHMIC = (
-    20  # if the largest learning rate is more times the smallest, the axis is logarithmic
-)
+# The axis of rates is logarithmic if the largest is more than this many times the smallest.
+_LOGARITHMIC = 20
 _COLUMNS = 3
 # Inches: a panel, the height of its axes; a line of the legend, a letter, and the sample before it.
 _PANEL, _INNER = (2.6, 2.0), 1.4
@@ -51,18 +50,17 @@ class CurvePanel(NamedTuple):
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """What can be chosen about the curves."""
+    """Options of the curves."""
 
     label: Tuple[str, ...] = option(
         (),
-        "name of the first run, and given again of the next; default: what differs in the folders' "
-        "names",
+        "name of a run, given once for each run; default: what differs in the folders' names",
         repeated=True,
         metavar="NAME",
     )
     protocol: str = option(
         "",
-        "whose metrics are drawn, such as SYSUMM01/all/single; default: the first",
+        "protocol whose metrics are drawn, such as SYSUMM01/all/single; default: the first",
         metavar="NAME",
     )
     metrics: str = option(",".join(METRICS), "names joined by commas", metavar="NAMES")
@@ -80,19 +78,19 @@ class Curves(Kind):
 
         Args:
             subjects: folders of runs, with ``metrics.json`` in them.
-            options: what was chosen.
+            options: the options of the picture.
             folder: where to write.
         """
         if len(subjects) > MOST_RUNS:
             raise PlotError(f"{len(subjects)} runs; at most {MOST_RUNS} can be told apart.")
         runs = [read_metrics_log(path) for path in subjects]
         labels = _labels(runs, options.label)
-        notes = [line for label, run in zip(labels, runs) for line in _told(label, run)]
+        notes = [line for label, run in zip(labels, runs) for line in _summary(label, run)]
         protocol = common_protocol(runs, options.protocol)
         panels = choose_panels(runs, protocol, options.metrics.split(","))
         by_epoch = all(run.iterations_per_epoch for run in runs)
         if not by_epoch:
-            notes.append("No log.txt beside a metrics.json says how long an epoch is: iterations.")
+            notes.append("Without a log.txt beside metrics.json, the axis counts iterations.")
         note = _NOTE + (f"\nMetrics: {protocol}." if protocol else "")
         written = write_figure(draw_curves(runs, labels, panels, note, by_epoch), folder, NAME)
         numbers = write_numbers(folder, NAME, HEADER, _lines(runs, labels, panels))
@@ -116,17 +114,17 @@ def _labels(runs: Sequence[MetricsLog], given: Sequence[str]) -> List[str]:
     return ["/".join(one[common:]) for one in parts]
 
 
-def _told(label: str, run: MetricsLog) -> List[str]:
-    """Return how long a run is, and what of its file is left out."""
+def _summary(label: str, run: MetricsLog) -> List[str]:
+    """Return lines that say how long a run is, and which lines of its file are left out."""
     last = max(int(iterations[-1]) for iterations, _ in run.series.values()) + 1
     epochs = f", epoch {last / run.iterations_per_epoch:g}" if run.iterations_per_epoch else ""
-    told = [f"{label}: {last} iterations{epochs}, {run.path}"]
+    lines = [f"{label}: {last} iterations{epochs}, {run.path}"]
     if run.superseded:
-        told.append(f"  {run.superseded} lines are left out: resumed, the run trained them again.")
+        lines.append(f"  {run.superseded} lines are left out: the resumed run trained them again.")
     if run.unreadable:
         few = ", ".join(map(str, run.unreadable[:5])) + (", ..." if run.unreadable[5:] else "")
-        told.append(f"  line {few} cannot be read (cut off?) and is left out.")
-    return told
+        lines.append(f"  line {few} cannot be read (cut off?) and is left out.")
+    return lines
 
 
 def common_protocol(runs: Sequence[MetricsLog], wanted: str) -> str:
@@ -193,7 +191,7 @@ def draw_curves(
         labels: names of the runs.
         panels: what ``choose_panels`` returns.
         note: text below the panels.
-        by_epoch: whether the horizontal axes count epochs, or iterations.
+        by_epoch: True: the horizontal axes count epochs; False: iterations.
     """
     columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

@@ -38,13 +38,13 @@ SUMMARY_HEADER = (
     "threshold",
 )
 ROC_HEADER = ("model", "pairs", "threshold", "false_accept_rate", "true_accept_rate")
-# The measurement has at least so many bins: they decide how exact curve and threshold are.
+# Pairs are counted in at least this many bins, which decide how exact curve and threshold are.
 _FINE, _MOST_BINS = 20000, 1000
 
 
 @dataclass(frozen=True)
 class DistanceOptions:
-    """What can be chosen about the distances."""
+    """Options of the distances."""
 
     bins: int = option(200, "lines of the CSV file for each kind of pairs", metavar="N")
 
@@ -92,7 +92,7 @@ def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Hist
 
     Args:
         subjects: models with one ``TEST.METRIC``.
-        bins: the number of bins is a multiple of it.
+        bins: the number of bins is a multiple of this number.
 
     Raises:
         PlotError: a test set has no pair of images to compare.
@@ -145,7 +145,7 @@ def describe(histogram: PairHistogram, metric: str) -> str:
     threshold, rate = histogram.equal_error
     words = (
         f"{histogram.same.sum()} pairs of one identity, mean {histogram.same_mean:.3f}; "
-        f"{histogram.other.sum()} of two, mean {histogram.other_mean:.3f}; gap "
+        f"{histogram.other.sum()} of different ones, mean {histogram.other_mean:.3f}; gap "
         f"{histogram.gap:.3f}; AUC {histogram.auc:.4f}; equal error {100 * rate:.2f} % at distance "
         f"{threshold:.4f}"
     )

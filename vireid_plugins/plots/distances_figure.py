@@ -1,4 +1,4 @@
-"""The figure of ``distances.py``: histograms of pairs, and their ROC curves."""
+"""Draw the figure of ``distances.py``: histograms of pairs, and their ROC curves."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -19,7 +19,7 @@ _SAME = ("one identity", COLORS[0], "-")
 _OTHER = ("two identities", COLORS[3], "--")
 # Color and line style of the ROC curves, one for each set of pairs.
 _CURVES = ((COLORS[2], "-"), (COLORS[5], "--"), (COLORS[6], "-."))
-# Inches: a panel, its axes, what stands above and below all.
+# Inches: a panel, its axes, the space above and below all panels.
 _WIDTH, _HEIGHT, _INNER, _HEADER, _FOOTER, _LINE = 3.6, 2.3, 1.7, 0.3, 0.35, 0.16
 
 Histograms = Dict[str, PairHistogram]  # name of a set of pairs -> their distances

@@ -24,26 +24,27 @@ _LEAST_IMAGES = 4
 
 
 class Choice(NamedTuple):
-    """Whose images are drawn."""
+    """The images that are drawn."""
 
     rows: np.ndarray  # (n,) rows of the test list, ascending
-    identities: List[int]  # in the order of the draw
+    identities: List[int]  # their identities, in the order in which they were drawn
     candidates: int  # number of identities to draw from
-    known: str  # what the candidates have in common
+    known: str  # in words, what these identities have in common
 
 
 def choose_rows(
     targets: np.ndarray, modalities: np.ndarray, identities: int, images: int, seed: int
 ) -> Choice:
-    """Draw identities, and images of each.
+    """Choose identities at random, and images of each.
 
-    The draw is among the identities that have images in all modalities of the test set or, if there
-    is none, among all. It depends on labels and seed alone, so two models show the same images.
+    They are chosen among the identities that have images in all modalities of the test set or, if
+    there is none, among all. The choice depends on labels and seed alone, so two models show the
+    same images.
 
     Args:
         targets, modalities: (N,) labels of the test list.
         identities: number of identities; if there are fewer, all are taken.
-        images: at most so many images of an identity in each modality; 0: all.
+        images: largest number of images of an identity in each modality; 0: all.
         seed: seed of the draw.
     """
     kinds = np.unique(modalities)
@@ -102,16 +103,16 @@ _METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What can be chosen about a map."""
+    """Options of a map."""
 
     identities: int = option(10, f"number of identities drawn, 1 to {MOST_IDENTITIES}", metavar="N")
     images_per_identity: int = option(
-        20, "at most so many images of an identity in each modality; 0: all", metavar="N"
+        20, "most images of an identity in each modality; 0: all", metavar="N"
     )
     seed: int = option(0, "seed of the draw and of the map")
-    method: str = option("tsne", "how the plane is found", choices=sorted(METHODS))
+    method: str = option("tsne", "method that maps features to the plane", choices=sorted(METHODS))
     perplexity: float = option(
-        30.0, "of t-SNE, or neighbors of UMAP; default 30, or a third of the images"
+        30.0, "perplexity of t-SNE, or neighbors of UMAP; default 30, or a third of the images"
     )
 
 

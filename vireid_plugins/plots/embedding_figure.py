@@ -1,4 +1,4 @@
-"""The figure of ``embedding.py``: color and fill show the identity, the mark the modality.
+"""Draw the figure of ``embedding.py``: color and fill show the identity, the mark the modality.
 
 Shapes: n images.
 """
@@ -35,7 +35,7 @@ def draw_maps(
     Args:
         maps: points (n, 2) for each model.
         targets, modalities: (n,) labels of the points.
-        identities: those of ``targets``, in the order of the legend.
+        identities: the different values of ``targets``, in the order of the legend.
         titles: titles of the panels.
         note: text below the panels.
     """

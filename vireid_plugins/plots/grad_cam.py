@@ -1,13 +1,13 @@
-"""Where on an image a score comes from: Grad-CAM on a named map of any model.
+"""Find where on an image a score comes from: Grad-CAM on a named map of any model.
 
 *Papers*: R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
 Gradient-based Localization", ICCV 2017; R. L. Draelos, L. Carin, "Use HiResCAM instead of Grad-CAM
 for faithful explanations of convolutional neural networks", 2020, arXiv 2011.08891.
-*Why no library*: pytorch-grad-cam, the best-kept one, calls ``model(tensor)``, and ours take a
-batch that says which images are infrared; it hooks one module per layer, and an unshared stage
-has two; it stretches every map between its own minimum and maximum, which shows noise as heat. A
-:class:`~vireid_plugins.modeling.maps.Tap` gives the map, rows in the order of the batch, and the
-rest is five lines.
+*Why no library*: pytorch-grad-cam, the best-maintained one, calls ``model(tensor)``, but our models
+take a batch that says which images are infrared. It hooks one module per layer, but an unshared
+stage has two. It stretches every map between its own minimum and maximum, which shows noise as
+heat. A :class:`~vireid_plugins.modeling.maps.Tap` gives the map with rows in the order of the
+batch, and the rest is five lines.
 
 B images, C x h x w a map, N training identities, D features.
 """
@@ -25,16 +25,16 @@ from ..modeling.maps import CLASS_SCORES, map_names, recorded_maps
 from ..registry import suggest
 
 # A map whose positive parts add up to less than this share of the score does not explain the score:
-# it holds rounding errors, or nothing.
+# it holds nothing, or only rounding errors.
 _LEAST_SHARE = 1e-3
 
 
 class Activation(NamedTuple):
-    """Which parts of the images speak for a score."""
+    """Which parts of the images raise a score."""
 
     maps: np.ndarray  # (B, h, w) float32, 0 or more, in parts of the score
     scores: np.ndarray  # (B,) float32; NaN: the maps explain no score
-    layer: str  # the map they were taken from
+    layer: str  # name of the map that they were computed from
     classes: Optional[np.ndarray] = None  # (B,) int64, if the target is a ClassScore
 
 
@@ -103,7 +103,7 @@ def grad_cam(
         model: a model of this package; its mode and the gradients of its weights do not change.
         batch: ``images`` (B, 3, H, W) and ``modalities`` (B,).
         target: :class:`ClassScore`, :class:`Similarity`, or any function of features and
-            recorded maps with an attribute ``maps``: the names that it reads.
+            recorded maps; its attribute ``maps`` holds the names of the maps that it reads.
         layer: a name of ``map_names(model)``; empty: the last map that has positions.
         per_position: weigh by the gradient at each position, not by its mean: HiResCAM.
 

@@ -1,7 +1,7 @@
-"""The kinds of pictures, by name, and the one way to draw them.
+"""Register the kinds of pictures, find them by name, and draw them.
 
-A kind is a subclass of :class:`Kind` in a file of this folder, which ``find_kind`` imports; it is
-named in no list:
+A kind is a subclass of :class:`Kind` in a file of this folder. ``find_kind`` imports all these
+files, so no list has to name a kind:
 
     @register_kind("norms", help="lengths of the features")
     class Norms(Kind):
@@ -30,15 +30,15 @@ KINDS: Dict[str, "Kind"] = {}
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a drawing has made."""
+    """The result of a drawing."""
 
-    paths: List[str]  # of the files written: PNG, PDF and CSV
+    paths: List[str]  # the files that were written: PNG, PDF and CSV
     notes: List[str] = field(default_factory=list)  # what was chosen or left out, in sentences
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Nothing can be chosen."""
+    """The options of a kind that has none."""
 
 
 class Kind:
@@ -54,12 +54,12 @@ class Kind:
     most_subjects = 2
 
     def draw(self, subjects: Sequence[Any], options: Any, folder: str) -> Drawn:
-        """Draw and write.
+        """Draw the picture, and write its files.
 
         Args:
-            subjects: the model, and the one it is compared with, if any, as ``Subject``; of a kind
-                without ``needs_model``, folders of runs.
-            options: of the class ``Options``.
+            subjects: the model and, if there is one, the model that it is compared with, each as
+                ``Subject``; for a kind without ``needs_model``, folders of runs.
+            options: an instance of the class ``Options``.
             folder: where to write; it may be missing.
 
         Raises:
@@ -93,7 +93,7 @@ def find_kind(name: str) -> Kind:
     """Return the kind called ``name``.
 
     Raises:
-        PlotError: there is none; names the nearest.
+        PlotError: there is none; the message names the nearest one.
     """
     known = all_kinds()
     if name not in known:
@@ -122,7 +122,7 @@ def draw_kind(name: str, subjects: Any, folder: str, **options: Any) -> Drawn:
 
 
 def _checked_subjects(kind: Kind, subjects: Any) -> List[Any]:
-    """Return what is drawn as a list; one thing may stand without a list around it."""
+    """Return the subjects as a list; a single one may be given without a list around it."""
     is_one = isinstance(subjects, (Subject, str, os.PathLike))
     found = [subjects] if is_one else list(subjects)
     if kind.needs_model:

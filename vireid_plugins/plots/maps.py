@@ -1,4 +1,4 @@
-"""The kinds ``masks`` and ``stripes``: what a method computes on its way, drawn on the images.
+"""The kinds ``masks`` and ``stripes``: what a method computes inside, drawn on the images.
 
 They draw any method whose taps (``modeling/maps.py``) have these names: ``mask``, the part of an
 image that is the person; ``kept_stripes``, ``stripe_scores`` and ``attention``, a choice among
@@ -61,7 +61,7 @@ class Masks(Kind):
 
 @register_kind("stripes", help="the horizontal stripes that a method chooses, and its attention")
 class Stripes(Kind):
-    """The chosen stripes lit and numbered, the scores of all, and the attention they lead to."""
+    """The chosen stripes, highlighted and numbered, the scores of all, and the attention."""
 
     Options = PhotoOptions
 
@@ -200,7 +200,7 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
     for place, stripe in enumerate(kept, start=1):
         top, bottom = edges[stripe], edges[stripe + 1]
         page.frame(Box(box.left, top, box.width, bottom - top), COLORS[1], width=1.5)
-        letters = min(SMALL + 1, 0.6 * 72 * (bottom - top))  # points; a low stripe has small ones
+        letters = min(SMALL + 1, 0.6 * 72 * (bottom - top))  # points; small in a low stripe
         page.text(
             box.left + 0.04,
             (top + bottom) / 2,
@@ -216,9 +216,9 @@ def _mark_stripes(page: Page, box: Box, kept: Sequence[int], edges: np.ndarray) 
 def _stripe_note(results: Sequence[Dict[str, np.ndarray]], why: str) -> str:
     counts = ", ".join(f"{m[KEPT].shape[1]} of {m[SCORES].shape[1]}" for m in results)
     return (
-        f"{why} Chosen: {counts} stripes, lit, framed and numbered from the one that all stripes "
-        "attend to most. Attention: the mean over the chosen stripes, in parts of its own largest "
-        "value."
+        f"{why} Chosen: {counts} stripes, highlighted, framed and numbered from the one that all "
+        "stripes attend to most. Attention: the mean over the chosen stripes, in parts of its own "
+        "largest value."
     )
 
 

@@ -1,9 +1,9 @@
-"""What can be chosen about a picture, declared once, as the fields of a dataclass.
+"""Declare the options of a picture once, as the fields of a dataclass.
 
     @dataclass(frozen=True)
     class Options:
         identities: int = option(10, "identities drawn")
-        method: str = option("tsne", "how the plane is found", choices=("tsne", "umap"))
+        method: str = option("tsne", "method of the map", choices=("tsne", "umap"))
 
 From this declaration Python takes keyword arguments (``identities=5``), and ``vireid plot`` takes
 words (``--identities 5``).
@@ -24,9 +24,9 @@ Check = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be chosen."""
+    """One option of a picture."""
 
-    name: str  # of the keyword argument
+    name: str  # name of the keyword argument
     type: Type[Any]  # of one value: int, float or str
     default: Any
     help: str
@@ -52,7 +52,7 @@ def option(
     """Declare one field of a kind's ``Options``; its annotation gives the type.
 
     Args:
-        default: the value where none is given; of the annotated type.
+        default: the value if none is given; it has the annotated type.
         help: what the option means, for ``vireid plot KIND --help``.
         choices: all valid values besides ``default``; empty: any.
         repeated: several values are given by repeating the word.
@@ -85,12 +85,12 @@ def options_of(declared: Type[Any]) -> List[Option]:
 
 
 def make_options(kind: str, declared: Type[Any], given: Mapping[str, Any]) -> Any:
-    """Return the options of a kind of picture: what is given, and defaults for the rest.
+    """Return the options of a kind of picture: the given values, and defaults for the rest.
 
     Args:
-        kind: its name, for messages.
-        declared: its dataclass of options.
-        given: values by name.
+        kind: name of the kind, for messages.
+        declared: the dataclass of its options.
+        given: values by name of the option.
 
     Raises:
         PlotError: a name is unknown, or a value is of the wrong type or not among the choices.
@@ -103,7 +103,7 @@ def make_options(kind: str, declared: Type[Any], given: Mapping[str, Any]) -> An
 
 
 def _checked(own: Option, value: Any) -> Any:
-    """Return ``value`` as the option's type, several as a tuple."""
+    """Return ``value`` converted to the option's type; several values become a tuple."""
     if not own.several:
         return _checked_one(own, value)
     if isinstance(value, (str, os.PathLike)) or not isinstance(value, typing.Iterable):

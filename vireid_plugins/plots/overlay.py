@@ -1,11 +1,11 @@
-"""Heat laid over a photograph: h x w a map, H x W an image."""
+"""Lay heat over a photograph. Shapes: h x w a map, H x W an image."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 
-COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print says the same
+COLOR_MAP = "inferno"  # lightness rises with heat, so that a gray print shows the same
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:

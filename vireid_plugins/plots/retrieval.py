@@ -18,8 +18,8 @@ from .subject import Subject, check_same_images
 
 CHOICES = (BEST, WORST, RANDOM)
 _WHY = {
-    BEST: "best (first ✓ ranked earliest, then highest average precision; one of a person)",
-    WORST: "worst (first ✓ ranked latest, then lowest average precision; one of a person)",
+    BEST: "best (first ✓ ranked earliest, then highest average precision; one for each person)",
+    WORST: "worst (first ✓ ranked latest, then lowest average precision; one for each person)",
     RANDOM: "drawn at random",
     GIVEN: "given",
 }
@@ -42,7 +42,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class RetrievalOptions:
-    """What can be chosen about the rankings."""
+    """Options of the rankings."""
 
     queries: Tuple[str, ...] = option(
         CHOICES,
@@ -55,7 +55,7 @@ class RetrievalOptions:
     protocol: str = option(
         "", "a line of the protocol such as all/single; default: the first", metavar="KEY"
     )
-    trial: int = option(0, "number of the gallery", metavar="N")
+    trial: int = option(0, "number of the trial, from 0", metavar="N")
 
 
 @register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
@@ -65,7 +65,7 @@ class RetrievalFigure(Kind):
     Options = RetrievalOptions
 
     def draw(self, subjects: Sequence[Subject], options: RetrievalOptions, folder: str) -> Drawn:
-        """Draw a line of images for each query, and with two models one for each of them."""
+        """Draw a line of images for each query; with two models, one line for each model."""
         _check(options)
         first = subjects[0]
         check_same_images(subjects)
@@ -100,7 +100,7 @@ def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
     if len(metrics) > 1:
         raise PlotError(
             f"TEST.METRIC is {' and '.join(subject.cfg.TEST.METRIC for subject in subjects)}; "
-            "rankings beside each other need one: add TEST.METRIC cosine."
+            "rankings side by side need the same metric: add TEST.METRIC cosine."
         )
     return rules_in_words(metrics.pop(), protocol)
 
@@ -162,7 +162,7 @@ def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
     """Return the test rows of query images that are named by their path or by its end.
 
     Raises:
-        PlotError: a name fits no test image, or several, or one that is no query.
+        PlotError: a name fits no test image, several test images, or one that is no query.
     """
     if not paths:
         return []

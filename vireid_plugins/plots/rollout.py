@@ -1,4 +1,4 @@
-"""Where a vision transformer looks: attention roll-out.
+"""Show where a vision transformer looks, by attention roll-out.
 
 *Paper*: S. Abnar, W. Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020.
 
@@ -27,7 +27,7 @@ READERS: Dict[Type[nn.Module], "TransformerReader"] = {}
 
 
 class TransformerReader:
-    """How to read the attention of one class of transformers."""
+    """Read the attention of one class of transformers."""
 
     extra_tokens = 1  # before the patches; the first is the one that becomes the feature
 
@@ -88,7 +88,7 @@ def require_transformer(model: nn.Module) -> Found:
     """Return the first known transformer inside ``model``.
 
     Raises:
-        PlotError: there is none; names those that are known.
+        PlotError: there is none; the message names the known transformers.
     """
     found = find_transformer(model)
     if found is None:

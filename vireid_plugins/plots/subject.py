@@ -18,7 +18,7 @@ from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
 
-# KEY VALUE pairs of these keys hold for the first model only, with one exception.
+# KEY VALUE pairs whose keys begin so hold for the first model only, except the key in _OF_ALL.
 _OF_ONE_MODEL, _OF_ALL = ("MODEL.", "INPUT."), ("MODEL.DEVICE",)
 
 
@@ -118,7 +118,7 @@ def load_subject(
         progress: whether long work shows a progress bar.
 
     Raises:
-        UserError: no weights are named, or as ``open_checkpoint``.
+        UserError: no weights are named, or ``open_checkpoint`` refuses them.
     """
     weights = os.fspath(weights) or named_weights(config_file or "", opts)
     opened = open_checkpoint(weights, config_file or None, opts)
@@ -133,10 +133,10 @@ def load_subjects(
     compare: Optional[Tuple[str, str]] = None,
     labels: Sequence[str] = (),
 ) -> List[Subject]:
-    """Return a model, and the one that it is compared with.
+    """Return a model and, with ``compare``, the model that it is compared with.
 
     Args:
-        config_file: of the first model; None: the config that its checkpoint carries.
+        config_file: config of the first model; None: the config that its checkpoint carries.
         opts: KEY VALUE pairs, ``MODEL.WEIGHTS`` among them. They hold for both models, but
             ``MODEL.*`` (except ``MODEL.DEVICE``) and ``INPUT.*`` only for the first.
         compare: config and checkpoint of the other model; the config ``"-"``: the one that the
@@ -145,7 +145,7 @@ def load_subjects(
 
     Raises:
         PlotError: the number of labels is not the number of models.
-        UserError: as ``load_subject``.
+        UserError: ``load_subject`` refuses a model.
     """
     number = 2 if compare else 1
     names = list(labels) or [""] * number
@@ -170,7 +170,7 @@ def _shared(opts: Sequence[Any]) -> List[Any]:
 
 
 def _tell_apart(subjects: Sequence[Subject]) -> None:
-    """Number two models that have the same name: those of one folder, say."""
+    """Number models that have the same name, such as two checkpoints of one folder."""
     if len({subject.label for subject in subjects}) < len(subjects):
         for number, subject in enumerate(subjects, start=1):
             subject.label = f"{subject.label} ({number})"

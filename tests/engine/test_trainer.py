@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.amp import build_grad_scaler
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
@@ -78,6 +79,11 @@ class Loader:
 
     def __iter__(self):
         return iter([{"images": torch.ones(2, 4)}] * 2)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_only_float16_has_its_loss_scaled(dtype):
+    assert build_grad_scaler(dtype) is None
 
 
 def test_each_epoch_draws_its_own_batches(monkeypatch):

@@ -141,6 +141,7 @@ def test_the_camera_rule_reaches_the_evaluation(make_csv, cfg, skip, rank_1, mea
             ("c.png", 8, 2, "visible", "gallery"),
         ]
     )
+    assert cfg.DATASETS.CSV_SKIP_SAME_CAMERA is True
     cfg.DATASETS.CSV_FILE, cfg.DATASETS.CSV_SKIP_SAME_CAMERA = "own/list.csv", skip
     cfg.TEST.PROTOCOL.DIRECTIONS = ("infrared_to_visible",)
     dataset = build_dataset(cfg, "CSVDataset", mode="query")

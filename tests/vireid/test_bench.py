@@ -48,3 +48,9 @@ def test_mistakes_end_with_status_2_before_anything_is_measured(words, reason, c
     assert run_verb("bench", words) == 2
     torch.set_num_threads(threads)
     assert capsys.readouterr().err.startswith(f"error: {reason}")
+
+
+def test_an_unknown_topic_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_verb("bench", ["rankings"])
+    assert end.value.code == 2 and "'rankings'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Where this package and its configs lie, and files that are never half-written."""
+"""Find configs and the cache folder, and write files that are never half-written."""
 
 import json
 import os
@@ -30,13 +30,13 @@ def find_config(name: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``$VIREID_CACHE``, or the user's own."""
+    """Return the folder for files that can be made again: ``$VIREID_CACHE``, or the user's own."""
     named = os.environ.get("VIREID_CACHE")
     return Path(named or platformdirs.user_cache_dir("vireid_plugins", appauthor=False))
 
 
 def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:
-    """Call ``write(file)`` on a new file and put it in the place of ``target`` once it is whole."""
+    """Call ``write(file)`` on a new file, and rename it to ``target`` once it is complete."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -62,6 +62,6 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Put ``values`` into ``path``, whole or not at all."""
+    """Write ``values`` as JSON into ``path``; a kill never leaves an incomplete file."""
     text = json.dumps(values, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""Keep a second process out of a folder. The lock ends with its process, however that ends."""
+"""Keep a second process out of a folder. A lock ends with its process, also if that is killed."""
 
 import contextlib
 from pathlib import Path
@@ -13,11 +13,11 @@ LOCK = ".lock"  # the file in the folder
 
 @contextlib.contextmanager
 def sole_use(folder: Path, refusal: UserError) -> Iterator[None]:
-    """Hold the lock of ``folder``, which is there, inside the block.
+    """Hold the lock of ``folder`` inside the block.
 
     Args:
-        folder: what is locked.
-        refusal: raised if another process holds the lock; it says what the user can do.
+        folder: an existing folder.
+        refusal: the error to raise if another process holds the lock; it says what the user can do.
     """
     lock = FileLock(str(folder / LOCK))
     try:

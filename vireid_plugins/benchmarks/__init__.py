@@ -1,4 +1,4 @@
-"""Measurements of this package beside what it replaces; :func:`run_topic` runs one."""
+"""Measure this package beside what it replaces; :func:`run_topic` runs one measurement."""
 
 from .topics import run_topic
 

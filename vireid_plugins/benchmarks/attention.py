@@ -1,11 +1,11 @@
-"""MRDA's dynamic attention, against full attention.
+"""Compare MRDA's dynamic attention with full attention.
 
-Both are given the same map (B, C, H, W) and return the mean attended vector (B, C), forward and
-backward. "as printed" computes Eq. (9), (14), (15) in their order: a value for every position, an
-output for every query, then the mean. "k of R" is the module: the mean of alpha first, one value
-per image. So the effect of choosing stripes is seen apart from the effect of the order of the
-products. Peak memory is that of the tensors that the case allocates, without its input and
-weights.
+Both get the same map (B, C, H, W) and return the mean attended vector (B, C); the forward and the
+backward pass are measured. "as printed" computes Eq. (9), (14), (15) in their order: a value for
+every position, an output for every query, then the mean. "k of R" is the module, which takes the
+mean of alpha first and computes one value per image. So the table shows the effect of choosing
+stripes apart from the effect of the order of the products. Peak memory is that of the tensors that
+the case allocates, without its input and weights.
 """
 
 import statistics

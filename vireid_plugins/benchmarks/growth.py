@@ -1,4 +1,4 @@
-"""How cost grows with gallery, queries, identities, items and batch: times, and a plot."""
+"""Measure and plot how cost grows with gallery, queries, identities, items and batch."""
 
 from functools import partial
 from typing import Any, Dict, List, Sequence
@@ -55,8 +55,8 @@ def run(
 
     Args:
         most: size of the largest gallery.
-        queries: number of queries where the gallery grows.
-        fixed: size of the gallery where queries grow.
+        queries: number of queries while the gallery grows.
+        fixed: size of the gallery while the number of queries or of identities grows.
         batches: sizes of training batches.
         most_items: largest number of items of Jaccard distances.
         size: dimensions of a feature.

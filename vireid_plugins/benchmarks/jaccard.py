@@ -1,4 +1,4 @@
-"""Jaccard distances of k-reciprocal encodings: sparse, against the dense forms in common use.
+"""Compare sparse Jaccard distances of k-reciprocal encodings with the usual dense forms.
 
 Both dense forms are written here from the definition, as they are commonly written: arrays of
 N x N float32 for distances, encodings and results, and one Python step per item.
@@ -31,7 +31,7 @@ def make_features(num: int, size: int) -> np.ndarray:
 
 
 def dense_original(features: np.ndarray) -> np.ndarray:
-    """Zhong et al.: sort all distances; k1 + 1 neighbors, exponential weights."""
+    """Compute as Zhong et al. do: sort all distances; k1 + 1 neighbors, exponential weights."""
     tensor = torch.from_numpy(features)
     squares = tensor.square().sum(1)
     distances = (squares[:, None] + squares - 2 * tensor @ tensor.T).clamp_(min=0).numpy()
@@ -46,7 +46,7 @@ def dense_original(features: np.ndarray) -> np.ndarray:
 
 
 def dense_softmax(features: np.ndarray) -> np.ndarray:
-    """OpenUnReID and FastReID: faiss finds k1 neighbors; weights are a softmax of distances."""
+    """Compute as OpenUnReID and FastReID do: faiss finds k1 neighbors; softmax weights."""
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(features)
     ranks = index.search(features, K1)[1]
@@ -62,7 +62,7 @@ def dense_softmax(features: np.ndarray) -> np.ndarray:
 def _dense(
     ranks: np.ndarray, length: int, weights: Callable[[int, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """(N, N) float32 Jaccard distances from neighbor lists, the item itself first in each."""
+    """Return (N, N) float32 Jaccard distances, from neighbor lists that begin with the item."""
     num, half = len(ranks), int(np.around(K1 / 2))
 
     def reciprocal(item: int, k: int) -> np.ndarray:
@@ -112,8 +112,8 @@ def run(
     """Measure every size with both definitions, and clustering on the result.
 
     Args:
-        items: numbers of items N that all forms are given.
-        sparse_items: numbers of items that only ours is given.
+        items: numbers of items N for all forms.
+        sparse_items: numbers of items for the sparse form only.
         sizes: dimensions of a feature.
     """
     faiss.omp_set_num_threads(threads)

@@ -40,16 +40,16 @@ def times_in_turn(
 
 
 def ratio(seconds: Mapping[str, List[float]], replaced: str, ours: str) -> float:
-    """Return how many times the median of ``ours`` goes into the median of ``replaced``."""
+    """Return the median of ``replaced`` divided by the median of ``ours``."""
     return statistics.median(seconds[replaced]) / statistics.median(seconds[ours])
 
 
 def peak_memory(work: Callable[..., Any], *inputs: Any, make: Callable[..., Any]) -> Optional[int]:
     """Return the bytes that ``work(made)`` needs at most, beyond those held before it.
 
-    ``made`` is ``make(*inputs)``. Both run in a new process, since a process that has worked
-    before keeps some of the memory it freed. The operating system counts (VmHWM on Linux); None
-    on other systems.
+    ``made`` is ``make(*inputs)``. Both run in a new process, because a process that has worked
+    before keeps some of the memory that it freed. Linux counts the memory (VmHWM); on other systems
+    the result is None.
 
     Args:
         work: a function that can be imported.
@@ -109,7 +109,7 @@ def say(case: str, what: str, value: Any) -> None:
 def in_own_process(
     function: Callable[..., Any], environment: Optional[Mapping[str, str]] = None, **keywords: Any
 ) -> Any:
-    """Return ``function(**keywords)`` of a new process.
+    """Return ``function(**keywords)``, computed in a new process.
 
     Args:
         function: a function that can be imported; its keywords and its result are plain JSON.

@@ -66,7 +66,7 @@ def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
 
 
 class RandomBatches:
-    """A loader that repeats one random batch, made as sampler and views would make it."""
+    """A loader that repeats one random batch, composed as sampler and views would compose it."""
 
     class batch_sampler:
         @staticmethod
@@ -161,7 +161,7 @@ def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], f
 def measure_with_threads(
     method: str, opts: Sequence[str], steps: int, threads: int
 ) -> Dict[str, Any]:
-    """Return what :func:`measure` does, with so many CPU threads."""
+    """Return the result of :func:`measure` with ``threads`` CPU threads."""
     torch.set_num_threads(threads)
     return measure(method, opts, steps)
 

@@ -1,4 +1,4 @@
-"""10,000 queries in a gallery of 1,000,000: metrics and top-100, against faiss's top-100 alone."""
+"""Compare metrics and top-100 of 10,000 queries in a gallery of 1,000,000 with faiss's top-100."""
 
 from typing import Any, Dict, Sequence, Tuple
 

@@ -1,4 +1,4 @@
-"""Approximate neighbors, against the exact ones: recall@10, time, size on disk."""
+"""Compare approximate neighbors with the exact ones: recall@10, time, size on disk."""
 
 import os
 import tempfile

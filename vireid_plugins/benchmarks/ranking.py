@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP on test sets in published shapes, against the usual per-query loop."""
+"""Compare CMC, mAP and mINP with the usual per-query loop, on test sets of published sizes."""
 
 from dataclasses import dataclass
 from typing import Any, Dict, List, Sequence, Tuple

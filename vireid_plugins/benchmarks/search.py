@@ -1,4 +1,4 @@
-"""An index of a folder, one query at a time: opening, latency, recall, size on disk."""
+"""Measure an index of a folder, one query at a time: opening, latency, recall, size on disk."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""What starting costs: processor seconds of imports, of help, and of one query of a search.
+"""Measure what starting costs: processor seconds of imports, help, and one query of a search.
 
 Every case runs in a fresh process, and the cases take turns. Processor seconds are those of the
 process from its start to the end of the case: other programs disturb them less than the clock.

@@ -1,4 +1,4 @@
-"""Training steps, against the usual loop that they replace.
+"""Compare training steps with the usual loop that they replace.
 
 AGW on ResNet-50 from random weights, on rendered images (SynthVI). The *usual* loop (``loops.py``)
 opens each image with PIL when it is needed, passes it through torchvision's transforms in the
@@ -44,13 +44,13 @@ KEEP, GIVE = ["RUNTIME.KEEP_MEMORY", "True"], ["RUNTIME.KEEP_MEMORY", "False"]
 class Variant(NamedTuple):
     """A way to train."""
 
-    usual: bool  # by the usual loop
+    usual: bool  # whether the usual loop takes the steps
     words: List[str]  # KEY VALUE words of the config
     threads: int = 0  # 0: as all variants
 
 
-class Load(NamedTuple):
-    """How much every variant has to do, and where."""
+class Workload(NamedTuple):
+    """The work that every variant does, and where."""
 
     batch: int  # images, a multiple of 8
     steps: int  # timed steps of a turn
@@ -79,9 +79,9 @@ def run_variant(variant: str, size: str, **load: Any) -> Dict[str, Any]:
     Args:
         variant: a name of ``VARIANTS``.
         size: a name of ``SIZES``.
-        load: the fields of :class:`Load`.
+        load: the fields of :class:`Workload`.
     """
-    chosen, pixels, given = VARIANTS[variant], SIZES[size], Load(**load)
+    chosen, pixels, given = VARIANTS[variant], SIZES[size], Workload(**load)
     torch.set_num_threads(chosen.threads or given.threads)
     cfg = make_config(given, pixels, chosen.words)
     keep_freed_memory(cfg)
@@ -93,7 +93,7 @@ def run_variant(variant: str, size: str, **load: Any) -> Dict[str, Any]:
     return timed(loop.step, given)
 
 
-def timed(step: Callable[[], Tuple[float, float]], load: Load) -> Dict[str, Any]:
+def timed(step: Callable[[], Tuple[float, float]], load: Workload) -> Dict[str, Any]:
     """Return the seconds of each step but the dropped ones, and the losses of all."""
     out: Dict[str, Any] = {"seconds": [], "data": [], "cpu": [], "losses": []}
     for number in range(load.warmup + load.steps):
@@ -110,7 +110,7 @@ def timed(step: Callable[[], Tuple[float, float]], load: Load) -> Dict[str, Any]
     return out
 
 
-def make_config(load: Load, size: Tuple[int, int], words: List[str]) -> Any:
+def make_config(load: Workload, size: Tuple[int, int], words: List[str]) -> Any:
     """Return the config of AGW on ResNet-50 at ``size``, without pretrained weights."""
     pixels = str(list(size))
     common = {
@@ -133,7 +133,7 @@ def make_config(load: Load, size: Tuple[int, int], words: List[str]) -> Any:
     return build_config("agw/sysu.yml", flat + words)
 
 
-def bench(size: str, names: Sequence[str], load: Load, turns: int) -> Dict[str, Dict[str, Any]]:
+def bench(size: str, names: Sequence[str], load: Workload, turns: int) -> Dict[str, Dict[str, Any]]:
     """Return the joined turns of the variants ``names`` at ``size``, with their ratios."""
     environment = {"FASTREID_DATASETS": load.folder, "VIREID_CACHE": load.folder}
     run_turn = partial(in_own_process, run_variant, environment, size=size, **load._asdict())
@@ -242,7 +242,7 @@ def run(
     with tempfile.TemporaryDirectory() as temporary:
         place = os.path.abspath(folder or temporary)
         render_dataset("sysu", place, "tiny", size=RENDERED, images_per_camera=8, progress=False)
-        load = Load(batch, steps, warmup, threads, workers, device, place)
+        load = Workload(batch, steps, warmup, threads, workers, device, place)
         for size in sizes:
             results[size] = bench(size, names, load, turns)
     tables = "".join(f"{table(size, rows)}\n" for size, rows in results.items())

@@ -15,11 +15,11 @@ PathLike = Union[str, Path]
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison as far as it has come."""
+    """The state of a comparison: what was written, and which runs are missing."""
 
     tables: Path  # the folder of ``table.md``, the CSV files and the plot
     written: Sequence[Path]  # empty while no run is complete
-    unfinished: Sequence[PlannedRun]  # runs that failed, or that were not started
+    unfinished: Sequence[PlannedRun]  # runs that failed or were not started
 
 
 def compare(
@@ -27,12 +27,12 @@ def compare(
 ) -> Compared:
     """Train and evaluate all configs with all seeds; write a table, CSV files and a plot.
 
-    Called again with the same arguments, it goes on where it was interrupted. Nothing is deleted.
+    Call it again with the same arguments to go on where it was interrupted. Nothing is deleted.
 
     Args:
         configs: paths, files below ``configs/``, or patterns such as ``mrda/ablation/*.yml``.
         seeds: different numbers from 0 on.
-        options: as ``Comparison`` takes them.
+        options: other keyword arguments of ``Comparison``.
 
     Raises:
         PlanError: something cannot be run as asked; nothing was started.
@@ -46,14 +46,14 @@ class Comparison:
     Args:
         configs: paths, files below ``configs/``, or patterns of either.
         seeds: different numbers from 0 on.
-        on: a config in the place of the file that each config inherits from; empty: none.
+        on: a config that replaces the file that each config inherits from; empty: none.
         opts: KEY VALUE pairs for all configs.
         output: folder of the runs; None: ``logs/compare/`` and the configs' folder.
-        jobs: runs at once.
+        jobs: number of runs at once.
         baseline: name or file of the config that the others are compared with; None:
             ``baseline.yml``, or the first.
-        protocol: whose metrics ``table.md`` shows, such as ``SYSUMM01/all/single``; empty: the
-            first.
+        protocol: the protocol line whose metrics ``table.md`` shows, such as
+            ``SYSUMM01/all/single``; empty: the first.
         title: title of the table and the plot.
         tables: where table and plot go; None: ``output``.
         say: called with lines that say what happens.
@@ -84,10 +84,8 @@ class Comparison:
         paths = expand_configs([str(one) for one in configs])
         self._on = expand_configs([str(on)])[0] if on else None
         name = default_name(paths) + (f"-{self._on.stem}" if self._on else "")
-        self._given_output, self._given_tables = (
-            output,
-            tables,
-        )  # whether the repeating command names them
+        # The command that repeats this comparison names only what was given.
+        self._given_output, self._given_tables = output, tables
         self.output = Path(output) if output else Path("logs") / "compare" / name
         self.tables = Path(tables) if tables else self.output
         self.entries = build_entries(paths, self._opts, str(self._on or ""))
@@ -125,7 +123,7 @@ class Comparison:
         return [(one["train_seconds"] or 0.0) + one["evaluation_seconds"] for one in done]
 
     def list_runs(self) -> None:
-        """Say what is done and what is not."""
+        """Report for each run whether it is done."""
         for run in self.runs:
             error = run.error() if run.state != DONE else ""
             self._say(f"{run.state:10} {run.title}{f'  (failed: {error})' if error else ''}")
@@ -134,7 +132,7 @@ class Comparison:
         )
 
     def execute(self) -> Compared:
-        """Run what is not done; write the table after each run."""
+        """Run all runs that are not done, and write the table after each."""
         self._say(
             f"{len(self.entries)} configs x {len(self._seeds)} seeds = {len(self.runs)} runs, "
             f"{len(self.runs) - len(self._todo)} done, in {self.output}"
@@ -170,7 +168,7 @@ class Comparison:
         self.write()
 
     def _eta(self) -> str:
-        """Return hours and minutes to the end, estimated from the runs that are done."""
+        """Return the remaining hours and minutes, estimated from the runs that are done."""
         if not self._durations:
             return "?"
         each = sum(self._durations) / len(self._durations)
@@ -178,7 +176,7 @@ class Comparison:
         return f"{minutes // 60}:{minutes % 60:02d}"
 
     def write(self) -> Compared:
-        """Write the table of the runs that are complete; start none."""
+        """Write the table of the runs that are complete, without starting a run."""
         command = repeat_command(self._words())
         outcome = Outcome(
             collect(self.runs), self._seeds, command, self._title, self._protocol, self._baseline

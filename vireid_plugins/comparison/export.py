@@ -1,4 +1,4 @@
-"""The outcome as CSV, for programs: numbers are not rounded, unknown values are empty."""
+"""Write the outcome as CSV, for programs: numbers are not rounded, unknown values are empty."""
 
 import csv
 import io
@@ -71,7 +71,7 @@ def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> 
 
 def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[str, Any]:
     own, reference = row.estimate(protocol, metric), baseline.estimate(protocol, metric)
-    assert own is not None, "lines are written of rows that have results"
+    assert own is not None, "lines are written only for rows that have results"
     cells: Dict[str, Any] = {
         metric: own.mean,
         f"{metric}_std": own.std,

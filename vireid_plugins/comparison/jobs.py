@@ -1,4 +1,4 @@
-"""The processes of runs: started one at a time or several at once, stopped together."""
+"""Start the processes of runs, one at a time or several at once, and stop them together."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def execute(
     on_start: Callable[[PlannedRun], None],
     on_end: Callable[[PlannedRun, float], None],
 ) -> None:
-    """Run all, at most ``jobs`` at once. A run that fails does not stop the others.
+    """Run all ``runs``, at most ``jobs`` at once. A run that fails does not stop the others.
 
     Args:
         runs: the runs in the order in which they start.
@@ -48,7 +48,7 @@ def execute(
         on_end: called with the run and its seconds when the process has ended or failed.
 
     Raises:
-        KeyboardInterrupt: after every process has been stopped.
+        KeyboardInterrupt: the user stopped the comparison; every process has been stopped first.
     """
     waiting = list(runs)
     running: List[Job] = []
@@ -162,7 +162,7 @@ def _signal(job: Job, number: int) -> None:
 
 
 def sole_user(folder: Path) -> ContextManager[None]:
-    """Keep a second comparison out of ``folder``, which is made, inside the block.
+    """Make ``folder``, and keep a second comparison out of it inside the block.
 
     Raises:
         PlanError: another comparison is running there.

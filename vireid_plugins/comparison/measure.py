@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, memory."""
+"""Measure what a model costs: parameters, operations, memory."""
 
 import sys
 from pathlib import Path
@@ -71,7 +71,10 @@ def peak_memory(device: torch.device) -> Optional[float]:
 
 
 def _own_peak() -> Optional[float]:
-    """Return the peak of this program on Linux; ``getrusage`` includes the program before it."""
+    """Return the peak of this program on Linux.
+
+    ``getrusage`` would include the program that ran in this process before.
+    """
     if not _STATUS.is_file():
         return None
     lines = [line.split() for line in _STATUS.read_text().splitlines()]

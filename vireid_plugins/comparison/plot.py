@@ -1,4 +1,4 @@
-"""The outcome as a picture: a dot for every seed, and the mean of each config."""
+"""Draw the outcome: a dot for every seed, and the mean of each config."""
 
 import io
 from typing import Any, Dict, Optional, Sequence
@@ -14,7 +14,7 @@ _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
 _ABSENT: Dict[str, Any] = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
 # Inches: a row, the room above and below the rows, a panel, a letter of the longest name.
 _ROW, _AROUND, _PANEL, _LETTER = 0.34, 1.55, 3.9, 0.078
-_BELOW = 0.24  # rows: seeds stand below their mean, so that they do not hide it
+_BELOW = 0.24  # in rows: seeds are drawn below their mean, so that they do not hide it
 _DPI = 130
 
 

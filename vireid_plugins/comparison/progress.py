@@ -1,4 +1,4 @@
-"""What a run of a comparison keeps besides its checkpoints: an interruption loses nothing."""
+"""Keep what a run of a comparison needs besides its checkpoints, so that nothing gets lost."""
 
 from pathlib import Path
 from typing import List, Optional
@@ -11,7 +11,7 @@ class Progress:
     """Times of epochs, peak memory and the last error of a run.
 
     Args:
-        folder: folder of the run. ``progress.json`` in it is read, and every method writes it.
+        folder: folder of the run. Its ``progress.json`` is read here, and written by every method.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Progress:
         self.error: str = kept.get("error", "")
 
     def begin_session(self, commit: str) -> None:
-        """Count this process, and forget the error of the one before."""
+        """Count this process, and forget the error of the process before it."""
         self.sessions += 1
         self.commits += [commit] if commit not in self.commits else []
         self.error = ""

@@ -1,4 +1,4 @@
-"""The plan of a comparison: configs and their names, runs and how far each has come."""
+"""Plan a comparison: name its configs, and find out how far each run has come."""
 
 import glob
 import os
@@ -26,7 +26,7 @@ _OWN_KEYS = {
     "OUTPUT_DIR": "use --output",
     "TEST.EVAL_PERIOD": "leave it out; the final model is evaluated, once",
 }
-_SHOWN = 6  # differing keys that a message names at most
+_SHOWN = 6  # largest number of differing keys that a message names
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _matches(pattern: str) -> List[str]:
 
 
 def unique_names(paths: Sequence[Path]) -> List[str]:
-    """Return a name for each file: its stem, after the folder that tells equal stems apart.
+    """Return a name for each file: its stem, with folders before it where stems are equal.
 
     If all names would end alike, the folder alone is the name: ``mrda`` and ``agw`` for their
     ``sysu.yml``.
@@ -161,7 +161,7 @@ def _without_end(names: Sequence[str]) -> List[str]:
 def shown_path(path: Path) -> str:
     """Return ``path`` as seen from the package, the checkout or the working folder.
 
-    Of a file elsewhere, return the name alone.
+    For a file elsewhere, return its name alone.
     """
     for folder in (PACKAGE, PACKAGE.parent, Path.cwd()):
         try:
@@ -186,7 +186,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
     Args:
         paths: config files.
         opts: ``KEY VALUE`` pairs for all of them.
-        base_file: a file that replaces the one that each of them inherits from; empty: none.
+        base_file: a file that replaces the file that each config inherits from; empty: none.
 
     Raises:
         PlanError: a file or a pair is wrong, a model cannot be built, or the tests differ.
@@ -238,7 +238,7 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
 def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[PlannedRun]:
     """Return the runs: all configs with the first seed, then all with the next.
 
-    In this order a comparison that is cut short has compared all configs already.
+    In this order, a comparison that is stopped early has already compared all configs.
 
     Raises:
         PlanError: a finished or unfinished run has other settings.

@@ -1,4 +1,4 @@
-"""Statistics over seeds, and whether a difference is beyond the noise."""
+"""Compute statistics over seeds, and decide whether a difference is beyond the noise."""
 
 import math
 import statistics
@@ -90,7 +90,7 @@ class Row:
         """Return the estimate of ``<protocol>/<metric>``; None if no run is complete.
 
         Raises:
-            PlanError: a run was not scored by the protocol; names those that there are.
+            PlanError: a run was not scored by the protocol; the message names those that it has.
         """
         key = f"{protocol}/{metric}"
         for result in self.results:
@@ -112,7 +112,7 @@ class Row:
 
     @property
     def failures(self) -> List[str]:
-        """Return why runs failed when they were last tried, and with which seeds."""
+        """Return why runs failed at their last attempt, and with which seeds."""
         seeds: Dict[str, List[str]] = {}
         for run in self.runs:
             error = "" if run.state == DONE else run.error()
@@ -134,14 +134,18 @@ def collect(runs: Sequence[PlannedRun]) -> List[Row]:
 
 
 def choose_protocol(rows: Sequence[Row], wanted: str) -> str:
-    """Return ``wanted``, or the first protocol line of a complete run; there must be one."""
+    """Return ``wanted`` or, if it is empty, the first protocol line of a complete run.
+
+    At least one run must be complete.
+    """
     return wanted or next(row.results[0]["protocols"][0]["key"] for row in rows if row.results)
 
 
 def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:
     """Return the row of the config ``wanted``.
 
-    None: the row of ``baseline.yml`` or of a file in a folder ``baseline``, else the first row.
+    If it is None, return the row of ``baseline.yml`` or of a file in a folder ``baseline``, or else
+    the first row.
     """
     for row in rows:
         path = row.runs[0].entry.path

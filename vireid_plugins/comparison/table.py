@@ -1,4 +1,4 @@
-"""The outcome as a table in Markdown, for people; and the writing of all files."""
+"""Write the outcome as a table in Markdown, for people, and write all other files."""
 
 import os
 import shlex
@@ -33,21 +33,23 @@ _MEMORY = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that the table is made from."""
+    """All that the table is made from."""
 
     rows: Sequence[Row]
     seeds: Sequence[int]
     command: str  # the command that repeats the comparison
     title: str = ""
-    protocol: str = ""  # empty: the first
-    baseline: Optional[str] = None  # name of a config
+    protocol: str = ""  # the protocol line that is shown; empty: the first
+    baseline: Optional[str] = None  # name of a config; None: as ``choose_baseline`` finds it
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
-    """Write ``table.md``, ``table.csv``, ``summary.csv`` and ``plot.png``, each whole or not.
+    """Write ``table.md``, ``table.csv``, ``summary.csv`` and ``plot.png``.
+
+    A kill never leaves an incomplete file.
 
     Returns:
-        The files written: none while no run is complete or failed, the first two if all failed.
+        The files that were written: none if no run has ended, the first two if all have failed.
     """
     has_results = any(row.results for row in outcome.rows)
     if not has_results and not any(row.failures for row in outcome.rows):

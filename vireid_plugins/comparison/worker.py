@@ -1,9 +1,9 @@
-"""One run in a process of its own: train, evaluate ``model_final``, write ``result.json``.
+"""Do one run in a process of its own: train, evaluate ``model_final``, write ``result.json``.
 
     python -m vireid_plugins.comparison.worker FOLDER '{"name": "agw", "config_file": "agw.yml"}'
 
-``FOLDER/settings.yaml`` says what is run; the facts go into ``result.json`` as they are. Started
-again, the run goes on from its last checkpoint.
+``FOLDER/settings.yaml`` says what is run. The facts are copied into ``result.json``. If the process
+is started again, the run goes on from its last checkpoint.
 """
 
 import json
@@ -57,7 +57,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
 
     Args:
         folder: folder of the run.
-        facts: what ``result.json`` holds besides.
+        facts: other entries of ``result.json``.
     """
     progress = Progress(folder)
     commit = source_commit()
@@ -120,7 +120,7 @@ def _training_facts(trainer: TimedTrainer, progress: Progress) -> Dict[str, Any]
 
 
 def evaluate_final(folder: Path) -> Dict[str, Any]:
-    """Return metrics of ``model_final.pth``, read back as ``--eval-only`` does, and protocols."""
+    """Return metrics and protocols of ``model_final.pth``, read back as ``--eval-only`` does."""
     checkpoint = open_checkpoint(
         str(folder / f"{WEIGHTS}.pth"), str(folder / SETTINGS), ["OUTPUT_DIR", str(folder)]
     )
@@ -145,7 +145,7 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
 
 
 def _rendering(dataset: Any) -> Dict[str, Any]:
-    """Return the settings of SynthVI if it rendered the images, else nothing."""
+    """Return the settings of SynthVI if it rendered the images; otherwise an empty dict."""
     marker = Path(getattr(dataset, "dataset_dir", "")) / MARKER
     return read_json(marker).get("parameters", {}) if marker.is_file() else {}
 
@@ -169,7 +169,7 @@ def _end_with_the_parent() -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run; keep an error in ``progress.json`` and raise it.
+    """Do the run. If it fails, keep the error in ``progress.json``, and raise it.
 
     Args:
         words: the folder, the facts as JSON and, if this process is to end when its standard input

@@ -31,7 +31,7 @@ class Agreement(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Whether they count as equal; False also for NaN."""
+        """Return whether they count as equal; NaN does not."""
         return self.cosine >= SMALLEST_COSINE
 
 

@@ -1,4 +1,4 @@
-"""Write an ONNX file that gives the same features as a checkpoint, or say why that cannot be."""
+"""Write an ONNX file that gives the same features as a checkpoint, or say why it is impossible."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -38,8 +38,8 @@ class Exported:
     """What an export has written, and how it compares with PyTorch."""
 
     path: Path
-    metadata: Dict[str, str]  # as it stands in the file
-    notes: List[str]  # what the evaluation does beyond the network
+    metadata: Dict[str, str]  # the metadata in the file
+    notes: List[str]  # sentences about what the evaluation does beyond the network
     agreements: List[Agreement] = field(default_factory=list)
     speeds: List[Speed] = field(default_factory=list)
 
@@ -163,7 +163,7 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
 
 
 def _notes(extractor: FeatureExtractor) -> List[str]:
-    """Return what the evaluation does beyond the network."""
+    """Return sentences about what the evaluation does beyond the network."""
     notes = []
     rescorer = getattr(extractor.model, "rescorer", None)
     if rescorer is not None:

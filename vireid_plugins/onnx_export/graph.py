@@ -1,8 +1,8 @@
-"""The network of a model as an ONNX graph: images in, features of length 1 out.
+"""Record the network of a model as an ONNX graph: images in, features of length 1 out.
 
 PyTorch's TorchScript exporter records one forward pass; of its two exporters it is the one that
-every version from 1.13 to 2.13 has, and it needs no further package. What a pass must not decide
-by looking at the batch, ``modality.fixed_path`` takes away.
+every version from 1.13 to 2.13 has, and it needs no further package. A recorded pass must not
+decide anything by looking at the batch; ``modality.fixed_path`` removes such decisions.
 
 Shapes: N images of H x W pixels, D features.
 """
@@ -22,7 +22,7 @@ from ..modality import Modality, fixed_path, known_modalities
 
 OPSET = 17  # the newest that PyTorch 1.13 writes; onnxruntime reads it from 1.12 on
 IMAGES, MODALITIES, FEATURES = "images", "modalities", "features"
-_RECORDED_ROWS = 2  # one of each modality; for a single image, exporters take short cuts
+_RECORDED_ROWS = 2  # one of each modality; exporters simplify a batch of a single image
 
 
 class ExportError(UserError):
@@ -33,7 +33,7 @@ def unit_features(model: nn.Module, images: Tensor, modalities: Tensor) -> Tenso
     """Return features (N, D), float32 of length 1, as ``FeatureExtractor`` computes them.
 
     Raises:
-        ExportError: the model returns something else than features.
+        ExportError: the model returns something other than features.
     """
     features = model({"images": images, "modalities": modalities})
     if not isinstance(features, Tensor) or features.dim() != 2:

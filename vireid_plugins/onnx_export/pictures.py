@@ -1,4 +1,4 @@
-"""Images on which an ONNX graph and PyTorch are compared: random ones, and some of the test set.
+"""Make the images on which an ONNX graph and PyTorch are compared: random and test images.
 
 Shapes: N images of H x W pixels.
 """
@@ -33,7 +33,8 @@ def random_pictures(
 ) -> Pictures:
     """Return random images of ``size`` (H, W), of one modality or of both in turn.
 
-    Some are noise, which all look alike to a network; the others are colored patches, which do not.
+    Some are noise, and all noise looks alike to a network; the others are colored patches, which
+    look different.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(COUNT // 2, 3, *size, generator=generator)

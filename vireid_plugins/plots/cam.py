@@ -53,7 +53,7 @@ IDENTITY, MATCH = "identity", "match"
 _BATCH = 16  # images whose graph is held at once
 
 
-class Explained(NamedTuple):
+class HeatMaps(NamedTuple):
     """The heat maps of one model."""
 
     activation: Activation
@@ -156,7 +156,7 @@ def _explain(
     photos: Sequence[Photo],
     matches: Optional[Sequence[Photo]],
     options: CAMOptions,
-) -> Explained:
+) -> HeatMaps:
     transforms = build_transforms(subject.cfg, is_train=False)
     by_rollout, classes = _method(subject, options) == ROLLOUT, None
     if options.split == "train" and matches is None and not by_rollout:
@@ -177,10 +177,10 @@ def _explain(
         parts.append(grad_cam(subject.model, batch, target, options.layer, per_position=fine))
     activation = join_activations(parts)
     heat, flat = relative_heat(activation)
-    return Explained(activation, heat, flat, _target_words(activation, matches))
+    return HeatMaps(activation, heat, flat, _target_words(activation, matches))
 
 
-def _flat_note(subject: Subject, result: Explained) -> List[str]:
+def _flat_note(subject: Subject, result: HeatMaps) -> List[str]:
     flat = result.flat
     return [f"{subject.label}: {flat.sum()} of {len(flat)} maps are flat."] if flat.any() else []
 
@@ -224,7 +224,7 @@ def _headings(subjects: Sequence[Subject], matches: Optional[Sequence[Photo]]) -
 def _group(
     photo: Photo,
     place: int,
-    results: Sequence[Explained],
+    results: Sequence[HeatMaps],
     matches: Optional[Sequence[Photo]],
 ) -> PanelGroup:
     pixels, size = load_picture(photo.path, IMAGE_BOX)
@@ -236,7 +236,7 @@ def _group(
     return PanelGroup(panels, photo.caption.replace("\n", ", "))
 
 
-def _caption(result: Explained, place: int) -> str:
+def _caption(result: HeatMaps, place: int) -> str:
     score = result.activation.scores[place]
     flat = ", flat" if result.flat[place] else ""
     if np.isnan(score):
@@ -252,7 +252,7 @@ def _title(subjects: Sequence[Subject], options: CAMOptions) -> str:
 
 def _note(
     subjects: Sequence[Subject],
-    results: Sequence[Explained],
+    results: Sequence[HeatMaps],
     options: CAMOptions,
     why: str,
 ) -> str:
@@ -285,7 +285,7 @@ def _target_sentence(subjects: Sequence[Subject], options: CAMOptions) -> str:
 
 
 def _numbers(
-    labels: Sequence[str], photos: Sequence[Photo], results: Sequence[Explained]
+    labels: Sequence[str], photos: Sequence[Photo], results: Sequence[HeatMaps]
 ) -> Iterator[Sequence[Any]]:
     for label, result in zip(labels, results):
         for place, photo in enumerate(photos):

@@ -68,23 +68,23 @@ class FastReIDReader(TransformerReader):
         return transformer.patch_embed.num_y, transformer.patch_embed.num_x
 
 
-class Found(NamedTuple):
+class FoundTransformer(NamedTuple):
     """A transformer inside a model."""
 
     module: nn.Module
     reader: TransformerReader
 
 
-def find_transformer(model: nn.Module) -> Optional[Found]:
+def find_transformer(model: nn.Module) -> Optional[FoundTransformer]:
     """Return the first known transformer inside ``model``, or None."""
     for module in model.modules():
         for kind, reader in READERS.items():
             if isinstance(module, kind):
-                return Found(module, reader)
+                return FoundTransformer(module, reader)
     return None
 
 
-def require_transformer(model: nn.Module) -> Found:
+def require_transformer(model: nn.Module) -> FoundTransformer:
     """Return the first known transformer inside ``model``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The figures of ``vireid plot`` on the page: every kind that can be drawn of the run."""
+"""Draw the figures of the page: every kind of ``vireid plot`` that can be drawn of the run."""
 
 import logging
 import os
@@ -49,8 +49,8 @@ def draw_figures(
     """Draw one kind with its own defaults; ``missing`` says why one cannot be drawn.
 
     Args:
-        kind: a registered one.
-        subject: the model; None for a kind that draws runs, which is given the run's folder.
+        kind: the kind of picture.
+        subject: the model; None for a kind that draws runs, which gets the run's folder instead.
         run_folder: folder of the run.
         folder: where PNG, PDF and CSV files go.
         page: path of the page, where links start.

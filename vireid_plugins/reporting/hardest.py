@@ -1,4 +1,4 @@
-"""The queries that a model finds hardest, and its wrong answers."""
+"""Find the queries that are hardest for a model, and its wrong answers."""
 
 from dataclasses import dataclass
 from typing import List
@@ -10,7 +10,7 @@ from ..drawing.retrieval import WORST, GallerySearch, Match, Retrieval
 from ..evaluation import Protocol
 from ..plots.subject import Subject
 
-WRONG = 5  # wrong answers that are shown of a query
+WRONG = 5  # largest number of wrong answers that are shown for a query
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HardQueries:
 
 
 def hardest_queries(subject: Subject, count: int) -> HardQueries:
-    """Return the queries whose first right answer has the highest rank, one of each identity.
+    """Return the queries whose first right answer has the highest rank, one for each identity.
 
     Of queries with equal ranks, the one with the lower average precision is harder. Images are
     ranked by ``TEST.METRIC`` under the rules of the protocol, and not re-ranked.

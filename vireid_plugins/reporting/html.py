@@ -1,4 +1,4 @@
-"""HTML from Python: text is escaped unless it is markup already."""
+"""Write HTML from Python: text is escaped unless it is markup already."""
 
 import html
 import re

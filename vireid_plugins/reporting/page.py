@@ -1,4 +1,4 @@
-"""The whole page: one file that needs no other file, no server and no network."""
+"""Build the whole page: one file that needs no other file, no server and no network."""
 
 import base64
 import hashlib

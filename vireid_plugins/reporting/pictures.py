@@ -1,4 +1,4 @@
-"""Pictures inside the page, as data: URIs of a reasonable size."""
+"""Put pictures into the page, as data: URIs of a reasonable size."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ class Picture:
     width: int  # pixels
     height: int
     alt: str  # what the picture shows
-    caption: str = ""  # of the large view; empty: ``alt``
+    caption: str = ""  # caption of the large view; empty: ``alt``
     links: Sequence[Tuple[str, str]] = ()  # words and relative addresses
 
     def button(self, class_: str = "") -> Markup:

@@ -59,12 +59,12 @@ def write_report(
         folder: ``OUTPUT_DIR`` of the run.
         out: where the page goes; None: ``report.html`` in ``folder``.
         figures: where PNG, PDF and CSV files go; None: ``figures`` beside the page.
-        weights: the checkpoint that is drawn; empty: the run's last.
-        with_model: False: show only what needs no model.
+        weights: checkpoint of the model that is drawn; empty: the run's last checkpoint.
+        with_model: False: show only what can be shown without a model.
         skip: kinds of pictures that are left out.
         queries: how many of the hardest queries are shown.
         title: title of the page; empty: the name of the folder.
-        opts: KEY VALUE pairs over the run's config.
+        opts: KEY VALUE pairs that override the run's config.
         say: called with lines that say what happens.
 
     Raises:
@@ -72,7 +72,7 @@ def write_report(
     """
     _check(opts, queries, skip)
     if not with_model and weights:
-        raise ReportError("--weights names a model and --no-model wants none; leave one out.")
+        raise ReportError("--weights and --no-model exclude each other; leave one out.")
     if out and Path(out).is_dir():
         raise ReportError(f"--out is {str(out)!r}, which is a folder; name a file in it.")
     page = Path(out) if out else Path(folder) / PAGE
@@ -106,7 +106,7 @@ class _Report:
         page: where the page goes.
         figures: where PNG, PDF and CSV files go.
         title: title of the page.
-        opts: KEY VALUE pairs over the run's config.
+        opts: KEY VALUE pairs that override the run's config.
         say: called with lines that say what happens.
     """
 
@@ -145,7 +145,7 @@ class _Report:
     ) -> Tuple[List[Figures], Optional[Section]]:
         """Return the pictures of the model and the section of its hardest queries.
 
-        Results that the run did not record, or did not explain, are computed on the way.
+        If the run recorded no results, or not how they were made, they are computed here.
         """
         checkpoint = self._run.checkpoint
         if checkpoint is None:
@@ -180,7 +180,7 @@ class _Report:
         return len(content)
 
     def _notices(self) -> List[str]:
-        """Return what a reader must know before the numbers."""
+        """Return sentences that a reader must know before the numbers."""
         run, notices = self._run, []
         if run.damaged_lines:
             notices.append(
@@ -248,7 +248,7 @@ class _Report:
         )
 
     def _beside_recorded(self, metrics: Dict[str, float]) -> str:
-        """Return how far numbers of this report are from those that the run wrote."""
+        """Return a sentence that says how far these numbers are from those that the run wrote."""
         recorded = self._run.results
         if recorded is None:
             return "The run itself was not evaluated."

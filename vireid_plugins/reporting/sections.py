@@ -1,4 +1,4 @@
-"""The sections of the page that consist of words and numbers."""
+"""Write the sections of the page that consist of words and numbers."""
 
 import datetime
 from pathlib import Path
@@ -102,7 +102,7 @@ def _result_notes(results: Results) -> List[str]:
             f"{METRICS} holds only the numbers."
         )
     if Path(results.weights).stem == BEST:
-        notes.append("model_best was chosen on the test set: its numbers flatter it.")
+        notes.append("model_best was chosen on the test set, so its numbers are too good.")
     made = f", {date_words(results.finished)}" if results.finished else ""
     what = Path(results.weights).name if results.weights.endswith(".pth") else results.weights
     notes.append(f"Evaluated: {what or 'not recorded'}{made}. Source: {results.source}.")

@@ -17,6 +17,7 @@ from vireid.verbs import search as words_of_search
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.feature_extractor import PRECISIONS
 from vireid_plugins.runs.names import FACTS
+from vireid_plugins.safe_load import load_weights_only
 from vireid_plugins.search import SearchIndex
 from vireid_plugins.search.approximate import KINDS, LEAST_IMAGES
 
@@ -217,7 +218,7 @@ def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys
     image = ["--image", str(people / "1.jpg")]
     folder = ["--images", str(people)]
     other = tmp_path / "other.pth"
-    data = torch.load(weights, weights_only=True)
+    data = load_weights_only(weights)
     name = next(name for name in data["model"] if name.endswith("running_mean"))
     data["model"][name] += 1
     torch.save(data, other)

@@ -1,7 +1,7 @@
-"""Activation checkpointing: forget what a part computed, and compute it again for the gradient.
+"""Activation checkpointing: compute a part again for the gradient, instead of keeping its results.
 
 It costs about a third more time and changes no number: losses, gradients and running statistics
-are those of the plain pass.
+are the same as without it.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tensor) -> Tensor:
-    """Return ``part(inputs)``, of which only ``inputs`` are kept for the backward pass.
+    """Return ``part(inputs)``; only ``inputs`` are kept for the backward pass.
 
-    The second pass repeats the random draws (dropout) and the autocast of the first. Without
-    gradients this is the plain call.
+    The backward pass runs ``part`` a second time, with the random draws (dropout) and the autocast
+    of the first time. Without gradients this is a plain call.
 
     Args:
         part: a function of the parameters of ``owner`` and of ``inputs``.

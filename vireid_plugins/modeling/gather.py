@@ -1,4 +1,4 @@
-"""Gather the rows of all processes in one tensor, with gradient: for losses that compare images.
+"""Gather the rows of all processes in one tensor, with gradients, for losses that compare images.
 
 W processes, B rows of a batch on each, V views of each row that a method makes by itself.
 """
@@ -17,9 +17,9 @@ from ..errors import UserError
 class _GatherRows(torch.autograd.Function):
     """Turn (V * B, ...) of each process into (V * W * B, ...), view after view, on all of them.
 
-    Every process computes the same loss of the same gathered rows, so each process knows the
-    gradient of its own rows without asking the others. DDP adds up what the rows of all processes
-    contribute and divides by W, so the gradient is multiplied by W here. The parameters of the
+    Every process computes the same loss from the same gathered rows, so each process knows the
+    gradient of its own rows without asking the others. DDP sums the gradients of all processes
+    and divides by W, so the gradient is multiplied by W here. The parameters of the
     loss itself (a classifier, centers) have the whole gradient on every process, and the mean of
     equal gradients is that gradient.
     """
@@ -42,11 +42,12 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor, num_views: int = 1) -> Tensor:
-    """Return the rows of all processes in the order of ranks, with gradient to the own ones.
+    """Return the rows of all processes, in the order of ranks; this process's rows get gradients.
 
-    Every process must bring the same shape, call this equally often, compute the same loss of the
-    result and average the gradients of its parameters with the others, as DDP does. One step is
-    then that of a single process with all rows. With one process ``rows`` are returned.
+    Every process must give rows of the same shape, call this equally often, compute the same loss
+    from the result and average the gradients of its parameters with the others, as DDP does. One
+    step then equals the step of a single process with all rows. With one process ``rows`` are
+    returned.
 
     Args:
         rows: (V * B, ...), view after view.
@@ -64,19 +65,19 @@ def gather_outputs(outputs: Dict[str, Any], num_rows: int, owner: str) -> Dict[s
     """Gather every tensor of ``outputs`` by :func:`gather_rows`; keep everything else.
 
     Args:
-        outputs: by name, (B, ...) or, view after view, (V * B, ...).
+        outputs: tensors by name, (B, ...) or, view after view, (V * B, ...).
         num_rows: B.
         owner: the class that made them, for messages.
 
     Raises:
-        UserError: the rows of a tensor are no multiple of B.
+        UserError: the number of rows of a tensor is not a multiple of B.
     """
     gathered = {}
     for name, value in outputs.items():
         if isinstance(value, Tensor):
             if value.ndim == 0 or len(value) == 0 or len(value) % num_rows:
                 raise UserError(
-                    f"MODEL.LOSSES.GATHER_FEATURES joins the rows of all processes, and the "
+                    f"MODEL.LOSSES.GATHER_FEATURES joins the rows of all processes, but the "
                     f"output {name!r} of {owner} has the shape {tuple(value.shape)} for a batch of "
                     f"{num_rows}; expected {num_rows} rows, or a multiple, view after view. Set "
                     "MODEL.LOSSES.GATHER_FEATURES False for this method."

@@ -24,7 +24,7 @@ CLASS_SCORES = "class_scores"
 
 
 class Tap(nn.Module):
-    """A named place in a model: returns its tensor unchanged, and lets it be recorded.
+    """A named place in a model, which returns its tensor unchanged and can record it.
 
     Args:
         name: the name of the recorded tensor; a model has one place of each name.
@@ -38,7 +38,7 @@ class Tap(nn.Module):
 
     @property
     def wanted(self) -> bool:
-        """Return whether the map is being recorded: compute it, even if nothing else needs it."""
+        """Return whether the map is being recorded, so that it must be computed in any case."""
         return bool(self._forward_hooks)
 
     def forward(self, tensor: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Tap(nn.Module):
 
 
 def class_scores_tap() -> Tap:
-    """Return the place where a head shows, at test, its scores of the training identities."""
+    """Return the tap that records, at test, a head's scores of the training identities."""
     return Tap(CLASS_SCORES, "scores of the training identities at test, (B, N)")
 
 
@@ -69,10 +69,10 @@ def recorded_maps(
         names: one of ``map_names(model)``, or several; None: all.
 
     Yields:
-        A dict, name to tensor, that each forward pass fills. Rows are in the order of the pass: at
-        test that of the batch; in training a method may have added views after them. If a pass
-        computes a map several times, the last one is kept; a map that it does not compute is
-        absent.
+        A dict, name to tensor, that each forward pass fills. Rows are in the order of the pass,
+        which at test is the order of the batch; in training a method may have added views after
+        them. If a pass computes a map several times, the last one is kept; a map that it does not
+        compute is absent.
 
     Raises:
         UnknownNameError: the model has no such map; the message has the nearest names.

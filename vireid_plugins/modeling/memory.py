@@ -1,6 +1,6 @@
-"""Memories: the last few states of something that changes, kept as constants for a loss.
+"""Memories: the last few states of a table that changes, kept as constants for a loss.
 
-S snapshots at most, C rows in each (identities, say), d features in a row.
+S snapshots at most, C rows in each (for example one for each identity), d features in a row.
 """
 
 import torch
@@ -15,13 +15,13 @@ class SnapshotMemory(nn.Module):
     """The last S snapshots of a table of C rows of d features; a new one replaces the oldest.
 
     Rows are kept at length 1 and have no graph. The whole state is in buffers, so checkpoints
-    carry it and a resumed run continues with it. It takes ``S * C * d`` numbers of 4 bytes, even
-    while it is empty (or of the precision that the model is cast to), and every checkpoint grows
-    by as much. If all processes push the same table, such as weights after the optimizer's step,
-    all of them hold the same snapshots, and nothing has to be gathered.
+    carry it and a resumed run continues with it. It takes ``S * C * d`` numbers of 4 bytes (or of
+    the size of the precision that the model is cast to), even while it is empty, and every
+    checkpoint grows by as much. If all processes push the same table, such as the weights after
+    the optimizer's step, all of them hold the same snapshots, and nothing has to be gathered.
 
     Push between two training steps (``DualStreamBaseline.after_step``), never between a forward
-    pass that read the memory and its backward pass: autograd would refuse.
+    pass that reads the memory and its backward pass: autograd would raise an error.
 
     Args:
         capacity: S, 1 or more.
@@ -32,8 +32,8 @@ class SnapshotMemory(nn.Module):
 
     Attributes:
         snapshots: (S, C, d) float32, zeros where nothing was written yet; see :meth:`read`.
-        num_taken: () int64, snapshots taken so far, also those that were replaced since.
-        num_pushed: () int64, pushes so far, also those that were ignored.
+        num_taken: () int64, snapshots taken so far, including those replaced since.
+        num_pushed: () int64, pushes so far, including those that were ignored.
 
     Raises:
         UserError: a number is out of range; in ``push``: the table has another shape.
@@ -97,7 +97,7 @@ class SnapshotMemory(nn.Module):
             buffer.zero_()
 
     def read(self) -> Tensor:
-        """Return the snapshots, (``num_held``, C, d), in no order, as no copy."""
+        """Return the snapshots, (``num_held``, C, d), in no particular order, not copied."""
         return self.snapshots[: self.num_held]
 
     def extra_repr(self) -> str:

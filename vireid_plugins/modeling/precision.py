@@ -13,7 +13,7 @@ def raised(tensor: Tensor) -> Tensor:
 
 
 def without_autocast(tensor: Tensor) -> ContextManager[Any]:
-    """Return a context in which products of ``tensor`` keep its own precision."""
+    """Return a context in which autocast is off, so products of ``tensor`` keep its precision."""
     device_type = tensor.device.type
     if device_type not in ("cpu", "cuda"):  # PyTorch 1.13 knows autocast on these only
         return contextlib.nullcontext()

@@ -1,7 +1,8 @@
-"""A ResNet whose first stages are separate per modality and whose last are shared.
+"""A ResNet whose first stages are separate for each modality and whose last stages are shared.
 
-The common backbone of visible-infrared re-identification (Ye et al., AGW, TPAMI 2021, separate
-stems). Blocks are FastReID's own. B images of (H, W) pixels; a stage's output is (B, C, H', W').
+This is the common backbone of visible-infrared re-identification (Ye et al., AGW, TPAMI 2021,
+separate stems). Blocks are FastReID's own. B images of (H, W) pixels; a stage's output is (B, C,
+H', W').
 """
 
 import copy
@@ -80,15 +81,16 @@ class ResNetStage(nn.Sequential):
 
 
 class DualStreamResNet(nn.Module):
-    """``backbone(images, modalities) -> feature_map``.
+    """A ResNet with a stream for each modality: ``backbone(images, modalities) -> feature_map``.
 
     Args:
         network: a ResNet of FastReID, without its own non-local blocks.
         unshared_stages: stages with separate weights, 0 (none) to 5 (all), from the image on.
         frozen_stages: stages that never train, 0 to 5, from the image on.
-        non_local: blocks of each of the four layers that a non-local block follows.
+        non_local: for each of the four layers, how many of its last blocks are followed by a
+            non-local block.
         norm: normalization of the non-local blocks.
-        legacy_non_local: their inner width is one channel, as in the public AGW code.
+        legacy_non_local: give the non-local blocks one inner channel, as in AGW's public code.
 
     Raises:
         UserError: a number is out of its range.
@@ -120,7 +122,7 @@ class DualStreamResNet(nn.Module):
             if not 0 <= count <= len(blocks):
                 raise UserError(
                     f"MODEL.BACKBONE.NL_BLOCKS of {name} is {count}; expected 0 to {len(blocks)}, "
-                    "its blocks."
+                    "the number of its blocks."
                 )
             stages.append(ResNetStage(blocks, count, norm, legacy_non_local))
         self.unshared = STAGES[:unshared_stages]
@@ -154,7 +156,7 @@ class DualStreamResNet(nn.Module):
         }
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Run images (B, 3, H, W) with modalities (B,): the last stage's map (B, C, H', W')."""
+        """Return the map (B, C, H', W') of images (B, 3, H, W) with modalities (B,)."""
         return self.forward_stages(images, modalities, STAGES)
 
     def forward_stages(self, inputs: Tensor, modalities: Tensor, stages: Sequence[str]) -> Tensor:
@@ -163,7 +165,8 @@ class DualStreamResNet(nn.Module):
         Args:
             inputs: images, or the output of the stage before; (B, ...).
             modalities: (B,).
-            stages: consecutive names of ``STAGES``, such as ``STAGES[:2]``; none: no change.
+            stages: consecutive names of ``STAGES``, such as ``STAGES[:2]``; if there are none,
+                ``inputs`` are returned.
 
         Returns:
             The last of these stages' output (B, C, H', W'), rows in batch order.
@@ -187,7 +190,7 @@ class DualStreamResNet(nn.Module):
         return feature_map
 
     def _segments(self, names: Sequence[str]) -> List[List[str]]:
-        """Cut ``names`` after every map that is recorded; rows are sorted once per segment."""
+        """Cut ``names`` into segments that end at a recorded map; each sorts the rows once."""
         segments: List[List[str]] = [[]]
         for name in names:
             segments[-1].append(name)
@@ -212,12 +215,12 @@ class DualStreamResNet(nn.Module):
         """Fill both streams from the checkpoint of an ordinary ResNet.
 
         Args:
-            state: name to tensor, in torchvision's or FastReID's names.
+            state: the tensors by their names in torchvision or in FastReID.
         """
         return fill(self, {name: self._places(name) for name in state}, state)
 
     def _places(self, name: str) -> Tuple[str, ...]:
-        """Return the places of a tensor of an ordinary ResNet: two in an unshared stage."""
+        """Return the names here of a tensor of an ordinary ResNet; an unshared stage has two."""
         head, _, rest = name.partition(".")
         if head in ("conv1", "bn1"):
             stage, rest = "stem", name
@@ -267,7 +270,7 @@ def _stem(network: nn.Module) -> ResNetStem:
 
 @BACKBONE_REGISTRY.register()
 def build_dual_stream_resnet_backbone(cfg: Any) -> DualStreamResNet:
-    """Build a ``DualStreamResNet`` from ``MODEL.BACKBONE.*``, with pretrained weights if wanted."""
+    """Build a ``DualStreamResNet`` from ``MODEL.BACKBONE.*``, which may ask for trained weights."""
     backbone = DualStreamResNet(cfg)
     node = cfg.MODEL.BACKBONE
     if node.PRETRAIN:

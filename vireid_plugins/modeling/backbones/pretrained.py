@@ -1,4 +1,4 @@
-"""Pretrained weights of ordinary networks: from a file, or fetched when the user asks for it."""
+"""Pretrained weights of ordinary networks, from a file or downloaded if the user asks for it."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
     """
     if key not in urls:
         raise CheckpointError(
-            f"No pretrained weights are published for {key!r} (there are: {', '.join(urls)}). Set "
+            f"No pretrained weights are published for {key!r} (only for {', '.join(urls)}). Set "
             "MODEL.BACKBONE.PRETRAIN False, or MODEL.BACKBONE.PRETRAIN_PATH to a file of yours."
         )
     url = urls[key]
@@ -84,11 +84,11 @@ def fill(network: nn.Module, places: Mapping[str, Tuple[str, ...]], state: Mappi
     """Copy tensors into ``network``; one tensor of the file may fill several places.
 
     Args:
-        places: name in the file to names in the network.
-        state: name in the file to tensor.
+        places: for each name in the file, the names in the network.
+        state: for each name in the file, the tensor.
 
     Raises:
-        CheckpointError: nothing fits, so the file belongs to another network.
+        CheckpointError: no tensor fits, so the file belongs to another network.
     """
     own = network.state_dict()
     loaded, unexpected = [], []
@@ -102,7 +102,7 @@ def fill(network: nn.Module, places: Mapping[str, Tuple[str, ...]], state: Mappi
     if not any(name.endswith("weight") for name in loaded):
         raise CheckpointError(
             f"None of the checkpoint's {len(state)} tensors fits this backbone (the first: "
-            f"{', '.join(list(state)[:3]) or 'none'}). Is MODEL.BACKBONE.DEPTH that of the file?"
+            f"{', '.join(list(state)[:3]) or 'none'}). Does MODEL.BACKBONE.DEPTH fit the file?"
         )
     network.load_state_dict(own)
     done = set(loaded)

@@ -1,4 +1,4 @@
-"""Heads: from a feature map to training outputs, or to the feature used for retrieval."""
+"""Heads, which turn a feature map into training outputs, or into the feature for retrieval."""
 
 from .bnneck_head import BNNeckHead
 from .build import build_head, retrieval_features, training_outputs

@@ -42,8 +42,8 @@ class BNNeckHead(EmbeddingHead):
         """Return at test the features (B, D) after batch norm; in training a dict:
 
         - ``features`` (B, D): for metric losses, before or after batch norm (``NECK_FEAT``);
-        - ``bn_features`` (B, D): after batch norm, the features of the test;
-        - ``logits`` (B, N): of the classifier, with its margin and scale.
+        - ``bn_features`` (B, D): after batch norm, which evaluation uses;
+        - ``logits`` (B, N): the classifier's output, with its margin and scale.
         """
         pooled = self.pool(feature_map)
         bn_features = self.bottleneck(pooled)[..., 0, 0]
@@ -65,7 +65,7 @@ class BNNeckHead(EmbeddingHead):
 
     @property
     def test_feature(self) -> str:
-        """Return in words which features evaluation sees."""
+        """Return in words which features evaluation uses."""
         has_neck = any(not isinstance(layer, nn.Conv2d) for layer in self.bottleneck)
         return "after BNNeck" if has_neck else "pooled"
 

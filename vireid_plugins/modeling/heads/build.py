@@ -9,7 +9,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from ...keys import check_values
 from ...registry import lookup
 
-HOST_OUTPUTS = ("features", "logits")  # of FastReID's heads, under our names
+HOST_OUTPUTS = ("features", "logits")  # outputs of FastReID's heads, by the names used here
 
 
 def build_head(cfg: Any) -> nn.Module:

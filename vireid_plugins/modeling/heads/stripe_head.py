@@ -1,8 +1,8 @@
-"""The stripe head: the global feature of a map beside one feature for each horizontal stripe.
+"""The stripe head: the global feature of a map, and one feature for each horizontal stripe.
 
-Fine-grained feature learning of *mutual prediction* (``meta_arch/mutual_prediction.py``, whose
-equations are numbered here). B images, C channels, H x W positions, R stripes of S features each,
-D = C + R * S, N identities.
+It is the fine-grained feature learning of *mutual prediction* (``meta_arch/mutual_prediction.py``,
+whose equations are numbered here). B images, C channels, H x W positions, R stripes of S features
+each, D = C + R * S, N identities.
 """
 
 from typing import Any, Dict, Optional, Union
@@ -32,10 +32,10 @@ class StripeHead(nn.Module):
     """Global average and stripe features, concatenated; one classifier, no batch norm.
 
     Pooling is always the average, and ``MODEL.HEADS.WITH_BNNECK`` must be False. The classifier
-    W_id is a fully connected layer with bias; it starts as that of FastReID's ``EmbeddingHead``
-    (normal, deviation 0.01; bias 0). The 1x1 convolutions start by Kaiming's rule for their
-    *inputs*: a stripe's feature then begins at the scale of the global one, and neither outweighs
-    the other in distances.
+    W_id is a fully connected layer with bias. Its initial weights are drawn as in FastReID's
+    ``EmbeddingHead`` (normal, deviation 0.01; bias 0). Those of the 1x1 convolutions follow
+    Kaiming's rule for the number of *inputs*: a stripe's feature then begins at the scale of the
+    global feature, and neither outweighs the other in distances.
 
     Args:
         in_channels: C, of the feature map.
@@ -75,7 +75,7 @@ class StripeHead(nn.Module):
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
         heads = cfg.MODEL.HEADS
-        if heads.WITH_BNNECK:  # the table of results would say so
+        if heads.WITH_BNNECK:  # the table of results would name a BNNeck that is not there
             raise UserError(
                 "StripeHead has no batch norm before its classifier; set MODEL.HEADS.WITH_BNNECK "
                 "False."
@@ -103,8 +103,8 @@ class StripeHead(nn.Module):
     ) -> Union[Tensor, Dict[str, Tensor]]:
         """Return at test the features (B, D) of a map (B, C, H, W); in training a dict:
 
-        - ``features`` (B, D): f^m, also the features of the test;
-        - ``logits`` (B, N): of W_id.
+        - ``features`` (B, D): f^m, which evaluation uses too;
+        - ``logits`` (B, N): the output of W_id.
         """
         global_features = feature_map.mean(dim=(2, 3))  # Eq. (5), (6)
         stripe_features = [  # Eq. (3), (4)

@@ -26,7 +26,7 @@ class ChannelAttention(nn.Module):
         reduction: r; the inner width is C // r.
 
     Raises:
-        UserError: ``in_channels // reduction`` is no width.
+        UserError: ``in_channels // reduction`` is below 1.
     """
 
     gives_map: ClassVar[bool] = True
@@ -49,12 +49,12 @@ class SpatialAttention(nn.Module):
     """``f * sigmoid(BN(conv([max f, mean f])))``, max and mean over the channels.
 
     The convolution has no bias. The BN's weight starts at 0, as in the public code: the gate is
-    1/2 everywhere at first and leaves the pattern of a pretrained map alone. The convolution
+    1/2 everywhere at first and does not change the pattern of a pretrained map. The convolution
     gets its first gradient in the second step, when the BN's weight has left 0.
 
     Args:
-        kernel_size: of the convolution; odd, so that H x W stays.
-        norm: whether the BN follows the convolution.
+        kernel_size: size of the convolution's window; odd, so that H x W stays.
+        norm: whether batch norm (BN) follows the convolution.
 
     Raises:
         UserError: ``kernel_size`` is not a positive odd number.

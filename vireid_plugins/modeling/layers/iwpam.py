@@ -1,4 +1,4 @@
-"""IWPAM, the intra-modality weighted-part attention of DDAG, as a module of its own.
+"""IWPAM, the intra-modality weighted-part attention of DDAG, as a separate module.
 
 Ye, Shen, Crandall, Shao, Luo, Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared
 Person Re-Identification, ECCV 2020, arXiv 2007.09314; public code mangye16/DDAG.
@@ -15,7 +15,7 @@ from ...errors import UserError
 
 
 class IWPAM(nn.Module):
-    """One vector per image: the parts, each seen in the context of all, under learned weights.
+    """Compute one vector per image: a weighted sum of its parts, each in the context of all parts.
 
     x (C, P): average of each part; A = softmax of u(x)^T v(x) over its last axis; the result is
     ``sum_p softmax(g)_p (A z(x))_p``, with 1x1 convolutions u, v, z: C -> C and g in R^P.
@@ -44,7 +44,7 @@ class IWPAM(nn.Module):
             raise UserError(f"IWPAM: in_channels must be at least 1; got {in_channels}.")
         if num_parts < 2:
             raise UserError(
-                f"IWPAM: num_parts must be at least 2, for parts to attend to one another; "
+                f"IWPAM: num_parts must be at least 2, so that parts can attend to one another; "
                 f"got {num_parts}."
             )
         self.num_parts = num_parts
@@ -54,7 +54,7 @@ class IWPAM(nn.Module):
         self.gate = nn.Parameter(torch.full((num_parts,), 1 / num_parts))
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """Return the vectors (B, C) of ``feature_map`` (B, C, H, W), to add to pooled features."""
+        """Return vectors (B, C) of ``feature_map`` (B, C, H, W), to be added to pooled features."""
         parts = self.parts(feature_map)
         values = self.z(parts)
         attention = _affinity(self.u(parts), self.v(parts)).softmax(dim=2).to(values.dtype)
@@ -76,8 +76,8 @@ class IWPAM(nn.Module):
 def _affinity(queries: Tensor, keys: Tensor) -> Tensor:
     """Return ``queries^T keys`` (B, P, P) of (B, C, P) tensors, in float32 or better.
 
-    Nothing scales the sum over C, so it can exceed the largest float16. Autocast would compute a
-    matrix product in half precision again; it does not touch products and a sum.
+    The sum over C is not scaled, so it can exceed the largest float16. Autocast would compute a
+    matrix product in half precision again, but not elementwise products and their sum.
     """
     dtype = torch.promote_types(queries.dtype, torch.float32)
     return (queries.to(dtype).unsqueeze(3) * keys.to(dtype).unsqueeze(2)).sum(dim=1)

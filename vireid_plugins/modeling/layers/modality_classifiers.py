@@ -1,4 +1,4 @@
-"""Identity classifiers for one modality each, as mutual prediction and MAUM have them.
+"""Identity classifiers, one for each modality, as mutual prediction and MAUM have them.
 
 D feature size, N identities.
 """

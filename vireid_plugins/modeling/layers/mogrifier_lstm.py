@@ -19,21 +19,22 @@ State = Tuple[Tensor, Tensor]
 
 
 class MogrifierLSTMCell(nn.Module):
-    """One step. With x = x^-1 the input, h = h^0 the last output and i = 1 ... ``rounds``:
+    """Compute one step, where x = x^-1 is the input, h = h^0 the last output, i = 1 ... ``rounds``:
 
     - odd i: ``x^i = 2 sigmoid(Q^i h^(i-1)) * x^(i-2)``;
     - even i: ``h^i = 2 sigmoid(R^i x^(i-1)) * h^(i-2)``;
 
-    then the highest-indexed x and h enter the gates of an LSTM. Q and R have no bias, as printed
-    (the widespread PyTorch ports give them one). The LSTM's parameters have the names and the
-    initial distribution of ``torch.nn.LSTMCell``, whose ``state_dict`` fits where ``rounds`` is 0:
-    then both cells are the same function.
+    Then the x and the h of the highest index enter the gates of an LSTM. Q and R have no bias, as
+    printed (the widespread PyTorch ports give them one). The LSTM's parameters have the names and
+    the initial distribution of ``torch.nn.LSTMCell``. If ``rounds`` is 0, its ``state_dict`` fits
+    and both cells are the same function.
 
     Args:
         input_size: I.
         hidden_size: H.
-        rounds: of the mutual gating, 0 or more.
-        rank: of Q and R, each then the product of two thinner matrices; 0: full matrices.
+        rounds: rounds of the mutual gating, 0 or more.
+        rank: the rank of Q and R, each of which is then the product of two thinner matrices; 0:
+            full matrices.
 
     Raises:
         UserError: a number is out of range, or ``rank`` is not below I and H.
@@ -67,7 +68,7 @@ class MogrifierLSTMCell(nn.Module):
         )
 
     def forward(self, inputs: Tensor, state: Optional[State] = None) -> State:
-        """Step from inputs (B, I) and (h, c), each (B, H), to the next (h, c); None: from zeros."""
+        """Return the next (h, c), each (B, H), from inputs (B, I) and the last one; None: zeros."""
         if state is None:
             zeros = raised(inputs).new_zeros(len(inputs), self.hidden_size)
             state = zeros, zeros
@@ -76,7 +77,7 @@ class MogrifierLSTMCell(nn.Module):
         gates = F.linear(inputs, self.weight_ih, self.bias_ih) + F.linear(
             hidden, self.weight_hh, self.bias_hh
         )
-        # Products may be in half precision; the state between the steps is not.
+        # Products may be in half precision; the state between the steps must not be.
         enter, keep, candidate, leave = raised(gates).chunk(4, dim=1)
         memory = keep.sigmoid() * memory + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * memory.tanh(), memory
@@ -92,10 +93,10 @@ class MogrifierLSTMCell(nn.Module):
 
 
 class MogrifierLSTM(nn.Module):
-    """One layer of :class:`MogrifierLSTMCell` over sequences, from a zero state.
+    """One layer of :class:`MogrifierLSTMCell` over sequences; the first state is zero.
 
     Args:
-        input_size, hidden_size, rounds, rank: of the cell.
+        input_size, hidden_size, rounds, rank: see :class:`MogrifierLSTMCell`.
     """
 
     def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int = 0) -> None:

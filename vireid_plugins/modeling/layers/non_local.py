@@ -1,4 +1,4 @@
-"""The non-local block of AGW, on FastReID's own.
+"""The non-local block of AGW, derived from FastReID's own.
 
 Wang et al., Non-local Neural Networks, CVPR 2018; as AGW uses it (Ye et al., TPAMI 2021): a
 scaled dot product over all positions, y = W(theta(x) phi(x)^T g(x) / N) + x with N = H*W.
@@ -12,8 +12,8 @@ from fastreid.layers import Non_local
 class NonLocal(Non_local):
     """FastReID's block with a chosen inner width.
 
-    FastReID, as the public AGW code, computes its inner width as ``reduc_ratio // reduc_ratio``,
-    which is one channel. Half of the input channels is what AGW describes.
+    FastReID, like the public AGW code, computes its inner width as ``reduc_ratio // reduc_ratio``,
+    which is one channel. AGW's paper describes half of the input channels.
 
     Args:
         in_channels: C.

@@ -4,9 +4,9 @@ Stripe distance and recurrence of CM-LSP-GE (``meta_arch/cm_lsp_ge.py``, whose s
 here); the dynamic program is that of AlignedReID (Zhang et al., 2017, arXiv 1711.08184). Python
 loops run over the cells of the R x T grid, never over pairs of images.
 
-The path ends are fixed, and a step goes one stripe down in one of the two images: it has R + T - 1
-cells. There is no diagonal step, so an image is *not* at distance 0 from itself. The distance is
-symmetric, to the last bit.
+The ends of the path are fixed, and each step goes one stripe down in one of the two images: a path
+has R + T - 1 cells. There is no diagonal step, so an image is *not* at distance 0 from itself. The
+distance is symmetric, to the last bit.
 
 A, B, N images or pairs, Q queries, G gallery images, K candidates of each query; R and T stripes
 (mostly the same number), S features of a stripe.
@@ -36,8 +36,8 @@ def normalized_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
         (..., S), values within -1..1; at least float32.
     """
     stripes = raised(stripes)
-    # Taking the minimum away first changes neither value nor gradient of the formula, but without
-    # it the rounding of the mean of equal channels would be divided by eps.
+    # Subtracting the minimum first changes neither value nor gradient of the formula. Without it,
+    # the rounding error of the mean of equal channels would be divided by eps.
     shifted = stripes - stripes.detach().amin(dim=-1, keepdim=True)
     spread = shifted.amax(dim=-1, keepdim=True) - shifted.amin(dim=-1, keepdim=True)
     return (shifted - shifted.mean(dim=-1, keepdim=True)) / (spread + eps)
@@ -58,10 +58,9 @@ def stripe_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> 
 
 
 def shortest_path(distances: Tensor) -> Tensor:
-    """Compute S_RT, the smallest sum of distances on a way from the first cell to the last.
+    """Compute S_RT, the smallest sum of distances on a path from the first cell to the last.
 
-    ``S_ij = min(S_{i-1,j}, S_{i,j-1}) + d_ij``. Where two ways are equally long they share the
-    gradient.
+    ``S_ij = min(S_{i-1,j}, S_{i,j-1}) + d_ij``. Two paths of equal length share the gradient.
 
     Args:
         distances: (..., R, T), R and T at least 1.
@@ -87,8 +86,8 @@ def path_distances(first: Tensor, second: Tensor, reduction: str = "mean") -> Te
     """Compute the path distances between all images of two sets.
 
     Images of ``first`` are taken in blocks whose distances of all stripes fit into 16 MiB (float32;
-    twice that while computing). The CPU does not keep differences of channels; on a GPU PyTorch's
-    ``cdist`` keeps those of a block for its backward pass.
+    twice that while computing). On a CPU the differences of channels are not kept in memory; on a
+    GPU PyTorch's ``cdist`` keeps those of a block for its backward pass.
 
     Args:
         first: (A, R, S).
@@ -114,8 +113,8 @@ def candidate_path_distances(
 ) -> Tensor:
     """Compute the path distances of each query to its own candidates of the gallery.
 
-    Queries are taken in blocks, of at least one, whose candidates' features fit into 16 MiB
-    (float32); a normalized copy of the gallery comes on top.
+    Queries are taken in blocks, of at least one query, whose candidates' features fit into 16 MiB
+    (float32). A normalized copy of the gallery is needed in addition.
 
     Args:
         query: (Q, R, S).

@@ -18,7 +18,7 @@ def stripe_heights(height: int, num_stripes: int) -> List[int]:
     Raises:
         UserError: there are fewer rows than stripes.
     """
-    height = int(height)  # a tensor while a graph is recorded, whose // may round otherwise
+    height = int(height)  # it is a tensor while a graph is recorded, whose // may round differently
     if not 1 <= num_stripes <= height:
         raise UserError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
@@ -46,8 +46,8 @@ def stripe_rows(height: int, num_stripes: int, device: torch.device) -> Tuple[Te
     """Return the rows of each stripe as an index, for images that keep different stripes.
 
     Returns:
-        Row numbers (R, m), m the rows of the highest stripe, and which of them belong to the
-        stripe (R, m); where that is False the number is some row, which only fills the table.
+        Row numbers (R, m), where m is the height of the highest stripe, and whether each of them
+        belongs to the stripe, (R, m) bool; where that is False, the number only fills the table.
     """
     height = int(height)  # as above
     heights = torch.tensor(stripe_heights(height, num_stripes), device=device).unsqueeze(1)

@@ -19,7 +19,7 @@ from .pairs import zero_of
 
 
 class Loss(nn.Module):
-    """A scalar function of named tensors: no logging, no config, no order of rows.
+    """A scalar function of named tensors, without logging or config, whatever the order of rows.
 
     A subclass takes explicit keyword arguments, declares the attributes below, is registered
     in ``LOSS_REGISTRY`` and decorates its ``forward`` with :func:`full_precision`.
@@ -27,7 +27,7 @@ class Loss(nn.Module):
     Attributes:
         inputs: names of the tensors that ``forward`` takes, in its order; head and batch
             provide them (``features``, ``logits``, ``targets``, ``modalities``, ``index``, ...).
-        log_name: name of the term in the log; it contains ``loss``, as the host's printer asks.
+        log_name: name of the term in the log; it contains ``loss``, which FastReID's printer needs.
         config_node: the node below ``MODEL.LOSSES`` that holds this loss's keys and its SCALE.
     """
 
@@ -39,19 +39,20 @@ class Loss(nn.Module):
     def from_config(cls, cfg: CfgNode) -> "Loss":
         """Build the loss from its config node, whose keys name the constructor's arguments.
 
-        ``MARGIN`` is the argument ``margin``. ``SCALE`` is none: ``LossTerms`` applies it.
+        ``MARGIN`` is the argument ``margin``, for example. ``SCALE`` is not an argument:
+        ``LossTerms`` applies it.
 
         Raises:
-            UserError: a key of the node is no argument of the constructor.
+            UserError: a key of the node is not an argument of the constructor.
         """
         arguments = {key.lower(): v for key, v in cls.node(cfg).items() if key != "SCALE"}
         known = inspect.signature(cls).parameters
         strange = [name for name in arguments if name not in known]
         if strange:
             raise UserError(
-                f"MODEL.LOSSES.{cls.config_node}.{strange[0].upper()} is no argument of "
+                f"MODEL.LOSSES.{cls.config_node}.{strange[0].upper()} is not an argument of "
                 f"{cls.__name__}, which takes {', '.join(known) or 'none'}. Give the key and the "
-                "argument one name, or write a from_config of its own."
+                "argument the same name, or write a from_config for this class."
             )
         return cls(**arguments)
 
@@ -61,7 +62,7 @@ class Loss(nn.Module):
         return cfg.MODEL.LOSSES[cls.config_node]
 
     def check(self, **arguments: Any) -> None:
-        """Hold arguments of the constructor against the declared keys of the same names.
+        """Check arguments of the constructor against the declared keys of the same names.
 
         Raises:
             UserError: a value is not allowed.
@@ -74,7 +75,7 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run a loss's ``forward(self, x, targets, ...)`` in float32 or better, outside autocast.
 
     float16 and bfloat16 become float32, and float64 stays: distances of features that are not
-    normalized overflow float16, and autocast would compute their matrix products in it again.
+    normalized overflow float16, and autocast would compute matrix products in float16 again.
 
     A batch without rows gives a zero that keeps its graph.
 
@@ -99,7 +100,7 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def require_choice(owner: str, argument: str, value: str, choices: Sequence[str]) -> str:
-    """Return ``value`` if it is one of ``choices``; else raise a ``UserError`` with all of them."""
+    """Return ``value`` if it is one of ``choices``; otherwise raise ``UserError``, naming them."""
     if value not in choices:
         raise UserError(
             f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}; got {value!r}."
@@ -108,7 +109,7 @@ def require_choice(owner: str, argument: str, value: str, choices: Sequence[str]
 
 
 def require_rows(owner: str, name: str, values: Optional[Tensor], rows: int) -> Tensor:
-    """Return ``values`` (B,) if they have ``rows`` rows; raise a ``UserError`` if not."""
+    """Return ``values`` (B,) if they have ``rows`` rows; otherwise raise ``UserError``."""
     if values is None or values.shape != (rows,):
         came = "None" if values is None else str(tuple(values.shape))
         raise UserError(f"{owner} needs {name} (B,) with B = {rows}; got {came}.")
@@ -116,7 +117,7 @@ def require_rows(owner: str, name: str, values: Optional[Tensor], rows: int) -> 
 
 
 def require_modalities(owner: str, modalities: Optional[Tensor], rows: int) -> Tensor:
-    """Return ``modalities`` (B,) if all are valid; raise a ``UserError`` if not."""
+    """Return ``modalities`` (B,) if all are valid; otherwise raise ``UserError``."""
     modalities = require_rows(owner, "modalities", modalities, rows)
     check_modalities(modalities)
     return modalities

@@ -18,7 +18,7 @@ class LossTerms(nn.ModuleDict):
 
     Args:
         losses: the losses, by name.
-        scales: weight of each, by the same names.
+        scales: the weight of each loss, by the same names.
 
     Attributes:
         scales: as given.
@@ -95,5 +95,5 @@ def _check_inputs(name: str, loss: Loss, provided: Iterable[str]) -> None:
         raise UserError(
             f"{_KEY} names {name}, which needs {', '.join(loss.inputs)}; head and batch provide "
             f"{', '.join(provided) or 'nothing'}. Missing: {', '.join(missing)}. Choose a head "
-            f"or method that provides it, or drop {name}; a method adds its own losses by itself."
+            f"or method that provides it, or drop {name}. A method adds its own losses by itself."
         )

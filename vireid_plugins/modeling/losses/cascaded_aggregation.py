@@ -20,7 +20,7 @@ from .pairs import pairwise_distances, unit, zero_of
 
 
 class CascadeTerms(NamedTuple):
-    """The three terms, each times its weight; scalars."""
+    """The three terms, each multiplied by its weight; scalars."""
 
     sub: Tensor
     intra: Tensor
@@ -43,8 +43,8 @@ declare(
 class CascadedAggregationLoss(Loss):
     """L_sub + L_intra + L_inter (Eq. 13), each under a weight.
 
-    A sub-class is what one camera saw of one identity. Camera numbers alone do not tell them
-    apart (LLCM films in both modalities with one number), so modalities do as well: in RegDB,
+    A sub-class is the images of one identity by one camera. Camera numbers alone do not separate
+    them (in LLCM one number films in both modalities), so the modality counts as well: in RegDB,
     with one camera of each kind, a sub-class is an identity in one modality. C_s and C_y are the
     means over the rows of a sub-class and of an identity in the batch.
 
@@ -58,15 +58,15 @@ class CascadedAggregationLoss(Loss):
     with vanishing features where they are not. No other loss fixes the length, because a batch
     norm comes before the identity loss. ``normalise`` makes every feature a unit vector first.
 
-    A batch without two identities has L_inter 0, one of single rows L_sub 0.
+    L_inter is 0 in a batch with one identity, and L_sub is 0 if every sub-class has one row.
 
     Args:
-        normalise: of L2-normalized features; False: as printed.
-        dispersion: ``"hinge"``: mean over pairs of identities of ``[margin - d]_+^2``, d the
-            distance of their L2-normalized centers. ``"literal"``: as printed,
+        normalise: use L2-normalized features; False: features as they are, as printed.
+        dispersion: ``"hinge"``: mean over pairs of identities of ``[margin - d]_+^2``, where d
+            is the distance of their L2-normalized centers. ``"literal"``: as printed,
             ``-1 / C(B, 2) sum_i sum_(j != i) |C_y(i) - C_y(j)|^2`` over rows i, j, which counts
             each pair twice and has no lower bound unless ``normalise``.
-        margin: of ``"hinge"``, 0 or more; 1 is an angle of 60 degrees.
+        margin: margin of ``"hinge"``, 0 or more; 1 is an angle of 60 degrees.
         sub_scale, intra_scale, inter_scale: weights, 0 or more.
 
     Raises:
@@ -140,7 +140,7 @@ class CascadedAggregationLoss(Loss):
         )
 
     def _dispersion(self, centers: Tensor, counts: Tensor) -> Tensor:
-        """Compute L_inter of the identities' centers (P, D), with the rows of each (P,)."""
+        """Compute L_inter of the identities' centers (P, D), with their numbers of rows (P,)."""
         if len(centers) < 2:
             return zero_of(centers)
         if self.dispersion == "literal":

@@ -28,15 +28,15 @@ class CenterLoss(Loss):
 
     The centers have a learning rate of their own, which the optimizer takes from
     ``param_group_overrides``: plain SGD, no weight decay, no momentum. The public code takes the
-    step of the unweighted loss, but the sum multiplies the gradient by the loss's weight, so
-    :meth:`from_config` divides the rate by it. This holds for SGD only: with another optimizer a
-    step does not grow with the gradient.
+    step of the unweighted loss. Since the sum of losses multiplies the gradient by the loss's
+    weight, :meth:`from_config` divides the rate by that weight. This is right for SGD only: with
+    another optimizer a step does not grow with the gradient.
 
     Args:
         num_classes: N.
         feat_dim: D.
-        lr: learning rate of the centers; None: that of the other parameters. The schedule
-            scales it as it scales theirs.
+        lr: learning rate of the centers; None: the rate of the other parameters. The schedule
+            scales it in the same way as theirs.
 
     Attributes:
         centres: (N, D), drawn from the standard normal distribution.

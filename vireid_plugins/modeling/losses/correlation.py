@@ -45,8 +45,8 @@ class CorrelationConsistencyLoss(Loss):
         reduction: ``"frobenius"`` norm of the difference, or ``"mse"``, its mean square.
         level: ``"identity"``: F holds the identities' mean features. ``"image"``: F holds the
             images; within an identity the visible and infrared rows are paired by ascending
-            ``index``. Nothing relates the images so paired: the value depends on how the
-            dataset's list happens to be sorted.
+            ``index``. Images paired in this way have nothing in common but the identity:
+            the value depends on the order of the dataset's list.
 
     Raises:
         UserError: an argument is not one of these words.
@@ -117,8 +117,8 @@ def _paired_images(
     features: Tensor, targets: Tensor, modalities: Tensor, index: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """Pair the rows of identities seen in both modalities by identity, then index: (n, D) each."""
-    # Rows of one index (an image drawn twice, or its augmented copies) have no order of their
-    # own; the mean feature gives them one that the order of the batch does not change.
+    # Rows with the same index (an image drawn twice, or its augmented copies) have no order of
+    # their own; sorting them by the mean feature does not depend on the order of the batch.
     tie_break = features.detach().mean(dim=1)
     keys = [key.cpu().numpy() for key in (tie_break, index, targets)]
     order = torch.from_numpy(np.lexsort(keys)).to(features.device)

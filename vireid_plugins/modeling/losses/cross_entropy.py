@@ -54,7 +54,7 @@ class LabelSmoothingCrossEntropyLoss(Loss):
         """Compute the loss of logits ``x`` (B, N) for ``targets`` (B,) in 0..N-1, a scalar.
 
         Raises:
-            UserError: ``per_modality``, and ``modalities`` (B,) are missing or unknown.
+            UserError: ``per_modality`` is True, but ``modalities`` (B,) are missing or unknown.
         """
         if not self.per_modality:
             return F.cross_entropy(x, targets, label_smoothing=self.smoothing)

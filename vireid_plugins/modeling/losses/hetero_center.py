@@ -24,13 +24,13 @@ declare(
 
 @LOSS_REGISTRY.register()
 class HeteroCenterTripletLoss(Loss):
-    """Triplets of centers: over the 2P centers c, ``[margin + d(c, c') - min_n d(c, c_n)]_+``.
+    """Compute triplets of the 2P centers c: ``[margin + d(c, c') - min_n d(c, c_n)]_+``.
 
     A center is the mean feature of an identity's images in one modality; c' is the same
     identity's center in the other modality, c_n runs over the other identities' centers in both.
     The public code takes identity and modality from the position of a row; here they come from
     ``targets`` and ``modalities``, with the same value on an ordered batch. An identity with images
-    of one modality only gives no triplet, but its center is still a negative of the others.
+    of only one modality gives no triplet, but its center is still a negative of the others.
 
     Args:
         margin: Euclidean distance (rho).

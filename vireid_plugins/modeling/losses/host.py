@@ -1,7 +1,7 @@
-"""FastReID's own losses under their own names: its functions, called with its own keys.
+"""FastReID's losses under their own names: they call its functions and read its own keys.
 
-The values are the host's, also where an anchor has no positive or no negative; only the precision
-is ours (see ``base.full_precision``).
+The values are FastReID's, even where an anchor has no positive or no negative; only the precision
+differs (see ``base.full_precision``).
 
 Shapes: B rows, D feature size, N identities.
 """
@@ -77,13 +77,13 @@ class FocalLoss(Loss):
 class TripletLoss(Loss):
     """FastReID's triplet loss: batch-hard or weighted, hinge (margin > 0) or soft margin.
 
-    Each anchor is a positive of itself. :class:`WeightedTripletLoss` and
-    :class:`BatchHardTripletLoss` leave it out and stay exact at large distances.
+    Each anchor counts as a positive of itself. :class:`WeightedTripletLoss` and
+    :class:`BatchHardTripletLoss` do not count it, and stay exact at large distances.
 
     Args:
         margin: Euclidean distance; 0: soft margin.
-        norm_feat: squared distances of unit-length features instead.
-        hard_mining: hardest pairs instead of weighted ones.
+        norm_feat: use squared distances of features of length 1.
+        hard_mining: use the hardest pairs instead of weighted ones.
     """
 
     log_name = "loss_triplet"

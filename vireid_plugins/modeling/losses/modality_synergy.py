@@ -1,6 +1,6 @@
-"""MSCLNet's losses on pairs of a visible and an infrared image, and on what is made of both.
+"""MSCLNet's losses on pairs of a visible and an infrared image, and on their synergy features.
 
-MSCLNet (Zhang et al., ECCV 2022), whose equations are numbered here. They compare tensors that
+The equations are numbered as in MSCLNet (Zhang et al., ECCV 2022). The losses compare tensors that
 only that method has, so ``MODEL.LOSSES.NAME`` cannot list them.
 
 Shapes: n pairs (or synergy features, one of each pair), R parts, D feature size, N identities.
@@ -73,18 +73,18 @@ class DiversityLoss(nn.Module):
 
 
 class LocalComplementLoss(nn.Module):
-    """L_local (Eq. 6): parts of synergy features near the same parts of visible images.
+    """L_local (Eq. 6) draws the parts of synergy features to the same parts of visible images.
 
-    Mean over pairs of the sum over parts of ``c + sqrt(2 - 2 cos)``, where c is ``1 - cos``, or
-    ``cos`` in the form that is printed. That form is at most 1.5, at cos = 1/2, and 1 at both
-    cos = 1 and cos = -1: below 1/2 it drives the parts apart.
+    It is the mean over pairs of the sum over parts of ``c + sqrt(2 - 2 cos)``, where c is ``1 -
+    cos``, or ``cos`` in the printed form. The printed form has its maximum, 1.5, at cos = 1/2, and
+    is 1 at both cos = 1 and cos = -1: below 1/2 it drives the parts apart.
 
     With unit vectors a, b, ``2 - 2 cos = |a - b|^2``, which rounding never takes below 0. The
     gradient of the root is finite at cos = 1: a small number is added under the root or, in the
     literal form, it is the gradient of a norm.
 
     Args:
-        literal: the printed sign of cos.
+        literal: use the printed sign of cos.
     """
 
     log_name = "loss_local"
@@ -115,8 +115,8 @@ class GlobalComplementLoss(nn.Module):
     C^s and C^r are the means of an identity's synergy features and of its infrared images'.
 
     Args:
-        normalise: centers of L2-normalized features; False: as printed. The state of an LSTM is
-            in (-1, 1), which features of a network need not be.
+        normalise: compare centers of L2-normalized features; False: as printed. The state of an
+            LSTM is in (-1, 1), which features of a network need not be.
     """
 
     log_name = "loss_global"

@@ -21,7 +21,7 @@ def pairwise_distances(features: Tensor) -> Tensor:
 
 
 def unit(features: Tensor) -> Tensor:
-    """Scale features (..., D) to length 1; those shorter than 1e-6 are divided by 1e-6.
+    """Scale features (..., D) to length 1; features shorter than 1e-6 are divided by 1e-6.
 
     PyTorch's own limit, 1e-12, would give a feature of length 0 a gradient of 1e12.
     """
@@ -45,7 +45,7 @@ def pair_masks(targets: Tensor) -> Tuple[Tensor, Tensor]:
 def anchor_rows(positives: Tensor, negatives: Tensor) -> Tensor:
     """Return the numbers (A,) of the rows of both masks (B, B) with a positive and a negative.
 
-    This waits for a GPU once, for A; indexing by a mask would wait every time.
+    This waits for a GPU once, to learn A; indexing by a mask would wait every time.
     """
     return torch.nonzero(positives.any(dim=1) & negatives.any(dim=1))[:, 0]
 
@@ -53,8 +53,8 @@ def anchor_rows(positives: Tensor, negatives: Tensor) -> Tensor:
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:
     """Return the largest distance of each row within ``mask``: (A, B), (A, B) -> (A,).
 
-    Every row of ``mask`` has an entry. Equal extremes share the gradient, so it does not depend on
-    their order.
+    Every row of ``mask`` must have a True. Equal extremes share the gradient, so it does not depend
+    on their order.
     """
     return distances.masked_fill(~mask, -torch.inf).amax(dim=1)
 

@@ -30,7 +30,7 @@ declare(
 
 @LOSS_REGISTRY.register()
 class PathTripletLoss(Loss):
-    """Mean over anchors of ``[margin + S(a, p) - S(a, n)]_+``, S the path distance of stripes.
+    """Mean over anchors of ``[margin + S(a, p) - S(a, n)]_+`` with S, the path distance of stripes.
 
     Positives and negatives come from both modalities. An anchor without another row of its
     identity, or without a row of another identity, is left out of the mean. The paper prints a
@@ -43,7 +43,7 @@ class PathTripletLoss(Loss):
             its own, summed over the stripes.
         mining: ``"global"``: p is the anchor's farthest positive and n its nearest negative by
             the Euclidean distance of the global features (as in AlignedReID); ``"local"``: by
-            the local distance itself, as printed (with ``"stripes"``, in each stripe anew).
+            the local distance itself, as printed (with ``"stripes"``, for each stripe by itself).
             Rows at the same global distance share their place.
         reduction: of the channels in S, ``"mean"`` or ``"sum"`` (as printed).
 
@@ -75,7 +75,8 @@ class PathTripletLoss(Loss):
             features: (B, D) global features, needed by ``mining="global"``; they get no gradient.
 
         Raises:
-            UserError: ``x`` is not (B, R, S), or ``features`` are missing or of other rows.
+            UserError: ``x`` is not (B, R, S), or ``features`` are missing or have another number of
+                rows.
         """
         self._check(x, features)
         positives, negatives = pair_masks(targets)
@@ -111,8 +112,8 @@ class PathTripletLoss(Loss):
         order = pairwise_distances(raised(features.detach()))[anchors]
         chosen = []
         for mask, extreme, easier in zip(masks, (farthest, nearest), (torch.lt, torch.gt)):
-            # Not "equal to the extreme": where a distance is NaN no row would be left, the loss
-            # would be 0, and the trainer would not stop.
+            # "Equal to the extreme" would be wrong here: where a distance is NaN no row would be
+            # left, the loss would be 0, and the trainer would not stop.
             hardest = mask & ~easier(order, extreme(order, mask).unsqueeze(1))
             anchor, other = torch.nonzero(hardest, as_tuple=True)
             distances = self._of_pairs(x[anchors[anchor]], x[other])

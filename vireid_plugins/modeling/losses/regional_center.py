@@ -30,28 +30,28 @@ declare(
 
 @LOSS_REGISTRY.register()
 class RegionalCenterLoss(Loss):
-    """L_ac (Eq. 7): an image's shallow map near its body region's, and visible near infrared.
+    """L_ac (Eq. 7) draws a shallow map to that of the body region, and visible to infrared.
 
-    Mean over visible images of |f_original - f_masked|, plus that over infrared images, plus the
-    mean over all (visible, infrared) pairs of one identity of |f_visible - f_infrared|. The
-    paper prints sums over the batch and pairs images by their number; nothing pairs them, so all
-    pairs of an identity count alike, and means do not grow with the batch.
+    It is the mean over visible images of |f_original - f_masked|, plus that over infrared images,
+    plus the mean over all (visible, infrared) pairs of one identity of |f_visible - f_infrared|.
+    The paper prints sums over the batch and pairs images by their number. Images have no such
+    pairs, so all pairs of an identity count alike here, and means do not grow with the batch.
 
     Row i of all maps is one image; the order of images is free. A term without rows is 0. For
     the backward pass one difference of maps is kept for each image and each pair: at 3 identities
     x (6 + 6) and maps of 256 x 72 x 36 about 0.4 GiB.
 
     Args:
-        cross_term: view of which visible and infrared are compared: ``"original"``, as the
-            formula has it, or ``"masked"``, as its text says (the body regions).
+        cross_term: the view in which visible and infrared images are compared: ``"original"``, as
+            in the formula, or ``"masked"``, as the paper's text says (the body regions).
         background_scale: weight of the mean over images of
             ``[background_margin - |f_original - f_background|]_+``; the text pushes the
             background away, and Eq. 7 has no such term.
         background_margin: distance, in the unit of ``per_element``.
-        per_element: divide distances by sqrt(C * H * W); else they outweigh all other losses.
+        per_element: divide distances by sqrt(C * H * W); otherwise they outweigh all other losses.
 
     Raises:
-        UserError: an unknown word, or a negative number.
+        UserError: a word is unknown, or a number is negative.
     """
 
     inputs: Tuple[str, ...] = ("original_map", "targets", "modalities", "masked_map")
@@ -93,11 +93,12 @@ class RegionalCenterLoss(Loss):
             x: (B, C, H, W).
             targets: (B,).
             modalities: (B,), needed.
-            masked: maps of the same images' body regions, as ``x``, needed.
-            background: maps of their background regions, needed if ``background_scale`` > 0.
+            masked: (B, C, H, W), maps of the same images' body regions, needed.
+            background: (B, C, H, W), maps of their background regions, needed if
+                ``background_scale`` > 0.
 
         Raises:
-            UserError: one that is needed is missing, or has another shape.
+            UserError: a needed tensor is missing, or has another shape.
         """
         name = type(self).__name__
         modalities = require_modalities(name, modalities, len(x))
@@ -114,7 +115,7 @@ class RegionalCenterLoss(Loss):
         return loss
 
     def _distances(self, a: Tensor, b: Tensor) -> Tensor:
-        """Measure each row of ``a`` (n, C, H, W) against the same row of ``b``: distances (n,)."""
+        """Return the distances (n,) of each row of ``a`` (n, C, H, W) to the same row of ``b``."""
         distances = torch.linalg.vector_norm((a - b).flatten(1), dim=1)
         return distances / math.prod(a.shape[1:]) ** 0.5 if self.per_element else distances
 

@@ -17,7 +17,7 @@ REDUCTIONS = ("sum", "mean")  # over the snapshots
 
 
 class UnidirectionalMetricLoss(nn.Module):
-    """Features of one modality near the proxies of their identity in the other.
+    """Draw features of one modality to the proxies of their identity in the other modality.
 
     For a feature x with the proxies u_i of its identity and v_j of all others, of all snapshots:
 
@@ -28,15 +28,15 @@ class UnidirectionalMetricLoss(nn.Module):
     exponents, from S * C products a row instead of S * S * (C - 1) pairs. Proxies are constants:
     only features get a gradient, which makes the metric unidirectional.
 
-    It needs proxies, which neither head nor batch has, so no config can name it: a method that
-    keeps them (``modeling/memory.py``) calls it.
+    It needs proxies, which neither head nor batch provides, so ``MODEL.LOSSES.NAME`` cannot list
+    it: a method that keeps proxies (``modeling/memory.py``) calls it.
 
     Args:
         alpha: scale of the similarities, above 0.
         delta: margin of a similarity, which lies in -1..1.
-        reduction: over the snapshots. ``"sum"``: as printed; S equal snapshots add 2 log S to
-            the exponent, as a larger margin would. ``"mean"``: the means of both inner sums over
-            the snapshots; S equal snapshots then give the value of one.
+        reduction: how the snapshots are combined. ``"sum"``: as printed; S equal snapshots add
+            2 log S to the exponent, as a larger margin would. ``"mean"``: both inner sums become
+            means over the snapshots; S equal snapshots then give the value of one.
 
     Raises:
         UserError: an argument is out of range.

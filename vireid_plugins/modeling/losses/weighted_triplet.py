@@ -1,8 +1,8 @@
-"""Triplet losses that weigh all pairs of an anchor: one core, three reductions.
+"""Triplet losses that weight all pairs of an anchor, with one core and three reductions.
 
-AGW's weighted regularized triplet (Ye et al., PAMI 2022, arXiv 2001.04193), its hinge form, the
-adaptive-weight triplet, and the signed-square form of channel-augmented joint learning (Ye et
-al., ICCV 2021).
+They are AGW's weighted regularized triplet (Ye et al., PAMI 2022, arXiv 2001.04193), its hinge
+form, the adaptive-weight triplet, and the signed-square form of channel-augmented joint learning
+(Ye et al., ICCV 2021).
 
 Shapes: B rows, A anchors, D feature size.
 """
@@ -20,7 +20,7 @@ from .pairs import anchor_rows, pair_masks, pairwise_distances, zero_of
 
 # The public code clips here, where exp() of a float32 is about to overflow.
 _SQUARE_LIMIT = 88.0
-# What the public code adds to the sum of the weights, and its smallest distance.
+# What the public code adds to the sum of the weights, and its lower bound of a distance.
 _LEGACY_SUM = 1e-6
 _LEGACY_DISTANCE = 1e-6
 
@@ -71,11 +71,11 @@ class WeightedTripletLoss(Loss):
             log(1 + exp(sign(mu) min(gamma mu^2, 88))) (CAJ), which has no gradient beyond 88.
         margin: Euclidean distance, used by ``"hinge"`` only.
         alpha: temperature of the weights.
-        gamma: factor on the difference, or on its square.
-        legacy_weights: the weights of the common public code and of FastReID's
+        gamma: factor on the difference mu, or on its square.
+        legacy_weights: use the weights of the common public code and of FastReID's
             ``triplet_loss(hard_mining=False)``: each anchor is a positive of itself, and the
             negative weights vanish where distances are far above 14, because 1e-6 is added to
-            a sum that nothing scales. For reproducing published numbers only.
+            a sum that is not scaled. Use them only to reproduce published numbers.
 
     Raises:
         UserError: ``reduction`` is unknown.
@@ -124,18 +124,18 @@ class WeightedTripletLoss(Loss):
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Apply softmax to each row of ``scores`` (A, B) over its entries in ``mask``; else zero.
+    """Apply softmax to the entries of each row of ``scores`` (A, B) in ``mask``; others are zero.
 
-    Every row of ``mask`` (A, B) has an entry.
+    Every row of ``mask`` (A, B) must have a True.
     """
     return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=1)
 
 
 def legacy_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Compute the weights of the public code in place of :func:`masked_softmax`.
+    """Compute the weights as the public code does, instead of :func:`masked_softmax`.
 
-    It subtracts the row's maximum of ``scores * mask``, which for scores that are all negative
-    is a masked-out zero, and adds 1e-6 to the sum; the rows then sum to less than one.
+    That code subtracts the row's maximum of ``scores * mask``, which for scores that are all
+    negative is a masked-out zero, and adds 1e-6 to the sum; the rows then sum to less than one.
     """
     masked = scores.masked_fill(~mask, 0.0)
     powers = torch.exp(masked - masked.amax(dim=1, keepdim=True)).masked_fill(~mask, 0.0)

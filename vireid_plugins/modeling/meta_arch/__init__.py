@@ -1,4 +1,4 @@
-"""One file per paper; ``base.py`` is what they share."""
+"""The methods: one file for each paper, and ``base.py``, from which all of them derive."""
 
 from .base import DualStreamBaseline
 from .caj import CAJ

@@ -31,13 +31,13 @@ BATCH_TENSORS = ("targets", "modalities", "camids", "index", "views")
 
 @META_ARCH_REGISTRY.register()
 class DualStreamBaseline(nn.Module):
-    """Features per image in evaluation, named loss terms in training.
+    """A model that returns features of images in evaluation, and named loss terms in training.
 
     Args:
         backbone: ``backbone(images, modalities)``, or one of FastReID's, which sees no modality.
         heads: see ``modeling/heads``; the name is FastReID's, so that its checkpoints fit.
         loss_terms: named, weighted losses.
-        pixel_mean, pixel_std: of the three channels, in 0..255.
+        pixel_mean, pixel_std: mean and deviation of the three channels, in 0..255.
     """
 
     backbone: Any  # ours, or one of FastReID's
@@ -45,13 +45,13 @@ class DualStreamBaseline(nn.Module):
     loss_terms: LossTerms
     pixel_mean: Tensor
     pixel_std: Tensor
-    # Names of the phases of the schedule; ``phase_of`` says which an epoch belongs to.
+    # Names of the phases of the schedule; ``phase_of`` returns the phase of an epoch.
     phases: Tuple[str, ...] = ("train",)
-    # The current one: set by the trainer before each epoch.
+    # The current phase, set by the trainer before each epoch.
     phase = "train"
-    # True in a method that leaves parameters without a gradient in some phase (DDP must know).
+    # True in a method in which some phase leaves parameters without a gradient (DDP must know).
     may_leave_parameters_unused = False
-    # True: with several processes, losses see the rows of all; set by the trainer, see objective.
+    # If True, losses see the rows of all processes; set by the trainer, see ``objective``.
     gather_features = False
     # Names of the method's own parts that features do not pass through: an evaluation accepts
     # weights that lack them, or that have them in other sizes.
@@ -73,7 +73,7 @@ class DualStreamBaseline(nn.Module):
         self.loss_terms = loss_terms
         self.map_tap = Tap("feature_map", "the backbone's map, (B, C, H, W)")
         check_values("MODEL", PIXEL_MEAN=list(pixel_mean), PIXEL_STD=list(pixel_std))
-        # Not in checkpoints, as in FastReID: they belong to the config.
+        # They are not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(value).view(1, -1, 1, 1), persistent=False)
 
@@ -105,7 +105,7 @@ class DualStreamBaseline(nn.Module):
 
     @property
     def test_feature(self) -> str:
-        """Return in words what the features of evaluation are; empty if the head does not say."""
+        """Return in words what the test features are; empty if the head does not say it."""
         return getattr(self.heads, "test_feature", "")
 
     def phase_of(self, epoch: int) -> str:
@@ -113,17 +113,17 @@ class DualStreamBaseline(nn.Module):
         return self.phases[0]
 
     def start_run(self) -> None:
-        """Prepare a new run, which continues no other: banks forget what came with the weights."""
+        """Prepare a run that does not resume another: memories forget what the weights held."""
 
     def after_step(self) -> None:
-        """Act after each training step, on every process: here banks store the new weights.
+        """Act after each training step, on every process: memories store the new weights here.
 
-        In float16 this is also called if the update was skipped and the weights are the old ones:
+        In float16 this is also called if the update was skipped and the weights have not changed:
         finding that out would cost a synchronization with the GPU.
         """
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
-        """Turn a batch (``data/dataset.py``) into features (B, D), in training into loss terms."""
+        """Return features (B, D) of a batch (``data/dataset.py``), or loss terms in training."""
         modalities = self.modalities_of(batch)
         feature_map = self.extract(self.normalize(batch["images"]), modalities)
         if not self.training:
@@ -133,16 +133,16 @@ class DualStreamBaseline(nn.Module):
         return self.objective(outputs, batch)
 
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Run the backbone on normalized images (B, 3, H, W): a map (B, C, H', W')."""
+        """Return the backbone's map (B, C, H', W') of normalized images (B, 3, H, W)."""
         if getattr(self.backbone, "takes_modalities", False):
             return self.map_tap(self.backbone(images, modalities))
         return self.map_tap(self.backbone(images))
 
     def objective(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Compute :meth:`losses`, with which ``forward`` ends in training, of the right rows.
+        """Compute :meth:`losses` of this process's rows or, with ``gather_features``, of all rows.
 
-        These are the rows of this process or, with ``gather_features``, of all processes: then
-        ``losses`` gets the gathered outputs and the gathered labels of the batch, but no images.
+        ``forward`` ends with this in training. With ``gather_features``, ``losses`` gets the
+        outputs and the labels of the batches of all processes, but no images.
         """
         if not self.gather_features:
             return self.losses(outputs, batch)
@@ -151,11 +151,11 @@ class DualStreamBaseline(nn.Module):
         return self.losses(gather_outputs(outputs, rows, owner), labels)
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Compute the weighted terms; a paper whose objective is no plain sum overrides this."""
+        """Compute the weighted terms; a method with an objective of another form overrides this."""
         return self.loss_terms({**outputs, **self.labels(batch)})
 
     def labels(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Return what losses may take of a batch, (B,) each, by name, on the model's device."""
+        """Return the labels of a batch that losses may take: (B,) each, by name, on the device."""
         return {n: batch[n].to(self.device) for n in BATCH_TENSORS if n in batch}
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -173,8 +173,8 @@ class DualStreamBaseline(nn.Module):
         """Return the modalities (B,) of a batch.
 
         Raises:
-            UserError: the batch has none, as that of FastReID's ``DefaultPredictor``, or it does
-                not have one label for each image.
+            UserError: the batch has no modalities, as in FastReID's ``DefaultPredictor``, or not
+                one for each image.
         """
         if not isinstance(batch, dict) or "modalities" not in batch:
             raise UserError(
@@ -200,7 +200,7 @@ class DualStreamBaseline(nn.Module):
 
 @torch.no_grad()
 def _feat_dim(backbone: nn.Module, size: Sequence[int]) -> int:
-    """Return the channels of the backbone's map; FastReID's do not say, so try one image."""
+    """Return the channels of the backbone's map; for one of FastReID's, run it on one image."""
     if hasattr(backbone, "feat_dim"):
         return int(backbone.feat_dim)  # type: ignore[arg-type]  # a number, not a module
     backbone.eval()

@@ -9,7 +9,7 @@ ICCV21_CAJ and PAMI23_Supervised; "the code" below.
 like infrared. Original, exchanged and infrared images share one network, one classifier and one
 triplet loss over all rows.
 *Here*: ``CAJ``: the batch of three views, and what is added to its identity and triplet loss.
-Views: ``data/channel_transforms.py`` with the chains of ``data/chains.py``. L_sq:
+Views: ``data/transforms/channels.py``, in the chains of ``data/transforms/chains.py``. L_sq:
 ``WeightedTripletLoss`` with ``signed_square``. Network: AGW's, by configuration.
 *Departs*, or reads what is left open:
 
@@ -93,7 +93,7 @@ class CAJ(DualStreamBaseline):
         for key, value in (("KL_SCALE", kl_scale), ("REFINE_SCALE", refine_scale)):
             if value > 0 and "logits" not in output_names(self.heads):
                 raise UserError(
-                    f"MODEL.CAJ.{key} is {value}, which compares logits, and "
+                    f"MODEL.CAJ.{key} is {value}, which compares logits, but "
                     f"{type(self.heads).__name__} gives none; set MODEL.HEADS.NAME BNNeckHead, or "
                     f"MODEL.CAJ.{key} 0."
                 )
@@ -139,7 +139,7 @@ class CAJ(DualStreamBaseline):
             missing = [name for name in ("views", "index") if name not in labels]
             if missing:
                 raise UserError(
-                    "MODEL.CAJ.REFINE_SCALE pairs two views of an image, and the batch has no "
+                    "MODEL.CAJ.REFINE_SCALE pairs two views of an image, but the batch has no "
                     f"{' and no '.join(missing)} (B,); INPUT.NUM_VIEWS.VISIBLE 2 lets the loader "
                     "give them. Or set REFINE_SCALE 0."
                 )
@@ -180,8 +180,8 @@ def modality_divergence(
 def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor) -> Tensor:
     """Compute CAJ+'s mean of -sum_c p_1c log p_0c over the original visible images, a scalar.
 
-    p_0 is the prediction of an image's view 0, which learns, p_1 that of its view 1, which does
-    not. An image without a view 1 in the batch is left out of the mean.
+    p_0 is the prediction of an image's view 0, which learns; p_1 is that of its view 1, which does
+    not learn. An image without a view 1 in the batch is left out of the mean.
 
     Args:
         logits: (B, N).

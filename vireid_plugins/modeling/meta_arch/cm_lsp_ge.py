@@ -155,15 +155,15 @@ class StripeBranch(nn.Module):
 class CMLSPGEHead(nn.Module):
     """A global feature, its enhanced form, and stripes; each with classifiers of its own.
 
-    ``MODEL.HEADS.WITH_BNNECK`` must be False: BN-GE stands in its place.
+    ``MODEL.HEADS.WITH_BNNECK`` must be False: BN-GE replaces the BNNeck.
 
     Args:
         in_channels: C, of the feature map.
         num_classes: N.
-        pool_layer: a map (B, C, H, W) to (B, C, 1, 1).
-        enhancement: f^g (B, C) to f^eg (B, C); None: there is no f^eg, the test uses f^g.
-        local: the stripes; None: there are none.
-        attention: refines the map before both branches; None: nothing does.
+        pool_layer: turns a map (B, C, H, W) into (B, C, 1, 1).
+        enhancement: turns f^g (B, C) into f^eg (B, C); None: there is no f^eg, the test uses f^g.
+        local: the branch of the stripes; None: there is none.
+        attention: refines the map before both branches; None: no attention.
 
     Attributes:
         outputs: names of the tensors that training returns.
@@ -208,7 +208,7 @@ class CMLSPGEHead(nn.Module):
         heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
         if heads.WITH_BNNECK:
             raise UserError(
-                "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) in the place of a BNNeck; set "
+                "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) instead of a BNNeck; set "
                 "MODEL.HEADS.WITH_BNNECK False."
             )
         if heads.EMBEDDING_DIM > 0 or heads.CLS_LAYER != "Linear":
@@ -241,7 +241,7 @@ class CMLSPGEHead(nn.Module):
 
     @property
     def test_feature(self) -> str:
-        """Return in words which features evaluation sees."""
+        """Return in words which features evaluation uses."""
         return "after BN-GE" if self.enhancement is not None else "pooled"
 
     def forward(
@@ -281,9 +281,9 @@ class CMLSPGEHead(nn.Module):
 
 @dataclass(frozen=True)
 class PathRescorer:
-    """At test, adds the path distance of stripes for the nearest images of each query.
+    """Add, at test, the path distance of stripes for the nearest images of each query.
 
-    The whole distance is ``1 - cos(f^eg, f^eg') + weight * S``. S adds 2R - 1 mean absolute
+    The total distance is ``1 - cos(f^eg, f^eg') + weight * S``. S adds 2R - 1 mean absolute
     differences of normalized stripes, whatever reduction the training has. With a weight of 1/2
     the order is that of ``||f - f'||^2 + S`` on features of length 1, AlignedReID's sum.
 
@@ -368,7 +368,7 @@ class CMLSPGE(DualStreamBaseline):
         """Read the arguments from ``MODEL.CM_LSP_GE`` and those of the baseline.
 
         Raises:
-            UserError: re-scoring is on beside what it does not go with in ``TEST``.
+            UserError: re-scoring is on together with a setting in ``TEST`` that it does not allow.
         """
         node, test = cfg.MODEL.CM_LSP_GE, cfg.TEST
         if node.RESCORE_TOP and (test.RERANK.ENABLED or test.METRIC != "cosine"):
@@ -381,7 +381,7 @@ class CMLSPGE(DualStreamBaseline):
         return {**super().from_config(cfg), "rescorer": rescorer}
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Compute the terms of L_total, each times its ``SCALE``; a branch that is off has none."""
+        """Compute the terms of L_total, each times its ``SCALE``, of the branches that are on."""
         labels = self.labels(batch)
         tensors = {**outputs, **labels}
         y, m = labels["targets"], labels["modalities"]

@@ -72,7 +72,7 @@ logger = logging.getLogger(__name__)
 class MAUM(DualStreamBaseline):
     """The baseline with a classifier for each modality, whose rows attract the other's features.
 
-    Phases: ``"proxies"``: the common classifier's loss and L_RGB + L_IR; ``"metrics"``: and
+    Phases: ``"proxies"``: the common classifier's loss and L_RGB + L_IR; ``"metrics"``: also
     L_{R->I} + L_{I->R}, with a push to both memories after each step. Without the metrics
     (``unidirectional_scale`` 0) there is the first phase only, and there are no memories.
 
@@ -127,8 +127,8 @@ class MAUM(DualStreamBaseline):
         )
         if unidirectional_scale > 0 and modality_id_scale == 0:
             raise UserError(
-                "MODEL.MAUM.MODALITY_ID_SCALE is 0, so that the proxies never learn, which the "
-                f"metrics need (UNIDIRECTIONAL_SCALE {unidirectional_scale}); set both above 0, or "
+                "MODEL.MAUM.MODALITY_ID_SCALE is 0, so the proxies never learn, but the metrics "
+                f"need them (UNIDIRECTIONAL_SCALE {unidirectional_scale}); set both above 0, or "
                 "UNIDIRECTIONAL_SCALE 0."
             )
         if "bn_features" not in output_names(self.heads):

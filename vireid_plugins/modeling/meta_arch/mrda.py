@@ -88,7 +88,7 @@ def mask_of(images: Tensor) -> Tensor:
 class DynamicAttention(nn.Module):
     """DAM: attention of a few chosen horizontal stripes to all positions; mean of its output.
 
-    Queries of the other stripes enter no product: the cost is k / R of full attention's.
+    Queries of the other stripes are not computed with: the cost is k / R of full attention.
 
     Args:
         in_channels: C, at least 8.
@@ -137,7 +137,7 @@ class DynamicAttention(nn.Module):
         return self.value(attended.to(feature_map.dtype)[..., None, None])[..., 0, 0]
 
     def choose(self, query: Tensor, key: Tensor) -> Tensor:
-        """Choose the kept stripes (B, k) from Q and K (B, d, H, W); of equal ones the upper."""
+        """Choose the kept stripes (B, k) from Q and K (B, d, H, W); among equal ones the upper."""
         query_mean = stripe_means(query, self.num_stripes)  # Eq. (10): (B, d, R)
         key_mean = stripe_means(key, self.num_stripes)
         affinity = query_mean.transpose(1, 2) @ key_mean  # Eq. (11): M_aff (B, R, R)
@@ -170,7 +170,7 @@ class MRDAHead(BNNeckHead):
         attention: gives a map (B, C, H, W) that is pooled in place of the backbone's, or, where
             its ``gives_map`` is False, a vector (B, C) that is added to the pooled feature; None:
             pooling only.
-        kwargs: of ``BNNeckHead``.
+        kwargs: arguments of ``BNNeckHead``.
     """
 
     @configurable
@@ -217,7 +217,7 @@ class MRDA(DualStreamBaseline):
         constraint_stage: number of the stage after which L_ac compares, 0..4.
         loss_views: rows of Eq. 19 and 21: ``"both"`` or ``"original"``.
         test_view: ``"original"``, ``"masked"``, or ``"mean"`` of both features.
-        kwargs: of ``DualStreamBaseline``.
+        kwargs: arguments of ``DualStreamBaseline``.
 
     Raises:
         UserError: a word or number is out of range, or the backbone has no stages to stop at.
@@ -320,7 +320,7 @@ class MRDA(DualStreamBaseline):
             return super().losses(outputs, batch)
         labels = self.labels(batch)
         tensors = {**outputs, **_labels_of_both_views(labels)}
-        # ``LOSS_VIEWS`` is about metric losses; what takes logits sees both views in any case.
+        # ``LOSS_VIEWS`` is about metric losses; losses of logits see both views in any case.
         rows = len(labels["targets"]) * (2 if self.loss_views == "both" else 1)
         metric_tensors = {name: values[:rows] for name, values in tensors.items()}
         identity = [n for n in self.loss_terms if "logits" in self.loss_terms.loss(n).inputs]
@@ -356,6 +356,6 @@ class MRDA(DualStreamBaseline):
 def _labels_of_both_views(labels: Dict[str, Tensor]) -> Dict[str, Tensor]:
     """Repeat labels (B,) for the masked views: (2B,); each image and view has its own index."""
     both = {name: values.repeat(2) for name, values in labels.items()}
-    if "index" in both:  # an original and a masked image are two images: losses may pair by it
+    if "index" in both:  # losses may pair by it, so original and masked images need two numbers
         both["index"] = torch.cat([2 * labels["index"], 2 * labels["index"] + 1])
     return both

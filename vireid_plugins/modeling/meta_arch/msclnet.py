@@ -80,7 +80,7 @@ _NODES = {  # the losses of Eq. (17) to their config nodes
 
 
 class Synergy(NamedTuple):
-    """What S makes of n pairs, and what its parts are compared with."""
+    """The output of S for n pairs, and the parts that its own parts are compared with."""
 
     features: Tensor  # f^s (n, C)
     parts: Tensor  # b^s (n, R, C)
@@ -156,12 +156,12 @@ class MSCLNet(DualStreamBaseline):
     """The baseline, and in training a synergy module with the losses of Eq. (17).
 
     Phases: ``"plain"``: without L_div; ``"diverse"``: with it. A loss of weight 0 is off, and
-    there is no synergy module where no loss asks for one.
+    there is no synergy module if no loss needs one.
 
     Args:
-        synergy: S; None where no loss needs it.
-        losses: ``"diversity"``, ``"local"``, ``"global"``, ``"cascade"`` to the losses.
-        scales: weights by the same names, 0 or more.
+        synergy: S; None if no loss needs it.
+        losses: the losses named ``"diversity"``, ``"local"``, ``"global"`` and ``"cascade"``.
+        scales: their weights by the same names, 0 or more.
         diversity_of: ``"classes"`` or ``"channels"``, over which L_div takes distributions.
         diversity_start: first epoch with L_div.
         pairs: ``"all"`` or ``"ranked"``.
@@ -216,7 +216,7 @@ class MSCLNet(DualStreamBaseline):
         """Read the arguments from ``MODEL.MSCLNET``, ``MODEL.LOSSES`` and those of the baseline.
 
         Raises:
-            UserError: the backbone does not tell its channels.
+            UserError: the backbone has no ``feat_dim``.
         """
         node, nodes = cfg.MODEL.MSCLNET, cfg.MODEL.LOSSES
         scales = {name: nodes[loss_node].SCALE for name, loss_node in _NODES.items()}
@@ -319,10 +319,10 @@ class MSCLNet(DualStreamBaseline):
     def complement_terms(
         self, synergy: Synergy, features: Tensor, labels: Dict[str, Tensor], pairs: Pairs
     ) -> Dict[str, Tensor]:
-        """Compute lambda_local L_local + lambda_global L_global, Eq. (6)-(8), of those that are on.
+        """Compute lambda_local L_local and lambda_global L_global, Eq. (6)-(8), if they are on.
 
         Args:
-            synergy: what S makes of the pairs.
+            synergy: the output of S for the pairs.
             features: (B, D), whose infrared rows guide f^s.
             labels: (B,) tensors by name.
             pairs: their rows.

@@ -55,10 +55,10 @@ SHARED, OWN, CROSSED = "shared", "own", "crossed"
 
 @META_ARCH_REGISTRY.register()
 class MutualPrediction(DualStreamBaseline):
-    """The baseline with a classifier for each modality, trained and then crossed in turn.
+    """The baseline with a classifier for each modality, trained and crossed alternately.
 
-    Phases: ``"shared"``: L_ID + L_tri; ``"own"``: and alpha L^{v-t}; ``"crossed"``: and
-    beta L^{t-v}, in which W_v and W_t get no gradient and so stand still.
+    Phases: ``"shared"``: L_ID + L_tri; ``"own"``: that and alpha L^{v-t}; ``"crossed"``: L_ID +
+    L_tri + beta L^{t-v}, in which W_v and W_t get no gradient and so do not change.
 
     Args:
         num_classes: N.
@@ -69,11 +69,11 @@ class MutualPrediction(DualStreamBaseline):
         baseline: arguments of ``DualStreamBaseline``; the head has a ``feat_dim``.
 
     Raises:
-        UserError: a number is out of its range, or the head does not tell its feature size.
+        UserError: a number is out of its range, or the head has no ``feat_dim``.
     """
 
     phases = (SHARED, OWN, CROSSED)
-    may_leave_parameters_unused = True  # W_v and W_t, but in the phase "own"
+    may_leave_parameters_unused = True  # W_v and W_t, except in the phase "own"
     training_only = ("visible_classifier", "infrared_classifier")
 
     @configurable
@@ -125,7 +125,7 @@ class MutualPrediction(DualStreamBaseline):
         }
 
     def phase_of(self, epoch: int) -> str:
-        """Return ``"shared"`` before ``start_epoch``; then ``"own"`` and ``"crossed"`` in turn."""
+        """Return ``"shared"`` before ``start_epoch``; then ``"own"``, ``"crossed"``, ..."""
         if epoch < self.start_epoch:
             return SHARED
         turn = (epoch - self.start_epoch) // self.period
@@ -168,10 +168,10 @@ class MutualPrediction(DualStreamBaseline):
 
 
 def _standing_still(classifier: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """Return the layer as a function of its input only.
+    """Return a function that applies the layer without training it.
 
-    Its parameters get no gradient at all, so the optimizer skips them: a gradient of zero would
-    still move them, by momentum and weight decay.
+    The parameters get no gradient at all, so the optimizer skips them: with a gradient of zero,
+    momentum and weight decay would still move them.
     """
     weight, bias = classifier.weight.detach(), classifier.bias.detach()
     return lambda features: F.linear(features, weight, bias)

@@ -1,4 +1,4 @@
-"""What ``vireid search`` does with its words, and what it tells."""
+"""Run the actions of ``vireid search``, and report what they have done."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ from vireid_plugins.search.querying import write_csv
 
 from .verb import say
 
-MOST_NAMED = 5  # broken queries that are named
+MOST_NAMED = 5  # largest number of broken queries that are named
 
 
 def run_action(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def run_action(args: argparse.Namespace) -> int:
 
 
 def system_message(error: Exception, where: str) -> str:
-    """Return what the operating system or the database says, with the file it is about."""
+    """Return the message of the operating system or the database, with the file it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or where}: {error.strerror}. What was done before it is kept."
     if isinstance(error, sqlite3.Error):
@@ -78,12 +78,12 @@ def index(args: argparse.Namespace) -> int:
         kind=args.kind,
         workers=args.workers,
     )
-    tell_indexed(summary, Path(args.out), args.command)
+    report_indexing(summary, Path(args.out), args.command)
     return 1 if summary.broken else 0
 
 
-def tell_indexed(summary: IndexingSummary, out: Path, command: str) -> None:
-    """Say what an indexing has done."""
+def report_indexing(summary: IndexingSummary, out: Path, command: str) -> None:
+    """Write what an indexing has done."""
     say(
         f"{out}: {summary.unchanged + summary.added:,} images can be searched: "
         f"{summary.added:,} new ({summary.rate:.0f} images/s), {summary.unchanged:,} as before; "
@@ -93,17 +93,17 @@ def tell_indexed(summary: IndexingSummary, out: Path, command: str) -> None:
     if summary.broken:
         say(f"{summary.broken:,} could not be read: {out / BROKEN} says which and why.")
     if not SearchIndex(out).facts.get("thresholds"):
-        say(f"No threshold is known: scores only rank. To find one: {command} calibrate {out}")
+        say(f"No threshold is known: scores only rank. To compute one: {command} calibrate {out}")
 
 
 # ------------------------------------------------------------------------------------------ query
 
 
 class Threshold(NamedTuple):
-    """The score from which an image counts as the same person."""
+    """The smallest score that counts as the same person."""
 
-    value: Optional[float]  # None: none is known
-    words: str
+    value: Optional[float]  # None: no threshold is known
+    words: str  # a sentence that says where it comes from
 
 
 def query(args: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def check_query_words(args: argparse.Namespace) -> None:
     if args.images:
         check_image_folder(Path(args.images))
         if args.csv is None:
-            raise UserError("--images DIR needs --csv FILE for what is found.")
+            raise UserError("--images DIR needs --csv FILE, which the results are written to.")
     if args.save:
         check_picture(args.save, 1 if args.images else len(args.image), args.topk)
     if args.save and args.images:
@@ -165,12 +165,12 @@ def choose_threshold(index: SearchIndex, word: str, modality: Modality, command:
         return Threshold(
             None,
             f"No threshold is known for {modality.label} queries: scores only rank. "
-            f"{command} calibrate {index.folder} takes one from labeled images.",
+            f"{command} calibrate {index.folder} computes one from labeled images.",
         )
     return Threshold(
         known.threshold,
-        f"Threshold {known.describe()}. Other images have other errors: among many images of "
-        "other people some reach it by chance.",
+        f"Threshold {known.describe()}. For other images, the errors differ: among many images of "
+        "other people, some reach it by chance.",
     )
 
 
@@ -181,7 +181,7 @@ def answers(
     modality: Modality,
     broken: List[str],
 ) -> Iterator[Query]:
-    """Yield each query with what was found; what cannot be read is added to ``broken``."""
+    """Yield each query with its results; add the queries that cannot be read to ``broken``."""
     folder = Path(args.images) if args.images else Path()
 
     def note(name: bytes, reason: str, is_folder: bool = False) -> None:
@@ -210,7 +210,7 @@ def show_answers(
     threshold: Threshold,
     broken: List[str],
 ) -> None:
-    """Say what was found for each query, and write the table and the picture if asked for."""
+    """Write the results of each query and, if asked for, the table and the picture."""
     if not queries:
         raise UserError(f"No query could be read: {'; '.join(broken)}")
     for query in queries:
@@ -240,7 +240,7 @@ def show_answers(
 
 
 def calibrate_index(args: argparse.Namespace) -> int:
-    """Take thresholds from labeled images, and keep them with the index."""
+    """Compute thresholds from labeled images, and keep them with the index."""
     index = SearchIndex(args.index)
     extractor = index.extractor(args.weights, **model_options(args))
     found = calibrate(extractor, index.modality, args.dataset, args.opts)

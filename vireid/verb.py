@@ -20,7 +20,7 @@ class Verb:
     description = ""
     #: exit status after a mistake of the user, when the verb has already been running
     mistake_status = 2
-    #: what is said after Ctrl-C
+    #: the message after Ctrl-C
     stopped = "Stopped."
     #: whether the signal SIGTERM stops the verb as Ctrl-C does, so that it can tidy up
     stops_at_sigterm = False
@@ -72,7 +72,7 @@ def register(verb: Type[Verb]) -> Type[Verb]:
 
 
 def say(line: str) -> None:
-    """Write a line to the standard output at once, whatever letters the terminal knows."""
+    """Write a line to the standard output at once, even if the terminal lacks some letters."""
     known = sys.stdout.encoding or "utf-8"
     sys.stdout.write(f"{line}\n".encode(known, "backslashreplace").decode(known))
     sys.stdout.flush()

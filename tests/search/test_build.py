@@ -307,9 +307,9 @@ def test_another_model_modality_or_folder_is_refused(tmp_path):
     words = f"made by the model {one}.*first.pth.*second.pth is the model {two}"
     with pytest.raises(ValueError, match=words):
         run(images, out, FakeExtractor("two"), weights="second.pth")
-    with pytest.raises(ValueError, match="is of visible images; --modality is infrared"):
+    with pytest.raises(ValueError, match="is an index of visible images; --modality is infrared"):
         index_folder(FakeExtractor(), images, "infrared", out, progress=False, workers=0)
-    with pytest.raises(ValueError, match="is of the images in"):
+    with pytest.raises(ValueError, match="is an index of the images in"):
         run(tmp_path / "others", out)
     os.rename(images, tmp_path / "moved")
     assert run(tmp_path / "moved", out).unchanged == 2  # the same files in another place

@@ -166,6 +166,6 @@ def test_an_index_that_is_rewritten_meanwhile_says_so(tmp_path, monkeypatch):
     for number in range(5):
         (folder / f"{number}.png").unlink()
     run(folder, tmp_path / "index")
-    with pytest.raises(ValueError, match="was changed while it was searched"):
+    with pytest.raises(ValueError, match="changed during the search"):
         reader.search(queries(), 2)
     compare(SearchIndex(tmp_path / "index").search(queries(), 2), queries(), range(5, 8), 2)

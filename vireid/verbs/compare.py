@@ -42,7 +42,7 @@ started, the message says why."""
             action="extend",
             default=[],
             metavar="KEY VALUE",
-            help="for all configs",
+            help="config keys of all configs",
         )
         parser.add_argument(
             "--output", help="folder of runs; default: logs/compare/ and the configs' folder"
@@ -51,15 +51,19 @@ started, the message says why."""
             "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"
         )
         parser.add_argument(
-            "--baseline", metavar="CONFIG", help="default: baseline[/*].yml, or the first"
+            "--baseline",
+            metavar="CONFIG",
+            help="what the others are compared with; default: baseline[/*].yml, or the first",
         )
-        parser.add_argument("--protocol", default="", help="of table.md: SYSUMM01/all/single, ...")
-        parser.add_argument("--title", default="", help="of the table and the plot")
+        parser.add_argument(
+            "--protocol", default="", help="shown in table.md: SYSUMM01/all/single, ..."
+        )
+        parser.add_argument("--title", default="", help="title of the table and the plot")
         parser.add_argument(
             "--tables", metavar="FOLDER", help="where table and plot go; default: --output"
         )
         parser.add_argument(
-            "--table-only", action="store_true", help="of finished runs; start none"
+            "--table-only", action="store_true", help="write the table; start no run"
         )
         parser.add_argument("--dry-run", action="store_true", help="list runs and their state")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..verb import Verb, register, say
 
-SECONDS = 1.0  # of each measurement of speed
+SECONDS = 1.0  # length of each measurement of speed
 
 
 @register

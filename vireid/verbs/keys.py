@@ -1,4 +1,4 @@
-"""``vireid keys``: what do the config keys mean?"""
+"""``vireid keys``: list config keys with their meaning."""
 
 import argparse
 
@@ -17,7 +17,7 @@ class Keys(Verb):
   vireid keys MODEL.MAUM       those of one method
   vireid keys dataloader
 
-Exit status: 0: done; 2: no key begins so."""
+Exit status: 0: done; 2: no key begins with this word."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words."""

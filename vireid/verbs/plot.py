@@ -126,12 +126,12 @@ def _add_model_words(parser: argparse.ArgumentParser, most: int) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name of the model, and given again of the other; default: the checkpoint's folder",
+        help="name of a model, given once for each; default: the checkpoint's folder",
     )
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Any) -> None:
-    """Add the word of an option; where it is not given, the kind's own default holds."""
+    """Add the word of an option; if it is not given, the kind's own default is used."""
     how = {"type": option.type, "default": argparse.SUPPRESS}
     if option.choices:
         how["choices"] = option.choices

@@ -5,7 +5,7 @@ from typing import Sequence
 
 from ..verb import Verb, register, say
 
-_LARGE = 6_000_000  # bytes: what mail and browsers take without thinking
+_LARGE = 6_000_000  # bytes; mail programs and browsers take less without difficulty
 
 
 @register
@@ -42,7 +42,7 @@ was written, the message says why."""
         parser.add_argument(
             "--weights", default="", metavar="FILE", help="a checkpoint; default: the run's last"
         )
-        parser.add_argument("--no-model", action="store_true", help="only what needs no model")
+        parser.add_argument("--no-model", action="store_true", help="show only what needs no model")
         parser.add_argument(
             "--skip",
             nargs="+",

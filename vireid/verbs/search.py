@@ -40,7 +40,7 @@ Exit status: 0: done; 1: done, but some images could not be read; 2: not done, w
         )
         add_calibrate_arguments(
             actions.add_parser(
-                "calibrate", help="take a threshold for scores from labeled images, and keep it"
+                "calibrate", help="compute a threshold for scores from labeled images, and keep it"
             )
         )
 
@@ -54,7 +54,7 @@ Exit status: 0: done; 1: done, but some images could not be read; 2: not done, w
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``index``."""
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint")
-    parser.add_argument("--images", required=True, metavar="DIR", help="with all folders below it")
+    parser.add_argument("--images", required=True, metavar="DIR", help="and all folders below it")
     add_modality(parser, "of all images")
     parser.add_argument("--out", required=True, metavar="INDEX", help="folder of the index")
     parser.add_argument(
@@ -73,7 +73,7 @@ def add_query_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX")
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="one or several")
     parser.add_argument("--images", default="", metavar="DIR", help="all images below a folder")
-    add_modality(parser, "of the queries; gray images do not say it")
+    add_modality(parser, "modality of the queries; it is never guessed")
     parser.add_argument("--topk", type=int, default=10, metavar="K", help="default 10")
     parser.add_argument("--save", type=Path, metavar="FILE", help="a picture, .png or .pdf")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a line for each result")
@@ -81,10 +81,10 @@ def add_query_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         default="auto",
         metavar="NUMBER",
-        help="of cosine similarity; default auto: the one that calibrate found, if it was run",
+        help="a cosine similarity; default auto: the one that calibrate computed, if it was run",
     )
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="default: where they were for index"
+        "--weights", default="", metavar="FILE", help="default: the file that index used"
     )
     add_model_arguments(parser, batch_size=32)
 
@@ -96,7 +96,7 @@ def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", default="", metavar="NAME", help="default: the first the model was tested on"
     )
     parser.add_argument("--weights", default="", metavar="FILE")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="of the model's config")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
     add_model_arguments(parser, batch_size=64)
 
 

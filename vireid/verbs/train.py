@@ -22,7 +22,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def shared_keywords(args: argparse.Namespace) -> Dict[str, Any]:
-    """Return what ``train`` and ``evaluate`` take alike."""
+    """Return the keyword arguments that ``train`` and ``evaluate`` share."""
     names = ("config_file", "opts", "num_gpus", "num_machines", "machine_rank", "dist_url")
     return {name: getattr(args, name) for name in names}
 

@@ -1,4 +1,4 @@
-"""Training and evaluation of what a config describes, in one process or in several."""
+"""Train or evaluate what a config describes, in one process or in several."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ _Processes = Tuple[int, int, int, str]  # per machine, machines, rank of this ma
 
 
 class ProcessFailedError(RuntimeError):
-    """One of several processes has failed; ``is_reported``: it has already said why."""
+    """One of several processes has failed; ``is_reported`` says whether it has reported why."""
 
     def __init__(self, message: str, is_reported: bool) -> None:
         super().__init__(message)
@@ -51,10 +51,12 @@ def train(
         opts: ``KEY VALUE`` pairs, one after the other.
         resume: continue the run in ``OUTPUT_DIR``.
         num_gpus: processes per machine, also with ``MODEL.DEVICE cpu``.
+        num_machines: machines that take part.
+        machine_rank: the number of this machine, from 0.
         dist_url: ``tcp://ADDRESS:PORT`` of rank 0; ``"auto"``: a free port of this machine.
 
     Returns:
-        The metrics in percent; None where several processes were started.
+        The metrics in percent; None if several processes were started.
 
     Raises:
         UserError: a mistake in the config, the files or the arguments.
@@ -76,9 +78,12 @@ def evaluate(
 ) -> Optional[Dict[str, float]]:
     """Evaluate ``MODEL.WEIGHTS``, and add a line to ``OUTPUT_DIR/metrics.json``.
 
-    Without ``config_file`` the config is the one that the checkpoint carries. Otherwise arguments,
-    result and exceptions are those of :func:`train`. Weights that have seen the identities they
-    would be tested on are a ``UserError``.
+    Without ``config_file``, the checkpoint's own config is used. The arguments and the result are
+    otherwise those of :func:`train`.
+
+    Raises:
+        UserError: as for :func:`train`; or the model has seen the test identities in training.
+        ProcessFailedError: one of several processes has failed.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     device = _open_weights(config_file, opts).cfg.MODEL.DEVICE

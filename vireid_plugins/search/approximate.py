@@ -1,4 +1,4 @@
-"""Approximate search in large indexes: built from the features on the disk.
+"""Search large indexes approximately, with faiss indexes built from the features on the disk.
 
 Shapes: R rows of features, of which N belong to images, D features.
 """
@@ -24,7 +24,7 @@ KINDS = (FLAT, "hnsw", "ivf-pq")
 LEAST_IMAGES = 10_000
 BLOCK = 1 << 16  # rows handled at once
 _TRAINING_BYTES = 1 << 29
-_MOST_GONE = 0.1  # share of images that are gone, above which everything is built anew
+_MOST_GONE = 0.1  # if a larger share of the images is gone, everything is built anew
 _MOST_CODES = 64  # bytes of a product quantizer
 
 
@@ -58,7 +58,7 @@ def _num_training(size: int, num_images: int) -> int:
 class ApproximateSearch:
     """A faiss index over the first rows of the features, in a folder of its own.
 
-    ``neighbors`` is None until something was built and loaded; rows from ``end`` on are not in it.
+    ``neighbors`` is None until an index was built and loaded; rows from ``end`` on are not in it.
 
     Args:
         folder: the folder of the search index.
@@ -74,7 +74,7 @@ class ApproximateSearch:
         self.end = 0
 
     def load(self) -> "ApproximateSearch":
-        """Read what was built, if anything was; return itself."""
+        """Read the faiss index, if one was built; return itself."""
         if (self.folder / "index.json").is_file():
             self._use(NearestNeighbors.load(self.folder, fingerprint=self.fingerprint))
         return self
@@ -99,14 +99,14 @@ class ApproximateSearch:
         self.neighbors, self.end = None, 0
 
     def remove_others(self) -> None:
-        """Delete what other generations, or killed processes, have left."""
+        """Delete the files that other generations or killed processes have left."""
         for pattern in ("neighbors-*", ".neighbors-*.partial"):
             for folder in self._index_folder.glob(pattern):
                 if folder != self.folder:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def update(self, words: str, features: Any, rows: np.ndarray, progress: bool = True) -> None:
-        """Bring it up to date: it will hold ``rows`` (N,) of ``features`` (R, D).
+        """Bring the index up to date, so that it holds ``rows`` (N,) of ``features`` (R, D).
 
         New rows are added. Everything is built anew if it was of another kind, or if many of its
         images are gone.
@@ -147,7 +147,7 @@ class ApproximateSearch:
 
 
 def _train(neighbors: NearestNeighbors, features: Any, rows: np.ndarray) -> np.ndarray:
-    """Fit ``neighbors`` to rows drawn at random, which are then in it; return the other rows."""
+    """Fit ``neighbors`` to rows drawn at random, and add these rows; return the other rows."""
     size, words = features.shape[1], neighbors.index
     count = _num_training(size, len(rows)) if "IVF" in words or "PQ" in words else BLOCK
     drawn = np.random.default_rng(0).permutation(len(rows))[:count]

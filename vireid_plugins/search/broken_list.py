@@ -11,7 +11,7 @@ BROKEN = "broken.csv"
 class BrokenList:
     """The list ``broken.csv``: what could not be read, and why.
 
-    The list of the last run stays until ``finish``.
+    ``finish`` replaces the list of the last run.
 
     Args:
         folder: folder of the index.

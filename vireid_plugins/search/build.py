@@ -25,9 +25,9 @@ from .loading import load_images
 
 logger = logging.getLogger(__name__)
 
-# Features are written after so many images or seconds; a kill costs at most these.
+# Features are written after this many images or seconds; a kill loses at most these.
 _IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
-_COMPACT_FROM = 1_000  # rows of images that are gone, from which the file is rewritten
+_COMPACT_FROM = 1_000  # the file is rewritten only if more rows belong to deleted images
 
 
 @dataclass
@@ -39,12 +39,12 @@ class IndexingSummary:
     added: int = 0
     dropped: int = 0  # changed or removed since the last time
     broken: int = 0  # files and folders that could not be read
-    seconds: float = 0.0  # for the images that were added or broken
+    seconds: float = 0.0  # time spent on the images that were added or broken
     search: str = ""  # how the index is searched, in words
 
     @property
     def rate(self) -> float:
-        """Images per second."""
+        """Return the images per second."""
         return (self.added + self.broken) / max(self.seconds, 1e-9)
 
 
@@ -70,15 +70,15 @@ def index_folder(
         modality: the modality of all images.
         out: the folder of the index.
         weights: the checkpoint of the extractor; it is remembered for queries.
-        kind: ``"flat"`` (exact), ``"hnsw"``, ``"ivf-pq"`` or words of faiss's factory; empty: as
-            the index was, or flat.
+        kind: ``"flat"`` (exact), ``"hnsw"``, ``"ivf-pq"`` or words of faiss's factory; empty: the
+            kind that the index has, or flat for a new index.
         workers: number of processes that read images; 0: this process reads them.
         progress: show progress bars on a terminal.
 
     Raises:
-        UserError: there are no images; the index is of another model, modality or folder; another
-            process is writing into it; or ``out`` holds something else.
-        OSError: the disk is full, or something like it.
+        UserError: there are no images; the index belongs to another model, modality or folder;
+            another process is writing into it; or ``out`` holds something else.
+        OSError: the operating system reports an error, such as a full disk.
     """
     images, out = Path(os.path.abspath(images)), Path(os.path.abspath(out))
     modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
@@ -135,11 +135,11 @@ def _make_index_folder(out: Path) -> None:
 
 
 def _first_look(images: Path, out: Path) -> None:
-    """Raise ``UserError`` for a folder without images, before an index of it is begun."""
+    """Raise ``UserError`` for a folder without images, before its index is begun."""
     problems: List[str] = []
     found = scan_images(images, lambda name, reason, _: problems.append(reason), skip=out)
     if next(iter(found), None) is None:
-        hint = f" {len(problems)} could not be looked at: {problems[0]}." if problems else ""
+        hint = f" {len(problems)} could not be read: {problems[0]}." if problems else ""
         raise UserError(
             f"--images {images} holds no image, nor do the folders below it (.jpg, .png, .bmp, "
             f".tif, .webp, ...).{hint}"
@@ -152,13 +152,13 @@ def _check_same(
     index.check_model(extractor.fingerprint, weights or "the extractor")
     if index.modality != modality:
         raise UserError(
-            f"{index.folder} is of {index.facts['modality']} images; --modality is "
+            f"{index.folder} is an index of {index.facts['modality']} images; --modality is "
             f"{modality.label}. Make another index for these."
         )
     if index.images != images and index.images.exists():
         raise UserError(
-            f"{index.folder} is of the images in {index.images}; --images is {images}. Make "
-            "another index for these, or give a folder that holds both."
+            f"{index.folder} is an index of the images in {index.images}; --images is {images}. "
+            "Make another index for these, or give a folder that holds both."
         )
 
 
@@ -218,7 +218,7 @@ class _Indexing:
         return catalog.list_missing()
 
     def _compute(self, missing: int, broken: BrokenList) -> None:
-        """Compute the features of what ``list_missing`` noted, and write them block by block."""
+        """Compute the missing features, and write them block by block."""
         images: List[FoundImage] = []
         features: List[np.ndarray] = []
         saved = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Take a threshold for scores from labeled images, for one model and one pair of modalities."""
+"""Compute a threshold for scores from labeled images, for one model and pair of modalities."""
 
 import dataclasses
 from typing import Any, Dict, Iterator, Sequence, Tuple
@@ -21,9 +21,9 @@ from ..evaluation.pair_distances import (
 from ..modality import Modality
 from .threshold import Calibration
 
-_OPEN = ("DATASETS.", "DATALOADER.", "TEST.")  # keys that change no feature of an image
+_OPEN = ("DATASETS.", "DATALOADER.", "TEST.")  # only such keys may be set: they change no feature
 _RATES = (10.0, 1.0, 0.1)  # percent of different people, for the table
-_LEAST_ERRORS = 10  # pairs that a rate of the table is based on, at least
+_LEAST_ERRORS = 10  # a rate of the table is based on at least this many pairs
 
 
 def calibrate(
@@ -37,18 +37,17 @@ def calibrate(
     Args:
         extractor: the model.
         modality: the modality of the images that are searched.
-        dataset: a registered name; empty: the first that the model was tested on.
-        opts: KEY VALUE pairs of its config that say which data, such as
-            ``DATASETS.CSV_FILE mine.csv``.
+        dataset: a registered name; empty: the first dataset that the model was tested on.
+        opts: KEY VALUE pairs that override its config, such as ``DATASETS.CSV_FILE mine.csv``.
 
     Returns:
         Calibrations by the query's modality, ``"visible"`` or ``"infrared"``; a modality without
         pairs is absent.
 
     Raises:
-        UserError: a key that may not be set; a split whose people the model has seen; no pair of
-            the same person, or none of different people, in any modality; or a dataset that is
-            unknown or not as documented.
+        UserError: a key may not be set; the model has seen the people of the split; there is no
+            pair of the same person, or none of different people, in any modality; or the dataset
+            is unknown or not as documented.
     """
     for key in opts[::2]:
         if not key.startswith(_OPEN):
@@ -70,7 +69,7 @@ def calibrate(
     if not found:
         raise UserError(
             f"{name}: its test images have no pair of the same person and of different people "
-            f"with {modality.label} images: no threshold can be taken from them."
+            f"with {modality.label} images: no threshold can be computed from them."
         )
     return found
 
@@ -95,8 +94,8 @@ def from_histogram(counted: PairHistogram, data: str) -> Calibration:
     """Return the calibration that counted distances of labeled pairs give.
 
     Args:
-        counted: it has pairs of the same person and pairs of different people.
-        data: says which pairs they are.
+        counted: counts of pairs of the same person and of different people; neither is empty.
+        data: which images and which pairs they are, in words.
     """
     accepts, passes = (100 * rates for rates in counted.roc())
     number = int(counted.other.sum())

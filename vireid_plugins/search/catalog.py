@@ -1,4 +1,4 @@
-"""The catalog of an index: a small database of its images, beside their features.
+"""Keep the catalog of an index: a small database of its images, beside their features.
 
 A row of the table ``images`` is an image and the number of its row of features. Rows are entered
 once their features are on the disk, in one transaction, so that a kill at any moment leaves both
@@ -27,7 +27,7 @@ CREATE TABLE images (
     mtime INTEGER NOT NULL
 );
 """
-# Selects an image of the catalog that is in the folder as it was.
+# Selects an image of the catalog whose file in the folder is unchanged.
 _UNCHANGED = (
     "SELECT 1 FROM temp.seen WHERE seen.name = images.name AND seen.size = images.size"
     " AND seen.mtime = images.mtime"
@@ -39,10 +39,10 @@ class Catalog:
 
     Args:
         folder: folder of the index.
-        writable: open it for writing; else for reading, also from a read-only disk.
+        writable: True: open it for writing; False: for reading, also from a read-only disk.
 
     Raises:
-        UserError: the file is not a catalog, or of another version of this package.
+        UserError: the file is not a catalog, or another version of this package wrote it.
     """
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
@@ -103,14 +103,14 @@ class Catalog:
 
     @property
     def num_rows(self) -> int:
-        """Number of rows of features, those of images that are gone included."""
+        """Return the number of rows of features, including those of deleted images."""
         return int(self.facts["rows"])
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> int:
         return int(self._connection.execute(query, values).fetchone()[0])
 
     def rows(self) -> np.ndarray:
-        """Return the rows of all images, ascending (N,) int64; read ``facts`` at that moment."""
+        """Return the rows of all images, ascending (N,) int64; ``facts`` is read again, too."""
         self._connection.execute("BEGIN")
         try:
             self.facts = self._read_facts()
@@ -134,7 +134,7 @@ class Catalog:
             self._connection.rollback()
         if not same or None in found.values():
             raise UserError(
-                f"{self.path.parent} was changed while it was searched: open it and ask again."
+                f"{self.path.parent} changed during the search: open it and search again."
             )
         return {row: name for row, (name,) in found.items()}
 
@@ -155,7 +155,7 @@ class Catalog:
         self._connection.commit()
 
     def forget_others(self) -> int:
-        """Drop images that were changed or removed since; return their number."""
+        """Drop images that were changed or removed since the last time; return their number."""
         done = self._connection.execute(f"DELETE FROM images WHERE NOT EXISTS ({_UNCHANGED})")
         self._connection.commit()
         return done.rowcount

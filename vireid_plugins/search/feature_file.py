@@ -1,4 +1,4 @@
-"""Features on the disk: a growing file of float32 rows, which is mapped and never loaded."""
+"""Keep features on the disk: a growing file of float32 rows that is mapped and never loaded."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ class FeatureFile:
 
     Args:
         folder: folder of the index.
-        generation: number of the file; a new file is begun when rows of images that are gone are
-            dropped.
+        generation: number of the file; when rows of deleted images are dropped, a new file is
+            written.
         size: D.
     """
 

@@ -27,7 +27,7 @@ class FoundImage(NamedTuple):
     mtime: int  # nanoseconds
 
 
-#: takes a name that cannot be read, the reason, and whether it is a folder
+#: a function that is called with a name that cannot be read, the reason, and if it is a folder
 OnProblem = Callable[[bytes, str, bool], None]
 
 
@@ -119,9 +119,10 @@ def _looked_at(
 
 
 def fill_seen(connection: sqlite3.Connection, found: Iterable[FoundImage]) -> int:
-    """Put ``found`` into a new temporary table ``seen``, on disk if it grows; return their number.
+    """Put ``found`` into a new temporary table ``seen``; return the number of images.
 
-    The table has ``name``, ``size``, ``mtime`` and ``key``, the key of the natural order.
+    A large table is kept on the disk. It has ``name``, ``size``, ``mtime`` and ``key``, the key of
+    the natural order.
     """
     connection.execute("DROP TABLE IF EXISTS temp.seen")
     connection.execute(
@@ -150,6 +151,6 @@ def sorted_images(folder: Path, on_problem: OnProblem) -> Iterator[bytes]:
 
 
 def shown_name(name: bytes) -> str:
-    """Return a name to show: control characters, and bytes that are not UTF-8, become escapes."""
+    """Return a name for display: control characters and bytes that are not UTF-8 are escaped."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""An index of the images of a folder, and searching in it.
+"""Open the index of a folder of images, and search in it.
 
 Shapes: N images, R rows of features (those of images that are gone stay for a while), D features,
 Q queries, k results.
@@ -64,17 +64,17 @@ class SearchIndex:
 
     @property
     def facts(self) -> Dict[str, Any]:
-        """Facts about the index: ``weights``, ``fingerprint``, ``modality``, ``images``, ..."""
+        """Return facts about the index: ``weights``, ``fingerprint``, ``modality``, ..."""
         return self.catalog.facts
 
     @property
     def modality(self) -> Modality:
-        """Modality of the images."""
+        """Return the modality of the images."""
         return Modality.parse(self.facts["modality"])
 
     @property
     def images(self) -> Path:
-        """Folder of the images."""
+        """Return the folder of the images."""
         return Path(self.facts["images"])
 
     def __len__(self) -> int:
@@ -90,8 +90,8 @@ class SearchIndex:
         """Return the model of this index.
 
         Args:
-            weights: its checkpoint; empty: where it was when the index was made.
-            options: keywords of ``FeatureExtractor``.
+            weights: its checkpoint; empty: the path that it had when the index was made.
+            options: keyword arguments of ``FeatureExtractor``.
 
         Raises:
             MissingFileError: the checkpoint is not there.
@@ -108,7 +108,7 @@ class SearchIndex:
         return extractor
 
     def check_model(self, fingerprint: str, weights: str) -> None:
-        """Raise ``CheckpointError`` unless features of this model can be compared with those."""
+        """Raise ``CheckpointError`` unless the model's features can be compared with the index."""
         if fingerprint != self.facts["fingerprint"]:
             raise CheckpointError(
                 f"{self.folder} was made by the model {self.facts['fingerprint']} "
@@ -117,7 +117,7 @@ class SearchIndex:
             )
 
     def calibration(self, modality: Modality) -> Optional[Calibration]:
-        """Return what is known about the scores of queries of ``modality``; None: nothing."""
+        """Return the calibration for queries of ``modality``; None if there is none."""
         known = self.facts.get("thresholds", {}).get(modality.label)
         return None if known is None else Calibration(**known)
 
@@ -140,7 +140,7 @@ class SearchIndex:
 
     @property
     def features(self) -> np.ndarray:
-        """Rows (R, D), mapped from the disk."""
+        """Return the rows (R, D), mapped from the disk."""
         return self.feature_file().read(self.catalog.num_rows)
 
     def feature_file(self) -> FeatureFile:
@@ -148,7 +148,7 @@ class SearchIndex:
         return FeatureFile(self.folder, self.facts["generation"], self.facts["dimensions"])
 
     def approximate_search(self) -> ApproximateSearch:
-        """Return the approximate search of this index, which is not read yet."""
+        """Return the approximate search of this index, without reading it."""
         return ApproximateSearch(self.folder, self.facts["generation"], self.facts["fingerprint"])
 
     def search(self, queries: np.ndarray, k: int) -> Hits:
@@ -167,7 +167,7 @@ class SearchIndex:
             self._opened = _Opened(self.catalog.rows(), self.approximate_search().load())
         opened = self._opened
         if len(opened.rows) == 0:
-            raise UserError(f"{self.folder} holds no image: nothing to search among.")
+            raise UserError(f"{self.folder} holds no image: there is nothing to find.")
         k = min(k, len(opened.rows))
         if len(queries) == 0:
             return Hits(np.zeros((0, k), np.float32), [])
@@ -200,7 +200,7 @@ class SearchIndex:
     def _exact(
         self, queries: np.ndarray, k: int, opened: _Opened
     ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Yield scores and rows (Q, <= k), block by block, of what no approximate search covers."""
+        """Yield exact scores and rows (Q, <= k) of all rows that no approximate search covers."""
         rest = opened.rows[np.searchsorted(opened.rows, opened.approximate.end) :]
         keep = len(rest) * self.facts["dimensions"] * 4 <= _KEPT_BYTES
         for begin in range(0, len(rest), BLOCK):

@@ -64,7 +64,7 @@ def load_images(
 
 
 class _ImageFiles(torch.utils.data.Dataset):
-    """A dataset whose item ``files[images]`` is a batch: tensors, and why others are broken."""
+    """A dataset whose item ``files[images]`` is a batch: tensors, and why images are broken."""
 
     def __init__(self, folder: Path, transforms: Any, modality: Modality) -> None:
         self._folder, self._transforms, self._modality = folder, transforms, modality

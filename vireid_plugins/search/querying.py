@@ -1,4 +1,4 @@
-"""Ask an index for the images most similar to your own."""
+"""Search an index for the images most similar to your own."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def search_images(
         workers: number of processes that read images; 0: this process reads.
 
     Raises:
-        UserError: as ``SearchIndex.search``.
+        UserError: for the same reasons as ``SearchIndex.search``.
     """
     found = (FoundImage(name, 0, 0) for name in images)
     asked: List[FoundImage] = []
@@ -78,7 +78,7 @@ def _answers(
 
 
 def write_csv(queries: Iterable[Query], path: Path, threshold: Optional[float]) -> int:
-    """Write a line for each result as they come; the file appears once it is complete.
+    """Write a line for each result as it comes; the file appears once it is complete.
 
     Returns:
         The number of queries.

@@ -1,4 +1,4 @@
-"""What is known about the scores of a model: a threshold and its errors."""
+"""Describe what is known about the scores of a model: a threshold and its errors."""
 
 from typing import List, NamedTuple, Tuple
 

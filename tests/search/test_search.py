@@ -114,7 +114,7 @@ def test_faiss_words_are_made_for_the_number_of_images():
     assert approximate.factory_words("ivf-pq", 2048, 10**7) == "IVF1680,PQ64"  # of 65,536
     assert approximate.factory_words("ivf-pq", 90, 10**4) == "IVF256,PQ45"  # it must divide
     assert approximate.factory_words("OPQ16,IVF,PQ16", 512, 10**4) == "OPQ16,IVF256,PQ16"
-    with pytest.raises(ValueError, match="'IVF,PQ7' is none of flat, hnsw, ivf-pq; faiss makes no"):
+    with pytest.raises(ValueError, match="'IVF,PQ7' is none of flat, hnsw, ivf-pq; faiss cannot"):
         approximate.factory_words("IVF,PQ7", 512, 10**4)
 
 

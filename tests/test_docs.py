@@ -278,7 +278,7 @@ def test_picture_of_the_layout_shows_the_table_of_imports():
     assert arrows == reduced(table) | {("vireid", top) for top in tops}
 
 
-def test_what_contributing_tells_to_look_for_is_defined_there():
+def test_names_that_contributing_points_to_are_defined_there():
     """The table *Where is it decided?*: each name is defined in the file of its row."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| .* \| \[`[^`]+`\]\(([^)]+\.py)\) \| (`.+`) \|$", text, re.M)

@@ -206,7 +206,7 @@ def test_a_value_outside_its_range_is_refused_by_name(name):
         ("MODEL.MAUM.REDUCTION", "median", "'sum' or 'mean'"),
     ],
 )
-def test_values_that_trained_without_a_word_or_ended_in_a_traceback(name, value, expected):
+def test_values_that_trained_silently_or_ended_in_a_traceback(name, value, expected):
     cfg = fresh()
     put(cfg, name, value)
     with pytest.raises(UserError) as refusal:

@@ -61,7 +61,7 @@ def test_british_words_are_found(word):
 
 
 @pytest.mark.parametrize("word", ["gray", "promise", "precise", "NORMALISE", "aria-labelledby"])
-def test_other_words_are_none(word):
+def test_other_words_are_not_found(word):
     assert not british_words(f"the {word} of it")
 
 

@@ -54,7 +54,7 @@ def test_neighbors_recall(tmp_path):
     assert result["IVF,SQ8, 8 probes"]["share of the items' size on disk"] < 1
 
 
-def test_an_index_is_asked(tmp_path):
+def test_recall_and_size_of_an_index(tmp_path):
     words = "search --gallery 1500 --queries 20 --size 16 --kinds flat hnsw".split()
     result = run(tmp_path, *words)
     assert result["flat"]["recall@10"] == 1.0

@@ -249,7 +249,7 @@ def test_times_of_epochs_that_are_trained_again_are_forgotten(tmp_path):
     assert (found.commits, found.sessions, found.error) == (["abc", "abd"], 2, "")
 
 
-def test_errors_are_told_in_one_line():
+def test_errors_are_reported_in_one_line():
     assert describe_error(ValueError("a\nb")) == "ValueError: a"
     assert describe_error(KeyError("no 'x'")) == "KeyError: no 'x'"
     assert len(describe_error(ValueError("x" * 999))) < 250

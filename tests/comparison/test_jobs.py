@@ -31,7 +31,7 @@ def sleepers(monkeypatch):
     return started
 
 
-def test_as_many_at_once_as_asked(tmp_path, sleepers):
+def test_runs_start_in_order_and_two_at_once(tmp_path, sleepers):
     """In order; the third takes the slot of whichever of the first two ends first."""
     runs = [run for seed in (9, 1, 2) for run in fake_runs(tmp_path, ["a"], [seed])]
     events = []

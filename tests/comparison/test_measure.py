@@ -53,7 +53,7 @@ def test_peak_memory_of_this_program_alone(tmp_path, monkeypatch):
     assert measure.peak_memory(torch.device("cpu")) == 3.0
 
 
-def test_both_ways_to_peak_memory_speak_of_the_same_unit():
+def test_both_measures_of_peak_memory_have_the_same_unit():
     """They may differ by what started this process, but not 1024 times."""
     own, reported = measure._own_peak(), measure._reported_peak()
     if own is None or reported is None:

@@ -75,7 +75,7 @@ def test_a_cost_that_one_run_does_not_know_is_unknown(tmp_path):
     assert collect(runs)[0].cost("peak_memory_mib") is None
 
 
-def test_baseline_is_the_wish_or_the_file_of_that_name_or_the_first(tmp_path):
+def test_baseline_is_the_given_one_or_the_file_of_that_name_or_the_first(tmp_path):
     rows = collect(fake_runs(tmp_path, ["mask", "x/baseline", "both"], [0]))
     assert choose_baseline(rows, None).name == "x/baseline"
     assert choose_baseline(rows, "both").name == "both"
@@ -84,7 +84,7 @@ def test_baseline_is_the_wish_or_the_file_of_that_name_or_the_first(tmp_path):
     assert choose_baseline(datasets, None).name == "baseline/sysu"
 
 
-def test_protocol_is_the_wish_or_the_first(tmp_path):
+def test_protocol_is_the_given_one_or_the_first(tmp_path):
     runs = fake_runs(tmp_path, ["a"], [0])
     finish(runs[0], 30.0, 20.0)
     rows = collect(runs)

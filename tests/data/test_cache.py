@@ -143,7 +143,7 @@ def test_an_entry_of_another_image_under_this_name_is_refused(cache, folder, ima
     assert decoded and np.array_equal(found, np.asarray(read_image(image)))
 
 
-def test_the_bound_holds_and_is_told_once(folder, tmp_path, caplog):
+def test_the_bound_holds_and_is_logged_once(folder, tmp_path, caplog):
     """Room for three entries of one KiB each; the others are decoded, every time."""
     cache = ImageCache(folder, 3 * 1024)
     assert ENTRY <= 1024

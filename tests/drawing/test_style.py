@@ -80,7 +80,7 @@ def test_numbers_are_read_back_as_they_were(tmp_path):
     assert [(name, int(n), float(x)) for name, n, x in read[1:]] == rows
 
 
-def test_colors_are_told_apart_without_color_vision():
+def test_colors_differ_without_color_vision():
     """Each two differ in what a deuteranope or protanope is left with: Machado et al., 2009."""
     matrices = (
         [

@@ -79,7 +79,7 @@ def test_later_steps_fetch_no_new_pages():
         (lambda cfg, patch: patch.setattr(allocator.ctypes, "CDLL", lambda _: object()), "refused"),
     ],
 )
-def test_where_it_cannot_be_the_log_says_why(cfg, monkeypatch, caplog, change, reason):
+def test_the_log_says_why_memory_is_not_kept(cfg, monkeypatch, caplog, change, reason):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     change(cfg, monkeypatch)
@@ -93,13 +93,13 @@ def test_where_it_cannot_be_the_log_says_why(cfg, monkeypatch, caplog, change, r
 
 
 @pytest.mark.skipif(not ON_GLIBC, reason="a setting of glibc")
-def test_where_it_is_set_the_log_says_so(cfg, caplog):
+def test_the_log_says_that_memory_is_kept(cfg, caplog):
     with caplog.at_level(logging.INFO, logger=allocator.__name__):
         assert allocator.keep_freed_memory(cfg)
     assert "RUNTIME.KEEP_MEMORY" in caplog.text and "kept" in caplog.text
 
 
-def test_only_a_run_asks_for_it():
+def test_only_a_run_keeps_memory():
     """A library's user must not find the whole process changed."""
     callers = {
         path.name

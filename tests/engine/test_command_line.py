@@ -120,7 +120,7 @@ def test_no_process_is_an_error_and_not_a_success(datasets, tmp_path, capsys):
     assert "MODEL.DEVICE cpu" in capsys.readouterr().err
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback(datasets, tmp_path, monkeypatch):
+def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch):
     monkeypatch.setattr("vireid_plugins.engine.session.set_up_run", lambda cfg: {}["layer3"])
     with pytest.raises(KeyError, match="layer3"):
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
@@ -139,7 +139,7 @@ def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_mistake_of_two_processes_is_told_once(datasets, tmp_path):
+def test_a_mistake_of_two_processes_is_reported_once(datasets, tmp_path):
     words = [
         *(sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", SYNTHETIC),
         *("--num-gpus", "2", *small_words(tmp_path, SOLVER__OPT="sgd")),

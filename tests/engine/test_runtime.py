@@ -132,7 +132,7 @@ def test_each_way_of_stepping_moves_the_weights_alike(name, word, tmp_path):
         ),
     ],
 )
-def test_a_way_of_stepping_that_cannot_be_had_is_refused(options, message, tmp_path):
+def test_an_unavailable_optimizer_step_is_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         build_optimizer(small_cfg(tmp_path, **options), torch.nn.Linear(1, 1))
 
@@ -160,7 +160,7 @@ def test_where_nothing_can_be_compiled_the_error_says_why(
 
 
 @pytest.mark.slow
-def test_compiling_what_is_computed_twice_is_refused(datasets, tmp_path):
+def test_compiling_with_activation_checkpointing_is_refused(datasets, tmp_path):
     both = dict(RUNTIME__COMPILE=True, MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=True)
     with pytest.raises(ValueError, match="are both True: nothing would be compiled"):
         VIReIDTrainer(small_cfg(tmp_path, **both))

@@ -121,13 +121,15 @@ def test_the_key_reaches_the_backbone(datasets, tmp_path):
         assert marked == [value] * 6  # two stems, four layers
 
 
-def test_a_backbone_that_cannot_is_named(datasets, tmp_path):
+def test_a_backbone_that_cannot_be_checkpointed_is_named(datasets, tmp_path):
     cfg = small_cfg(
         tmp_path,
         MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS=True,
         MODEL__BACKBONE__NAME="build_resnet_backbone",
     )
-    with pytest.raises(ValueError, match="CHECKPOINT_ACTIVATIONS.*build_resnet_backbone has no"):
+    with pytest.raises(
+        ValueError, match="CHECKPOINT_ACTIVATIONS.*build_resnet_backbone cannot do it"
+    ):
         VIReIDTrainer(cfg)
 
 

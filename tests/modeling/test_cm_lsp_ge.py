@@ -501,7 +501,7 @@ TWO_LOSSES = ("LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss")
         (("MODEL.LOSSES.NAME", ("PathTripletLoss",)), "missing: LabelSmoothing.*HeteroCenter"),
     ],
 )
-def test_what_cannot_be_is_said_when_built(opts, said):
+def test_impossible_configs_are_refused_when_built(opts, said):
     with pytest.raises(ValueError, match=said):
         small_model("synthetic", *opts)
 

@@ -57,7 +57,7 @@ def test_hooks_are_removed_after_an_error():
     assert not model.first.wanted
 
 
-def test_an_unknown_map_is_answered_with_the_nearest():
+def test_an_unknown_map_gets_the_nearest_name():
     with pytest.raises(KeyError, match="no intermediate map 'secnd'.*'second'"):
         with recorded_maps(Doubling(), ["secnd"]):
             pass

@@ -302,7 +302,7 @@ def test_every_key_reaches_what_it_names():
     assert model.identity_loss.smoothing == 0.2
 
 
-def test_a_training_that_never_reaches_the_metrics_is_said_and_idle_proxies_are_refused(caplog):
+def test_a_training_without_metrics_is_logged_and_idle_proxies_are_refused(caplog):
     with caplog.at_level(logging.WARNING, logger="vireid_plugins"):
         build_model(maum_cfg("synthetic", "SOLVER.MAX_EPOCH", 1))
     (line,) = [r.getMessage() for r in caplog.records if "START_EPOCH" in r.getMessage()]

@@ -190,7 +190,7 @@ def test_attention_without_half_precision_overflow():
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
-def test_more_stripes_than_rows_is_said_with_the_remedy():
+def test_more_stripes_than_rows_is_an_error_that_names_the_remedy():
     with pytest.raises(ValueError, match="4 rows cannot be cut into 6 .* fewer stripes"):
         DynamicAttention(8, 6, 3)(torch.rand(1, 8, 4, 3))
 

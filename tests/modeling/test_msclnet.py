@@ -510,7 +510,7 @@ def test_what_is_out_of_range_names_its_key(arguments, words):
         make_model(**arguments)
 
 
-def test_labels_that_are_missing_and_losses_named_twice_are_said():
+def test_missing_labels_and_losses_named_twice_are_refused():
     model, batch = build_model(method_cfg("synthetic", "MODEL.MSCLNET.PARTS", 2)), make_batch()
     batch["images"] = torch.rand(9, 3, 32, 16)
     del batch["camids"]

@@ -144,7 +144,7 @@ def test_what_cannot_be_exported_says_why_and_leaves_the_old_file(
 
 
 @pytest.mark.slow
-def test_what_evaluation_does_beside_the_network_is_told(tmp_path, capsys, monkeypatch):
+def test_what_evaluation_does_beyond_the_network_is_reported(tmp_path, capsys, monkeypatch):
     """And without the dataset random images must do."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
     config = "configs/cm_lsp_ge/ablation/rescored.yml"

@@ -56,7 +56,7 @@ def _copy(path):
     return other
 
 
-def test_images_without_a_match_are_left_out_and_said(sysu):
+def test_images_without_a_match_are_left_out_and_reported(sysu):
     subject = subject_of(sysu, model=Color())
     first = [item for item in sysu.query + sysu.gallery if item.pid > 0 or item.camid in (2, 3)]
     vars(subject)["_loader_and_dataset"][0].dataset.items = first
@@ -73,7 +73,7 @@ def test_images_without_a_match_are_left_out_and_said(sysu):
         with_matches(subject, photos[:1])
 
 
-def test_numbers_out_of_range_are_answered(sysu):
+def test_numbers_out_of_range_are_refused(sysu):
     subject = subject_of(sysu)
     photos, why = chosen_photos(subject, PhotoOptions(count=3))
     assert len(photos) == 6 and "drawn from the test set of SYSUMM01, seed 0" in why

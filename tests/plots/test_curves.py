@@ -125,7 +125,7 @@ def test_an_evaluation_after_the_training_is_no_point_of_a_curve(tmp_path):
         read_metrics_log(write_run(tmp_path / "evaluated", [after]))
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     write_run(tmp_path / "logs" / "seed0", [line(4, 3.0)])
     with pytest.raises(UserError, match="metrics.json does not exist. There are runs in .*seed0"):
         read_metrics_log(str(tmp_path / "logs"))
@@ -214,7 +214,7 @@ def test_protocols_and_metrics_are_chosen_by_name(figures, tmp_path):
             draw_kind("curves", some, str(tmp_path), **options)
 
 
-def test_many_runs_are_all_told_apart(figures, tmp_path):
+def test_many_runs_all_look_different(figures, tmp_path):
     runs = [write_run(tmp_path / f"seed{i}", [line(9, i + 1.0)]) for i in range(curves.MOST_RUNS)]
     draw_kind("curves", runs, str(tmp_path / "out"))
     figures[0].canvas.draw()

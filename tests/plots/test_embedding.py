@@ -160,7 +160,7 @@ def test_every_identity_looks_like_no_other():
         ({"identities": 1, "images_per_identity": 1}, "needs at least 4 images; 2 were"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(options, message, tmp_path):
+def test_what_cannot_be_drawn_is_refused(options, message, tmp_path):
     with pytest.raises(PlotError, match=message):
         draw_kind("tsne", [planted_subject(images=1)], str(tmp_path), **options)
 
@@ -172,7 +172,7 @@ def test_few_and_identical_images_are_drawn(figures, tmp_path):
     assert len(points) == 6 and np.isfinite(points).all()
 
 
-def test_umap_is_used_where_it_is_and_asked_for_where_it_is_not(figures, tmp_path, monkeypatch):
+def test_umap_is_used_if_installed_and_else_the_error_names_it(figures, tmp_path, monkeypatch):
     asked = {}
 
     class UMAP:

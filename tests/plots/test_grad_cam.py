@@ -82,7 +82,7 @@ def test_hirescam_weighs_each_position_by_its_own_gradient():
     np.testing.assert_allclose(coarse.maps, (mean * cells).sum(1).numpy(), rtol=1e-5)
 
 
-def test_what_speaks_for_a_score_adds_up_to_it():
+def test_the_parts_that_raise_a_score_add_up_to_it():
     model, batch = Looking().eval(), make_batch()
     model.classifier.weight.data.abs_()  # nothing is negative
     found = grad_cam(model, batch, ClassScore())
@@ -161,7 +161,7 @@ def test_roll_out_has_no_score_to_be_compared_with():
     assert not flat.any() and (heat == 1).all()
 
 
-def test_wrong_words_are_answered():
+def test_wrong_options_are_refused():
     model, batch = Looking(), make_batch()
     with pytest.raises(PlotError, match="no map 'cell' to take.*'cells'"):
         grad_cam(model, batch, ClassScore(), "cell")

@@ -111,7 +111,7 @@ def test_given_queries_are_drawn_and_named(sysu, figures, tmp_path):
         ({"protocol": "all/singel"}, "Did you mean 'all/single'"),
     ],
 )
-def test_wrong_words_are_answered(sysu, tmp_path, options, said):
+def test_wrong_options_are_refused(sysu, tmp_path, options, said):
     with pytest.raises(PlotError, match=said):
         draw_kind("retrieval", [subject_of(sysu)], str(tmp_path), **options)
     assert not list(tmp_path.iterdir())

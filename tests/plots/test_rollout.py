@@ -78,7 +78,7 @@ def test_a_transformer_that_attends_to_all_alike_is_flat():
     np.testing.assert_allclose(maps, maps[0, 0, 0], rtol=1e-5)
 
 
-def test_a_network_without_a_transformer_is_answered():
+def test_a_network_without_a_transformer_is_refused():
     assert find_transformer(nn.Linear(2, 2)) is None
     with pytest.raises(PlotError, match="Linear has no transformer.*VisionTransformer"):
         rollout_map(nn.Linear(2, 2), {})

@@ -32,7 +32,7 @@ def test_each_difference_names_the_file_that_sets_it(tmp_path):
     assert "OUTPUT_DIR" not in by_key
 
 
-def test_a_file_that_is_gone_is_not_guessed_to_be_recorded():
+def test_for_a_file_that_is_gone_the_nearest_config_is_taken():
     found = compare_with_base(build_config(str(SYNTHETIC), ["SOLVER.MAX_EPOCH", "3"]), "gone.yml")
     assert not found.recorded
     assert found.config_file == "configs/mrda/synthetic.yml"

@@ -13,7 +13,7 @@ def test_text_is_escaped_once_and_markup_never():
     assert tag("p", Markup("<b>x</b>"), "<i>") == "<p><b>x</b>&lt;i&gt;</p>"
 
 
-def test_hostile_words_stay_words():
+def test_hostile_text_is_escaped():
     """In an element and in an attribute, and what no page can hold is replaced."""
     made = tag("a", HOSTILE, href=HOSTILE, data_name=HOSTILE)
     assert made.count("<") == 2 and made.count('"') == 4

@@ -97,7 +97,7 @@ def test_raised_epochs_make_a_finished_run_unfinished(folder):
     assert not found.finished
 
 
-def test_numbers_whose_making_was_not_recorded(folder, only):
+def test_numbers_without_a_record_of_how_they_were_made(folder, only):
     """A run of somebody's own program: numbers in metrics.json, no more."""
     only()
     for name in ("results.json", "run.json"):

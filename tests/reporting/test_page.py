@@ -104,7 +104,7 @@ def test_the_table_is_that_of_metrics_json(report):
     assert "after epoch 1 of 1" in report.page.by_id("results").text
 
 
-def test_what_was_run_is_told_from_the_papers_base(report):
+def test_the_run_is_described_by_differences_from_the_papers_base(report):
     """Values as the files of the chain say them: paper, then SynthVI's, then the command line."""
     tables = [table.rows() for table in report.page.by_id("run").all("table")]
     (rows,) = [rows for rows in tables if rows[0] == ["key", "base", "this run", "set by"]]

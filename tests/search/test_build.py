@@ -320,7 +320,7 @@ def test_another_model_modality_or_folder_is_refused(tmp_path):
     assert len(SearchIndex(out)) == 2
 
 
-def test_damaged_indexes_are_told(tmp_path):
+def test_damaged_indexes_are_reported(tmp_path):
     images, out = tmp_path / "in", tmp_path / "index"
     write_images(images, range(4))
     run(images, out)

@@ -247,7 +247,7 @@ def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys
         assert told in error and error.count("\n") == 1 and error.startswith("error: "), error
 
 
-def test_a_moved_checkpoint_and_a_read_only_index_are_told(
+def test_a_moved_checkpoint_and_a_read_only_index_are_reported(
     index, weights, people, tmp_path, capsys, monkeypatch
 ):
     moved = str(shutil.copy(weights, tmp_path / "moved.pth"))

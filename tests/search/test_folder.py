@@ -87,7 +87,7 @@ def test_links_are_followed_once(tmp_path):
     assert {problem[0] for problem in problems} == {b"nothing.jpg", b"self.jpg"}
 
 
-def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
     make(tmp_path, b"1.jpg", b"shut/2.jpg")
     scandir = os.scandir
 

@@ -207,7 +207,7 @@ def said(capsys, words):
     return told.err
 
 
-def test_mistakes_are_told_in_a_line(run, datasets, capsys, tmp_path):
+def test_mistakes_are_reported_in_one_line(run, datasets, capsys, tmp_path):
     out, weights = str(tmp_path / "out"), str(run / "model_final.pth")
     assert "Did you mean 'tsne'" in said(capsys, ["tsn", "--out", out])
     assert "No weights are named. Add MODEL.WEIGHTS" in said(capsys, ["tsne", "--out", out])

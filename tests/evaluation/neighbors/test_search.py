@@ -54,7 +54,7 @@ def test_exact_neighbors_equal_brute_force(library, metric, ties, monkeypatch):
         np.testing.assert_allclose(distances, wanted, atol=1e-5)
 
 
-def test_they_say_what_is_wrong():
+def test_messages_say_what_is_wrong():
     with pytest.raises(RuntimeError, match="fit"):
         NearestNeighbors().search(np.ones((1, 2)), 1)
     with pytest.raises(ValueError, match="between 1 and the number of items, 3; got 4"):

@@ -149,7 +149,7 @@ def test_equal_rows_have_a_finite_gradient(options: Dict, fill: float) -> None:
     assert features.grad.isfinite().all()
 
 
-def test_one_identity_has_nothing_to_be_apart_from(make_batch: Callable) -> None:
+def test_with_one_identity_the_inter_identity_term_is_zero(make_batch: Callable) -> None:
     batch = make_batch(3, identities=1, ragged=False)
     for options in ({}, LITERAL):
         sub, intra, inter = call(CascadedAggregationLoss(**options), batch)

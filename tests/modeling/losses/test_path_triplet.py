@@ -141,7 +141,7 @@ def test_the_sum_over_channels_is_the_mean_times_their_number(make_batch: Callab
 @pytest.mark.parametrize("distance,mining", KINDS)
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("rows_of_each", [2, 8])
-def test_a_broken_image_is_heard_of(distance, mining, bad, rows_of_each, make_batch) -> None:
+def test_a_broken_image_is_reported(distance, mining, bad, rows_of_each, make_batch) -> None:
     """One row without numbers, as of a diverged model: not a number that looks like a loss."""
     y = torch.arange(4).repeat_interleave(rows_of_each)
     x, features = torch.randn(len(y), 3, 4), torch.randn(len(y), 5)

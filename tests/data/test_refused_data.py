@@ -50,7 +50,7 @@ def test_queries_without_a_match_are_counted(make_sysu, cfg, caplog):
             path.unlink()
     with caplog.at_level(logging.WARNING):
         build_test_loader(cfg, "SYSUMM01")
-    assert "1 query identities have no gallery image to find (6" in caplog.text
+    assert "1 query identities have no gallery image (6" in caplog.text
 
 
 def test_no_query_with_a_match_is_an_error(make_csv, cfg):

@@ -1,6 +1,6 @@
-"""Data: datasets on disk, samplers, transforms per modality and loaders.
+"""Datasets on disk, samplers, transforms for each modality, and data loaders.
 
-Importing this registers the datasets in FastReID's ``DATASET_REGISTRY``.
+Importing this package registers the datasets in FastReID's ``DATASET_REGISTRY``.
 """
 
 from .build import build_test_loader, build_train_loader

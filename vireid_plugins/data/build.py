@@ -1,4 +1,4 @@
-"""Data loaders from a config: datasets, checks before training, samplers and workers."""
+"""Build data loaders from a config: datasets, checks before training, samplers and workers."""
 
 import logging
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -62,9 +62,9 @@ class EpochBatchSampler(Sampler):
 
 
 class TrainLoader(DataLoader):
-    """A ``DataLoader`` over one epoch; ``set_epoch`` chooses which.
+    """A ``DataLoader`` over one epoch, which ``set_epoch`` chooses.
 
-    At the beginning of each epoch the log says what an image cache held in the one before.
+    If there is an image cache, each epoch begins with a log line on its use in the last epoch.
     """
 
     dataset: VIReIDDataset
@@ -83,7 +83,7 @@ class TrainLoader(DataLoader):
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Number of batches in an epoch."""
+        """The number of batches in an epoch."""
         return len(self.batch_sampler)
 
 
@@ -95,8 +95,8 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     of iterations in an epoch. The loader starts at epoch 0 and stays there until ``set_epoch``.
 
     Raises:
-        UserError: nothing can be trained with these data and this config; the message says what
-            to change. ``DatasetError`` and ``ImageError`` are among its subclasses.
+        UserError: these data cannot be trained on with this config; the message says what to
+            change. Its subclasses ``DatasetError`` and ``ImageError`` occur, too.
     """
     seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
     transforms = build_transforms(cfg, is_train=True)
@@ -152,7 +152,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
 
 
 def build_train_items(cfg: CfgNode) -> List[Item]:
-    """Return the training items of ``DATASETS.NAMES`` as a training sees them.
+    """Return the training items of ``DATASETS.NAMES``, exactly those that training uses.
 
     Raises:
         UserError: as :func:`build_train_loader`.
@@ -167,8 +167,8 @@ def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
         ranks: ``seed``, ``rank`` and ``world_size``.
 
     Raises:
-        UnknownNameError: there is no such sampler; the message names the nearest.
-        UserError: the items or the batch size do not suit it.
+        UnknownNameError: there is no such sampler; the message has the nearest names.
+        UserError: the items or the batch size do not suit the sampler.
     """
     name = cfg.DATALOADER.SAMPLER_TRAIN
     kind = lookup(SAMPLER_REGISTRY, name, "DATALOADER.SAMPLER_TRAIN")
@@ -179,7 +179,7 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
     """Return the training items of all ``sources``, with their identities kept apart.
 
     With several datasets an identity becomes ``"<place>/<dataset>/<identity>"``, so two persons
-    with one number stay two classes. Cameras keep their numbers. FastReID's own datasets leave
+    with the same number stay two classes. Cameras keep their numbers. FastReID's own datasets leave
     their items in the order of the file system; these are sorted by path.
     """
     lists = [
@@ -252,7 +252,7 @@ def _loader_options(cfg: CfgNode) -> Dict[str, Any]:
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "collate_fn": collate,
         "pin_memory": on_gpu,
-        # the loader draws a base seed when it is iterated: not from the training's generator
+        # the loader draws a base seed when it is iterated; training's generator must not change
         "generator": torch.Generator(),
     }
 

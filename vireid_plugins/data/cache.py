@@ -1,11 +1,12 @@
-"""Images decoded once: a folder of raw pixels, shared by workers, processes and runs.
+"""Cache decoded images: a folder of raw pixels, shared by workers, processes and runs.
 
-An entry is one file, named by a digest of all that decides its pixels: the image's absolute path,
-size and modification time, what the transforms do to it first, and the versions of the decoders.
-So the entry of another image, or of one that has changed, is never found. Before its pixels a file
-holds the same digest, the shape and a checksum: if it was cut off, or comes from somewhere else,
-the image is decoded again. A file is written under another name and renamed, so it is there whole
-or not at all. Whatever goes wrong with the folder, images are decoded as without a cache.
+An entry is one file. Its name is a digest of everything that its pixels depend on: the image's
+absolute path, size and modification time, what the transforms do to it first, and the versions of
+the decoders. So the entry of another image, or of an image that has changed, is never used. A file
+begins with the same digest, the shape and a checksum; if it was cut off, or was put there by
+something else, the image is decoded again. A file is written under another name and then renamed,
+so it is complete or absent. If anything is wrong with the folder, images are decoded as without a
+cache.
 
 H, W: height and width in pixels.
 """
@@ -40,13 +41,13 @@ _GIB = 2**30
 _MAGIC = b"VIREIDU8"
 _HEADER = struct.Struct("<8s32sIII")  # magic, digest, H, W, CRC-32 of the pixels
 _BLOCK = 1024  # bytes of an entry for each byte of the ledger
-_READER = "1"  # to be raised whenever ``images.py`` makes other pixels of a file
+_READER = "1"  # increase it whenever ``images.py`` reads other pixels from the same file
 _OLD = 3600.0  # seconds after which no process still writes an unfinished file
 _HITS, _MISSES, _WARNED = range(3)
 
 
 def build_cache(cfg: Any) -> Optional["ImageCache"]:
-    """Return the cache that ``DATALOADER.CACHE`` asks for, or None.
+    """Return the cache that ``DATALOADER.CACHE`` asks for; None if it is switched off.
 
     Raises:
         UserError: ``MAX_GB`` is not above 0.
@@ -63,14 +64,14 @@ class ImageCache:
 
     Args:
         folder: it is created when the first entry is written.
-        max_bytes: what all entries of the folder may take together, whoever wrote them. A full
-            folder stays as it is; further images are decoded each time.
+        max_bytes: limit of all entries of the folder together, whichever process wrote them. A
+            full folder stays as it is; further images are decoded each time.
     """
 
     def __init__(self, folder: Union[str, Path], max_bytes: int) -> None:
         self.folder = Path(folder).absolute()
         self.max_bytes = max_bytes
-        # In shared memory, so that the loading processes count here: hits, misses, warned.
+        # hits, misses, warned: in shared memory, where all loading processes count
         self._counts = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._full = False
         self._decoders = _decoders()
@@ -80,11 +81,12 @@ class ImageCache:
         """Return the image that ``make()`` returns, mode RGB, from the cache if it is there.
 
         Args:
-            path: of the image file.
+            path: the path of the image file.
             kind: in words, what ``make`` does to the decoded image.
+            make: decodes the image.
 
         Raises:
-            ImageError: ``make`` raised it; the cache itself raises nothing.
+            ImageError: if ``make`` raises it; the cache itself raises nothing.
         """
         digest = self.digest(path, kind)
         if digest is None:
@@ -99,7 +101,7 @@ class ImageCache:
         return made
 
     def digest(self, path: str, kind: str) -> Optional[bytes]:
-        """Return 32 bytes that change with whatever may change the pixels; None: no such file."""
+        """Return 32 bytes that change whenever the pixels may change; None if there is no file."""
         try:
             stat = os.stat(path)
         except OSError:
@@ -108,7 +110,7 @@ class ImageCache:
         return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
 
     def describe(self) -> str:
-        """Say where the cache is, how full it is, and what was found in it since the last call."""
+        """Return in words where the cache is, how full it is, and its use since the last call."""
         hits, misses = (int(self._counts[place]) for place in (_HITS, _MISSES))
         self._counts[_HITS] = self._counts[_MISSES] = 0
         return (
@@ -144,17 +146,17 @@ class ImageCache:
             os.replace(partial, target)
         except OSError as error:
             _remove(partial)
-            if not target.is_file():  # or else another process was first and has it open (Windows)
+            if not target.is_file():  # on Windows another process may have it open, just written
                 self._full = True
                 self._warn(f"nothing more can be written to {self.folder} ({error})")
 
     def _reserve(self, size: int) -> bool:
         """Reserve ``size`` more bytes; return whether they fit.
 
-        The file ``ledger`` grows by one byte for each block of an entry, appended by whoever writes
-        the entry: its length says what all entries take. So the bound holds for all processes
-        together, without a lock. A replaced file, or one that a killed process did not write, stays
-        counted.
+        The file ``ledger`` grows by one byte for each block of an entry, appended by the process
+        that writes the entry, so its length gives the size of all entries. In this way the limit
+        holds for all processes together without a lock. An entry that was replaced, or that a
+        killed process did not finish, stays counted.
         """
         blocks = -(-size // _BLOCK)
         if self._taken() + blocks * _BLOCK <= self.max_bytes:
@@ -165,7 +167,7 @@ class ImageCache:
         self._full = True
         self._warn(
             f"{self.folder} is full at DATALOADER.CACHE.MAX_GB {self.max_bytes / _GIB:.2f}; the "
-            "rest is decoded each time. Raise MAX_GB, or delete the folder to begin anew"
+            "other images are decoded each time. Raise MAX_GB, or delete the folder"
         )
         return False
 
@@ -202,7 +204,7 @@ def _encoded(image: Image.Image, digest: bytes) -> bytes:
 
 
 def _decoded(pages: mmap.mmap, digest: bytes) -> Optional[Image.Image]:
-    """Return the image, in memory of its own, or None if the file is not what its name says."""
+    """Return a copy of the image; None if the content of the file does not fit its name."""
     if len(pages) < _HEADER.size:
         return None
     magic, found, height, width, checksum = _HEADER.unpack_from(pages)

@@ -1,4 +1,4 @@
-"""From items to batches: an image is read, transformed by its modality, and collated."""
+"""Turn items into batches: read an image, transform it by its modality, and collate."""
 
 from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Protocol, Sequence, Union
 
@@ -19,10 +19,10 @@ Sample = Dict[str, Any]
 
 
 class ImageTransform(Protocol):
-    """Makes a tensor of an image; ``transforms.ModalityTransforms`` does.
+    """The interface of a transform from image to tensor, such as ``transforms.ModalityTransforms``.
 
-    A call does the same as ``begin`` and ``end`` after each other. ``common`` says in words what
-    ``begin`` does: a cache keeps its result.
+    A call does the same as ``begin`` followed by ``end``. ``common`` says in words what ``begin``
+    does, whose result a cache can keep.
     """
 
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor: ...
@@ -35,17 +35,17 @@ class ImageTransform(Protocol):
 
 
 class ItemRequest(NamedTuple):
-    """What the batch sampler asks the dataset for."""
+    """A request of the batch sampler to the dataset."""
 
     position: int  # in the dataset's list
     seed: int  # of every random draw made for this item, 0 .. 2**64 - 1
 
 
 class VIReIDDataset(Dataset):
-    """Samples of items.
+    """A PyTorch dataset that returns a sample for each item.
 
-    Camera numbers stay as they are; only words, as FastReID's Market1501 has them, are numbered,
-    in natural order.
+    Camera numbers stay as they are; only cameras named by words, as in FastReID's Market1501, are
+    numbered, in natural order.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class VIReIDDataset(Dataset):
 
         Args:
             items: :class:`Item`, or plain tuples of its fields; see ``Item.of``.
-            transform: called with the image (PIL, RGB) and its modality; returns (3, H, W), or
-                for every image its views (V, 3, H, W). None: no image is read, only labels are.
-            relabel: targets are class numbers 0..N-1, identities in natural order (training);
-                else the identities' own numbers.
-            fingerprint: of the items, the same on every machine; checkpoints carry it.
-            cache: keeps what ``transform.begin`` makes of each image; pixels are the same.
+            transform: called with the image (PIL, RGB) and its modality; returns (3, H, W), or the
+                views (V, 3, H, W) of each image. None: only labels are used, no image is read.
+            relabel: if True (training), targets are class numbers 0..N-1, identities in natural
+                order; otherwise the identities' own numbers.
+            fingerprint: fingerprint of the items, the same on every machine; checkpoints hold it.
+            cache: keeps the result of ``transform.begin`` for each image; it changes no pixel.
         """
         self.items = [Item.of(item) for item in items]
         self.transform = transform
@@ -80,7 +80,7 @@ class VIReIDDataset(Dataset):
 
     @property
     def num_classes(self) -> int:
-        """Number of identities."""
+        """The number of identities."""
         return len(self.class_ids)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class VIReIDDataset(Dataset):
         """Return one sample; an :class:`ItemRequest` fixes its random draws, an integer does not.
 
         Raises:
-            ImageError: the image cannot be read; names the file.
+            ImageError: the image cannot be read; the message names the file.
         """
         if isinstance(request, ItemRequest):
             with seeded(request.seed):
@@ -110,7 +110,7 @@ class VIReIDDataset(Dataset):
 
     def _pixels(self, path: str, modality: Modality) -> Tensor:
         transform = self.transform
-        assert transform is not None, "this dataset was made for its labels, without a transform"
+        assert transform is not None, "this dataset has no transform, so it has labels only"
         if self.cache is None:
             return transform(read_image(path), modality)
         image = self.cache.image(
@@ -126,8 +126,8 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
     Returns:
         ``images`` (B, 3, H, W) float32 in 0..255; ``targets``, ``camids``, ``modalities`` and
-        ``index`` (B,) int64; ``img_paths``, a list of B strings. Where samples hold views
-        (V, 3, H, W), V of their own, also ``views`` (B,) int64, counted from 0. Keys that
+        ``index`` (B,) int64; ``img_paths``, a list of B strings. If samples hold views
+        (V, 3, H, W), whose V may differ, also ``views`` (B,) int64, counted from 0. Keys that
         transforms added hold tensors of one shape and are stacked.
     """
     if samples[0]["images"].dim() == 4:

@@ -1,7 +1,7 @@
 """FastReID's own samplers, cut into epochs that are a function of (seed, epoch).
 
-The host's samplers are endless streams over three-field items; they seed NumPy's global
-generator when iterated. Here each epoch starts a new stream with its own seed, under protected
+FastReID's samplers are endless streams over items of three fields; they seed NumPy's global
+generator when iterated. Here each epoch starts a new stream with its own seed, restores the global
 generators, and ends after a known number of batches.
 """
 
@@ -29,17 +29,17 @@ class HostSampler(Sampler):
     """One of FastReID's samplers, in epochs of ``iterations_per_epoch`` batches.
 
     An epoch has as many batches as the images fill; an incomplete one at the end is left out, as
-    FastReID counts. Subclasses say which sampler it is.
+    FastReID counts. A subclass names the sampler.
     """
 
     #: whether a batch is made of identities with ``DATALOADER.NUM_INSTANCE`` images each
     by_identity: ClassVar[bool] = True
 
     def __init__(self, cfg: CfgNode, items: Sequence[Sequence], seed: int, world_size: int) -> None:
-        """Check that the items fill a batch; if they do not, FastReID's samplers loop for ever.
+        """Check that the items fill a batch; otherwise FastReID's samplers would loop forever.
 
         Raises:
-            UserError: they do not; the message names the keys.
+            UserError: they do not fill a batch; the message names the config keys.
         """
         self._items = [tuple(item[:3]) for item in items]  # the host unpacks exactly three
         self._seed = seed
@@ -103,7 +103,7 @@ class HostSampler(Sampler):
 
 @SAMPLER_REGISTRY.register()
 class TrainingSampler(HostSampler):
-    """Every image once, shuffled."""
+    """Draw every image once, in random order."""
 
     by_identity = False
 
@@ -113,7 +113,7 @@ class TrainingSampler(HostSampler):
 
 @SAMPLER_REGISTRY.register()
 class ImbalancedDatasetSampler(HostSampler):
-    """Images drawn with replacement so that identities are equally likely."""
+    """Draw images with replacement, so that all identities are equally likely."""
 
     by_identity = False
 
@@ -123,7 +123,7 @@ class ImbalancedDatasetSampler(HostSampler):
 
 @SAMPLER_REGISTRY.register()
 class NaiveIdentitySampler(HostSampler):
-    """Identities with NUM_INSTANCE images each."""
+    """Draw identities with NUM_INSTANCE images each."""
 
     def _make(self, seed: int) -> Any:
         return host.NaiveIdentitySampler(self._items, self._rows, self._num_instances, seed=seed)
@@ -131,7 +131,7 @@ class NaiveIdentitySampler(HostSampler):
 
 @SAMPLER_REGISTRY.register()
 class BalancedIdentitySampler(HostSampler):
-    """Identities with NUM_INSTANCE images each, from different cameras where possible."""
+    """Draw identities with NUM_INSTANCE images each, from different cameras where possible."""
 
     def _make(self, seed: int) -> Any:
         return host.BalancedIdentitySampler(self._items, self._rows, self._num_instances, seed=seed)
@@ -139,11 +139,11 @@ class BalancedIdentitySampler(HostSampler):
 
 @SAMPLER_REGISTRY.register()
 class SetReWeightSampler(HostSampler):
-    """Identities drawn camera by camera, ``DATALOADER.SET_WEIGHT[i]`` from the i-th camera.
+    """Draw identities camera by camera: ``DATALOADER.SET_WEIGHT[i]`` of them from the i-th camera.
 
     An identity is drawn with a probability proportional to its images in the camera. FastReID's
     class fails at its first batch: it adds an array to a list, and its constructor and its loop ask
-    for different batch sizes. So the draw is written out here, under the same name and keys.
+    for different batch sizes. So the draw is implemented here, under the same name and keys.
     Batches are filled with whole groups of sum(SET_WEIGHT) identities.
     """
 
@@ -186,8 +186,8 @@ class SetReWeightSampler(HostSampler):
         if self._group % self._world_size or (self._rows * self._world_size) % self._group:
             raise UserError(
                 f"SOLVER.IMS_PER_BATCH must be a multiple of sum(DATALOADER.SET_WEIGHT) * "
-                f"DATALOADER.NUM_INSTANCE = {self._group}, and that one of the {self._world_size} "
-                f"process(es); got {self._rows * self._world_size}."
+                f"DATALOADER.NUM_INSTANCE = {self._group}, which must be a multiple of the "
+                f"{self._world_size} process(es); got {self._rows * self._world_size}."
             )
 
 

@@ -1,4 +1,4 @@
-"""Read image files: every kind becomes 8-bit RGB, or an error names the file."""
+"""Read image files of every kind as 8-bit RGB; an error names the file."""
 
 import os
 
@@ -15,13 +15,13 @@ _LARGEST_16_BIT = 65535
 
 
 class ImageError(UserError, RuntimeError):
-    """An image file that cannot be used; the message names the file and the remedy."""
+    """An image file that cannot be used; the message names the file and what to do."""
 
 
 def is_image_name(name: str) -> bool:
     """Return whether a file name looks like an image's, whatever the case of its suffix.
 
-    Names of hidden files (``.DS_Store``, ``._0001.jpg``) and others (``Thumbs.db``) do not.
+    Hidden files (``.DS_Store``, ``._0001.jpg``) and other files (``Thumbs.db``) do not.
     """
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
@@ -44,7 +44,8 @@ def read_image(path: str) -> Image.Image:
     (PIL alone clips it to white); a rotation in the EXIF data is applied.
 
     Raises:
-        ImageError: absent, empty, truncated, not an image, or floating-point pixels.
+        ImageError: the file is absent, empty, truncated or not an image, or its pixels are
+            floating-point numbers.
     """
     check_size(path)
     try:
@@ -60,7 +61,7 @@ def read_image(path: str) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return any PIL image as ``read_image`` returns the image of a file.
+    """Convert any PIL image as ``read_image`` converts the image of a file.
 
     Raises:
         UserError: the pixels are floating-point numbers, or integers of more than 16 bits.

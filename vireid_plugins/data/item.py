@@ -8,7 +8,7 @@ from vireid_plugins.modality import Modality
 class Item(NamedTuple):
     """An image and its labels, as the dataset numbers them.
 
-    It is still a tuple, so FastReID's samplers, which unpack three fields, are given ``item[:3]``.
+    It is still a tuple; FastReID's samplers, which unpack three fields, are given ``item[:3]``.
     FastReID's own datasets have words as ``pid`` and ``camid``; the datasets here have integers.
     """
 

@@ -38,6 +38,6 @@ def number_labels(labels: Iterable[Hashable]) -> Dict[Any, int]:
 
 
 def first_few(values: Sequence[Any], most: int = 5) -> str:
-    """Return the first of many labels, for a message, and how many there are."""
+    """Return the first ``most`` of many labels, for a message, and how many there are."""
     more = f", ... ({len(values)} in all)" if len(values) > most else ""
     return ", ".join(map(str, values[:most])) + more

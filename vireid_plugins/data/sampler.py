@@ -1,4 +1,4 @@
-"""Which images make a batch: P identities, K visible and K infrared images of each.
+"""Draw the images of each batch: P identities, K visible and K infrared images of each.
 
 Shorthand: N identities in all, P identities in a batch, K images per identity and modality, B
 batches in an epoch.
@@ -23,13 +23,13 @@ from .seeding import generator
 
 @SAMPLER_REGISTRY.register()
 class CrossModalityIdentitySampler(Sampler):
-    """Epochs of batches with P identities x (K visible + K infrared) images, counts exact.
+    """Yield epochs of batches of exactly P identities x (K visible + K infrared) images.
 
-    An epoch has max(#visible, #infrared) // (P*K) batches. Identities are drawn by going through
-    shuffled lists of all N of them: none comes twice in a batch, and over an epoch no two
-    identities are visited more than once apart. The K images are drawn anew at each visit,
-    without repetition; an identity with fewer than K images in a modality repeats one only after
-    all of them came.
+    An epoch has max(#visible, #infrared) // (P*K) batches. Identities are taken from shuffled lists
+    of all N of them: an identity comes at most once in a batch, and over an epoch the numbers of
+    visits of two identities differ by at most one. At each visit K images are drawn without
+    repetition; an identity with fewer than K images in a modality repeats an image only after all
+    of them have been drawn.
 
     Everything is a function of (``seed``, epoch): no other generator is read or changed. Several
     ranks draw the same global batches and take disjoint identities of each, P / ``world_size``,
@@ -55,8 +55,8 @@ class CrossModalityIdentitySampler(Sampler):
             seed: not negative.
 
         Raises:
-            UserError: P, K, seed, rank or world size make no sense, or there are fewer than P
-                identities, or some lack a modality, or the images do not fill one batch.
+            UserError: P, K, seed, rank or world size is not valid; there are fewer than P
+                identities; some lack a modality; or the images do not fill one batch.
         """
         _check_numbers(num_identities, num_instances, seed, rank, world_size)
         self.num_identities = num_identities
@@ -87,7 +87,8 @@ class CrossModalityIdentitySampler(Sampler):
             ranks: ``seed``, ``rank`` and ``world_size``.
 
         Raises:
-            UserError: the batch is no multiple of 2*K*``world_size``, or as the constructor.
+            UserError: the batch is not a multiple of 2*K*``world_size``, or the constructor
+                raises it.
         """
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
         unit = 2 * instances * ranks.get("world_size", 1)
@@ -130,7 +131,7 @@ class CrossModalityIdentitySampler(Sampler):
     def _shuffled(self, rng: np.random.Generator, total: int, left: np.ndarray) -> np.ndarray:
         """Return all identities, shuffled; those in ``left`` come after the first batch is full.
 
-        ``left`` are the identities of a batch that was begun with the list before this one.
+        ``left`` holds the identities that the previous list gave to the same, unfinished batch.
         """
         order = rng.permutation(total)
         fresh = np.flatnonzero(~np.isin(order, left))[: self.num_identities - len(left)]
@@ -146,7 +147,7 @@ class CrossModalityIdentitySampler(Sampler):
         drawn = np.empty((len(flat), self.num_instances), dtype=np.int64)
         ends = np.cumsum(np.bincount(flat, minlength=len(self._images[modality])))
         for images, visits in zip(self._images[modality], np.split(order, ends[:-1])):
-            rounds = -(-self.num_instances // len(images))  # of all images, if they are too few
+            rounds = -(-self.num_instances // len(images))  # passes over all images
             keys = rng.random((len(visits), rounds, len(images)))
             shuffled = np.argsort(keys, axis=2).reshape(len(visits), rounds * len(images))
             drawn[visits] = images[shuffled[:, : self.num_instances]]
@@ -174,7 +175,7 @@ class CrossModalityIdentitySampler(Sampler):
 def _index_images(
     items: Sequence[Item], pids: Sequence[Hashable]
 ) -> Dict[Modality, List[np.ndarray]]:
-    """Return each modality's images by identity, in the order of ``pids``, as positions."""
+    """Return each modality's image positions, one array an identity, in the order of ``pids``."""
     positions: Dict[Modality, Dict[Hashable, List[int]]] = {m: defaultdict(list) for m in Modality}
     for position, item in enumerate(items):
         positions[Modality(item.modality)][item.pid].append(position)

@@ -1,4 +1,4 @@
-"""Random draws that depend on (seed, epoch, rank, position) and on nothing else."""
+"""Make random draws that depend on (seed, epoch, rank, position) and on nothing else."""
 
 import contextlib
 import random
@@ -20,7 +20,7 @@ def stream_seeds(count: int, *key: int) -> List[int]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and PyTorch's CPU generators, and put them back afterwards.
+    """Seed Python's, NumPy's and PyTorch's CPU generators, and restore their states afterwards.
 
     Generators of accelerators are neither seeded nor read: ``torch.manual_seed`` would change
     those of the training process.
@@ -31,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-    # PyTorch's CPU generator reads 32 bits only
+    # PyTorch's CPU generator uses 32 bits only
     torch.default_generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
     try:
         yield

@@ -1,4 +1,4 @@
-"""An unbalanced training set: a seeded part of one modality's images."""
+"""Make an unbalanced training set: keep only a part of one modality's images, drawn by a seed."""
 
 import logging
 from collections import defaultdict
@@ -24,17 +24,18 @@ declare(
 
 
 def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
-    """Return the items that ``DATASETS.THIN`` leaves, in their order.
+    """Return the items that ``DATASETS.THIN`` keeps, in their order.
 
-    Of each identity's images in the modality, ``round(KEEP * n)`` stay, at least one, drawn
-    without replacement by ``SEED``. Other images all stay.
+    Of an identity's n images in the modality, ``round(KEEP * n)`` stay, at least one, drawn without
+    replacement by ``SEED``. All images of the other modality stay.
 
     Args:
         cfg: the config.
         items: training items in a fixed order.
 
     Raises:
-        UserError: an unknown modality, ``KEEP`` outside 0..1, or no image of the modality.
+        UserError: the modality is unknown, ``KEEP`` is not in 0..1, or there is no image of the
+            modality.
     """
     settings = _settings(cfg)
     if settings is None:
@@ -63,7 +64,7 @@ def thin_items(cfg: CfgNode, items: Sequence[Item]) -> List[Item]:
 
 
 def describe_thinning(cfg: CfgNode) -> str:
-    """Return in words what was left of the training set, for its fingerprint; empty if all was."""
+    """Return in words what ``DATASETS.THIN`` keeps, for a fingerprint; empty if all images stay."""
     settings = _settings(cfg)
     if settings is None:
         return ""

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule from a config."""
+"""Build the optimizer and the learning-rate schedule from a config."""
 
 from .build import build_optimizer
 from .schedule import EpochSchedule, build_lr_scheduler

@@ -17,7 +17,7 @@ from ..registry import suggest
 logger = logging.getLogger(__name__)
 
 
-# RUNTIME.OPTIMIZER_STEP to arguments of PyTorch's optimizers
+# the arguments of PyTorch's optimizers that each RUNTIME.OPTIMIZER_STEP stands for
 STEPS: Dict[str, Dict[str, bool]] = {
     "default": {},
     "loop": {"foreach": False},
@@ -38,15 +38,15 @@ declare(
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """Return an optimizer of the model's parameters, grouped by learning rate and weight decay.
 
-    FastReID decides weight decay and the rate of the head (``HEADS_LR_FACTOR``); the rate of
+    Weight decay and the rate of the head (``HEADS_LR_FACTOR``) follow FastReID's rules; the rate of
     ``model.backbone`` is multiplied by ``BACKBONE_LR_FACTOR``; a module with
-    ``param_group_overrides``, such as the center loss, decides for its own parameters. Gradients
-    are always set to None, because with a gradient of zero a frozen parameter would still move by
-    momentum and weight decay.
+    ``param_group_overrides``, such as the center loss, sets the values of its own parameters.
+    Gradients are always set to None, because with a gradient of zero a frozen parameter would still
+    move by momentum and weight decay.
 
     Raises:
-        UserError: ``SOLVER.OPT`` is no optimizer of PyTorch, or it does not have the step that
-            ``RUNTIME.OPTIMIZER_STEP`` names.
+        UserError: ``SOLVER.OPT`` is not an optimizer of PyTorch, or it does not have the step
+            that ``RUNTIME.OPTIMIZER_STEP`` names.
     """
     name = cfg.SOLVER.OPT
     optimizers = {
@@ -56,7 +56,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     } - {"Optimizer", "LBFGS", "SparseAdam"}
     if name not in optimizers:
         raise UserError(
-            f"SOLVER.OPT is {name!r}, which is no optimizer of PyTorch {torch.__version__}. "
+            f"SOLVER.OPT is {name!r}, which is not an optimizer of PyTorch {torch.__version__}. "
             + suggest(name, optimizers)
         )
     options = {}
@@ -81,9 +81,9 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
     """Return the arguments of the optimizer that ``RUNTIME.OPTIMIZER_STEP`` stands for.
 
     Raises:
-        UserError: the word is unknown, or the optimizer of the installed PyTorch does not have
-            it, or it is "fused" where gradients are clipped in float16: gradients would be clipped
-            while they are still scaled.
+        UserError: the word is unknown; or the optimizer of the installed PyTorch does not have
+            this step; or it is "fused" while gradients are clipped in float16, where they would be
+            clipped before they are unscaled.
     """
     word = cfg.RUNTIME.OPTIMIZER_STEP
     check_values("RUNTIME", OPTIMIZER_STEP=word)

@@ -27,10 +27,10 @@ declare(
 
 
 class EpochSchedule:
-    """Set the rate of every parameter group: its own base rate, decayed, times the warm-up.
+    """Set the rate of every parameter group: its decayed base rate times the warm-up factor.
 
     Args:
-        optimizer: the ``initial_lr``, or else the ``lr``, of its groups are the base rates.
+        optimizer: the base rate of each group is its ``initial_lr`` or, if absent, its ``lr``.
         decay: returns the rate, without warm-up, for a base rate and an epoch from 0.
         warmup: returns a factor in (0, 1] for an iteration from 0.
         iters_per_epoch: iterations in an epoch.
@@ -57,7 +57,7 @@ class EpochSchedule:
         return [self.decay(g["initial_lr"], epoch) * factor for g in self.optimizer.param_groups]
 
     def set(self, iteration: int) -> None:
-        """Give the optimizer the rates of ``iteration``."""
+        """Set the optimizer's rates to those of ``iteration`` (from 0)."""
         self.iteration = iteration
         for group, rate in zip(self.optimizer.param_groups, self.rates(iteration)):
             group["lr"] = rate

@@ -1,4 +1,4 @@
-"""Checks before training: the files, counts and identities of datasets, images and queries."""
+"""Check files, counts and identities of datasets, images and queries before training."""
 
 from .dataset import DatasetReport, check_dataset, dataset_class
 from .images import find_broken_images, raise_if_broken

@@ -1,4 +1,4 @@
-"""Check a dataset on this machine: its counts against the published ones, and what is broken."""
+"""Check a dataset on this machine: compare its counts with published ones, find broken files."""
 
 import os
 from collections import Counter
@@ -22,7 +22,7 @@ _BROKEN_SHOWN = 20
 
 
 class DatasetReport(NamedTuple):
-    """Outcome of :func:`check_dataset`."""
+    """The result of :func:`check_dataset`."""
 
     lines: List[str]  # for the reader, in order
     problems: List[str]  # what keeps the dataset from being used, or from being comparable
@@ -43,10 +43,10 @@ class DatasetReport(NamedTuple):
 
 
 def dataset_class(name: str) -> Type[CrossModalityDataset]:
-    """Return the registered visible-infrared dataset of a name or alias, in any case.
+    """Return the class of a visible-infrared dataset, given its name or alias, in any case.
 
     Raises:
-        UnknownNameError: there is none; the message names the nearest.
+        UnknownNameError: there is no such dataset; the message has the nearest names.
     """
     registered = map(DATASET_REGISTRY.get, registered_names(DATASET_REGISTRY))
     known = {
@@ -58,7 +58,7 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
     for word, kind in known.items():
         if word.lower() == name.lower():
             return kind
-    raise UnknownNameError(f"No checks for a dataset {name!r}. {suggest(name, known)}")
+    raise UnknownNameError(f"There are no checks for a dataset {name!r}. {suggest(name, known)}")
 
 
 def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> DatasetReport:
@@ -66,7 +66,7 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
 
     Args:
         name: as :func:`dataset_class` takes it.
-        full: decode every image; else only find absent and empty files.
+        full: decode every image; otherwise only find absent and empty files.
         options: for the dataset's constructor: ``trial`` (RegDB), ``csv_file`` (CSVDataset).
 
     Raises:
@@ -95,7 +95,7 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
 def _without_query(
     kind: Any, root: str, options: Dict[str, Any], error: DatasetError, problems: List[str]
 ) -> Any:
-    """Return the dataset if only its query list is wrong, or else None."""
+    """Return the dataset if only its list of queries is wrong, otherwise None."""
     problems.append(str(error))
     try:
         return kind(root=root, mode="train", **options)

@@ -21,7 +21,7 @@ declare(
     "DATASETS",
     Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "at first, read file sizes, or decode images"),
 )
-_SHOWN = 10  # broken files named in one message
+_SHOWN = 10  # how many broken files a message names
 _PROGRESS_SECONDS = 5.0
 _CHUNK = 256
 
@@ -37,15 +37,16 @@ def find_broken_images(
 ) -> List[str]:
     """Return a message for each unusable image, in the order of ``paths``.
 
-    A list that was found whole is remembered, by the names, sizes and modification times of its
-    files, in ``cache_dir``; the next run then reads no image. Nothing is written beside the
-    images, and a cache that cannot be written only costs time.
+    A list without a broken image is remembered in ``cache_dir``, by the names, sizes and
+    modification times of its files, so that the next run reads no image. Nothing is written into
+    the folders of the images. If ``cache_dir`` cannot be written, only time is lost.
 
     Args:
-        paths: files; each is tried once, however often it comes.
+        paths: files; a file that occurs several times is read once.
         level: ``"sizes"`` finds absent and empty files; ``"full"`` decodes every image too.
         threads: number of threads that decode; 0: one per processor.
-        cache_dir: where whole lists are remembered; default: ``verified`` in the cache folder.
+        cache_dir: where lists without a broken image are remembered; default: ``verified`` in the
+            cache folder.
 
     Raises:
         UserError: ``level`` is unknown.
@@ -120,7 +121,7 @@ def _remember(folder: Path, digest: str) -> None:
     except OSError as error:
         logger.info(
             "%s cannot be written (%s): the next run will read all images again. Set VIREID_CACHE "
-            "to a folder that can be.",
+            "to a folder that can be written.",
             folder,
             error.strerror,
         )

@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def check_queries(source: ImageDataset, name: str) -> None:
     """Warn of query identities without a gallery image in the other modality.
 
-    If the test set has one modality, the gallery images are of that one. Rules about cameras
-    belong to the protocol and do not count here.
+    If the test set has one modality, gallery images of that modality count. Rules about cameras
+    belong to the protocol and are not considered here.
 
     Raises:
         DatasetError: no query has a match.
@@ -40,8 +40,7 @@ def check_queries(source: ImageDataset, name: str) -> None:
         )
     if comm.is_main_process():
         logger.warning(
-            "%s: %d query identities have no gallery image to find (%s); protocols leave "
-            "their images out.",
+            "%s: %d query identities have no gallery image (%s); protocols leave their images out.",
             name,
             len(unmatched),
             first_few(unmatched),

@@ -1,4 +1,4 @@
-"""Visible-infrared datasets; importing this registers them in FastReID's ``DATASET_REGISTRY``."""
+"""Visible-infrared datasets; importing this package registers them in ``DATASET_REGISTRY``."""
 
 from .base import CrossModalityDataset, DatasetError
 from .csv_dataset import CSVDataset

@@ -1,4 +1,4 @@
-"""What every visible-infrared dataset shares: items, splits, tables, checks and fingerprints."""
+"""The base of all visible-infrared datasets: items, splits, tables, checks and fingerprints."""
 
 import hashlib
 import logging
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
-_MOST = 12  # cameras or names of folders in one line
+_MOST = 12  # how many cameras or folders one line names
 
 
 class DatasetError(UserError, RuntimeError):
-    """A dataset on disk is not as documented; the message says where and how to mend it."""
+    """A dataset on disk is not as documented; the message says what is wrong and how to mend it."""
 
 
 class CrossModalityDataset(ImageDataset):
@@ -47,9 +47,9 @@ class CrossModalityDataset(ImageDataset):
     dataset_url: ClassVar[str] = ""
     #: name of the evaluation protocol in PROTOCOL_REGISTRY
     protocol: ClassVar[str] = "CrossModalityProtocol"
-    #: argument of the constructor -> config key that sets it
+    #: for each such argument of the constructor, the config key that sets it
     config_keys: ClassVar[Dict[str, str]] = {}
-    #: those arguments of ``config_keys`` that choose which identities train and which test: a
+    #: the arguments in ``config_keys`` that choose the training and the test identities: a
     #: checkpoint remembers them, and a model is tested on its own split only
     split_arguments: ClassVar[Tuple[str, ...]] = ()
     #: other names under which :func:`~vireid_plugins.data.check_dataset` knows the dataset
@@ -66,7 +66,7 @@ class CrossModalityDataset(ImageDataset):
             kwargs: for FastReID's ``ImageDataset``, such as ``mode`` and ``combineall``.
 
         Raises:
-            DatasetError: a folder, list or image that must be there is not, or a list is wrong.
+            DatasetError: a required folder, list or image is absent, or a list is wrong.
         """
         self.root = os.path.expanduser(str(root))
         self.dataset_dir = self.locate()
@@ -105,7 +105,7 @@ class CrossModalityDataset(ImageDataset):
 
     @classmethod
     def protocol_arguments(cls, cfg: CfgNode) -> Dict[str, Any]:
-        """Return the arguments of the protocol that this dataset decides, by their names."""
+        """Return the arguments, by name, that this dataset sets in its protocol."""
         return {}
 
     def remarks(self) -> List[str]:
@@ -143,7 +143,7 @@ class CrossModalityDataset(ImageDataset):
             )
 
     def remedy(self) -> str:
-        """Return what to do about missing images, for messages."""
+        """Return a sentence, for messages, that says what to do about missing images."""
         return (
             "The copy is incomplete: extract it again (vireid check-data shows what is there), or "
             f"request it at {self.dataset_url}"
@@ -152,8 +152,8 @@ class CrossModalityDataset(ImageDataset):
     def combine_all(self) -> None:
         """Add the test images to ``train``; test identities get numbers above the training ones.
 
-        RegDB gives the same numbers to its training and test persons, hence the shift. Cameras
-        keep theirs.
+        RegDB uses the same numbers for its training and test persons, hence the shift. Cameras
+        keep their numbers.
         """
         shift = max(item.pid for item in self.train) + 1
         test = [item._replace(pid=item.pid + shift) for item in self.query + self.gallery]
@@ -162,7 +162,9 @@ class CrossModalityDataset(ImageDataset):
     # ------------------------------------------------------------ description
 
     def fingerprint(self, splits: Iterable[str] = SPLITS) -> str:
-        """Return 16 hexadecimal digits of name, split arguments and all items' splits, paths, pids.
+        """Return a fingerprint of name, split arguments, and the split, path and pid of every item.
+
+        It has 16 hexadecimal digits.
 
         Paths are relative to the dataset's folder and have forward slashes, so the same files give
         the same fingerprint on every machine.
@@ -173,7 +175,7 @@ class CrossModalityDataset(ImageDataset):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images were rendered (SynthVI), not photographed."""
+        """Whether the images were rendered (SynthVI) instead of photographed."""
         return os.path.isfile(os.path.join(self.dataset_dir, MARKER))
 
     @property
@@ -215,9 +217,9 @@ class CrossModalityDataset(ImageDataset):
 
 
 def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
-    """Return 16 hexadecimal digits of ``header`` and all items' splits, paths and identities.
+    """Return a fingerprint of ``header`` and of the split, path and identity of every item.
 
-    Paths are relative to ``folder``.
+    It has 16 hexadecimal digits. Paths are relative to ``folder``.
     """
     lines = [header]
     for split, items in splits.items():
@@ -229,7 +231,7 @@ def _relative(path: str, folder: str) -> str:
     inside = os.path.abspath(path).replace("\\", "/")
     folder = os.path.abspath(folder).replace("\\", "/").rstrip("/") + "/"
     inside = inside[len(folder) :] if inside.startswith(folder) else inside
-    return unicodedata.normalize("NFC", inside)  # macOS may store accents decomposed
+    return unicodedata.normalize("NFC", inside)  # macOS may decompose accented letters
 
 
 def _what_is_there(root: str) -> str:

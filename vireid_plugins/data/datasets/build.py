@@ -1,4 +1,4 @@
-"""A registered dataset from a config, and what a checkpoint remembers of its split."""
+"""Build a registered dataset from a config, and keep its split in checkpoints."""
 
 import os
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence
@@ -14,7 +14,7 @@ from .base import CrossModalityDataset, DatasetError
 
 
 def dataset_root() -> str:
-    """Return ``$FASTREID_DATASETS``, read now and not at import, or ``datasets``."""
+    """Return ``$FASTREID_DATASETS``, or ``datasets``; the variable is read at each call."""
     return os.environ.get("FASTREID_DATASETS") or "datasets"
 
 
@@ -26,8 +26,8 @@ def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs
         kwargs: for the dataset's constructor, such as ``combineall``.
 
     Raises:
-        UnknownNameError: there is no such dataset; the message names the nearest.
-        DatasetError: it is not there, or not as documented.
+        UnknownNameError: there is no such dataset; the message has the nearest names.
+        DatasetError: the dataset is absent, or not as documented.
     """
     kind = lookup(DATASET_REGISTRY, name, key)
     for argument, source in getattr(kind, "config_keys", {}).items():
@@ -52,7 +52,7 @@ class SplitFact(NamedTuple):
 
 
 def split_facts(cfg: CfgNode) -> Dict[str, Any]:
-    """Return the chosen splits of all registered datasets, for a checkpoint of this config."""
+    """Return the splits of all registered datasets that ``cfg`` chooses, for its checkpoints."""
     return {
         fact.name: value_of(cfg, fact.key)
         for dataset in registered_names(DATASET_REGISTRY)
@@ -69,13 +69,14 @@ def restore_splits(
         cfg: changed in place.
         facts: what the checkpoint says about itself.
         weights: path of the checkpoint, for the message.
-        given: config keys that the user set: they must agree and are not replaced.
+        given: config keys that the user set; they must agree with the checkpoint and are not
+            replaced.
 
     Raises:
         UserError: the user chose another split, whose test identities the model has seen.
     """
-    # A script that only extracts features may not have registered the dataset: then there is
-    # nothing to set, and loading the dataset would fail with a message of its own.
+    # A script that only extracts features may not have registered the dataset. Then there is
+    # nothing to set; if the dataset is needed after all, loading it raises its own error.
     trained_on = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
     for dataset in cfg.DATASETS.TESTS:
         for fact in _facts_of(dataset) if dataset in trained_on else ():

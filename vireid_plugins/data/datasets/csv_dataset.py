@@ -1,4 +1,4 @@
-"""A dataset of one's own, described by one CSV file and no code."""
+"""A user's own dataset, described by one CSV file and no code."""
 
 import csv
 import os
@@ -30,8 +30,8 @@ class CSVDataset(CrossModalityDataset):
 
     ``path`` is relative to the file's own folder, or absolute; ``pid`` and ``camid`` are whole
     numbers, or words, which are then numbered in natural order; ``modality`` is ``visible`` or
-    ``infrared``; ``split`` is ``train``, ``query``, ``gallery`` or ``test``, which makes visible
-    images queries and infrared ones gallery, as in RegDB. Further columns are ignored.
+    ``infrared``; ``split`` is ``train``, ``query``, ``gallery`` or ``test``; ``test`` makes
+    visible images queries and infrared images gallery, as in RegDB. Further columns are ignored.
     """
 
     dataset_name = "CSVDataset"
@@ -43,7 +43,8 @@ class CSVDataset(CrossModalityDataset):
         """Read ``csv_file``, absolute or relative to ``root``.
 
         Raises:
-            DatasetError: no file; a column, value or image is missing or wrong, with its line.
+            DatasetError: there is no file, or a column, value or image is missing or wrong; the
+                message names the line.
         """
         self.csv_file = csv_file
         self._rows: Dict[str, List[Item]] = {}

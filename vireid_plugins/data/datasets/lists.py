@@ -1,4 +1,4 @@
-"""Read the folders and text files that say which image shows whom."""
+"""Read the folders and text files that name the images and their identities."""
 
 import os
 from typing import List, Tuple
@@ -9,7 +9,7 @@ from .base import DatasetError
 
 
 def list_images(folder: str) -> List[str]:
-    """Return the paths of the image files in ``folder``, sorted by name; none if it is absent."""
+    """Return the image files in ``folder``, sorted by name; an absent folder has none."""
     try:
         names = sorted(filter(is_image_name, os.listdir(folder)))
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def read_ids(path: str, url: str = "") -> List[int]:
     """Return the identity numbers in a file of comma-separated lines, ascending, each once.
 
     Raises:
-        DatasetError: as :func:`read_lines`, or a word is not a number; names the line.
+        DatasetError: as :func:`read_lines`, or a word is not a number; the message names the line.
     """
     found = set()
     for number, line in read_lines(path, url):
@@ -67,7 +67,8 @@ def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, in
         url: where the dataset is requested, for messages.
 
     Raises:
-        DatasetError: as :func:`read_lines`; a line of another form; an image that does not exist.
+        DatasetError: as :func:`read_lines`, or a line has another form, or an image does not
+            exist.
     """
     pairs, absent = [], []
     for number, line in read_lines(path, url):

@@ -21,7 +21,7 @@ _CAMERA_FOLDER = re.compile(r"^cam(\d+)$", re.IGNORECASE)  # vis/cam4/0001/...
 
 @DATASET_REGISTRY.register()
 class LLCM(CrossModalityDataset):
-    """LLCM as distributed: lists for training, ``test_vis`` and ``test_nir`` folders for testing.
+    """LLCM as distributed: lists for training, folders ``test_vis`` and ``test_nir`` for testing.
 
     ``idx/train_vis.txt`` and ``idx/train_nir.txt`` list the training images; the camera is read
     from the file's name. Test images are in ``test_vis/cam1/0001`` and so on, for the identities
@@ -101,10 +101,10 @@ def camera_of(path: str, source: str) -> int:
     """Return the camera number in a file's name (``_c04``) or else in its folders (``cam4``).
 
     Args:
-        source: the list that has the path, for the message.
+        source: the list that holds the path, for the message.
 
     Raises:
-        DatasetError: neither names a camera.
+        DatasetError: neither the name nor a folder names a camera.
     """
     parts = path.replace("\\", "/").split("/")
     match = _CAMERA_IN_NAME.search(parts[-1])

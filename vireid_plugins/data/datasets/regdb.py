@@ -27,7 +27,7 @@ class RegDB(CrossModalityDataset):
 
     The dataset has one camera of each kind: visible images get camera 1, infrared ones 2. The
     query images are visible, the gallery images infrared. Training and test persons of a split
-    differ although the lists number both from 0.
+    are different people, although the lists number both from 0.
     """
 
     dataset_name = "RegDB"
@@ -61,7 +61,7 @@ class RegDB(CrossModalityDataset):
 
     @property
     def note(self) -> str:
-        """Which of the ten splits this is."""
+        """A sentence that says which of the ten splits this is."""
         trial = f"RegDB trial {self.trial}; a published row is the mean of ten trials, ten models."
         return f"{trial} {super().note}".strip()
 

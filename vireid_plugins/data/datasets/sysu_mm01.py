@@ -52,8 +52,8 @@ class SYSUMM01(CrossModalityDataset):
         if missing:
             raise DatasetError(
                 f"{self.dataset_name}: {self.dataset_dir} lacks {', '.join(missing)}. Extract the "
-                f"dataset again so that cam1 .. cam6 and exp lie there; where a camera really has "
-                f"no images, an empty folder says so. It is requested at {self.dataset_url}"
+                f"dataset again so that cam1 .. cam6 and exp lie there; if a camera really has no "
+                f"images, make an empty folder for it. It is requested at {self.dataset_url}"
             )
         for name in ("train_id.txt", "val_id.txt", "test_id.txt"):
             self._ids(name)

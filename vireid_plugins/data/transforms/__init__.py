@@ -1,4 +1,4 @@
-"""Transforms of images, by modality, and the chains that they form."""
+"""Transforms of images, which depend on the modality, and the chains that they form."""
 
 from .chains import ModalityTransforms, build_transforms
 from .plain import Transform

@@ -1,4 +1,4 @@
-"""The transforms that an image passes, by its modality and by the view that is made of it.
+"""The chains of transforms, one for each modality and each view that is made of an image.
 
 Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
 RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGray. Testing
@@ -60,7 +60,7 @@ class ModalityTransforms:
     """The chains of each modality, one for each of its views.
 
     Args:
-        chains: modality to its views, at least one; a view is its transforms in order.
+        chains: for each modality its views, at least one; a view is a list of transforms in order.
     """
 
     def __init__(self, chains: Views) -> None:
@@ -77,26 +77,26 @@ class ModalityTransforms:
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor:
         """Return the views (V, 3, H, W) of a PIL image of mode RGB, float32 in 0..255.
 
-        If no modality has a second view, return the only one: (3, H, W).
+        If no modality has a second view, return the only view: (3, H, W).
         """
         modality = Modality(modality)
         return self.end(self.begin(image, modality), modality)
 
     def begin(self, image: Image.Image, modality: Modality) -> Image.Image:
-        """Do what all views of ``modality`` have in common and what no random draw decides: resize.
+        """Apply what all views of ``modality`` have in common and what is not random: ``Resize``.
 
-        ``end`` does the rest; both together are a call.
+        ``end`` applies the rest; a call does both.
         """
         return self._common[modality](image) if modality in self._common else image
 
     def end(self, image: Image.Image, modality: Modality) -> Tensor:
-        """Return from the result of ``begin`` what a call returns."""
+        """Apply the remaining transforms to the result of ``begin``; return what a call returns."""
         start = 1 if modality in self._common else 0
         views = [_applied(chain[start:], image) for chain in self.chains[modality]]
         return torch.stack(views) if self._stacked else views[0]
 
     def common(self, modality: Modality) -> str:
-        """Return in words what ``begin`` does: other words for another result."""
+        """Return in words what ``begin`` does; the words differ whenever the result differs."""
         return repr(self._common[modality]) if modality in self._common else "decoded"
 
     def describe(self) -> str:
@@ -111,7 +111,7 @@ class ModalityTransforms:
 
 
 def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
-    """Return the chains that ``cfg.INPUT`` asks for; in testing an image has one view.
+    """Return the chains that ``cfg.INPUT`` asks for; a test image has one view.
 
     Raises:
         UserError: an augmentation of FastReID that these chains do not know is enabled, or a

@@ -5,7 +5,7 @@ Recognition", ICCV 2021; public code: mangye16/Cross-Modal-Re-ID-baseline.
 
 The public code normalizes an image, (x - mean) / std, and works on the result. FastReID's model
 normalizes the batch, so each step here normalizes, works, and goes back to the scale of the batch:
-after the model's normalization the image is the public code's. ``MODEL.PIXEL_MEAN`` and
+after the model's normalization the image equals that of the public code. ``MODEL.PIXEL_MEAN`` and
 ``PIXEL_STD`` give both. A pixel may leave 0..255 on the way back (about -18 to 278 with ImageNet's
 statistics) and is not clipped, as in the public code.
 
@@ -75,7 +75,7 @@ declare_augmentation(
 
 
 class Source(IntEnum):
-    """What takes the place of all three channels."""
+    """What is put into all three channels."""
 
     RED = 0
     GREEN = 1
@@ -86,7 +86,7 @@ class Source(IntEnum):
 def draw_box(
     height: int, width: int, area: Tuple[float, float], min_aspect: float
 ) -> Optional[Box]:
-    """Draw a rectangle inside ``height`` x ``width`` pixels; None: no attempt gave one.
+    """Draw a rectangle inside ``height`` x ``width`` pixels; return None if no attempt fits.
 
     Args:
         area: smallest and largest share of the image, 0..1.
@@ -107,8 +107,8 @@ def erase(image: Tensor, boxes: Sequence[Optional[Box]], value: Sequence[float])
     """Return a copy of ``image`` (3, H, W) with a rectangle of each channel filled.
 
     Args:
-        boxes: one for each channel; None: that channel stays as it is.
-        value: one for each channel.
+        boxes: one rectangle for each channel; None: that channel stays as it is.
+        value: one value for each channel.
     """
     image = image.clone()
     for channel, box, fill in zip(image, boxes, value):
@@ -129,11 +129,11 @@ def one_channel(image: Tensor, source: Source) -> Tensor:
 
 
 class NormalizedTransform(Transform):
-    """A step on the normalized image: it is drawn, then done; the input is not changed.
+    """A random step on the normalized image; the input is not changed.
 
     Args:
-        mean, std: of the three channels, in 0..255.
-        described: what the log shows.
+        mean, std: mean and deviation of the three channels, in 0..255.
+        described: the settings that the log shows.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **described: Any) -> None:
@@ -143,7 +143,7 @@ class NormalizedTransform(Transform):
         )
 
     def draw(self, height: int, width: int) -> Any:
-        """Draw what to do to an image of this size; None: nothing."""
+        """Draw what to do to an image of this size; return None to leave it as it is."""
         raise NotImplementedError
 
     def operate(self, image: Tensor, drawn: Any) -> Tensor:
@@ -159,19 +159,19 @@ class NormalizedTransform(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class ChannelErasing(NormalizedTransform):
-    """Fill a random rectangle with ``value``, which counts in normalized space.
+    """Fill a random rectangle with ``value``, given in normalized space.
 
     Visible and infrared: the same; afterwards the channels of both differ in the rectangle.
 
     Args:
-        prob: of erasing an image at all.
+        prob: the probability of erasing in an image.
         infrared_prob: the same for infrared images.
         area: smallest and largest share of the image, 0..1.
         min_aspect: smallest ratio of height to width; the largest is its inverse.
-        value: of each channel. The public code's, the default, are about (152, 144, 129) in
-            0..255; the mean pixel, of which the paper's text speaks, is (0, 0, 0).
-        per_channel: each channel has a rectangle of its own (the paper); False: one for all (the
-            public code).
+        value: the value of each channel. The default, as in the public code, is about
+            (152, 144, 129) in 0..255; the mean pixel, which the paper's text names, is (0, 0, 0).
+        per_channel: each channel has a rectangle of its own (the paper); False: one rectangle for
+            all channels (the public code).
     """
 
     node = "CHANNEL_ERASING"
@@ -233,14 +233,14 @@ class ChannelErasing(NormalizedTransform):
 
 @TRANSFORM_REGISTRY.register()
 class ChannelExchange(NormalizedTransform):
-    """Copy one channel, each as likely, over the two others.
+    """Copy one channel over the two others; each channel is equally likely.
 
-    Visible: the color goes, and what is left is red, green or blue light. Infrared: brightness
+    Visible: the color is lost, and only red, green or blue light is left. Infrared: brightness
     and contrast change a little, and the normalized channels become equal.
 
     Args:
-        prob: of exchanging at all.
-        gray: luminance is a fourth choice, as likely as each channel (the public code's gray=3).
+        prob: the probability of an exchange.
+        gray: luminance is a fourth choice, as likely as each channel (gray=3 in the public code).
     """
 
     node = "CHANNEL_EXCHANGE"
@@ -269,13 +269,13 @@ class ChannelExchange(NormalizedTransform):
 
 @TRANSFORM_REGISTRY.register()
 class ChannelAdaptiveGray(NormalizedTransform):
-    """Four equal chances: red, green or blue in all channels; or, with ``prob``, luminance.
+    """Put red, green, blue, or (with ``prob``) luminance into all channels, a quarter each.
 
-    The public code's step for infrared images. Infrared: brightness and contrast change a little,
-    and the normalized channels become equal. Visible: the color goes.
+    This is the public code's step for infrared images. Infrared: brightness and contrast change a
+    little, and the normalized channels become equal. Visible: the color is lost.
 
     Args:
-        prob: of luminance in the fourth case; else the image stays.
+        prob: the probability of luminance in the fourth case; otherwise the image stays as it is.
     """
 
     node = "ADAPTIVE_GREY"

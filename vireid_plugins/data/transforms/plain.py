@@ -1,4 +1,4 @@
-"""Transforms of an image on its way into a batch; ``chains.py`` says when, and of which images.
+"""Transforms of an image on its way into a batch; ``chains.py`` says which images pass which.
 
 Infrared images are stored with three equal channels. Each docstring says what its transform does to
 visible and to infrared images; tests check what is said about equal channels.
@@ -38,7 +38,7 @@ MIN_ASPECT = above(0, at_most=1)
 
 
 def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
-    """Declare the keys of ``INPUT.<name>``: those given, and which images it applies to."""
+    """Declare the keys of ``INPUT.<name>``: the given keys, and the images that it applies to."""
     declare(
         f"INPUT.{name}",
         *keys,
@@ -73,7 +73,7 @@ declare_augmentation(
 
 
 class Transform:
-    """One step of a chain: it is called with a picture and returns one.
+    """One step of a chain, which takes a picture and returns a picture.
 
     ``node`` names the augmentation's node in ``INPUT``; a step without one is always on, for both
     modalities.
@@ -87,7 +87,7 @@ class Transform:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "Transform":
-        """Build from ``cfg.INPUT``."""
+        """Build the step from ``cfg.INPUT``."""
         raise NotImplementedError
 
     def for_modality(self, modality: Modality) -> "Transform":
@@ -123,7 +123,7 @@ class TrivialAugment(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class Resize(Transform):
-    """Resize to (height, width) pixels, bicubic, whatever the aspect ratio. The same for both."""
+    """Resize to (height, width) pixels, bicubic, whatever the aspect ratio, for both modalities."""
 
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__(
@@ -137,7 +137,7 @@ class Resize(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class PadCrop(Transform):
-    """Pad every side and cut the former size out at a random place. The same for both.
+    """Pad every side and cut the former size out at a random place, for both modalities.
 
     ``mode`` "constant" pads with black, as AGW does; torchvision's other modes are "edge",
     "reflect" and "symmetric".
@@ -156,7 +156,7 @@ class PadCrop(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class RandomFlip(Transform):
-    """Mirror left and right. The same for both."""
+    """Mirror left and right, for both modalities."""
 
     node = "FLIP"
 
@@ -200,9 +200,9 @@ class ColorJitter(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class RandomGray(Transform):
-    """Put the luminance in three equal channels.
+    """Put the luminance into all three channels.
 
-    Visible: the color goes. Infrared: nothing happens, which is why it is off there by default.
+    Visible: the color is lost. Infrared: nothing happens, so it is off there by default.
     """
 
     node = "GREY"
@@ -217,7 +217,7 @@ class RandomGray(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class ToTensor(Transform):
-    """Turn a PIL image into a tensor (3, H, W) float32 in 0..255. The same for both."""
+    """Turn a PIL image into a tensor (3, H, W) float32 in 0..255, for both modalities."""
 
     def __init__(self) -> None:
         super().__init__(_to_tensor)
@@ -248,10 +248,10 @@ class RandomErasing(Transform):
         """Check and keep the settings.
 
         Args:
-            prob: of erasing.
+            prob: the probability of erasing.
             area: smallest and largest share of the image, 0..1.
             min_aspect: smallest ratio of height to width; the largest is its inverse.
-            value: of each channel, 0..255.
+            value: the value of each channel, 0..255.
         """
         check_rectangle("REA", area, min_aspect)
         fill = [float(v) for v in value]

@@ -61,3 +61,14 @@ def test_pairs_are_those_that_count(monkeypatch, protocol, gallery):
         assert query.label in words and gallery.label in words
         seen.append(query)
     assert sorted(seen) == list(Modality)
+
+
+def test_where_one_camera_saw_a_person_twice_both_images_are_a_pair():
+    """RegDB has one camera of each modality: its pairs within a modality are all by one camera."""
+    targets, camids = np.array([0, 0, 0, 1, 1, 2]), np.ones(6, np.int64)
+    rows, modalities = torch.eye(6), np.full(6, Modality.VISIBLE)
+    features = TestFeatures(rows, targets, camids, modalities, np.arange(6))
+    ((query, pairs, words),) = _pairs_of(features, None, SYSU, Modality.VISIBLE)
+    counted = count_pairs(prepare_features(rows, "cosine"), targets, camids, pairs)
+    assert query == Modality.VISIBLE and words.endswith("by one camera")
+    assert (counted.same.sum(), counted.other.sum()) == (3 + 1, 15 - 4)

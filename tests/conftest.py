@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, a fixed seed, own logs; and a tiny rendered dataset."""
+"""Set up every test: one thread, a fixed seed, own logs. Provide a tiny rendered dataset."""
 
 import collections
 import logging
@@ -18,12 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests sta
 
 
 def pytest_collection_modifyitems(items):
-    """Start with the files of the most slow tests, so that several workers end at one time.
+    """Start with the files that have the most slow tests, so that all workers end together.
 
     ``make test`` gives a worker one file after another, in this order.
     """
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])  # stable: within a file nothing moves
+    items.sort(key=lambda item: -slow[item.path])  # stable: the order within a file does not change
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def fixed_seeds():
 
 @pytest.fixture(autouse=True)
 def fresh_logs():
-    """FastReID opens its log once per process; a test must not write to an earlier one's."""
+    """Close logs after each test: FastReID opens a log only once per process."""
     yield
     setup_logger.cache_clear()
     for name in ("fastreid", "vireid_plugins"):
@@ -47,7 +47,7 @@ def fresh_logs():
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
-    """Folder for ``FASTREID_DATASETS``: SYSU-MM01, RegDB and Market-1501, 8 + 4 identities."""
+    """Return a folder of datasets: SYSU-MM01, RegDB and Market-1501, 8 + 4 identities each."""
     root = tmp_path_factory.mktemp("datasets")
     options = dict(ids=(8, 4), size=(48, 32), jobs=1, progress=False)
     render_dataset("sysu", root, "tiny", images_per_camera=1, **options)
@@ -58,6 +58,6 @@ def tiny_root(tmp_path_factory):
 
 @pytest.fixture
 def datasets(tiny_root, monkeypatch):
-    """The same folder, where the loaders look."""
+    """Let ``FASTREID_DATASETS`` name the folder of ``tiny_root``, and return it."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tiny_root))
     return tiny_root

@@ -12,7 +12,7 @@ from torch import nn  # isort: skip
 
 
 def host_step(folder):
-    """One DDP step of FastReID's wrapper on different data per process; saves the weights."""
+    """Take one DDP step of FastReID's wrapper on other data in each process; save the weights."""
     torch.manual_seed(0)
     model = defaults.DistributedDataParallel(
         nn.Linear(3, 1), device_ids=[comm.get_local_rank()], broadcast_buffers=False

@@ -5,17 +5,17 @@
     python tools/bootstrap.py test-fast [ARGUMENTS]   the linter, and the tests not marked slow
     python tools/bootstrap.py test [ARGUMENTS]        linter, formatter, types, all tests
 
-`make setup`, `make demo`, `make test-fast` and `make test` call the same. ARGUMENTS are passed on
-to the training (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
+`make setup`, `make demo`, `make test-fast` and `make test` do the same. ARGUMENTS are passed on to
+the training (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
 
-The environment is `.venv`, made by the Python that runs this file. Where `.venv` belongs to another
-Python, this one gets its own beside it, such as `.venv-3.10`. Environment variables:
+The environment is `.venv`, made by the Python that runs this file. If `.venv` belongs to another
+Python, this one gets its own folder beside it, such as `.venv-3.10`. Environment variables:
 
     VENV          another place for the environment
     TORCH_INDEX   an extra package index for torch and torchvision, such as PyTorch's own CPU index,
                   which spares a Linux machine without a GPU the gigabytes of CUDA libraries
     TORCH         an older PyTorch than the newest tested one: 1.13.1, on Python 3.9 or 3.10
-    PIP_*         pip's own settings hold as always
+    PIP_*         pip's own settings, which work as always
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ TORCH_PAIRS = {
     "3.13": ("2.13.0", "0.28.0"),
 }
 # What TORCH=... can name instead: torch -> (torchvision, Pythons that both have wheels for, and
-# what else stands beside them: that release needs older libraries, and FastReID then needs `six`)
+# further requirements: that release needs older libraries, and FastReID then needs `six`)
 OLDER_TORCH = {
     "1.13.1": ("0.14.1", ("3.9", "3.10"), ("numpy<2", "opencv-python-headless<4.12", "six")),
 }
 BUILD_TOOLS = ("setuptools>=70.1",)
-# What FastReID imports and what the package imports. Upper bounds: the next major version, unseen.
+# What FastReID and the package import. Upper bounds are the next major versions, which nobody has
+# tested.
 LIBRARIES = (
     "faiss-cpu>=1.7.3,<2",
     "filelock>=3.12,<5",
@@ -106,7 +107,7 @@ def venv_python(venv: Path, os_name: str = os.name) -> Path:
 
 
 def venv_version(venv: Path) -> Optional[str]:
-    """Return the Python (`3.11`) that made the environment; None where there is no such folder.
+    """Return the Python (`3.11`) that made the environment; None if there is no such folder.
 
     Raises:
         BootstrapError: the folder holds other things, or an environment without its interpreter.
@@ -134,8 +135,8 @@ def choose_venv(version: str, requested: Optional[str] = None, root: Path = ROOT
     """Return the folder of the environment for Python `version` (`3.11`).
 
     Args:
-        version: of the Python that runs.
-        requested: the folder the user names (VENV); None: `.venv` or, where that one belongs to
+        version: version of the Python that runs.
+        requested: the folder that the user names (VENV); None: `.venv` or, if that belongs to
             another Python, `.venv-<version>`.
         root: folder of the checkout.
 
@@ -158,12 +159,14 @@ def choose_venv(version: str, requested: Optional[str] = None, root: Path = ROOT
 
 
 def create_venv(venv: Path) -> None:
-    """Make a virtual environment with pip in it; leave nothing behind where that fails."""
+    """Make a virtual environment with pip in it; if that fails, leave nothing behind."""
     say(f"making {venv} with Python {running_python()}")
     command = [sys.executable, "-m", "venv", str(venv)]
     try:
         subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except BaseException as error:  # Ctrl-C too: half an environment would pass for a whole one
+    except (
+        BaseException
+    ) as error:  # Ctrl-C too: a partial environment would be taken for a complete one
         shutil.rmtree(venv, ignore_errors=True)
         if not isinstance(error, subprocess.CalledProcessError):
             raise
@@ -181,7 +184,7 @@ def torch_versions(version: str, torch: Optional[str] = None) -> tuple[str, str,
     """Return torch, torchvision and further requirements for Python `version`.
 
     Args:
-        version: of Python, as `3.11`.
+        version: version of Python, such as `3.11`.
         torch: the release that the user asks for (TORCH); None or empty: the newest tested one.
 
     Raises:
@@ -242,7 +245,7 @@ def is_installed(venv: Path, wanted: dict[str, object]) -> bool:
 
 
 def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> None:
-    """Run `pip install`: all it says goes to `log`, what it downloads also to standard output.
+    """Run `pip install`. Its output goes to `log`; lines about downloads are also shown.
 
     Raises:
         BootstrapError: pip failed; the message carries its last error and the log's path.
@@ -288,7 +291,7 @@ def run_pip(python: Path, title: str, arguments: Sequence[str], log: Path) -> No
 
 
 def install(venv: Path, force: bool = False) -> None:
-    """Bring the environment to what `pip_steps` lists; at once done where its stamp says so."""
+    """Install what `pip_steps` lists; do nothing if the stamp says that it is installed."""
     torch = os.environ.get("TORCH")
     wanted = fingerprint(pip_steps(running_python(), torch=torch))  # from whichever index
     if venv_version(venv) is None:
@@ -313,7 +316,7 @@ def install(venv: Path, force: bool = False) -> None:
 
 
 def check_import(python: Path) -> list[str]:
-    """Import the package in the new environment; return what its user should know about it.
+    """Import the package in the new environment; return lines that its user should know.
 
     Raises:
         BootstrapError: the package cannot be imported there.
@@ -340,7 +343,7 @@ def output_dir(arguments: Sequence[str]) -> str:
 
 
 def has_run(output: Path) -> bool:
-    """Return whether an output folder holds a checkpoint that training can go on from."""
+    """Return whether an output folder holds a checkpoint that a training can resume."""
     return (output / "last_checkpoint").is_file()
 
 
@@ -390,7 +393,7 @@ def test_commands(python: Path, arguments: Sequence[str], fast: bool = False) ->
 
     Args:
         python: the interpreter of the environment.
-        arguments: further words for pytest, which runs a worker per core, at most four.
+        arguments: further arguments of pytest, which runs a worker per core, at most four.
         fast: only the linter, and the tests that are not marked slow.
     """
     workers = str(min(4, os.cpu_count() or 1))
@@ -398,7 +401,7 @@ def test_commands(python: Path, arguments: Sequence[str], fast: bool = False) ->
     checks = [["ruff", "check", "."]]
     if not fast:
         checks += [["ruff", "format", "--check", "."], *([["mypy"]] if checks_types() else [])]
-    # a file to a worker, in the order of tests/conftest.py: what files share is made once
+    # Each file goes to one worker, in the order of tests/conftest.py: its fixtures are made once.
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     checks.append(["pytest", "-q", *spread, *chosen, *arguments])
     return [[str(python), "-m", *check] for check in checks]
@@ -429,7 +432,7 @@ def demo(python: Path, arguments: Sequence[str]) -> int:
 
 
 def test(python: Path, arguments: Sequence[str], fast: bool = False) -> int:
-    """Run all checks and the tests, whatever the first ones say; return the first bad status."""
+    """Run all checks and the tests, even if the first ones fail; return the first bad status."""
     commands = test_commands(python, arguments, fast)
     statuses = [call(command, OMP_NUM_THREADS="1") for command in commands]
     for command, status in zip(commands, statuses):
@@ -450,7 +453,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("setup", "demo", "test-fast", "test"))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on; setup: --force")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on; setup: --force")
     options = parser.parse_args(argv)
     if options.command == "setup" and options.arguments not in ([], ["--force"]):
         parser.error(f"setup takes only --force; got {' '.join(options.arguments)}")

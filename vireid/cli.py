@@ -55,7 +55,7 @@ def run_verb(name: str, words: Optional[Sequence[str]] = None, prog: str = "") -
     """Run one verb; return the exit status.
 
     Args:
-        name: of a verb.
+        name: name of the verb.
         words: what follows the verb; None: the words of the process.
         prog: the command as the user typed it; default: ``vireid NAME``.
     """

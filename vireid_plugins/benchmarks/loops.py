@@ -1,4 +1,4 @@
-"""A training step by the usual loop, and the step of this package.
+"""Take training steps in two ways that are compared: by the usual loop, and by this package.
 
 The usual loop is written here from its definition: each image is opened with PIL when it is
 needed and passes torchvision's transforms in the process that trains.

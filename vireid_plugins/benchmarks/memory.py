@@ -71,7 +71,7 @@ class RandomBatches:
     class batch_sampler:
         @staticmethod
         def set_epoch(epoch: int) -> None:
-            """Every epoch is the same."""
+            """Do nothing: every epoch is the same."""
 
     def __init__(self, cfg: Any, length: int) -> None:
         self.length = length

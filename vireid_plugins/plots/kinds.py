@@ -105,7 +105,7 @@ def draw_kind(name: str, subjects: Any, folder: str, **options: Any) -> Drawn:
     """Draw a picture, in the style of all figures.
 
     Args:
-        name: of a kind, such as ``"tsne"``.
+        name: name of a kind, such as ``"tsne"``.
         subjects: what is drawn: a ``Subject`` of ``load_subject``, or two to compare them; for a
             kind that needs no model (``"curves"``), the folder of a run or several.
         folder: where to write PNG, PDF and CSV files; it is made where it is missing.

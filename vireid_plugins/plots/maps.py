@@ -32,7 +32,7 @@ _BATCH = 64
 _DIMMED = 0.35  # brightness of a stripe that was not chosen
 
 
-@register_kind("masks", help="the person and the background, as a method's mask tells them apart")
+@register_kind("masks", help="the person and the background, as a method's mask separates them")
 class Masks(Kind):
     """The image, its mask, the person and the background, as the network gets them."""
 

@@ -39,7 +39,7 @@ class HardQueries:
     protocol: Protocol
     gallery: int  # number of images
     valid: int  # queries with a right answer in the gallery
-    at_first: int  # of the valid queries, those whose first answer is right
+    at_first: int  # number of valid queries whose first answer is right
 
 
 def hardest_queries(subject: Subject, count: int) -> HardQueries:

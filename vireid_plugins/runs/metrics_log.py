@@ -25,7 +25,7 @@ Series = Tuple[np.ndarray, np.ndarray]  # iterations, counted from 0, ascending;
 class Lines(NamedTuple):
     """What the lines of a file hold."""
 
-    values: List[Dict[str, Any]]  # of the readable lines, in order
+    values: List[Dict[str, Any]]  # the objects in the readable lines, in order
     unreadable: Tuple[int, ...]  # numbers of the other lines, counted from 1
 
 

@@ -51,8 +51,8 @@ def test_on_a_fixed_path_each_row_keeps_its_own_result():
     assert torch.equal(apply_per_modality(functions, inputs, modalities), sorted_ones)
 
 
-def test_on_a_fixed_path_rows_cannot_be_asked_for():
-    with pytest.raises(ValueError, match="apply_per_modality does not ask"), fixed_path():
+def test_modality_rows_is_refused_inside_fixed_path():
+    with pytest.raises(ValueError, match="Call apply_per_modality instead"), fixed_path():
         modality_rows(torch.tensor([0, 1]))
     assert [rows.tolist() for rows in modality_rows(torch.tensor([1, 0]))] == [[1], [0]]
 

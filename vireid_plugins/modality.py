@@ -71,12 +71,12 @@ def modality_rows(modalities: Tensor) -> Tuple[Tensor, Tensor]:
     This waits for a GPU once, for the two counts.
 
     Raises:
-        UserError: as :func:`check_modalities`, or inside :func:`fixed_path`.
+        UserError: a number is unknown, or this is called inside :func:`fixed_path`.
     """
     if _fixed_path.get() is not None:
         raise UserError(
-            "The rows of each modality were asked for where the path through the network must not "
-            "depend on them (it is being exported). apply_per_modality does not ask for them."
+            "modality_rows was called while the model is being exported, where the steps must not "
+            "depend on the modalities. Call apply_per_modality instead."
         )
     counts = torch.stack([(modalities == modality).sum() for modality in Modality]).tolist()
     if sum(counts) != len(modalities):
@@ -117,9 +117,9 @@ def apply_per_modality(
 def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
     """Make :func:`apply_per_modality` do the same steps whatever ``modalities`` holds.
 
-    For exporters, which record the steps of one forward pass in evaluation mode: the number of
-    visible rows is unknown there, so rows cannot be sorted. Every row passes both functions and
-    keeps the result of its own one; unknown modality numbers are not detected.
+    This is for exporters, which record the steps of one forward pass in evaluation mode: the number
+    of visible rows is unknown there, so rows cannot be sorted. Every row passes both functions and
+    keeps the result of its own modality; unknown modality numbers are not detected.
 
     Args:
         modality: treat all rows as of this modality, whatever ``modalities`` says, and do not run

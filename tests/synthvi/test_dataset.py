@@ -157,7 +157,7 @@ def test_a_marker_that_cannot_be_read_is_not_ours(tmp_path):
 
 def test_other_settings_need_overwrite(copy):
     before = digest(copy)
-    with pytest.raises(FileExistsError, match="seed: there 0, wanted 5.*--overwrite"):
+    with pytest.raises(FileExistsError, match="seed: 0 there, 5 wanted.*--overwrite"):
         render_dataset("sysu", copy.parent, seed=5, jobs=1, **SMALL)
     assert digest(copy) == before
     render_dataset("sysu", copy.parent, seed=5, jobs=1, overwrite=True, **SMALL)

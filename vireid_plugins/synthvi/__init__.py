@@ -1,11 +1,11 @@
 """SynthVI: a rendered visible-infrared person dataset in the layouts of the real ones.
 
-Start at `render_dataset`. `render.render_image` renders one image: ``person`` decides who is drawn
-and in which pose, ``place`` where and by which camera.
+Start at `render_dataset`. `render.render_image` renders one image: the package ``person`` decides
+who is drawn and in which pose, ``place`` decides where and by which camera.
 
-Rendering needs NumPy, OpenCV and tqdm, and SciPy for SYSU-MM01's file of permutations. As part of
-``vireid_plugins``, whose root loads PyTorch and FastReID, it is imported after them; the processes
-that render do without (``workers``).
+Rendering needs NumPy, OpenCV and tqdm, and SciPy for SYSU-MM01's file of permutations. Importing
+this package imports ``vireid_plugins``, which loads PyTorch and FastReID; the processes that render
+load neither (see ``workers``).
 """
 
 from .annotations import Annotations

@@ -1,4 +1,4 @@
-"""Side files: key points and masks of rendered images, apart from the dataset's own files.
+"""Side files, which hold the key points and masks of rendered images beside the dataset's files.
 
 ``<dataset>/synthvi/index.csv`` names, for every image, a side file and a row in it. A side file is
 one compressed ``.npz`` for one identity in one camera: ``keypoints`` (n, 17, 3) float32, ``masks``
@@ -41,7 +41,7 @@ class Annotations:
         root: the dataset's own folder, such as ``.../SYSU-MM01``.
 
     Raises:
-        MissingFileError: ``root`` was not rendered by this package, or not to its end.
+        MissingFileError: ``root`` was not rendered by this package, or not completely.
     """
 
     def __init__(self, root: Union[str, Path]) -> None:
@@ -78,10 +78,10 @@ class Annotations:
             ) from None
 
     def keypoints(self, path: Union[str, Path]) -> np.ndarray:
-        """Return the key points (17, 3) float32 of an image: x, y in pixels, 1 if seen or else 0.
+        """Return the key points (17, 3) float32 of an image: x, y in pixels, and 1 if seen, else 0.
 
         Args:
-            path: of the image, absolute or relative to the dataset's folder.
+            path: the path of the image, absolute or relative to the dataset's folder.
 
         Raises:
             UnknownNameError: the dataset has no such image.
@@ -90,9 +90,13 @@ class Annotations:
         return self._load(side_file)[0][row].copy()
 
     def mask(self, path: Union[str, Path]) -> np.ndarray:
-        """Return the mask (H, W) bool of the person and what it carries.
+        """Return the mask (H, W) bool of the person and the things carried.
 
-        Argument and exception are those of `keypoints`.
+        Args:
+            path: the path of the image, absolute or relative to the dataset's folder.
+
+        Raises:
+            UnknownNameError: the dataset has no such image.
         """
         side_file, row = self._find(path)
         _, masks, (height, width) = self._load(side_file)

@@ -1,4 +1,4 @@
-"""Render a whole dataset into a folder: in parallel, resumable, never over other people's files."""
+"""Render a whole dataset into a folder, in parallel and resumable; foreign files stay untouched."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .workers import map_in_processes, usable_cores
 
 logger = logging.getLogger(__name__)
 
-IMAGES_WORTH_A_PROCESS = 200  # one process renders about as many while another starts
+IMAGES_WORTH_A_PROCESS = 200  # about as many are rendered while another process starts
 
 
 def render_dataset(
@@ -53,10 +53,11 @@ def render_dataset(
 
     Args:
         layout: 'sysu', 'regdb', 'llcm', 'market' or 'duke'.
-        out: folder that will hold the dataset's own folder; give it as ``FASTREID_DATASETS``.
-        preset: 'tiny', 'small' or 'sysu': identities, images and size where not given here.
+        out: folder that will hold the dataset's own folder; set ``FASTREID_DATASETS`` to it.
+        preset: 'tiny', 'small' or 'sysu', which sets identities, images and size if they are not
+            given here.
         seed: whole number >= 0; another seed gives other people and places.
-        jobs: processes; None takes one per usable core where it pays.
+        jobs: number of processes; None: one for each usable core, if there is enough to render.
         ids: numbers of training and test identities.
         images_per_camera: images of an identity in each camera.
         size: (height, width) in pixels.
@@ -124,7 +125,7 @@ def _camera(layout: str, spec: CameraSpec) -> Camera:
 
 
 def _render_tracklet(root: str, settings: Settings, tracklet: Tracklet) -> None:
-    """Render the images of one identity in one camera, and last their side file."""
+    """Render the images of one identity in one camera, and then write their side file."""
     identity = _identity(settings.seed, settings.layout, tracklet.identity)
     camera = _camera(settings.layout, tracklet.spec)
     domain = DOMAINS[settings.layout]
@@ -148,8 +149,8 @@ def encode_image(image: np.ndarray, suffix: str, jpeg_quality: int = 95) -> byte
 
     Args:
         image: (H, W, 3) uint8 in the order blue, green, red.
-        suffix: of the file's name, such as '.png'.
-        jpeg_quality: 1-100; counts for '.jpg' only.
+        suffix: the suffix of the file's name, such as '.png'.
+        jpeg_quality: 1-100; used for '.jpg' only.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix == ".jpg" else []
     done, content = cv2.imencode(suffix, image, options)

@@ -1,4 +1,4 @@
-"""The folder of a rendered dataset: whose it is, what is missing, and writing files into it."""
+"""The folder of a rendered dataset: who made it, what is missing, and how files are written."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ SCRATCH_FOLDER = "synthvi/writing"
 
 
 class OccupiedFolderError(UserError, FileExistsError):
-    """A folder that holds something else, which is not to be overwritten."""
+    """The folder holds something else, which must not be overwritten."""
 
 
 def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
     """Make sure that the dataset of ``settings`` may be written to ``root``.
 
     Args:
+        root: the dataset's own folder.
+        settings: the settings of the dataset to be written.
         overwrite: delete a dataset that was rendered there with other settings.
 
     Returns:
-        Whether that very dataset is there already, and finished.
+        Whether the finished dataset of these settings is already there.
 
     Raises:
         OccupiedFolderError: the folder holds other files, or a dataset with other settings and
@@ -51,7 +53,7 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
     if not differing:
         return bool(found["finished"])
     if not overwrite:
-        told = "; ".join(f"{n}: there {there.get(n)}, wanted {wanted[n]}" for n in differing)
+        told = "; ".join(f"{n}: {there.get(n)} there, {wanted[n]} wanted" for n in differing)
         raise OccupiedFolderError(
             f"{root} holds a SynthVI dataset with other settings ({told}); "
             "name another folder (--out), or replace it (--overwrite)"
@@ -74,9 +76,9 @@ def _read_marker(marker: Path) -> Dict[str, Any]:
 
 
 def write_marker(root: Path, settings: Settings, finished: bool) -> None:
-    """Write the file that says with which settings ``root`` was rendered, and whether to its end.
+    """Write the file that holds the settings of the dataset in ``root`` and whether it is finished.
 
-    The settings make the folder this package's own: see :func:`claim`.
+    This file shows that the folder belongs to this package, see :func:`claim`.
     """
     content = {"made_by": "SynthVI", "parameters": settings.as_json(), "finished": finished}
     write_whole(root / MARKER_FILE, (json.dumps(content, indent=2) + "\n").encode("utf-8"))
@@ -89,13 +91,13 @@ def is_complete(root: Path, tracklet: Tracklet) -> bool:
 
 
 def write_whole(path: Path, content: bytes, scratch: Optional[Path] = None) -> None:
-    """Write a file so that at any moment it is either absent, as before, or whole.
+    """Write a file so that at any moment it is absent, as it was before, or complete.
 
     It does not wait for the disk: after a power cut the file may be lost.
 
     Args:
-        scratch: a folder on the same disk for the half-written file, where nobody takes it for
-            an image; None: beside ``path``.
+        scratch: a folder on the same disk for the unfinished file, where it cannot be mistaken for
+            an image; None: the folder of ``path``.
     """
     scratch = path.parent if scratch is None else scratch
     for folder in (path.parent, scratch):

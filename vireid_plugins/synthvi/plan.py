@@ -1,7 +1,7 @@
-"""What to render and where to put it: the file plan of each dataset layout.
+"""Plan what to render and which files it becomes, for each dataset layout.
 
-A plan lists tracklets (all images of one identity in one camera: the unit of work) and holds the
-content of the text and ``.mat`` files. It depends on integers only, so it is the same on
+A plan lists tracklets (all images of one identity in one camera, which are rendered together) and
+holds the content of the text and ``.mat`` files. It depends on integers only, so it is the same on
 every machine.
 """
 
@@ -20,7 +20,7 @@ from .settings import LAYOUT_FOLDERS, Settings
 SYSU_NUMBERS_PER_IDENTITY = 533 / 491  # identity numbers have gaps, as the real ones
 OFFICIAL_TRIALS = 10
 REGDB_SPLITS = 10
-LLCM_EXTRA_ABSENCE = 0.45  # an identity of LLCM passes few of its nine cameras
+LLCM_EXTRA_ABSENCE = 0.45  # because an identity of LLCM passes few of the nine cameras
 MAT_HEADER = b"MATLAB 5.0 MAT-file, SynthVI"
 
 
@@ -44,10 +44,10 @@ class Tracklet:
 
 @dataclass
 class Plan:
-    """All that a dataset consists of.
+    """Everything that a dataset consists of.
 
-    ``folder`` is the dataset's own; ``files`` has the content of everything that is not rendered,
-    by its relative path.
+    ``folder`` is the dataset's own folder; ``files`` holds, by relative path, the content of all
+    files that are not rendered.
     """
 
     folder: str
@@ -78,7 +78,7 @@ def identity_numbers(settings: Settings) -> List[int]:
 
 
 def _draw(settings: Settings, stream: Stream, numbers: Sequence[int], count: int) -> List[int]:
-    """Draw ``count`` of ``numbers`` from a random stream of their own; return them sorted."""
+    """Draw ``count`` of ``numbers`` by a separate random stream; return them sorted."""
     rng = generator(settings.seed, DOMAINS[settings.layout].code, stream)
     return sorted(numbers[i] for i in rng.permutation(len(numbers))[:count])
 
@@ -86,14 +86,14 @@ def _draw(settings: Settings, stream: Stream, numbers: Sequence[int], count: int
 def _cameras_passed(settings: Settings, domain: Domain, number: int) -> List[CameraSpec]:
     """Return the cameras that an identity passes.
 
-    Where the domain has them, at least two are visible and one is of each other band.
+    At least two are visible and one is of each other band, if the domain has so many.
     """
     rng = generator(settings.seed, domain.code, Stream.PRESENCE, number)
     absence = settings.absence + (LLCM_EXTRA_ABSENCE if settings.layout == "llcm" else 0.0)
     passed = []
     for band, least in (("visible", 2), ("infrared", 1), ("thermal", 1)):
         specs = [spec for spec in domain.cameras if spec.band == band]
-        # whole numbers, so that rounding cannot differ between machines
+        # integers, so that rounding cannot differ between machines
         luck = rng.integers(0, 1000, len(specs)) if specs else np.zeros(0, int)
         rank = np.argsort(np.argsort(-luck, kind="stable"), kind="stable")
         passed += [
@@ -215,7 +215,7 @@ def _plan_llcm(settings: Settings, plan: Plan, numbers: List[int]) -> None:
 def _plan_single_modality(settings: Settings, plan: Plan, numbers: List[int]) -> None:
     """Plan Market-1501 or DukeMTMC-reID.
 
-    The first image of a test identity in each camera is a query, the others are gallery.
+    The first image of a test identity in each camera is a query; the others are gallery images.
     """
     test = set(_draw(settings, Stream.SPLIT, numbers, settings.test))
     for number in numbers:

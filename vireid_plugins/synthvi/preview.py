@@ -1,4 +1,4 @@
-"""A picture sheet: identities by cameras, then key points and masks, to be looked at."""
+"""Draw a sheet that shows identities in all cameras, and key points and masks below."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from .place.domains import Domain
 from .place.scene import cut_background, scene
 from .seeding import Stream, generator
 
-OCCLUDER_LEVEL = 255  # depth level of whatever stands before the person
-HIDDEN_MARGIN = 0.16  # meters of flesh and cloth that may lie before a visible joint
+OCCLUDER_LEVEL = 255  # depth level of things in front of the person
+HIDDEN_MARGIN = 0.16  # meters of body and cloth that may be in front of a visible joint
 TEXTURE_SIZE = 512
 
 
@@ -31,7 +31,7 @@ class Rendered:
     ``image`` (H, W, 3) uint8 is blue, green, red; the channels are equal outside the visible band.
     ``keypoints`` (17, 3) float32 has x and y in pixels and 1 for a joint that is seen, 0 for one
     that is hidden or outside, in COCO's order. ``mask`` (H, W) bool is True where the person, with
-    what it carries, covers more than half of a pixel.
+    the things carried, covers more than half of a pixel.
     """
 
     image: np.ndarray
@@ -51,14 +51,14 @@ def render_image(
     """Render one image.
 
     Args:
-        seed: of the dataset.
-        domain: of identity and camera.
-        identity: who is seen.
-        camera: who sees.
+        seed: the seed of the dataset.
+        domain: the domain of identity and camera.
+        identity: the person in the image.
+        camera: the camera that takes it.
         frame: number of the image of this identity in this camera, from 0.
         size: (height, width) in pixels.
-        difficulty: 0 = tidy and alike, 1 = as designed; scales clutter, noise, light, variation of
-            pose and view, framing errors and occlusion.
+        difficulty: 0 = tidy and uniform, 1 = as designed; scales clutter, noise, light, variation
+            of pose and view, framing errors and occlusion.
     """
     height, width = size
     key = (seed, domain.code)
@@ -71,7 +71,7 @@ def render_image(
     body = make_skeleton(identity.body, identity.gait, pose_rng, difficulty)
     view = sample_view(camera, identity.body.height, view_rng, difficulty)
     skeleton = body.turned(view.rotation, view.target)
-    factor = 2 if height >= 192 else 3  # paint larger, then average: smooth edges
+    factor = 2 if height >= 192 else 3  # paint larger, then average, for smooth edges
     canvas = np.zeros((height * factor, width * factor, 3), np.uint8)
     sketch = sketch_person(identity, skeleton)
     sketch.paint(canvas, lambda points: _to_canvas(view.project(points, height, width), factor))
@@ -95,7 +95,7 @@ def _to_canvas(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _paint_occluder(canvas: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint a post, a box or a plant before the person; the mask loses what it covers."""
+    """Paint a post, a box or a plant in front of the person; what it covers leaves the mask."""
     height, width = canvas.shape[:2]
     plain = (int(Material.OCCLUDER), OCCLUDER_LEVEL, 0)
     detail = (int(Material.OCCLUDER_DETAIL), OCCLUDER_LEVEL, 0)
@@ -129,7 +129,7 @@ def _look_with_occluder(identity: Identity, band: str, rng: np.random.Generator)
 
 @lru_cache(maxsize=1)
 def _texture() -> np.ndarray:
-    """Return a tile (TEXTURE_SIZE, TEXTURE_SIZE) of soft folds around 0, the same for everybody."""
+    """Return a tile (TEXTURE_SIZE, TEXTURE_SIZE) of soft folds around 0, the same for everyone."""
     rng = generator(Stream.PHOTOMETRY)
     tile = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), np.float32)
     for cells, weight in ((32, 0.5), (64, 0.35), (128, 0.25)):
@@ -142,7 +142,7 @@ def _texture() -> np.ndarray:
 def _compose(
     canvas: np.ndarray, look: np.ndarray, background: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the picture, float32 in 0-1: the canvas colored, shaded, and before ``background``."""
+    """Return the picture, float32 in 0-1: the canvas, colored and shaded, on ``background``."""
     height, width = background.shape[:2]
     table = np.zeros((256, 1), np.uint8)
     planes = []
@@ -220,7 +220,7 @@ def _light_field(
 def _keypoints(
     skeleton: Skeleton, view: View, canvas: np.ndarray, factor: int, size: Tuple[int, int]
 ) -> np.ndarray:
-    """Return the COCO joints (17, 3) of ``skeleton``: x, y, seen."""
+    """Return the COCO joints (17, 3) of ``skeleton``: x, y, and 1 if seen."""
     points = np.stack([skeleton.joints[name] for name in COCO_JOINTS])
     pixels = view.project(points, *size)
     on_canvas = np.round(_to_canvas(pixels, factor)).astype(int)

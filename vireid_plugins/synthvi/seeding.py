@@ -1,6 +1,6 @@
-"""Named random streams: every draw of the renderer comes from a generator made here.
+"""Random streams with keys: every draw of the renderer comes from a generator made here.
 
-A stream is named by whole numbers only (seed, domain, what it is for, identity, camera, frame), so
+The key of a stream is a list of integers (seed, domain, purpose, identity, camera, frame), so
 an image never depends on the order of rendering or on the number of processes.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a generator is for; part of its seed, so that no two uses share numbers."""
+    """The purpose of a generator; it is part of the seed, so two purposes share no numbers."""
 
     SHAPE = 1  # body, cut of garments, patterns, carried things
     VISIBLE = 2  # visible colors of an identity

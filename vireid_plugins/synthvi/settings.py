@@ -1,4 +1,4 @@
-"""What decides the content of a synthetic dataset: its settings, and presets of them."""
+"""The settings that the content of a synthetic dataset depends on, and presets of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 from ..errors import UserError
 
-RENDERER_VERSION = 2  # to be raised when the same settings give other images
+RENDERER_VERSION = 2  # increase it when the same settings give other images
 
 LAYOUT_FOLDERS = {
     "sysu": "SYSU-MM01",
@@ -20,10 +20,10 @@ LAYOUT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under one name.
+    """Settings with a name.
 
-    ``train`` and ``test`` count identities, ``size`` is (height, width) in pixels, and ``absence``
-    is the share, 0-1, of its cameras that an identity does not pass.
+    ``train`` and ``test`` are numbers of identities, ``size`` is (height, width) in pixels, and
+    ``absence`` is the share, 0-1, of the cameras that an identity does not pass.
     """
 
     train: int
@@ -45,7 +45,7 @@ MOST_IDENTITIES = {"market": 1380, "duke": 9000}  # names hold four digits, Fast
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the content of a dataset; its fields are those of `Preset`, and more."""
+    """Everything that the content of a dataset depends on: the fields of `Preset`, and others."""
 
     layout: str
     train: int
@@ -58,7 +58,7 @@ class Settings:
     version: int = RENDERER_VERSION
 
     def as_json(self) -> Dict[str, object]:
-        """Return the settings as the marker file holds them."""
+        """Return the settings in the form that the marker file holds."""
         values = asdict(self)
         values["size"] = list(self.size)
         return values
@@ -74,7 +74,7 @@ def make_settings(
     size: Optional[Tuple[int, int]] = None,
     difficulty: float = 1.0,
 ) -> Settings:
-    """Return the settings of a preset; arguments that are given replace its own.
+    """Return the settings of a preset; given arguments replace its values.
 
     Args:
         layout: 'sysu', 'regdb', 'llcm', 'market' or 'duke'.

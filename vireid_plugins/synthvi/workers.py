@@ -1,8 +1,8 @@
-"""Rendering in several processes, none of which loads PyTorch.
+"""Render in several processes, none of which loads PyTorch.
 
-A new process imports the module of the function that it is to run, and with it the package's
-root, ``vireid_plugins``, which loads PyTorch and FastReID. Rendering needs neither, so a process
-first puts a bare module in the place of the root.
+A new process imports the module of the function that it runs, and with it the package's root,
+``vireid_plugins``, which loads PyTorch and FastReID. Rendering needs neither, so each process first
+puts an empty module in the place of the root.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ def usable_cores() -> int:
 def map_in_processes(
     function: Callable[[Work], Result], works: Sequence[Work], jobs: int
 ) -> Iterator[Result]:
-    """Yield ``function(work)`` of each of ``works``, in their order.
+    """Yield ``function(work)`` for each of ``works``, in their order.
 
     Args:
-        function: of this package, or what ``functools.partial`` makes of it.
-        jobs: processes; with 1, or a single work, this process does it all.
+        function: a function of this package, or a ``functools.partial`` of one.
+        works: the arguments.
+        jobs: number of processes; with 1 job or 1 work, the calling process does everything.
     """
     if jobs == 1 or len(works) < 2:
         threads = cv2.getNumThreads()
@@ -54,9 +55,9 @@ def map_in_processes(
         finally:
             cv2.setNumThreads(threads)
         return
-    # never a plain fork: a child may inherit locked locks of OpenCV's or PyTorch's threads
+    # never a plain fork: a child may inherit locks that threads of OpenCV or PyTorch hold
     context = multiprocessing.get_context("spawn")
-    # `exec` is in no module of this package, so a process can run it before it imports any
+    # `exec` is not in this package, so a process can run it before it imports the package
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=exec, initargs=(_BEFORE_ANY_IMPORT,)
     ) as pool:

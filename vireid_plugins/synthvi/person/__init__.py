@@ -1,1 +1,1 @@
-"""Who is filmed: bodies, clothes, poses, and the figure that they are drawn as."""
+"""The person in an image: body, clothes, pose, and the figure that is drawn."""

@@ -1,7 +1,7 @@
 """Draw a person: limbs, garments, head and carried things become parts of a sketch.
 
-`layers` has the order in which they are painted. Things on the back or at the side are painted
-before or after the body, as the view asks.
+`layers` holds the order in which they are painted. Whether things on the back or at the side are
+painted before or after the body depends on the view.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sketch_person(identity: Identity, skeleton: Skeleton) -> Sketch:
 
 
 def _mix(start: Value, end: Value, part: float) -> Value:
-    """Return the value at ``part`` of the way from ``start``, 0, to ``end``, 1."""
+    """Return the value at ``part`` of the way from ``start`` (0) to ``end`` (1)."""
     return start + (end - start) * part
 
 

@@ -1,8 +1,8 @@
-"""Who is drawn: body, garments and carried things of one identity.
+"""Draw the body, garments and carried things of one identity at random.
 
-The bands share the shape that is drawn here: body, cut and layout of garments, hair, carried things
-and most patterns. How a band sees the surfaces is drawn in `looks`, from a random stream of that
-band, so that one band says nothing about another.
+The bands share the shapes that are drawn here: body, cut and layout of garments, hair, carried
+things and most patterns. The shades of the surfaces in each band are drawn in `looks`, from a
+random stream of that band, so that one band says nothing about another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .looks import make_looks
 
 @dataclass(frozen=True)
 class Body:
-    """The body: lengths in meters, ``*_half`` half widths; ``girth`` is a factor on limb radii."""
+    """The body, in meters; ``*_half`` are half widths, ``girth`` is a factor on limb radii."""
 
     height: float
     hip_height: float
@@ -34,7 +34,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Gait:
-    """How far the limbs swing and how the body is held: angles in radians."""
+    """The swing of the limbs and the posture of the body, as angles in radians."""
 
     stride: float
     arm_swing: float
@@ -45,7 +45,7 @@ class Gait:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern of cloth. ``band`` says where it is seen: 'both', 'visible' or 'infrared'."""
+    """A pattern of cloth, seen in ``band``: 'both', 'visible' or 'infrared'."""
 
     kind: str
     count: int
@@ -57,8 +57,8 @@ class Pattern:
 class Upper:
     """The upper garment.
 
-    ``sleeve``: how far the sleeve reaches, 0 none .. 1 wrist. ``hem``: how far the hem, 0 hip ..
-    1 ankle. ``looseness``: factor on the girth.
+    ``sleeve``: how far the sleeve reaches, from 0 (none) to 1 (wrist). ``hem``: how far the hem
+    reaches, from 0 (hip) to 1 (ankle). ``looseness``: factor on the girth.
     """
 
     kind: str
@@ -75,8 +75,8 @@ class Upper:
 class Lower:
     """The lower garment and the shoes.
 
-    ``length``: how far it reaches, 0 hip .. 1 ankle. ``width``: factor on the leg. ``boot``: the
-    part of the shin that a boot covers.
+    ``length``: how far it reaches, from 0 (hip) to 1 (ankle). ``width``: factor on the leg's
+    radius. ``boot``: the part of the shin that a boot covers.
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Lower:
 
 @dataclass(frozen=True)
 class Head:
-    """Hair and headwear. ``length``: of the hair, in heads. ``volume``: factor on the skull."""
+    """Hair and headwear. ``length`` of the hair in heads; ``volume``: factor on the skull."""
 
     hair: str
     length: float
@@ -99,7 +99,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Carried:
-    """A carried thing. ``side``: +1 the person's left, -1 the right. ``size``: 1 is the usual."""
+    """A carried thing. ``side``: +1 is the person's left, -1 the right. ``size``: 1 is usual."""
 
     kind: str
     side: int
@@ -108,7 +108,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class Identity:
-    """All of a person that stays the same in every camera and frame.
+    """Everything about a person that is the same in every camera and frame.
 
     ``looks[band]`` is a table (16, 3) of intensities in 0-1: a row for each ``Material``, columns
     blue, green, red, which are equal outside the visible band.

@@ -1,6 +1,7 @@
-"""The order in which the parts of a person are painted, far to near.
+"""The order in which the parts of a person are painted, from far to near.
 
-Parts on one layer are painted in the order they were added; limbs add a share of their depth.
+Parts on one layer are painted in the order in which they were added; limbs add a share of their
+depth to the number of their layer.
 """
 
 from __future__ import annotations

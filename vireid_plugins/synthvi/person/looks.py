@@ -1,4 +1,4 @@
-"""How each band sees the surfaces: drawn independently of their shape and of the other bands.
+"""Draw the shades of surfaces in each band, independently of their shape and of other bands.
 
 A table (16, 3) holds intensities in 0-1: a row for each `Material`, columns blue, green, red, which
 are equal outside the visible band.
@@ -52,7 +52,7 @@ GARMENTS = (
     Material.HEADWEAR,
     Material.SCARF,
 )
-CONTRAST = 0.42  # least difference of brightness between a pattern and its cloth
+CONTRAST = 0.42  # smallest difference of brightness between a pattern and its cloth
 
 
 def make_looks(
@@ -62,7 +62,7 @@ def make_looks(
 
     Args:
         pattern_bands: for 'upper' and 'lower', where the pattern is seen: 'both', 'visible' or
-            'infrared'; elsewhere it is painted like its cloth.
+            'infrared'; in other bands it has the shade of its cloth.
     """
     key = (seed, domain.code)
     looks = {
@@ -138,7 +138,7 @@ def _thermal_look(rng: np.random.Generator) -> np.ndarray:
 
 
 def _contrasting(draw: Callable[[], Shade], base: Shade) -> Shade:
-    """Draw until the brightness differs from that of ``base`` by `CONTRAST`, but not for ever."""
+    """Draw until the brightness differs from that of ``base`` by `CONTRAST`, but not forever."""
     value = draw()
     for _ in range(20):
         if abs(float(np.mean(value)) - float(np.mean(base))) >= CONTRAST:

@@ -1,4 +1,4 @@
-"""Woven and printed patterns: they stay in place on the cloth of a trunk (`Tube`) or of a limb."""
+"""Woven and printed patterns, which are fixed to the cloth of a trunk (`Tube`) or of a limb."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRIPE_SHARE, CHECK_SHARE = 0.5, 0.32  # painted part of a period
 
 
 class Paint:
-    """Where a pattern goes: a sketch, a layer, a material and a depth."""
+    """What a pattern is painted with: a sketch, a layer, a material and a depth."""
 
     def __init__(
         self, sketch: Sketch, layer: float, material: int, depth: float, raised: float = 0.0
@@ -100,7 +100,7 @@ def paint_limb(
 
     Args:
         start, end: the ends of the limb (3,).
-        radii: of the cloth at both ends, in meters.
+        radii: radii of the cloth at both ends, in meters.
         rows: periods of the pattern along the limb.
     """
     kind = pattern.kind

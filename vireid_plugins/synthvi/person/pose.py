@@ -1,4 +1,4 @@
-"""Poses: an articulated 3-D skeleton that walks, and the camera's view of it.
+"""Poses of an articulated 3-D skeleton that walks, and the camera's view of it.
 
 Body frame, meters: x to the person's left, y up, z to the front; the origin is on the ground below
 the pelvis. View frame: x right in the image, y up, z toward the camera.
@@ -83,7 +83,7 @@ def make_skeleton(body: Body, gait: Gait, rng: np.random.Generator, variety: flo
     """Return one moment of a person's walk, at the origin of the body frame.
 
     Args:
-        variety: scales how far the moment departs from the person's own gait; 1 = as designed.
+        variety: scales how much the moment differs from the person's own gait; 1 = as designed.
     """
     phase = rng.uniform(0.0, 2.0 * pi)
     stride = gait.stride * np.clip(1.0 + 0.25 * variety * rng.normal(), 0.1, 1.7)

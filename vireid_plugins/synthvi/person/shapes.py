@@ -122,8 +122,8 @@ class Tube:
         """Return the angles at which a strip on the body is visible: t0 >= t1 if it is hidden.
 
         Args:
-            center: of the strip: 0 the person's left, pi/2 the front, pi the right, 3 pi/2 the
-                back.
+            center: angle of the strip's center: 0 is the person's left, pi/2 the front, pi the
+                right, 3 pi/2 the back.
             half: half the width of the strip, in radians.
         """
         delta = center - float(self.theta[len(self.theta) // 2, 0])
@@ -133,7 +133,7 @@ class Tube:
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """Return the outline (m, 3) of points (n, 3) that is convex in the image plane."""
+    """Return the outline (m, 3) of the convex hull, in the image plane, of points (n, 3)."""
     order = cv2.convexHull(points[:, :2].astype(np.float32), returnPoints=False)
     return points[order[:, 0]]
 
@@ -151,7 +151,7 @@ def head_patch(
     Args:
         radii: half axes (3,) of the head: left, up, front.
         axes: directions (3, 3) of the half axes, one a row.
-        longitude: the patch reaches so far from the front to both sides, in radians.
+        longitude: how far the patch reaches from the front to both sides, in radians.
         low, high: latitudes of the patch, in radians.
     """
     lon, lat = np.meshgrid(
@@ -159,7 +159,7 @@ def head_patch(
     )
     flat = np.cos(lat)
     unit = np.stack([np.sin(lon) * flat, np.sin(lat), np.cos(lon) * flat], axis=-1).reshape(-1, 3)
-    normals = (unit / radii) @ axes  # of the ellipsoid, up to their length
+    normals = (unit / radii) @ axes  # normals of the ellipsoid, of any length
     seen = unit[normals[:, 2] > 0]
     if len(seen) < 3:
         return np.zeros((0, 3))

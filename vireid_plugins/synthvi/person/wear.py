@@ -1,4 +1,4 @@
-"""What a person wears on torso and head, and what it carries: patterns, hair, hats, bags."""
+"""What a person wears on torso and head, and carries: patterns, hair, hats, bags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_torso_pattern(
     """Paint the pattern and the open front of the upper garment on its ``tube``.
 
     Args:
-        length: of the garment, in torsos.
+        length: the length of the garment, in torsos.
     """
     upper = identity.upper
     paint = Paint(sketch, layers.TORSO, Material.UPPER_PATTERN, depth, 0.05)

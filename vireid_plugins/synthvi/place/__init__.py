@@ -1,1 +1,1 @@
-"""Where and how: scenes, cameras and the domains they belong to."""
+"""Where and by what an image is taken: scenes, cameras, and their domains."""

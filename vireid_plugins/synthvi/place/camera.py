@@ -1,7 +1,7 @@
-"""Cameras: optics, light and the way people pass them.
+"""Cameras: their optics, their light, and how people pass them.
 
-A camera's character follows from the domain and its number alone; ``seed`` changes people, places
-and moments, not how hard a camera is.
+The character of a camera depends on the domain and its number alone; ``seed`` changes people,
+places and moments, but not how difficult a camera is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..seeding import generator
 from .domains import CameraSpec, Domain
 
 BAND_CODES = {"visible": 1, "infrared": 2, "thermal": 3}
-CHARACTER = 31  # stream of camera characters
+CHARACTER = 31  # random stream of the characters of cameras
 MEAN_HEIGHT = 1.70  # meters
 SHARE_OF_HEIGHT = 0.4  # how much of a person's height the framing leaves in the image
 
@@ -89,7 +89,7 @@ def make_camera(domain: Domain, spec: CameraSpec) -> Camera:
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands for one image, and which part of its picture is cut out."""
+    """The position of the camera for one image, and the part of its picture that is cut out."""
 
     rotation: np.ndarray
     target: np.ndarray
@@ -117,7 +117,7 @@ def sample_view(
 ) -> View:
     """Draw a view of a person of ``body_height`` meters.
 
-    It is framed as a detector frames a person, with a detector's errors.
+    A detector would frame the person in this way, with the same kind of errors.
     """
     yaw = camera.yaw + difficulty * rng.uniform(-camera.yaw_range, camera.yaw_range)
     if rng.random() < camera.turn_share * min(difficulty, 2.0):
@@ -129,7 +129,7 @@ def sample_view(
     ends = np.array([[0.0, body_height + 0.03, 0.0], [0.0, -0.03, 0.0]])
     y, z = ((ends - target) @ rotation.T)[:, 1:].T
     top, bottom = -y * distance / (distance - z)
-    # a detector's boxes follow the person, but not wholly: some of the height stays visible
+    # a detector's boxes fit the person, but not exactly: some differences in height stay visible
     bigger = (MEAN_HEIGHT / body_height) ** SHARE_OF_HEIGHT
     error = camera.framing * difficulty * np.clip(rng.normal(size=3), -2.5, 2.5)
     extent = (bottom - top) * (1.10 * bigger + abs(error[0]) + 0.5 * error[0])

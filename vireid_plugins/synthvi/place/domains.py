@@ -1,7 +1,7 @@
-"""Domains: what people wear and what cameras see, one per dataset layout.
+"""Domains: what people wear and what cameras there are; each dataset layout has one domain.
 
-Two domains differ in clothes, palettes, light and camera set, so that a model trained on one meets
-something new on the other.
+Two domains differ in clothes, palettes, light and camera set, so that a model trained on one finds
+something new in the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CameraSpec:
 
 @dataclass(frozen=True)
 class Domain:
-    """A world of people and cameras. Shares are relative weights; colors gather at ``hue``, 0-1."""
+    """A world of people and cameras. Shares are relative weights; colors lie near ``hue``, 0-1."""
 
     name: str
     code: int

@@ -1,4 +1,4 @@
-"""Places: one wide cluttered picture for each, from which the background of an image is cut.
+"""Places: each is one wide cluttered picture, from which the backgrounds of images are cut.
 
 The layout of a place, its visible colors and its infrared reflectances come from three streams,
 so two cameras in one place see the same things in unrelated shades.
@@ -68,7 +68,7 @@ def _paint(rng: np.random.Generator, domain: Domain, band: str) -> Callable[[], 
 
 @lru_cache(maxsize=32)
 def scene(seed: int, domain_name: str, number: int, band: str, indoor: bool) -> np.ndarray:
-    """Return a picture (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8 of a place; it is kept in memory."""
+    """Return the picture (SCENE_HEIGHT, SCENE_WIDTH, 3) uint8 of a place; results are cached."""
     domain = DOMAINS[domain_name]
     rng = generator(seed, domain.code, Stream.SCENE_LAYOUT, number)
     shapes = _layout(rng, indoor)

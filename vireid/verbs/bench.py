@@ -123,9 +123,9 @@ def training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="timed steps of a turn")
     parser.add_argument("--warmup", type=int, help="steps dropped before them")
     parser.add_argument("--turns", type=int, help="turns of each variant")
-    parser.add_argument("--workers", type=int, help="loading processes of ours")
+    parser.add_argument("--workers", type=int, help="loading processes of this package")
     parser.add_argument("--device", help="cpu or cuda")
-    parser.add_argument("--folder", help="of images and cache; default: temporary")
+    parser.add_argument("--folder", help="folder of images and cache; default: a temporary one")
     parser.add_argument(
         "--quick", nargs=0, action=Quick, help="the same as --sizes 128x64 --turns 1 --steps 2"
     )

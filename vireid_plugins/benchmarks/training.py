@@ -46,7 +46,7 @@ class Variant(NamedTuple):
 
     usual: bool  # whether the usual loop takes the steps
     words: List[str]  # KEY VALUE words of the config
-    threads: int = 0  # 0: as all variants
+    threads: int = 0  # 0: the number that all variants use
 
 
 class Workload(NamedTuple):
@@ -56,9 +56,9 @@ class Workload(NamedTuple):
     steps: int  # timed steps of a turn
     warmup: int  # steps dropped before them
     threads: int
-    workers: int  # loading processes of ours
+    workers: int  # loading processes of this package
     device: str
-    folder: str  # of images and cache
+    folder: str  # folder of images and cache
 
 
 VARIANTS = {
@@ -123,7 +123,7 @@ def make_config(load: Workload, size: Tuple[int, int], words: List[str]) -> Any:
         "SOLVER.BASE_LR": "0.001",
         "SOLVER.WARMUP_EPOCHS": "0",
         "SOLVER.MAX_EPOCH": "100",
-        "DATALOADER.NUM_INSTANCE": str(load.batch // 8),  # of four identities
+        "DATALOADER.NUM_INSTANCE": str(load.batch // 8),  # of each of 4 identities
         "DATALOADER.NUM_WORKERS": str(load.workers),
         "DATALOADER.CACHE.FOLDER": str(Path(load.folder) / "cache"),
         "DATASETS.VERIFY_IMAGES": "sizes",
@@ -224,9 +224,9 @@ def run(
         steps: timed steps of a turn.
         warmup: steps dropped before them.
         turns: turns of each variant.
-        workers: loading processes of ours.
+        workers: loading processes of this package.
         device: ``"cpu"`` or ``"cuda"``.
-        folder: of images and cache; empty: a temporary one.
+        folder: folder of images and cache; empty: a temporary one.
 
     Raises:
         UserError: a name is unknown, or the batch does not fit.

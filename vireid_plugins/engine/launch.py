@@ -13,8 +13,8 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 
-# How long processes wait for each other. The first computes the metrics of an evaluation alone,
-# which may take longer than the ten minutes that PyTorch allows on GPUs.
+# How long processes wait for each other. Process 0 computes the metrics of an evaluation alone, and
+# this may take longer than the ten minutes that PyTorch allows on GPUs.
 TIMEOUT = datetime.timedelta(hours=2)
 
 

@@ -111,9 +111,9 @@ def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
         return function(*arguments)
     except Exception as error:
         foreseen = is_foreseen(error)
-        # The process that caused an error reports it at once, and its end ends the others. The
-        # others wait before they report: a mistake that all of them meet is reported by process 0
-        # alone, and a lost connection by none.
+        # The process that caused an error reports it at once; when it ends, all others end. The
+        # others wait before they report. So a mistake that all processes meet is reported only by
+        # process 0, and a lost connection by no process.
         time.sleep(REPORT_DELAY * ((not comm.is_main_process()) + (not foreseen)))
         if foreseen:
             report(error)
@@ -123,7 +123,7 @@ def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        # Unwinding closes connections, and the others would report that instead of the error.
+        # A normal exit would close connections, and other processes would report that instead.
         os._exit(1)
 
 

@@ -19,7 +19,7 @@ from .options import option
 from .subject import Subject
 
 _BATCH = 64
-_MOST = 64  # images on a sheet
+_MOST = 64  # largest number of images on a sheet
 
 
 @dataclass(frozen=True)

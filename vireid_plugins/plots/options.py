@@ -134,7 +134,7 @@ def _read_number(value: Any) -> float:
     return float(value)
 
 
-# type -> how a Python value of it is read, and how it is called in a message
+# type -> function that reads a Python value as this type, and the name of the type in messages
 _READERS: Dict[Any, Tuple[Check, str]] = {
     int: (_read_whole, "a whole number"),
     float: (_read_number, "a number"),

@@ -29,7 +29,7 @@ READERS: Dict[Type[nn.Module], "TransformerReader"] = {}
 class TransformerReader:
     """Read the attention of one class of transformers."""
 
-    extra_tokens = 1  # before the patches; the first is the one that becomes the feature
+    extra_tokens = 1  # number of tokens before the patches; the first of them becomes the feature
 
     def attention_modules(self, transformer: Any) -> List[nn.Module]:
         """Return the modules whose output is attention (B, H, T, T), in the order of the layers.

@@ -20,7 +20,7 @@ from .pictures import Picture, links, photo_uri
 from .sections import Section, date_words, render, state_words
 
 _FOLDER = Path(__file__).resolve().parent
-_TALL = 1.1  # a drawing whose height is more times its width is read from top to bottom
+_TALL = 1.1  # a drawing higher than this many times its width is read from top to bottom
 _TILES = ("Rank-1", "Rank-10", "mAP", "mINP")
 
 

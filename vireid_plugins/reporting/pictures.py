@@ -12,7 +12,7 @@ from .html import Markup, join, tag
 _FIGURE_SIZE = (1800, 2400)  # largest width and height of a figure in pixels
 _PHOTO_SIZE = (192, 384)
 _QUALITY = 88
-# A PNG keeps letters and lines sharp; a JPEG is taken if the PNG is so many times larger.
+# A PNG keeps letters and lines sharp; a JPEG is used if the PNG is this many times larger.
 _SHARPNESS = 1.6
 
 

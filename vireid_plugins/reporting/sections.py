@@ -12,7 +12,7 @@ from .config_differences import ConfigDifferences
 from .figures import address
 from .html import Markup, breakable, join, tag
 
-_LISTED = 400  # files that are listed at most
+_LISTED = 400  # largest number of files that are listed
 
 
 class Section(NamedTuple):

@@ -83,7 +83,7 @@ def _pairs_of(
             other = Modality.INFRARED if modality == Modality.VISIBLE else Modality.VISIBLE
             yield other, pairs, f"{pairs.name} pairs that its protocol compares"
         elif features.modalities[pairs.rows[0]] == modality:
-            # Images of a person by the same camera often show the same moment: too easy.
+            # Images of one person by one camera often show the same moment, which is too easy.
             several = len(np.unique(features.camids[pairs.rows])) > 1
             words = ", of one person by different cameras" if several else " by one camera"
             chosen = dataclasses.replace(pairs, rules=RankRules(skip_same_camera=several))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_QUERIES, MOST_RESULTS = 20, 50
-_PER_LINE = 10  # results beside a query; more go on below
+_PER_LINE = 10  # largest number of results beside a query; more are drawn below them
 # Inches: a panel, the largest image in it, the space for the lines above and below an image.
 _PANEL, _IMAGE, _HEADING, _CAPTION = (1.16, 2.2), (1.0, 1.6), 0.22, 0.3
 _MARGIN, _HEADER, _LINE, _GAP, _LEAST_WIDTH = 0.18, 0.42, 0.145, 0.16, 7.6

@@ -1,5 +1,7 @@
 """``open_checkpoint``: one way from a file to its config and model. Oracle: the file's content."""
 
+import dataclasses
+
 import pytest
 import torch
 import yaml
@@ -49,6 +51,25 @@ def assert_holds(checkpoint, tensors):
     own = checkpoint.model.state_dict()
     assert own.keys() == tensors.keys()
     assert all(torch.equal(own[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("config_file", [None, CONFIG])
+def test_weights_of_imagenet_are_not_fetched_for_a_checkpoint(tmp_path, config_file):
+    path, _ = write_checkpoint(tmp_path)
+    change_carried_config(path, "MODEL", "BACKBONE", {"PRETRAIN": True})
+    opts = [*CPU, "MODEL.BACKBONE.PRETRAIN", "True"] if config_file else []
+    assert open_checkpoint(path, config_file, opts).cfg.MODEL.BACKBONE.PRETRAIN is False
+
+
+def test_the_device_does_not_change_the_fingerprint(tmp_path):
+    """A GPU is named only; the model stays where it was built."""
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path)[0])
+    cfg = checkpoint.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cuda"
+    other = dataclasses.replace(checkpoint, cfg=cfg)
+    vars(other)["model"] = checkpoint.model
+    assert other.fingerprint == checkpoint.fingerprint
 
 
 @pytest.mark.parametrize("config_file", [None, "", CONFIG])

@@ -92,7 +92,7 @@ declare(
     _host("MARGIN", at_least(0), "margin of the classifier, where CLS_LAYER has one"),
     _host("NUM_CLASSES", at_least(0), "identities of the classifier; 0: taken from the data"),
     _host("SCALE", above(0), "scale of the logits, where CLS_LAYER has one"),
-    _host("NECK_FEAT", one_of("before", "after"), "features of metric losses: around batch norm"),
+    _host("NECK_FEAT", one_of("before", "after"), "metric losses' feature: before or after BN"),
 )
 declare(
     "MODEL.LOSSES.CE",
@@ -144,7 +144,7 @@ declare(
 )
 declare(
     "SOLVER.CLIP_GRADIENTS",
-    _host("CLIP_TYPE", one_of("norm", "value"), "what is bounded"),
+    _host("CLIP_TYPE", one_of("norm", "value"), "clip the norm of a gradient, or every entry"),
     _host("CLIP_VALUE", above(0), "largest norm of a gradient, or largest entry"),
     _host("NORM_TYPE", above(0), "exponent of the norm"),
 )
@@ -152,7 +152,7 @@ declare(
     "TEST",
     _host("EVAL_PERIOD", at_least(0), "epochs between evaluations; 0: no evaluation"),
     _host("IMS_PER_BATCH", at_least(1), "images in a batch of an evaluation"),
-    _host("METRIC", one_of("cosine", "euclidean"), "what compares two features"),
+    _host("METRIC", one_of("cosine", "euclidean"), "similarity or distance of two features"),
 )
 declare(
     "TEST.AQE",
@@ -160,7 +160,10 @@ declare(
     _host("QE_K", at_least(1), "neighbors that are averaged"),
     _host("QE_TIME", at_least(1), "rounds of query expansion"),
 )
-declare("TEST.PRECISE_BN", _host("NUM_ITER", at_least(1), "batches of the statistics"))
+declare(
+    "TEST.PRECISE_BN",
+    _host("NUM_ITER", at_least(1), "batches from which the statistics are computed"),
+)
 declare(
     "TEST.RERANK",
     _host("K1", at_least(1), "neighbors that make a k-reciprocal set (k1)"),

@@ -49,14 +49,14 @@ MODALITY = Rule(
 )
 
 
-def known_modalities(modalities: Tensor) -> Tensor:
+def known_modality_mask(modalities: Tensor) -> Tensor:
     """Return which of ``modalities`` (B,) are one of the two known numbers, (B,) bool."""
     return (modalities == Modality.VISIBLE) | (modalities == Modality.INFRARED)
 
 
 def check_modalities(modalities: Tensor) -> None:
     """Raise ``UserError`` if ``modalities`` (B,) holds anything but the two known numbers."""
-    known = known_modalities(modalities)
+    known = known_modality_mask(modalities)
     if not bool(known.all()):
         strange = sorted(set(modalities[~known].tolist()))
         raise UserError(

@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 declare(
     "DATASETS.THIN",
-    Key("MODALITY", "", MODALITY | one_of(""), "train on fewer images of this one; empty: all"),
-    Key("KEEP", 1.0, above(0, at_most=1), "share of each identity's images that stays, 1 or more"),
-    Key("SEED", 0, at_least(0), "seed of this choice; SEED does not change it"),
+    Key("MODALITY", "", MODALITY | one_of(""), "use fewer images of this modality; empty: all"),
+    Key("KEEP", 1.0, above(0, at_most=1), "share of each identity's images that stays; at least 1"),
+    Key("SEED", 0, at_least(0), "seed of this draw, which does not depend on SEED"),
 )
 
 

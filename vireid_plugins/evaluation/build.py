@@ -23,7 +23,7 @@ declare(
 declare(
     "TEST.RERANK",
     Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "aim: affinity inference of SAAI"),
-    Key("DEFINITION", "original", one_of(*DEFINITIONS), "of k_reciprocal; softmax is FastReID's"),
+    Key("DEFINITION", "original", one_of(*DEFINITIONS), "Jaccard distance; softmax: FastReID's"),
     Key("CROSS_MODALITY", False, SWITCH, "take neighbors from queries and gallery in turn"),
 )
 

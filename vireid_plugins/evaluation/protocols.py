@@ -29,11 +29,11 @@ _DIRECTION = Rule(" or ".join(map(repr, DIRECTIONS)), lambda word: True)
 
 declare(
     "TEST.PROTOCOL",
-    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "SYSU-MM01: cameras searched"),
+    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "gallery cameras of SYSU-MM01"),
     Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
     Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
     Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
-    Key("PERMUTATION_FILE", "", text("a path"), "place of rand_perm_cam.mat; empty: exp/"),
+    Key("PERMUTATION_FILE", "", text("a path"), "path of rand_perm_cam.mat; empty: in exp/"),
     Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "searches to evaluate, except on SYSU-MM01"),
 )
 

@@ -74,7 +74,7 @@ def _rows_per_block(features: Tensor) -> int:
     return max(1, _BLOCK_ELEMENTS // max(1, features.shape[1]))
 
 
-def unique_rows(features: Tensor) -> Tensor:
+def first_equal_rows(features: Tensor) -> Tensor:
     """Return for each row (N, D) the number of the first row that equals it: (N,) int64.
 
     Rows are compared by an integer hash of their bits; rows of the same hash are then compared
@@ -133,7 +133,7 @@ class Scorer:
         check_metric(metric)
         self.metric = metric
         gallery = normalize(gallery) if metric == "cosine" else gallery
-        first = unique_rows(gallery)
+        first = first_equal_rows(gallery)
         kept, self.columns = torch.unique(first, return_inverse=True)
         if len(kept) < len(gallery):
             gallery = gallery[kept]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .precision import raised
+from .precision import at_least_float32
 
 
 class SnapshotMemory(nn.Module):
@@ -87,7 +87,9 @@ class SnapshotMemory(nn.Module):
         self.num_pushed += 1
         if turn < 0 or turn % self.interval:
             return False
-        self.snapshots[int(self.num_taken) % self.capacity] = F.normalize(raised(rows), dim=1)
+        self.snapshots[int(self.num_taken) % self.capacity] = F.normalize(
+            at_least_float32(rows), dim=1
+        )
         self.num_taken += 1
         return True
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def raised(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
     """Return a float16 or bfloat16 tensor as float32; leave float32 and float64 as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..modality import Modality, fixed_path, known_modalities
+from ..modality import Modality, fixed_path, known_modality_mask
 
 OPSET = 17  # the newest that PyTorch 1.13 writes; onnxruntime reads it from 1.12 on
 IMAGES, MODALITIES, FEATURES = "images", "modalities", "features"
@@ -71,7 +71,7 @@ class FeatureGraph(nn.Module):
             return unit_features(self.model, images, fixed)
         assert modalities is not None, "a graph without a fixed modality takes modalities"
         features = unit_features(self.model, images, modalities)
-        return features.masked_fill(~known_modalities(modalities).unsqueeze(1), float("nan"))
+        return features.masked_fill(~known_modality_mask(modalities).unsqueeze(1), float("nan"))
 
 
 def record(

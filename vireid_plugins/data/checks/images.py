@@ -19,7 +19,7 @@ LEVELS = ("sizes", "full")
 
 declare(
     "DATASETS",
-    Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "at first, read file sizes, or decode images"),
+    Key("VERIFY_IMAGES", "full", one_of(*LEVELS), "before training, read file sizes or all images"),
 )
 _SHOWN = 10  # how many broken files a message names
 _PROGRESS_SECONDS = 5.0

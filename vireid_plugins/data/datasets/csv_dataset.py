@@ -19,7 +19,7 @@ COLUMNS = ("path", "pid", "camid", "modality", "split")
 
 declare(
     "DATASETS",
-    Key("CSV_FILE", "", text("a path"), "list of CSVDataset; relative: to FASTREID_DATASETS"),
+    Key("CSV_FILE", "", text("a path"), "file of CSVDataset, absolute or below FASTREID_DATASETS"),
     Key("CSV_SKIP_SAME_CAMERA", True, SWITCH, "CSVDataset: skip images of the same camera"),
 )
 

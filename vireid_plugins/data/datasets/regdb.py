@@ -17,7 +17,7 @@ TRIALS = tuple(range(1, 11))
 
 declare(
     "DATASETS",
-    Key("REGDB_TRIAL", 1, between(1, 10), "split of RegDB; a published row needs all ten"),
+    Key("REGDB_TRIAL", 1, between(1, 10), "split of RegDB; published results are means of all ten"),
 )
 
 

@@ -56,19 +56,19 @@ declare_augmentation(
     Key("INFRARED_PROB", -1.0, between(-1, 1), "probability for infrared images; negative: PROB"),
     Key("AREA", (0.02, 0.4), AREA, "smallest and largest share of the area that is erased"),
     Key("MIN_ASPECT", 0.3, MIN_ASPECT, "smallest ratio of height to width; largest: its inverse"),
-    Key("VALUE", (0.4914, 0.4822, 0.4465), _FILL, "fills the rectangle, in normalized space"),
-    Key("PER_CHANNEL", False, SWITCH, "each channel has its own rectangle (paper), code: one"),
+    Key("VALUE", (0.4914, 0.4822, 0.4465), _FILL, "color of the rectangle, in normalized space"),
+    Key("PER_CHANNEL", False, SWITCH, "a rectangle for each channel (paper); False: one (code)"),
 )
 declare_augmentation(
     "CHANNEL_EXCHANGE",
-    Key("ENABLED", False, SWITCH, "channel exchange of CAJ: one channel, at random, in all three"),
-    Key("PROB", 1.0, PROBABILITY, "probability of exchanging at all"),
+    Key("ENABLED", False, SWITCH, "channel exchange of CAJ: copy one random channel to all three"),
+    Key("PROB", 1.0, PROBABILITY, "probability of an exchange"),
     Key("GREY", False, SWITCH, "luminance is a fourth choice beside the three channels"),
     modalities=("visible",),
 )
 declare_augmentation(
     "ADAPTIVE_GREY",
-    Key("ENABLED", False, SWITCH, "CAJ, infrared: one channel (3 of 4 times), else luminance"),
+    Key("ENABLED", False, SWITCH, "CAJ, infrared: one random channel (3 of 4), or luminance"),
     Key("PROB", 0.5, PROBABILITY, "probability of luminance in the fourth of these cases"),
     modalities=("infrared",),
 )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..precision import raised
+from ..precision import at_least_float32
 
 State = Tuple[Tensor, Tensor]
 
@@ -70,7 +70,7 @@ class MogrifierLSTMCell(nn.Module):
     def forward(self, inputs: Tensor, state: Optional[State] = None) -> State:
         """Return the next (h, c), each (B, H), from inputs (B, I) and the last one; None: zeros."""
         if state is None:
-            zeros = raised(inputs).new_zeros(len(inputs), self.hidden_size)
+            zeros = at_least_float32(inputs).new_zeros(len(inputs), self.hidden_size)
             state = zeros, zeros
         hidden, memory = state
         inputs, hidden = self.mogrify(inputs, hidden)
@@ -78,7 +78,7 @@ class MogrifierLSTMCell(nn.Module):
             hidden, self.weight_hh, self.bias_hh
         )
         # Products may be in half precision; the state between the steps must not be.
-        enter, keep, candidate, leave = raised(gates).chunk(4, dim=1)
+        enter, keep, candidate, leave = at_least_float32(gates).chunk(4, dim=1)
         memory = keep.sigmoid() * memory + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * memory.tanh(), memory
 
@@ -86,9 +86,9 @@ class MogrifierLSTMCell(nn.Module):
         """Return x (B, I) and h (B, H) after all rounds."""
         for i, gate in enumerate(self.gates, start=1):
             if i % 2:
-                inputs = 2 * raised(gate(hidden)).sigmoid() * inputs
+                inputs = 2 * at_least_float32(gate(hidden)).sigmoid() * inputs
             else:
-                hidden = 2 * raised(gate(inputs)).sigmoid() * hidden
+                hidden = 2 * at_least_float32(gate(inputs)).sigmoid() * hidden
         return inputs, hidden
 
 

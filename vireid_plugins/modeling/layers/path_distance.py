@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 
 REDUCTIONS = ("mean", "sum")
 # Numbers held at once: distances of stripes, or gathered features of candidates.
@@ -35,7 +35,7 @@ def normalized_stripes(stripes: Tensor, eps: float = 1e-6) -> Tensor:
     Returns:
         (..., S), values within -1..1; at least float32.
     """
-    stripes = raised(stripes)
+    stripes = at_least_float32(stripes)
     # Subtracting the minimum first changes neither value nor gradient of the formula. Without it,
     # the rounding error of the mean of equal channels would be divided by eps.
     shifted = stripes - stripes.detach().amin(dim=-1, keepdim=True)

@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 from ...errors import UserError
 from ...keys import check_values
 from ...modality import check_modalities
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 from .pairs import zero_of
 
 
@@ -90,7 +90,7 @@ def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 f"{type(self).__name__} takes rows (B, ...) and targets (B,); got "
                 f"{tuple(x.shape)} and {tuple(targets.shape)}."
             )
-        x = raised(x)
+        x = at_least_float32(x)
         if len(x) == 0:
             return zero_of(x)
         with without_autocast(x):

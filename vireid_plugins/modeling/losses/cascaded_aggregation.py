@@ -14,7 +14,7 @@ from torch import Tensor
 from ...keys import SWITCH, Key, at_least, declare, one_of
 from ...modality import group_means
 from ...registry import LOSS_REGISTRY
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 from .base import Loss, full_precision, require_modalities, require_rows
 from .pairs import pairwise_distances, unit, zero_of
 
@@ -30,7 +30,7 @@ class CascadeTerms(NamedTuple):
 declare(
     "MODEL.LOSSES.CASCADED_AGGREGATION",
     Key("NORMALISE", True, SWITCH, "scale features to length 1; False: as printed"),
-    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "L_inter; literal has no bound"),
+    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "form of L_inter; literal has no bound"),
     Key("MARGIN", 1.0, at_least(0), "distance of centers at which hinge stops pushing"),
     Key("SUB_SCALE", 1.0, at_least(0), "weight of L_sub"),
     Key("INTRA_SCALE", 1.0, at_least(0), "weight of L_intra"),
@@ -117,7 +117,7 @@ class CascadedAggregationLoss(Loss):
             UserError: a label is missing, has another length, or a modality is unknown.
         """
         name = type(self).__name__
-        x = raised(x)
+        x = at_least_float32(x)
         camids = require_rows(name, "camids", camids, len(x))
         modalities = require_modalities(name, modalities, len(x))
         if len(x) < 2:

@@ -26,8 +26,8 @@ _EPSILON = 1e-12
 declare(
     "MODEL.LOSSES.CORRELATION",
     Key("NORM", "matrix", one_of("matrix", "row"), "norm that divides a Gram matrix"),
-    Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "of the difference of matrices"),
-    Key("LEVEL", "identity", one_of("identity", "image"), "compare centers, or single images"),
+    Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "size of the matrices' difference"),
+    Key("LEVEL", "identity", one_of("identity", "image"), "compare identity centers, or images"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

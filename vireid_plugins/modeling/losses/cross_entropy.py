@@ -16,7 +16,7 @@ from .base import Loss, full_precision, require_modalities
 declare(
     "MODEL.LOSSES.LABEL_SMOOTHING",
     Key("SMOOTHING", 0.1, at_least(0, below=1), "probability spread over all identities (xi)"),
-    Key("PER_MODALITY", False, SWITCH, "add the means of both modalities; False: one mean"),
+    Key("PER_MODALITY", False, SWITCH, "add the means of both modalities; False: mean of all rows"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

@@ -17,7 +17,7 @@ from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distance
 declare(
     "MODEL.LOSSES.HETERO_CENTER",
     Key("MARGIN", 0.3, at_least(0), "margin, a Euclidean distance (rho)"),
-    Key("REDUCTION", "mean", one_of("mean", "sum"), "over the 2 P centers; printed: sum"),
+    Key("REDUCTION", "mean", one_of("mean", "sum"), "over the 2 P centers; in the paper: sum"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 

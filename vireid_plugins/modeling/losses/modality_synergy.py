@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import group_means
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 from .pairs import unit, zero_of
 
 _EPSILON = 1e-6
@@ -20,7 +20,7 @@ _EPSILON = 1e-6
 
 declare(
     "MODEL.LOSSES.DIVERSITY",
-    Key("OF", "classes", one_of("classes", "channels"), "L_div compares logits, or features"),
+    Key("OF", "classes", one_of("classes", "channels"), "what L_div compares: logits, or features"),
     Key("CLAMP", 5.0, at_least(0), "largest divergence of a pair that counts, nats; 0: no bound"),
     Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with L_div"),
     Key("SCALE", 0.5, at_least(0), "weight of L_div (lambda_div); 0: off"),
@@ -61,7 +61,7 @@ class DiversityLoss(nn.Module):
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Compute the loss of the scores (n, N), before softmax, of both images of each pair."""
         _require_alike("DiversityLoss", visible, infrared)
-        visible, infrared = raised(visible), raised(infrared)
+        visible, infrared = at_least_float32(visible), at_least_float32(infrared)
         if len(visible) == 0:
             return zero_of(visible) + zero_of(infrared)
         with without_autocast(visible):
@@ -96,7 +96,10 @@ class LocalComplementLoss(nn.Module):
     def forward(self, visible_parts: Tensor, synergy_parts: Tensor) -> Tensor:
         """Compute the loss of b^v and b^s, (n, R, D) each, a scalar."""
         _require_alike("LocalComplementLoss", visible_parts, synergy_parts)
-        visible_parts, synergy_parts = raised(visible_parts), raised(synergy_parts)
+        visible_parts, synergy_parts = (
+            at_least_float32(visible_parts),
+            at_least_float32(synergy_parts),
+        )
         if len(synergy_parts) == 0:
             return zero_of(visible_parts) + zero_of(synergy_parts)
         with without_autocast(synergy_parts):
@@ -143,7 +146,7 @@ class GlobalComplementLoss(nn.Module):
                 f"{tuple(synergy.shape)} and infrared ones {tuple(infrared.shape)}. MSCLNet needs "
                 "a head whose features are the pooled map: BNNeckHead, EMBEDDING_DIM 0."
             )
-        synergy, infrared = raised(synergy), raised(infrared)
+        synergy, infrared = at_least_float32(synergy), at_least_float32(infrared)
         if len(synergy) == 0:
             return zero_of(synergy) + zero_of(infrared)
         if not bool(torch.isin(synergy_targets, infrared_targets).all()):

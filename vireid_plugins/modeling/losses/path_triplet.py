@@ -14,16 +14,16 @@ from ...keys import Key, at_least, declare, one_of
 from ...modality import group_means
 from ...registry import LOSS_REGISTRY
 from ..layers.path_distance import REDUCTIONS, aligned_path_distances, path_distances
-from ..precision import raised
+from ..precision import at_least_float32
 from .base import Loss, full_precision
 from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 declare(
     "MODEL.LOSSES.PATH_TRIPLET",
-    Key("MARGIN", 0.3, at_least(0), "margin (m_l), in units that REDUCTION changes"),
-    Key("DISTANCE", "path", one_of("path", "stripes"), "shortest path, or as printed (stripes)"),
-    Key("MINING", "global", one_of("global", "local"), "features that find the hardest rows"),
-    Key("REDUCTION", "mean", one_of(*REDUCTIONS), "over a stripe's channels; printed: sum"),
+    Key("MARGIN", 0.3, at_least(0), "margin (m_l); its unit depends on REDUCTION"),
+    Key("DISTANCE", "path", one_of("path", "stripes"), "shortest path, or by stripes (paper)"),
+    Key("MINING", "global", one_of("global", "local"), "features that choose the hardest rows"),
+    Key("REDUCTION", "mean", one_of(*REDUCTIONS), "over a stripe's channels; in the paper: sum"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
 
@@ -109,7 +109,7 @@ class PathTripletLoss(Loss):
         self, x: Tensor, anchors: Tensor, masks: Tuple[Tensor, Tensor], features: Tensor
     ) -> List[Tensor]:
         """Return the distances (A, T) to positives and negatives chosen by global features."""
-        order = pairwise_distances(raised(features.detach()))[anchors]
+        order = pairwise_distances(at_least_float32(features.detach()))[anchors]
         chosen = []
         for mask, extreme, easier in zip(masks, (farthest, nearest), (torch.lt, torch.gt)):
             # "Equal to the extreme" would be wrong here: where a distance is NaN no row would be

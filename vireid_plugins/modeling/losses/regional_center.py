@@ -14,15 +14,15 @@ from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, declare, one_of
 from ...modality import identity_pairs, modality_rows
 from ...registry import LOSS_REGISTRY
-from ..precision import raised
+from ..precision import at_least_float32
 from .base import Loss, full_precision, require_modalities
 from .pairs import zero_of
 
 declare(
     "MODEL.LOSSES.REGIONAL_CENTER",
-    Key("CROSS_TERM", "original", one_of("original", "masked"), "view of visible against infrared"),
+    Key("CROSS_TERM", "original", one_of("original", "masked"), "view of both modalities in L_ac"),
     Key("BACKGROUND_SCALE", 0.0, at_least(0), "weight of pushing the background away; 0: off"),
-    Key("BACKGROUND_MARGIN", 0.3, at_least(0), "how far the background is pushed away"),
+    Key("BACKGROUND_MARGIN", 0.3, at_least(0), "distance to which the background is pushed away"),
     Key("PER_ELEMENT", True, SWITCH, "divide distances of maps by sqrt(C H W); False: as printed"),
     Key("SCALE", 1.0, at_least(0), "weight of L_ac"),
 )
@@ -127,7 +127,7 @@ def _like(x: Tensor, maps: Optional[Tensor], name: str) -> Tensor:
             f"RegionalCenterLoss needs {name} maps of the shape of the original ones, "
             f"{tuple(x.shape)}; got {came}."
         )
-    return raised(maps)
+    return at_least_float32(maps)
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ _REDUCTIONS: Dict[str, Callable[[Tensor, float, float], Tensor]] = {
 
 declare(
     "MODEL.LOSSES.WEIGHTED_TRIPLET",
-    Key("REDUCTION", "softplus", one_of(*_REDUCTIONS), "softplus is AGW, signed_square is CAJ"),
-    Key("MARGIN", 1.0, at_least(0), "Euclidean distance; used by hinge only (alpha of its Eq. 15)"),
+    Key("REDUCTION", "softplus", one_of(*_REDUCTIONS), "softplus: AGW; signed_square: CAJ"),
+    Key("MARGIN", 1.0, at_least(0), "Euclidean distance, for hinge only (alpha of its Eq. 15)"),
     Key("ALPHA", 1.0, at_least(0), "temperature of the weights"),
-    Key("GAMMA", 1.0, above(0), "factor on the difference of an anchor, or on its square"),
+    Key("GAMMA", 1.0, above(0), "factor on the difference mu of an anchor, or on its square"),
     Key("LEGACY_WEIGHTS", False, SWITCH, "weights of the public code, which can vanish"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )

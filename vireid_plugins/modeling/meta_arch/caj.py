@@ -48,7 +48,7 @@ from ...keys import Key, above, at_least, check_values, declare
 from ...modality import identity_pairs, modality_rows
 from ..heads.build import output_names
 from ..losses.pairs import zero_of
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 from .base import DualStreamBaseline
 
 declare(
@@ -161,7 +161,7 @@ def modality_divergence(
         targets, modalities, views: (B,).
         temperature: T.
     """
-    logits = raised(logits)
+    logits = at_least_float32(logits)
     visible, infrared = identity_pairs(targets, modalities)
     original = views[visible] == _ORIGINAL
     visible, infrared = visible[original], infrared[original]
@@ -188,7 +188,7 @@ def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tens
         index: (B,), the same for all views of an image.
         modalities, views: (B,).
     """
-    logits = raised(logits)
+    logits = at_least_float32(logits)
     visible = modality_rows(modalities)[0]
     original = visible[views[visible] == _ORIGINAL]
     exchanged = visible[views[visible] == _EXCHANGED]

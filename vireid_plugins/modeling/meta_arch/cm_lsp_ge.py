@@ -63,9 +63,9 @@ from .base import DualStreamBaseline
 
 declare(
     "MODEL.CM_LSP_GE",
-    Key("ENHANCEMENT", "BatchNormEnhancement", text("a name"), "makes f^eg of f^g; empty: none"),
+    Key("ENHANCEMENT", "BatchNormEnhancement", text("a name"), "turns f^g into f^eg; empty: off"),
     Key("LOCAL", True, SWITCH, "the stripes (HEADS.NUM_STRIPES, STRIPE_DIM) and their losses"),
-    Key("SHARED_EMBEDDING", True, SWITCH, "one 1x1 convolution for all stripes, not one each"),
+    Key("SHARED_EMBEDDING", True, SWITCH, "one 1x1 convolution for all stripes; False: one each"),
     Key("CBAM", False, SWITCH, "a CBAM refines the last map"),
     Key("RESCORE_TOP", 0, at_least(0), "nearest images re-scored at test (K); 0: off"),
     Key("RESCORE_WEIGHT", 0.5, at_least(0), "weight of the path distance in the re-scoring"),

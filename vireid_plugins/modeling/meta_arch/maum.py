@@ -53,7 +53,7 @@ declare(
     "MODEL.MAUM",
     Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
     Key("DELTA", 0.1, any_number("similarities lie in -1..1"), "margin of the metrics (delta)"),
-    Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots of a memory; printed: sum"),
+    Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots of a memory; paper: sum"),
     Key("VISIBLE_SIZE", 8, at_least(1), "snapshots in the visible memory (S_RGB)"),
     Key("INFRARED_SIZE", 8, at_least(1), "snapshots in the infrared memory (S_IR)"),
     Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with the unidirectional metrics"),

@@ -55,15 +55,15 @@ from ..layers import BAM, CBAM, IWPAM, stripe_means, stripe_rows
 from ..layers.bam import COMBINATIONS
 from ..losses import RegionalCenterLoss
 from ..maps import Tap
-from ..precision import raised, without_autocast
+from ..precision import at_least_float32, without_autocast
 from .base import DualStreamBaseline
 
 declare(
     "MODEL.MRDA",
     Key("MASK", True, SWITCH, "train on a masked view of each image too, with L_ac (Eq. 1-7)"),
     Key("CONSTRAINT_STAGE", 1, between(0, 4), "L_ac compares after this stage (Fig. 6); 0: stem"),
-    Key("LOSS_VIEWS", "both", one_of("both", "original"), "rows of the metric losses (Eq. 19, 21)"),
-    Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "views that are tested"),
+    Key("LOSS_VIEWS", "both", one_of("both", "original"), "views of metric losses (Eq. 19, 21)"),
+    Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "test view; mean: of both"),
 )
 declare(
     "MODEL.HEADS.ATTENTION",
@@ -71,7 +71,7 @@ declare(
     Key("STRIPES", 6, at_least(1), "horizontal regions of dam (R)"),
     Key("KEPT", 3, at_least(1), "regions of dam that attend to the others (k)"),
     Key("SCALED", True, SWITCH, "divide the affinities of dam by the root of their width, C / 8"),
-    Key("COMBINE", "sum", one_of(*COMBINATIONS), "branches of bam; paper: sum, its code: product"),
+    Key("COMBINE", "sum", one_of(*COMBINATIONS), "branches of bam; paper: sum, code: product"),
 )
 
 
@@ -126,14 +126,14 @@ class DynamicAttention(nn.Module):
         """Average the attended map of (B, C, H, W): (B, C), to be added to the pooled feature."""
         query, key = self.query(feature_map), self.key(feature_map)  # Eq. (9)
         with without_autocast(feature_map):  # un-scaled affinities may overflow float16
-            query, key = raised(query), raised(key)
+            query, key = at_least_float32(query), at_least_float32(key)
             kept = self.kept_tap(self.choose(query, key))
             attention = self.attend(query, key, kept)
             attention = self.attention_tap(attention.view(-1, *feature_map.shape[2:]))
             # In print: V = value(f), Eq. (9); f-bar = alpha V, Eq. (15); avg(f-bar), Eq. (16).
             # Both steps after alpha are linear and each row of alpha sums to 1, so this equals
             # the value of the map's mean under the mean of alpha.
-            attended = torch.einsum("bchw,bhw->bc", raised(feature_map), attention)
+            attended = torch.einsum("bchw,bhw->bc", at_least_float32(feature_map), attention)
         return self.value(attended.to(feature_map.dtype)[..., None, None])[..., 0, 0]
 
     def choose(self, query: Tensor, key: Tensor) -> Tensor:

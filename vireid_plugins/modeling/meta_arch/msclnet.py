@@ -64,7 +64,7 @@ declare(
     Key("HIDDEN", 0, at_least(0), "size of the Mogrifier LSTM's state; 0: the map's channels"),
     Key("ROUNDS", 5, at_least(0), "rounds of the Mogrifier LSTM's gating"),
     Key("RANK", 256, at_least(0), "rank of the matrices of this gating; 0: full matrices"),
-    Key("PAIRS", "all", one_of("all", "ranked"), "ranked: each image is in one pair only"),
+    Key("PAIRS", "all", one_of("all", "ranked"), "all pairs, or one pair for each image"),
     Key("JOINT", False, SWITCH, "L_Com trains the extractors too; False: only theta_s (Eq. 8)"),
 )
 

@@ -25,7 +25,7 @@ from ..engine.setup import build_config, set_up_run
 from ..files import read_json, write_json
 from ..runs.environment import environment
 from ..runs.names import COMPARED, SETTINGS
-from ..runs.record import now, record_session, source_commit
+from ..runs.record import record_session, source_commit, utc_now
 from .measure import count_parameters, flops_per_image, peak_memory
 from .progress import Progress
 
@@ -86,7 +86,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
             "environment": environment(),
             "commit": ", ".join(name for name in progress.commits if name),
             "sessions": progress.sessions,
-            "finished": now(),
+            "finished": utc_now(),
             "config": cfg.dump(),
         },
     )

@@ -58,7 +58,7 @@ def parse_images(words: Sequence[str]) -> List[Photo]:
     return photos
 
 
-def draw_pairs(items: Sequence[Item], count: int, seed: int) -> List[Photo]:
+def choose_pairs(items: Sequence[Item], count: int, seed: int) -> List[Photo]:
     """Choose ``count`` identities at random, and one photograph of each in each modality.
 
     Photographs of one identity follow each other. Identities with both modalities are taken before

@@ -176,7 +176,7 @@ def check_same_run(held: Dict[str, Any], own: Dict[str, Any], path: str) -> None
             )
 
 
-def load_all(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:
+def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:
     """Load a checkpoint to resume from, and return what it holds besides the training's state.
 
     The config decides the rates and the kind of step, not the checkpoint: ``SOLVER.BASE_LR`` may

@@ -64,7 +64,7 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
         part.compile()
 
 
-def plain_calls() -> ContextManager[Any]:
+def uncompiled_calls() -> ContextManager[Any]:
     """Return a context in which compiled modules run uncompiled.
 
     An evaluation needs it: its batches have other sizes, and PyTorch would compile for each size.

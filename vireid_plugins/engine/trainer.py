@@ -30,7 +30,7 @@ from .checkpoint import (
     FACTS,
     AtomicCheckpointer,
     check_same_run,
-    load_all,
+    load_to_resume,
     read_facts,
     remove_partial_files,
 )
@@ -184,7 +184,7 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         check_same_run(read_facts(path) or {}, self.facts(), path)
-        self._continue_from(load_all(self.checkpointer, self.optimizer, path), path)
+        self._continue_from(load_to_resume(self.checkpointer, self.optimizer, path), path)
 
     def _continue_from(self, rest: Dict[str, Any], path: str) -> None:
         """Set epoch, seed and rates to those of the checkpoint."""
@@ -255,7 +255,7 @@ class VIReIDTrainer(DefaultTrainer):
 
     def _evaluate(self) -> Dict[str, float]:
         synchronize_buffers(self.model)
-        with runtime.plain_calls():
+        with runtime.uncompiled_calls():
             found = self.test(self.cfg, unwrap(self.model))
         # ``test`` has FastReID's two arguments, and does not know how far the weights are trained.
         _record(self.cfg, found, weights=self._progress())

@@ -11,7 +11,15 @@ import torch
 
 from ..data import Item, VIReIDDataset, build_transforms
 from ..data.build import build_train_items
-from ..drawing.photos import Photo, batch_of, batches, draw_pairs, parse_images, photo_of, recognize
+from ..drawing.photos import (
+    Photo,
+    batch_of,
+    batches,
+    choose_pairs,
+    parse_images,
+    photo_of,
+    recognize,
+)
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..evaluation.similarity import normalize
@@ -59,7 +67,7 @@ def chosen_photos(subject: Subject, options: PhotoOptions) -> Tuple[List[Photo],
             if train
             else (f"test set of {subject.dataset_name}")
         )
-        photos = draw_pairs(items, options.count, options.seed)
+        photos = choose_pairs(items, options.count, options.seed)
         names = ", ".join(str(name) for name in dict.fromkeys(photo.target for photo in photos))
         why = f"Identities {names} drawn from the {where}, seed {options.seed}."
     if len(photos) > _MOST:

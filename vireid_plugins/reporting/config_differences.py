@@ -54,8 +54,8 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
     inherited = [one for one in chain if one.name != _COMMON]
     base = inherited[-1] if inherited else None
     return ConfigDifferences(
-        config_file=shown(path),
-        base_file=shown(base),
+        config_file=short_path(path),
+        base_file=short_path(base),
         recorded=recorded,
         differences=_differences(cfg, _config_of(base), inherited[:-1]),
     )
@@ -149,7 +149,7 @@ def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Key
                 key=key,
                 base=_words(value_of(base, key)) if key in known else "–",
                 value=_words(value),
-                source=shown(set_by[key]) if as_in_file else "",
+                source=short_path(set_by[key]) if as_in_file else "",
             )
         )
     return found
@@ -168,7 +168,7 @@ def _words(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def shown(path: Optional[Path]) -> str:
+def short_path(path: Optional[Path]) -> str:
     """Return ``configs/...`` for a file of this package, else the last two parts of the path."""
     if path is None:
         return ""

@@ -32,7 +32,7 @@ class Figures:
     failed: bool = False  # whether a fault of the program is the reason
 
 
-def kinds(needs_model: bool, skip: Sequence[str] = ()) -> List[Kind]:
+def kinds_to_draw(needs_model: bool, skip: Sequence[str] = ()) -> List[Kind]:
     """Return all kinds that draw a model, or all that draw runs, by name."""
     chosen = (kind for name, kind in all_kinds().items() if name not in skip)
     return [kind for kind in chosen if kind.needs_model == needs_model]

@@ -15,9 +15,9 @@ from ..plots import Kind, Subject, all_kinds, load_subject
 from ..runs.folder import Checkpoint, Missing, Results, RunFolder
 from ..runs.names import CONFIG, METRICS
 from ..runs.reading import read_run_folder
-from ..runs.record import now
+from ..runs.record import utc_now
 from .config_differences import ConfigDifferences, compare_with_base, recorded_config_file
-from .figures import Figures, draw_figures, kinds
+from .figures import Figures, draw_figures, kinds_to_draw
 from .hardest import hardest_queries
 from .page import build_page, figures_section, footer, hardest_section, header
 from .sections import Section, files_section, missing_section, results_section, what_was_run
@@ -126,7 +126,7 @@ class _Report:
         differences = None
         if run.cfg is not None:
             differences = self._attempt("differences from the paper's base", self._compared)
-        curves = self._draw(kinds(False, skip), None)
+        curves = self._draw(kinds_to_draw(False, skip), None)
         shown, hardest = self._show_model(skip, queries)
         sections = [
             results_section(run.results),
@@ -153,7 +153,7 @@ class _Report:
         subject = self._attempt("pictures of the model", lambda: self._load(checkpoint))
         if subject is None:
             return [], None
-        shown, hardest = self._draw(kinds(True, skip), subject), None
+        shown, hardest = self._draw(kinds_to_draw(True, skip), subject), None
         if queries:
             hardest = self._attempt("hardest queries", lambda: self._hardest(subject, queries))
         if not (self._run.results and self._run.results.explained):
@@ -174,7 +174,7 @@ class _Report:
         """Write the page; return its size in bytes."""
         seconds = time.perf_counter() - self._began
         top = header(self._run, self._title, self._notices())
-        html = build_page(self._title, top, sections, footer(now(), seconds))
+        html = build_page(self._title, top, sections, footer(utc_now(), seconds))
         content = html.encode("utf-8")
         write_atomically(self._page, lambda file: file.write(content))
         return len(content)
@@ -242,7 +242,7 @@ class _Report:
             metrics=table.metrics,
             protocols=table.protocol_facts(),
             weights=checkpoint.path.name,
-            finished=now(),
+            finished=utc_now(),
             source="this report",
             notes=(*([table.note] if table.note else []), self._beside_recorded(table.metrics)),
         )

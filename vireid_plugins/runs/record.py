@@ -29,7 +29,7 @@ def record_session(folder: str, config_file: str, task: str) -> None:
     path = Path(folder) / RUN
     session = {
         "task": task,
-        "started": now(),
+        "started": utc_now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config_file": config_file,
         "commit": source_commit(),
@@ -56,7 +56,7 @@ def record_results(folder: str, found: TestMetrics, weights: str) -> None:
     """
     results = {
         "weights": weights,
-        "finished": now(),
+        "finished": utc_now(),
         "protocols": [facts for table in found.tables for facts in table.protocol_facts()],
         "notes": [table.note for table in found.tables if table.note],
         "metrics": found,
@@ -64,7 +64,7 @@ def record_results(folder: str, found: TestMetrics, weights: str) -> None:
     write_json(Path(folder) / RESULTS, results)
 
 
-def now() -> str:
+def utc_now() -> str:
     """Return the date and time, to the second, in UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 

@@ -205,7 +205,7 @@ class _Indexing:
         index, summary, catalog = self._index, self._summary, self._catalog
         found = scan_images(index.images, broken.add, skip=index.folder)
         with tqdm(found, unit="img", desc="looking", disable=self._hidden) as bar:
-            summary.found = catalog.compare(bar)
+            summary.found = catalog.note_found(bar)
         for folder in broken.folders:
             catalog.keep_below(folder)
         if summary.found == 0 and len(catalog):
@@ -215,7 +215,7 @@ class _Indexing:
             )
         summary.dropped = catalog.forget_others()
         summary.unchanged = len(catalog)
-        return catalog.list_missing()
+        return catalog.note_missing()
 
     def _compute(self, missing: int, broken: BrokenList) -> None:
         """Compute the missing features, and write them block by block."""

@@ -140,7 +140,7 @@ class Catalog:
 
     # ------------------------------------------------------------------------------- writing
 
-    def compare(self, found: Iterable[FoundImage]) -> int:
+    def note_found(self, found: Iterable[FoundImage]) -> int:
         """Note what is in the folder now; return the number of images."""
         return fill_seen(self._connection, found)
 
@@ -160,7 +160,7 @@ class Catalog:
         self._connection.commit()
         return done.rowcount
 
-    def list_missing(self) -> int:
+    def note_missing(self) -> int:
         """Note which images have no features yet, in natural order; return their number."""
         self._connection.executescript(
             "DROP TABLE IF EXISTS temp.todo;"
@@ -172,7 +172,7 @@ class Catalog:
         return self._one("SELECT count(*) FROM temp.todo")
 
     def missing(self) -> Iterator[FoundImage]:
-        """Yield what ``list_missing`` noted; rows may be added meanwhile."""
+        """Yield what ``note_missing`` noted; rows may be added meanwhile."""
         position = 0
         while True:
             page = self._connection.execute(

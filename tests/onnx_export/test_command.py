@@ -118,7 +118,7 @@ FLAWED = {
     # The graph is recorded with two images.
     "Deciding": (lambda x, batch: -x if len(x) == 2 else x, 1, "cosine -1.0"),
     "SeeingAll": (lambda x, batch: x - x.mean(0), 2, "looks at the whole batch"),
-    "Sorting": (lambda x, batch: x + len(modality_rows(batch["modalities"])[0]), 2, "asked for"),
+    "Sorting": (lambda x, batch: x + len(modality_rows(batch["modalities"])[0]), 2, "was called"),
     "Decomposing": (lambda x, batch: torch.linalg.svd(x)[2][: len(x)], 2, "svd"),
     "Answering": (lambda x, batch: {"features": x}, 2, "returns no features"),
 }

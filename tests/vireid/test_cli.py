@@ -188,6 +188,10 @@ def test_scripts_are_stubs_of_one_pattern(path):
     if path.stem == "bootstrap":
         return
     lines = path.read_text(encoding="utf-8").splitlines()
-    call = re.fullmatch(r'    sys.exit\(run_verb\("([\w-]+)", prog="tools/(\w+).py"\)\)', lines[-1])
-    assert call and call.group(1) in NAMES and call.group(2) == path.stem
-    assert len(lines) == 12 and f"``vireid {call.group(1)}``" in lines[1]
+    topic = r'(?:\["(\w+)", \*sys\.argv\[1:\]\], )?'  # which the older scripts named themselves
+    pattern = rf'    sys.exit\(run_verb\("([\w-]+)", {topic}prog="tools/(\w+).py"\)\)'
+    call = re.fullmatch(pattern, lines[-1])
+    assert call and call.group(1) in NAMES
+    verb, topic, script = call.groups()
+    assert path.stem == (f"{script}_{topic}" if topic else script)
+    assert len(lines) == 12 and f"``vireid {verb}{f' {topic}' if topic else ''}``" in lines[1]

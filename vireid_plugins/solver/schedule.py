@@ -1,8 +1,8 @@
 """Compute the learning rate from the iteration alone.
 
-FastReID chains two schedulers, one of which waits for the other, so that its milestones come late.
-Here milestones are epochs counted from 0, the warm-up is a factor on top, and a resumed run needs
-only its iteration.
+FastReID chains two schedulers, one of which waits for the other, so its milestones come too late.
+Here milestones are epochs counted from 0, the warm-up is an additional factor, and a resumed run
+needs only its iteration.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Render a whole dataset into a folder, in parallel and resumable; foreign files stay untouched."""
+"""Render a dataset into a folder, in parallel and resumable; files of others are never replaced."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class CBAM(nn.Module):
     input): at the start the map shrinks to about a quarter.
 
     In training a batch of one image with a 1 x 1 map is refused by PyTorch's ``BatchNorm2d``
-    (ValueError), for lack of a second value.
+    (ValueError), because there is only one value.
 
     Args:
         in_channels: C.

@@ -1,4 +1,4 @@
-"""Cascaded aggregation: camera sub-classes, then identities, then identities apart from each other.
+"""Cascaded aggregation: gather camera sub-classes, then identities, and push identities apart.
 
 MSCLNet (Zhang et al., ECCV 2022), whose equations are numbered here.
 

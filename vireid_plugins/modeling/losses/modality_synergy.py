@@ -40,7 +40,7 @@ declare(
 class DiversityLoss(nn.Module):
     """L_div (Eq. 3): minus the mean over pairs of ``KL(p_visible || p_infrared)``.
 
-    The paper prints the divergence of raw features, which are no distributions; its text speaks of
+    The paper prints the divergence of raw features, which are not distributions; its text speaks of
     their "logistic distribution", which is read here as the softmax of the given scores.
 
     Args:

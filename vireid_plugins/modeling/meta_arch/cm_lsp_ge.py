@@ -3,11 +3,11 @@
 *Paper*: X. Wang, C. Li, X. Ma, "Cross-modal Local Shortest Path and Global Enhancement for
 Visible-Thermal Person Re-Identification", 2022, arXiv 2206.04401 (no public code).
 *Idea*: two images are compared by their horizontal stripes along the cheapest monotone path, so
-that a shifted or half-hidden body still meets its like; a global feature is learned beside its
-"enhanced", batch-normalized form, which the test uses.
+that the parts of a shifted or half-hidden body are still compared with the same parts; a global
+feature is learned together with its "enhanced", batch-normalized form, which the test uses.
 *A reconstruction*: it was written from the paper's equations of d_ij, S_ij, the losses and their
-sum. The drawings and all numbers but the abstract's were not at hand. It claims none of the
-paper's results.
+sum. Its figures, and all numbers except those of the abstract, were not available. It claims none
+of the paper's results.
 *Here*: ``BatchNormEnhancement`` (BN-GE), ``StripeBranch``, ``CMLSPGEHead``, ``PathRescorer``,
 ``CMLSPGE`` (L_total). d_ij and S_ij: ``layers/path_distance.py``; L_PA: ``PathTripletLoss``;
 L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.

@@ -5,10 +5,10 @@ Metrics for Cross-Modality Person Re-Identification", CVPR 2022, doi 10.1109/CVP
 (pp. 19344-19353 at IEEE, 19366-19375 in the open-access proceedings: the same paper). Its code
 was announced and could not be found; this is written from notes on the paper.
 *Idea*: a proxy of an identity (a weight vector of the classifier) that both modalities share
-stands between them like a relay, and both may stay far from each other. Here each modality learns
-proxies of its own; features of one modality are then pulled to the proxies of the *other*, which
-stand still. Past proxies are remembered: they differ, as the model drifts, and so there are more,
-and harder, references.
+stands between them, and the two modalities may stay far from each other. Here each modality learns
+its own proxies; features of one modality are then pulled to the proxies of the *other*, which are
+constants. Past proxies are stored: since the model changes they differ, so there are more, and
+harder, references.
 *Here*: ``MAUM``; the loss is ``losses/unidirectional.py``, the memories ``modeling/memory.py``.
 *Known*: the network (separate stems, global average), the three classifiers and their inputs,
 the formulas of both losses, first-in-first-out memories of independent sizes that take up the

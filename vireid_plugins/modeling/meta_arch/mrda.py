@@ -4,8 +4,9 @@
 Reconstruction with Dynamic Attention", Laser & Optoelectronics Progress, 2024, doi
 10.3788/LOP231742 (in Chinese; no public code).
 *Idea*: a second view of each image, in which bright pixels outweigh the background, goes through
-the network beside the image, and a shallow layer must see both alike. On the last map an
-attention asks only from the few horizontal regions that all others attend to.
+the network together with the image, and a shallow layer must give similar maps for both. On the
+last map, the queries of an attention come only from the few horizontal regions to which all others
+attend most.
 *Here*: ``mask_of`` (Eq. 1), ``DynamicAttention`` (Eq. 9-15), ``MRDAHead`` (Eq. 16, 17), ``MRDA``
 (Eq. 2-8, 18-23). Losses: ``LabelSmoothingCrossEntropyLoss`` (18),
 ``HeteroCenterTripletLoss`` (19, 20), ``CorrelationConsistencyLoss`` (21, 22),

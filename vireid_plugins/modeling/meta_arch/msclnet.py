@@ -4,8 +4,9 @@
 Aggregation for Visible-Infrared Person Re-Identification", ECCV 2022, pp. 462-479, doi
 10.1007/978-3-031-19781-9_27. Its repository, bitreidgroup/VI-ReID-MSCLNet, holds no code.
 *Idea*: in training a recurrent network makes a third feature of each pair of a visible and an
-infrared image. It learns local detail from the visible one and global calm from the infrared one;
-then all three kinds gather by camera and identity. The test uses the extractors alone.
+infrared image. It learns local detail from the visible one and global structure from the infrared
+one; then all three kinds of features are gathered by camera and by identity. The test uses only the
+extractors.
 *Here*: ``SynergyModule`` (S of Eq. 2, with ``layers/mogrifier_lstm.py``) and ``MSCLNet`` (Eq. 17).
 ``losses/modality_synergy.py``: Eq. 3, 6, 7; ``losses/cascaded_aggregation.py``: Eq. 10-13; L_t (Eq.
 4) is the cross-entropy that ``MODEL.LOSSES.NAME`` lists.

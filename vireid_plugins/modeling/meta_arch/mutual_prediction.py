@@ -3,8 +3,8 @@
 *Paper*: "Fine-grained cross-modality person re-identification based on mutual prediction
 learning" (in Chinese; authors, venue and DOI are not in the source text).
 *Idea*: a classifier for each modality learns what identifies a person in that modality. Then the
-classifiers stand still and each must recognize the *other* modality's images, which drives the
-network to turn what is particular to one modality into what both share.
+classifiers are frozen, and each must recognize the *other* modality's images, which makes the
+network turn features that are specific to one modality into features that both share.
 *Here*: ``MutualPrediction``; the features of Eq. (3)-(8) are ``heads/stripe_head.py``, L_ID and
 L_tri of Eq. (9), (10) are the losses that the config names.
 *Departs*:

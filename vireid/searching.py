@@ -92,7 +92,8 @@ def report_indexing(summary: IndexingSummary, out: Path, command: str) -> None:
     say(f"Search: {summary.search}.")
     if summary.broken:
         say(f"{summary.broken:,} could not be read: {out / BROKEN} says which and why.")
-    if not SearchIndex(out).facts.get("thresholds"):
+    found = summary.unchanged + summary.added
+    if found and not SearchIndex(out).facts.get("thresholds"):
         say(f"No threshold is known: scores only rank. To compute one: {command} calibrate {out}")
 
 

@@ -2,7 +2,15 @@
 
 import argparse
 import sys
-from typing import Dict, Sequence, Type
+from typing import Dict, NoReturn, Sequence, Type
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a wrong word in one line, without the list of all words."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with one line and exit status 2."""
+        self.exit(2, f"{self.prog}: error: {message}. See: {self.prog} --help\n")
 
 
 class Verb:
@@ -36,7 +44,7 @@ class Verb:
             prog: the command as the user typed it, such as ``"vireid plot"`` or
                 ``"tools/plot.py"``; ``run`` finds it in ``args.command``.
         """
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=prog,
             description=self.description or self.help,
             formatter_class=argparse.RawDescriptionHelpFormatter,

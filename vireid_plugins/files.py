@@ -1,5 +1,6 @@
 """Find configs and the cache folder, and write files that are never half-written."""
 
+import difflib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ def find_config(name: str) -> str:
     """Return the path of a config file: as given, or below this package's ``configs``.
 
     Raises:
-        MissingFileError: neither exists; the message lists the configs that there are.
+        MissingFileError: neither exists; the message has the nearest names, or else all of them.
     """
     if not name or os.path.isfile(name):
         return name
@@ -26,7 +27,11 @@ def find_config(name: str) -> str:
         if (folder / relative).is_file():
             return str(folder / relative)
     known = sorted({p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")})
-    raise MissingFileError(f"No config file {name!r}. This package has: {', '.join(known)}.")
+    near = difflib.get_close_matches(relative.as_posix(), known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise MissingFileError(
+        f"No config file {name!r}. {hint or 'This package has: ' + ', '.join(known) + '.'}"
+    )
 
 
 def cache_folder() -> Path:

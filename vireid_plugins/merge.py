@@ -73,7 +73,7 @@ def merge_config(
     for key, value in zip(opts[0::2], opts[1::2]):
         if isinstance(value_of(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
             value = f"{value}.0"
-        _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")  # noqa: B023
+        _merge_pair(cfg, key, value)
 
 
 def merge_text(cfg: CN, text: str, source: str) -> None:
@@ -114,6 +114,19 @@ def _read_file(config_file: str, alone: bool = False) -> CN:
         text = " ".join(str(error).split())
         raise UserError(
             f"{config_file} is not a config file (YAML with nested keys): {text}"
+        ) from error
+
+
+def _merge_pair(cfg: CN, key: str, value: Any) -> None:
+    before = value_of(cfg, key)
+    try:
+        _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")
+    except UserError as error:
+        if "Type mismatch" not in str(error) or isinstance(before, CN):
+            raise
+        raise UserError(
+            f"{key} is {value!r}; expected a value of the type {type(before).__name__}, such as "
+            f"{before!r}. Is the value missing, or a word too many?"
         ) from error
 
 

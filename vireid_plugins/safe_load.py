@@ -31,7 +31,7 @@ def load_weights_only(file: Any) -> Any:
         kind = MissingFileError if isinstance(error, FileNotFoundError) else CheckpointError
         raise kind(f"{file} cannot be read: {error.strerror or error}.") from error
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].split(". ")[0]  # PyTorch's advice is left out
         raise CheckpointError(
             f"{file} was not loaded ({type(error).__name__}: {reason}). It is not a whole "
             "PyTorch checkpoint, or it holds Python objects that could run code. If you trust "

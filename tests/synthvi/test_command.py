@@ -60,3 +60,15 @@ def test_a_foreign_folder_ends_with_status_two(tmp_path, capsys):
     (tmp_path / "RegDB" / "mine.txt").write_text("mine")
     assert render(["--layout", "regdb", "--out", str(tmp_path), *FEW]) == 2
     assert "did not make" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--out", "--preview"])
+def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, capfd, wrong):
+    """A file stands where a folder is needed."""
+    (tmp_path / "file").write_text("")
+    places = {"--out": str(tmp_path), "--preview": str(tmp_path / "sheet.png")}
+    places[wrong] = str(tmp_path / "file" / "inside.png")
+    words = ["--layout", "regdb", "--ids", "1+1", *FEW]
+    assert render([*words, *(word for pair in places.items() for word in pair)]) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {places[wrong]}") and "cannot be written" in last

@@ -179,7 +179,8 @@ def test_train_keeps_its_older_names(command):
     )
     typed = command[0] if len(command) == 1 else "python -m vireid_plugins.train"
     assert done.returncode == 2
-    assert f"{typed}: error: argument --num-gpus" in done.stderr
+    assert done.stderr.startswith(f"{typed}: error: argument --num-gpus")
+    assert done.stderr.endswith(f". See: {typed} --help\n") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)

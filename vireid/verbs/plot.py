@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import Any, Iterator, Sequence
 
-from ..verb import Verb, register, say
+from ..verb import Parser, Verb, register, say
 
 _PACKAGE_LOG = "vireid_plugins"
 _LOADING_LOG = f"{_PACKAGE_LOG}.engine.checkpoint"  # which weights were loaded
@@ -22,7 +22,7 @@ class Plot(Verb):
 
     def make_parser(self, prog: str) -> argparse.ArgumentParser:
         """Return the parser that explains the verb; the words of a kind are read in ``run``."""
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=prog,
             usage="%(prog)s KIND [--help] ...",
             description=f"""Draw pictures of what a trained model does.
@@ -88,7 +88,7 @@ def _read_words(kind: Any, words: Sequence[str], prog: str) -> Any:
     """Return the words of the command, and the options of the kind by name."""
     from vireid_plugins.plots.options import options_of
 
-    parser = argparse.ArgumentParser(prog=prog, description=kind.help, allow_abbrev=False)
+    parser = Parser(prog=prog, description=kind.help, allow_abbrev=False)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into")
     if kind.needs_model:
         _add_model_words(parser, kind.most_subjects)

@@ -43,7 +43,9 @@ A dataset that is there with the same settings is reused; an unfinished one is c
         parser.add_argument(
             "--difficulty", type=float, default=1.0, help="0 tidy .. 1 as designed .. 3"
         )
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument(
+            "--seed", type=int, default=0, help="another seed: other people and places"
+        )
         parser.add_argument(
             "--jobs", type=int, help="processes; default: one per core where it pays"
         )

@@ -15,8 +15,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-gpus", type=int, default=1, help="processes per machine (also with MODEL.DEVICE cpu)"
     )
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--num-machines", type=int, default=1, help="machines in all; default 1")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="number of this machine, from 0"
+    )
     parser.add_argument("--dist-url", default="auto", help="tcp://ADDRESS:PORT of rank 0, or auto")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
 

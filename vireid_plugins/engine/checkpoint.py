@@ -72,7 +72,8 @@ class AtomicCheckpointer(Checkpointer):
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
             raise CheckpointError(
                 f"{self._path} holds no 'model'. Weights of an ordinary backbone belong in "
-                "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
+                "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS. Weights of a whole model "
+                "under another name: save them by torch.save({'model': state_dict}, PATH)."
             )
         self._check_fit(
             {name: tuple(value.shape) for name, value in self.model.state_dict().items()},

@@ -115,8 +115,8 @@ def configure(
     else:
         raise CheckpointError(
             f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
-            "another program wrote it. Give the config that it was trained with by --config-file; "
-            "a command without --config-file opens only checkpoints that VIReIDTrainer wrote."
+            "another program wrote it. Where the command has --config-file, name the config that "
+            "it was trained with; the other commands open only checkpoints of VIReIDTrainer."
         )
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]

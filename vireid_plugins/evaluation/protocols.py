@@ -8,7 +8,7 @@ lists of items ``(path, pid, camid, modality)``, and, for the official galleries
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Iterator, List, Sequence, Tuple
+from typing import Any, ClassVar, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,18 +24,6 @@ DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")
 SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-# Any word is allowed here: check_direction refuses it with a better message.
-_DIRECTION = Rule(" or ".join(map(repr, DIRECTIONS)), lambda word: True)
-
-declare(
-    "TEST.PROTOCOL",
-    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "gallery cameras of SYSU-MM01"),
-    Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
-    Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
-    Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
-    Key("PERMUTATION_FILE", "", text("a path"), "path of rand_perm_cam.mat; empty: in exp/"),
-    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "searches to evaluate, except on SYSU-MM01"),
-)
 
 _OLD_WORDS = {
     "v2t": DIRECTIONS[0],
@@ -47,6 +35,26 @@ _OLD_WORDS = {
     "ir2vis": DIRECTIONS[1],
     "ir2rgb": DIRECTIONS[1],
 }
+# Old words pass here: check_direction refuses them, and says what they are called now.
+_DIRECTION = Rule(
+    " or ".join(map(repr, DIRECTIONS)),
+    lambda word: word in DIRECTIONS or _in_new_words(word) is not None,
+)
+
+
+def _in_new_words(direction: Any) -> Optional[str]:
+    return _OLD_WORDS.get(str(direction).lower().replace("-", ""))
+
+
+declare(
+    "TEST.PROTOCOL",
+    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "gallery cameras of SYSU-MM01"),
+    Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
+    Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
+    Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
+    Key("PERMUTATION_FILE", "", text("a path"), "path of rand_perm_cam.mat; empty: in exp/"),
+    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "searches to evaluate, except on SYSU-MM01"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def check_direction(direction: Any) -> str:
     if direction in DIRECTIONS:
         return direction
     hint = f"Valid: {' and '.join(DIRECTIONS)}."
-    meant = _OLD_WORDS.get(str(direction).lower().replace("-", ""))
+    meant = _in_new_words(direction)
     if meant:
         hint = f"Say {meant!r}. " + hint
     elif isinstance(direction, bool):

@@ -1,6 +1,7 @@
 """Write an ONNX file that gives the same features as a checkpoint, or say why it is impossible."""
 
 import importlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Union
@@ -120,6 +121,8 @@ def _check_target(target: Path, weights: Path) -> Path:
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir():
         raise ExportError(f"--out is {str(target)!r}, but {above} is a file, not a folder.")
+    if not os.access(above, os.W_OK):
+        raise ExportError(f"--out is {str(target)!r}, but {above} cannot be written to.")
     if target.absolute() == weights.absolute():
         raise ExportError(f"--out and --weights are the same file, {target}.")
     return target

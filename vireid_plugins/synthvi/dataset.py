@@ -71,7 +71,7 @@ def render_dataset(
     Raises:
         OccupiedFolderError: the folder holds files that are not SynthVI's, or a dataset with other
             settings and ``overwrite`` is False.
-        UserError: an argument is unknown or out of range.
+        UserError: an argument is unknown or out of range, or a file cannot be written.
     """
     settings = make_settings(
         layout,

@@ -98,8 +98,20 @@ def write_whole(path: Path, content: bytes, scratch: Optional[Path] = None) -> N
     Args:
         scratch: a folder on the same disk for the unfinished file, where it cannot be mistaken for
             an image; None: the folder of ``path``.
+
+    Raises:
+        UserError: the file cannot be written.
     """
-    scratch = path.parent if scratch is None else scratch
+    try:
+        _write_whole(path, content, path.parent if scratch is None else scratch)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); what was rendered is kept, "
+            "name another place or make room"
+        ) from error
+
+
+def _write_whole(path: Path, content: bytes, scratch: Path) -> None:
     for folder in (path.parent, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=scratch, prefix=".writing-")

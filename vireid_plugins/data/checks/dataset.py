@@ -58,7 +58,10 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
     for word, kind in known.items():
         if word.lower() == name.lower():
             return kind
-    raise UnknownNameError(f"There are no checks for a dataset {name!r}. {suggest(name, known)}")
+    raise UnknownNameError(
+        f"No dataset is called {name!r}. {suggest(name, known)} A class in your own file: import "
+        "it in Python, then call vireid_plugins.data.checks.check_dataset."
+    )
 
 
 def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> DatasetReport:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.amp import build_grad_scaler
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
 from vireid_plugins.files import write_atomically
 from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.solver.amp import build_grad_scaler
 
 from fastreid.utils.events import EventStorage
 

@@ -24,10 +24,10 @@ import torch
 from ..comparison.measure import peak_memory
 from ..engine import VIReIDTrainer
 from ..engine.allocator import keep_freed_memory
-from ..engine.amp import cpu_has_bfloat16
 from ..engine.seeding import seed_everything
 from ..engine.setup import build_config
 from ..errors import UserError
+from ..solver.amp import cpu_has_bfloat16
 from ..synthvi import render_dataset
 from .loops import OwnLoop, UsualLoop
 from .measuring import in_own_process, markdown_table

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
 
-from .amp import amp_dtype, build_grad_scaler
+from ..solver.amp import amp_dtype, build_grad_scaler
 from .loss_report import LossReport, log_losses
 
 

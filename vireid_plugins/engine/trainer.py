@@ -22,10 +22,10 @@ from ..keys import Key, at_least, declare
 from ..runs.names import METRICS
 from ..runs.record import record_results
 from ..solver import build_lr_scheduler, build_optimizer
+from ..solver.amp import amp_name
 from ..version import __version__
 from . import hooks, runtime
 from .allocator import keep_freed_memory
-from .amp import amp_name
 from .checkpoint import (
     FACTS,
     AtomicCheckpointer,

@@ -13,6 +13,7 @@ from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradie
 from ..errors import UserError
 from ..keys import Key, at_least, check_values, declare, one_of
 from ..registry import suggest
+from .amp import amp_name, is_scaled
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +94,8 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
             f"RUNTIME.OPTIMIZER_STEP is {word!r}, which {optimizer_class.__name__} of PyTorch "
             f"{torch.__version__} does not know. Use 'default'."
         )
-    scaled = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16"
-    if word == "fused" and cfg.SOLVER.CLIP_GRADIENTS.ENABLED and scaled:
+    clipped = cfg.SOLVER.CLIP_GRADIENTS.ENABLED
+    if word == "fused" and clipped and is_scaled(amp_name(cfg)):
         raise UserError(
             "RUNTIME.OPTIMIZER_STEP 'fused' and SOLVER.CLIP_GRADIENTS do not go together in "
             "float16: gradients would be clipped before they are unscaled. Use 'foreach', or "

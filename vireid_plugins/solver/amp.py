@@ -11,6 +11,7 @@ from ..keys import Key, declare, one_of
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_SCALED = torch.float16  # its small gradients vanish, unless the loss is scaled
 
 declare(
     "SOLVER.AMP",
@@ -43,9 +44,14 @@ def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype
     return DTYPES[name]
 
 
+def is_scaled(name: Optional[str]) -> bool:
+    """Return whether the loss is scaled in the number format ``name``, see ``amp_name``."""
+    return name is not None and DTYPES[name] is _SCALED
+
+
 def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
     """Return the scaler that keeps float16 gradients from vanishing; None for other formats."""
-    if dtype is not torch.float16:
+    if dtype is not _SCALED:
         return None
     if hasattr(torch.amp, "GradScaler"):
         return torch.amp.GradScaler("cuda")

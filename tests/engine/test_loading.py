@@ -89,7 +89,7 @@ def test_a_checkpoint_of_another_program_needs_a_config(tmp_path):
     checkpoint = open_checkpoint(path, CONFIG, opts)
     assert checkpoint.facts is None
     assert_holds(checkpoint, tensors)
-    with pytest.raises(CheckpointError, match="carries no config.*by --config-file"):
+    with pytest.raises(CheckpointError, match="carries no config.*has --config-file, name the"):
         open_checkpoint(path)
 
 

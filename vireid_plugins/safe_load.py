@@ -4,6 +4,7 @@ import collections
 import contextlib
 import pickle
 import types
+import zipfile
 from typing import Any, Iterator
 
 import torch
@@ -11,10 +12,16 @@ import torch
 from .errors import CheckpointError, MissingFileError
 
 
-def load_weights_only(file: Any) -> Any:
+def load_weights_only(file: Any, mapped: bool = False) -> Any:
     """Load a checkpoint that holds only tensors, numbers, strings, lists and dicts, on the CPU.
 
     Also a ``collections.Counter``, in which FastReID's checkpoints keep MultiStepLR's milestones.
+
+    Args:
+        file: path, or a file that is open for reading.
+        mapped: read a tensor from the disk only when it is used, if PyTorch and the format of the
+            file allow it. Use it where only a part of the file is needed, and copy what must
+            outlive the file.
 
     Raises:
         MissingFileError: there is no such file.
@@ -24,7 +31,8 @@ def load_weights_only(file: Any) -> Any:
     try:
         if hasattr(torch.serialization, "safe_globals"):
             with torch.serialization.safe_globals([collections.Counter]):
-                return torch.load(file, map_location="cpu", weights_only=True)
+                mmap = mapped and isinstance(file, str) and zipfile.is_zipfile(file)
+                return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
         with _restricted_pickle():
             return torch.load(file, map_location="cpu")
     except OSError as error:

@@ -68,6 +68,10 @@ class AtomicCheckpointer(Checkpointer):
             self._need, self._path = need, path
         return super().load(path, checkpointables)
 
+    def _load_file(self, f: Any) -> Any:
+        """Load the file; an optimizer's state stays on the disk where features are the aim."""
+        return load_weights_only(f, mapped=self._need == "features")
+
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
             raise CheckpointError(
@@ -156,7 +160,7 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
         CheckpointError: the file is no whole checkpoint.
     """
     check_weights_exist(path)
-    state = load_weights_only(path)
+    state = load_weights_only(path, mapped=True)
     return state.get(FACTS) if isinstance(state, dict) else None
 
 

@@ -74,7 +74,17 @@ def make_model(config, *opts):
     return build_model(of_models(settings(config, *opts)))
 
 
-@pytest.fixture(scope="module", params=distinct_models(on_a_small_network))
+def mark_slow(configs, is_slow=lambda config: False):
+    """Parameters of a test; rows of ablations, and what ``is_slow`` names, are marked slow."""
+    return [
+        pytest.param(
+            config, marks=[pytest.mark.slow] if is_slow(config) or config.count("/") > 2 else []
+        )
+        for config in configs
+    ]
+
+
+@pytest.fixture(scope="module", params=mark_slow(distinct_models(on_a_small_network)))
 def built(request):
     """(config, its model on a small network), built once for the tests below."""
     return request.param, make_model(request.param, *on_a_small_network(request.param))
@@ -162,13 +172,7 @@ def gradients_by_phase(model, batch, half=False):
     return found
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(config, marks=[pytest.mark.slow] if on_a_small_network(config) else [])
-        for config in distinct_models()
-    ],
-)
+@pytest.mark.parametrize("config", mark_slow(distinct_models(), is_slow=on_a_small_network))
 def test_each_trainable_parameter_gets_a_finite_gradient_in_some_phase(config):
     """At the size of the config: widths that do not fit each other stop here."""
     model = make_model(config).train()

@@ -21,7 +21,7 @@ class StepTrainer(SimpleTrainer):
         model: returns named loss terms for a batch.
         data_loader: one pass over it is one epoch.
         optimizer: over the model's parameters.
-        amp: the number format of the forward pass, see ``amp.py``; None: that of the weights.
+        amp: number format of the forward pass, see ``solver/amp.py``; None: that of the weights.
         accumulation: batches whose gradients are averaged before each update; the last update of
             an epoch takes what is left. If it is above 1, the loader must have a length.
 

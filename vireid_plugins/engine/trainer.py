@@ -58,8 +58,8 @@ class VIReIDTrainer(DefaultTrainer):
 
     As with ``DefaultTrainer``: ``VIReIDTrainer(cfg)``, then ``resume_or_load(resume)``, then
     ``train()``; the ``build_*`` methods may be overridden. Mixed precision is decided in
-    ``amp.py``, a step is computed in ``step.py``, what happens between steps in ``hooks.py``, and
-    what a run writes about itself in ``runs/record.py``.
+    ``solver/amp.py``, a step is computed in ``step.py``, what happens between steps in
+    ``hooks.py``, and what a run writes about itself in ``runs/record.py``.
 
     Raises:
         UserError: the config or the data cannot be trained on; it is raised before the first

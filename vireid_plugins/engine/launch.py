@@ -90,8 +90,9 @@ def distributed_worker(
     _join(dist_url, world_size, rank, num_processes, device)
     try:
         main(*args)
+        comm.synchronize()
     finally:
-        dist.destroy_process_group()
+        _leave()
 
 
 def _run_under_torchrun(main: Callable, args: Tuple[Any, ...], device: str) -> Any:
@@ -102,9 +103,11 @@ def _run_under_torchrun(main: Callable, args: Tuple[Any, ...], device: str) -> A
     _check_devices(local_size, device)
     _join("env://", world_size, rank, local_size, device)
     try:
-        return main(*args)
+        result = main(*args)
+        comm.synchronize()
+        return result
     finally:
-        dist.destroy_process_group()
+        _leave()
 
 
 def _join(url: str, world_size: int, rank: int, local_size: int, device: str) -> None:
@@ -121,6 +124,17 @@ def _join(url: str, world_size: int, rank: int, local_size: int, device: str) ->
         if first <= rank < first + local_size:
             comm._LOCAL_PROCESS_GROUP = group
     comm.synchronize()
+
+
+def _leave() -> None:
+    """Leave the groups of processes, and keep none of them alive.
+
+    The threads of a group end with the last reference to it. One that still frees the tensors of
+    its last message when the interpreter has ended aborts the process; the barrier that ``main``
+    is followed by lets each thread finish before.
+    """
+    comm._LOCAL_PROCESS_GROUP = None
+    dist.destroy_process_group()
 
 
 def _check_devices(num_processes: int, device: str) -> None:

@@ -59,7 +59,7 @@ setup(
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
         "onnx": ["onnx", "onnxruntime"],
         "umap": ["umap-learn"],  # another map of features beside t-SNE
-        "dev": ["mypy", "pytest", "pytest-xdist", "ruff"],
+        "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
     classifiers=[
         "Operating System :: OS Independent",

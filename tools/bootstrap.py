@@ -76,6 +76,7 @@ DEVELOPMENT = (
     "types-PyYAML",
     "types-tabulate",
     "types-tqdm",
+    "hypothesis>=6.100,<7",
     "pytest>=8,<10",
     "pytest-xdist>=3.7,<4",
     "ruff>=0.17,<0.18",

@@ -8,6 +8,7 @@ traceback.
 
 import os
 import sys
+from typing import Optional
 
 
 class UserError(ValueError):
@@ -28,6 +29,17 @@ class MissingFileError(UserError, FileNotFoundError):
 
 class ExistingFileError(UserError, FileExistsError):
     """A file or folder that is there already and must not be replaced."""
+
+
+class UnwritableError(UserError, OSError):
+    """A file that the system refused to write: a full disk, a read-only folder, ...
+
+    ``number`` is the system's number of the error, such as ``errno.ENOSPC``.
+    """
+
+    def __init__(self, message: str, number: Optional[int] = None) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class MissingLibraryError(UserError, RuntimeError):

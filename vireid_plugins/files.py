@@ -1,14 +1,18 @@
 """Find configs and the cache folder, and write files that are never half-written."""
 
+import contextlib
 import difflib
+import errno
+import io
 import json
 import os
+import shutil
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping, Optional, Union
 
 import platformdirs
 
-from .errors import MissingFileError, UserError
+from .errors import MissingFileError, UnwritableError, UserError
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIG_FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a checkout's, a wheel's
@@ -40,18 +44,140 @@ def cache_folder() -> Path:
     return Path(named or platformdirs.user_cache_dir("vireid_plugins", appauthor=False))
 
 
-def write_atomically(target: Path, write: Callable[[Any], Any]) -> None:
-    """Call ``write(file)`` on a new file, and rename it to ``target`` once it is complete."""
+def write_atomically(target: Path, write: Callable[[Any], Any], remedy: str = "") -> None:
+    """Call ``write(file)`` on a new file, and rename it to ``target`` once it is complete.
+
+    If it fails, nothing of the new file is left, and an earlier ``target`` is as it was.
+
+    Args:
+        target: the file to write; its folder exists.
+        write: writes the whole content into the open binary file.
+        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+
+    Raises:
+        UnwritableError: the system refused to write: a full disk, a read-only folder, ...
+    """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
+    with writing(target, remedy):
+        try:
+            with _RememberingFile(io.FileIO(str(partial), "w")) as file:
+                file.run(write)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def append_line(path: Path, line: str, remedy: str = "") -> None:
+    """Add a line to a text file and wait until it is on the disk; or add nothing of it.
+
+    Args:
+        path: the file, which is made if it is absent; its folder exists.
+        line: the text, without the end of the line.
+        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+
+    Raises:
+        UnwritableError: the system refused to write.
+    """
+    with writing(path, remedy), open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        content = f"{line}\n".encode()
+        try:
+            while content:  # an almost full disk takes a part of it without an error
+                content = content[file.write(content) :]
             os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        if partial.exists():
-            partial.unlink()
+        except OSError:
+            with contextlib.suppress(OSError):  # a device cannot be cut
+                file.truncate(size)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: Union[str, Path], remedy: str = "") -> Iterator[None]:
+    """Turn a refusal of the system to write, inside the block, into one sentence about ``path``.
+
+    Args:
+        path: the file or folder that is written.
+        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+
+    Raises:
+        UnwritableError: the disk is full, the folder is read-only, or a part of the path is a file.
+    """
+    try:
+        yield
+    except UserError:  # some of them are also an OSError
+        raise
+    except OSError as error:
+        cause = _cause_of(error, Path(path))
+        if not cause:
+            raise
+        text = f"{path} cannot be written: {cause}"
+        raise UnwritableError(f"{text} {remedy}".strip(), error.errno) from error
+
+
+_TOO_LITTLE_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_PATH = {errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG}
+_WRONG_PATH |= {errno.ELOOP, errno.EINVAL}
+
+
+def _cause_of(error: OSError, path: Path) -> str:
+    """Return in words why the system refused and what to do; empty if it is no refusal."""
+    # NumPy says how many numbers it could not write, without the system's number.
+    if error.errno is None and " requested and " in str(error):
+        return f"not all of it was written; {_free_space(path)}. Free some space."
+    number, what = error.errno, error.strerror
+    if number in _TOO_LITTLE_SPACE:
+        return f"{what}; {_free_space(path)}. Free some space."
+    if number == errno.EFBIG:
+        return f"{what}; a file may not grow that large here (see ulimit -f). Raise the limit."
+    if number in _NOT_ALLOWED:
+        return f"{what}. Choose a folder that you may write to, or change its permissions."
+    if number in _WRONG_PATH:
+        return f"{what}. Choose another path."
+    if number == errno.EIO:
+        return f"{what}: the disk or the network drive has failed."
+    return ""
+
+
+def _free_space(path: Path) -> str:
+    """Return in words how much of the disk that holds ``path`` is free."""
+    for folder in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            return f"{shutil.disk_usage(str(folder)).free / 1e6:,.1f} MB are free on that disk"
+    return "how much is free is not known"
+
+
+class _RememberingFile(io.BufferedWriter):
+    """A binary file that remembers why it could not be written.
+
+    ``torch.save`` reports a full disk as an "enforce fail" of its own, a ``RuntimeError``.
+    """
+
+    refused: Optional[OSError] = None
+
+    def write(self, data: Any) -> int:
+        """Write ``data``, and keep the error if that fails."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refused = self.refused or error
+            raise
+
+    def run(self, write: Callable[[Any], Any]) -> None:
+        """Call ``write`` with this file; raise the refusal of the system instead of what it says.
+
+        Raises:
+            OSError: the system refused to write.
+        """
+        try:
+            write(self)
+        except Exception as error:
+            if self.refused is not None and error is not self.refused:
+                raise self.refused from error
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -66,7 +192,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write ``values`` as JSON into ``path``; a kill never leaves an incomplete file."""
+def write_json(path: Path, values: Mapping[str, Any], remedy: str = "") -> None:
+    """Write ``values`` as JSON into ``path``; see ``write_atomically``."""
     text = json.dumps(values, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode()), remedy)

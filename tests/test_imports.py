@@ -90,6 +90,7 @@ AREAS = {
     "keys": "base",
     "merge": "base",
     "modality": "base",
+    "readers": "base",
     "registry": "base",
     "safe_load": "base",
     "version": "base",

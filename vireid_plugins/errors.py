@@ -27,6 +27,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that the user named and that is not there."""
 
 
+class FileContentError(UserError):
+    """A file that is there and whose content is not what it must be."""
+
+
 class ExistingFileError(UserError, FileExistsError):
     """A file or folder that is there already and must not be replaced."""
 

@@ -180,18 +180,6 @@ class _RememberingFile(io.BufferedWriter):
             raise
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        UserError: it is no JSON; the message names the file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); delete it to run this anew.") from error
-
-
 def write_json(path: Path, values: Mapping[str, Any], remedy: str = "") -> None:
     """Write ``values`` as JSON into ``path``; see ``write_atomically``."""
     text = json.dumps(values, indent=2) + "\n"

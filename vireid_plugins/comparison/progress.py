@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import List, Optional
 
-from ..files import read_json, write_json
+from ..files import write_json
+from ..readers.json_file import read_json
 from ..runs.names import PROGRESS
 
 

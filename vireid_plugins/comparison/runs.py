@@ -16,7 +16,8 @@ from ..engine import VIReIDTrainer
 from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
-from ..files import CONFIG_FOLDERS, PACKAGE, find_config, read_json
+from ..files import CONFIG_FOLDERS, PACKAGE, find_config
+from ..readers.json_file import read_json
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
 
 DONE, RESUME, NEW = "done", "to resume", "to do"

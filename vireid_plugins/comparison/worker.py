@@ -22,7 +22,8 @@ from ..engine import VIReIDTrainer
 from ..engine.loading import open_checkpoint
 from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
-from ..files import read_json, write_json
+from ..files import write_json
+from ..readers.json_file import read_json
 from ..runs.environment import environment
 from ..runs.names import COMPARED, SETTINGS
 from ..runs.record import record_session, source_commit, utc_now

@@ -11,8 +11,8 @@ from fastreid.config import CfgNode, get_cfg
 from ..config import add_vireid_config
 from ..errors import MissingFileError, UserError, one_line
 from ..evaluation.result import METRIC_NAMES
-from ..files import read_json
 from ..merge import merge_text
+from ..readers.json_file import read_json
 from ..safe_load import load_weights_only
 from .folder import Checkpoint, Missing, Results, RunFolder
 from .metrics_log import read_lines
@@ -96,9 +96,7 @@ def _read_json(run: RunFolder, name: str, what: str) -> Any:
     try:
         return read_json(path)
     except UserError as error:
-        run.missing.append(
-            Missing(what, f"{name} is no JSON: {one_line(error.__cause__ or error)}")
-        )
+        run.missing.append(Missing(what, one_line(error).replace(str(path), name)))
         return None
 
 

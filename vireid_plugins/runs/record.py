@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, List
 
 from ..evaluation.result import TestMetrics
-from ..files import PACKAGE, read_json, write_json
+from ..files import PACKAGE, write_json
+from ..readers.json_file import read_json
 from .environment import environment
 from .names import RESULTS, RUN
 

@@ -1,0 +1,142 @@
+"""Read text: UTF-8 with or without a byte order mark, whatever the locale is."""
+
+import codecs
+import os
+import stat
+from pathlib import Path
+from typing import Union
+
+from ..errors import FileContentError, MissingFileError, UserError
+
+AnyPath = Union[str, "os.PathLike[str]"]
+_SNIFFED = 65536  # bytes that tell a text from a picture or a checkpoint
+_MARKS = (  # UTF-32 comes first, because its mark begins like that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_SIGNATURES = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"PK\x03\x04", "a ZIP archive, such as a checkpoint of PyTorch"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"MATLAB 5.0 MAT-file", "a .mat file"),
+    (b"%PDF", "a PDF document"),
+    (b"\x80\x02", "a pickled Python object, such as an old checkpoint of PyTorch"),
+)
+
+
+def read_text(path: AnyPath, remedy: str = "") -> str:
+    """Return the content of a text file in UTF-8, without its byte order mark.
+
+    Line ends come as they stand in the file.
+
+    Args:
+        path: a file.
+        remedy: how to mend a file of wrong bytes, a sentence; empty: advice on encodings.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileContentError: its bytes are no text in UTF-8.
+        UserError: it is no file, or it cannot be read.
+    """
+    return decode(read_bytes(path, sniff=True, remedy=remedy), os.fspath(path), remedy)
+
+
+def read_bytes(path: AnyPath, sniff: bool = False, remedy: str = "") -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        path: a file.
+        sniff: refuse a file that begins like a binary one before all of it is read.
+        remedy: how to mend a binary file, a sentence.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileContentError: the file is binary, with ``sniff``.
+        UserError: it is no file, or it cannot be read.
+    """
+    where = shown(path)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{where} is a folder; expected a file.")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{where} is a device or a pipe; expected a file.")
+        with open(path, "rb") as file:
+            begin = file.read(_SNIFFED)
+            if sniff:
+                _check_text(begin, where, remedy)
+            return begin + file.read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"There is no file {where}.") from error
+    except OSError as error:
+        raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
+    except MemoryError as error:
+        raise UserError(f"{where} is too large to be read into the memory.") from error
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise MissingFileError(f"{where!r} is no name of a file: {error}.") from error
+
+
+def decode(content: bytes, source: AnyPath, remedy: str = "") -> str:
+    """Return bytes in UTF-8 as text, without a byte order mark at the beginning.
+
+    Args:
+        content: the bytes of a whole text.
+        source: the file that they come from, for messages.
+        remedy: how to mend wrong bytes, a sentence; empty: advice on encodings.
+
+    Raises:
+        FileContentError: the bytes are no text in UTF-8.
+    """
+    where = shown(source)
+    _check_text(content, where, remedy)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FileContentError(
+            f"{where}, line {line}: expected text in UTF-8, found the byte "
+            f"0x{content[error.start]:02x}. "
+            + (remedy or "Save it as UTF-8 (it may be in GBK or Latin-1).")
+        ) from error
+
+
+def shown(path: AnyPath) -> str:
+    """Return a path as messages show it: bytes that are not UTF-8 as escapes."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_text(content: bytes, where: str, remedy: str) -> None:
+    """Raise ``FileContentError`` if ``content`` holds what no text in UTF-8 holds."""
+    for mark, name in _MARKS:
+        if content.startswith(mark):
+            raise FileContentError(
+                f"{where}: expected text in UTF-8, found {name}. {remedy or 'Save it as UTF-8.'}"
+            )
+    place = content.find(b"\0")
+    if place < 0:
+        return
+    for signature, name in _SIGNATURES:
+        if content.startswith(signature):
+            raise FileContentError(
+                f"{where}: expected text in UTF-8, found {name}. "
+                f"{remedy or 'Was another file meant?'}"
+            )
+    raise FileContentError(
+        f"{where}: expected text in UTF-8, found a NUL byte (byte {place} of the file): "
+        f"it is binary, damaged or in UTF-16. {remedy or 'Name another file or save it as UTF-8.'}"
+    )
+
+
+def name_of(path: AnyPath) -> str:
+    """Return the last part of a path as messages show it."""
+    return shown(Path(path).name)

@@ -141,11 +141,21 @@ class ModelHook(HookBase):
 
 
 class WriteEvents(HookBase):
-    """Run the writers every ``period`` iterations and at the end of each epoch."""
+    """Run the writers every ``period`` iterations and at the end of each epoch.
 
-    def __init__(self, writers: List[EventWriter], period: int) -> None:
-        self._writers = writers
+    Args:
+        build_writers: opens the files of the writers. It is called when the training begins, so a
+            training that is refused leaves no empty file.
+        period: iterations between two calls of the writers.
+    """
+
+    def __init__(self, build_writers: Callable[[], List[EventWriter]], period: int) -> None:
+        self._build_writers = build_writers
+        self._writers: List[EventWriter] = []
         self._period = max(1, period)
+
+    def before_train(self) -> None:
+        self._writers = self._build_writers()
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1

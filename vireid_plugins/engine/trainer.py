@@ -152,7 +152,7 @@ class VIReIDTrainer(DefaultTrainer):
             )
         )
         if comm.is_main_process():
-            result.append(hooks.WriteEvents(self.build_writers(), cfg.SOLVER.LOG_PERIOD))
+            result.append(hooks.WriteEvents(self.build_writers, cfg.SOLVER.LOG_PERIOD))
         return result
 
     def build_writers(self) -> List[EventWriter]:

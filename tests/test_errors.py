@@ -4,8 +4,8 @@ import pytest
 
 from vireid_plugins import errors
 from vireid_plugins.data.datasets.base import DatasetError
-from vireid_plugins.data.images import ImageError
 from vireid_plugins.onnx_export import ExportError
+from vireid_plugins.readers.image import ImageError
 
 PLAIN = (errors.ReportError, errors.PlanError, errors.PlotError)
 ALSO = {

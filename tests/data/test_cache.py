@@ -13,7 +13,7 @@ from PIL import Image
 
 from vireid_plugins.data import cache as module
 from vireid_plugins.data.cache import ImageCache
-from vireid_plugins.data.images import ImageError, read_image
+from vireid_plugins.readers.image import ImageError, read_image
 
 GIB = 2**30
 ENTRY = 20 * 10 * 3 + module._HEADER.size  # bytes of an image that ``write`` makes
@@ -196,7 +196,7 @@ import os, sys
 from pathlib import Path
 import vireid_plugins
 from vireid_plugins.data.cache import ImageCache
-from vireid_plugins.data.images import read_image
+from vireid_plugins.readers.image import read_image
 def half(self, content):
     with open(self, "wb") as file:
         file.write(content[:len(content) // 2]); file.flush(); os._exit(9)

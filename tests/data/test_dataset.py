@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vireid_plugins.data.dataset import ItemRequest, VIReIDDataset, collate
-from vireid_plugins.data.images import ImageError
 from vireid_plugins.data.item import Item
 from vireid_plugins.modality import Modality
+from vireid_plugins.readers.image import ImageError
 
 
 def noise(image, modality):

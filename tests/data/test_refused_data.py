@@ -6,7 +6,7 @@ import pytest
 
 from vireid_plugins.data.build import build_test_loader, build_train_loader
 from vireid_plugins.data.datasets import DatasetError
-from vireid_plugins.data.images import ImageError
+from vireid_plugins.readers.image import ImageError
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -7,14 +7,13 @@ needed and passes torchvision's transforms in the process that trains.
 import time
 from typing import Any, Dict, Iterator, Tuple
 
-from PIL import Image
-
 from fastreid.utils.events import EventStorage
 
 from ..data.dataset import collate
 from ..data.seeding import seeded
 from ..engine import VIReIDTrainer
 from ..engine.step import to_device
+from ..readers.image import load_image
 
 from torchvision import transforms as T  # isort: skip  # after FastReID, which is repaired first
 
@@ -63,8 +62,8 @@ class UsualLoop:
     def _sample(self, index: int, seed: int) -> Dict[str, Any]:
         dataset = self.loader.dataset
         path, pid, camid, modality = dataset.items[index]
-        with Image.open(path) as image, seeded(seed):
-            pixels = self.transform(image.convert("RGB"))
+        with seeded(seed):
+            pixels = self.transform(load_image(path).convert("RGB"))
         labels = {"targets": dataset.class_ids.index(pid), "camids": camid, "index": index}
         return {"images": pixels, "modalities": modality, **labels}
 

@@ -3,12 +3,12 @@
 Importing this package registers the datasets in FastReID's ``DATASET_REGISTRY``.
 """
 
+from ..readers.image import ImageError, read_image
 from .build import build_test_loader, build_train_loader
 from .checks import check_dataset
 from .dataset import VIReIDDataset, collate
 from .datasets import LLCM, SYSUMM01, CrossModalityDataset, CSVDataset, DatasetError, RegDB
 from .datasets.build import build_dataset, dataset_root
-from .images import ImageError, read_image
 from .item import Item
 from .sampler import CrossModalityIdentitySampler
 from .transforms import build_transforms

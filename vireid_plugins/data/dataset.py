@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 
 from vireid_plugins.modality import Modality
 
+from ..readers.image import read_image
 from .cache import ImageCache
-from .images import read_image
 from .item import Item
 from .labels import number_labels, sorted_labels
 from .seeding import seeded

@@ -9,10 +9,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 
-from ..data.images import check_size, read_image
 from ..data.item import Item
 from ..errors import PlotError
 from ..modality import Modality
+from ..readers.image import check_file, read_image
 
 
 class Photo(NamedTuple):
@@ -53,7 +53,7 @@ def parse_images(words: Sequence[str]) -> List[Photo]:
                 "day.jpg:visible night.jpg:infrared, and put KEY VALUE pairs such as MODEL.WEIGHTS "
                 "... before --images or after another option."
             )
-        check_size(path)
+        check_file(path)
         photos.append(Photo(path, modality=int(Modality.parse(modality))))
     return photos
 

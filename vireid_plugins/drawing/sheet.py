@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
-from ..data.images import read_image
+from ..readers.image import read_image
 from .style import GRAY, new_figure, plain
 
 MARGIN = 0.15  # inches

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import ImageError, read_image, upright_rgb
 from ..data.transforms.chains import build_transforms
 from ..errors import UserError
 from ..modality import Modality
+from ..readers.image import ImageError, read_image, upright_rgb
 from .loading import open_checkpoint
 from .setup import check_device
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import build_dataset
-from ..data.images import read_image
 from ..data.item import test_items
 from ..errors import UserError
 from ..modality import Modality
+from ..readers.image import read_image
 from .graph import ExportError
 
 COUNT = 7  # images of each source

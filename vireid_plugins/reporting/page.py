@@ -6,10 +6,10 @@ from pathlib import Path
 from string import Template
 from typing import Iterable, List, Optional, Sequence
 
-from ..data.images import read_image
 from ..drawing.photos import Photo
 from ..drawing.retrieval_page import numbers_in_words
 from ..plots.subject import Subject
+from ..readers.image import read_image
 from ..runs.environment import environment
 from ..runs.folder import RunFolder
 from ..version import __version__

@@ -7,6 +7,7 @@ from typing import Sequence, Tuple
 
 from PIL import Image
 
+from ..readers.image import load_image
 from .html import Markup, join, tag
 
 _FIGURE_SIZE = (1800, 2400)  # largest width and height of a figure in pixels
@@ -42,8 +43,7 @@ class Picture:
 
 def figure_uri(path: str) -> Tuple[str, int, int]:
     """Return the data: URI of a figure, its width and its height in pixels."""
-    with Image.open(path) as image:
-        return _figure_data(_flattened(image), _FIGURE_SIZE)
+    return _figure_data(_flattened(load_image(path)), _FIGURE_SIZE)
 
 
 def photo_uri(image: Image.Image) -> Tuple[str, int, int]:

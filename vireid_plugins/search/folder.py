@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Set, Tuple
 
-from ..data.images import is_image_name
 from ..errors import UserError
+from ..readers.image import is_image_name
 
 _DIGITS = re.compile(rb"\d+")
 _BLOCK = 5_000  # rows handed to the database at once

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data.images import ImageError, read_image
 from ..engine.feature_extractor import FeatureExtractor
 from ..modality import Modality
+from ..readers.image import ImageError, read_image
 from .folder import FoundImage
 
 NOT_FINITE = "the model's features of it are NaN or infinite"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 from PIL import Image
 
-from ..data.images import ImageError, read_image
 from ..drawing.style import COLORS, GRAY, PALE, plain, styled
 from ..errors import UserError
 from ..files import write_atomically
+from ..readers.image import ImageError, read_image
 from .folder import shown_name
 from .index import SearchIndex
 from .querying import Query

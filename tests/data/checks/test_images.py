@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vireid_plugins.data.checks import images as verify
-from vireid_plugins.data.images import ImageError
+from vireid_plugins.readers.image import ImageError
 
 
 @pytest.fixture

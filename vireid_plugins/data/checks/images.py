@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, List, Optional, Sequence, Set
 from ...errors import UserError
 from ...files import cache_folder
 from ...keys import Key, declare, one_of
-from ..images import ImageError, check_size, read_image
+from ...readers.image import ImageError, check_file, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def raise_if_broken(messages: Sequence[str]) -> None:
 
 def _size_problem(path: str) -> str:
     try:
-        check_size(path)
+        check_file(path)
     except ImageError as error:
         return str(error)
     return ""

@@ -3,7 +3,7 @@
 import os
 from typing import List, Tuple
 
-from ..images import is_image_name
+from ...readers.image import is_image_name
 from ..labels import first_few
 from .base import DatasetError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vireid_plugins.data.images import ImageError, is_image_name, read_image
+from vireid_plugins.readers.image import ImageError, is_image_name, read_image
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)  # every gray value once
 

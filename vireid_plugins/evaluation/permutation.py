@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from ..errors import MissingFileError, UserError
+from ..readers.mat_file import read_mat
 
 _VARIABLE = "rand_perm_cam"
 _WHERE = (
@@ -33,20 +34,12 @@ def read_permutations(
         MissingFileError: there is no such file; the message says where it comes from.
         UserError: the file is not built as the official one, or does not fit the images.
     """
-    import scipy.io  # slow to load, and only official galleries need it
-
     path = path or os.path.join(str(dataset.dataset_dir), "exp", _VARIABLE + ".mat")
     if not os.path.isfile(path):
         raise MissingFileError(
             f"There is no {path}, which the official SYSU-MM01 galleries need. {_WHERE}"
         )
-    try:
-        cells = scipy.io.loadmat(path)[_VARIABLE]
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise UserError(
-            f"{path} is not the official permutation file: no readable variable {_VARIABLE!r} "
-            f"({error}). {_WHERE}"
-        ) from error
+    cells = read_mat(path, _VARIABLE, f"It is not the official permutation file. {_WHERE}")
     return {key: _orders(cells, key, count, trials, path) for key, count in counts.items()}
 
 

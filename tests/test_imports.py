@@ -80,6 +80,7 @@ MAY_IMPORT = {
 # module (and all inside it) -> area; the longest name that fits holds
 AREAS = {
     "__main__": "__main__",
+    "cells": "base",
     "compat": "base",
     "late_imports": "base",
     "config": "base",

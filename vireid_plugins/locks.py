@@ -1,6 +1,9 @@
 """Keep a second process out of a folder. A lock ends with its process, also if that is killed."""
 
 import contextlib
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -9,6 +12,7 @@ from filelock import FileLock, Timeout
 from .errors import UserError
 
 LOCK = ".lock"  # the file in the folder
+_HOLDER = ".lock.holder"  # beside it: who holds it. Windows lets nobody else read the lock itself
 
 
 @contextlib.contextmanager
@@ -17,14 +21,56 @@ def sole_use(folder: Path, refusal: UserError) -> Iterator[None]:
 
     Args:
         folder: an existing folder.
-        refusal: the error to raise if another process holds the lock; it says what the user can do.
+        refusal: the error to raise if another process holds the lock; it says what the user can
+            do. The process is named after it.
     """
     lock = FileLock(str(folder / LOCK))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise refusal from None
+        raise type(refusal)(f"{refusal}{_holder(folder)}") from None
+    holder = folder / _HOLDER
     try:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError):  # a full disk; the lock holds without it
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {now}", encoding="utf-8"
+            )
         yield
     finally:
+        with contextlib.suppress(OSError):
+            holder.unlink()
         lock.release()
+
+
+def _holder(folder: Path) -> str:
+    """Return a sentence that says which process holds the lock; empty: it is not known."""
+    try:
+        who = (folder / _HOLDER).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        who = ""
+    return f" It is {who[:200]}." if who else ""
+
+
+def openers(path: Path) -> str:
+    """Return which processes have a lock on ``path``, such as ``"process 123 (python)"``.
+
+    Only Linux tells; elsewhere, or if nobody has one, the text is empty.
+    """
+    try:
+        inode = str(path.stat().st_ino)
+        lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return ""
+    # number: kind, way, access, process, device:device:inode, from, to
+    words = [line.split() for line in lines if "->" not in line]
+    found = {word[4] for word in words if len(word) >= 6 and word[5].split(":")[-1] == inode}
+    return ", ".join(sorted(_named(process) for process in found if process.isdigit()))
+
+
+def _named(process: str) -> str:
+    try:
+        command = Path("/proc", process, "comm").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"process {process}"
+    return f"process {process} ({command.strip()})"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vireid_plugins.search import SearchIndex, build, index_folder
-from vireid_plugins.search.feature_file import FeatureFile, sole_writer
+from vireid_plugins.search.feature_file import PAGE, FeatureFile, page_sums, sole_writer
 from vireid_plugins.search.folder import FoundImage
 
 from tests.search.fakes import FakeExtractor, features, write_images
@@ -38,6 +38,9 @@ def check(out, numbers, name="{}.png"):
     """The index holds the images of ``numbers`` and nothing else, with the right features."""
     found = held(out)
     assert sorted(found) == sorted(name.format(number) for number in numbers)
+    index = SearchIndex(out)
+    whole = np.fromfile(index.feature_file().path, "<f4").reshape(-1, index.facts["dimensions"])
+    assert index.catalog.read()[1].tolist() == list(page_sums(whole, 0).values())
     expected = features(numbers)
     for number, row in zip(numbers, expected):
         np.testing.assert_array_equal(found[name.format(number)], row)
@@ -126,7 +129,8 @@ def test_a_kill_within_a_transaction_is_taken_back(tmp_path):
     write_images(tmp_path / "in", range(1))
     run(tmp_path / "in", out)
     index = SearchIndex(out, writable=True)
-    index.catalog.add([FoundImage(b"%d" % number * 50, 0, 0) for number in range(3_000)])
+    images = [FoundImage(b"%d" % number * 50, 0, 0) for number in range(3_000)]
+    index.catalog.add(images, {page: 0 for page in range(-(-3_001 // PAGE))})
     index.catalog.close()
     process = multiprocessing.get_context("fork").Process(
         target=_killed_in_a_transaction, args=(out,)
@@ -144,13 +148,13 @@ def test_a_full_disk_costs_nothing_that_was_done(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_IMAGES_AT_ONCE", 4)
     append, calls = FeatureFile.append, []
 
-    def full(self, rows, block):
+    def full(self, rows, block, last_sum):
         calls.append(rows)
         if len(calls) == 2:
             with open(self.path, "ab") as file:
                 file.write(b"half a row")
             raise OSError(28, "No space left on device", str(self.path))
-        append(self, rows, block)
+        return append(self, rows, block, last_sum)
 
     monkeypatch.setattr(FeatureFile, "append", full)
     with pytest.raises(OSError, match="No space left"):

@@ -103,6 +103,7 @@ def _write_index(folder: Path, gallery: np.ndarray) -> None:
     index.feature_file().trim(0)
     for begin in range(0, len(gallery), _BLOCK):
         block = gallery[begin : begin + _BLOCK]
-        index.feature_file().append(begin, block)
-        index.catalog.add([FoundImage(b"%d" % (begin + i), 0, 0) for i in range(len(block))])
+        sums = index.feature_file().append(begin, block, index.catalog.last_sum())
+        images = [FoundImage(b"%d" % (begin + i), 0, 0) for i in range(len(block))]
+        index.catalog.add(images, sums)
     index.catalog.close()

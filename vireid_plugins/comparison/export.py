@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any, Dict, List, Optional, Sequence
 
+from ..cells import safe_cells
 from .runs import PlannedRun, hide_paths
 from .summary import COSTS, METRICS, Row, choose_baseline, difference
 
@@ -91,7 +92,7 @@ def _csv(lines: Sequence[Dict[str, Any]]) -> str:
     for line in sorted(lines, key=len, reverse=True):
         names.update(dict.fromkeys(line))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(safe_cells(names))
+    writer.writerows(safe_cells(line.get(name, "") for name in names) for line in lines)
     return text.getvalue()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Sequence, Tuple
 
+from ..cells import safe_cells
 from ..files import write_atomically
 from ..modality import Modality
 
@@ -113,8 +114,8 @@ def write_numbers(
     """Write the numbers behind a figure as ``folder/name.csv``; return its path."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(safe_cells(header))
+    writer.writerows(map(safe_cells, rows))
     # Names of files may contain bytes that are not UTF-8; they are written unchanged.
     return _write(folder, f"{name}.csv", content.getvalue().encode("utf-8", "surrogateescape"))
 

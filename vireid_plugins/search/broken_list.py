@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import List
 
+from ..cells import safe_cells
+
 BROKEN = "broken.csv"
 
 
@@ -29,7 +31,7 @@ class BrokenList:
 
     def add(self, name: bytes, reason: str, is_folder: bool = False) -> None:
         """Add an image, or a folder, that cannot be read."""
-        self._rows.writerow([os.fsdecode(name), reason])
+        self._rows.writerow(safe_cells([os.fsdecode(name), reason]))
         self._file.flush()
         self.number += 1
         if is_folder:

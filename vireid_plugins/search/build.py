@@ -18,7 +18,7 @@ from ..modality import Modality
 from .approximate import LEAST_IMAGES, factory_words
 from .broken_list import BROKEN, BrokenList
 from .catalog import CATALOG, Catalog
-from .feature_file import sole_writer
+from .feature_file import page_sums, sole_writer
 from .folder import FoundImage, check_image_folder, scan_images
 from .index import SearchIndex
 from .loading import load_images
@@ -178,6 +178,8 @@ class _Indexing:
         self._catalog = index.catalog
         self._file = index.feature_file()
         self._file.trim(self._catalog.num_rows)
+        if not self._catalog.has_sums:
+            self._catalog.add_sums(page_sums(index.features[:], 0))
         self._summary = IndexingSummary()
 
     def run(self) -> IndexingSummary:
@@ -211,7 +213,7 @@ class _Indexing:
         if summary.found == 0 and len(catalog):
             raise UserError(
                 f"{index.images} holds no image now, and the index has {len(catalog):,}. Is a "
-                f"disk missing? To start anew, delete {index.folder}."
+                f"disk missing? To index other images, give a new --out."
             )
         summary.dropped = catalog.forget_others()
         summary.unchanged = len(catalog)
@@ -243,16 +245,18 @@ class _Indexing:
 
     def _save(self, images: List[FoundImage], features: List[np.ndarray]) -> None:
         if images:
-            self._file.append(self._catalog.num_rows, np.concatenate(features))
-            self._catalog.add(images)
+            rows, last_sum = self._catalog.num_rows, self._catalog.last_sum()
+            sums = self._file.append(rows, np.concatenate(features), last_sum)
+            self._catalog.add(images, sums)
             self._summary.added += len(images)
 
     def _compact(self) -> None:
         """Drop the features of images that are gone, once they outnumber the others."""
-        rows, total = self._catalog.rows(), self._catalog.num_rows
+        rows, sums = self._catalog.read()
+        total = self._catalog.num_rows
         if total - len(rows) > max(len(rows), _COMPACT_FROM):
-            other = self._file.compacted(total, rows)
-            self._catalog.renumber(other.generation)
+            other, sums_there = self._file.compacted(self._file.read(total, sums), rows)
+            self._catalog.renumber(other.generation, sums_there)
             self._file = other
             self._file.trim(len(rows))
 

@@ -16,7 +16,7 @@ from ..evaluation import NearestNeighbors
 from ..modality import Modality
 from .approximate import BLOCK, ApproximateSearch
 from .catalog import CATALOG, Catalog
-from .feature_file import FeatureFile, sole_writer
+from .feature_file import CheckedRows, FeatureFile, sole_writer
 from .threshold import Calibration
 
 # Features up to this size are kept in memory, twice, from one search to the next.
@@ -36,6 +36,7 @@ class _Opened(NamedTuple):
     """What is read at the first search."""
 
     rows: np.ndarray  # (N,) ascending: the rows of the images
+    features: CheckedRows  # (R, D)
     approximate: ApproximateSearch
 
 
@@ -139,9 +140,12 @@ class SearchIndex:
     # -------------------------------------------------------------------------------- search
 
     @property
-    def features(self) -> np.ndarray:
-        """Return the rows (R, D), mapped from the disk."""
-        return self.feature_file().read(self.catalog.num_rows)
+    def features(self) -> CheckedRows:
+        """Return the rows (R, D), mapped from the disk; those that are used are checked first."""
+        if self._opened is not None:
+            return self._opened.features
+        _, sums = self.catalog.read()
+        return self.feature_file().read(self.catalog.num_rows, sums)
 
     def feature_file(self) -> FeatureFile:
         """Return the file of the features."""
@@ -164,7 +168,9 @@ class SearchIndex:
         if k < 1:
             raise UserError(f"k must be at least 1; got {k}.")
         if self._opened is None:
-            self._opened = _Opened(self.catalog.rows(), self.approximate_search().load())
+            rows, sums = self.catalog.read()
+            features = self.feature_file().read(self.catalog.num_rows, sums)
+            self._opened = _Opened(rows, features, self.approximate_search().load())
         opened = self._opened
         if len(opened.rows) == 0:
             raise UserError(f"{self.folder} holds no image: there is nothing to find.")
@@ -191,7 +197,7 @@ class SearchIndex:
         place = np.searchsorted(opened.rows, rows).clip(max=len(opened.rows) - 1)
         usable = (indices >= 0) & (opened.rows[place] == rows)
         scores = np.full(rows.shape, -np.inf, np.float32)
-        features = self.features
+        features = opened.features
         for number, query in enumerate(np.asarray(queries, np.float32)):
             mine = usable[number]
             scores[number, mine] = features[rows[number, mine]] @ query

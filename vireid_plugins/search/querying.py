@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from ..cells import safe_cells
 from ..engine.feature_extractor import FeatureExtractor
 from ..files import write_atomically
 from ..modality import Modality
@@ -91,7 +92,7 @@ def write_csv(queries: Iterable[Query], path: Path, threshold: Optional[float]) 
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(CSV_HEADER)
         for query in queries:
-            rows.writerows(_lines(query, threshold))
+            rows.writerows(map(safe_cells, _lines(query, threshold)))
             number += 1
         text.flush()
         text.detach()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins import files
 from vireid_plugins.errors import MissingFileError, UnwritableError
-from vireid_plugins.files import append_line, write_atomically, write_json, writing
+from vireid_plugins.files import append_line, check_can_write, write_atomically, write_json, writing
+from vireid_plugins.readers.json_file import read_json
 
 resource = pytest.importorskip("resource")  # not on Windows
 
@@ -93,7 +93,17 @@ def test_a_path_below_a_file(tmp_path):
         write_json(tmp_path / "file" / "a.json", {})
 
 
+def test_a_place_that_cannot_be_written_is_known_before(tmp_path):
+    check_can_write(tmp_path / "new" / "folder" / "file.csv")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    check_can_write(tmp_path / "file")
+    for path in (tmp_path, tmp_path / "file" / "below.csv"):
+        with pytest.raises(UnwritableError, match=f"{path} cannot be written"):
+            check_can_write(path)
+
+
 def test_json_is_read_back(tmp_path):
     write_json(tmp_path / "a.json", {"name": "中文", "value": 1.5})
     assert json.loads((tmp_path / "a.json").read_text()) == {"name": "中文", "value": 1.5}
-    assert files.read_json(tmp_path / "a.json")["name"] == "中文"
+    assert read_json(tmp_path / "a.json")["name"] == "中文"

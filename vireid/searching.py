@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from vireid_plugins.engine import FeatureExtractor
 from vireid_plugins.errors import MissingFileError, UserError
+from vireid_plugins.files import check_can_write
 from vireid_plugins.modality import Modality
 from vireid_plugins.search import (
     IndexingSummary,
@@ -149,6 +150,8 @@ def check_query_words(args: argparse.Namespace) -> None:
         check_picture(args.save, 1 if args.images else len(args.image), args.topk)
     if args.save and args.images:
         raise UserError("--save draws queries that --image names; for --images DIR use --csv.")
+    for path in filter(None, (args.save, args.csv)):
+        check_can_write(path)
 
 
 def choose_threshold(index: SearchIndex, word: str, modality: Modality, command: str) -> Threshold:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Union
 
@@ -68,6 +69,20 @@ def write_atomically(target: Path, write: Callable[[Any], Any], remedy: str = ""
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def check_can_write(path: Path) -> None:
+    """Raise ``UnwritableError`` unless a file can be made at ``path``; nothing is left there.
+
+    Call it before long work whose result goes there. Folders that are absent count as what their
+    first existing parent is.
+    """
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def append_line(path: Path, line: str, remedy: str = "") -> None:

@@ -60,9 +60,7 @@ def test_the_sum_of_a_page_is_that_of_its_bytes_however_they_were_added():
 def test_changed_features_are_named_and_never_searched(out):
     size = SearchIndex(out).facts["dimensions"] * 4
     flip(out / "features-0.f32", range(20 * size, 20 * size + 64))
-    with pytest.raises(
-        UserError, match="f32 is damaged: the features of rows 16 to 31"
-    ):
+    with pytest.raises(UserError, match="f32 is damaged: the features of rows 16 to 31"):
         SearchIndex(out).search(QUERIES, 3)
 
 

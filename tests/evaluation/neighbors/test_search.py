@@ -1,11 +1,13 @@
 """Oracles: brute-force neighbors in float64; stand-ins for a faiss that has GPUs."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import NearestNeighbors
 from vireid_plugins.evaluation.neighbors import faiss_index
 
@@ -164,6 +166,49 @@ def test_an_index_of_another_model_is_refused(tmp_path):
     assert len(NearestNeighbors.load(tmp_path / "index")) == 3
     with pytest.raises(FileNotFoundError, match="holds no index"):
         NearestNeighbors.load(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["flat", pytest.param("HNSW8", marks=needs_faiss)])
+def test_a_damaged_file_is_named(index, tmp_path):
+    folder = tmp_path / "index"
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    NearestNeighbors(index=index).fit(rows, list(range(30))).save(folder)
+    files = [path for path in folder.iterdir() if path.name != "index.json"]
+    assert len(files) == 2
+    for path in files:
+        content = path.read_bytes()
+        for other in (content[:-5], content[:200] + bytes([content[200] ^ 1]) + content[201:]):
+            path.write_bytes(other)
+            with pytest.raises(UserError, match=f"{path.name} differs from what was written"):
+                NearestNeighbors.load(folder)
+        path.unlink()
+        with pytest.raises(UserError, match=f"{path.name} is missing"):
+            NearestNeighbors.load(folder)
+        path.write_bytes(content)
+    assert len(NearestNeighbors.load(folder)) == 30
+
+
+def test_facts_that_are_wrong_are_named_and_old_ones_load_with_a_note(tmp_path, caplog):
+    NearestNeighbors().fit(np.eye(3, dtype=np.float32)).save(tmp_path / "index")
+    path = tmp_path / "index" / "index.json"
+    facts = json.loads(path.read_text())
+    for name, value, words in (
+        ("format", "one", "format: expected a whole number, found 'one'"),
+        ("probes", None, "probes: expected a whole number"),
+        ("metric", "manhattan", "manhattan"),
+        ("sums", {"../x": 1}, "expected names of files, found '../x'"),
+        ("sums", {"items.npy": "x"}, "sums: items.npy: expected a whole number"),
+    ):
+        path.write_text(json.dumps({**facts, name: value}))
+        with pytest.raises(UserError, match=words):
+            NearestNeighbors.load(tmp_path / "index")
+    path.write_text("{" * 5)
+    with pytest.raises(UserError, match="index.json is no JSON"):
+        NearestNeighbors.load(tmp_path / "index")
+    del facts["sums"]
+    path.write_text(json.dumps(facts))
+    assert len(NearestNeighbors.load(tmp_path / "index")) == 3
+    assert "has no checksums" in caplog.text
 
 
 def test_a_save_that_fails_leaves_the_former_index(tmp_path, monkeypatch):

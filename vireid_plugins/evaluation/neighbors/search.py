@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ExistingFileError, MissingFileError, UserError
+from ...errors import ExistingFileError, UserError
 from ..similarity import Array, as_features, check_metric, normalize
+from .facts import FORMAT, META, check_files, read_meta, sum_of
 from .faiss_index import (
     FLAT,
     GPU_MODES,
@@ -25,8 +26,7 @@ from .faiss_index import (
 )
 from .stores import ApproximateItems, ExactItems, trained
 
-_FORMAT = 1
-_META, _IDS = "index.json", "ids.npy"
+_IDS = "ids.npy"
 
 
 class NearestNeighbors:
@@ -195,7 +195,7 @@ class NearestNeighbors:
         """
         store = self._fitted("save")
         folder = Path(folder)
-        if folder.exists() and not (folder / _META).is_file():
+        if folder.exists() and not (folder / META).is_file():
             raise ExistingFileError(f"{folder} exists and is no index; choose another folder.")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
@@ -212,15 +212,16 @@ class NearestNeighbors:
         if self.ids is not None:
             np.save(folder / _IDS, self.ids)
         meta = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "metric": self.metric,
             "index": self.index,
             "probes": self.probes,
             "items": len(self),
             "dimensions": self._size,
             "fingerprint": self.fingerprint,
+            "sums": {path.name: sum_of(path) for path in sorted(folder.iterdir())},
         }
-        (folder / _META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
+        (folder / META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
     @classmethod
     def load(
@@ -242,10 +243,11 @@ class NearestNeighbors:
 
         Raises:
             MissingFileError: there is no index.
-            UserError: the index is of another model, or of a later version of this package.
+            UserError: the index is of another model, or of a later version of this package, or
+                a file of it is damaged.
         """
         folder = Path(folder)
-        meta = _read_meta(folder)
+        meta = read_meta(folder)
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             raise UserError(
                 f"{folder} was made by the model {meta['fingerprint'] or '(unknown)'}, and the "
@@ -254,6 +256,7 @@ class NearestNeighbors:
             )
         found = cls(meta["metric"], device, index=meta["index"], gpus=gpus, probes=meta["probes"])
         found.fingerprint = meta["fingerprint"]
+        check_files(folder, meta)
         ids = np.load(folder / _IDS) if (folder / _IDS).is_file() else None
         if found.exact:
             items = as_features(np.load(folder / ExactItems.FILE), "items", found.device)
@@ -262,16 +265,3 @@ class NearestNeighbors:
         found._store = ApproximateItems(index, found.metric, found.probes)
         found._size, found.ids = meta["dimensions"], ids
         return found
-
-
-def _read_meta(folder: Path) -> Dict[str, Any]:
-    path = folder / _META
-    if not path.is_file():
-        raise MissingFileError(f"{folder} holds no index ({_META} is absent).")
-    meta = json.loads(path.read_text(encoding="utf-8"))
-    if meta.get("format") != _FORMAT:
-        raise UserError(
-            f"{path} has format {meta.get('format')}, but this version reads format {_FORMAT}. "
-            "Build the index again."
-        )
-    return meta

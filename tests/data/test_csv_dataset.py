@@ -110,7 +110,7 @@ def test_absent_image(make_csv):
 def test_not_text(make_csv):
     path = make_csv(GOOD)
     path.write_bytes(b"PK\x03\x04\xff\xfe")
-    assert "not a CSV file in UTF-8" in message(path)
+    assert "line 1: expected text in UTF-8, found the byte 0xff" in message(path)
 
 
 def test_training_needs_both_modalities(make_csv, tmp_path):

@@ -66,7 +66,9 @@ def test_sysu_empty_exp_file(make_sysu, tmp_path):
 
 def test_binary_exp_file(make_sysu, tmp_path):
     (make_sysu() / "exp" / "val_id.txt").write_bytes(b"\xff\xfe\x00\x80")
-    assert "cannot be read as text" in message(lambda: SYSUMM01(root=str(tmp_path)))
+    assert "val_id.txt: expected text in UTF-8, found UTF-16" in message(
+        lambda: SYSUMM01(root=str(tmp_path))
+    )
 
 
 def test_sysu_without_infrared_images(make_sysu, tmp_path):

@@ -1,11 +1,12 @@
 """A user's own dataset, described by one CSV file and no code."""
 
-import csv
 import os
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.keys import SWITCH, Key, declare, text
 from vireid_plugins.modality import Modality
+from vireid_plugins.readers.csv_file import read_csv
 from vireid_plugins.registry import suggest
 
 from fastreid.config import CfgNode
@@ -102,33 +103,11 @@ class CSVDataset(CrossModalityDataset):
         return f"Add rows of that split and modality to {self.csv_file}."
 
     def _read_rows(self) -> Tuple[List[int], List[Dict[str, str]]]:
-        lines, rows = [], []
         try:
-            with open(self.csv_file, encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, skipinitialspace=True)
-                self._check_columns(reader.fieldnames or [])
-                for row in reader:
-                    lines.append(reader.line_num)
-                    rows.append(self._strip(reader.line_num, row))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{self.csv_file} is not a CSV file in UTF-8: {error}.") from error
-        return lines, rows
-
-    def _check_columns(self, names: Sequence[str]) -> None:
-        missing = [column for column in COLUMNS if column not in [name.strip() for name in names]]
-        if missing:
-            raise DatasetError(
-                f"{self.csv_file}, line 1: lacks the column(s) {', '.join(missing)}; the header "
-                f"must be {','.join(COLUMNS)}; got {','.join(names)!r}."
-            )
-
-    def _strip(self, line: int, row: Dict[str, str]) -> Dict[str, str]:
-        values = {str(key).strip(): (value or "") for key, value in row.items() if key}
-        values = {column: values[column].strip() for column in COLUMNS}
-        empty = [column for column, value in values.items() if not value]
-        if empty:
-            raise DatasetError(f"{self.csv_file}, line {line}: no value for {', '.join(empty)}.")
-        return values
+            rows = read_csv(self.csv_file, COLUMNS)
+        except UserError as error:
+            raise DatasetError(str(error)) from error
+        return [row.line for row in rows], [row.cells for row in rows]
 
     def _image_path(self, path: str) -> str:
         if os.sep == "/" and not os.path.exists(os.path.join(self.dataset_dir, path)):

@@ -3,6 +3,8 @@
 import os
 from typing import List, Tuple
 
+from ...errors import MissingFileError, UserError
+from ...readers import list_file
 from ...readers.image import is_image_name
 from ..labels import first_few
 from .base import DatasetError
@@ -26,16 +28,12 @@ def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
         DatasetError: the file is missing, is not text, or has no line.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(n, line.strip()) for n, line in enumerate(file, 1) if line.strip()]
-    except FileNotFoundError:
+        return list_file.read_lines(path, "Extract it again from the original archive.")
+    except MissingFileError:
         hint = f" It comes with the dataset: {url}" if url else ""
         raise DatasetError(f"{path} is missing.{hint}") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read as text ({error}).") from error
-    if not lines:
-        raise DatasetError(f"{path} is empty; extract it again from the original archive.")
-    return lines
+    except UserError as error:
+        raise DatasetError(str(error)) from error
 
 
 def read_ids(path: str, url: str = "") -> List[int]:
@@ -47,7 +45,7 @@ def read_ids(path: str, url: str = "") -> List[int]:
     found = set()
     for number, line in read_lines(path, url):
         for word in filter(None, (part.strip() for part in line.replace(" ", ",").split(","))):
-            if not word.isdecimal():
+            if not _is_identity(word):
                 raise DatasetError(
                     f"{path}, line {number}: expected identity numbers separated by commas; "
                     f"got {word!r}."
@@ -73,7 +71,7 @@ def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, in
     pairs, absent = [], []
     for number, line in read_lines(path, url):
         words = line.rsplit(None, 1)
-        if len(words) != 2 or not words[1].isdecimal():
+        if len(words) != 2 or not _is_identity(words[1]):
             raise DatasetError(
                 f"{path}, line {number}: expected 'relative/path identity'; got {line!r}."
             )
@@ -87,3 +85,8 @@ def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, in
             f"{first_few(absent)}. Extract the dataset again, or take the lines out."
         )
     return pairs
+
+
+def _is_identity(word: str) -> bool:
+    """Return whether a word is a whole number that fits into 64 bits."""
+    return word.isdecimal() and len(word) <= 18

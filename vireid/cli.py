@@ -1,7 +1,8 @@
 """``vireid VERB``: find the verb, run it, and report what goes wrong.
 
 Exit statuses: 0: done; 1: done in part, as the verb's help says, or a failed ``train``; 2: a wrong
-word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C.
+word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C; 141: nobody
+reads the output any more.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from . import verbs
+from .output import checks_output
 from .verb import VERBS, Verb
 
 WRONG_WORD, STOPPED = 2, 130
@@ -29,6 +31,7 @@ def load_verbs() -> Dict[str, Verb]:
     return dict(sorted(VERBS.items()))
 
 
+@checks_output
 def main(words: Optional[Sequence[str]] = None, prog: str = "vireid") -> int:
     """Run ``vireid VERB ...``; return the exit status.
 
@@ -51,6 +54,7 @@ def main(words: Optional[Sequence[str]] = None, prog: str = "vireid") -> int:
     return run_verb(first, words[1:], f"{prog} {first}")
 
 
+@checks_output
 def run_verb(name: str, words: Optional[Sequence[str]] = None, prog: str = "") -> int:
     """Run one verb; return the exit status.
 

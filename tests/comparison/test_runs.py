@@ -121,8 +121,9 @@ def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
     run.entry.cfg.SOLVER.BASE_LR = 0.5
     assert plan_runs([run.entry], [0], tmp_path)[0].state == "to do"
     (run.folder / LAST).write_text("model_0000.pth")
+    (run.folder / "model_0000.pth").touch()
     assert run.state == "to resume"
-    with pytest.raises(PlanError, match="was begun .*--output, or delete"):
+    with pytest.raises(PlanError, match="was begun .*--output, or move .* away"):
         plan_runs([run.entry], [0], tmp_path)
 
 

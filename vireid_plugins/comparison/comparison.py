@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Union
 
 from ..errors import PlanError
+from ..files import writing
 from .jobs import OUTPUT, execute, sole_user
+from .kept import set_aside
 from .runs import DONE, PlannedRun, build_entries, expand_configs, plan_runs, shown_path
 from .summary import collect
 from .table import Outcome, format_seconds, repeat_command, write_outcome
@@ -127,17 +129,31 @@ class Comparison:
         for run in self.runs:
             error = run.error() if run.state != DONE else ""
             self._say(f"{run.state:10} {run.title}{f'  (failed: {error})' if error else ''}")
+            for path, reason in run.kept().damaged:
+                self._say(f"{'':10} {path} is damaged: {reason}. It will be renamed.")
         self._say(
             f"{len(self.runs)} runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
         )
 
+    def _set_aside(self) -> None:
+        """Rename the damaged files of all runs; what they held is done again."""
+        for run in self.runs:
+            for path, reason in run.kept().damaged:
+                with writing(path):
+                    kept = set_aside(path)
+                self._say(f"{run.title}: {reason}. It is kept as {kept}; the run is {run.state}.")
+
     def execute(self) -> Compared:
-        """Run all runs that are not done, and write the table after each."""
+        """Run all runs that are not done, and write the table after each.
+
+        Damaged files of a run are renamed, and what they held is done again.
+        """
         self._say(
             f"{len(self.entries)} configs x {len(self._seeds)} seeds = {len(self.runs)} runs, "
             f"{len(self.runs) - len(self._todo)} done, in {self.output}"
         )
         with sole_user(self.output):
+            self._set_aside()
             self.write()
             execute(self._todo, self._jobs, self._on_start, self._on_end)
         compared = self.write()
@@ -158,7 +174,8 @@ class Comparison:
         self._durations.append(seconds)
         result = run.result()
         if result is None:
-            self._say(f"  {run.title}: failed: {run.error()}")
+            why = run.error() or f"why is not known; see {run.folder / OUTPUT}"
+            self._say(f"  {run.title}: failed: {why}")
         else:
             first = result["protocols"][0]["key"]
             scores = ", ".join(

@@ -1,5 +1,6 @@
 """Start the processes of runs, one at a time or several at once, and stop them together."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,8 +13,8 @@ from typing import Any, Callable, ContextManager, Dict, List, Sequence
 
 import torch
 
-from ..errors import PlanError
-from ..files import PACKAGE, write_atomically
+from ..errors import PlanError, UserError
+from ..files import PACKAGE, write_atomically, writing
 from ..locks import sole_use
 from ..runs.names import SETTINGS
 from .progress import Progress
@@ -68,7 +69,8 @@ def execute(
 
 
 def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
-    run.folder.mkdir(parents=True, exist_ok=True)
+    with writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
     text = run.cfg.dump().encode()
     write_atomically(run.folder / SETTINGS, lambda file: file.write(text))
     Progress(run.folder).fail("")  # forget the error of an earlier attempt
@@ -131,10 +133,11 @@ def _close(job: Job) -> None:
     """Record why a process ended, if it left neither a result nor a reason."""
     job.process.stdin.close()
     status = job.process.returncode
-    progress = Progress(job.run.folder)
-    if job.run.state != DONE and not progress.error:
-        reason = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        progress.fail(f"the process ended early: {reason}")
+    if job.run.state == DONE or job.run.error():
+        return
+    reason = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    with contextlib.suppress(UserError):  # a full disk: the run still counts as not done
+        Progress(job.run.folder).fail(f"the process ended early: {reason}")
 
 
 def _stop(running: Sequence[Job]) -> None:
@@ -167,7 +170,8 @@ def sole_user(folder: Path) -> ContextManager[None]:
     Raises:
         PlanError: another comparison is running there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return sole_use(
         folder,
         PlanError(

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import List, Optional
 
 from ..files import write_json
-from ..readers.json_file import read_json
 from ..runs.names import PROGRESS
+from .kept import read_progress
 
 
 class Progress:
@@ -13,11 +13,14 @@ class Progress:
 
     Args:
         folder: folder of the run. Its ``progress.json`` is read here, and written by every method.
+
+    Raises:
+        UserError: ``progress.json`` is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / PROGRESS
-        kept = read_json(self._path) if self._path.is_file() else {}
+        kept = read_progress(self._path) if self._path.is_file() else {}
         self.epoch_seconds: List[float] = kept.get("epoch_seconds", [])
         self.peak_memory_mib: Optional[float] = kept.get("peak_memory_mib")
         self.commits: List[str] = kept.get("commits", [])

@@ -17,8 +17,9 @@ from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config
-from ..readers.json_file import read_json
-from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
+from ..readers.yaml_file import parse_yaml
+from ..runs.names import COMPARED
+from .kept import Kept, read_kept
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
 # Keys that the comparison sets itself, and what to do instead.
@@ -77,18 +78,22 @@ class PlannedRun:
     @property
     def state(self) -> str:
         """Return ``"done"``, ``"to resume"`` or ``"to do"``."""
-        if (self.folder / COMPARED).is_file():
+        kept = self.kept()
+        if kept.result is not None:
             return DONE
-        return RESUME if (self.folder / LAST).is_file() else NEW
+        return RESUME if kept.resumable else NEW
+
+    def kept(self) -> Kept:
+        """Read what is in the folder."""
+        return read_kept(self.folder, self.seed)
 
     def result(self) -> Optional[Dict[str, Any]]:
         """Return what ``result.json`` holds; None if the run is not complete."""
-        return read_json(self.folder / COMPARED) if self.state == DONE else None
+        return self.kept().result
 
     def error(self) -> str:
         """Return why the last attempt failed; empty if it did not fail."""
-        path = self.folder / PROGRESS
-        return read_json(path).get("error", "") if path.is_file() else ""
+        return str(self.kept().progress.get("error", ""))
 
 
 def expand_configs(words: Sequence[str]) -> List[Path]:
@@ -255,20 +260,19 @@ def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> L
 
 
 def _check_settings(run: PlannedRun) -> None:
-    result = run.result()
-    kept = run.folder / SETTINGS
-    if result is not None:
-        stored = result["config"]
-    elif run.state == RESUME and kept.is_file():
-        stored = kept.read_text(encoding="utf-8")
+    kept = run.kept()
+    if kept.result is not None:
+        stored = parse_yaml(kept.result["config"], f"{run.folder / COMPARED}: config")
+    elif kept.resumable and kept.settings is not None:
+        stored = kept.settings
     else:
         return
-    keys = differing_settings(yaml.safe_load(stored), yaml.safe_load(run.cfg.dump()))
+    keys = differing_settings(stored, yaml.safe_load(run.cfg.dump()))
     if keys:
         told = "; ".join(keys[:_SHOWN]) + ("; ..." if len(keys) > _SHOWN else "")
         raise PlanError(
-            f"{run.title} was {'run' if result else 'begun'} with other settings: {told}. Give "
-            f"another --output, or delete {run.folder} to run it anew."
+            f"{run.title} was {'run' if kept.result else 'begun'} with other settings: {told}. "
+            f"Give another --output, or move {run.folder} away to run it anew."
         )
 
 

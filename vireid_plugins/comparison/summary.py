@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Optional, Sequence
 from ..errors import PlanError
 from .runs import DONE, PlannedRun
 
-METRICS = ("Rank-1", "mAP", "mINP")  # metrics of the table; the CSV file has all
 COSTS = (
     "train_seconds",
     "seconds_per_iteration",

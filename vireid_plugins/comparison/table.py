@@ -10,9 +10,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..files import PACKAGE, write_atomically
 from .export import VERSIONS, format_runs, format_summary
+from .kept import METRICS
 from .plot import draw_plot
 from .runs import hide_paths
-from .summary import METRICS, Estimate, Row, choose_baseline, choose_protocol, difference
+from .summary import Estimate, Row, choose_baseline, choose_protocol, difference
 
 TABLE, RUNS, SUMMARY, PLOT = "table.md", "table.csv", "summary.csv", "plot.png"
 _SHOWN = {"Rank-1": "rank-1"}

@@ -6,6 +6,7 @@
 is started again, the run goes on from its last checkpoint.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from ..engine import VIReIDTrainer
 from ..engine.loading import open_checkpoint
 from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
+from ..errors import UserError, is_foreseen, report
 from ..files import write_json
 from ..readers.json_file import read_json
 from ..runs.environment import environment
@@ -182,8 +184,12 @@ def main(words: Sequence[str]) -> int:
     try:
         run(Path(folder), json.loads(facts))
     except Exception as error:
-        Progress(Path(folder)).fail(describe_error(error))
-        raise
+        with contextlib.suppress(UserError):  # a full disk: the reason still stands in the output
+            Progress(Path(folder)).fail(describe_error(error))
+        if not is_foreseen(error):
+            raise
+        report(error)
+        return 2
     return 0
 
 

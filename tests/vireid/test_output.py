@@ -1,0 +1,42 @@
+"""A standard output that nobody reads, or that is on a full disk."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.engine.small import ROOT
+
+FULL = "/dev/full"
+
+
+def start(words, output):
+    return subprocess.Popen(
+        [sys.executable, "-m", "vireid", *words],
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of Windows report no broken pipe")
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_a_closed_pipe_ends_a_command_quietly(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(words, writing)
+    os.close(writing)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists(FULL), reason="this system has no device that is full")
+@pytest.mark.parametrize("words", [["--help"], ["render", "--help"]])
+def test_a_full_disk_is_one_line(words):
+    with open(FULL, "w") as output:
+        process = start(words, output)
+        _, error = process.communicate(timeout=60)
+    expected = "error: the standard output cannot be written: No space left on device.\n"
+    assert (process.returncode, error) == (2, expected)

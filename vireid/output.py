@@ -1,0 +1,85 @@
+"""End a command in order when its standard output cannot be written.
+
+``vireid report ... | head`` closes the pipe before everything is written, and a file that the
+output goes to may be on a full disk. Neither is worth a traceback.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+from typing import Any, Callable, Iterator, Optional, TextIO
+
+NOBODY_READS, NOT_WRITTEN = 141, 2  # 141: what a shell reports for a command that SIGPIPE ended
+
+
+def checks_output(command: Callable[..., int]) -> Callable[..., int]:
+    """Decorate a function that returns an exit status.
+
+    If nobody reads the standard output any more, the status is ``NOBODY_READS``, without a message.
+    If it cannot be written for another reason, one line says why, and the status is
+    ``NOT_WRITTEN``.
+    """
+
+    @functools.wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> int:
+        before = sys.stdout
+        output: Any = _Output(before)
+        sys.stdout = output
+        try:
+            try:
+                return command(*args, **kwargs)
+            finally:  # argparse ends with SystemExit, and hides that its help was not written
+                output.flush()
+                if output.failed is not None:
+                    raise output.failed
+        except OSError:
+            if output.failed is None:
+                raise
+            return _give_up(before, output.failed)
+        finally:
+            sys.stdout = before
+
+    return checked
+
+
+class _Output:
+    """The standard output; it remembers why it could not be written."""
+
+    failed: Optional[OSError] = None
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write ``text``."""
+        with self._remembering():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        with self._remembering():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def _give_up(stream: TextIO, cause: OSError) -> int:
+    """Report why ``stream`` cannot be written, and return the exit status."""
+    # Its rest leads nowhere, so that the end of the process does not fail again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    if isinstance(cause, BrokenPipeError):
+        return NOBODY_READS
+    sys.stderr.write(f"error: the standard output cannot be written: {cause.strerror}.\n")
+    return NOT_WRITTEN

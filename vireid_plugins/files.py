@@ -24,13 +24,16 @@ def find_config(name: str) -> str:
 
     Raises:
         MissingFileError: neither exists; the message has the nearest names, or else all of them.
+        UserError: it is a folder.
     """
     if not name or os.path.isfile(name):
         return name
     relative = Path(*[part for part in Path(name).parts if part not in ("configs", "..")])
     for folder in CONFIG_FOLDERS:
-        if (folder / relative).is_file():
+        if os.path.isfile(folder / relative):
             return str(folder / relative)
+    if os.path.isdir(name):
+        raise UserError(f"{name} is a folder; name a config file in it.")
     known = sorted({p.relative_to(f).as_posix() for f in CONFIG_FOLDERS for p in f.glob("*/*.yml")})
     near = difflib.get_close_matches(relative.as_posix(), known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -1,14 +1,25 @@
 """Merge config files and overrides; for a wrong key, say which was probably meant."""
 
-from typing import Any, Iterable, List, Sequence
-
-import yaml
+import ast
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 from fastreid.config import CfgNode as CN
 
-from .errors import MissingFileError, UnknownNameError, UserError
-from .keys import value_of
+from .errors import UnknownNameError, UserError
+from .readers.config_file import read_chain
+from .readers.shape import found
+from .readers.text import shown
+from .readers.yaml_file import parse_yaml
 from .registry import suggest
+
+_SHOWN = 80  # characters of a wrong value that a message shows
+_TYPES = {
+    str: "a word",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    type(None): "nothing",
+}
 
 
 def flat_keys(cfg: CN, prefix: str = "") -> List[str]:
@@ -60,19 +71,17 @@ def merge_config(
         UserError: ``opts`` does not come in pairs, or a value has the wrong type.
     """
     for file in filter(None, (base_file, config_file)):
-        loaded = _read_file(file, alone=bool(base_file) and file == config_file)
-        check_known_keys(flat_keys(loaded), cfg, file)
-        _whole_numbers_as_floats(loaded, cfg)
-        _merge(lambda: cfg.merge_from_other_cfg(loaded), file)  # noqa: B023
+        alone = bool(base_file) and file == config_file
+        for one in reversed(read_chain(file, alone)):
+            _merge_values(cfg, one.values, shown(one.path))
     opts = list(opts)
     if len(opts) % 2:
         raise UserError(
             f"Overrides come as KEY VALUE pairs; got {len(opts)} words: {' '.join(map(str, opts))}."
         )
-    check_known_keys(opts[0::2], cfg, "the command line")
-    for key, value in zip(opts[0::2], opts[1::2]):
-        if isinstance(value_of(cfg, key), float) and str(value).strip().lstrip("+-").isdigit():
-            value = f"{value}.0"
+    keys = list(map(str, opts[0::2]))
+    check_known_keys(keys, cfg, "the command line")
+    for key, value in zip(keys, opts[1::2]):
         _merge_pair(cfg, key, value)
 
 
@@ -87,54 +96,117 @@ def merge_text(cfg: CN, text: str, source: str) -> None:
     Raises:
         UserError: as ``merge_config``.
     """
-    loaded = CN(yaml.safe_load(text))
-    check_known_keys(flat_keys(loaded), cfg, source)
-    _merge(lambda: cfg.merge_from_other_cfg(loaded), source)
+    _merge_values(cfg, parse_yaml(text, source), source)
 
 
-def _whole_numbers_as_floats(loaded: CN, cfg: CN) -> None:
-    """Turn 1 into 1.0 where a key is a float, as in ``BASE_LR: 1``; yacs would refuse the type."""
-    for name, value in loaded.items():
-        if isinstance(value, CN):
-            _whole_numbers_as_floats(value, cfg[name])
-        elif isinstance(cfg[name], float) and type(value) is int:
-            loaded[name] = float(value)
+def _merge_values(cfg: CN, values: Dict[str, Any], source: str) -> None:
+    """Merge nested values, of which nothing is known yet, into ``cfg``, in place."""
+    check_known_keys(_names(values, cfg), cfg, source)
+    _merge_group(cfg, values, "", source)
 
 
-def _read_file(config_file: str, alone: bool = False) -> CN:
-    """Return the keys of a file, with those that it inherits unless ``alone``."""
-    try:
-        if not alone:
-            return CN(CN.load_yaml_with_base(config_file))
-        with open(config_file, encoding="utf-8") as file:
-            return CN({k: v for k, v in yaml.safe_load(file).items() if k != "_BASE_"})
-    except OSError as error:  # the file itself, or one that it names as _BASE_
-        raise MissingFileError(f"{config_file} cannot be read: {error}") from error
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(
-            f"{config_file} is not a config file (YAML with nested keys): {text}"
-        ) from error
+def _names(values: Dict[str, Any], cfg: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the full names of all keys of nested values; groups only where a key is meant."""
+    for name, value in values.items():
+        below = cfg.get(name) if isinstance(cfg, CN) else None
+        if isinstance(value, dict) and value and (below is None or isinstance(below, CN)):
+            yield from _names(value, below, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _merge_group(cfg: CN, values: Dict[str, Any], prefix: str, source: str) -> None:
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in cfg:  # known with its dots, or an empty group
+            nested = ": {".join(key.split(".")) + ": ..." + "}" * key.count(".")
+            raise UserError(f"{source}: {key}: write the groups of a key nested: {nested}.")
+        before = cfg[name]
+        if isinstance(before, CN):
+            if not isinstance(value, dict):
+                raise UserError(
+                    f"{source}: {key} is a group of keys, such as {key}.{next(iter(before), 'X')}; "
+                    f"found {found(value)} instead of keys."
+                )
+            _merge_group(before, value, f"{key}.", source)
+        else:
+            cfg[name] = _fitting(value, before, f"{source}: {key}")
 
 
 def _merge_pair(cfg: CN, key: str, value: Any) -> None:
-    before = value_of(cfg, key)
-    try:
-        _merge(lambda: cfg.merge_from_list([key, value]), f"{key} {value}")
-    except UserError as error:
-        if "Type mismatch" not in str(error) or isinstance(before, CN):
-            raise
+    """Merge one key of the command line, or of Python, into ``cfg``, in place."""
+    *groups, name = key.split(".")
+    for group in groups:
+        cfg = cfg[group]
+    if isinstance(cfg[name], CN):
+        example = next(iter(cfg[name]), "X")
+        raise UserError(f"{key} is a group of keys; name one of them, such as {key}.{example}.")
+    cfg[name] = _fitting(value, cfg[name], key, " Is the value missing, or a word too many?")
+
+
+def _fitting(value: Any, before: Any, where: str, hint: str = "") -> Any:
+    """Return a value in the type of the value that it replaces.
+
+    As in yacs, a word that reads as a value of Python stands for that value, and lists and tuples
+    stand for each other. A whole number may stand for a float, and a number's digits for text.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    given, value = value, _evaluated(value)
+    if isinstance(before, str) and isinstance(given, str) and not isinstance(value, str):
+        value = given
+    if isinstance(before, float) and type(value) is int:
+        value = _as_float(value)
+    if isinstance(before, (list, tuple)) and isinstance(value, (list, tuple)):
+        value = type(before)(value)
+    if before is None and value is not None:
+        return value
+    if type(value) is not type(before) or not _entries_fit(value, before):
         raise UserError(
-            f"{key} is {value!r}; expected a value of the type {type(before).__name__}, such as "
-            f"{before!r}. Is the value missing, or a word too many?"
-        ) from error
+            f"{where} is {_shortened(given)}; expected {_wanted(before)}, such as {before!r}.{hint}"
+        )
+    return value
 
 
-def _merge(action: Any, source: str) -> None:
+def _evaluated(value: Any) -> Any:
+    """Return what a word stands for in Python, or the word itself."""
+    if not isinstance(value, str):
+        return value
     try:
-        action()
-    except (ValueError, AssertionError, KeyError) as error:
-        text = " ".join(str(error).split())  # may quote a whole node of the config
-        if len(text) > 300:
-            text = f"{text[:180]} ... {text[-100:]}"
-        raise UserError(f"{source}: {text}") from error
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def _as_float(value: int) -> Any:
+    try:
+        return float(value)
+    except OverflowError:
+        return value
+
+
+def _entries_fit(value: Any, before: Any) -> bool:
+    """Return whether a list holds numbers where the list that it replaces does, or words."""
+    if not isinstance(value, (list, tuple)):
+        return True
+    kinds: Any = {int: (int, float), float: (int, float)}
+    wanted = {kinds.get(type(entry), type(entry)) for entry in before}
+    if len(wanted) != 1:  # an empty list does not say what it holds
+        return None not in value
+    (kind,) = wanted
+    return all(isinstance(one, kind) and isinstance(one, bool) == (kind is bool) for one in value)
+
+
+def _wanted(before: Any) -> str:
+    if isinstance(before, (list, tuple)):
+        kinds = {"words" if isinstance(entry, str) else "numbers" for entry in before}
+        return f"a list of {kinds.pop()}" if len(kinds) == 1 else "a list"
+    return _TYPES.get(type(before), f"a value of the type {type(before).__name__}")
+
+
+def _shortened(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a group of keys"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."

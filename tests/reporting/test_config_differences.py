@@ -1,7 +1,8 @@
 """Differences from the paper's base. Oracle: files of a chain written here and in configs/."""
 
 from vireid_plugins.engine.setup import build_config
-from vireid_plugins.reporting.config_differences import compare_with_base, config_chain
+from vireid_plugins.readers.config_file import read_chain
+from vireid_plugins.reporting.config_differences import compare_with_base
 
 from tests.engine.small import ROOT
 
@@ -12,7 +13,7 @@ def test_each_difference_names_the_file_that_sets_it(tmp_path):
     """Paper, SynthVI's file, one's own file, command line: the nearest that has the value."""
     mine = tmp_path / "mine.yml"
     mine.write_text(f"_BASE_: {SYNTHETIC}\nSOLVER: {{MAX_EPOCH: 5, BASE_LR: 0.2, STEPS: [7]}}\n")
-    assert [path.name for path in config_chain(mine)] == [
+    assert [one.path.name for one in read_chain(mine)] == [
         "mine.yml",
         "synthetic.yml",
         "Base-mrda.yml",

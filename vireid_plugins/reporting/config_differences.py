@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import yaml
-
 from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
+from ..errors import UserError
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config
 from ..keys import value_of
 from ..merge import flat_keys, merge_config
+from ..readers.config_file import ConfigFile, read_chain
 
 # The recipe common to all papers: a paper's base is the file that inherits directly from it.
 _COMMON = "Base-vireid.yml"
@@ -50,9 +50,9 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
     path = _recorded(config_file)
     recorded = path is not None
     path = path or _nearest(cfg)
-    chain = config_chain(path) if path else []
-    inherited = [one for one in chain if one.name != _COMMON]
-    base = inherited[-1] if inherited else None
+    chain = read_chain(path) if path else []
+    inherited = [one for one in chain if one.path.name != _COMMON]
+    base = inherited[-1].path if inherited else None
     return ConfigDifferences(
         config_file=short_path(path),
         base_file=short_path(base),
@@ -61,34 +61,11 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
     )
 
 
-def config_chain(path: Path) -> List[Path]:
-    """Return the file, the file that it inherits from by ``_BASE_``, and so on.
-
-    Raises:
-        OSError, yaml.YAMLError: a file of the chain cannot be read.
-    """
-    chain = [path.resolve()]
-    while True:
-        inherited = _own_keys(chain[-1]).get("_BASE_")
-        if not inherited:
-            return chain
-        following = (chain[-1].parent / Path(inherited).expanduser()).resolve()
-        if following in chain:
-            return chain
-        chain.append(following)
-
-
-def _own_keys(path: Path) -> Dict[str, Any]:
-    """Return what the file itself sets, nested."""
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return loaded if isinstance(loaded, dict) else {}
-
-
 def _recorded(config_file: str) -> Optional[Path]:
     try:
         path = Path(find_config(config_file)) if config_file else None
-        return path if path and config_chain(path) else None
-    except (OSError, yaml.YAMLError):
+        return path if path and read_chain(path) else None
+    except UserError:
         return None
 
 
@@ -129,7 +106,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[KeyDifference]:
+def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[ConfigFile]) -> List[KeyDifference]:
     """Return the keys that differ from ``base``.
 
     Args:
@@ -138,8 +115,8 @@ def _differences(cfg: CfgNode, base: CfgNode, files: Sequence[Path]) -> List[Key
         files: the files between the run and the base, nearest to the run first.
     """
     known = set(flat_keys(base))
-    set_by = {key: path for path in reversed(files) for key in _flat(_own_keys(path))}
-    by_files = _config_of(files[0] if files else None)
+    set_by = {key: one.path for one in reversed(files) for key in _flat(one.values)}
+    by_files = _config_of(files[0].path if files else None)
     found = []
     for key in _differing(cfg, base):
         value = value_of(cfg, key)

@@ -10,23 +10,29 @@ from typing import Iterator
 from filelock import FileLock, Timeout
 
 from .errors import UserError
+from .files import writing
 
 LOCK = ".lock"  # the file in the folder
 _HOLDER = ".lock.holder"  # beside it: who holds it. Windows lets nobody else read the lock itself
 
 
 @contextlib.contextmanager
-def sole_use(folder: Path, refusal: UserError) -> Iterator[None]:
+def sole_use(folder: Path, refusal: UserError, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of ``folder`` inside the block.
 
     Args:
         folder: an existing folder.
         refusal: the error to raise if another process holds the lock; it says what the user can
             do. The process is named after it.
+        wait: seconds to wait for the other process before that.
+
+    Raises:
+        UnwritableError: the lock cannot be made.
     """
     lock = FileLock(str(folder / LOCK))
     try:
-        lock.acquire(timeout=0)
+        with writing(folder / LOCK):
+            lock.acquire(timeout=wait, poll_interval=0.2)
     except Timeout:
         raise type(refusal)(f"{refusal}{_holder(folder)}") from None
     holder = folder / _HOLDER

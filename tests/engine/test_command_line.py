@@ -126,7 +126,9 @@ def test_no_process_is_an_error_and_not_a_success(datasets, tmp_path, capsys):
 
 
 def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch):
-    monkeypatch.setattr("vireid_plugins.engine.session.set_up_run", lambda cfg: {}["layer3"])
+    monkeypatch.setattr(
+        "vireid_plugins.engine.session.set_up_run", lambda cfg, resume: {}["layer3"]
+    )
     with pytest.raises(KeyError, match="layer3"):
         main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
 
@@ -135,7 +137,7 @@ def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch
 def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_path, monkeypatch):
     """What a programmer did wrong is no mistake of the user, in whatever file it is raised."""
 
-    def declare_twice(cfg):
+    def declare_twice(cfg, resume):
         declare("", Key("SEED", 0, at_least(0), "another key of this name"))
 
     monkeypatch.setattr("vireid_plugins.engine.session.set_up_run", declare_twice)

@@ -13,6 +13,7 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.errors import CheckpointError
 from vireid_plugins.files import write_atomically
 from vireid_plugins.safe_load import load_weights_only
 from vireid_plugins.solver.amp import build_grad_scaler
@@ -160,7 +161,10 @@ def test_a_finished_run_resumes_to_nothing(datasets, tmp_path, capsys):
 def test_a_changed_learning_rate_holds_on_resume(datasets, tmp_path):
     trained(small_cfg(tmp_path, SOLVER__MAX_EPOCH=1, SOLVER__WARMUP_EPOCHS=0))
     options = dict(SOLVER__MAX_EPOCH=2, SOLVER__WARMUP_EPOCHS=0, SOLVER__BASE_LR=0.25)
-    resumed = VIReIDTrainer(small_cfg(tmp_path, **options))
+    with pytest.raises(CheckpointError, match="SOLVER.BASE_LR .* -> 0.25.*RESUME_OTHER_CONFIG"):
+        VIReIDTrainer(small_cfg(tmp_path, **options)).resume_or_load(resume=True)
+    allowed = small_cfg(tmp_path, SOLVER__RESUME_OTHER_CONFIG=True, **options)
+    resumed = VIReIDTrainer(allowed)
     resumed.resume_or_load(resume=True)
     assert {group["lr"] for group in resumed.optimizer.param_groups} == {0.25}
 

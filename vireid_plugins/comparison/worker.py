@@ -68,8 +68,8 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     cfg = build_config(str(folder / SETTINGS), [])
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
-    set_up_run(cfg)
-    record_session(str(folder), facts.get("config_file", ""), "train")
+    changed = set_up_run(cfg, resume=True)
+    record_session(str(folder), facts.get("config_file", ""), "train", changed)
     trainer = TimedTrainer(cfg)
     trainer.progress = progress
     costs = _costs(unwrap(trainer.model), cfg)

@@ -27,13 +27,13 @@ declare(
 # From glibc's malloc.h: two parameters of mallopt, and a value that stands for "never".
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _NEVER = -1, -4, -1
 
-_said: Set[str] = set()  # lines that were logged; many trainers in one process log each once
+_said: Set[str] = set()  # lines that were logged in this run
 
 
 def keep_freed_memory(cfg: Any) -> bool:
     """Keep freed memory in this process, where ``RUNTIME.KEEP_MEMORY`` and the system allow it.
 
-    It may be called many times; each outcome is logged only once per process.
+    It may be called many times; each outcome is logged only once per run.
 
     Returns:
         Whether memory is kept. The setting holds until the process ends.
@@ -69,6 +69,11 @@ def _set_up() -> bool:
         return False
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def forget_what_was_said() -> None:
+    """Let the next call log its outcome again: another run has a log of its own."""
+    _said.clear()
 
 
 def _say(line: str) -> None:

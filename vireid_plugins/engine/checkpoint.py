@@ -12,6 +12,7 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from ..errors import CheckpointError, MissingFileError
 from ..files import write_atomically
+from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST
 from ..safe_load import load_weights_only
 
@@ -122,18 +123,13 @@ class AtomicCheckpointer(Checkpointer):
         """Return whether there is a checkpoint to resume from.
 
         Raises:
-            MissingFileError: ``last_checkpoint`` names a file that does not exist any more.
+            UserError: ``last_checkpoint`` is damaged, or names a file that does not exist any more.
         """
-        if not super().has_checkpoint():
-            return False
-        path = self.get_checkpoint_file()
-        if not os.path.isfile(path):
-            others = sorted(p.name for p in Path(self.save_dir).glob("*.pth"))
-            raise MissingFileError(
-                f"{os.path.join(self.save_dir, LAST)} names {os.path.basename(path)!r}, which is "
-                f"gone. Write one of {others} into it, or delete it to start anew."
-            )
-        return True
+        return last_checkpoint(Path(self.save_dir)) is not None
+
+    def get_checkpoint_file(self) -> str:
+        """Return the path of the checkpoint to resume from; empty if there is none."""
+        return str(last_checkpoint(Path(self.save_dir)) or "")
 
 
 def remove_partial_files(folder: str) -> None:
@@ -162,23 +158,6 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
     check_weights_exist(path)
     state = load_weights_only(path, mapped=True)
     return state.get(FACTS) if isinstance(state, dict) else None
-
-
-def check_same_run(held: Dict[str, Any], own: Dict[str, Any], path: str) -> None:
-    """Raise ``CheckpointError`` unless a checkpoint belongs to the run that continues from it.
-
-    Args:
-        held: what the checkpoint says about itself.
-        own: what a checkpoint of this run would say.
-        path: path of the checkpoint, for the message.
-    """
-    for key in ("fingerprint", "num_classes", "iters_per_epoch"):
-        if key in held and held[key] != own[key]:
-            raise CheckpointError(
-                f"{path} cannot be resumed: its {key} is {held[key]}, and that of this run is "
-                f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
-                "another OUTPUT_DIR."
-            )
 
 
 def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:

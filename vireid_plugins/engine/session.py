@@ -1,22 +1,29 @@
 """Train or evaluate what a config describes, in one process or in several."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
 import traceback
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
+import torch
 from torch import multiprocessing
 
 from fastreid.utils import comm
 
 from ..errors import is_foreseen, report
+from ..files import append_line
+from ..runs.log import close_log
 from ..runs.names import METRICS
 from ..runs.record import record_session
+from .checks import make_output_folder
 from .launch import launch
 from .loading import OpenedCheckpoint, named_weights, open_checkpoint
+from .run_folder import sole_training
 from .setup import build_config, set_up_run
 from .trainer import VIReIDTrainer
 
@@ -131,27 +138,44 @@ def _train_here(config_file: str, opts: Sequence[str], resume: bool) -> Dict[str
     """Train in this process; return the metrics in percent."""
     cfg = build_config(config_file, opts)
     cfg.freeze()
-    set_up_run(cfg)
-    if comm.is_main_process():
-        record_session(cfg.OUTPUT_DIR, config_file, "train")
-    trainer = VIReIDTrainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    return trainer.train()
+    make_output_folder(cfg.OUTPUT_DIR)
+    with sole_training(cfg.OUTPUT_DIR), _left_as_it_was():
+        changed = set_up_run(cfg, resume=resume)
+        if comm.is_main_process():
+            record_session(cfg.OUTPUT_DIR, config_file, "train", changed)
+        trainer = VIReIDTrainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        return trainer.train()
 
 
 def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
     """Evaluate in this process; return the metrics in percent."""
     checkpoint = _open_weights(config_file, opts)
     cfg = checkpoint.cfg
-    set_up_run(cfg, eval_only=True)
-    if comm.is_main_process():
-        record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
-    logger.info("Model:\n%s", checkpoint.model)
-    results = VIReIDTrainer.test(cfg, checkpoint.model)
-    if comm.is_main_process():
-        with open(os.path.join(cfg.OUTPUT_DIR, METRICS), "a", encoding="utf-8") as file:
-            file.write(json.dumps({**results, "weights": checkpoint.path}, sort_keys=True) + "\n")
-    return results
+    with _left_as_it_was():
+        set_up_run(cfg, eval_only=True)
+        if comm.is_main_process():
+            record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
+        logger.info("Model:\n%s", checkpoint.model)
+        results = VIReIDTrainer.test(cfg, checkpoint.model)
+        if comm.is_main_process():
+            line = json.dumps({**results, "weights": checkpoint.path}, sort_keys=True)
+            append_line(Path(cfg.OUTPUT_DIR) / METRICS, line)
+        return results
+
+
+@contextlib.contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """Close the run's log at the end of the block, and give the process its settings back.
+
+    So nothing of a run is left over for the next one in the same process, also if it failed.
+    """
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        close_log()
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _open_weights(config_file: str, opts: Sequence[str]) -> OpenedCheckpoint:

@@ -9,17 +9,25 @@ import torch
 
 from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
-from fastreid.utils.logger import setup_logger
 
 from ..config import add_vireid_config, check_ranges
 from ..errors import UserError
-from ..files import find_config, write_atomically
+from ..files import find_config
 from ..keys import value_of
 from ..merge import flat_keys, merge_config, merge_text
 from ..runs.environment import environment
+from ..runs.log import open_log
 from ..runs.names import CONFIG
-from .allocator import keep_freed_memory
+from .allocator import forget_what_was_said, keep_freed_memory
 from .checks import make_output_folder
+from .run_folder import (
+    check_resumable,
+    keep_training_apart,
+    log_move,
+    put_earlier_run_aside,
+    write_config,
+)
+from .same_run import Difference
 
 logger = logging.getLogger(__name__)
 
@@ -85,19 +93,39 @@ def check_device(device: str, key: str) -> None:
         raise UserError(f"{key} is {device!r}: {str(error).splitlines()[0]}") from error
 
 
-def set_up_run(cfg: CfgNode, eval_only: bool = False) -> None:
-    """Make ``OUTPUT_DIR``, open its log, write the config into it and log the environment."""
+def set_up_run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> List[Difference]:
+    """Make ``OUTPUT_DIR``, open its log, write the config into it and log the environment.
+
+    A training that starts anew in the folder of an earlier run puts that run's files aside. An
+    evaluation that is not the folder's own gets a folder of its own: ``OUTPUT_DIR/evaluation``.
+
+    Args:
+        cfg: the config; the paths in it are changed in place, also if it is frozen.
+        resume: whether the run in ``OUTPUT_DIR`` is continued, if there is a checkpoint.
+        eval_only: whether weights are evaluated and nothing is trained.
+
+    Returns:
+        The keys whose values differ from those of the checkpoint that is resumed.
+
+    Raises:
+        UserError: the folder cannot be written, or its checkpoint belongs to another run.
+    """
     make_output_folder(cfg.OUTPUT_DIR)
-    for name in ("fastreid", "vireid_plugins"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    changed = check_resumable(cfg) if resume else None
+    if eval_only:
+        keep_training_apart(cfg)
+    moved = "" if eval_only or changed is not None else put_earlier_run_aside(cfg)
+    open_log(cfg.OUTPUT_DIR, comm.get_rank())
+    forget_what_was_said()
+    log_move(cfg, moved)
     logger.info("Environment: %s", ", ".join(f"{k} {v}" for k, v in environment().items()))
     logger.info("Differs from the defaults:\n%s", "\n".join(differences(cfg)))
-    if comm.is_main_process() and not eval_only:
-        path = Path(cfg.OUTPUT_DIR) / CONFIG
-        write_atomically(path, lambda file: file.write(cfg.dump().encode()))
-        logger.info("The whole config: %s", path)
+    if not eval_only and changed is None:  # a resumed run writes it when the checkpoint is loaded
+        write_config(cfg)
+        logger.info("The whole config: %s", Path(cfg.OUTPUT_DIR) / CONFIG)
     keep_freed_memory(cfg)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
+    return changed or []
 
 
 def differences(cfg: CfgNode) -> List[str]:

@@ -12,13 +12,13 @@ from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
-from fastreid.utils.logger import setup_logger
 
 from .. import data, evaluation
 from ..config import check_ranges
 from ..data.datasets.build import split_facts
 from ..drawing import save_retrieval_pictures
 from ..keys import Key, at_least, declare
+from ..runs.log import log_to_console
 from ..runs.names import METRICS
 from ..runs.record import record_results
 from ..solver import build_lr_scheduler, build_optimizer
@@ -29,7 +29,6 @@ from .allocator import keep_freed_memory
 from .checkpoint import (
     FACTS,
     AtomicCheckpointer,
-    check_same_run,
     load_to_resume,
     read_facts,
     remove_partial_files,
@@ -37,6 +36,8 @@ from .checkpoint import (
 from .checks import check_run, make_output_folder
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
+from .run_folder import log_move, put_earlier_run_aside, write_config
+from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
 from .step import StepTrainer
@@ -68,9 +69,7 @@ class VIReIDTrainer(DefaultTrainer):
 
     def __init__(self, cfg: Any) -> None:
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
-        for name in ("fastreid", "vireid_plugins"):
-            if not logging.getLogger(name).handlers:
-                setup_logger(name=name, distributed_rank=comm.get_rank())
+        log_to_console(comm.get_rank())
         check_ranges(cfg)
         make_output_folder(cfg.OUTPUT_DIR)
         keep_freed_memory(cfg)
@@ -133,6 +132,20 @@ class VIReIDTrainer(DefaultTrainer):
         """Return the learning-rate schedule, under FastReID's name for it."""
         return build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
+    @staticmethod
+    def auto_scale_hyperparams(cfg: Any, num_classes: int) -> Any:
+        """Return ``cfg`` with ``MODEL.HEADS.NUM_CLASSES``, if that is 0.
+
+        FastReID's method also writes ``config.yaml``, before it is known whether a run can resume.
+        """
+        cfg = cfg.clone()
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or num_classes
+        if frozen:
+            cfg.freeze()
+        return cfg
+
     def build_hooks(self) -> List[host_hooks.HookBase]:
         """Return the hooks in order: time, phase, rate, freezing, evaluation, checkpoint, log."""
         cfg = self.cfg
@@ -177,14 +190,20 @@ class VIReIDTrainer(DefaultTrainer):
         if not (resume and self.checkpointer.has_checkpoint()):
             if resume:
                 logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
+            log_move(self.cfg, put_earlier_run_aside(self.cfg))
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            write_config(self.cfg)
             model: Any = unwrap(self.model)
             if hasattr(model, "start_run"):  # FastReID's own models have none
                 model.start_run()
             return
         path = self.checkpointer.get_checkpoint_file()
-        check_same_run(read_facts(path) or {}, self.facts(), path)
+        facts = read_facts(path) or {}
+        check_same_data(facts, self.facts(), path)
+        differences = check_same_config(facts, self.cfg, path)
         self._continue_from(load_to_resume(self.checkpointer, self.optimizer, path), path)
+        log_differences(differences)
+        write_config(with_seed(self.cfg, self.seed) if self.cfg.SEED >= 0 else self.cfg)
 
     def _continue_from(self, rest: Dict[str, Any], path: str) -> None:
         """Set epoch, seed and rates to those of the checkpoint."""

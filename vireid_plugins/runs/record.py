@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 from ..evaluation.result import TestMetrics
 from ..files import PACKAGE, write_json
@@ -19,16 +19,22 @@ from .environment import environment
 from .names import RESULTS, RUN
 
 
-def record_session(folder: str, config_file: str, task: str) -> None:
+def record_session(
+    folder: str, config_file: str, task: str, changed: Iterable[Tuple[str, Any, Any]] = ()
+) -> None:
     """Add this process to ``run.json``.
 
     Args:
         folder: ``OUTPUT_DIR``, which exists.
         config_file: the config file as the user named it; empty: none.
         task: ``"train"`` or ``"evaluate"``.
+        changed: key, value before and value now of each key that differs from the last session.
+
+    Raises:
+        UnwritableError: the system refused to write.
     """
     path = Path(folder) / RUN
-    session = {
+    session: Dict[str, Any] = {
         "task": task,
         "started": utc_now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -36,6 +42,8 @@ def record_session(folder: str, config_file: str, task: str) -> None:
         "commit": source_commit(),
         "environment": environment(),
     }
+    if changed:
+        session["changed"] = {key: [before, now] for key, before, now in changed}
     write_json(path, {"sessions": [*_sessions(path), session]})
 
 

@@ -1,0 +1,195 @@
+"""Decide whether a checkpoint belongs to the run that would continue from it.
+
+A checkpoint carries the config that it was trained with. On resume, that config is compared with
+the present one: a key of ``_FREE`` may differ, any other key makes it another run. So a key that a
+new method declares is refused as long as nobody has decided that it may differ.
+"""
+
+import logging
+from typing import Any, Dict, List, Mapping, NamedTuple
+
+from fastreid.config import CfgNode, get_cfg
+
+from ..config import add_vireid_config
+from ..errors import CheckpointError
+from ..keys import SWITCH, Key, declare, value_of
+from ..readers.yaml_file import parse_yaml
+
+logger = logging.getLogger(__name__)
+
+ALLOW = "SOLVER.RESUME_OTHER_CONFIG"
+
+declare(
+    "SOLVER",
+    Key(
+        "RESUME_OTHER_CONFIG",
+        False,
+        SWITCH,
+        "resume although keys differ that make it another run; run.json lists them",
+    ),
+)
+
+# Keys that may differ between two sessions of one run; a name that ends in a dot stands for a
+# group. They change neither what is learned nor from what, or only low-order bits.
+_FREE = (
+    "CUDNN_BENCHMARK",
+    "DATALOADER.CACHE.",
+    "DATALOADER.NUM_WORKERS",
+    "DATASETS.CSV_FILE",  # the fingerprint of the training images decides
+    "DATASETS.CSV_SKIP_SAME_CAMERA",
+    "DATASETS.TESTS",
+    "DATASETS.VERIFY_IMAGES",
+    "INPUT.SIZE_TEST",
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS",
+    "MODEL.BACKBONE.PRETRAIN",  # where the weights come from does not matter any more
+    "MODEL.BACKBONE.PRETRAIN_PATH",
+    "MODEL.DEVICE",
+    "MODEL.HEADS.NUM_CLASSES",  # compared as a fact of the checkpoint
+    "MODEL.WEIGHTS",
+    "OUTPUT_DIR",
+    "RUNTIME.",
+    "SEED",  # the checkpoint's is kept
+    "SOLVER.AMP.",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.LOG_PERIOD",
+    ALLOW,
+    "TEST.",
+)
+_RAISED = "SOLVER.MAX_EPOCH"  # may be raised: the run goes on
+_OPTIMIZER = "SOLVER.OPT"  # can never differ: each kind of optimizer has a state of its own
+
+
+class Difference(NamedTuple):
+    """A key whose value differs from that of the checkpoint."""
+
+    key: str
+    held: Any  # in the checkpoint
+    own: Any  # in the present config
+
+    @property
+    def words(self) -> str:
+        """Return ``SOLVER.BASE_LR 0.1 -> 0.2``."""
+        return f"{self.key} {_short(self.held)} -> {_short(self.own)}"
+
+    @property
+    def free(self) -> bool:
+        """Return whether the run stays the same run."""
+        if self.key == _RAISED:
+            return isinstance(self.held, int) and self.own >= self.held
+        return any(
+            self.key == one or (one[-1] == "." and self.key.startswith(one)) for one in _FREE
+        )
+
+
+def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
+    """Return the keys whose values differ between a checkpoint's config and the present one.
+
+    A key that only one of them has counts as having its default in the other.
+
+    Args:
+        held: the config in the checkpoint, as YAML.
+        cfg: the present config.
+        source: path of the checkpoint, for messages.
+
+    Raises:
+        FileContentError: ``held`` is no config.
+    """
+    defaults = get_cfg()
+    add_vireid_config(defaults)
+    plain = _flat(parse_yaml(defaults.dump(), "the defaults"))
+    theirs = _flat(parse_yaml(held, f"the config in {source}"))
+    ours = _flat(parse_yaml(cfg.dump(), "the config"))
+    found = []
+    for key in sorted({*theirs, *ours}):
+        own = ours.get(key, plain.get(key))
+        before = theirs.get(key, plain.get(key))
+        if key in ours and before != own:  # a key that was given up since cannot be set any more
+            found.append(Difference(key, before, own))
+    return found
+
+
+def check_same_config(facts: Mapping[str, Any], cfg: CfgNode, path: str) -> List[Difference]:
+    """Compare the config that a checkpoint carries with the present one.
+
+    Args:
+        facts: what the checkpoint says about itself.
+        cfg: the present config.
+        path: path of the checkpoint, for messages.
+
+    Returns:
+        All keys that differ and are allowed to.
+
+    Raises:
+        CheckpointError: a key differs that makes it another run.
+    """
+    if not isinstance(facts.get("config"), str):
+        logger.warning(
+            "%s does not say by which config it was trained; it goes on under the present one.",
+            path,
+        )
+        return []
+    differences = differences_to(facts["config"], cfg, path)
+    refused = [one for one in differences if not one.free]
+    if any(one.key == _OPTIMIZER for one in refused) or (refused and not value_of(cfg, ALLOW)):
+        raise CheckpointError(_refusal(refused, path))
+    return differences
+
+
+def log_differences(differences: List[Difference]) -> None:
+    """Log which keys differ: in one line those that may, in another those that were allowed to."""
+    free = [one.words for one in differences if one.free]
+    others = [one.words for one in differences if not one.free]
+    if free:
+        logger.info("The run goes on with other values of: %s.", ", ".join(free))
+    if others:
+        logger.warning(
+            "%s is True: the run goes on as another one from here: %s.", ALLOW, ", ".join(others)
+        )
+
+
+def check_same_data(held: Mapping[str, Any], own: Mapping[str, Any], path: str) -> None:
+    """Raise ``CheckpointError`` unless a checkpoint was trained on the same images and batches.
+
+    Args:
+        held: what the checkpoint says about itself.
+        own: what a checkpoint of this run would say.
+        path: path of the checkpoint, for the message.
+    """
+    for key in ("fingerprint", "num_classes", "iters_per_epoch"):
+        if key in held and held[key] != own[key]:
+            raise CheckpointError(
+                f"{path} cannot be resumed: its {key} is {held[key]}, and that of this run is "
+                f"{own[key]}. The training data, the batch or SOLVER.ACCUMULATION changed; use "
+                "another OUTPUT_DIR."
+            )
+
+
+def _refusal(refused: List[Difference], path: str) -> str:
+    kind = "model" if any(one.key.startswith("MODEL.") for one in refused) else "training"
+    names = [one.key for one in refused]
+    if _OPTIMIZER in names:
+        last = f"The state of one optimizer is of no use to another, so {_OPTIMIZER} cannot change."
+    else:
+        last = f"To go on in spite of it, add {ALLOW} True."
+    return (
+        f"{path} belongs to another {kind} than this config describes: "
+        f"{', '.join(one.words for one in refused)}. To continue that run, use its own config, the "
+        f"config.yaml beside it. To begin a new run with its weights, leave --resume out, add "
+        f"MODEL.WEIGHTS {path} and choose another OUTPUT_DIR. {last}"
+    )
+
+
+def _flat(node: Mapping[Any, Any], prefix: str = "") -> Dict[str, Any]:
+    """Return all values below ``node`` by their full names."""
+    found: Dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            found.update(_flat(value, f"{prefix}{name}."))
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}"

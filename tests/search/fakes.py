@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vireid_plugins.data.reading import ImageReader
+
 SIDE = 4
 SIZE = 3 * SIDE * SIDE
 
@@ -21,6 +23,7 @@ class FakeExtractor:
 
     feature_size = SIZE
     transforms = staticmethod(pixels_of)
+    reader = ImageReader()
 
     def __init__(self, name="one", batch_size=4):
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()[:16]

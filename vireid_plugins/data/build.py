@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from vireid_plugins.errors import UserError
+from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
@@ -17,11 +18,13 @@ from fastreid.utils import comm
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .cache import build_cache
 from .checks import check_queries, find_broken_images, raise_if_broken
-from .dataset import ItemRequest, VIReIDDataset, collate
+from .dataset import ItemRequest, Loader, VIReIDDataset, collate
 from .datasets import CrossModalityDataset
 from .datasets.base import fingerprint
 from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
+from .range_survey import check_ranges_suit, resolved_reader
+from .reading import ImageReader
 from .seeding import stream_seeds
 from .thin import describe_thinning, thin_items
 from .transforms import build_transforms
@@ -61,8 +64,8 @@ class EpochBatchSampler(Sampler):
             yield [next(requests) for _ in range(self.batch_size)]
 
 
-class TrainLoader(DataLoader):
-    """A ``DataLoader`` over one epoch, which ``set_epoch`` chooses.
+class TrainLoader(Loader):
+    """A ``Loader`` over one epoch, which ``set_epoch`` chooses.
 
     If there is an image cache, each epoch begins with a log line on its use in the last epoch.
     """
@@ -103,13 +106,16 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     sources = _training_sources(cfg)
     items = _training_items(cfg, sources)
     sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
-    _check_images(cfg, items + _check_tests(cfg))
+    reader, tests = resolved_reader(cfg, items), _check_tests(cfg)
+    check_ranges_suit(reader, tests, "Test")
+    _check_images(cfg, items + tests, reader)
     dataset = VIReIDDataset(
         items,
         transforms,
         relabel=True,
         fingerprint=_fingerprint(cfg, sources),
         cache=build_cache(cfg),
+        reader=reader,
     )
     batches = EpochBatchSampler(
         sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, seed=seed, rank=rank
@@ -140,9 +146,11 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
         logger.info("Test transforms:\n%s", transforms.describe())
     items = test_items(source)
     check_queries(source, dataset_name)
-    _check_images(cfg, items)
-    dataset = VIReIDDataset(items, transforms, relabel=False, cache=build_cache(cfg))
-    loader = DataLoader(
+    reader = ImageReader.from_config(cfg)
+    check_ranges_suit(reader, items, dataset_name)
+    _check_images(cfg, items, reader)
+    dataset = VIReIDDataset(items, transforms, relabel=False, cache=build_cache(cfg), reader=reader)
+    loader = Loader(
         dataset,
         batch_size=max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size()),
         sampler=InferenceSampler(len(dataset)),
@@ -232,11 +240,16 @@ def _check_tests(cfg: CfgNode) -> List[Item]:
     return items
 
 
-def _check_images(cfg: CfgNode, items: Sequence[Item]) -> None:
+def _check_images(cfg: CfgNode, items: Sequence[Item], reader: ImageReader) -> None:
     """Check the images; the processes share the work, and all of them raise the same error."""
-    paths = [item.path for item in items]
+    modalities = {item.path: Modality(item.modality) for item in items}
     rank, world_size = comm.get_rank(), comm.get_world_size()
-    mine = find_broken_images(paths[rank::world_size], cfg.DATASETS.VERIFY_IMAGES)
+    mine = find_broken_images(
+        [item.path for item in items][rank::world_size],
+        cfg.DATASETS.VERIFY_IMAGES,
+        read=lambda path: reader(path, modalities[path]),
+        how=repr(reader),
+    )
     raise_if_broken([message for part in comm.all_gather(mine) for message in part])
 
 

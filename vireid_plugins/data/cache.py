@@ -41,7 +41,7 @@ _GIB = 2**30
 _MAGIC = b"VIREIDU8"
 _HEADER = struct.Struct("<8s32sIII")  # magic, digest, H, W, CRC-32 of the pixels
 _BLOCK = 1024  # bytes of an entry for each byte of the ledger
-_READER = "1"  # increase it whenever ``readers/image.py`` reads other pixels from the same file
+_READER = "2"  # increase it whenever ``readers/image.py`` reads other pixels from the same file
 _OLD = 3600.0  # seconds after which no process still writes an unfinished file
 _HITS, _MISSES, _WARNED = range(3)
 

@@ -5,17 +5,19 @@ from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Protocol, Se
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 
-from ..readers.image import read_image
 from .cache import ImageCache
 from .item import Item
 from .labels import number_labels, sorted_labels
+from .reading import ImageReader
 from .seeding import seeded
 
 Sample = Dict[str, Any]
+_ERROR = "error"  # the only key of a sample that a worker could not load
 
 
 class ImageTransform(Protocol):
@@ -55,6 +57,7 @@ class VIReIDDataset(Dataset):
         relabel: bool,
         fingerprint: str = "",
         cache: Optional[ImageCache] = None,
+        reader: Optional[ImageReader] = None,
     ) -> None:
         """Keep ``items`` in their order.
 
@@ -66,12 +69,14 @@ class VIReIDDataset(Dataset):
                 order; otherwise the identities' own numbers.
             fingerprint: fingerprint of the items, the same on every machine; checkpoints hold it.
             cache: keeps the result of ``transform.begin`` for each image; it changes no pixel.
+            reader: reads the images; None: one without a range, see ``ImageReader``.
         """
         self.items = [Item.of(item) for item in items]
         self.transform = transform
         self.relabel = relabel
         self.fingerprint = fingerprint
         self.cache = cache
+        self.reader = reader or ImageReader()
         #: identity of each class, in order: ``class_ids[target]`` is the dataset's own number
         self.class_ids: List[Hashable] = sorted_labels(item.pid for item in self.items)
         classes = {pid: target for target, pid in enumerate(self.class_ids)}
@@ -92,10 +97,15 @@ class VIReIDDataset(Dataset):
         Raises:
             ImageError: the image cannot be read; the message names the file.
         """
-        if isinstance(request, ItemRequest):
-            with seeded(request.seed):
-                return self._load(request.position)
-        return self._load(int(request))
+        try:
+            if isinstance(request, ItemRequest):
+                with seeded(request.seed):
+                    return self._load(request.position)
+            return self._load(int(request))
+        except UserError as error:
+            if get_worker_info() is None:
+                raise
+            return {_ERROR: error}  # see ``Loader``
 
     def _load(self, index: int) -> Sample:
         item = self.items[index]
@@ -112,13 +122,31 @@ class VIReIDDataset(Dataset):
         transform = self.transform
         assert transform is not None, "this dataset has no transform, so it has labels only"
         if self.cache is None:
-            return transform(read_image(path), modality)
+            return transform(self.reader(path, modality), modality)
         image = self.cache.image(
             path,
-            transform.common(modality),
-            lambda: transform.begin(read_image(path), modality),
+            f"{transform.common(modality)}, gray values {self.reader.describe(modality)}",
+            lambda: transform.begin(self.reader(path, modality), modality),
         )
         return transform.end(image, modality)
+
+
+class Loader(DataLoader):
+    """A ``DataLoader`` whose workers hand over a user's mistake as the error that it is.
+
+    PyTorch would put the worker's traceback into the message. The dataset and ``collate`` belong
+    to it.
+    """
+
+    def __iter__(self) -> Any:
+        return map(_checked, super().__iter__())
+
+
+def _checked(batch: Sample) -> Sample:
+    """Return a batch; raise the error that a worker met instead."""
+    if _ERROR in batch:
+        raise batch[_ERROR]
+    return batch
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -130,6 +158,9 @@ def collate(samples: Sequence[Sample]) -> Sample:
         (V, 3, H, W), whose V may differ, also ``views`` (B,) int64, counted from 0. Keys that
         transforms added hold tensors of one shape and are stacked.
     """
+    for sample in samples:
+        if _ERROR in sample:
+            return {_ERROR: sample[_ERROR]}
     if samples[0]["images"].dim() == 4:
         samples = [row for sample in samples for row in _rows_of_views(sample)]
     batch: Sample = {}

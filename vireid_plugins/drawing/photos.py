@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ..data.item import Item
+from ..data.reading import ImageReader
 from ..errors import PlotError
 from ..modality import Modality
-from ..readers.image import check_file, read_image
+from ..readers.image import check_file
 
 
 class Photo(NamedTuple):
@@ -109,18 +110,23 @@ def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
     return found
 
 
-def batch_of(photos: Sequence[Photo], transforms: Any) -> Dict[str, Any]:
+def batch_of(
+    photos: Sequence[Photo], transforms: Any, read: Optional[ImageReader] = None
+) -> Dict[str, Any]:
     """Return a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
 
     Args:
         photos: B photographs whose modalities are known.
         transforms: the test transforms of ``build_transforms``.
+        read: reads the images; None: one without a range.
 
     Raises:
         ImageError: a file cannot be read.
     """
-    images = [transforms(read_image(photo.path), Modality(photo.modality)) for photo in photos]
-    modalities = torch.tensor([photo.modality for photo in photos], dtype=torch.int64)
+    read = read or ImageReader()
+    known = [Modality(photo.modality) for photo in photos]
+    images = [transforms(read(photo.path, one), one) for photo, one in zip(photos, known)]
+    modalities = torch.tensor(known, dtype=torch.int64)
     return {"images": torch.stack(images), "modalities": modalities}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
-from ..readers.image import read_image
+from ..readers.image import read_picture
 from .style import GRAY, new_figure, plain
 
 MARGIN = 0.15  # inches
@@ -109,7 +109,7 @@ def load_picture(path: str, box: Box) -> Tuple[np.ndarray, Tuple[int, int]]:
     Raises:
         ImageError: the file cannot be read.
     """
-    image = read_image(path)
+    image = read_picture(path)
     size = image.size
     shown = fit(size, box)
     most = (max(1, round(shown.width * _KEPT_DPI)), max(1, round(shown.height * _KEPT_DPI)))

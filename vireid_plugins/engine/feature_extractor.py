@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..data.reading import ImageReader
 from ..data.transforms.chains import build_transforms
 from ..errors import UserError
 from ..modality import Modality
-from ..readers.image import ImageError, read_image, upright_rgb
+from ..readers.image import ImageError
 from .loading import open_checkpoint
 from .setup import check_device
 
@@ -71,6 +72,7 @@ class FeatureExtractor:
         self.facts, self.cfg = self._checkpoint.facts or {}, self._checkpoint.cfg
         self.batch_size = batch_size
         self.transforms = build_transforms(self.cfg, is_train=False)
+        self.reader = ImageReader.from_config(self.cfg)
         self.model = self._checkpoint.model
 
     def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
@@ -79,8 +81,9 @@ class FeatureExtractor:
         Args:
             images: paths, PIL images and arrays, also mixed; an empty list is allowed. Arrays are
                 (H, W, 3) uint8 in the order of ``channels``, (H, W, 4) with transparency, which is
-                dropped, or gray (H, W) or (H, W, 1), uint8 or, for 0..65535, uint16. Pictures are
-                turned upright by their EXIF data.
+                dropped, or gray (H, W) or (H, W, 1), uint8 or uint16. Pictures are turned upright
+                by their EXIF data. Gray of more than 8 bits is scaled by the range that the model
+                was trained with or, where there is none, by the image's own.
             modality: ``"visible"`` or ``"infrared"``.
 
         Raises:
@@ -118,12 +121,21 @@ class FeatureExtractor:
 
     def _tensor(self, image: ImageLike, number: int, modality: Modality) -> Tensor:
         try:
-            picture = _to_pil(image, self.channels)
+            picture = self._picture(image, modality)
         except ImageError:  # its message names the file already
             raise
         except ValueError as error:
             raise UserError(f"images[{number}]: {error}") from None
         return self.transforms(picture, modality)
+
+    def _picture(self, image: ImageLike, modality: Modality) -> Image.Image:
+        if isinstance(image, (str, Path)):
+            return self.reader(str(image), modality)
+        if isinstance(image, np.ndarray):
+            image = _array_to_pil(image, self.channels)
+        if not isinstance(image, Image.Image):
+            raise UserError(f"expected a path, a PIL image or a NumPy array; got {type(image)}.")
+        return self.reader.convert(image, modality)
 
     @functools.cached_property
     def feature_size(self) -> int:
@@ -148,16 +160,6 @@ def _listed(images: Any) -> List[ImageLike]:
             f"images must be a list of images; got one {type(images).__name__}. Write [image]."
         )
     return list(images)
-
-
-def _to_pil(image: Any, channels: str) -> Image.Image:
-    if isinstance(image, (str, Path)):
-        return read_image(str(image))
-    if isinstance(image, np.ndarray):
-        image = _array_to_pil(image, channels)
-    if not isinstance(image, Image.Image):
-        raise UserError(f"expected a path, a PIL image or a NumPy array; got {type(image)}.")
-    return upright_rgb(image)
 
 
 def _array_to_pil(array: np.ndarray, channels: str) -> Image.Image:

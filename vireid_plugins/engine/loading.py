@@ -11,6 +11,7 @@ from torch import nn
 from fastreid.config import CfgNode
 
 from ..data.datasets.build import restore_splits
+from ..data.reading import ImageReader, restore_ranges
 from ..data.transforms.chains import build_transforms
 from ..errors import CheckpointError, UserError
 from ..runs.names import FACTS
@@ -63,7 +64,8 @@ class OpenedCheckpoint:
         node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = ""
         transforms = build_transforms(self.cfg, is_train=False)
         size = list(self.cfg.INPUT.SIZE_TEST)
-        digest = hashlib.sha256(f"{node.dump()}{size}{transforms.describe()}".encode())
+        limits = ImageReader.from_config(self.cfg).fingerprint
+        digest = hashlib.sha256(f"{node.dump()}{size}{transforms.describe()}{limits}".encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -121,6 +123,7 @@ def configure(
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
         restore_splits(cfg, facts, weights, given=opts[0::2])
+        restore_ranges(cfg, facts, weights, given=opts[0::2])
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()

@@ -16,6 +16,7 @@ from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from .. import data, evaluation
 from ..config import check_ranges
 from ..data.datasets.build import split_facts
+from ..data.reading import range_facts, with_ranges
 from ..drawing import save_retrieval_pictures
 from ..keys import Key, at_least, declare
 from ..runs.log import log_to_console
@@ -78,6 +79,7 @@ class VIReIDTrainer(DefaultTrainer):
         for name in cfg.DATASETS.TESTS:  # find a mistake in TEST.* now, not after an hour
             evaluation.build_evaluator(cfg, name, dataset=None)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
+        cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         check_run(cfg, loader.dataset.num_classes)
         model = self.build_model(cfg)
@@ -266,6 +268,7 @@ class VIReIDTrainer(DefaultTrainer):
             "num_classes": dataset.num_classes,
             "train_datasets": list(self.cfg.DATASETS.NAMES),
             **split_facts(self.cfg),
+            **range_facts(self.cfg),
             "fingerprint": dataset.fingerprint,
             "iters_per_epoch": self.iters_per_epoch,
         }

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..data import build_dataset
 from ..data.item import test_items
+from ..data.reading import ImageReader
 from ..errors import UserError
 from ..modality import Modality
-from ..readers.image import read_image
 from .graph import ExportError
 
 COUNT = 7  # images of each source
@@ -71,7 +71,8 @@ def real_pictures(
             raise ExportError(f"{name} has no {one.label} test images")
         chosen.append(generator.choice(of_modality))
     try:
-        tensors = [transforms(read_image(item.path), one) for item, one in zip(chosen, wanted)]
+        read = ImageReader.from_config(cfg)
+        tensors = [transforms(read(item.path, one), one) for item, one in zip(chosen, wanted)]
     except UserError as error:
         raise ExportError(str(error)) from error
     return Pictures(name, torch.stack(tensors), torch.tensor([int(one) for one in wanted]))

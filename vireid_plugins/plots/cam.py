@@ -11,13 +11,19 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..data import build_transforms
-from ..drawing.photos import Photo, batch_of, batches
+from ..drawing.photos import Photo, batches
 from ..drawing.sheet import IMAGE_BOX, Panel, PanelGroup, draw_sheet, load_picture
 from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..safe_load import load_weights_only
-from .chosen import PhotoOptions, chosen_photos, features_of, train_set, with_matches
+from .chosen import (
+    PhotoOptions,
+    batch_of_subject,
+    chosen_photos,
+    features_of,
+    train_set,
+    with_matches,
+)
 from .grad_cam import (
     Activation,
     ClassScore,
@@ -157,7 +163,6 @@ def _explain(
     matches: Optional[Sequence[Photo]],
     options: CAMOptions,
 ) -> HeatMaps:
-    transforms = build_transforms(subject.cfg, is_train=False)
     by_rollout, classes = _method(subject, options) == ROLLOUT, None
     if options.split == "train" and matches is None and not by_rollout:
         classes = _classes(subject, photos)
@@ -165,14 +170,14 @@ def _explain(
     for begin, block in tqdm(
         batches(photos, _BATCH), desc=f"maps of {subject.label}", disable=not subject.progress
     ):
-        batch, rows = batch_of(block, transforms), slice(begin, begin + len(block))
+        batch, rows = batch_of_subject(subject, block), slice(begin, begin + len(block))
         if by_rollout:
             parts.append(rollout_map(subject.model, batch))
             continue
         if matches is None:
             target: Any = ClassScore(None if classes is None else classes[rows])
         else:
-            target = Similarity(features_of(subject.model, matches[rows], transforms))
+            target = Similarity(features_of(subject, matches[rows]))
         fine = options.method == HIRES_CAM
         parts.append(grad_cam(subject.model, batch, target, options.layer, per_position=fine))
     activation = join_activations(parts)

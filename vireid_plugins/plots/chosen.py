@@ -4,13 +4,14 @@ B images, N test images, D features.
 """
 
 from dataclasses import dataclass
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from ..data import Item, VIReIDDataset, build_transforms
 from ..data.build import build_train_items
+from ..data.reading import ImageReader
 from ..drawing.photos import (
     Photo,
     batch_of,
@@ -81,10 +82,16 @@ def train_set(subject: Subject) -> VIReIDDataset:
     return VIReIDDataset(build_train_items(subject.cfg), transforms, relabel=True)
 
 
-def features_of(model: Any, photos: Sequence[Photo], transforms: Any) -> torch.Tensor:
+def features_of(subject: Subject, photos: Sequence[Photo]) -> torch.Tensor:
     """Return the features (B, D) of photographs."""
-    with evaluation_mode(model), torch.no_grad():
-        return model(batch_of(photos, transforms))
+    with evaluation_mode(subject.model), torch.no_grad():
+        return subject.model(batch_of_subject(subject, photos))
+
+
+def batch_of_subject(subject: Subject, photos: Sequence[Photo]) -> Dict[str, Any]:
+    """Return photographs as the batch that the subject's model gets at test, see ``batch_of``."""
+    transforms = build_transforms(subject.cfg, is_train=False)
+    return batch_of(photos, transforms, ImageReader.from_config(subject.cfg))
 
 
 class Matched(NamedTuple):
@@ -125,10 +132,7 @@ def with_matches(subject: Subject, photos: Sequence[Photo]) -> Matched:
 
 def nearest_matches(subject: Subject, photos: Sequence[Photo], items: Sequence[Item]) -> np.ndarray:
     """Return the row (B,) of each photograph's match among the test ``items``; -1: none."""
-    transforms = build_transforms(subject.cfg, is_train=False)
-    features = torch.cat(
-        [features_of(subject.model, part, transforms) for _, part in batches(photos, _BATCH)]
-    )
+    features = torch.cat([features_of(subject, part) for _, part in batches(photos, _BATCH)])
     everyone = normalize(subject.features.features.float())
     scores = (normalize(features.float().cpu()) @ everyone.T).numpy()
     names = np.array([str(item.pid) for item in items])

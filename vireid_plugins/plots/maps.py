@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..data import build_transforms
-from ..drawing.photos import Photo, batch_of, batches
+from ..drawing.photos import Photo, batches
 from ..drawing.sheet import IMAGE_BOX, SMALL, Box, Page, Panel, PanelGroup, draw_sheet, load_picture
 from ..drawing.style import COLORS, GRAY, write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..modeling.layers.stripes import stripe_heights
 from ..modeling.maps import map_names, recorded_maps
-from .chosen import PhotoOptions, chosen_photos
+from .chosen import PhotoOptions, batch_of_subject, chosen_photos
 from .kinds import Drawn, Kind, register_kind
 from .overlay import COLOR_MAP, overlay
 from .subject import Subject
@@ -115,11 +114,10 @@ def maps_of(
     Raises:
         PlotError: the model does not compute one of them at test.
     """
-    transforms = build_transforms(subject.cfg, is_train=False)
     parts: Dict[str, List[torch.Tensor]] = {name: [] for name in ("images", *names)}
     blocks = batches(photos, _BATCH)
     for _, block in tqdm(blocks, desc=f"maps of {subject.label}", disable=not subject.progress):
-        batch = batch_of(block, transforms)
+        batch = batch_of_subject(subject, block)
         with evaluation_mode(subject.model), torch.no_grad():
             with recorded_maps(subject.model, names) as maps:
                 subject.model(batch)

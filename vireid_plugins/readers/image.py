@@ -8,12 +8,13 @@ H, W: height and width in pixels.
 
 import os
 import stat
-from typing import Any, Callable, Optional, Tuple, TypeVar
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
+from .gray_range import FULL, Limits, limits_of
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: the only formats that are decoded, by Pillow's names; PPM includes PGM and PBM
@@ -21,10 +22,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 #: pixels of the largest image that is decoded, unless a caller says otherwise
 MAX_PIXELS = 50_000_000
 REMEDY = "Replace the file from the original archive, or take it out of the dataset's lists."
-
-#: the lowest and the highest gray value of an image of more than 8 bits: they become 0 and 255
-Limits = Tuple[float, float]
-FULL: Limits = (0, 65535)  # of 16 bits
 
 _WIDE_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _PHOTOGRAPH_FIRST = "MPO"  # a telephone's JPEG: the photograph, then small views or depths of it
@@ -54,6 +51,11 @@ _OTHER_FORMATS = {
     b"<?xml": "XML, perhaps SVG",
     b"\x93NUMPY": "a NumPy array",
 }
+_NEEDS_RANGE = (
+    "save the image with 8 or 16 bits, or give the range by INPUT.INFRARED_RANGE LOW..HIGH (of "
+    "visible images: INPUT.VISIBLE_RANGE)."
+)
+_NO_LIMIT = 2**62
 _Found = TypeVar("_Found")
 
 
@@ -74,22 +76,30 @@ def check_file(path: str) -> None:
 
     Its content is not read.
     """
+    _check_entry(path)
+    if not os.access(path, os.R_OK):
+        raise _forbidden(path)
+
+
+def _check_entry(path: str) -> None:
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown(path)}: cannot be opened ({reason}). {REMEDY}") from error
     if stat.S_ISDIR(found.st_mode):
-        raise ImageError(f"{shown(path)}: is a folder, not an image. {REMEDY}")
+        raise ImageError(f"{shown(path)}: cannot be opened (it is a folder). {REMEDY}")
     if not stat.S_ISREG(found.st_mode):
-        raise ImageError(f"{shown(path)}: is a device or a pipe, not a file. {REMEDY}")
+        raise ImageError(f"{shown(path)}: cannot be opened (a device or a pipe). {REMEDY}")
     if found.st_size == 0:
         raise ImageError(f"{shown(path)}: the file is empty (0 bytes). {REMEDY}")
-    if not os.access(path, os.R_OK):
-        raise ImageError(
-            f"{shown(path)}: cannot be opened (Permission denied). Let this user read it, such as "
-            "by: chmod u+r FILE"
-        )
+
+
+def _forbidden(path: str) -> ImageError:
+    return ImageError(
+        f"{shown(path)}: cannot be opened (Permission denied). Let your user read the file and the "
+        "folders above it."
+    )
 
 
 def shown(path: str) -> str:
@@ -109,7 +119,7 @@ def read_image(
     Args:
         path: the file.
         limits: gray values that become 0 and 255, for gray of more than 8 bits. None: those of the
-            file, see ``own_limits``.
+            file, see ``limits_of``.
         max_pixels: H x W of the largest image that is decoded.
 
     Raises:
@@ -119,61 +129,104 @@ def read_image(
     return _read(path, max_pixels, lambda image: upright_rgb(image, limits))
 
 
-def load_image(path: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(path: str) -> Image.Image:
     """Read an image file as it is, in whatever mode and orientation, such as a drawn figure.
 
     Raises:
         ImageError: as ``read_image``.
     """
-    return _read(path, max_pixels, lambda image: image)
+    return _read(path, MAX_PIXELS, lambda image: image)
 
 
-def upright_rgb(image: Image.Image, limits: Optional[Limits] = None) -> Image.Image:
+def read_picture(path: str) -> Image.Image:
+    """Read an image that is shown to people, and that some other code has read before.
+
+    This is ``read_image`` with the range of the image itself, whatever its numbers are, and without
+    a limit of pixels but Pillow's own.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+    return _read(path, _NO_LIMIT, lambda image: upright_rgb(image, any_numbers=True))
+
+
+class Sampled(NamedTuple):
+    """What one file tells about the range of its set."""
+
+    values: np.ndarray  # some gray values; of color, the upper 8 bits; empty for 8 bits per channel
+    is_color: bool  # of 16 bits per channel
+
+
+def sample_values(path: str, most: int, max_pixels: int = MAX_PIXELS) -> Sampled:
+    """Return up to about ``most`` values of an image; one of 8 bits is not decoded.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+
+    def values_of(image: Image.Image) -> Sampled:
+        is_gray = image.mode in _WIDE_GRAY or image.mode == "F"
+        if not is_gray and not _is_wide_color(image):
+            return Sampled(np.zeros(0, np.uint8), False)
+        values = np.asarray(image).reshape(-1)
+        return Sampled(values[:: max(1, len(values) // most)], not is_gray)
+
+    return _read(path, max_pixels, values_of, decode=False)
+
+
+def upright_rgb(
+    image: Image.Image, limits: Optional[Limits] = None, any_numbers: bool = False
+) -> Image.Image:
     """Convert any PIL image as ``read_image`` converts the image of a file.
+
+    Args:
+        image: the image; it is not changed.
+        limits: as for ``read_image``.
+        any_numbers: without ``limits``, take the range of the image for all kinds of numbers.
 
     Raises:
         UserError: the pixels are floating-point numbers, or integers of more than 16 bits, and
-            there are no ``limits``.
+            there are no ``limits``; or some are NaN.
     """
     image.load()
     orientation = _orientation(image)
     if image.mode in _WIDE_GRAY or image.mode == "F":
         pixels = np.asarray(image)
-        image = _narrow(pixels, own_limits(pixels) if limits is None else limits)
+        if limits is None and not any_numbers:
+            _check_numbers(pixels)
+        image = _narrow(pixels, limits or limits_of(pixels))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]  # otherwise Pillow warns that it is dropped
-    image = image.convert("RGB")  # a copy, also of an image that is RGB
+    image = image.copy() if image.mode == "RGB" else image.convert("RGB")
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def own_limits(pixels: np.ndarray) -> Limits:
-    """Return the gray values of one image (H, W) that become 0 and 255 if no others are known.
-
-    Raises:
-        UserError: the pixels are floating-point numbers or do not fit into 16 bits, so that one
-            image alone does not say what they mean.
-    """
+def _check_numbers(pixels: np.ndarray) -> None:
+    """Raise ``UserError`` if one image alone does not say what its numbers (H, W) mean."""
     if pixels.dtype.kind == "f":
-        raise UserError(
-            "Floating-point pixels have no agreed range; save the image with 8 or 16 bits."
-        )
+        raise UserError(f"Floating-point pixels have no agreed range; {_NEEDS_RANGE}")
     low, high = int(pixels.min()), int(pixels.max())
     if low < FULL[0] or high > FULL[1]:
-        raise UserError(
-            f"Gray values {low}..{high} do not fit into 16 bits; save the image with 8 or 16 bits."
-        )
-    return FULL
+        raise UserError(f"Gray values {low}..{high} do not fit into 16 bits; {_NEEDS_RANGE}")
 
 
-def _read(path: str, max_pixels: int, convert: Callable[[Image.Image], _Found]) -> _Found:
-    """Open and decode a file; return ``convert(image)``."""
+def _is_wide_color(image: Image.Image) -> bool:
+    """Return whether a file has 16 bits per channel, of which Pillow keeps the upper 8."""
+    return ";16" in str(getattr(image, "tile", ""))
+
+
+def _read(
+    path: str, max_pixels: int, convert: Callable[[Image.Image], _Found], decode: bool = True
+) -> _Found:
+    """Open a file and decode it; return ``convert(image)``."""
     path = os.fspath(path)
-    check_file(path)
+    _check_entry(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_header(image, max_pixels)
-            image.load()
+            if decode:
+                image.load()
             return convert(image)
     except UserError as error:
         raise ImageError(f"{shown(path)}: {error}") from error
@@ -182,6 +235,8 @@ def _read(path: str, max_pixels: int, convert: Callable[[Image.Image], _Found]) 
             f"{shown(path)}: DecompressionBomb: the image is larger than Pillow opens ({error}). "
             f"The largest here is INPUT.MAX_PIXELS {max_pixels:,}. {REMEDY}"
         ) from error
+    except PermissionError as error:
+        raise _forbidden(path) from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{shown(path)}: not a readable image (UnidentifiedImageError: {_kind_of(path)}). "
@@ -202,16 +257,21 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
             f"The image is {width:,} x {height:,} = {width * height:,} pixels, above "
             f"INPUT.MAX_PIXELS {max_pixels:,}. Raise this key if such images are meant."
         )
-    tags: Any = getattr(image, "tag_v2", {})
-    tile = [tags.get(tag) for tag in _TILE_TAGS]
-    if all(isinstance(side, int) for side in tile) and tile[0] * tile[1] > max_pixels:
-        raise UserError(f"Its tiles are {tile[0]:,} x {tile[1]:,} pixels. {REMEDY}")
+    if image.format == "TIFF":
+        _check_tiles(image, max_pixels)
     if getattr(image, "is_animated", False) and image.format != _PHOTOGRAPH_FIRST:
         raise UserError(
             "The file holds several images (pages, or an animation), and nothing says which is "
             'meant. Save that one as a file of its own, for the first by: python -c "from PIL '
             "import Image; image = Image.open('IN'); image.seek(0); image.save('OUT.png')\""
         )
+
+
+def _check_tiles(image: Any, max_pixels: int) -> None:
+    """Raise ``UserError`` if a TIFF's tiles, which are decoded whole, are larger than allowed."""
+    width, height = (image.tag_v2.get(tag) for tag in _TILE_TAGS)
+    if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
+        raise UserError(f"Its tiles are {width:,} x {height:,} pixels. {REMEDY}")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -230,8 +290,8 @@ def _kind_of(path: str) -> str:
     if begin[4:8] == b"ftyp":
         kind = "HEIC or AVIF" if begin[8:11] in (b"hei", b"avi", b"mif") else "a video"
     formats = ", ".join(FORMATS[:-1])
-    found = f"it is {kind}" if kind else "its first bytes are none of theirs"
-    return f"only {formats}, PPM, PGM and PBM are read, and {found}"
+    found = f"it is {kind}" if kind else "it is none of them, or its beginning is damaged"
+    return f"only {formats}, PPM, PGM and PBM are read; {found}"
 
 
 def _narrow(pixels: np.ndarray, limits: Limits) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Iterable, List, Optional, Sequence
 from ..drawing.photos import Photo
 from ..drawing.retrieval_page import numbers_in_words
 from ..plots.subject import Subject
-from ..readers.image import read_image
+from ..readers.image import read_picture
 from ..runs.environment import environment
 from ..runs.folder import RunFolder
 from ..version import __version__
@@ -98,7 +98,7 @@ def _answer(answer: Answer, class_: str, mark: str, what: str) -> Markup:
 
 def _panel(photo: Photo, class_: str, word: str, what: str) -> Markup:
     """Return one photograph with its caption."""
-    uri, width, height = photo_uri(read_image(photo.path))
+    uri, width, height = photo_uri(read_picture(photo.path))
     image = f"{photo.modality_label} image".strip()
     picture = Picture(
         uri, width, height, f"{what}: {image} of identity {photo.target} by camera {photo.camid}"

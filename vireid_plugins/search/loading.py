@@ -7,7 +7,7 @@ import os
 import signal
 from itertools import islice
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ..engine.feature_extractor import FeatureExtractor
 from ..modality import Modality
-from ..readers.image import ImageError, read_image
+from ..readers.image import ImageError
 from .folder import FoundImage
 
 NOT_FINITE = "the model's features of it are NaN or infinite"
@@ -46,7 +46,7 @@ def load_images(
         workers: number of processes that read; 0: this process reads.
     """
     batches = DataLoader(
-        _ImageFiles(folder, extractor.transforms, modality),
+        _ImageFiles(folder, extractor, modality),
         sampler=_Batches(images, extractor.batch_size),
         batch_size=None,
         num_workers=workers,
@@ -66,8 +66,10 @@ def load_images(
 class _ImageFiles(torch.utils.data.Dataset):
     """A dataset whose item ``files[images]`` is a batch: tensors, and why images are broken."""
 
-    def __init__(self, folder: Path, transforms: Any, modality: Modality) -> None:
-        self._folder, self._transforms, self._modality = folder, transforms, modality
+    def __init__(self, folder: Path, extractor: FeatureExtractor, modality: Modality) -> None:
+        self._folder, self._modality = folder, modality
+        # not the extractor itself: where workers are spawned, its model would be copied to them
+        self._reader, self._transforms = extractor.reader, extractor.transforms
 
     def __getitem__(
         self, images: List[FoundImage]
@@ -76,7 +78,7 @@ class _ImageFiles(torch.utils.data.Dataset):
         for image in images:
             path = str(self._folder / os.fsdecode(image.name))
             try:
-                tensors.append(self._transforms(read_image(path), self._modality))
+                tensors.append(self._transforms(self._reader(path, self._modality), self._modality))
                 read.append(image)
             except Exception as error:  # of whatever kind: the other images can still be read
                 broken.append((image.name, reason_of(error, path)))

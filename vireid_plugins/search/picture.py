@@ -15,7 +15,7 @@ from PIL import Image
 from ..drawing.style import COLORS, GRAY, PALE, plain, styled
 from ..errors import UserError
 from ..files import write_atomically
-from ..readers.image import ImageError, read_image
+from ..readers.image import ImageError, read_picture
 from .folder import shown_name
 from .index import SearchIndex
 from .querying import Query
@@ -205,7 +205,7 @@ def _draw_panel(
 def _pixels(path: Path) -> Optional[np.ndarray]:
     """Return pixels (H, W, 3) uint8, as large as they are drawn; None if they cannot be read."""
     try:
-        image = read_image(str(path))
+        image = read_picture(str(path))
     except ImageError:
         return None
     image.thumbnail(

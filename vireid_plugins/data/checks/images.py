@@ -5,8 +5,9 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Set
 
 from ...errors import UserError
 from ...files import cache_folder
@@ -24,6 +25,7 @@ declare(
 _SHOWN = 10  # how many broken files a message names
 _PROGRESS_SECONDS = 5.0
 _CHUNK = 256
+_READER = 2  # increase it whenever ``readers/image.py`` refuses files that it took before
 
 _verified_here: Set[str] = set()  # digests verified by this process, for machines without a cache
 
@@ -34,6 +36,8 @@ def find_broken_images(
     *,
     threads: int = 0,
     cache_dir: Optional[str] = None,
+    read: Optional[Callable[[str], Any]] = None,
+    how: str = "",
 ) -> List[str]:
     """Return a message for each unusable image, in the order of ``paths``.
 
@@ -47,6 +51,8 @@ def find_broken_images(
         threads: number of threads that decode; 0: one per processor.
         cache_dir: where lists without a broken image are remembered; default: ``verified`` in the
             cache folder.
+        read: reads an image; default: ``read_image``.
+        how: in words, what ``read`` depends on; a list is remembered for these words.
 
     Raises:
         UserError: ``level`` is unknown.
@@ -57,11 +63,11 @@ def find_broken_images(
     broken = [message for message in map(_size_problem, paths) if message]
     if level == "sizes" or broken:
         return broken
-    digest = _digest(paths)
+    digest = _digest(paths, how)
     folder = Path(cache_dir) if cache_dir else cache_folder() / "verified"
     if digest in _verified_here or (folder / digest).is_file():
         return []
-    broken = list(_decode_all(paths, threads or os.cpu_count() or 1))
+    broken = list(_decode_all(paths, threads or os.cpu_count() or 1, read or read_image))
     if not broken:
         _remember(folder, digest)
     return broken
@@ -84,32 +90,33 @@ def _size_problem(path: str) -> str:
     return ""
 
 
-def _decode_problem(path: str) -> str:
+def _decode_problem(path: str, read: Callable[[str], Any]) -> str:
     try:
-        read_image(path)
+        read(path)
     except ImageError as error:
         return str(error)
     return ""
 
 
-def _decode_all(paths: Sequence[str], threads: int) -> Iterator[str]:
+def _decode_all(paths: Sequence[str], threads: int, read: Callable[[str], Any]) -> Iterator[str]:
     logger.info("Reading %d images once before training ...", len(paths))
     start = shown = time.monotonic()
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for first in range(0, len(paths), _CHUNK):
             chunk = paths[first : first + _CHUNK]
-            yield from filter(None, pool.map(_decode_problem, chunk))
+            yield from filter(None, pool.map(_decode_problem, chunk, repeat(read)))
             if time.monotonic() - shown > _PROGRESS_SECONDS:
                 shown = time.monotonic()
                 logger.info("  %d of %d images read", first + len(chunk), len(paths))
     logger.info("Read %d images in %.1f s", len(paths), time.monotonic() - start)
 
 
-def _digest(paths: Sequence[str]) -> str:
-    state = hashlib.sha256()
+def _digest(paths: Sequence[str], how: str) -> str:
+    state = hashlib.sha256(f"{_READER} {how}\n".encode())
     for path in paths:
         stat = os.stat(path)
-        state.update(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        line = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        state.update(line.encode("utf-8", "surrogatepass"))
     return state.hexdigest()
 
 

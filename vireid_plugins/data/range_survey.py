@@ -1,0 +1,154 @@
+"""Look at some images of a set: by which range are gray values of more than 8 bits to be read?"""
+
+import logging
+from collections import defaultdict
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from vireid_plugins.keys import value_of
+from vireid_plugins.modality import Modality
+from vireid_plugins.readers.gray_range import Limits, limits_in_words, limits_of
+from vireid_plugins.readers.image import MAX_PIXELS, ImageError, sample_values
+
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+
+from .item import Item
+from .reading import AUTO, RANGE_KEYS, ImageReader
+
+logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 128  # files of each modality that tell the range of a set
+_VALUES = 4096  # gray values of each
+_FEW_STEPS = 0.125  # a range of which images use less than this share suits them badly
+_DARK = 64  # upper bytes of 16-bit color stay below: 14 bits or fewer are used
+
+
+class Survey(NamedTuple):
+    """What some files of one modality hold."""
+
+    looked_at: int
+    num_wide: int  # gray of more than 8 bits
+    limits: Limits  # of those; meaningless if there are none
+    ends: Tuple[float, float]  # the lowest and the highest value of those
+    num_color: int  # color of 16 bits per channel
+    brightest: int  # of color of 16 bits: the highest upper byte
+
+    def __str__(self) -> str:
+        low, high = self.ends
+        return (
+            f"{self.num_wide} of {self.looked_at} images looked at are gray of more than 8 bits, "
+            f"with values {low:g}..{high:g}"
+        )
+
+
+def survey(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> Survey:
+    """Look at some of ``paths``, evenly spread; only gray of more than 8 bits is decoded.
+
+    Files that cannot be read are left out: the check of the images names them.
+    """
+    step = max(1, -(-len(paths) // _LOOKED_AT))
+    gray: List[np.ndarray] = []
+    color: List[int] = []
+    looked_at = 0
+    for path in sorted(paths)[::step]:
+        try:
+            values, is_color = sample_values(path, _VALUES, max_pixels)
+        except ImageError:
+            continue
+        looked_at += 1
+        if is_color:
+            color.append(int(values.max()))
+        elif len(values):
+            gray.append(values)
+    joined = np.concatenate(gray) if gray else np.zeros(1, np.uint16)
+    ends = (float(np.nanmin(joined)), float(np.nanmax(joined)))
+    return Survey(looked_at, len(gray), limits_of(joined), ends, len(color), max(color, default=0))
+
+
+def resolved_reader(cfg: CfgNode, items: Sequence[Item]) -> ImageReader:
+    """Return the reader for training on ``items``: ``auto`` becomes the range of these images.
+
+    The result is a function of the files alone, so all processes find the same. Where no image has
+    more than 8 bits, ``auto`` stays open.
+
+    Raises:
+        UserError: a key has a value that is not allowed.
+    """
+    reader = ImageReader.from_config(cfg)
+    limits = list(reader.limits)
+    for modality, found in _surveys(reader, items).items():
+        key = RANGE_KEYS[modality]
+        if found.num_wide and value_of(cfg, key) == AUTO:
+            limits[modality] = found.limits
+            words = limits_in_words(found.limits)
+            _say(f"{key} {AUTO}: {modality.label} training images: {found}. The key is now {words}")
+    return reader._replace(limits=tuple(limits))
+
+
+def check_ranges_suit(reader: ImageReader, items: Sequence[Item], what: str) -> None:
+    """Say by which range images of more than 8 bits are read, and warn if it suits them badly.
+
+    Args:
+        reader: reads the images.
+        items: the images.
+        what: in words, whose images they are, such as ``"test"``.
+    """
+    for modality, found in _surveys(reader, items).items():
+        for line, is_warning in range_lines(reader, modality, found):
+            _say(f"{what}: {line}", warn=is_warning)
+
+
+def range_lines(reader: ImageReader, modality: Modality, found: Survey) -> List[Tuple[str, bool]]:
+    """Return what to say about a survey: lines, and whether each of them is a warning."""
+    lines: List[Tuple[str, bool]] = []
+    key, limits = RANGE_KEYS[modality], reader.limits_of(modality)
+    label = f"{modality.label} images"
+    if found.num_wide and limits is None:
+        low_high = limits_in_words(found.limits)
+        lines.append(
+            (
+                f"{label}: {found}. Each is scaled by its own range, since no range is known; "
+                f"that of all of them is {key} {low_high}",
+                True,
+            )
+        )
+    elif found.num_wide and limits is not None:
+        used = _overlap(limits, found.limits) / (limits[1] - limits[0])
+        lines.append((f"{label}: {found}; read by {key} {limits_in_words(limits)}", False))
+        if used < _FEW_STEPS:
+            lines.append(
+                (
+                    f"{label}: they use {100 * used:.1f} % of {key} {limits_in_words(limits)}, so "
+                    "all of them look alike. Were they taken by a camera like that of the training "
+                    f"images? Their own range is {limits_in_words(found.limits)}",
+                    True,
+                )
+            )
+    if found.num_color and found.brightest < _DARK:
+        lines.append(
+            (
+                f"{label}: {found.num_color} of {found.looked_at} images looked at are color of 16 "
+                "bits that use 14 bits or fewer, and are read as nearly black. Convert them to 8 "
+                "bits per channel",
+                True,
+            )
+        )
+    return lines
+
+
+def _surveys(reader: ImageReader, items: Sequence[Item]) -> Dict[Modality, Survey]:
+    paths: Dict[int, List[str]] = defaultdict(list)
+    for item in items:
+        paths[item.modality].append(item.path)
+    return {m: survey(paths[m], reader.max_pixels) for m in Modality if paths[m]}
+
+
+def _overlap(one: Limits, other: Limits) -> float:
+    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
+
+
+def _say(message: str, warn: bool = False) -> None:
+    if comm.is_main_process():
+        logger.log(logging.WARNING if warn else logging.INFO, "%s.", message)

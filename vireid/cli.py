@@ -51,7 +51,7 @@ def main(words: Optional[Sequence[str]] = None, prog: str = "vireid") -> int:
     if first not in known:
         sys.stderr.write(unknown_verb(first, known, prog))
         return WRONG_WORD
-    return run_verb(first, words[1:], f"{prog} {first}")
+    return _run(known[first], words[1:], f"{prog} {first}")
 
 
 @checks_output
@@ -63,8 +63,12 @@ def run_verb(name: str, words: Optional[Sequence[str]] = None, prog: str = "") -
         words: what follows the verb; None: the words of the process.
         prog: the command as the user typed it; default: ``vireid NAME``.
     """
-    verb = load_verbs()[name]
-    args = verb.parse(list(sys.argv[1:] if words is None else words), prog or f"vireid {name}")
+    given = list(sys.argv[1:] if words is None else words)
+    return _run(load_verbs()[name], given, prog or f"vireid {name}")
+
+
+def _run(verb: Verb, words: Sequence[str], prog: str) -> int:
+    args = verb.parse(words, prog)
     # Threads that wait must sleep: spinning on a core that others use too makes a step five times
     # slower on two cores. PyTorch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

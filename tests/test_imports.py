@@ -93,7 +93,6 @@ AREAS = {
     "modality": "base",
     "readers": "base",
     "registry": "base",
-    "safe_load": "base",
     "version": "base",
     "benchmarks": "benchmarks",
     "clustering": "clustering",

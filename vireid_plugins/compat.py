@@ -398,11 +398,11 @@ def load_checkpoints_safely() -> None:
     """
     from fastreid.utils.checkpoint import Checkpointer
 
-    from .safe_load import load_weights_only
+    from .readers.checkpoint import read_checkpoint
 
     @_override(Checkpointer, "_load_file")
     def _load_file(old: Callable, checkpointer: Any, file: str) -> Any:
-        return load_weights_only(file)
+        return read_checkpoint(file)
 
 
 def launch_without_cuda() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.errors import UserError
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import small_cfg
 from tests.engine.test_trainer import same_state
@@ -43,7 +43,7 @@ def trained(folder, epochs, resume=False, **options):
     trainer = VIReIDTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()
-    return trainer, load_weights_only(f"{folder}/model_final.pth")
+    return trainer, read_checkpoint(f"{folder}/model_final.pth")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.loading import open_checkpoint
 from vireid_plugins.engine.seeding import seed_everything
 from vireid_plugins.engine.step import to_device
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from fastreid.utils import comm
 
@@ -28,7 +28,7 @@ def two_processes(command, folder, **overrides):
     words = [*command, *CONFIG, *small_words(folder, **{**OPTIONS, **overrides})]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return load_weights_only(folder / "model_final.pth")["model"]
+    return read_checkpoint(folder / "model_final.pth")["model"]
 
 
 def rank_loader(cfg, rank, monkeypatch):

@@ -10,7 +10,7 @@ import vireid_plugins as vp
 from vireid_plugins.engine.loading import named_weights, open_checkpoint
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.errors import CheckpointError, UserError
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import ROOT, small_cfg, small_words
 
@@ -38,7 +38,7 @@ def write_checkpoint(folder, facts=True, train_datasets=("SYSUMM01",), **overrid
 
 def change_carried_config(path, section, key, value):
     """Change one key of the config in a checkpoint, as a file from elsewhere may have it."""
-    content = load_weights_only(path)
+    content = read_checkpoint(path)
     config = yaml.safe_load(content["vireid"]["config"])
     config[section][key] = value
     content["vireid"]["config"] = yaml.safe_dump(config)
@@ -141,7 +141,7 @@ def test_features_need_no_dataset(tmp_path):
     path, _ = write_checkpoint(tmp_path, train_datasets=["Elsewhere"])
     change_carried_config(path, "DATASETS", "TESTS", ["Elsewhere"])
     assert vp.FeatureExtractor(path).feature_size == 512
-    content = load_weights_only(path)
+    content = read_checkpoint(path)
     del content["vireid"]["train_datasets"], content["vireid"]["regdb_trial"]
     torch.save(content, path)
     assert vp.FeatureExtractor(path).feature_size == 512

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import ROOT, small_cfg, small_words
 from tests.engine.test_distributed import by_hand
@@ -56,7 +56,7 @@ def whole(tiny_root, tmp_path_factory):
 def after(folder, epoch, last=EPOCHS):
     """The weights written after ``epoch``."""
     name = "model_final" if epoch == last - 1 else f"model_{epoch:04d}"
-    return load_weights_only(folder / f"{name}.pth")["model"]
+    return read_checkpoint(folder / f"{name}.pth")["model"]
 
 
 def test_memories_fill_as_the_schedule_says(whole):
@@ -159,6 +159,6 @@ def test_a_run_from_the_weights_of_another_begins_with_empty_memories(datasets, 
         small_cfg(tmp_path, CONFIG, MODEL__WEIGHTS=str(weights), **OPTIONS, **SCHEDULE)
     )
     trainer.resume_or_load(resume=False)
-    kept = load_weights_only(weights)["model"]["visible_classifier.weight"]
+    kept = read_checkpoint(weights)["model"]["visible_classifier.weight"]
     assert torch.equal(trainer.model.visible_classifier.weight.detach(), kept)
     assert trainer.model.visible_memory.num_held == trainer.model.infrared_memory.num_held == 0

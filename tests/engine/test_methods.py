@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import ROOT, small_cfg
 
@@ -24,7 +24,7 @@ def trained(config, folder, epochs, resume=False):
     trainer = VIReIDTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()
-    return load_weights_only(f"{folder}/model_final.pth")["model"]
+    return read_checkpoint(f"{folder}/model_final.pth")["model"]
 
 
 @pytest.mark.slow

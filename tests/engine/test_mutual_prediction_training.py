@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import ROOT, small_cfg, small_words
 from tests.engine.test_distributed import by_hand
@@ -54,7 +54,7 @@ def whole(tiny_root, tmp_path_factory):
 def after(folder, epoch, last=EPOCHS):
     """The checkpoint written after ``epoch``."""
     name = "model_final" if epoch == last - 1 else f"model_{epoch:04d}"
-    return load_weights_only(folder / f"{name}.pth")
+    return read_checkpoint(folder / f"{name}.pth")
 
 
 def test_a_run_cut_after_every_epoch_equals_the_whole_run_bitwise(datasets, whole, tmp_path):

@@ -13,8 +13,8 @@ from vireid_plugins.engine import run_folder
 from vireid_plugins.engine.run_folder import sole_training
 from vireid_plugins.engine.session import evaluate, train
 from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.readers.checkpoint import read_checkpoint
 from vireid_plugins.runs.reading import read_run_folder
-from vireid_plugins.safe_load import load_weights_only
 
 from tests.engine.small import ROOT, small_words
 
@@ -29,7 +29,7 @@ def train_small(folder, resume=False, config=SYNTHETIC, **overrides):
 
 def numbers(folder):
     """Return the results and the weights of a run."""
-    kept = load_weights_only(str(folder / "model_final.pth"))
+    kept = read_checkpoint(str(folder / "model_final.pth"))
     return json.loads((folder / "results.json").read_text())["metrics"], kept["model"]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer, runtime
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 from vireid_plugins.solver import build_optimizer
 
 from fastreid.modeling.backbones import resnet
@@ -61,7 +61,7 @@ def test_nhwc_order_changes_rounding_only_and_its_checkpoint_fits_elsewhere(data
     plain = trained(tmp_path / "a", 1)
     nhwc = trained(tmp_path / "b", 1, RUNTIME__CHANNELS_LAST=True)
     assert losses(nhwc)[0] == pytest.approx(losses(plain)[0], rel=1e-4)
-    kept = load_weights_only(tmp_path / "b" / "model_final.pth")["model"]
+    kept = read_checkpoint(tmp_path / "b" / "model_final.pth")["model"]
     assert kept.keys() == plain.model.state_dict().keys()
     plain.model.load_state_dict(kept)
     batch = {"images": torch.rand(2, 3, 32, 16) * 255, "modalities": torch.tensor([0, 1])}

@@ -15,7 +15,7 @@ from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
 from vireid_plugins.errors import CheckpointError
 from vireid_plugins.files import write_atomically
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 from vireid_plugins.solver.amp import build_grad_scaler
 
 from fastreid.utils.events import EventStorage
@@ -48,7 +48,7 @@ def same_state(a, b):
 
 
 def checkpoint(folder, name):
-    return load_weights_only(os.path.join(folder, f"{name}.pth"))
+    return read_checkpoint(os.path.join(folder, f"{name}.pth"))
 
 
 def test_one_epoch_moves_every_trainable_weight(datasets, tmp_path):

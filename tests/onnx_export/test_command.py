@@ -15,7 +15,7 @@ from vireid.cli import run_verb
 from vireid_plugins.data import build_dataset
 from vireid_plugins.modality import modality_rows
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
@@ -174,7 +174,7 @@ def test_mistakes_are_named_in_one_line(words, reason, weights, tmp_path, capsys
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "text.pth").write_text("no checkpoint")
     torch.save({"model": {}}, "foreign.pth")
-    state = load_weights_only(weights)
+    state = read_checkpoint(weights)
     text = state["vireid"]["config"]
     state["vireid"]["config"] = text.replace("DualStreamBaseline", "Unheard")
     torch.save(state, "other.pth")

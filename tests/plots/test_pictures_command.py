@@ -11,7 +11,7 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.modeling import recorded_maps
 from vireid_plugins.plots.grad_cam import ClassScore, grad_cam
 from vireid_plugins.plots.subject import load_subject
-from vireid_plugins.safe_load import load_weights_only
+from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import small_cfg
 from tests.plots.photographs import words_of
@@ -105,7 +105,7 @@ def test_stripes_are_those_that_the_model_chooses(datasets, weights, figures, tm
 def test_a_checkpoint_without_classifier_cannot_score_identities(
     datasets, weights, tmp_path, capsys
 ):
-    state = load_weights_only(weights)
+    state = read_checkpoint(weights)
     del state["model"]["heads.weight"]
     torch.save(state, tmp_path / "cut.pth")
     out = str(tmp_path / "out")

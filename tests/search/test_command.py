@@ -16,8 +16,8 @@ from vireid.cli import run_verb
 from vireid.verbs import search as words_of_search
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.feature_extractor import PRECISIONS
+from vireid_plugins.readers.checkpoint import read_checkpoint
 from vireid_plugins.runs.names import FACTS
-from vireid_plugins.safe_load import load_weights_only
 from vireid_plugins.search import SearchIndex
 from vireid_plugins.search.approximate import KINDS, LEAST_IMAGES
 
@@ -218,7 +218,7 @@ def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys
     image = ["--image", str(people / "1.jpg")]
     folder = ["--images", str(people)]
     other = tmp_path / "other.pth"
-    data = load_weights_only(weights)
+    data = read_checkpoint(weights)
     name = next(name for name in data["model"] if name.endswith("running_mean"))
     data["model"][name] += 1
     torch.save(data, other)

@@ -4,22 +4,29 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import torch
+from torch import Tensor
 
 from fastreid.utils.checkpoint import Checkpointer
 
-from ..errors import CheckpointError, MissingFileError
+from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
+from ..readers.checkpoint import read_checkpoint
+from ..readers.checksum import CHECKSUM, tensor_sums
+from ..readers.weights import check_weights
+from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST
-from ..safe_load import load_weights_only
+from .optimizer_state import START_ANEW, check_optimizer_state
 
 logger = logging.getLogger(__name__)
 
 # Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
 _TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
+# names under which other programs keep the weights of a model
+_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "net")
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -30,14 +37,19 @@ class AtomicCheckpointer(Checkpointer):
     """
 
     _need, _path = "some", ""  # arguments of the ``load`` that is in progress
+    _wanted: Sequence[str] = ()
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<name>.pth`` with the model, every checkpointable and ``kwargs``."""
+        """Write ``<name>.pth`` with the model, every checkpointable and ``kwargs``.
+
+        A checksum of every tensor is added, see ``readers/checksum.py``.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data: Dict[str, Any] = {"model": self.model.state_dict()}
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
+        data[CHECKSUM] = tensor_sums(data)
         target = Path(self.save_dir) / f"{name}.pth"
         write_atomically(target, lambda file: torch.save(data, file))
         logger.info("Saved %s", target)
@@ -60,39 +72,55 @@ class AtomicCheckpointer(Checkpointer):
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: the file is no checkpoint, or a tensor that ``need`` asks for does not
-                fit.
-            ValueError: the optimizer's groups differ.
+            CheckpointError: the file is no checkpoint, a tensor that ``need`` asks for does not
+                fit, is damaged or not finite, or the state of another object does not fit.
         """
-        if path:
-            check_weights_exist(path)
-            self._need, self._path = need, path
-        return super().load(path, checkpointables)
+        if not path:
+            return super().load(path, checkpointables)
+        check_weights_exist(path)
+        wanted = list(self.checkpointables if checkpointables is None else checkpointables)
+        self._need, self._path, self._wanted = need, path, wanted
+        rest = super().load(path, checkpointables=[])
+        for name in wanted:
+            if name in rest:
+                logger.info("Loading %s from %s", name, path)
+                self._load_state(name, rest.pop(name))
+        return rest
+
+    def _load_state(self, name: str, state: Any) -> None:
+        """Load the state of another object than the model."""
+        known: Any = self.checkpointables[name]
+        if isinstance(known, torch.optim.Optimizer):
+            check_optimizer_state(state, known, self._path)
+        try:
+            known.load_state_dict(state)
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self._path} cannot be resumed: its {name!r} does not fit "
+                f"({type(error).__name__}: {one_line(error)}). {START_ANEW}"
+            ) from error
 
     def _load_file(self, f: Any) -> Any:
-        """Load the file; an optimizer's state stays on the disk where features are the aim."""
-        return load_weights_only(f, mapped=self._need == "features")
+        """Load the file; the state of an object that is not wanted stays on the disk."""
+        entries = ["model", *self._wanted]
+        return read_checkpoint(f, None if self._need == "all" else entries)
 
     def _load_model(self, checkpoint: Any) -> Any:
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-            raise CheckpointError(
-                f"{self._path} holds no 'model'. Weights of an ordinary backbone belong in "
-                "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS. Weights of a whole model "
-                "under another name: save them by torch.save({'model': state_dict}, PATH)."
+        if not isinstance(checkpoint.get("model"), dict):
+            raise CheckpointError(_no_model(checkpoint, self._path))
+        weights = check_weights(checkpoint["model"], f"{self._path}: model")
+        if CHECKSUM not in checkpoint:
+            logger.info(
+                "%s has no checksum of its tensors: another program or an older version wrote it.",
+                self._path,
             )
-        self._check_fit(
-            {name: tuple(value.shape) for name, value in self.model.state_dict().items()},
-            {
-                re.sub(r"^module\.", "", name): tuple(value.shape)
-                for name, value in checkpoint["model"].items()
-            },
-        )
+        self._check_fit(self.model.state_dict(), weights)
         return super()._load_model(checkpoint)
 
-    def _check_fit(self, own: Dict[str, Any], held: Dict[str, Any]) -> None:
+    def _check_fit(self, own: Dict[str, Tensor], held: Dict[str, Tensor]) -> None:
         """Compare the shapes of the model's tensors and of the checkpoint's, by name."""
-        fitting = [name for name, shape in held.items() if own.get(name) == shape]
-        absent = [name for name in own if held.get(name) != own[name]]
+        fitting = [name for name in held if name in own and own[name].shape == held[name].shape]
+        absent = [name for name in own if name not in held or own[name].shape != held[name].shape]
         unexpected = [name for name in held if name not in fitting]
         logger.info(
             "%s: %d tensors loaded, %d missing, %d unexpected.",
@@ -113,6 +141,13 @@ class AtomicCheckpointer(Checkpointer):
                 f"{', '.join(refused[:3])}. Use the config that it was trained with (the "
                 "config.yaml beside it)."
             )
+        for name in fitting:
+            if own[name].is_floating_point() and not held[name].is_floating_point():
+                raise CheckpointError(
+                    f"{self._path}: {name} holds numbers of the type {held[name].dtype}, which is "
+                    f"not the kind of the model's {own[name].dtype}. Use a file with its real "
+                    "weights."
+                )
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write into ``last_checkpoint`` which file ``--resume`` continues from."""
@@ -130,6 +165,20 @@ class AtomicCheckpointer(Checkpointer):
     def get_checkpoint_file(self) -> str:
         """Return the path of the checkpoint to resume from; empty if there is none."""
         return str(last_checkpoint(Path(self.save_dir)) or "")
+
+
+def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
+    """Return the message about a checkpoint that has no dict named ``model``."""
+    other = next((name for name in _WRAPPERS if isinstance(checkpoint.get(name), dict)), "")
+    if other:
+        how = f"Its weights are under {other!r}; save them as torch.save({{'model': "
+        how += f"torch.load(PATH)[{other!r}]}}, NEW_PATH)."
+    else:
+        how = "Weights of a whole model are saved by torch.save({'model': state_dict}, PATH)."
+    return (
+        f"{path} holds no 'model'. {how} Weights of an ordinary backbone belong in "
+        "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
+    )
 
 
 def remove_partial_files(folder: str) -> None:
@@ -153,11 +202,10 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file is no whole checkpoint.
+        CheckpointError: the file is no whole checkpoint, or a fact is wrong.
     """
     check_weights_exist(path)
-    state = load_weights_only(path, mapped=True)
-    return state.get(FACTS) if isinstance(state, dict) else None
+    return facts_in(read_checkpoint(path, entries=[]), path)
 
 
 def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:
@@ -167,22 +215,16 @@ def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) 
     be changed between two sessions.
 
     Raises:
-        CheckpointError: it belongs to another model, or another program wrote it.
+        CheckpointError: it belongs to another model, another program wrote it, or it is damaged.
     """
     configured = [
         {key: group[key] for key in ("initial_lr", "foreach", "fused") if key in group}
         for group in optimizer.param_groups
     ]
-    try:
-        rest = checkpointer.load(path, need="all")
-    except CheckpointError:
-        raise
-    except ValueError as error:  # the optimizer's groups differ
-        raise CheckpointError(
-            f"{path} cannot be resumed: {error}. It belongs to another model, or FastReID's own "
-            "trainer wrote it. To start from its weights, name it by MODEL.WEIGHTS, choose another "
-            "OUTPUT_DIR, and leave --resume out."
-        ) from error
+    rest = checkpointer.load(path, need="all")
+    rest["epoch"] = epochs_done(rest, path) - 1
+    rest["best_metric"] = best_metric(rest, path, default=float("-inf"))
+    rest[FACTS] = facts_in(rest, path) or {}
     for group, own in zip(optimizer.param_groups, configured):
         group.update(own)
     return rest

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Dict, Optional, Sequence
 
-import torch
 from torch import nn
 
 from fastreid.config import CfgNode
@@ -14,6 +13,7 @@ from ..data.datasets.build import restore_splits
 from ..data.reading import ImageReader, restore_ranges
 from ..data.transforms.chains import build_transforms
 from ..errors import CheckpointError, UserError
+from ..readers.checksum import tensor_bytes
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
 from .model import build_model
@@ -68,7 +68,7 @@ class OpenedCheckpoint:
         digest = hashlib.sha256(f"{node.dump()}{size}{transforms.describe()}{limits}".encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor_bytes(value))
         return digest.hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from ..drawing.photos import Photo, batches
 from ..drawing.sheet import IMAGE_BOX, Panel, PanelGroup, draw_sheet, load_picture
 from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
-from ..safe_load import load_weights_only
+from ..readers.checkpoint import read_checkpoint
 from .chosen import (
     PhotoOptions,
     batch_of_subject,
@@ -146,7 +146,7 @@ def check_classifier(subject: Subject) -> None:
     An evaluation accepts such a checkpoint, because features do not pass through the classifier.
     But scores of identities mean nothing then.
     """
-    held = load_weights_only(subject.weights)["model"]
+    held = read_checkpoint(subject.weights, entries=["model"])["model"]
     shapes = {re.sub(r"^module\.", "", name): value.shape for name, value in held.items()}
     own = subject.model.named_parameters()
     absent = [n for n, v in own if n.startswith("heads.") and shapes.get(n) != v.shape]

@@ -4,19 +4,18 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import torch
-
 from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
 from ..errors import MissingFileError, UserError, one_line
 from ..evaluation.result import METRIC_NAMES
 from ..merge import merge_text
+from ..readers.checkpoint import read_checkpoint
 from ..readers.json_file import read_json
-from ..safe_load import load_weights_only
+from .facts import epochs_done, facts_in
 from .folder import Checkpoint, Missing, Results, RunFolder
 from .metrics_log import read_lines
-from .names import COMPARED, CONFIG, FACTS, FINAL, LAST, LOG, METRICS, RESULTS, RUN
+from .names import COMPARED, CONFIG, FINAL, LAST, LOG, METRICS, RESULTS, RUN
 
 _PROTOCOL_FACTS = (
     "key",
@@ -204,12 +203,10 @@ def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional
         run.missing.append(Missing("pictures of the model", why))
         return None
     try:
-        state = load_weights_only(str(path))
-    except Exception as error:  # no checkpoint, or cut off: the rest can still be shown
+        state = read_checkpoint(str(path), entries=["model"])
+        epochs = epochs_done(state, str(path)) if "epoch" in state else None
+        return Checkpoint(path, epochs, facts_in(state, str(path)) or {})
+    except UserError as error:  # no checkpoint, or damaged: the rest can still be shown
         why = f"{path.name} cannot be loaded: {one_line(error)}"
         run.missing.append(Missing("pictures of the model", why))
         return None
-    state = state if isinstance(state, dict) else {}
-    epoch = state.get("epoch")
-    epoch = int(epoch) if isinstance(epoch, (int, torch.Tensor)) else None
-    return Checkpoint(path, None if epoch is None else epoch + 1, state.get(FACTS) or {})

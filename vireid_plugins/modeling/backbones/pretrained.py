@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastreid.utils import comm
 
 from ...errors import CheckpointError, MissingFileError
-from ...safe_load import load_weights_only
+from ...readers.checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
         raise MissingFileError(
             f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist."
         )
-    state: Any = load_weights_only(path)
+    state: Any = read_checkpoint(path)
     for wrapper in ("model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -69,7 +69,7 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
             ) from error
     comm.synchronize()
     logger.info("Pretrained weights: %s", target)
-    return load_weights_only(str(target))
+    return read_checkpoint(str(target))
 
 
 class LoadReport(NamedTuple):

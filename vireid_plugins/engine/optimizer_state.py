@@ -1,0 +1,80 @@
+"""Check that the state of an optimizer in a checkpoint fits the optimizer that continues it."""
+
+from typing import Any, Dict, List
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..readers.shape import is_number
+from ..readers.weights import check_finite
+
+# settings of a group without which an optimizer of PyTorch makes no step
+_SETTINGS = ("lr", "momentum", "dampening", "betas", "eps", "weight_decay")
+START_ANEW = (
+    "It belongs to another model or optimizer, or another program wrote it. To start from its "
+    "weights, name it by MODEL.WEIGHTS, choose another OUTPUT_DIR, and leave --resume out."
+)
+
+
+def check_optimizer_state(held: Any, optimizer: Any, path: str) -> None:
+    """Raise ``CheckpointError`` unless ``optimizer`` can continue from ``held``.
+
+    PyTorch itself compares only the sizes of the groups; other differences stop the first step.
+
+    Args:
+        held: what the checkpoint holds as the optimizer's state.
+        optimizer: the optimizer of this run.
+        path: path of the checkpoint, for the message.
+    """
+    problem = _problem(held, optimizer)
+    if problem:
+        raise CheckpointError(f"{path} cannot be resumed: {problem}. {START_ANEW}")
+    check_finite(held, f"{path}: optimizer")
+
+
+def _problem(held: Any, optimizer: Any) -> str:
+    """Return in words what does not fit; empty if all does."""
+    if not isinstance(held, dict):
+        return f"its optimizer state is of the type {type(held).__name__}, and no dict"
+    groups, state = held.get("param_groups"), held.get("state")
+    if not isinstance(groups, list) or not isinstance(state, dict):
+        return "its optimizer state lacks 'param_groups' or 'state'"
+    own = optimizer.state_dict()["param_groups"]
+    if len(groups) != len(own):
+        return f"its optimizer has {len(groups)} groups, and that of this run has {len(own)}"
+    problems = (_problem_of_group(*one) for one in zip(range(len(own)), groups, own))
+    return next(filter(None, problems), "") or _problem_of_state(groups, state, optimizer)
+
+
+def _problem_of_group(place: int, group: Any, own: Dict[str, Any]) -> str:
+    where = f"group {place} of its optimizer"
+    if not isinstance(group, dict) or not isinstance(group.get("params"), list):
+        return f"{where} lists no parameters"
+    held, expected = len(group["params"]), len(own["params"])
+    if held != expected:
+        return f"{where} has {held} parameters instead of {expected}"
+    for name in _SETTINGS:
+        if name in own and not _are_numbers(group.get(name)):
+            return f"{where} has no {name}, or it is no number"
+    return ""
+
+
+def _are_numbers(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return all(is_number(one) or isinstance(one, Tensor) and one.numel() == 1 for one in values)
+
+
+def _problem_of_state(groups: List[Dict[str, Any]], state: Dict[Any, Any], optimizer: Any) -> str:
+    numbers = [number for group in groups for number in group["params"]]
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, parameter in zip(numbers, parameters):
+        values = state.get(number, {}) if isinstance(number, int) else None
+        if not isinstance(values, dict):
+            return f"its optimizer's state of parameter {number!r} is no dict"
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                return (
+                    f"{name} of parameter {number} in its optimizer has the shape "
+                    f"{list(value.shape)}, and the parameter has {list(parameter.shape)}"
+                )
+    return ""

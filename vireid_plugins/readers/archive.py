@@ -1,0 +1,179 @@
+"""Verify the zip archive that ``torch.save`` writes, before ``torch.load`` opens it.
+
+PyTorch reads such archives without checking the CRC-32 of their records. Before 2.6 it also runs
+the program in a TorchScript archive, however it is told to load (CVE-2025-32434).
+"""
+
+import io
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence
+
+import torch
+
+from ..errors import CheckpointError
+from .allowed import STORAGES, check_allowed, is_storage
+from .checksum import leaves
+
+_PICKLE = "data.pkl"
+# Names that begin with a dot are notes of PyTorch to itself.
+_RECORD = re.compile(r"data\.pkl|version|byteorder|data/\d+|\.data/serialization_id|\.\w+")
+_PROGRAM = re.compile(r"constants\.pkl|code/.*")
+_CHUNK, _END = 1 << 20, 22  # bytes
+_REMEDY = "Use an intact copy of it, or another checkpoint."
+
+
+def check_archive(path: str, entries: Optional[Sequence[str]] = None) -> None:
+    """Raise ``CheckpointError`` unless the archive is whole and holds plain tensors only.
+
+    Args:
+        path: path of the archive.
+        entries: the entries of its dict whose tensors are verified; None: all.
+    """
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            records = _records(archive, path)
+            _check_layout(archive, path)
+            _check_pytorch_agrees(path, records)
+            _Verification(archive, records, path).run(entries)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(
+            f"{path} was not loaded: it is damaged or cut short ({error}). {_REMEDY}"
+        ) from error
+
+
+def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
+    """Return the records by their names without the folder that all of them lie in."""
+    names = [info.filename for info in archive.infolist()]
+    folder = names[0].partition("/")[0] if names else ""
+    inside = [name[len(folder) + 1 :] for name in names]
+    programs = [name for name in inside if _PROGRAM.fullmatch(name)]
+    if programs:
+        raise CheckpointError(
+            f"{path} was not loaded: it is a TorchScript archive (it holds {programs[0]}), a "
+            "program that could do anything when it is loaded. Where you trust the file, save its "
+            "weights alone: torch.save(torch.jit.load(PATH).state_dict(), 'weights.pth')."
+        )
+    for name, own in zip(names, inside):
+        if not name.startswith(f"{folder}/") or not _RECORD.fullmatch(own):
+            raise _foreign(path, f"with the record {name!r}")
+    records = dict(zip(inside, archive.infolist()))
+    if len(records) < len(names):
+        raise _foreign(path, "with two records of one name")
+    if _PICKLE not in records:
+        raise _foreign(path, f"without {_PICKLE}")
+    return records
+
+
+def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
+    """Refuse an archive that begins or ends with something else, or is compressed."""
+    infos = archive.infolist()
+    with open(path, "rb") as file:
+        file.seek(-_END, os.SEEK_END)
+        ends_well = file.read(4) == b"PK\x05\x06"
+    if not ends_well or min(one.header_offset for one in infos) != 0:
+        raise _foreign(path, "mixed with other data")
+    if any(one.compress_type != zipfile.ZIP_STORED or one.flag_bits & 1 for one in infos):
+        raise _foreign(path, "with compressed records")
+
+
+def _foreign(path: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} was not loaded: it is a zip archive {what}, which torch.save does not write. "
+        "Expected a file written by torch.save."
+    )
+
+
+def _check_pytorch_agrees(path: str, records: Dict[str, Any]) -> None:
+    """Refuse an archive in which PyTorch's own reader sees other records."""
+    with open(path, "rb") as file:
+        seen = torch._C.PyTorchFileReader(file).get_all_records()
+    if sorted(seen) != sorted(records):
+        raise zipfile.BadZipFile("it has two different lists of its records")
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """The memory of a tensor, as the pickle describes it."""
+
+    record: str
+    size: int  # bytes
+
+
+class _Verification:
+    """Verifies records by their CRC-32, and finds which tensor each belongs to."""
+
+    def __init__(
+        self, archive: zipfile.ZipFile, records: Dict[str, zipfile.ZipInfo], path: str
+    ) -> None:
+        self._archive, self._records, self._path = archive, records, path
+        # torch.serialization.set_crc32_options(False) writes 0 for every record
+        self._has_sums = any(info.CRC for info in records.values())
+
+    def run(self, entries: Optional[Sequence[str]]) -> None:
+        for name in self._records:
+            if not name.startswith("data/"):
+                self._verify(name, f"its record {name}")
+        described = self._archive.read(self._records[_PICKLE])
+        content = _Describer(io.BytesIO(described), encoding="utf-8").load()
+        done = set()
+        for tensor, storage in leaves(content):
+            if not isinstance(storage, _Storage) or storage.record in done:
+                continue
+            info = self._records.get(storage.record)
+            size = info.file_size if info else 0
+            if size != storage.size:  # PyTorch < 2.6 would read beyond the record
+                raise self._damaged(tensor, f"has {size} bytes instead of {storage.size}")
+            if entries is None or tensor.partition(".")[0] in entries:
+                done.add(storage.record)
+                self._verify(storage.record, tensor)
+
+    def _verify(self, name: str, what: str) -> None:
+        if not self._has_sums:
+            return
+        try:
+            with self._archive.open(self._records[name]) as record:
+                while record.read(_CHUNK):
+                    pass
+        except zipfile.BadZipFile as error:
+            raise self._damaged(what, "is not what was written, by its checksum") from error
+
+    def _damaged(self, what: str, how: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._path} was not loaded: it is damaged: {what} {how}. {_REMEDY}"
+        )
+
+
+class _Describer(pickle.Unpickler):
+    """Reads the pickle of a checkpoint, but no tensor."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a harmless stand-in for each class that is allowed."""
+        check_allowed(module, name)
+        if module == "torch._utils":  # functions that make a tensor of its memory
+            return _first
+        if is_storage(module, name):
+            return name
+        if (module, name) == ("collections", "Counter"):
+            return dict
+        return OrderedDict if name == "OrderedDict" else getattr(torch, name)
+
+    def persistent_load(self, saved: Any) -> _Storage:
+        """Return the description of a tensor's memory."""
+        _, kind, key, _, count = saved[:5]
+        return _Storage(f"data/{key}", count * STORAGES[kind])
+
+
+def check_legacy(path: str) -> None:
+    """Raise ``ForbiddenObjectError`` if a file of PyTorch < 1.6 names more than plain tensors."""
+    with open(path, "rb") as file:
+        for _ in range(4):  # magic number, version, system, content; the tensors follow
+            _Describer(file, encoding="utf-8").load()
+
+
+def _first(*arguments: Any) -> Any:
+    return arguments[0]

@@ -1,0 +1,115 @@
+"""Read checkpoints without running code that may be in them, and verify what they hold."""
+
+import collections
+import contextlib
+import pickle
+import types
+from typing import Any, Dict, Iterator, Optional, Sequence
+
+import torch
+
+from ..errors import CheckpointError, MissingFileError
+from .allowed import ForbiddenObjectError, check_allowed
+from .archive import check_archive, check_legacy
+from .checksum import CHECKSUM, check_sums
+from .container import ZIP, container_of
+
+
+def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[str, Any]:
+    """Return what a checkpoint holds: a dict of tensors, numbers, strings, lists and dicts.
+
+    Tensors are on the CPU. Also a ``collections.Counter`` is allowed, in which FastReID's
+    checkpoints keep MultiStepLR's milestones.
+
+    Args:
+        path: path of the file, as ``torch.save`` writes it.
+        entries: names of the entries whose tensors will be used; only these are verified, and the
+            bytes of the others stay on the disk, if PyTorch and the format of the file allow it.
+            Copy what must outlive the file. None: all.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: the file cannot be read, is no checkpoint, is damaged or cut short, holds
+            other objects, or is no dict with names.
+    """
+    try:
+        content = _read(path, entries)
+    except (CheckpointError, MissingFileError):
+        raise
+    except OSError as error:
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else CheckpointError
+        raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ForbiddenObjectError as error:
+        raise CheckpointError(
+            f"{path} was not loaded: it holds {error}. Expected only plain tensors, numbers, "
+            "strings, lists and dicts, since other objects could run code. If you trust the file, "
+            "load it yourself with weights_only=False and save its tensors: "
+            "torch.save({'model': state_dict}, 'weights.pth')."
+        ) from error
+    except Exception as error:  # PyTorch and pickle raise errors of many types for a damaged file
+        reason = str(error).strip().split("\n")[0].split(". ")[0]  # without PyTorch's advice
+        raise CheckpointError(
+            f"{path} was not loaded ({type(error).__name__}: {reason}). It is damaged, or no whole "
+            "PyTorch checkpoint. Use an intact copy of it."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds an object of the type {type(content).__name__}; expected a dict of "
+            "weights by their names. Save one: torch.save({'model': model.state_dict()}, PATH)."
+        )
+    strange = [key for key in content if not isinstance(key, str)]
+    if strange:
+        raise CheckpointError(
+            f"{path} has an entry named {strange[0]!r}, of the type {type(strange[0]).__name__}; "
+            "expected names that are strings. Save the dict with such names."
+        )
+    check_sums(content, path, list(content) if entries is None else entries)
+    return content
+
+
+def _read(path: str, entries: Optional[Sequence[str]]) -> Any:
+    zipped = container_of(path) == ZIP
+    if zipped:
+        check_archive(path, None if entries is None else [*entries, CHECKSUM])
+    else:
+        check_legacy(path)
+    if hasattr(torch.serialization, "safe_globals"):
+        with torch.serialization.safe_globals([collections.Counter]):
+            mapped = zipped and entries is not None and _is_utf8(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    with _restricted_pickle():
+        return torch.load(path, map_location="cpu")
+
+
+def _is_utf8(path: str) -> bool:
+    """Return whether PyTorch can map the file: it takes only names in UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        check_allowed(module, name)
+        return super().find_class(module, name)
+
+
+@contextlib.contextmanager
+def _restricted_pickle() -> Iterator[None]:
+    """Let ``torch.load`` read no class but the allowed ones, on PyTorch < 2.5.
+
+    Its safe loader knows no Counter, that of 1.13 not even a float, and 1.13 ignores
+    ``pickle_module``: so the module it holds is exchanged. Goes when PyTorch 2.5 is the oldest
+    that is supported.
+    """
+    module: Any = types.ModuleType("restricted_pickle")
+    module.Unpickler = _RestrictedUnpickler
+    module.load = lambda file, **options: _RestrictedUnpickler(file, **options).load()
+    module.UnpicklingError = pickle.UnpicklingError
+    torch.serialization.pickle = module
+    try:
+        yield
+    finally:
+        torch.serialization.pickle = pickle

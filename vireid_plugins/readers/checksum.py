@@ -1,0 +1,87 @@
+"""Checksums of the tensors in a checkpoint: one CRC-32 for each, by its name.
+
+A sum covers the bytes of a tensor in the order of its elements, its type and its shape. Neither
+the device nor the order in memory counts.
+"""
+
+import zlib
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+CHECKSUM = "checksum"  # the entry of a checkpoint that holds its sums
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of ``tensor`` in the order of its elements."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def tensor_sums(content: Mapping[str, Any]) -> Dict[str, int]:
+    """Return the sum of each tensor in ``content`` by its name, such as ``"model.conv.weight"``."""
+    return {
+        name: _sum(tensor)
+        for name, tensor in leaves(content)
+        if isinstance(tensor, Tensor) and _has_bytes(tensor)
+    }
+
+
+def check_sums(content: Mapping[str, Any], path: str, entries: Sequence[str]) -> None:
+    """Raise ``CheckpointError`` if a tensor is not the one that was written.
+
+    A checkpoint without sums passes, and so does one from which tensors were left out.
+
+    Args:
+        content: what the file holds.
+        path: path of the file, for the message.
+        entries: the entries of ``content`` whose tensors are checked.
+    """
+    sums = content.get(CHECKSUM)
+    if sums is None:
+        return
+    if not isinstance(sums, Mapping):
+        raise CheckpointError(
+            f"{path}: its entry {CHECKSUM!r} is of the type {type(sums).__name__}; expected a "
+            "dict of numbers, as training writes it. Use an intact copy of the file."
+        )
+    held = {entry: content[entry] for entry in entries if entry in content and entry != CHECKSUM}
+    for name, tensor in leaves(held):
+        if name in sums and not (
+            isinstance(tensor, Tensor) and _has_bytes(tensor) and sums[name] == _sum(tensor)
+        ):
+            raise CheckpointError(
+                f"{path}: {name} is not what was written, by the checksum in the file. Use an "
+                f"intact copy. If you changed it on purpose, delete the entry {CHECKSUM!r} from "
+                "the dict before you save it."
+            )
+
+
+def leaves(content: Any) -> Iterator[Tuple[str, Any]]:
+    """Yield the name and the value of everything in nested dicts, lists and tuples."""
+    pending: List[Tuple[str, Any]] = [("", content)]
+    seen: Set[int] = set()
+    while pending:
+        name, value = pending.pop()
+        if not isinstance(value, (dict, list, tuple)):
+            yield name, value
+            continue
+        if id(value) in seen:  # a dict that holds itself
+            continue
+        seen.add(id(value))
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))
+        for key, inside in reversed(items):
+            pending.append((f"{name}.{key}" if name else str(key), inside))
+
+
+def _has_bytes(tensor: Tensor) -> bool:
+    return (
+        tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
+    )
+
+
+def _sum(tensor: Tensor) -> int:
+    kind = f"{tensor.dtype} {list(tensor.shape)}".encode()
+    return zlib.crc32(tensor_bytes(tensor), zlib.crc32(kind))

@@ -1,0 +1,51 @@
+"""Tell by the first bytes of a file how ``torch.save`` wrote it, or what else it is."""
+
+import os
+import tarfile
+
+from ..errors import CheckpointError
+
+ZIP, LEGACY = "zip", "legacy"  # since PyTorch 1.6, and before
+
+_BEGINNINGS = {
+    b"PK\x03\x04": ZIP,
+    # a pickle of the number 0x1950a86a20f9469cfc6c, in protocol 2 and later ones
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
+    b"\x80\x03\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
+    b"\x80\x04\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
+    b"\x80\x04\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
+    b"\x80\x05\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
+}
+# what is often found under the name of a checkpoint
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself by 'git lfs pull'",
+    b"<": "a page of the web, perhaps an error message of a download: fetch the file again",
+    b"\x80": "a pickle, not written by torch.save; a pickle can run code",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "compressed by gzip: unpack it first",
+    b"\x89HDF": "an HDF5 file, perhaps weights of Keras",
+}
+
+
+def container_of(path: str) -> str:
+    """Return :data:`ZIP` or :data:`LEGACY`.
+
+    Raises:
+        OSError: the file cannot be read.
+        CheckpointError: the file is neither.
+    """
+    with open(path, "rb") as file:
+        head = file.read(64)
+    found = next((kind for begin, kind in _BEGINNINGS.items() if head.startswith(begin)), None)
+    if found is not None and not (found == LEGACY and tarfile.is_tarfile(path)):
+        return found
+    if os.path.getsize(path) == 0:
+        what = "empty"
+    elif tarfile.is_tarfile(path):
+        what = "a tar archive, PyTorch's format before 2017, which is not read: it can run code"
+    else:
+        what = next((words for begin, words in _OTHERS.items() if head.startswith(begin)), "")
+    raise CheckpointError(
+        f"{path} was not loaded: it is {what or 'no PyTorch checkpoint'}. Expected a file "
+        "written by torch.save."
+    )

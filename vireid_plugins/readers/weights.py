@@ -1,0 +1,87 @@
+"""Check the weights in a checkpoint before they are used."""
+
+from typing import Any, Dict, Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .checksum import leaves
+
+_REMEDY = "Use an intact copy of the file, or another checkpoint."
+
+
+def check_weights(weights: Any, where: str) -> Dict[str, Tensor]:
+    """Return weights by their names, without the ``module.`` that DDP puts before each of them.
+
+    Args:
+        weights: what the checkpoint holds.
+        where: the file and the place in it, for messages.
+
+    Raises:
+        CheckpointError: they are no dict of tensors, or a tensor holds NaN, infinite values or
+            numbers of a kind that no weights have.
+    """
+    if not isinstance(weights, Mapping) or not weights:
+        what = "nothing" if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
+        raise CheckpointError(f"{where}: expected tensors by their names, found {what}. {_REMEDY}")
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            raise CheckpointError(
+                f"{where}: expected names of tensors, found {name!r}, of the type "
+                f"{type(name).__name__}. {_REMEDY}"
+            )
+        _check_kind(value, f"{where}: {name}")
+    check_finite(weights, where)
+    if all(name.startswith("module.") for name in weights):
+        return {name[len("module.") :]: value for name, value in weights.items()}
+    return dict(weights)
+
+
+def _check_kind(value: Any, where: str) -> None:
+    if not isinstance(value, Tensor):
+        raise CheckpointError(
+            f"{where}: expected a tensor, found an object of the type {type(value).__name__}. "
+            f"{_REMEDY}"
+        )
+    odd = next(
+        (
+            word
+            for word, is_so in (
+                ("sparse", value.layout != torch.strided),
+                ("quantized", value.is_quantized),
+                ("complex", value.is_complex()),
+                ("without values (on the device 'meta')", value.device.type == "meta"),
+            )
+            if is_so
+        ),
+        "",
+    )
+    if odd:
+        raise CheckpointError(
+            f"{where} is {odd}. Expected an ordinary tensor of real numbers; convert it, and save "
+            "the weights again."
+        )
+
+
+def check_finite(content: Any, where: str) -> None:
+    """Raise ``CheckpointError`` if a tensor holds NaN or infinite values, or a negative variance.
+
+    Args:
+        content: dicts and lists of tensors and of other values, which are passed over.
+        where: the file and the place in it, for the message.
+    """
+    for name, value in leaves(content):
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        if not bool(torch.isfinite(value.sum())):  # fast; finite only if every element is
+            count = int((~torch.isfinite(value)).sum())
+            if count:
+                raise CheckpointError(
+                    f"{where}: {name} holds NaN or infinite values ({count} of {value.numel()}). "
+                    "The training diverged, or the file was changed. Use an earlier checkpoint."
+                )
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise CheckpointError(
+                f"{where}: {name} holds negative values, which no variance has. {_REMEDY}"
+            )

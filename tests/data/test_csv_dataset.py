@@ -44,12 +44,12 @@ def test_words_are_numbered_in_natural_order(make_csv, tmp_path):
         [
             ("1.png", "anna", "c10", "visible", "train"),
             ("2.png", "bob", "c2", "infrared", "train"),
-            ("3.png", "anna", "c2", "visible", "query"),
+            ("3.png", "carl", "c2", "visible", "query"),
         ]
     )
     dataset = CSVDataset(root=str(tmp_path), csv_file="own/list.csv")
     assert brief(dataset.train) == [("1.png", 0, 1, 0), ("2.png", 1, 0, 1)]
-    assert brief(dataset.query) == [("3.png", 0, 0, 0)]
+    assert brief(dataset.query) == [("3.png", 2, 0, 0)]
 
 
 def test_split_named_test(make_csv, tmp_path):

@@ -17,9 +17,16 @@ from fastreid.utils import comm
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .cache import build_cache
-from .checks import check_queries, find_broken_images, raise_if_broken
+from .checks import (
+    check_queries,
+    check_test_set,
+    check_training_sets,
+    find_broken_images,
+    raise_if_broken,
+    too_few_identities,
+)
 from .dataset import ItemRequest, Loader, VIReIDDataset, collate
-from .datasets import CrossModalityDataset
+from .datasets import CrossModalityDataset, DatasetError
 from .datasets.base import fingerprint
 from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
@@ -106,9 +113,12 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     sources = _training_sources(cfg)
     items = _training_items(cfg, sources)
     sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
-    reader, tests = resolved_reader(cfg, items), _check_tests(cfg)
-    check_ranges_suit(reader, tests, "Test")
-    _check_images(cfg, items + tests, reader)
+    tests = _checked_tests(cfg)
+    check_training_sets(cfg, sources, tests)
+    tested = [item for test in tests for item in test_items(test)]
+    reader = resolved_reader(cfg, items)
+    check_ranges_suit(reader, tested, "Test")
+    _check_images(cfg, items + tested, reader)
     dataset = VIReIDDataset(
         items,
         transforms,
@@ -146,6 +156,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
         logger.info("Test transforms:\n%s", transforms.describe())
     items = test_items(source)
     check_queries(source, dataset_name)
+    check_test_set(cfg, source)
     reader = ImageReader.from_config(cfg)
     check_ranges_suit(reader, items, dataset_name)
     _check_images(cfg, items, reader)
@@ -227,17 +238,20 @@ def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
 
 
 def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Item]:
-    return thin_items(cfg, join_items(sources))
-
-
-def _check_tests(cfg: CfgNode) -> List[Item]:
-    """Check the test sets before training; return the items of ``DATASETS.TESTS``."""
-    items: List[Item] = []
-    for name in cfg.DATASETS.TESTS if cfg.TEST.EVAL_PERIOD > 0 else ():
-        source = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
-        check_queries(source, name)
-        items += test_items(source)
+    items = thin_items(cfg, join_items(sources))
+    too_few = too_few_identities(items)
+    if too_few:
+        raise DatasetError(f"{', '.join(cfg.DATASETS.NAMES)}: {too_few[0]}")
     return items
+
+
+def _checked_tests(cfg: CfgNode) -> List[ImageDataset]:
+    """Return the datasets that are evaluated during training, after a check of their queries."""
+    names = cfg.DATASETS.TESTS if cfg.TEST.EVAL_PERIOD > 0 else ()
+    tests = [build_dataset(cfg, name, "DATASETS.TESTS", mode="query") for name in names]
+    for source, name in zip(tests, names):
+        check_queries(source, name)
+    return tests
 
 
 def _check_images(cfg: CfgNode, items: Sequence[Item], reader: ImageReader) -> None:

@@ -1,9 +1,44 @@
-"""Order, number and show labels, which may be integers or words."""
+"""Read, order, number and show labels, which may be integers or words."""
 
 import re
-from typing import Any, Dict, Hashable, Iterable, List, Sequence, Tuple
+import unicodedata
+from typing import Any, Dict, Hashable, Iterable, List, Sequence, Tuple, Union
+
+from vireid_plugins.errors import UserError
 
 _DIGITS = re.compile(r"(\d+)")
+_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")  # 7, 007, +7, -1, 7.0
+_ROUNDED = re.compile(r"[+-]?\d+(?:\.\d*)?e[+-]?\d+", re.IGNORECASE)  # 2.02401E+19
+_NO_VALUE = {"nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat"}
+_LONGEST = 200
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # spaces of no width, from spreadsheets and web pages
+_NUMBERS = range(-(2**63), 2**63)  # what an array of labels can hold
+
+
+def label_of(word: str) -> Union[int, str]:
+    """Return the label that a word of a list means: an integer, or else the word itself.
+
+    ``7``, ``007``, ``+7``, ``7.0`` and ``7`` in full-width digits are the integer 7. Words are
+    compared as Unicode's NFKC form, without spaces at their ends.
+
+    Raises:
+        UserError: the word is empty, says that there is no value (``nan``, ``None``), is a number
+            that a spreadsheet has rounded (``2.02E+19``), or has more than 200 characters.
+    """
+    plain = unicodedata.normalize("NFKC", word).strip().strip(_INVISIBLE).strip()
+    if not plain or plain.lower() in _NO_VALUE:
+        raise UserError(
+            f"{word!r} says that there is no value; write a number or a name, or take the line out."
+        )
+    if len(plain) > _LONGEST:
+        raise UserError(f"a label has at most {_LONGEST} characters; got {len(plain)}.")
+    if _ROUNDED.fullmatch(plain):
+        raise UserError(
+            f"{word!r} is a number that a spreadsheet has rounded, so different ones look the "
+            "same; write all digits (format the column as text), or a name."
+        )
+    whole = _WHOLE.fullmatch(plain)
+    return int(whole[1]) if whole else plain
 
 
 def natural_key(label: Any) -> Tuple:
@@ -26,13 +61,15 @@ def number_labels(labels: Iterable[Hashable]) -> Dict[Any, int]:
     """Map every distinct label to an integer and leave integers as they are.
 
     Words are numbered in natural order, from 0, or from one above the largest integer where both
-    occur, so no two labels share a number. FastReID sorts words as text and puts camera ``c10``
-    before ``c2``.
+    occur, so no two labels share a number. Integers of more than 64 bits, which no array holds, are
+    numbered as words are. FastReID sorts words as text and puts camera ``c10`` before ``c2``.
     """
     ordered = sorted_labels(labels)
-    numbers = {label: label for label in ordered if isinstance(label, int)}
-    first = max(numbers, default=-1) + 1
-    words = [label for label in ordered if not isinstance(label, int)]
+    numbers = {label: label for label in ordered if isinstance(label, int) and label in _NUMBERS}
+    first = max(0, max(numbers, default=-1) + 1)
+    words = [label for label in ordered if label not in numbers]
+    if first + len(words) not in _NUMBERS:  # no room above the largest integer
+        numbers, first, words = {}, 0, ordered
     numbers.update({label: first + i for i, label in enumerate(words)})
     return numbers
 

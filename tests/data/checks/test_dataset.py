@@ -103,9 +103,9 @@ def test_command_exit_codes(make_regdb, make_csv, tmp_path, monkeypatch, capsys)
     assert check("market") == 2
     make_csv(
         [
-            (f"{split}{m}.png", 1, m, word, split)
+            (f"{split}{pid}{m}.png", pid, m, word, split)
             for m, word in enumerate(("visible", "infrared"))
-            for split in ("train", "query", "gallery")
+            for split, pid in (("train", 1), ("train", 2), ("query", 3), ("gallery", 3))
         ]
     )
     assert check("csv", "--csv", "own/list.csv") == 0

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Type
+from typing import Any, Dict, List, NamedTuple, Sequence, Type
 
 from tabulate import tabulate
 
@@ -15,10 +15,10 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..datasets import CrossModalityDataset, DatasetError
 from ..datasets.base import SPLITS
 from ..item import Item
-from ..labels import first_few
+from .identities import lacking_modality, match_queries, too_few_identities
 from .images import find_broken_images
 
-_BROKEN_SHOWN = 20
+_SHOWN = 30  # how many problems a report shows; the files come last
 
 
 class DatasetReport(NamedTuple):
@@ -37,8 +37,10 @@ class DatasetReport(NamedTuple):
             ["Usable: no problem found."]
             if self.usable
             else [f"NOT usable as it is: {len(self.problems)} problem(s)"]
-            + [f"  {number}. {problem}" for number, problem in enumerate(self.problems, 1)]
+            + [f"  {n}. {problem}" for n, problem in enumerate(self.problems[:_SHOWN], 1)]
         )
+        if len(self.problems) > _SHOWN:
+            verdict.append(f"  ... and {len(self.problems) - _SHOWN} more")
         return "\n".join(self.lines + verdict)
 
 
@@ -83,38 +85,32 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
     lines = [f"{kind.__name__} below {os.path.abspath(root)}"]
     problems: List[str] = []
     try:
-        dataset = kind(root=root, mode="query", **options)
+        dataset = kind(root=root, deferred=True, **options)
     except DatasetError as error:
-        dataset = _without_query(kind, root, options, error, problems)
-    if dataset is not None:
-        splits = _read_splits(dataset, problems)
+        problems.append(str(error))
+    else:
+        splits = _read_splits(dataset, lines, problems)
         _describe(dataset, splits, lines, problems)
-        _check_identities(splits["train"], problems)
+        _check_identities(splits, kind.__name__, lines, problems)
         _check_files(splits, full, lines, problems)
     lines.append(f"Request page: {kind.dataset_url}")
     return DatasetReport(lines, list(dict.fromkeys(problems)))
 
 
-def _without_query(
-    kind: Any, root: str, options: Dict[str, Any], error: DatasetError, problems: List[str]
-) -> Any:
-    """Return the dataset if only its list of queries is wrong, otherwise None."""
-    problems.append(str(error))
-    try:
-        return kind(root=root, mode="train", **options)
-    except DatasetError as other:
-        problems.append(str(other))
-        return None
-
-
-def _read_splits(dataset: CrossModalityDataset, problems: List[str]) -> Dict[str, Sequence[Item]]:
+def _read_splits(
+    dataset: CrossModalityDataset, lines: List[str], problems: List[str]
+) -> Dict[str, Sequence[Item]]:
     splits: Dict[str, Sequence[Item]] = {}
     for split in SPLITS:
         try:
-            splits[split] = getattr(dataset, split)
+            splits[split] = dataset.split_items(split)
         except DatasetError as error:
             splits[split] = []
             problems.append(str(error))
+    for part in dataset.parts_read():
+        lines += part.notes
+        problems += [*part.faults, *part.problems]
+    problems += dataset.leaks()
     return splits
 
 
@@ -173,17 +169,16 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
     return counts
 
 
-def _check_identities(train: Sequence[Item], problems: List[str]) -> None:
-    seen: Dict[int, Set[Any]] = {modality: set() for modality in Modality}
-    for item in train:
-        seen[item.modality].add(item.pid)
-    for modality in Modality:
-        lacking = sorted(set().union(*seen.values()) - seen[modality])
-        if lacking:
-            problems.append(
-                f"{len(lacking)} training identit(ies) have no {modality.label} image: "
-                f"{first_few(lacking)}. Training with CrossModalityIdentitySampler refuses them."
-            )
+def _check_identities(
+    splits: Dict[str, Sequence[Item]], name: str, lines: List[str], problems: List[str]
+) -> None:
+    problems += lacking_modality(splits["train"])
+    if splits["train"]:
+        problems += too_few_identities(splits["train"])
+    if splits["query"] and splits["gallery"]:
+        matches = match_queries(splits["query"], splits["gallery"], name)
+        problems += matches.problems
+        lines += matches.notes
 
 
 def _check_files(
@@ -192,7 +187,7 @@ def _check_files(
     paths = [item.path for split in SPLITS for item in splits[split]]
     broken = find_broken_images(paths, "full" if full else "sizes")
     how = "decoded" if full else "looked at without decoding (--full decodes them)"
-    lines.append(f"{len(set(paths))} image files {how}, {len(broken)} unusable.")
-    problems += broken[:_BROKEN_SHOWN]
-    if len(broken) > _BROKEN_SHOWN:
-        problems.append(f"... and {len(broken) - _BROKEN_SHOWN} more unusable files")
+    count = len(set(paths))
+    usable = f"{count - len(broken)} of " if broken else ""
+    lines.append(f"{usable}{count} image files {how}, {len(broken)} unusable.")
+    problems += broken

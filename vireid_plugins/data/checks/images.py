@@ -5,9 +5,10 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from ...errors import UserError
 from ...files import cache_folder
@@ -60,14 +61,22 @@ def find_broken_images(
     if level not in LEVELS:
         raise UserError(f"The level of verification must be one of {LEVELS}; got {level!r}.")
     paths = list(dict.fromkeys(paths))
-    broken = [message for message in map(_size_problem, paths) if message]
-    if level == "sizes" or broken:
-        return broken
-    digest = _digest(paths, how)
-    folder = Path(cache_dir) if cache_dir else cache_folder() / "verified"
+    found = {path: message for path, message in zip(paths, map(_size_problem, paths)) if message}
+    if level == "full":
+        sound = [path for path in paths if path not in found]
+        decode = partial(_decode_all, sound, threads or os.cpu_count() or 1, read or read_image)
+        folder = Path(cache_dir) if cache_dir else cache_folder() / "verified"
+        found.update(_find_undecodable(_digest(sound, how), folder, decode))
+    return [found[path] for path in paths if path in found]
+
+
+def _find_undecodable(
+    digest: str, folder: Path, decode: Callable[[], Iterable[Tuple[str, str]]]
+) -> Dict[str, str]:
+    """Return a message for each path that cannot be decoded; remember a list without one."""
     if digest in _verified_here or (folder / digest).is_file():
-        return []
-    broken = list(_decode_all(paths, threads or os.cpu_count() or 1, read or read_image))
+        return {}
+    broken = dict(decode())
     if not broken:
         _remember(folder, digest)
     return broken
@@ -98,13 +107,17 @@ def _decode_problem(path: str, read: Callable[[str], Any]) -> str:
     return ""
 
 
-def _decode_all(paths: Sequence[str], threads: int, read: Callable[[str], Any]) -> Iterator[str]:
+def _decode_all(
+    paths: Sequence[str], threads: int, read: Callable[[str], Any]
+) -> Iterator[Tuple[str, str]]:
+    """Yield the path and the problem of each image that cannot be decoded."""
     logger.info("Reading %d images once before training ...", len(paths))
     start = shown = time.monotonic()
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for first in range(0, len(paths), _CHUNK):
             chunk = paths[first : first + _CHUNK]
-            yield from filter(None, pool.map(_decode_problem, chunk, repeat(read)))
+            problems = zip(chunk, pool.map(_decode_problem, chunk, repeat(read)))
+            yield from ((path, problem) for path, problem in problems if problem)
             if time.monotonic() - shown > _PROGRESS_SECONDS:
                 shown = time.monotonic()
                 logger.info("  %d of %d images read", first + len(chunk), len(paths))

@@ -1,27 +1,27 @@
 """The base of all visible-infrared datasets: items, splits, tables, checks and fingerprints."""
 
-import hashlib
 import logging
 import os
-import unicodedata
 from collections import Counter
-from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Sequence, Tuple
-
-from tabulate import tabulate
+from functools import partial
+from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets.bases import ImageDataset
 
 from ..item import Item
 from ..labels import first_few
+from .description import MARKER, SPLITS, DescribedDataset, fingerprint
+from .files import shown
+from .overlap import Part, Source, examine_part, find_leaks, plain_item
+
+__all__ = ["MARKER", "SPLITS", "CrossModalityDataset", "DatasetError", "fingerprint"]
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "query", "gallery")
-MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
+_PARTS = {"train": "training", "test": "test"}  # how messages call the parts
 _MOST = 12  # how many cameras or folders one line names
 
 
@@ -29,7 +29,7 @@ class DatasetError(UserError, RuntimeError):
     """A dataset on disk is not as documented; the message says what is wrong and how to mend it."""
 
 
-class CrossModalityDataset(ImageDataset):
+class CrossModalityDataset(DescribedDataset):
     """A dataset of persons seen by visible and by infrared cameras.
 
     ``train``, ``query`` and ``gallery`` are lists of items, read when they are first asked for
@@ -37,10 +37,9 @@ class CrossModalityDataset(ImageDataset):
     evaluation protocol picks rows of them.
 
     A subclass sets class attributes and lists its images in ``read_train`` and ``read_test``. The
-    other methods have defaults.
+    other methods have defaults. The rules of :mod:`~.overlap` are checked for every subclass.
     """
 
-    dataset_name: ClassVar[str] = ""
     #: folder below the root
     folder: ClassVar[str] = ""
     #: page where the dataset is requested
@@ -49,35 +48,48 @@ class CrossModalityDataset(ImageDataset):
     protocol: ClassVar[str] = "CrossModalityProtocol"
     #: for each such argument of the constructor, the config key that sets it
     config_keys: ClassVar[Dict[str, str]] = {}
-    #: the arguments in ``config_keys`` that choose the training and the test identities: a
-    #: checkpoint remembers them, and a model is tested on its own split only
-    split_arguments: ClassVar[Tuple[str, ...]] = ()
     #: other names under which :func:`~vireid_plugins.data.check_dataset` knows the dataset
     aliases: ClassVar[Tuple[str, ...]] = ()
+    #: name of a folder, in lower case, that holds images of one modality only
+    modality_folders: ClassVar[Mapping[str, Modality]] = {}
     #: published counts: "train ids", "train visible", "test infrared", ...
     published: ClassVar[Dict[str, int]] = {}
     #: modality of the test images that are queries; the others are gallery
     query_modality: ClassVar[Modality] = Modality.VISIBLE
 
-    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str = "datasets",
+        *,
+        allow_overlap: bool = False,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Find the dataset below ``root``; its splits are read when they are first asked for.
 
         Args:
+            allow_overlap: warn of what training and test share, and of images with two labels,
+                instead of raising (``DATASETS.ALLOW_OVERLAP``).
+            deferred: read nothing now, not even the split that ``mode`` names.
             kwargs: for FastReID's ``ImageDataset``, such as ``mode`` and ``combineall``.
 
         Raises:
-            DatasetError: a required folder, list or image is absent, or a list is wrong.
+            DatasetError: a required folder, list or image is absent, a list is wrong, or the
+                images break a rule of :mod:`~.overlap`.
         """
         self.root = os.path.expanduser(str(root))
+        self.allow_overlap = bool(allow_overlap)
         self.dataset_dir = self.locate()
-        self._test: List[Item] = []
+        self._parts: Dict[str, Part] = {}
+        self._faults: Dict[str, List[str]] = {name: [] for name in _PARTS}
+        self._said: Set[str] = set()
         self.check_layout()
-        super().__init__(
-            self._checked("train", self.read_train),
-            self._checked("query", lambda: self._test_half(query=True)),
-            self._checked("gallery", lambda: self._test_half(query=False)),
-            **kwargs,
-        )
+        loaders = [partial(self._load, split) for split in SPLITS]
+        if deferred:
+            super().__init__([], [], [], **kwargs)
+            self._train, self._query, self._gallery = loaders
+        else:
+            super().__init__(*loaders, **kwargs)
 
     # ------------------------------------------------------------ for subclasses
 
@@ -108,24 +120,138 @@ class CrossModalityDataset(ImageDataset):
         """Return the arguments, by name, that this dataset sets in its protocol."""
         return {}
 
+    def complain(self, message: str, *parts: str) -> None:
+        """Note a mistake in a list, for a subclass that can still read the rest of it.
+
+        The splits of the part raise it, and a check of the dataset shows it with all others.
+
+        Args:
+            message: what is wrong, and where.
+            parts: "train" or "test", or both; without any: both.
+        """
+        for part in parts or _PARTS:
+            self._faults[part].append(message)
+
+    def is_query(self, item: Item) -> bool:
+        """Return whether a test item is a query; the others are gallery."""
+        return item.modality == self.query_modality
+
+    def person_of(self, part: str, item: Item) -> Any:
+        """Return what both parts of the dataset call the person of an item alike.
+
+        It is the identity, unless training and test number their persons apart. None if nothing
+        tells.
+
+        Args:
+            part: "train" or "test".
+            item: an item of this part.
+        """
+        return item.pid
+
+    def lists(self) -> str:
+        """Return, for messages, where the images and identities are listed."""
+        return self.dataset_dir
+
+    def label_name(self, pid: Any) -> str:
+        """Return an identity in the words of the lists, for messages."""
+        return str(pid)
+
     def remarks(self) -> List[str]:
         """Return sentences that a check of the dataset shows below its counts."""
         return []
 
     # ------------------------------------------------------------ splits
 
-    def _test_half(self, query: bool) -> List[Item]:
-        if not self._test:
-            self._test = self.read_test()
-        return [item for item in self._test if (item.modality == self.query_modality) == query]
+    def part(self, name: str) -> Part:
+        """Read and examine one part, "train" or "test", or return it as it was read before.
 
-    def _checked(self, split: str, read: Callable[[], List[Item]]) -> Callable[[], List[Item]]:
-        def load() -> List[Item]:
-            items = sorted(read(), key=self._item_key)
-            self.check_split(split, items)
-            return items
+        Raises:
+            DatasetError: it cannot be read. Mistakes that leave the rest readable do not raise
+                here; they are in ``faults`` and ``problems``.
+        """
+        if name not in self._parts:
+            read = {"train": self.read_train, "test": self.read_test}[name]
+            try:
+                items = sorted(map(plain_item, read()), key=self._item_key)
+            except DatasetError:
+                raise
+            except UserError as error:
+                raise DatasetError(f"{self.dataset_name}: {error}") from error
+            part = examine_part(_PARTS[name], items, self._source())
+            part.problems.extend(self._wrong_folders(_PARTS[name], part.items))
+            self._parts[name] = part._replace(faults=self._faults[name])
+        return self._parts[name]
 
-        return load
+    def split_items(self, split: str) -> List[Item]:
+        """Return the items of "train", "query" or "gallery", whatever rules they break.
+
+        Raises:
+            DatasetError: they cannot be read, or are too few.
+        """
+        items = self.part("train" if split == "train" else "test").items
+        if split != "train":
+            items = [item for item in items if self.is_query(item) == (split == "query")]
+        self.check_split(split, items)
+        return list(items)
+
+    def parts_read(self) -> List[Part]:
+        """Return the parts that could be read so far."""
+        return list(self._parts.values())
+
+    def leaks(self) -> List[str]:
+        """Return what training and test share, if both parts can be read; see :mod:`~.overlap`.
+
+        A part that cannot be read raises where it is needed.
+        """
+        try:
+            train, test = self.part("train"), self.part("test")
+        except DatasetError:
+            return []
+        return find_leaks(train.items, test.items, self.person_of, self._source())
+
+    def check_leaks(self) -> None:
+        """Raise ``DatasetError`` if training and test share an image or a person.
+
+        With ``allow_overlap`` this is a warning.
+        """
+        self._forgive_or_raise(self.leaks())
+
+    def _load(self, split: str) -> List[Item]:
+        part = self.part("train" if split == "train" else "test")
+        if part.faults:
+            raise DatasetError("\n".join(part.faults))
+        items = self.split_items(split)
+        self._say(part.notes)
+        self._forgive_or_raise([*part.problems, *(self.leaks() if len(self._parts) > 1 else ())])
+        return items
+
+    def _forgive_or_raise(self, problems: Sequence[str]) -> None:
+        if problems and not self.allow_overlap:
+            raise DatasetError("\n".join(problems))
+        self._say(problems)
+
+    def _say(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            if note not in self._said:
+                self._said.add(note)
+                logger.warning("%s", note)
+
+    def _source(self) -> Source:
+        return Source(self.dataset_name, self.dataset_dir, self.lists(), self.label_name)
+
+    def _wrong_folders(self, part: str, items: Sequence[Item]) -> List[str]:
+        wrong: Dict[Modality, List[str]] = {}
+        for item in items if self.modality_folders else ():
+            name = shown(item.path, self.dataset_dir)
+            folders = name.lower().replace("\\", "/").split("/")[:-1]
+            told = [self.modality_folders[f] for f in folders if f in self.modality_folders]
+            if told and told[0] != item.modality:
+                wrong.setdefault(Modality(item.modality), []).append(name)
+        return [
+            f"{self.dataset_name}: {len(names)} {part} image(s) are listed as {modality.label} and "
+            f"lie in a folder of the other modality: {first_few(names, 3)}. Correct {self.lists()}."
+            for modality, names in wrong.items()
+        ]
 
     def _item_key(self, item: Item) -> Tuple[int, int, str]:
         return item.pid, item.camid, item.path.replace("\\", "/")
@@ -158,80 +284,6 @@ class CrossModalityDataset(ImageDataset):
         shift = max(item.pid for item in self.train) + 1
         test = [item._replace(pid=item.pid + shift) for item in self.query + self.gallery]
         self._train = self.train + test
-
-    # ------------------------------------------------------------ description
-
-    def fingerprint(self, splits: Iterable[str] = SPLITS) -> str:
-        """Return a fingerprint of name, split arguments, and the split, path and pid of every item.
-
-        It has 16 hexadecimal digits.
-
-        Paths are relative to the dataset's folder and have forward slashes, so the same files give
-        the same fingerprint on every machine.
-        """
-        settings = {argument: getattr(self, argument) for argument in self.split_arguments}
-        header = f"{self.dataset_name} {sorted(settings.items())}"
-        return fingerprint(header, self.dataset_dir, {s: getattr(self, s) for s in splits})
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the images were rendered (SynthVI) instead of photographed."""
-        return os.path.isfile(os.path.join(self.dataset_dir, MARKER))
-
-    @property
-    def note(self) -> str:
-        """A sentence for the end of a table of results; empty if there is nothing to add."""
-        if self.synthetic:
-            return "Rendered images (SynthVI): these numbers say nothing about the real dataset."
-        return ""
-
-    def summary(self, splits: Iterable[str] = SPLITS) -> List[List[Any]]:
-        """Return rows ``[split, modality, identities, images, camera numbers]``."""
-        rows = []
-        for split in splits:
-            items = getattr(self, split)
-            for modality in Modality:
-                part = [item for item in items if item.modality == modality]
-                cameras = sorted({item.camid for item in part})
-                if part:
-                    ids = len({item.pid for item in part})
-                    rows.append([split, modality.label, ids, len(part), first_few(cameras, _MOST)])
-            if len({item.modality for item in items}) > 1:
-                ids, cameras = self.parse_data(items)
-                rows.append([split, "both", ids, len(items), f"{cameras} in all"])
-        return rows
-
-    def show_train(self) -> None:
-        """Log a table of the training split, by modality."""
-        self._show(("train",))
-
-    def show_test(self) -> None:
-        """Log a table of the test splits, by modality."""
-        self._show(("query", "gallery"))
-
-    def _show(self, splits: Sequence[str]) -> None:
-        headers = ["subset", "modality", "# ids", "# images", "cameras"]
-        table = tabulate(self.summary(splits), headers=headers, tablefmt="pipe", numalign="left")
-        rendered = " (synthetic)" if self.synthetic else ""
-        logger.info("=> Loaded %s%s from %s:\n%s", self.dataset_name, rendered, self.root, table)
-
-
-def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence]]) -> str:
-    """Return a fingerprint of ``header`` and of the split, path and identity of every item.
-
-    It has 16 hexadecimal digits. Paths are relative to ``folder``.
-    """
-    lines = [header]
-    for split, items in splits.items():
-        lines += sorted(f"{split} {_relative(path, folder)} {pid}" for path, pid, *_ in items)
-    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
-
-
-def _relative(path: str, folder: str) -> str:
-    inside = os.path.abspath(path).replace("\\", "/")
-    folder = os.path.abspath(folder).replace("\\", "/").rstrip("/") + "/"
-    inside = inside[len(folder) :] if inside.startswith(folder) else inside
-    return unicodedata.normalize("NFC", inside)  # macOS may decompose accented letters
 
 
 def _what_is_there(root: str) -> str:

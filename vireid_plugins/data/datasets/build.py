@@ -10,7 +10,8 @@ from vireid_plugins.registry import lookup, registered_names
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .base import CrossModalityDataset, DatasetError
+from .base import CrossModalityDataset
+from .stock import build_stock
 
 
 def dataset_root() -> str:
@@ -32,15 +33,10 @@ def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs
     kind = lookup(DATASET_REGISTRY, name, key)
     for argument, source in getattr(kind, "config_keys", {}).items():
         kwargs[argument] = value_of(cfg, source)
-    if issubclass(kind, CrossModalityDataset):
-        return kind(root=dataset_root(), **kwargs)
-    try:
-        return kind(root=dataset_root(), **kwargs)
-    except RuntimeError as error:  # FastReID's way to say that a folder or a file is missing
-        raise DatasetError(
-            f"{name}: {error}. FASTREID_DATASETS must name the folder that holds it; it is "
-            f"{dataset_root()!r}."
-        ) from error
+    if not issubclass(kind, CrossModalityDataset):
+        return build_stock(kind, dataset_root(), **kwargs)
+    allow_overlap = bool(value_of(cfg, "DATASETS.ALLOW_OVERLAP"))
+    return kind(root=dataset_root(), allow_overlap=allow_overlap, **kwargs)
 
 
 class SplitFact(NamedTuple):

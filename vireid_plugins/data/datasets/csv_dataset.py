@@ -1,7 +1,7 @@
 """A user's own dataset, described by one CSV file and no code."""
 
 import os
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Set, Tuple
 
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import SWITCH, Key, declare, text
@@ -13,8 +13,10 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
-from ..labels import first_few, number_labels
+from ..labels import first_few, label_of, number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError
+from .files import file_keys
+from .overlap import is_junk
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
 
@@ -25,14 +27,23 @@ declare(
 )
 
 
+class _Row(NamedTuple):
+    path: str
+    pid: Any
+    camid: Any
+    modality: Modality
+    split: str
+
+
 @DATASET_REGISTRY.register()
 class CSVDataset(CrossModalityDataset):
     """Images listed in a CSV file with the columns ``path,pid,camid,modality,split``.
 
     ``path`` is relative to the file's own folder, or absolute; ``pid`` and ``camid`` are whole
-    numbers, or words, which are then numbered in natural order; ``modality`` is ``visible`` or
-    ``infrared``; ``split`` is ``train``, ``query``, ``gallery`` or ``test``; ``test`` makes
-    visible images queries and infrared images gallery, as in RegDB. Further columns are ignored.
+    numbers, or words, which are then numbered in natural order; a negative ``pid`` is junk and left
+    out; ``modality`` is ``visible`` or ``infrared``; ``split`` is ``train``, ``query``, ``gallery``
+    or ``test``; ``test`` makes visible images queries and infrared images gallery, as in RegDB, and
+    so does a listing of one image as query and as gallery. Further columns are ignored.
     """
 
     dataset_name = "CSVDataset"
@@ -49,6 +60,10 @@ class CSVDataset(CrossModalityDataset):
         """
         self.csv_file = csv_file
         self._rows: Dict[str, List[Item]] = {}
+        self._splits_of: Dict[str, Set[str]] = {}  # of each test image, by its path
+        self._wrong_lines: List[str] = []
+        self._absent: List[str] = []
+        self._labels: Dict[int, Any] = {}  # the identities of the file, by their numbers
         super().__init__(root, **kwargs)
 
     @classmethod
@@ -71,23 +86,42 @@ class CSVDataset(CrossModalityDataset):
         return os.path.dirname(os.path.abspath(path))
 
     def check_layout(self) -> None:
-        lines, rows = self._read_rows()
-        pids = number_labels(_as_number(row["pid"]) for row in rows)
-        camids = number_labels(_as_number(row["camid"]) for row in rows)
+        rows = [row for row in map(self._labeled, *self._read_rows()) if row is not None]
+        pids = number_labels(row.pid for row in rows if not is_junk(row.pid))
+        camids = number_labels(row.camid for row in rows)
+        self._labels = {number: label for label, number in pids.items()}
         self._rows = {split: [] for split in SPLITS}
-        absent = []
-        for line, row in zip(lines, rows):
-            path = self._image_path(row["path"])
-            if not os.path.isfile(path):
-                absent.append(f"{row['path']} (line {line})")
-            modality = self._modality(line, row["modality"])
-            pid, camid = pids[_as_number(row["pid"])], camids[_as_number(row["camid"])]
-            split = self._split(line, row["split"], modality)
-            self._rows[split].append(Item(path, pid, camid, int(modality)))
-        if absent:
-            raise DatasetError(
-                f"{self.csv_file} names {len(absent)} image(s) that do not exist: "
-                f"{first_few(absent)}. Paths are relative to {self.dataset_dir}."
+        for row in rows:
+            pid = pids.get(row.pid, row.pid)  # junk keeps its negative number
+            item = Item(row.path, pid, camids[row.camid], int(row.modality))
+            self._rows[row.split].append(item)
+        self._complain_of_lines()
+
+    def _labeled(self, line: int, row: Dict[str, str]) -> Optional[_Row]:
+        """Return what a line says; None if it is wrong, which is then noted."""
+        try:
+            modality = Modality.parse(row["modality"])
+            labels = [self._label(column, row[column]) for column in ("pid", "camid")]
+            split = self._split(row["split"], modality)
+        except UserError as error:
+            self._wrong_lines.append(f"line {line}: {error}")
+            return None
+        path = self._image_path(row["path"])
+        if not os.path.exists(path):
+            self._absent.append(f"{row['path']} (line {line})")
+            return None
+        return _Row(path, *labels, modality, split)
+
+    def _complain_of_lines(self) -> None:
+        if self._wrong_lines:
+            self.complain(
+                f"{self.csv_file}: {len(self._wrong_lines)} line(s) are wrong. "
+                + first_few(self._wrong_lines, 3)
+            )
+        if self._absent:
+            self.complain(
+                f"{self.csv_file} names {len(self._absent)} image(s) that do not exist: "
+                f"{first_few(self._absent)}. Paths are relative to {self.dataset_dir}."
             )
 
     def read_train(self) -> List[Item]:
@@ -96,8 +130,27 @@ class CSVDataset(CrossModalityDataset):
     def read_test(self) -> List[Item]:
         return self._rows["query"] + self._rows["gallery"]
 
-    def _test_half(self, query: bool) -> List[Item]:
-        return self._rows["query" if query else "gallery"]
+    def is_query(self, item: Item) -> bool:
+        """Return whether it is listed as query; if also as gallery, then by its modality."""
+        if not self._splits_of:
+            self._splits_of = self._find_splits()
+        splits = self._splits_of[item.path]
+        return super().is_query(item) if len(splits) > 1 else "query" in splits
+
+    def _find_splits(self) -> Dict[str, Set[str]]:
+        """Return the splits in which the file of each path of the test rows is listed."""
+        rows = [(split, item.path) for split in SPLITS[1:] for item in self._rows[split]]
+        keys = file_keys(path for _, path in rows)
+        splits: Dict[Hashable, Set[str]] = {}
+        for split, path in rows:
+            splits.setdefault(keys[path], set()).add(split)
+        return {path: splits[keys[path]] for _, path in rows}
+
+    def lists(self) -> str:
+        return self.csv_file
+
+    def label_name(self, pid: Any) -> str:
+        return str(self._labels.get(pid, pid))
 
     def remedy(self) -> str:
         return f"Add rows of that split and modality to {self.csv_file}."
@@ -114,22 +167,15 @@ class CSVDataset(CrossModalityDataset):
             path = path.replace("\\", "/")  # written on Windows
         return os.path.normpath(os.path.join(self.dataset_dir, os.path.expanduser(path)))
 
-    def _modality(self, line: int, word: str) -> Modality:
+    def _label(self, column: str, word: str) -> Any:
         try:
-            return Modality.parse(word)
-        except ValueError as error:
-            raise DatasetError(f"{self.csv_file}, line {line}: {error}") from None
+            return label_of(word)
+        except UserError as error:
+            raise DatasetError(f"{column}: {error}") from None
 
-    def _split(self, line: int, word: str, modality: Modality) -> str:
+    def _split(self, word: str, modality: Modality) -> str:
         if word.lower() == "test":
             return "query" if modality == self.query_modality else "gallery"
         if word.lower() in SPLITS:
             return word.lower()
-        raise DatasetError(
-            f"{self.csv_file}, line {line}: unknown split {word!r}. "
-            + suggest(word, [*SPLITS, "test"])
-        )
-
-
-def _as_number(word: str) -> Any:
-    return int(word) if word.isdecimal() else word
+        raise DatasetError(f"unknown split {word!r}. " + suggest(word, [*SPLITS, "test"]))

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import List
+from typing import Any, List
 
 from vireid_plugins.modality import Modality
 
@@ -16,6 +16,7 @@ from .lists import list_images, read_ids, read_image_list
 CAMERAS = tuple(range(1, 10))
 
 _CAMERA_IN_NAME = re.compile(r"_c(\d+)(?=[_.])", re.IGNORECASE)  # 0001_c04_s1_f2_vis.jpg
+_PERSON_IN_NAME = re.compile(r"(\d+)_c\d", re.IGNORECASE)
 _CAMERA_FOLDER = re.compile(r"^cam(\d+)$", re.IGNORECASE)  # vis/cam4/0001/...
 
 
@@ -34,6 +35,12 @@ class LLCM(CrossModalityDataset):
     folder = "LLCM"
     dataset_url = "https://github.com/ZYK100/LLCM"
     protocol = "LLCMProtocol"
+    modality_folders = {
+        "vis": Modality.VISIBLE,
+        "test_vis": Modality.VISIBLE,
+        "nir": Modality.INFRARED,
+        "test_nir": Modality.INFRARED,
+    }
     published = {
         "train ids": 713,
         "train visible": 16946,
@@ -86,6 +93,16 @@ class LLCM(CrossModalityDataset):
                 "again, or take them out of the list."
             )
         return items
+
+    def person_of(self, part: str, item: Item) -> Any:
+        """Return the person's number in the image's name: the training lists number from 0."""
+        if part == "test":
+            return item.pid
+        match = _PERSON_IN_NAME.match(os.path.basename(item.path))
+        return int(match[1]) if match else None
+
+    def lists(self) -> str:
+        return os.path.join(self.dataset_dir, "idx")
 
     def remarks(self) -> List[str]:
         return ["Camera 3 has no infrared images by design."]

@@ -36,6 +36,7 @@ class RegDB(CrossModalityDataset):
     protocol = "RegDBProtocol"
     config_keys = {"trial": "DATASETS.REGDB_TRIAL"}
     split_arguments = ("trial",)
+    modality_folders = {"visible": Modality.VISIBLE, "thermal": Modality.INFRARED}
     published = {
         "train ids": 206,
         "train visible": 2060,
@@ -70,6 +71,15 @@ class RegDB(CrossModalityDataset):
 
     def read_test(self) -> List[Item]:
         return self._read("test")
+
+    def person_of(self, part: str, item: Item) -> Any:
+        """Return the person's own folder, such as ``Visible/17``: both lists number from 0."""
+        modality, person = item.path.replace("\\", "/").split("/")[-3:-1]
+        is_person = person.isdecimal() and modality.lower() in self.modality_folders
+        return f"{modality}/{int(person)}" if is_person else None
+
+    def lists(self) -> str:
+        return os.path.join(self.dataset_dir, "idx", f"*_{self.trial}.txt")
 
     def _read(self, part: str) -> List[Item]:
         items: List[Item] = []

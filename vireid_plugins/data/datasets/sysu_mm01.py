@@ -64,6 +64,9 @@ class SYSUMM01(CrossModalityDataset):
     def read_test(self) -> List[Item]:
         return self._read("test_id.txt")
 
+    def lists(self) -> str:
+        return os.path.join(self.dataset_dir, "exp", "{train,val,test}_id.txt")
+
     def remarks(self) -> List[str]:
         if os.path.isfile(os.path.join(self.dataset_dir, "exp", "rand_perm_cam.mat")):
             return [

@@ -1,0 +1,195 @@
+"""The rules that the images of every dataset obey, before anything is trained or evaluated.
+
+Training and test share no image and no person; an image has one identity, one camera and one
+modality; an identity is not negative. What breaks a rule is a problem, whose message has counts
+and the first examples. An image that is listed twice with the same labels is used once.
+"""
+
+import numbers
+from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Sequence, Tuple
+
+from vireid_plugins.errors import UserError
+from vireid_plugins.keys import SWITCH, Key, declare
+from vireid_plugins.modality import Modality
+
+from ..item import Item
+from ..labels import first_few, sorted_labels
+from .files import file_keys, shown
+
+declare(
+    "DATASETS",
+    Key("ALLOW_OVERLAP", False, SWITCH, "warn of images in training and test, and of two labels"),
+)
+#: for messages: what to do where somebody means it
+IF_MEANT = "If you mean it, set DATASETS.ALLOW_OVERLAP True, and this becomes a warning."
+
+_SHOWN = 3  # how many images a message names
+
+
+class Part(NamedTuple):
+    """The training or the test images of a dataset, examined."""
+
+    items: List[Item]  # without junk and repetitions
+    problems: List[str]  # labels that contradict each other; ALLOW_OVERLAP forgives them
+    notes: List[str]  # harmless things that were mended
+    faults: Sequence[str] = ()  # mistakes in the lists; nothing forgives them
+
+
+class Source(NamedTuple):
+    """How messages speak of a dataset."""
+
+    name: str
+    folder: str = ""  # paths are shown relative to it
+    lists: str = ""  # where its images and identities are listed
+    label: Callable[[Any], str] = str  # an identity in the words of the user
+
+
+def plain_item(fields: Sequence[Any]) -> Item:
+    """Return ``fields`` as an item whose identity and camera are Python's own integers or words.
+
+    Raises:
+        UserError: the identity or the camera is neither, such as a floating-point number.
+    """
+    item = Item.of(fields)
+    return item._replace(pid=_plain("identity", item.pid), camid=_plain("camera", item.camid))
+
+
+def _plain(what: str, label: Any) -> Any:
+    if isinstance(label, str):
+        return label
+    if isinstance(label, numbers.Integral):
+        return int(label)
+    raise UserError(
+        f"The {what} of an image must be a whole number or a word; got {label!r}, "
+        f"{type(label).__name__}."
+    )
+
+
+def examine_part(part: str, items: Sequence[Item], source: Source, once: bool = True) -> Part:
+    """Leave out junk and repetitions, and find images with two labels.
+
+    Args:
+        part: "training" or "test", for messages.
+        items: in their order.
+        source: for messages.
+        once: keep one of several equal items; otherwise keep all of them.
+    """
+    real = [item for item in items if not is_junk(item.pid)]
+    notes = []
+    if len(real) < len(items):
+        junk = sorted_labels(item.pid for item in items if is_junk(item.pid))
+        notes.append(
+            f"{source.name}: {len(items) - len(real)} {part} image(s) have a negative identity "
+            f"({first_few(junk)}), which means that they show nobody of interest; they are left "
+            "out."
+        )
+    kept, repeated, conflicts = _group(real)
+    if repeated and once:
+        notes.append(
+            f"{source.name}: {len(repeated)} {part} image(s) are listed more than once with the "
+            f"same labels: {_names(repeated, source)}. Each is used once."
+        )
+    problems = [_conflict(part, what, pairs, source) for what, pairs in conflicts.items() if pairs]
+    return Part(kept if once else real, problems, notes)
+
+
+def is_junk(pid: Any) -> bool:
+    """Return whether an identity is a negative number: junk, as -1 in Market-1501."""
+    return isinstance(pid, int) and pid < 0
+
+
+Pairs = List[Tuple[Item, Item]]
+
+
+def _group(items: Sequence[Item]) -> Tuple[List[Item], List[Item], Dict[str, Pairs]]:
+    """Return the items without repetitions, the repeated ones, and those with two labels."""
+    keys = file_keys(item.path for item in items)
+    first: Dict[Hashable, Item] = {}
+    kept, repeated = [], []
+    conflicts: Dict[str, Pairs] = {"identities": [], "modalities": [], "cameras": []}
+    for item in items:
+        known = first.setdefault(keys[item.path], item)
+        if known is item:
+            kept.append(item)
+        elif known.pid != item.pid:
+            conflicts["identities"].append((known, item))
+        elif known.modality != item.modality:
+            conflicts["modalities"].append((known, item))
+        elif known.camid != item.camid:
+            conflicts["cameras"].append((known, item))
+        else:
+            repeated.append(item)
+            continue
+        if known is not item:
+            kept.append(item)
+    return kept, repeated, conflicts
+
+
+def _conflict(part: str, what: str, pairs: Pairs, source: Source) -> str:
+    label: Callable[[Item], str] = {
+        "identities": lambda item: source.label(item.pid),
+        "modalities": lambda item: Modality(item.modality).label,
+        "cameras": lambda item: str(item.camid),
+    }[what]
+    examples = [
+        f"{shown(one.path, source.folder)} ({label(one)}, {label(other)}"
+        + ("" if one.path == other.path else f" as {shown(other.path, source.folder)}")
+        + ")"
+        for one, other in pairs
+    ]
+    return (
+        f"{source.name}: {len(pairs)} {part} image(s) are listed under two {what}: "
+        f"{first_few(examples, _SHOWN)}. One of the two is wrong; correct {source.lists}. "
+        + IF_MEANT
+    )
+
+
+def find_leaks(
+    train: Sequence[Item],
+    test: Sequence[Item],
+    person: Callable[[str, Item], Any],
+    source: Source,
+) -> List[str]:
+    """Return a message for images, and one for persons, that training and test share.
+
+    Args:
+        train, test: items without junk.
+        person: called with "train" or "test" and an item; returns what both parts call the
+            person alike, or None if nothing tells.
+        source: for messages.
+    """
+    problems = []
+    shared = shared_images(train, test)
+    if shared:
+        problems.append(
+            f"{source.name}: {len(shared)} image(s) are in training and in test: "
+            f"{_names(shared, source)}. A model would be tested on what it has seen; take them "
+            f"out of one of the two in {source.lists}. " + IF_MEANT
+        )
+    seen = {person("train", item) for item in train} - {None}
+    again = [item for item in test if person("test", item) in seen]
+    if again:
+        people = sorted_labels(person("test", item) for item in again)
+        names = first_few([_person_name(label, source) for label in people])
+        problems.append(
+            f"{source.name}: {len(people)} identit(ies) with {len(again)} test image(s) are in "
+            f"training and in test: {names}. A model would be tested on persons it has seen; take "
+            f"them out of one of the two in {source.lists}. " + IF_MEANT
+        )
+    return problems
+
+
+def shared_images(some: Sequence[Item], others: Sequence[Item]) -> List[Item]:
+    """Return the items of ``others`` whose files are among ``some``, under whatever path."""
+    keys = file_keys(item.path for items in (some, others) for item in items)
+    mine = {keys[item.path] for item in some}
+    return [item for item in others if keys[item.path] in mine]
+
+
+def _person_name(label: Any, source: Source) -> str:
+    return label if isinstance(label, str) else source.label(label)
+
+
+def _names(items: Sequence[Item], source: Source) -> str:
+    paths = dict.fromkeys(shown(item.path, source.folder) for item in items)
+    return first_few(list(paths), _SHOWN)

@@ -101,7 +101,7 @@ class CSVDataset(CrossModalityDataset):
         """Return what a line says; None if it is wrong, which is then noted."""
         try:
             modality = Modality.parse(row["modality"])
-            labels = [self._label(column, row[column]) for column in ("pid", "camid")]
+            pid, camid = self._label("pid", row["pid"]), self._label("camid", row["camid"])
             split = self._split(row["split"], modality)
         except UserError as error:
             self._wrong_lines.append(f"line {line}: {error}")
@@ -110,7 +110,7 @@ class CSVDataset(CrossModalityDataset):
         if not os.path.exists(path):
             self._absent.append(f"{row['path']} (line {line})")
             return None
-        return _Row(path, *labels, modality, split)
+        return _Row(path, pid, camid, modality, split)
 
     def _complain_of_lines(self) -> None:
         if self._wrong_lines:

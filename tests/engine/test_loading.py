@@ -53,7 +53,7 @@ def assert_holds(checkpoint, tensors):
     assert all(torch.equal(own[name], value) for name, value in tensors.items())
 
 
-@pytest.mark.parametrize("config_file", [None, CONFIG])
+@pytest.mark.parametrize("config_file", ["", CONFIG])
 def test_weights_of_imagenet_are_not_fetched_for_a_checkpoint(tmp_path, config_file):
     path, _ = write_checkpoint(tmp_path)
     change_carried_config(path, "MODEL", "BACKBONE", {"PRETRAIN": True})
@@ -72,7 +72,7 @@ def test_the_device_does_not_change_the_fingerprint(tmp_path):
     assert other.fingerprint == checkpoint.fingerprint
 
 
-@pytest.mark.parametrize("config_file", [None, "", CONFIG])
+@pytest.mark.parametrize("config_file", ["", CONFIG])
 def test_every_way_gives_the_same_model(tmp_path, config_file):
     path, tensors = write_checkpoint(tmp_path)
     opts = small_words(tmp_path) if config_file else []
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_program_needs_a_config(tmp_path):
 def test_without_a_file_another_program_s_checkpoint_has_the_defaults(tmp_path):
     """As ``train_net.py --eval-only`` without --config-file: FastReID's defaults and the opts."""
     path, _ = write_checkpoint(tmp_path, facts=False)
-    cfg = open_checkpoint(path, "", [*CPU, "TEST.EVAL_PERIOD", "7"]).cfg
+    cfg = open_checkpoint(path, opts=[*CPU, "TEST.EVAL_PERIOD", "7"], or_defaults=True).cfg
     assert cfg.MODEL.META_ARCHITECTURE == "Baseline" and cfg.TEST.EVAL_PERIOD == 7
 
 

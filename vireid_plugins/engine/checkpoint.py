@@ -15,7 +15,7 @@ from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, tensor_sums
-from ..readers.weights import check_weights
+from ..readers.weights import check_finite, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST
@@ -148,6 +148,8 @@ class AtomicCheckpointer(Checkpointer):
                     f"not the kind of the model's {own[name].dtype}. Use a file with its real "
                     "weights."
                 )
+            if own[name].dtype != held[name].dtype:  # numbers may leave the range of the new type
+                check_finite({name: held[name].to(own[name].dtype)}, self._path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write into ``last_checkpoint`` which file ``--resume`` continues from."""

@@ -73,16 +73,16 @@ class OpenedCheckpoint:
 
 
 def open_checkpoint(
-    weights: str, config_file: Optional[str] = None, opts: Sequence[Any] = ()
+    weights: str, config_file: str = "", opts: Sequence[Any] = (), *, or_defaults: bool = False
 ) -> OpenedCheckpoint:
     """Open a checkpoint to compute features with it.
 
     Args:
         weights: path of the file.
-        config_file: the config of its model. None: the config that the checkpoint carries. Empty:
-            also the carried config; but if the checkpoint carries none, FastReID's defaults and
-            ``opts`` are used.
+        config_file: the config of its model; empty: the config that the checkpoint carries.
         opts: KEY VALUE pairs that override the config.
+        or_defaults: whether a checkpoint that carries no config is opened without ``config_file``
+            too, by FastReID's defaults and ``opts``.
 
     Raises:
         MissingFileError: there is no such file.
@@ -90,14 +90,17 @@ def open_checkpoint(
         UserError: the config is wrong, or the model has seen the identities it would be tested on.
     """
     facts = read_facts(weights)
-    return OpenedCheckpoint(weights, facts, configure(weights, facts, config_file, opts))
+    cfg = configure(weights, facts, config_file, opts, or_defaults=or_defaults)
+    return OpenedCheckpoint(weights, facts, cfg)
 
 
 def configure(
     weights: str,
     facts: Optional[Facts],
-    config_file: Optional[str] = None,
+    config_file: str = "",
     opts: Sequence[Any] = (),
+    *,
+    or_defaults: bool = False,
 ) -> CfgNode:
     """Return the config, frozen, by which the model of a checkpoint is built and tested.
 
@@ -106,14 +109,15 @@ def configure(
         facts: what the checkpoint says about itself, see ``read_facts``.
         config_file: as for ``open_checkpoint``.
         opts: as for ``open_checkpoint``.
+        or_defaults: as for ``open_checkpoint``.
 
     Raises:
         CheckpointError, UserError: for the same reasons as ``open_checkpoint``.
     """
-    if config_file or (config_file is not None and facts is None):
+    if config_file or (facts is None and or_defaults):
         cfg = build_config(config_file, opts)
     elif facts is not None:
-        cfg = build_carried_config(facts, opts)
+        cfg = build_carried_config(facts, opts, f"the config in {weights}")
     else:
         raise CheckpointError(
             f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "

@@ -180,4 +180,5 @@ def _left_as_it_was() -> Iterator[None]:
 
 def _open_weights(config_file: str, opts: Sequence[str]) -> OpenedCheckpoint:
     """Open the checkpoint that ``MODEL.WEIGHTS`` names."""
-    return open_checkpoint(named_weights(config_file, opts), config_file, opts)
+    weights = named_weights(config_file, opts)
+    return open_checkpoint(weights, config_file, opts, or_defaults=True)

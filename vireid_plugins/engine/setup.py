@@ -56,19 +56,22 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     return cfg
 
 
-def build_carried_config(facts: Dict[str, Any], opts: Sequence[str] = ()) -> CfgNode:
+def build_carried_config(
+    facts: Dict[str, Any], opts: Sequence[str] = (), source: str = "the config in the checkpoint"
+) -> CfgNode:
     """Return the config that a checkpoint carries, with ``KEY VALUE`` pairs.
 
     Args:
         facts: what the checkpoint says about itself, see ``read_facts``.
         opts: keys and values in turn.
+        source: what messages call the config.
 
     Raises:
         UserError: a key, a value or a device is wrong.
     """
     cfg = get_cfg()
     add_vireid_config(cfg)
-    merge_text(cfg, facts["config"], "the config in the checkpoint")
+    merge_text(cfg, facts["config"], source)
     merge_config(cfg, "", opts)
     check_ranges(cfg, opts[0::2])  # an older version may have allowed the carried values
     _check_devices(cfg)

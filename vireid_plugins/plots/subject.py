@@ -121,7 +121,7 @@ def load_subject(
         UserError: no weights are named, or ``open_checkpoint`` refuses them.
     """
     weights = os.fspath(weights) or named_weights(config_file or "", opts)
-    opened = open_checkpoint(weights, config_file or None, opts)
+    opened = open_checkpoint(weights, config_file or "", opts)
     label = label or folder_name(weights)
     return Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
 

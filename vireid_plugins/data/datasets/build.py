@@ -3,8 +3,8 @@
 import os
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence
 
-from vireid_plugins.errors import UserError
-from vireid_plugins.keys import value_of
+from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.keys import check_ranges, value_of
 from vireid_plugins.registry import lookup, registered_names
 
 from fastreid.config import CfgNode
@@ -76,7 +76,13 @@ def restore_splits(
     trained_on = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
     for dataset in cfg.DATASETS.TESTS:
         for fact in _facts_of(dataset) if dataset in trained_on else ():
-            trained, asked = facts[fact.name], value_of(cfg, fact.key)
+            trained, asked = facts.get(fact.name), value_of(cfg, fact.key)
+            if type(trained) is not type(asked):
+                raise CheckpointError(
+                    f"{weights} was trained on {dataset} and does not say on which "
+                    f"{fact.argument}: its fact {fact.name!r} is {trained!r}. The file was "
+                    "changed, or damaged; use an intact copy."
+                )
             if fact.key in given and asked != trained:
                 raise UserError(
                     f"{weights} was trained on {dataset} {fact.argument} {trained}: it "
@@ -84,6 +90,10 @@ def restore_splits(
                     f"needs a model of its own; leave {fact.key} out to evaluate this one."
                 )
             cfg.merge_from_list([fact.key, trained])
+            try:
+                check_ranges(cfg, [fact.key])
+            except UserError as error:
+                raise CheckpointError(f"{weights}, {fact.name}: {error}") from error
 
 
 def _facts_of(dataset: str) -> Iterator[SplitFact]:

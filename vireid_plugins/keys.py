@@ -26,6 +26,8 @@ class Rule(NamedTuple):
 
     words: str  # for messages and lists of keys, such as "above 0"
     allows: Callable[[Any], bool]
+    #: returns a sentence about a value that is not allowed, or nothing
+    hint: Callable[[Any], str] = lambda value: ""
 
     def __or__(self, other: "Rule") -> "Rule":
         return Rule(
@@ -202,7 +204,11 @@ def each(rule: Rule, count: Optional[int] = None, ascending: bool = False) -> Ru
             return False
         return not ascending or all(a < b for a, b in zip(value, value[1:]))
 
-    return Rule(f"{size} {rule.words}{order}", allows)
+    def hint(value: Any) -> str:
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        return next(filter(None, map(rule.hint, entries)), "")
+
+    return Rule(f"{size} {rule.words}{order}", allows, hint)
 
 
 def _without_function(key: Key) -> List[Any]:
@@ -210,4 +216,5 @@ def _without_function(key: Key) -> List[Any]:
 
 
 def _complaint(label: str, value: Any, key: Key) -> str:
-    return f"{label} is {value!r}; expected {key.rule.words}: {key.meaning}."
+    hint = key.rule.hint(value)
+    return f"{label} is {value!r}; expected {key.rule.words}: {key.meaning}.{hint and ' ' + hint}"

@@ -8,7 +8,7 @@ modality. Shapes: B rows in a batch, C, H, W as usual, D feature size, M distinc
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -32,14 +32,31 @@ class Modality(IntEnum):
         try:
             return {"visible": cls.VISIBLE, "infrared": cls.INFRARED}[str(name).strip().lower()]
         except KeyError:
+            meant = modality_meant(name)
+            hint = f" Say {meant.label!r}." if meant is not None else ""
             raise UserError(
-                f"Unknown modality {name!r}; expected 'visible' or 'infrared'."
+                f"Unknown modality {name!r}; expected 'visible' or 'infrared'.{hint}"
             ) from None
 
     @property
     def label(self) -> str:
         """Return the lower-case word used in tables, file names and error messages."""
         return self.name.lower()
+
+
+_OTHER_WORDS = {
+    Modality.VISIBLE: ("visible", "vis", "v", "rgb", "color", "colour", "visual"),
+    Modality.INFRARED: ("infrared", "ir", "i", "nir", "lwir", "tir", "thermal", "t"),
+}
+
+
+def modality_meant(word: Any) -> Optional[Modality]:
+    """Return the modality that a word names elsewhere, such as "RGB" or "thermal"; None: none.
+
+    Such a word is not accepted anywhere; messages say what it is called here.
+    """
+    known = str(word).strip().lower()
+    return next((kind for kind, words in _OTHER_WORDS.items() if known in words), None)
 
 
 #: the words that name a modality in a config

@@ -16,6 +16,7 @@ from torch import multiprocessing
 from fastreid.utils import comm
 
 from ..errors import is_foreseen, report
+from ..evaluation import rehearse_tests
 from ..files import append_line
 from ..runs.log import close_log
 from ..runs.names import METRICS
@@ -156,6 +157,7 @@ def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
         set_up_run(cfg, eval_only=True)
         if comm.is_main_process():
             record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
+        rehearse_tests(cfg)
         logger.info("Model:\n%s", checkpoint.model)
         results = VIReIDTrainer.test(cfg, checkpoint.model)
         if comm.is_main_process():

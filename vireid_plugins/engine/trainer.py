@@ -78,6 +78,8 @@ class VIReIDTrainer(DefaultTrainer):
         seed_everything(self.seed)
         for name in cfg.DATASETS.TESTS:  # find a mistake in TEST.* now, not after an hour
             evaluation.build_evaluator(cfg, name, dataset=None)
+        if cfg.TEST.EVAL_PERIOD > 0:
+            evaluation.rehearse_tests(cfg)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
@@ -300,6 +302,7 @@ class VIReIDTrainer(DefaultTrainer):
         found = evaluation.TestMetrics()
         for name in cfg.DATASETS.TESTS:
             loader, dataset = cls.build_test_loader(cfg, name)
+            evaluation.build_evaluator(cfg, name, dataset).rehearse()  # before features, not after
             features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
             if not comm.is_main_process():
                 continue

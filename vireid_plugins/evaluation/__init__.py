@@ -3,13 +3,14 @@
 Nothing here depends on a particular model.
 
 - ``features.py`` extracts features; ``protocols.py`` and ``galleries.py`` make trials.
+- ``rehearsal.py`` finds out from labels alone, before training, what an evaluation will compare.
 - ``rules.py`` decides who may see whom; ``ranking/`` ranks a trial by scores and counts hits.
 - ``reranking/`` and ``neighbors/`` look at more than one pair of images.
 - ``evaluator.py`` puts the results into a table (``result.py``); ``build.py`` reads the config.
 - ``pair_distances.py`` counts the distances of all pairs, for histograms and thresholds.
 """
 
-from .build import build_evaluator, build_protocols, evaluate
+from .build import build_evaluator, build_protocols, evaluate, rehearse_tests
 from .evaluator import VIReIDEvaluator
 from .features import TestFeatures, evaluation_mode, extract_features
 from .neighbors.search import NearestNeighbors
@@ -86,4 +87,5 @@ __all__ = [
     "rank_metrics_from_similarity",
     "rank_rescored",
     "rank_trials",
+    "rehearse_tests",
 ]

@@ -1,9 +1,12 @@
 """Build protocols and evaluators from a config."""
 
+import logging
 from typing import Any, List, Union
 
 from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.utils import comm
 
+from ..data.datasets.build import build_dataset
 from ..errors import UserError
 from ..keys import SWITCH, Key, check_values, declare, one_of, text
 from ..registry import PROTOCOL_REGISTRY, lookup
@@ -13,6 +16,8 @@ from .protocols import Protocol, SingleModalityProtocol
 from .reranking.jaccard import DEFINITIONS
 from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
 from .result import ResultTable
+
+logger = logging.getLogger(__name__)
 
 RERANKING_METHODS = ("k_reciprocal", "aim")
 
@@ -89,6 +94,22 @@ def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluato
         feature="after BNNeck" if cfg.MODEL.HEADS.WITH_BNNECK else "pooled",
         note=getattr(dataset, "note", ""),
     )
+
+
+def rehearse_tests(cfg: Any) -> None:
+    """Rehearse the evaluation of every dataset of ``DATASETS.TESTS`` on its labels alone.
+
+    This reads lists of images, but no image. For each dataset whose evaluation is possible but odd,
+    one warning is logged.
+
+    Raises:
+        UserError: a dataset cannot be read, or its evaluation would fail; the message says why.
+    """
+    for name in dict.fromkeys(cfg.DATASETS.TESTS):
+        dataset = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
+        remarks = build_evaluator(cfg, name, dataset).rehearse()
+        if remarks and comm.is_main_process():
+            logger.warning("%s can be evaluated, but: %s.", name, "; ".join(remarks))
 
 
 def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:

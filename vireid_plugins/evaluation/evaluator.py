@@ -3,9 +3,12 @@
 from typing import Any, List, Optional, Sequence
 
 import numpy as np
+import torch
 
-from ..data.item import test_items
+from ..data.item import Item, test_items
+from ..data.labels import first_few
 from ..errors import UserError
+from .arguments import shown
 from .features import TestFeatures
 from .protocols import Protocol, Trial
 from .ranking.arguments import labels_of
@@ -13,11 +16,12 @@ from .ranking.ranker import RankMetrics
 from .ranking.rescoring import Rescorer, RescoringScorer
 from .ranking.scores import FeatureScorer, TrialScorer
 from .ranking.trials import rank_with
+from .rehearsal import rehearse, why_no_match
 from .reranking.rerank import AffinityInference, QueryExpansion
 from .reranking.scorer import RerankingScorer, TrialReranking
 from .result import METRIC_NAMES, RANKS, ResultRow, ResultTable
-from .rules import RankRules
-from .similarity import check_metric
+from .rules import Labels, RankRules
+from .similarity import all_finite, check_metric
 
 
 class VIReIDEvaluator:
@@ -53,6 +57,11 @@ class VIReIDEvaluator:
         note: str = "",
     ) -> None:
         check_metric(metric)
+        if not isinstance(protocols, (list, tuple)):
+            raise UserError(f"protocols must be a list of protocols; got {shown(protocols)}.")
+        for protocol in protocols:
+            if not hasattr(protocol, "trials"):
+                raise UserError(f"protocols must hold protocols; got {shown(protocol)}.")
         if not protocols:
             raise UserError(
                 f"{dataset_name}: no protocol to evaluate; TEST.PROTOCOL names no mode, shots or "
@@ -66,23 +75,48 @@ class VIReIDEvaluator:
             raise UserError(f"{words} needs TEST.METRIC cosine; got {metric}.")
         self.feature, self.note = feature, note
 
+    def rehearse(self) -> List[str]:
+        """Draw every gallery and apply the rules about cameras, on the labels alone.
+
+        The galleries are those of :meth:`evaluate`, and no random state changes.
+
+        Returns:
+            Sentences about what is odd but possible: queries that will be left out, and parameters
+            that the test set is too small for.
+
+        Raises:
+            UserError: the evaluation would fail; the message says why, and what to change.
+        """
+        rehearsals = [
+            rehearse(protocol, self.dataset, f"{self.dataset_name}/{protocol.key}")
+            for protocol in self.protocols
+        ]
+        found = [remark for rehearsal in rehearsals for remark in rehearsal.remarks]
+        smallest = min(rehearsal.smallest_gallery for rehearsal in rehearsals)
+        for step in (self.expansion, self.reranking):
+            if step is not None and hasattr(step, "remarks"):
+                found += step.remarks(smallest)
+        return found
+
     def evaluate(self, features: TestFeatures) -> ResultTable:
         """Return the table of ``features``, which have one row per test image.
 
         If the features come with a rescorer, it re-orders the nearest images of each query.
 
         Raises:
-            UserError: the features are not those of the dataset's test images; no query of a
-                protocol has a valid match (the message says why); or a rescorer comes together
-                with re-ranking or with another metric than cosine.
+            UserError: the features are not those of the dataset's test images, or not finite; no
+                query of a protocol has a valid match (the message says why); or a rescorer comes
+                together with re-ranking or with another metric than cosine.
         """
-        expected = len(test_items(self.dataset))
+        items = test_items(self.dataset)
+        expected = len(items)
         if not np.array_equal(features.index, np.arange(expected)):
             raise UserError(
                 f"{self.dataset_name} has {expected} test images, but there are features of "
                 f"{len(features.index)} (index {features.index[:1]} to {features.index[-1:]}); "
                 "each image must have its features once."
             )
+        self._check_finite(features, items)
         reranking = ", ".join(str(step) for step in (self.expansion, self.reranking) if step)
         if features.rescorer is not None:
             self._check_rescoring(features.rescorer)
@@ -90,6 +124,20 @@ class VIReIDEvaluator:
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
+
+    def _check_finite(self, features: TestFeatures, items: Sequence[Item]) -> None:
+        """Raise ``UserError``, which names images, if features hold NaN or infinity."""
+        for name, values in (("features", features.features), ("local features", features.local)):
+            if values is None or all_finite(values):
+                continue
+            rows = (~torch.isfinite(values).flatten(1).all(1)).nonzero().flatten().tolist()
+            paths = first_few([items[row].path for row in rows], most=3)
+            raise UserError(
+                f"{self.dataset_name}: the {name} of {len(rows)} of {len(items)} test images hold "
+                f"NaN or infinity, so ranks would mean nothing: {paths}. If these are all images, "
+                "the weights are damaged or have diverged: evaluate an earlier checkpoint. If they "
+                "are few, look at these files."
+            )
 
     def _check_rescoring(self, rescorer: Rescorer) -> None:
         """Raise ``UserError`` if something else re-orders the images, too."""
@@ -107,7 +155,10 @@ class VIReIDEvaluator:
         results = self._rank(features, trials, protocol.rules(max(RANKS)))
         for number, (trial, result) in enumerate(zip(trials, results)):
             if result.num_valid_queries == 0:
-                raise UserError(self._why_no_match(protocol, trial, number, features))
+                labels = Labels(features.targets, features.camids)
+                name = f"{self.dataset_name}/{protocol.key}, trial {number}"
+                query, gallery = labels.take(trial.query), labels.take(trial.gallery)
+                raise UserError(why_no_match(protocol, self.dataset, name, query, gallery))
         values = {name: [_value(result, name) for result in results] for name in METRIC_NAMES}
         queries = [len(trial.query) for trial in trials]
         return ResultRow(
@@ -142,35 +193,8 @@ class VIReIDEvaluator:
             scorer = FeatureScorer(rows, self.metric, self.device)
         return rank_with(scorer, labels, trials, rules)
 
-    def _why_no_match(
-        self, protocol: Protocol, trial: Trial, number: int, features: TestFeatures
-    ) -> str:
-        query, gallery = features.targets[trial.query], features.targets[trial.gallery]
-        shared = np.intersect1d(query, gallery)
-        head = (
-            f"{self.dataset_name}/{protocol.key}, trial {number}: none of {len(query)} queries has "
-            f"a valid match among {len(gallery)} gallery images. "
-        )
-        if len(shared) == 0:
-            return head + (
-                "All query identities do not appear in gallery (none of them does): the queries "
-                f"have {_few(query)}, the gallery {_few(gallery)}. Check the identities and splits "
-                "of the test lists."
-            )
-        return head + (
-            f"Identities {_few(shared)} are in both, but their pairs are never compared: query "
-            f"cameras {_few(features.camids[trial.query])}, gallery cameras "
-            f"{_few(features.camids[trial.gallery])}; the protocol leaves out "
-            f"{protocol.rules().words()}. Check the camera numbers."
-        )
-
 
 def _value(result: RankMetrics, name: str) -> float:
     if name.startswith("Rank-"):
         return float(result.cmc[int(name[len("Rank-") :]) - 1])
     return getattr(result, name)
-
-
-def _few(values: np.ndarray, most: int = 5) -> str:
-    unique = np.unique(values).tolist()
-    return ", ".join(map(str, unique[:most])) + (f", ... ({len(unique)})" if unique[most:] else "")

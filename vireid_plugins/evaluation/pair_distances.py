@@ -6,7 +6,7 @@ Shapes: N test images, D features, R x C pairs of a set, B bins.
 """
 
 from dataclasses import dataclass
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,10 +14,25 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..modality import Modality
+from .arguments import MOST_PLACES, array_of, device_named, real_number, shown, whole_number
 from .features import TestFeatures
+from .pair_histogram import EqualErrorPoint, PairHistogram, equal_error_threshold
 from .protocols import Protocol
+from .ranking.arguments import device_of
 from .rules import RankRules
 from .similarity import as_features, check_metric, normalize, products
+
+__all__ = [
+    "COSINE_RANGE",
+    "EqualErrorPoint",
+    "PairHistogram",
+    "PairSet",
+    "count_pairs",
+    "equal_error_threshold",
+    "greatest_distance",
+    "pair_sets",
+    "prepare_features",
+]
 
 _BLOCK_ELEMENTS = 1 << 20  # pairs at once: about 30 MB
 COSINE_RANGE = 2.0  # the greatest cosine distance, 1 - cos
@@ -41,110 +56,6 @@ class PairSet:
     columns: np.ndarray
     within: bool = False
     rules: RankRules = RankRules()
-
-
-class EqualErrorPoint(NamedTuple):
-    """The threshold at which pairs of one person and pairs of two are mistaken equally often."""
-
-    threshold: float  # distance; pairs up to it count as one person
-    rate: float  # of both errors, 0 to 1
-
-
-@dataclass(frozen=True)
-class PairHistogram:
-    """How often each distance occurs among the pairs of one set.
-
-    Attributes:
-        edges: (B + 1,) limits of the bins, ascending, at equal steps.
-        same: (B,) numbers of pairs of one identity.
-        other: (B,) numbers of pairs of two identities.
-        same_mean: mean distance of the pairs of one identity; NaN if there is none.
-        other_mean: mean distance of the pairs of two identities; NaN if there is none.
-        skipped: the number of pairs that the protocol never compares.
-    """
-
-    edges: np.ndarray
-    same: np.ndarray
-    other: np.ndarray
-    same_mean: float
-    other_mean: float
-    skipped: int = 0
-
-    @property
-    def gap(self) -> float:
-        """The mean distance of pairs of two identities minus that of pairs of one."""
-        return self.other_mean - self.same_mean
-
-    @property
-    def auc(self) -> float:
-        """The area under the ROC curve, 0 to 1; NaN if either kind has no pair.
-
-        It is the share of cases in which a pair of one identity is nearer than a pair of two.
-        """
-        nearer = np.cumsum(self.same) - self.same / 2.0  # within one bin, half of them are nearer
-        total = float(self.same.sum()) * float(self.other.sum())
-        return float(nearer @ self.other / total) if total else float("nan")
-
-    @property
-    def equal_error(self) -> EqualErrorPoint:
-        """The threshold at which both errors are equal, see :func:`equal_error_threshold`."""
-        return equal_error_threshold(self.same, self.other, self.edges)
-
-    def roc(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Return the rates of false and of true acceptance at each of the ``edges``, 0 to 1.
-
-        Both are (B + 1,).
-        """
-        return _rate(self.other), _rate(self.same)
-
-    def coarse(self, bins: int) -> "PairHistogram":
-        """Return the same counts in fewer bins; ``bins`` must divide B."""
-        if len(self.same) % bins:
-            raise UserError(f"{len(self.same)} bins cannot be joined into {bins}.")
-        same, other = (counts.reshape(bins, -1).sum(1) for counts in (self.same, self.other))
-        edges = self.edges[:: len(self.same) // bins]
-        return PairHistogram(edges, same, other, self.same_mean, self.other_mean, self.skipped)
-
-
-def _rate(counts: np.ndarray) -> np.ndarray:
-    """Return the share of the pairs at or below each edge."""
-    counts = np.asarray(counts)
-    total = counts.sum()
-    whole = np.concatenate([[0], np.cumsum(counts)])
-    return whole / total if total else np.full(len(whole), np.nan)
-
-
-def equal_error_threshold(
-    same: np.ndarray, other: np.ndarray, edges: np.ndarray
-) -> EqualErrorPoint:
-    """Return the distance at which both errors are equally frequent.
-
-    A pair counts as one person if its distance is below the threshold. The two errors are pairs of
-    one person above it and pairs of two persons below it. Within a bin, distances are assumed to
-    be spread evenly. Where both errors are zero over a range, the threshold is its middle.
-
-    Args:
-        same: (B,) numbers of pairs of one identity in each bin.
-        other: (B,) numbers of pairs of two identities.
-        edges: (B + 1,) limits of the bins.
-
-    Returns:
-        The threshold and the rate; NaN for both if either kind has no pair.
-    """
-    if not np.any(same) or not np.any(other):
-        return EqualErrorPoint(float("nan"), float("nan"))
-    false_accepts, false_rejects = _rate(other), 1.0 - _rate(same)
-    difference = false_accepts - false_rejects  # rises from -1 to 1
-    last = int(np.flatnonzero(difference < 0)[-1])
-    first = last + 1
-    if difference[first] == 0:
-        plateau = np.flatnonzero(difference == 0)
-        middle = (edges[plateau[0]] + edges[plateau[-1]]) / 2
-        return EqualErrorPoint(float(middle), float(false_accepts[first]))
-    share = -difference[last] / (difference[first] - difference[last])
-    threshold = edges[last] + share * (edges[first] - edges[last])
-    rate = false_accepts[last] + share * (false_accepts[first] - false_accepts[last])
-    return EqualErrorPoint(float(threshold), float(rate))
 
 
 def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[PairSet]:
@@ -181,7 +92,7 @@ def pair_sets(features: TestFeatures, dataset: Any, protocol: Protocol) -> List[
 def prepare_features(features: Any, metric: str, device: str = "cpu") -> Tensor:
     """Return features (N, D) as ``count_pairs`` needs them: of length 1 for the cosine."""
     check_metric(metric)
-    rows = as_features(features, "features", torch.device(device))
+    rows = as_features(features, "features", device_named(device))
     return normalize(rows) if metric == "cosine" else rows
 
 
@@ -220,8 +131,16 @@ def count_pairs(
         upper: the greatest distance, from ``greatest_distance``; the bins divide 0 to ``upper``.
         bins: B; the ROC curve and its threshold are as fine as the bins.
         advance: called with the number of pairs that have just been counted.
+
+    Raises:
+        UserError: an argument does not fit; the message names it.
     """
-    targets = np.unique(targets, return_inverse=True)[1]
+    check_metric(metric)
+    bins = whole_number(bins, "bins", 1, MOST_PLACES)
+    upper = real_number(upper, "upper", 0)
+    if upper == 0:
+        raise UserError("upper must be above 0: it is the greatest distance that is counted.")
+    features, targets, camids = _checked(features, targets, camids, pairs)
     device = features.device
     block = _Block(features, torch.as_tensor(targets, device=device), camids, pairs, metric)
     counts = torch.zeros(2 * bins + 1, dtype=torch.int64, device=device)
@@ -247,6 +166,23 @@ def count_pairs(
     )
     edges = np.linspace(0.0, upper, bins + 1)
     return PairHistogram(edges, found_same, found_other, same_mean, other_mean, skipped)
+
+
+def _checked(
+    features: Any, targets: Any, camids: Any, pairs: Any
+) -> Tuple[Tensor, np.ndarray, np.ndarray]:
+    """Return features, targets from 0, and cameras, all of N images."""
+    if not isinstance(pairs, PairSet):
+        raise UserError(f"pairs must be a PairSet, from pair_sets; got {shown(pairs)}.")
+    features = as_features(features, "features", device_of(None, features))
+    labels = []
+    for name, values in (("targets", targets), ("camids", camids)):
+        labels.append(array_of(values, name))
+        if labels[-1].shape != (len(features),):
+            raise UserError(
+                f"{name} has shape {labels[-1].shape}, but features has {len(features)} rows."
+            )
+    return features, np.unique(labels[0], return_inverse=True)[1], labels[1]
 
 
 class _Block:

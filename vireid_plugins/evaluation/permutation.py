@@ -47,20 +47,45 @@ def _orders(
     cells: np.ndarray, key: Tuple[int, int], count: int, trials: int, path: str
 ) -> List[np.ndarray]:
     identity, camera = key
-    try:
-        orders = [
-            np.asarray(cells[camera - 1][0][identity - 1][0][trial], dtype=np.int64) - 1
-            for trial in range(trials)
-        ]
-    except (IndexError, TypeError, ValueError):
+    of_camera = _cell(cells, camera, f"{path} has no camera {camera}")
+    found = _cell(of_camera, identity, f"{path}, camera {camera}, has no identity {identity}")
+    place = f"{path}, identity {identity}, camera {camera}"
+    if found.dtype.kind not in "iuf" or found.ndim != 2 or len(found) < trials:
         raise UserError(
-            f"{path} has no {trials} permutations for identity {identity}, camera {camera}."
-        ) from None
-    for trial, order in enumerate(orders):
-        if not np.array_equal(np.sort(order.reshape(-1)), np.arange(count)):
-            raise UserError(
-                f"{path}, identity {identity}, camera {camera}, trial {trial}: a permutation of "
-                f"{order.size} images, but the folder has {count}. The file and the images belong "
-                "to different copies of the dataset; check that no image is missing."
-            )
-    return orders
+            f"{place}: expected {trials} rows of image numbers, one for each trial; got "
+            f"{_kind_of(found)}. {_WHERE}"
+        )
+    expected = np.arange(1, count + 1)
+    for trial, order in enumerate(found[:trials]):
+        if not np.array_equal(np.sort(order), expected):
+            raise UserError(f"{place}, trial {trial}: {_why(order, count)}")
+    return [order.astype(np.int64) - 1 for order in found[:trials]]
+
+
+def _cell(cells: np.ndarray, number: int, absent: str) -> np.ndarray:
+    """Return the content of cell ``number``, from 1, of a column of cells."""
+    if cells.dtype != object:
+        raise UserError(f"{absent}: expected a column of cells; got {_kind_of(cells)}. {_WHERE}")
+    column = cells.ravel()
+    if not 1 <= number <= len(column):
+        raise UserError(f"{absent}: it has {len(column)} cells. {_WHERE}")
+    return np.asarray(column[number - 1])
+
+
+def _kind_of(found: np.ndarray) -> str:
+    shape = " x ".join(map(str, found.shape))
+    return f"{shape} cells" if found.dtype == object else f"{shape} values of {found.dtype}"
+
+
+def _why(order: np.ndarray, count: int) -> str:
+    """Return why ``order`` is no order of the images 1 to ``count``."""
+    if len(order) == count:
+        lacking = np.setdiff1d(np.arange(1, count + 1), order)
+        return (
+            f"not an order of the images 1 to {count}: image {lacking[0]} does not occur. The file "
+            f"is damaged. {_WHERE}"
+        )
+    return (
+        f"a permutation of {order.size} images, but the folder has {count}. The file and the "
+        "images belong to different copies of the dataset; check that no image is missing."
+    )

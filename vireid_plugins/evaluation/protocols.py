@@ -7,53 +7,37 @@ lists of items ``(path, pid, camid, modality)``, and, for the official galleries
 ``rules.py``. Shapes: Q query rows, G gallery rows of one trial.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Iterator, List, Tuple
 
 import numpy as np
 
 from ..data.datasets.sysu_mm01 import VISIBLE_CAMERAS
 from ..errors import UserError
-from ..keys import Key, Rule, at_least, declare, each, exactly, one_of, text
+from ..keys import Key, between, declare, each, exactly, one_of, text
 from ..modality import Modality
 from ..registry import PROTOCOL_REGISTRY
+from .arguments import shown, whole_number, word
+from .directions import DIRECTION, DIRECTIONS, check_direction
 from .galleries import folders_of, official_galleries, random_galleries, rows_of_modality
 from .rules import SYSU_SKIPPED_PAIRS, RankRules
 
-DIRECTIONS = ("visible_to_infrared", "infrared_to_visible")
 GALLERY_RULES = ("random", "official")
 SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
+SHOTS = (1, 10)
+OFFICIAL_TRIALS = 10  # as many as rand_perm_cam.mat has
+MOST_TRIALS = 1000
 LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-
-_OLD_WORDS = {
-    "v2t": DIRECTIONS[0],
-    "v2i": DIRECTIONS[0],
-    "vis2ir": DIRECTIONS[0],
-    "rgb2ir": DIRECTIONS[0],
-    "t2v": DIRECTIONS[1],
-    "i2v": DIRECTIONS[1],
-    "ir2vis": DIRECTIONS[1],
-    "ir2rgb": DIRECTIONS[1],
-}
-# Old words pass here: check_direction refuses them, and says what they are called now.
-_DIRECTION = Rule(
-    " or ".join(map(repr, DIRECTIONS)),
-    lambda word: word in DIRECTIONS or _in_new_words(word) is not None,
-)
-
-
-def _in_new_words(direction: Any) -> Optional[str]:
-    return _OLD_WORDS.get(str(direction).lower().replace("-", ""))
-
 
 declare(
     "TEST.PROTOCOL",
     Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "gallery cameras of SYSU-MM01"),
     Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
-    Key("TRIALS", 10, at_least(1), "galleries drawn for one model (SYSU-MM01, LLCM)"),
+    Key("TRIALS", 10, between(1, MOST_TRIALS), "galleries drawn for one model (SYSU-MM01, LLCM)"),
     Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
     Key("PERMUTATION_FILE", "", text("a path"), "path of rand_perm_cam.mat; empty: in exp/"),
-    Key("DIRECTIONS", DIRECTIONS, each(_DIRECTION), "searches to evaluate, except on SYSU-MM01"),
+    Key("DIRECTIONS", DIRECTIONS, each(DIRECTION), "searches to evaluate, except on SYSU-MM01"),
 )
 
 
@@ -65,33 +49,11 @@ class Trial:
     gallery: np.ndarray  # (G,) int64; equal scores are ordered by place in this list
 
 
-def check_direction(direction: Any) -> str:
-    """Return ``direction`` if it is one of ``DIRECTIONS``.
-
-    Raises:
-        UserError: it is not; the message says what an old word such as "v2t" is called here.
-    """
-    if direction in DIRECTIONS:
-        return direction
-    hint = f"Valid: {' and '.join(DIRECTIONS)}."
-    meant = _in_new_words(direction)
-    if meant:
-        hint = f"Say {meant!r}. " + hint
-    elif isinstance(direction, bool):
-        hint = "A boolean does not say which modality searches. " + hint
-    raise UserError(f"Unknown search direction {direction!r} (query_to_gallery). {hint}")
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    if isinstance(value, bool) or value not in choices:
-        raise UserError(f"{name} must be one of {tuple(choices)}; got {value!r}.")
-
-
-def _check_trials(trials: Any, most: int = 0) -> None:
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise UserError(f"trials must be a whole number of at least 1; got {trials!r}.")
-    if most and trials > most:
-        raise UserError(f"trials must be at most {most}; got {trials}.")
+def _checked_shots(shots: Any) -> int:
+    number = whole_number(shots, "shots")
+    if number not in SHOTS:
+        raise UserError(f"shots must be one of {SHOTS}; got {number}.")
+    return number
 
 
 class Protocol:
@@ -175,12 +137,14 @@ class SYSUMM01Protocol(Protocol):
         gallery: str = "random",
         permutation_file: str = "",
     ) -> None:
-        _check_choice("mode", mode, tuple(SYSU_CAMERAS))
-        _check_choice("shots", shots, (1, 10))
-        _check_choice("gallery", gallery, GALLERY_RULES)
-        _check_trials(trials, most=10 if gallery == "official" else 0)
-        self.mode, self.shots, self.num_trials, self.gallery = mode, shots, trials, gallery
-        self.permutation_file = permutation_file
+        self.mode = word(mode, "mode", tuple(SYSU_CAMERAS))
+        self.shots = _checked_shots(shots)
+        self.gallery = word(gallery, "gallery", GALLERY_RULES)
+        most = OFFICIAL_TRIALS if gallery == "official" else MOST_TRIALS
+        self.num_trials = whole_number(trials, "trials", 1, most)
+        if not isinstance(permutation_file, (str, os.PathLike)):
+            raise UserError(f"permutation_file must be a path; got {shown(permutation_file)}.")
+        self.permutation_file = os.fspath(permutation_file)
         self.key = f"{mode}/{'single' if shots == 1 else 'multi'}"
         self.gallery_rule = f"{gallery}, {shots} per id and camera"
 
@@ -235,8 +199,7 @@ class LLCMProtocol(DirectedProtocol):
 
     def __init__(self, direction: str, trials: int = 10) -> None:
         super().__init__(direction)
-        _check_trials(trials)
-        self.num_trials = trials
+        self.num_trials = whole_number(trials, "trials", 1, MOST_TRIALS)
         self.key = f"{direction}/single"
 
     @classmethod
@@ -265,7 +228,8 @@ class CrossModalityProtocol(DirectedProtocol):
     def __init__(self, direction: str, skip_same_camera: bool = False, cmc: str = "image") -> None:
         super().__init__(direction)
         self.skip_same_camera, self.cmc = skip_same_camera, cmc
-        self.rules()  # an unknown cmc raises now, not after feature extraction
+        rules = self.rules()  # a wrong argument raises now, not after feature extraction
+        self.skip_same_camera = rules.skip_same_camera
 
 
 @PROTOCOL_REGISTRY.register()

@@ -8,13 +8,14 @@ without any re-identification.
 Shapes: Q queries, G gallery images.
 """
 
-from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple, TypeVar, Union
+from dataclasses import dataclass, replace
+from typing import Any, List, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 from torch import Tensor
 
 from ..errors import UserError
+from .arguments import MOST_PLACES, shown, switch, whole_number, word
 
 CMC_RULES = ("image", "identity")
 #: SYSU-MM01: infrared camera 3 and visible camera 2 see the same place
@@ -51,7 +52,7 @@ class RankRules:
 
     Raises:
         UserError: ``cmc`` is unknown, ``max_rank`` is below 1, or an entry of
-            ``skip_camera_pairs`` is not a pair of cameras.
+            ``skip_camera_pairs`` is not a pair of camera numbers; the message names the argument.
     """
 
     skip_camera_pairs: Tuple[Tuple[int, int], ...] = ()
@@ -60,17 +61,28 @@ class RankRules:
     max_rank: int = 20
 
     def __post_init__(self) -> None:
-        if self.cmc not in CMC_RULES:
-            raise UserError(f"cmc must be one of {CMC_RULES}; got {self.cmc!r}.")
-        if int(self.max_rank) < 1:
-            raise UserError(f"max_rank must be at least 1; got {self.max_rank!r}.")
-        pairs = tuple(sorted({_camera_pair(pair) for pair in self.skip_camera_pairs}))
-        object.__setattr__(self, "skip_camera_pairs", pairs)
+        word(self.cmc, "cmc", CMC_RULES)
+        checked = {
+            "skip_camera_pairs": camera_pairs(self.skip_camera_pairs),
+            "skip_same_camera": switch(self.skip_same_camera, "skip_same_camera"),
+            "max_rank": whole_number(self.max_rank, "max_rank", 1, MOST_PLACES),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def needs_cameras(self) -> bool:
         """Whether camera numbers decide who is compared."""
         return bool(self.skip_camera_pairs) or self.skip_same_camera
+
+    def parts(self) -> List["RankRules"]:
+        """Return the rules about cameras one by one: a pair is hidden if one of them hides it."""
+        pairs = [
+            replace(self, skip_camera_pairs=(pair,), skip_same_camera=False)
+            for pair in self.skip_camera_pairs
+        ]
+        own = [replace(self, skip_camera_pairs=())] if self.skip_same_camera else []
+        return pairs + own
 
     def hidden(self, query: Labels, gallery: Labels) -> np.ndarray:
         """Return which gallery images each query must not see: (Q, G) bool."""
@@ -115,12 +127,31 @@ class RankRules:
         return "; ".join(parts)
 
 
-def _camera_pair(pair: Sequence[int]) -> Tuple[int, int]:
+def camera_pairs(pairs: Any) -> Tuple[Tuple[int, int], ...]:
+    """Return pairs (query camera, gallery camera), each once, in ascending order.
+
+    Raises:
+        UserError: ``pairs`` holds anything else.
+    """
     try:
-        query_camera, gallery_camera = pair
-        return int(query_camera), int(gallery_camera)
+        return tuple(sorted({_camera_pair(pair) for pair in pairs}))
+    except TypeError:
+        raise _no_camera_pair(pairs) from None
+
+
+def _camera_pair(pair: Any) -> Tuple[int, int]:
+    limits = np.iinfo(np.int64)
+    try:
+        query, gallery = (
+            whole_number(camera, "a camera", int(limits.min), int(limits.max)) for camera in pair
+        )
     except (TypeError, ValueError):
-        raise UserError(
-            "skip_camera_pairs must hold pairs (query camera, gallery camera), such as "
-            f"{{(3, 2)}}; got {pair!r}."
-        ) from None
+        raise _no_camera_pair(pair) from None
+    return query, gallery
+
+
+def _no_camera_pair(value: Any) -> UserError:
+    return UserError(
+        "skip_camera_pairs must hold pairs (query camera, gallery camera), such as {(3, 2)}; "
+        f"got {shown(value)}."
+    )

@@ -6,13 +6,14 @@ of a matrix may be summed in another order), and features that are not finite ar
 the number of the row.
 """
 
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .arguments import check_magnitudes, on_device, real_tensor, word
 
 METRICS = ("cosine", "euclidean")
 Array = Union[np.ndarray, Tensor]
@@ -24,23 +25,44 @@ def as_features(features: Array, name: str, device: torch.device) -> Tensor:
 
     Half precision is raised to float32, integers to float64.
 
+    Args:
+        features: (N, D), an array, a tensor or a list of lists; N may be 0, D may not.
+        name: the name of the argument, for messages.
+
     Raises:
-        UserError: they are not two-dimensional, or a row holds NaN or infinity.
+        UserError: they are not two-dimensional real numbers, a row holds NaN or infinity, or
+            float64 values are too large or too small to be squared.
     """
-    tensor = torch.as_tensor(features).detach().to(device)
-    if tensor.dim() != 2:
-        raise UserError(f"{name} must be two-dimensional (N, D); got shape {tuple(tensor.shape)}.")
-    if not tensor.is_floating_point():
-        tensor = tensor.double()
-    elif tensor.dtype != torch.float64:
-        tensor = tensor.float()
+    tensor = real_tensor(features, name)
+    if tensor.shape[1] == 0:
+        raise UserError(
+            f"{name} {tuple(tensor.shape)} has no columns; each row must have features."
+        )
+    tensor = on_device(tensor, device)
     if not all_finite(tensor):
         row = int((~torch.isfinite(tensor)).any(1).nonzero()[0])
         raise UserError(
             f"{name} row {row} holds NaN or infinity; ranks would mean nothing. "
             "Look for a diverged model or a broken image."
         )
+    check_magnitudes(tensor, name)
     return tensor
+
+
+def features_pair(query: Array, gallery: Array, device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Return ``query_features`` (Q, D) and ``gallery_features`` (G, D) as :func:`as_features`.
+
+    Raises:
+        UserError: as :func:`as_features`; or D differs.
+    """
+    asked = as_features(query, "query_features", device)
+    found = as_features(gallery, "gallery_features", device)
+    if asked.shape[1] != found.shape[1]:
+        raise UserError(
+            f"query_features {tuple(asked.shape)} and gallery_features {tuple(found.shape)} "
+            "differ in their second size (D)."
+        )
+    return asked, found
 
 
 def all_finite(values: Tensor) -> bool:
@@ -54,8 +76,7 @@ def all_finite(values: Tensor) -> bool:
 
 def check_metric(metric: str) -> None:
     """Raise ``UserError`` unless ``metric`` is one of ``METRICS``."""
-    if metric not in METRICS:
-        raise UserError(f"metric must be one of {METRICS}; got {metric!r}.")
+    word(metric, "metric", METRICS)
 
 
 def normalize(features: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class CrossModalityDataset(DescribedDataset):
     dataset_url: ClassVar[str] = ""
     #: name of the evaluation protocol in PROTOCOL_REGISTRY
     protocol: ClassVar[str] = "CrossModalityProtocol"
+    #: config key that switches the protocol's rule about one camera off; empty: there is none
+    camera_rule_key: ClassVar[str] = ""
     #: for each such argument of the constructor, the config key that sets it
     config_keys: ClassVar[Dict[str, str]] = {}
     #: other names under which :func:`~vireid_plugins.data.check_dataset` knows the dataset

@@ -50,6 +50,7 @@ class CSVDataset(CrossModalityDataset):
     dataset_url = "datasets/README.md, section CSVDataset"
     config_keys = {"csv_file": "DATASETS.CSV_FILE"}
     aliases = ("csv",)
+    camera_rule_key = "DATASETS.CSV_SKIP_SAME_CAMERA"
 
     def __init__(self, root: str = "datasets", csv_file: str = "", **kwargs: Any) -> None:
         """Read ``csv_file``, absolute or relative to ``root``.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ExistingFileError, UserError
+from ..arguments import array_of, device_named, whole_number, word
 from ..similarity import Array, as_features, check_metric, normalize
 from .facts import FORMAT, META, check_files, read_meta, sum_of
 from .faiss_index import (
@@ -72,14 +73,14 @@ class NearestNeighbors:
         probes: int = 32,
     ) -> None:
         check_metric(metric)
-        if gpus not in GPU_MODES:
-            raise UserError(f"gpus must be one of {GPU_MODES}; got {gpus!r}.")
-        if probes < 1:
-            raise UserError(f"probes must be at least 1; got {probes}.")
+        word(gpus, "gpus", GPU_MODES)
+        if not isinstance(index, str) or not index:
+            raise UserError(f"index must be {FLAT!r} or a factory string of faiss; got {index!r}.")
         if index != FLAT:
             require_faiss(f"The index {index!r}")
-        self.metric, self.index, self.gpus, self.probes = metric, index, gpus, probes
-        self.device = torch.device(device)
+        self.metric, self.index, self.gpus = metric, index, gpus
+        self.probes = whole_number(probes, "probes")
+        self.device = device_named(device)
         self.ids: Optional[np.ndarray] = None
         self.fingerprint = ""
         self._size = 0
@@ -155,12 +156,12 @@ class NearestNeighbors:
     def _checked_ids(ids: Optional[Array], count: int) -> Optional[np.ndarray]:
         if ids is None:
             return None
-        ids = np.asarray(ids)
-        if ids.shape != (count,) or ids.dtype.kind not in "iuU":
+        names = array_of(ids, "ids")
+        if names.shape != (count,) or (count and names.dtype.kind not in "iuU"):
             raise UserError(
-                f"ids must be {count} integers or strings; got shape {ids.shape}, {ids.dtype}."
+                f"ids must be {count} integers or strings; got shape {names.shape}, {names.dtype}."
             )
-        return ids
+        return names
 
     def _prepared(self, features: Array, name: str) -> Tensor:
         items = as_features(features, name, self.device if self.exact else torch.device("cpu"))
@@ -178,7 +179,8 @@ class NearestNeighbors:
             UserError: k is below 1 or above the number of items, or features do not fit.
         """
         store = self._fitted("search")
-        if not 1 <= k <= len(store):
+        k = whole_number(k, "k")
+        if k > len(store):
             raise UserError(f"k must lie between 1 and the number of items, {len(store)}; got {k}.")
         queries = self._prepared(queries, "queries")
         self._check_size(queries, "queries")

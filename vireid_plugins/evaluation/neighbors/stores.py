@@ -69,10 +69,13 @@ class ExactItems:
             candidates = self._candidates(queries, width)
             exact = self._distances(queries, candidates)
         else:
-            found = self._index.search(queries.float().cpu().numpy(), width)[1]
+            found = self._index.search(_for_faiss(queries), width)[1]
             candidates = torch.from_numpy(found).to(self._items.device)
+            lost = (candidates < 0).any(1)  # a distance does not fit into float32
+            candidates[lost] = 0
             exact = self._distances(queries, candidates)
             doubtful = self._doubtful(queries, exact, k, width)
+            doubtful = torch.cat([doubtful, lost.nonzero(as_tuple=True)[0]]).unique()
             if len(doubtful):
                 candidates[doubtful] = self._candidates(queries[doubtful], width)
                 exact[doubtful] = self._distances(queries[doubtful], candidates[doubtful])
@@ -173,4 +176,4 @@ def trained(index: Any, items: Tensor) -> Any:
 
 
 def _for_faiss(features: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(features.float().cpu().numpy())
+    return np.ascontiguousarray(features.float().cpu().numpy())  # too large values: infinity

@@ -13,10 +13,10 @@ from typing import Any, Iterable, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from ...errors import UserError
-from ..rules import RankRules
-from ..similarity import Array, as_features, check_metric
-from .arguments import Device, device_of, labels_of, rows_of
+from ..arguments import MOST_PLACES, whole_number
+from ..rules import RankRules, camera_pairs
+from ..similarity import Array, check_metric, features_pair
+from .arguments import Device, check_rules, device_of, labels_of, rows_of, trials_of
 from .ranker import RankMetrics
 from .scores import FeatureScorer, scores_of_features, scores_of_matrix
 from .trials import Gallery, rank, rank_with
@@ -64,18 +64,11 @@ def rank_metrics(
     Raises:
         UserError: a word is unknown, shapes do not fit, or features are not finite.
     """
-    rules = RankRules(tuple(skip_camera_pairs), skip_same_camera, cmc, max_rank)
+    rules = RankRules(camera_pairs(skip_camera_pairs), skip_same_camera, cmc, max_rank)
     check_metric(metric)
-    if top < 0:
-        raise UserError(f"top must be 0 or more; got {top}.")
+    top = whole_number(top, "top", 0, MOST_PLACES)
     where = device_of(device, query_features, gallery_features)
-    query = as_features(query_features, "query_features", where)
-    gallery = as_features(gallery_features, "gallery_features", where)
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query_features {tuple(query.shape)} and gallery_features {tuple(gallery.shape)} "
-            "differ in their second size (D)."
-        )
+    query, gallery = features_pair(query_features, gallery_features, where)
     query_labels = labels_of(
         query_targets, query_camids, len(query), "query_features", rules, "query_"
     )
@@ -119,6 +112,8 @@ def rank_trials(
     Raises:
         UserError: as ``rank_metrics``.
     """
+    check_rules(rules)
+    trials = trials_of(trials)
     scorer = FeatureScorer(features, metric, device)
     labels = labels_of(targets, camids, len(features), "features", rules)
     return rank_with(scorer, labels, trials, rules)
@@ -156,7 +151,7 @@ def rank_metrics_from_similarity(
     Raises:
         UserError: as ``rank_metrics``.
     """
-    rules = RankRules(tuple(skip_camera_pairs), skip_same_camera, cmc, max_rank)
+    rules = RankRules(camera_pairs(skip_camera_pairs), skip_same_camera, cmc, max_rank)
     scores = scores_of_matrix(similarity)
     (matrix,) = scores.blocks
     num_query, num_gallery = matrix.shape

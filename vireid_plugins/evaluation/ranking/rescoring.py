@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..arguments import shown
 from ..rules import Labels, RankRules
 from ..similarity import Array, Scorer, all_finite, as_features
-from .arguments import Device, device_of, labels_of
+from .arguments import Device, check_rules, device_of, labels_of, trials_of
 from .ranker import RankMetrics
 from .scores import Scores
 from .trials import rank_with
@@ -87,7 +88,7 @@ class RescoringScorer:
         device: Device = None,
     ) -> None:
         self._features = as_features(features, "features", device_of(device, features))
-        self._local, self._rescorer = local, rescorer
+        self._local, self._rescorer = _checked_local(local, len(self._features)), rescorer
         self._labels, self._rules = labels, rules
 
     def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
@@ -146,9 +147,21 @@ def rank_rescored(
     Raises:
         UserError: features or local distances are not finite.
     """
+    check_rules(rules)
+    (trial,) = trials_of([trial])
+    features = as_features(features, "features", device_of(device, features))
     labels = labels_of(targets, camids, len(features), "features", rules)
     scorer = RescoringScorer(features, local, rescorer, labels, rules, device)
     return rank_with(scorer, labels, [trial], rules)[0]
+
+
+def _checked_local(local: Any, length: int) -> Tensor:
+    if not isinstance(local, Tensor) or local.dim() != 3 or len(local) != length:
+        raise UserError(
+            f"local must be a tensor ({length}, R, S), a row for each row of features; got "
+            f"{shown(local)}."
+        )
+    return local.detach()
 
 
 def promoted(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..similarity import Array, Scorer, all_finite, as_features
+from ..arguments import real_tensor
+from ..similarity import Array, Scorer, all_finite, as_features, check_metric
 from .arguments import Device, device_of
 
 _BLOCK_BYTES = 1 << 30
@@ -52,6 +53,7 @@ class FeatureScorer:
     pairwise = True
 
     def __init__(self, features: Array, metric: str, device: Device = None) -> None:
+        check_metric(metric)
         self._features = as_features(features, "features", device_of(device, features))
         self._metric = metric
 
@@ -89,13 +91,9 @@ def scores_of_matrix(similarity: Array) -> Scores:
     """Return the scores of a matrix (Q, G) that exists already.
 
     Raises:
-        UserError: ``similarity`` is not a matrix, or not finite.
+        UserError: ``similarity`` is not a matrix of real numbers, or not finite.
     """
-    scores = torch.as_tensor(similarity).detach()
-    if scores.dim() != 2:
-        raise UserError(f"similarity must be (Q, G); got shape {tuple(scores.shape)}.")
-    if scores.dtype not in (torch.float32, torch.float64):
-        scores = scores.float() if scores.is_floating_point() else scores.double()
+    scores = real_tensor(similarity, "similarity")
     if not all_finite(scores):
         raise UserError("similarity holds NaN or infinity; ranks would mean nothing.")
     num_gallery = scores.shape[1]

@@ -18,20 +18,24 @@ list. Memory grows with the neighbors and with the pairs nearer than 1, not with
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..arguments import device_named, real_number, whole_number, word
 from ..late_sparse import sparse
 from ..neighbors.lists import nearest_items, pair_distances
+from ..ranking.arguments import integers
 from ..similarity import Array, as_features
 from .minimum_sums import minimum_sums
 
 DEFINITIONS = ("original", "softmax")
+_LARGEST_FLOAT32 = 1e16  # sums of squares of larger values do not fit into float32
 
 
 def jaccard_distance(
@@ -51,9 +55,9 @@ def jaccard_distance(
         k1: neighbors that make an item's k-reciprocal set.
         k2: neighbors averaged by the local query expansion; 1: none.
         definition: ``"original"`` or ``"softmax"``, see above.
-        groups: (N,) modality (or camera) of each item: neighbors are then taken alternately from
-            the other groups and from the item's own group, the nearest first, so that every list
-            holds both; None: neighbors are the nearest of all items.
+        groups: (N,) integers, the modality (or camera) of each item: neighbors are then taken
+            alternately from the other groups and from the item's own group, the nearest first, so
+            that every list holds both; None: neighbors are the nearest of all items.
         max_distance: only pairs nearer than this are stored; at most 1.
         device: where to search for neighbors.
 
@@ -66,13 +70,16 @@ def jaccard_distance(
         UserError: k1 or k2 is below 1, the definition is unknown, ``max_distance`` is not in 0..1,
             ``groups`` has another length, or features are not finite.
     """
-    if not 0 < max_distance <= 1:
+    if not 0 < real_number(max_distance, "max_distance", -math.inf) <= 1:
         raise UserError(f"max_distance must lie above 0 and at most at 1; got {max_distance!r}.")
-    rows, members = as_features(features, "features", torch.device(device)), None
+    rows, members = as_features(features, "features", device_named(device)), None
     if groups is not None:
-        members = torch.as_tensor(groups).detach().to(rows.device).reshape(-1)
-        if len(members) != len(rows):
-            raise UserError(f"groups has {len(members)} entries for {len(rows)} features.")
+        members = torch.from_numpy(integers(groups, "groups")).to(rows.device)
+        if members.shape != (len(rows),):
+            raise UserError(
+                f"groups has {members.numel()} entries for {len(rows)} features; expected shape "
+                f"({len(rows)},), got {tuple(members.shape)}."
+            )
     encoding = k_reciprocal_encoding(rows, k1, k2, definition=definition, groups=members)
     distances = jaccard_rows(encoding.rows, max_distance=max_distance)
     distances.setdiag(0.0)
@@ -107,10 +114,10 @@ def k_reciprocal_encoding(
     Raises:
         UserError: k1 or k2 is below 1, or the definition is unknown.
     """
-    if k1 < 1 or k2 < 1:
-        raise UserError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
-    if definition not in DEFINITIONS:
-        raise UserError(f"definition must be one of {DEFINITIONS}; got {definition!r}.")
+    k1, k2 = checked_neighbors(k1, k2)
+    word(definition, "definition", DEFINITIONS)
+    if features.numel() and float(features.abs().max()) > _LARGEST_FLOAT32:
+        features = features.double()
     num = len(features)
     if num == 0:
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
@@ -134,6 +141,14 @@ def k_reciprocal_encoding(
         mean = mean_of_rows(neighbors[:, :width], num)
         encodings = mean.dot(encodings).tocsr()
     return Encoding(encodings, greatest)
+
+
+def checked_neighbors(k1: Any, k2: Any) -> Tuple[int, int]:
+    """Return both as integers; raise ``UserError`` unless they are whole numbers from 1 on."""
+    first, second = whole_number(k1, "k1", -math.inf), whole_number(k2, "k2", -math.inf)
+    if min(first, second) < 1:
+        raise UserError(f"k1 and k2 must be at least 1; got k1={first}, k2={second}.")
+    return first, second
 
 
 def mean_of_rows(rows: np.ndarray, num: int) -> sparse.csr_matrix:

@@ -6,30 +6,59 @@ or on the whole gallery, so every printed line of results names what was used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..arguments import real_number, switch, whole_number, word
 from ..late_sparse import sparse
-from ..similarity import Array, as_features, normalize
-from .jaccard import jaccard_rows, k_reciprocal_encoding, mean_of_rows
+from ..similarity import Array, features_pair, normalize
+from .jaccard import (
+    DEFINITIONS,
+    checked_neighbors,
+    jaccard_rows,
+    k_reciprocal_encoding,
+    mean_of_rows,
+)
 
 _BLOCK_ELEMENTS = 1 << 22
 
 
+def _set(record: Any, values: Dict[str, Any]) -> None:
+    """Set fields of a frozen dataclass, in its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
+
+
 @dataclass(frozen=True)
 class Reranking:
-    """k-reciprocal re-ranking with its parameters, see :func:`k_reciprocal_rerank`."""
+    """k-reciprocal re-ranking with its parameters, see :func:`k_reciprocal_rerank`.
+
+    Raises:
+        UserError: a parameter is out of range; the message names it.
+    """
 
     k1: int = 20
     k2: int = 6
     lambda_value: float = 0.3
     definition: str = "original"
     cross_modality: bool = False
+
+    def __post_init__(self) -> None:
+        word(self.definition, "definition", DEFINITIONS)
+        k1, k2 = checked_neighbors(self.k1, self.k2)
+        values = {
+            "k1": k1,
+            "k2": k2,
+            "lambda_value": real_number(self.lambda_value, "lambda_value", 0, 1),
+            "cross_modality": switch(self.cross_modality, "cross_modality"),
+        }
+        _set(self, values)
 
     def __str__(self) -> str:
         words = f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
@@ -49,13 +78,25 @@ class Reranking:
             cross_modality=self.cross_modality,
         )
 
+    def remarks(self, num_gallery: int) -> List[str]:
+        """Return a sentence for each parameter that is too large for a gallery of that size."""
+        return _too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
+
 
 @dataclass(frozen=True)
 class AffinityInference:
-    """Re-ranking by AIM, see :func:`affinity_inference`."""
+    """Re-ranking by AIM, see :func:`affinity_inference`.
+
+    Raises:
+        UserError: a parameter is below 1.
+    """
 
     k1: int = 20
     k2: int = 6
+
+    def __post_init__(self) -> None:
+        k1, k2 = checked_neighbors(self.k1, self.k2)
+        _set(self, {"k1": k1, "k2": k2})
 
     def __str__(self) -> str:
         return f"AIM k1={self.k1} k2={self.k2}"
@@ -64,14 +105,32 @@ class AffinityInference:
         """Return distances (Q, G) from features (Q, D) and (G, D)."""
         return affinity_inference(query, gallery, self.k1, self.k2)
 
+    def remarks(self, num_gallery: int) -> List[str]:
+        """Return a sentence for each parameter that is too large for a gallery of that size."""
+        return _too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
+
 
 @dataclass(frozen=True)
 class QueryExpansion:
-    """Query expansion with its parameters, before ranking: see :func:`expand_features`."""
+    """Query expansion with its parameters, before ranking: see :func:`expand_features`.
+
+    Raises:
+        UserError: a parameter is out of range; the message names it.
+    """
 
     k: int = 5
     alpha: float = 3.0
     times: int = 1
+
+    def __post_init__(self) -> None:
+        k, times = (whole_number(getattr(self, n), n, -math.inf) for n in ("k", "times"))
+        alpha = real_number(self.alpha, "alpha", -math.inf)
+        if min(k, times) < 1 or alpha < 0:
+            raise UserError(
+                "Query expansion needs k and times of at least 1 and alpha of at least 0; got "
+                f"k={self.k!r}, alpha={self.alpha!r}, times={self.times!r}."
+            )
+        _set(self, {"k": k, "alpha": alpha, "times": times})
 
     def __str__(self) -> str:
         repeated = f" {self.times} times" if self.times > 1 else ""
@@ -80,6 +139,19 @@ class QueryExpansion:
     def expand(self, query: Tensor, gallery: Tensor) -> Tuple[Tensor, Tensor]:
         """Return features (Q, D) and (G, D) expanded, of length 1."""
         return expand_features(query, gallery, self.k, self.alpha, self.times)
+
+    def remarks(self, num_gallery: int) -> List[str]:
+        """Return a sentence for each parameter that is too large for a gallery of that size."""
+        return _too_large(num_gallery, {"TEST.AQE.QE_K": self.k})
+
+
+def _too_large(num_gallery: int, values: Dict[str, int]) -> List[str]:
+    return [
+        f"{key} is {value}, but a gallery has {num_gallery} images: neighbors are then mostly "
+        "other people, and the numbers say little"
+        for key, value in values.items()
+        if value > num_gallery
+    ]
 
 
 def k_reciprocal_rerank(
@@ -111,15 +183,17 @@ def k_reciprocal_rerank(
     Raises:
         UserError: k1 or k2 is below 1, lambda is not in 0 to 1, or features do not fit.
     """
-    if not 0.0 <= lambda_value <= 1.0:
-        raise UserError(f"lambda_value must lie between 0 and 1; got {lambda_value!r}.")
+    checked = Reranking(k1, k2, lambda_value, definition, cross_modality)
+    lambda_value = checked.lambda_value
     query, gallery = _pair(query_features, gallery_features)
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
         return np.zeros((num_query, len(gallery)), dtype=np.float32)
     items = torch.cat([query, gallery])
     groups = (torch.arange(len(items)) >= num_query).to(items.device) if cross_modality else None
-    encoding = k_reciprocal_encoding(items, k1, k2, definition=definition, groups=groups)
+    encoding = k_reciprocal_encoding(
+        items, checked.k1, checked.k2, definition=definition, groups=groups
+    )
     near = jaccard_rows(encoding.rows[:num_query], encoding.rows[num_query:])
     near.data = 1.0 - near.data  # nearness: 0 for a pair that is not stored, as in the dense form
     result = near.toarray()
@@ -156,11 +230,8 @@ def expand_features(
     Raises:
         UserError: a number is out of range, or features do not fit.
     """
-    if k < 1 or not alpha >= 0 or times < 1:
-        raise UserError(
-            "Query expansion needs k and times of at least 1 and alpha of at least 0; got "
-            f"k={k!r}, alpha={alpha!r}, times={times!r}."
-        )
+    checked = QueryExpansion(k, alpha, times)
+    k, alpha, times = checked.k, checked.alpha, checked.times
     query, gallery = _pair(query_features, gallery_features)
     items = unit = normalize(torch.cat([query, gallery]))
     for _ in range(times if len(items) else 0):
@@ -200,8 +271,7 @@ def affinity_inference(
     Raises:
         UserError: k1 or k2 is below 1, or features do not fit.
     """
-    if k1 < 1 or k2 < 1:
-        raise UserError(f"k1 and k2 must be at least 1; got k1={k1!r}, k2={k2!r}.")
+    k1, k2 = checked_neighbors(k1, k2)
     query, gallery = (normalize(features) for features in _pair(query_features, gallery_features))
     if len(query) == 0 or len(gallery) == 0:
         return np.zeros((len(query), len(gallery)), dtype=np.float32)
@@ -247,13 +317,7 @@ def _rows_of_length_1(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 def _pair(query_features: Array, gallery_features: Array) -> Tuple[Tensor, Tensor]:
     """Return both as tensors on the CPU, in the same precision."""
-    query = as_features(query_features, "query_features", torch.device("cpu"))
-    gallery = as_features(gallery_features, "gallery_features", torch.device("cpu"))
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query_features {tuple(query.shape)} and gallery_features {tuple(gallery.shape)} "
-            "differ in their second size (D)."
-        )
+    query, gallery = features_pair(query_features, gallery_features, torch.device("cpu"))
     wide = torch.promote_types(query.dtype, gallery.dtype)
     return query.to(wide), gallery.to(wide)
 

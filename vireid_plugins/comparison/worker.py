@@ -40,6 +40,7 @@ _ERROR_LENGTH = 200  # characters
 class TimedTrainer(VIReIDTrainer):
     """A trainer that keeps the time of each epoch, without the time of its checkpoint."""
 
+    handles_signals = False  # a run goes on from an epoch's end, so that each is timed whole
     progress: Progress
 
     def before_epoch(self) -> None:

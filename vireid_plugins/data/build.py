@@ -54,11 +54,17 @@ class EpochBatchSampler(Sampler):
         self._seed = seed
         self._rank = rank
         self.epoch = 0
+        self._skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch, from 0, the next iteration yields."""
         self.epoch = int(epoch)
+        self._skipped = 0
         self.sampler.set_epoch(self.epoch)
+
+    def skip(self, batches: int) -> None:
+        """Leave out the first ``batches`` of the epoch that ``set_epoch`` has chosen."""
+        self._skipped = int(batches)
 
     def __len__(self) -> int:
         return len(self.sampler) // self.batch_size
@@ -67,8 +73,10 @@ class EpochBatchSampler(Sampler):
         key = (self._seed, self.epoch, self._rank, _AUGMENTATION)
         seeds = stream_seeds(len(self) * self.batch_size, *key)
         requests = map(ItemRequest, self.sampler, seeds)
-        for _ in range(len(self)):
-            yield [next(requests) for _ in range(self.batch_size)]
+        for place in range(len(self)):
+            batch = [next(requests) for _ in range(self.batch_size)]
+            if place >= self._skipped:
+                yield batch
 
 
 class TrainLoader(Loader):

@@ -18,7 +18,7 @@ from ..readers.checksum import CHECKSUM, tensor_sums
 from ..readers.weights import check_finite, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
-from ..runs.names import FACTS, LAST
+from ..runs.names import FACTS, LAST, UNFINISHED
 from .optimizer_state import START_ANEW, check_optimizer_state
 
 logger = logging.getLogger(__name__)
@@ -33,16 +33,22 @@ class AtomicCheckpointer(Checkpointer):
     """FastReID's checkpointer, which writes to another name first and then renames the file.
 
     So a file under its final name is always complete. Only after that is it named in
-    ``last_checkpoint``, which is written in the same way.
+    ``last_checkpoint``, which is written in the same way, and only then is ``model_resume.pth``
+    deleted, which kept a state inside an epoch or before the evaluation of one.
     """
 
     _need, _path = "some", ""  # arguments of the ``load`` that is in progress
     _wanted: Sequence[str] = ()
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, resumable: bool = True, **kwargs: Any) -> None:
         """Write ``<name>.pth`` with the model, every checkpointable and ``kwargs``.
 
         A checksum of every tensor is added, see ``readers/checksum.py``.
+
+        Args:
+            name: name of the file, without its suffix.
+            resumable: whether ``--resume`` continues from this file from now on.
+            kwargs: other entries.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -53,7 +59,15 @@ class AtomicCheckpointer(Checkpointer):
         target = Path(self.save_dir) / f"{name}.pth"
         write_atomically(target, lambda file: torch.save(data, file))
         logger.info("Saved %s", target)
-        self.tag_last_checkpoint(target.name)
+        if resumable:
+            self.tag_last_checkpoint(target.name)
+            if name != UNFINISHED:
+                self.remove_unfinished()
+
+    def remove_unfinished(self) -> None:
+        """Delete the state from before the checkpoint that ``last_checkpoint`` names now."""
+        if self.save_dir and self.save_to_disk:
+            (Path(self.save_dir) / f"{UNFINISHED}.pth").unlink(missing_ok=True)
 
     def load(self, path: str, checkpointables: Any = None, need: str = "some") -> Any:
         """Load weights, log how many tensors fit, and refuse the weights of another model.

@@ -3,6 +3,7 @@
 import datetime
 import logging
 import re
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
 import torch
@@ -13,6 +14,8 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventWriter, get_event_storage
 
 from ..errors import UserError
+from ..runs.names import BEST, FAILED, FINAL, UNFINISHED
+from ..runs.writers import NewestWriter, last_write_of
 from .parallel import unwrap
 
 logger = logging.getLogger(__name__)
@@ -67,12 +70,17 @@ class FreezeLayers(HookBase):
 
 
 class EvaluateAndSave(HookBase):
-    """Evaluate every few epochs and at the end; keep the best and the last weights.
+    """Do what the end of an epoch owes: evaluate, record, keep the best and the last weights.
+
+    This is one unit. Before an evaluation that a checkpoint follows, the state is saved with the
+    note that the unit is owed. Whoever resumes from it does the unit before training goes on.
 
     Args:
         evaluate: returns flat metrics; ``metric`` decides which weights are the best. It is
             called in all processes.
-        save: takes a file name without suffix. It is called in the main process.
+        save: takes a file name without suffix, ``owed`` and ``resumable``. It is called in the main
+            process.
+        write: writes the measurements. It is called in the main process.
         eval_period: epochs between evaluations; 0 or less: never.
         checkpoint_period: epochs between checkpoints; 0 or less: only at the end.
     """
@@ -80,43 +88,58 @@ class EvaluateAndSave(HookBase):
     def __init__(
         self,
         evaluate: Callable[[], Dict[str, float]],
-        save: Callable[[str], None],
+        save: Callable[..., None],
+        write: Callable[[], None],
         eval_period: int,
         checkpoint_period: int,
     ) -> None:
         self._evaluate = evaluate
         self._save = save
+        self._write = write
         self._eval_period = eval_period
         self._checkpoint_period = checkpoint_period
 
     def after_epoch(self) -> None:
         done, last = self.trainer.epoch + 1, self.trainer.epoch + 1 >= self.trainer.max_epoch
+        saves = last or self._is_due(self._checkpoint_period, done)
+        evaluates = self._eval_period > 0 and (last or self._is_due(self._eval_period, done))
         comm.synchronize()
-        results = {}
-        if self._eval_period > 0 and (last or done % self._eval_period == 0):
-            results = self._evaluated()
-        is_best = results.get("metric", float("-inf")) > self.trainer.best_metric
-        if is_best:
+        if evaluates and saves:
+            self._save_in_main_process(UNFINISHED, owed=True)
+        results = self._evaluated(is_kept=saves) if evaluates else {}
+        if results.get("metric", float("-inf")) > self.trainer.best_metric:
             self.trainer.best_metric = results["metric"]
+            self._save_in_main_process(BEST, owed=True, resumable=False)
         if comm.is_main_process():
-            self._save_all(last, done, is_best)
+            self._write()
+        if saves:
+            self._save_in_main_process(
+                Path(FINAL).stem if last else f"model_{self.trainer.epoch:04d}"
+            )
         comm.synchronize()
 
-    def _save_all(self, last: bool, done: int, is_best: bool) -> None:
-        if is_best:
-            self._save("model_best")
-        if last:
-            self._save("model_final")
-        elif self._checkpoint_period > 0 and done % self._checkpoint_period == 0:
-            self._save(f"model_{self.trainer.epoch:04d}")
+    @staticmethod
+    def _is_due(period: int, done: int) -> bool:
+        return period > 0 and done % period == 0
 
-    def _evaluated(self) -> Dict[str, float]:
+    def _save_in_main_process(self, name: str, **options: bool) -> None:
+        if comm.is_main_process():
+            self._save(name, **options)
+
+    def _evaluated(self, is_kept: bool) -> Dict[str, float]:
+        """Evaluate; if that ends early, keep the state unless ``is_kept``."""
         try:
-            results = self._evaluate()
-        except Exception:
-            if comm.is_main_process():
-                logger.error("The evaluation failed; the weights are kept.")
-                self._save("model_before_failed_evaluation")
+            with self.trainer.signals.at_once():
+                results = self._evaluate()
+        except (Exception, KeyboardInterrupt) as error:
+            if not is_kept:
+                self._save_in_main_process(UNFINISHED, owed=True)
+            if isinstance(error, Exception):
+                logger.error(
+                    "The evaluation failed; the weights are kept. Once the cause is mended, the "
+                    "same command with --resume evaluates them and goes on."
+                )
+                self._save_in_main_process(FAILED, owed=True, resumable=False)
             raise
         if results:
             self.trainer.storage.put_scalars(**results, smoothing_hint=False)
@@ -141,7 +164,7 @@ class ModelHook(HookBase):
 
 
 class WriteEvents(HookBase):
-    """Run the writers every ``period`` iterations and at the end of each epoch.
+    """Run the writers every ``period`` iterations; ``write`` does so at the end of each epoch.
 
     Args:
         build_writers: opens the files of the writers. It is called when the training begins, so a
@@ -161,19 +184,24 @@ class WriteEvents(HookBase):
         iteration = self.trainer.iter + 1
         ends_epoch = iteration % self.trainer.iters_per_epoch == 0
         if iteration % self._period == 0 and not ends_epoch:
-            self._write()
-
-    def after_epoch(self) -> None:
-        self._write()
+            self.write()
 
     def after_train(self) -> None:
         for writer in self._writers:
             writer.close()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the measurements that are not in the files yet."""
         self.trainer._trainer.finish()
         for writer in self._writers:
             writer.write()
+
+    def last_write(self) -> int:
+        """Return the last iteration whose measurements are certain to be in the files; -1: none."""
+        for writer in self._writers:
+            if isinstance(writer, NewestWriter):
+                writer.flush()
+        return last_write_of(self._writers)
 
 
 class ProgressLine(EventWriter):
@@ -193,10 +221,10 @@ class ProgressLine(EventWriter):
         if "total_loss" not in history:
             return
         losses = [
-            f"{name}: {values.median(20):.4g}"
-            for name, values in history.items()
+            f"{name}: {history[name].median(20):.4g}"
+            for name, (_, iteration) in storage.latest().items()
             # only values of this iteration: a term of an earlier phase is not computed any more
-            if "loss" in name and values.values()[-1][1] == storage.iter
+            if "loss" in name and iteration == storage.iter
         ]
         parts = [
             f"eta: {self._remaining(storage)}",

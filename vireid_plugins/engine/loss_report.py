@@ -26,12 +26,19 @@ class LossReport:
         batch: what they were computed from.
         data_time: seconds that the step waited for the batch.
         iteration: the number of the step.
+        stop: whether this process was asked to stop the training.
     """
 
     def __init__(
-        self, terms: Dict[str, Tensor], batch: Dict[str, Any], data_time: float, iteration: int
+        self,
+        terms: Dict[str, Tensor],
+        batch: Dict[str, Any],
+        data_time: float,
+        iteration: int,
+        stop: bool = False,
     ) -> None:
         local = torch.stack([term.detach().float() for term in terms.values()])
+        local = torch.cat([local, local.new_full((1,), float(stop))])
         mean = local.clone()
         if comm.get_world_size() > 1:
             dist.all_reduce(mean)
@@ -39,7 +46,8 @@ class LossReport:
         self.iteration = iteration
         self.data_time = data_time
         self.images = len(batch["images"]) * comm.get_world_size()
-        self._names = list(terms)
+        self.is_last = False  # whether any process was asked to stop; known after ``read``
+        self._names = list(terms)  # the numbers after the terms say who was asked to stop
         self._paths: List[str] = list(map(str, batch.get("img_paths", [])))
         self._values, self._arrived = _copy_to_memory(torch.stack([local, mean]))
 
@@ -47,7 +55,9 @@ class LossReport:
         """Return the terms of this process, and their means over all processes."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        local, mean = (dict(zip(self._names, row)) for row in self._values.tolist())
+        rows = self._values.tolist()
+        self.is_last = rows[1][-1] > 0
+        local, mean = (dict(zip(self._names, row)) for row in rows)
         return local, mean
 
     def check(self, weights_updated: bool) -> None:

@@ -1,12 +1,13 @@
 """Set random states from the seed, so that a resumed run continues as if never interrupted.
 
 The trainer seeds once before anything is built and again before each epoch; items of a batch and
-the evaluation have generators of their own (``data/dataset.py``, ``evaluation``).
+the evaluation have generators of their own (``data/dataset.py``, ``evaluation``). So only a
+checkpoint from inside an epoch has to hold the states of the generators.
 """
 
 import logging
 import random
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 import torch
@@ -46,6 +47,32 @@ def seed_everything(*parts: int) -> None:
     random.seed(python)
     np.random.seed(numpy)
     torch.manual_seed(torch_seed)
+
+
+def random_states() -> Dict[str, Any]:
+    """Return the states of the global generators, as numbers and tensors for a checkpoint."""
+    _, python, gauss = random.getstate()
+    legacy: Any = np.random.get_state()
+    _, numpy, place, has_gauss, numpy_gauss = legacy
+    states = {
+        "python": [torch.tensor(python), gauss],
+        "numpy": [torch.from_numpy(numpy.astype(np.int64)), place, has_gauss, numpy_gauss],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: Dict[str, Any]) -> None:
+    """Set the global generators to what :func:`random_states` returned, maybe elsewhere."""
+    python, gauss = states["python"]
+    random.setstate((3, tuple(python.tolist()), gauss))
+    numpy, place, has_gauss, numpy_gauss = states["numpy"]
+    np.random.set_state(("MT19937", numpy.numpy().astype(np.uint32), place, has_gauss, numpy_gauss))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _states(parts: Tuple[int, ...]) -> Tuple[int, int, int]:

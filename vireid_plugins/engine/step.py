@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import Any, ContextManager, Dict, List, Optional
+from typing import Any, Callable, ContextManager, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -51,13 +51,25 @@ class StepTrainer(SimpleTrainer):
         self.grad_scaler = build_grad_scaler(self.amp_dtype)
         self.reads_late = self.device.type != "cpu"  # see loss_report.py
         self._unread: List[LossReport] = []
+        self.is_inside_step = False  # whether a step has begun to change the model
+        self.stop_requested: Callable[[], bool] = lambda: False  # see interrupts.py
+        self.stop_after: Optional[int] = None  # iteration after which all processes stop
 
-    def start_epoch(self, epoch: int) -> None:
-        """Begin the pass over the data that belongs to ``epoch``."""
-        self.data_loader.batch_sampler.set_epoch(epoch)
+    def start_epoch(self, epoch: int, done: int = 0) -> None:
+        """Begin the pass over the data that belongs to ``epoch``, after its first ``done`` steps.
+
+        A loader without this package's batch sampler reads the batches of these steps again.
+        """
+        batches, sampler = done * self.accumulation, self.data_loader.batch_sampler
+        sampler.set_epoch(epoch)
+        skips = bool(batches) and hasattr(sampler, "skip")
+        if skips:
+            sampler.skip(batches)
         self._data_loader_iter = iter(self.data_loader)
+        for _ in range(0 if skips else batches):
+            next(self._data_loader_iter)
         if self.accumulation > 1:
-            self._batches_left = len(self.data_loader)
+            self._batches_left = len(self.data_loader) - batches
 
     def run_step(self) -> None:
         """Load batches, compute losses and gradients, update the weights once.
@@ -66,6 +78,7 @@ class StepTrainer(SimpleTrainer):
             NonFiniteError: a loss term is not finite; the message names it and the images. Where
                 terms are read late (``reads_late``), it is raised in the next step.
         """
+        self.is_inside_step = False  # until the first batch has been read
         num_batches = self._next_group()
         self.optimizer.zero_grad(set_to_none=True)
         reports = []
@@ -80,6 +93,7 @@ class StepTrainer(SimpleTrainer):
         else:
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
+        self.is_inside_step = False
 
     def _next_group(self) -> int:
         """Return how many batches the next update averages over."""
@@ -100,11 +114,12 @@ class StepTrainer(SimpleTrainer):
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self.is_inside_step = True
         batch = to_device(batch, self.device)
         with self._precision():
             terms = self.model(batch)
             total = sum(terms.values())
-        report = LossReport(terms, batch, data_time, self.iter)
+        report = LossReport(terms, batch, data_time, self.iter, self.stop_requested())
         if not self.reads_late:
             report.check(weights_updated=False)
         if num_batches > 1:
@@ -126,6 +141,7 @@ class StepTrainer(SimpleTrainer):
             self._unread = reports
         else:
             log_losses(reports)
+            self._note_stop(reports)
 
     def finish(self) -> None:
         """Check and log the terms that are still unread.
@@ -140,6 +156,13 @@ class StepTrainer(SimpleTrainer):
             report.check(weights_updated=True)
         if reports:
             log_losses(reports)
+            self._note_stop(reports)
+
+    def _note_stop(self, reports: List[LossReport]) -> None:
+        """Set ``stop_after``, to the same iteration in all processes, if one was asked to stop."""
+        if any(report.is_last for report in reports):
+            # Process 0 may read a report before the others, which have begun the next step then.
+            self.stop_after = reports[0].iteration + self.reads_late
 
 
 def to_device(batch: Dict[str, Any], device: torch.device) -> Dict[str, Any]:

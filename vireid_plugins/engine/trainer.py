@@ -11,7 +11,7 @@ from fastreid.engine import hooks as host_hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils import comm
-from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from fastreid.utils.events import EventWriter
 
 from .. import data, evaluation
 from ..config import check_ranges
@@ -20,12 +20,12 @@ from ..data.reading import range_facts, with_ranges
 from ..drawing import save_retrieval_pictures
 from ..keys import Key, at_least, declare
 from ..runs.log import log_to_console
-from ..runs.names import METRICS
 from ..runs.record import record_results
+from ..runs.writers import MetricsWriter, TensorBoardWriter
 from ..solver import build_lr_scheduler, build_optimizer
 from ..solver.amp import amp_name
 from ..version import __version__
-from . import hooks, runtime
+from . import hooks, loop, runtime, saving
 from .allocator import keep_freed_memory
 from .checkpoint import (
     FACTS,
@@ -37,6 +37,7 @@ from .checkpoint import (
 from .checks import check_run, make_output_folder
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
+from .resume import Continuation, read_position
 from .run_folder import log_move, put_earlier_run_aside, write_config
 from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
@@ -68,6 +69,11 @@ class VIReIDTrainer(DefaultTrainer):
             iteration, and the message names the key or the file to change.
     """
 
+    #: whether Ctrl-C, SIGTERM and SIGHUP end a training between two steps, see ``interrupts.py``
+    handles_signals = True
+    steps_done = 0  # in the epoch in progress
+    owes_end = False  # whether the end of that epoch is still to do
+
     def __init__(self, cfg: Any) -> None:
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
         log_to_console(comm.get_rank())
@@ -96,6 +102,8 @@ class VIReIDTrainer(DefaultTrainer):
         self.start_epoch, self.max_epoch = 0, cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         self.best_metric = float("-inf")
+        self.continuation = Continuation()
+        self.kept, self.kept_iter = "Nothing is kept: no step was finished.", -1
         self.checkpointer = self._build_checkpointer(model, optimizer)
         self.register_hooks(self.build_hooks())
 
@@ -163,22 +171,28 @@ class VIReIDTrainer(DefaultTrainer):
             result.append(
                 hooks.FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
             )
-        result.append(
-            hooks.EvaluateAndSave(
-                self._evaluate, self.save, cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD
-            )
+        events = hooks.WriteEvents(self.build_writers, cfg.SOLVER.LOG_PERIOD)
+        self.last_write = events.last_write
+        end = hooks.EvaluateAndSave(
+            self._evaluate,
+            self.save,
+            events.write,
+            cfg.TEST.EVAL_PERIOD,
+            cfg.SOLVER.CHECKPOINT_PERIOD,
         )
+        self.finish_epoch = end.after_epoch
+        result.append(end)
         if comm.is_main_process():
-            result.append(hooks.WriteEvents(self.build_writers, cfg.SOLVER.LOG_PERIOD))
+            result.append(events)
         return result
 
     def build_writers(self) -> List[EventWriter]:
         """Return the writers of the progress line, of ``metrics.json`` and of TensorBoard."""
-        output = self.cfg.OUTPUT_DIR
+        output, last = self.cfg.OUTPUT_DIR, self.continuation.last_write
         return [
             hooks.ProgressLine(self.max_epoch, self.max_iter),
-            JSONWriter(os.path.join(output, METRICS)),
-            TensorboardXWriter(output),
+            MetricsWriter(output, last),
+            TensorBoardWriter(output, last),
         ]
 
     # ------------------------------------------------------------------------------ training
@@ -212,7 +226,8 @@ class VIReIDTrainer(DefaultTrainer):
     def _continue_from(self, rest: Dict[str, Any], path: str) -> None:
         """Set epoch, seed and rates to those of the checkpoint."""
         facts = rest.get(FACTS, {})
-        self.start_epoch = rest.get("epoch", -1) + 1
+        self.continuation = read_position(rest, path, self.iters_per_epoch)
+        self.start_epoch, done = self.continuation.epochs, self.continuation.iterations
         self.best_metric = rest.get("best_metric", self.best_metric)
         if facts.get("seed", self.seed) != self.seed:
             if self.cfg.SEED >= 0:
@@ -221,7 +236,9 @@ class VIReIDTrainer(DefaultTrainer):
                 )
             self.seed = facts["seed"]
             self._trainer.data_loader = self.build_train_loader(with_seed(self.cfg, self.seed))
-        self.scheduler["lr_sched"].set(self.start_epoch * self.iters_per_epoch)
+        self.kept_iter = self.start_epoch * self.iters_per_epoch + done
+        self.kept = f"{path} is kept."
+        self.scheduler["lr_sched"].set(self.kept_iter)
         logger.info("Resumed %s: epoch %d of %d.", path, self.start_epoch, self.max_epoch)
 
     def train(self) -> Dict[str, float]:
@@ -231,22 +248,26 @@ class VIReIDTrainer(DefaultTrainer):
             The metrics of the last evaluation on the main process; empty without an evaluation.
         """
         self._last_eval_results: Dict[str, float] = {}
+        place = self.continuation
         if self.start_epoch >= self.max_epoch:
             logger.info(
                 "Nothing to train: epoch %d of %d is done. Raise SOLVER.MAX_EPOCH to train on.",
                 self.start_epoch,
                 self.max_epoch,
             )
-            return self._evaluate() if self.cfg.TEST.EVAL_PERIOD > 0 else {}
+            if place.is_complete(self.max_epoch):
+                self.checkpointer.remove_unfinished()
+                return self._evaluate() if self.cfg.TEST.EVAL_PERIOD > 0 else {}
+            place.owe_end(self.max_epoch)
         if self.cfg.TEST.EVAL_PERIOD <= 0:
             logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", self.cfg.TEST.EVAL_PERIOD)
-        TrainerBase.train(self, self.start_epoch, self.max_epoch, self.iters_per_epoch)
+        loop.run_epochs(self)
         return self._last_eval_results
 
     def before_epoch(self) -> None:
         """Set random states and the order of images, which follow from the seed and the epoch."""
         seed_everything(self.seed, self.epoch, comm.get_rank())
-        self._trainer.start_epoch(self.epoch)
+        self._trainer.start_epoch(self.epoch, self.steps_done)
         super().before_epoch()
 
     def after_epoch(self) -> None:
@@ -254,11 +275,15 @@ class VIReIDTrainer(DefaultTrainer):
         self._trainer.finish()
         super().after_epoch()
 
-    def save(self, name: str) -> None:
-        """Write ``<name>.pth``, with all that a resumed run needs."""
-        self.checkpointer.save(
-            name, epoch=self.epoch, best_metric=self.best_metric, **{FACTS: self.facts()}
-        )
+    def save(self, name: str, owed: bool = False, resumable: bool = True) -> None:
+        """Write ``<name>.pth`` after the steps of an epoch, with all that a resumed run needs.
+
+        Args:
+            name: name of the file, without its suffix.
+            owed: whether the evaluation, the record and the saving of this epoch are still to do.
+            resumable: whether ``--resume`` continues from this file from now on.
+        """
+        saving.save_after_epoch(self, name, owed, resumable)
 
     def facts(self) -> Dict[str, Any]:
         """Return what a checkpoint says about itself: numbers, strings and lists of strings."""

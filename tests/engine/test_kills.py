@@ -1,0 +1,139 @@
+"""Kills and stops of a training. Oracle: everything that a run which was never stopped leaves."""
+
+import os
+import signal
+
+import pytest
+
+from vireid_plugins.engine.interrupts import TrainingStopped
+
+from tests.engine.tiny import TinyTrainer, killed, run_tiny, story
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process of its own")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run leaves that is never stopped: its folder and its story."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_tiny(folder)
+    return folder, story(folder)
+
+
+def assert_same(folder, whole):
+    """The same files with the same content, whatever the kills."""
+    found = story(folder)
+    for name, content in whole[1].items():
+        assert found[name] == content, name
+    own = ("events.out", "earlier-")  # of each session; what came before the first checkpoint
+    names = [
+        {path.name for path in one.iterdir() if not path.name.startswith(own)}
+        for one in (folder, whole[0])
+    ]
+    assert names[0] == names[1]
+
+
+def test_a_whole_run_tells_its_story(whole):
+    """16 steps; lines after steps 3, 4, 6, 8, 9, 12, 15, 16; an evaluation after each epoch."""
+    lines = whole[1]["metrics.json"]
+    assert [line["iteration"] for line in lines] == [2, 3, 5, 7, 8, 11, 14, 15]
+    assert ["metric" in line for line in lines] == [False, True] * 4
+    assert whole[1]["last_checkpoint"] == "model_final.pth"
+
+
+@needs_fork
+@pytest.mark.parametrize("point", [30, 44, 77])
+def test_a_killed_run_ends_as_the_whole_one(whole, tmp_path, point):
+    """Killed before the first checkpoint, inside the writing of one, and at the very end."""
+    assert killed(tmp_path, point)
+    run_tiny(tmp_path, resume=True)
+    assert_same(tmp_path, whole)
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_as_the_whole_one(whole, tmp_path):
+    """Each process comes a bit further; kills fall on steps, evaluations and writes."""
+    kills = 0
+    while killed(tmp_path, 25 + kills, resume=True):
+        kills += 1
+    assert kills >= 3
+    assert_same(tmp_path, whole)
+
+
+def stopping(name, calls, number):
+    """A trainer whose method ``name`` gets a signal when it is called for the ``calls``-th time."""
+    left = [calls]
+
+    def call(self, *args, **options):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(number)
+        return getattr(TinyTrainer, name)(self, *args, **options)
+
+    return type("Stopping", (TinyTrainer,), {name: call})
+
+
+@pytest.mark.parametrize(
+    "name,calls,number,kept",
+    [
+        ("run_step", 2, "SIGINT", "after 2 of the 4 iterations of epoch 1 of 4"),
+        ("run_step", 11, "SIGTERM", "after 3 of the 4 iterations of epoch 3 of 4"),
+        ("run_step", 8, "SIGHUP", "after epoch 2 of 4"),
+        ("_evaluate", 1, "SIGINT", "after epoch 1 of 4"),
+        ("_evaluate", 4, "SIGTERM", "after epoch 4 of 4"),
+        ("save", 3, "SIGINT", "after epoch 2 of 4"),
+    ],
+)
+def test_a_stopped_run_keeps_its_state_and_goes_on(whole, tmp_path, name, calls, number, kept):
+    number = getattr(signal, number)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=f"The state {kept} is kept in") as stop:
+        run_tiny(tmp_path, trainer=stopping(name, calls, number))
+    assert isinstance(stop.value, TrainingStopped) and stop.value.number == number
+    assert signal.getsignal(number) == before
+    run_tiny(tmp_path, resume=True)
+    assert_same(tmp_path, whole)
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    """The step during which both come is not finished."""
+
+    class Twice(TinyTrainer):
+        def run_step(self):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the step goes on")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tmp_path, trainer=Twice)
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_an_ignored_signal_stays_ignored(whole, tmp_path, monkeypatch):
+    """As under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run_tiny(tmp_path, trainer=stopping("run_step", 2, signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert_same(tmp_path, whole)
+
+
+def test_an_evaluation_that_raised_is_done_when_it_is_mended(whole, tmp_path):
+    """The last one, after whose weights ``model_final.pth`` is still to come."""
+
+    class Failing(TinyTrainer):
+        def _evaluate(self):
+            if self.epoch == 3:
+                raise RuntimeError("no matches")
+            return super()._evaluate()
+
+    with pytest.raises(RuntimeError, match="no matches"):
+        run_tiny(tmp_path, trainer=Failing)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_resume.pth"
+    kept = tmp_path / "model_before_failed_evaluation.pth"
+    assert kept.is_file() and not (tmp_path / "model_final.pth").exists()
+    run_tiny(tmp_path, resume=True)
+    kept.unlink()
+    assert_same(tmp_path, whole)

@@ -1,0 +1,84 @@
+"""Let Ctrl-C, SIGTERM and SIGHUP end a training between two steps, when its state can be kept.
+
+The first signal is only noted; the loop asks for it after each step. In places where nothing can
+be lost, such as an evaluation, it ends the work at once. A second signal of the same kind is
+handled as if this module were not there, so a second Ctrl-C ends at once, wherever it is.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from typing import Any, Dict, Iterator, Optional
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_NOTICE = b"Stopping after this step; the state is kept. The same signal again ends at once.\n"
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A signal has ended the training. The message says what is kept.
+
+    Args:
+        number: number of the signal.
+        message: what is kept, as sentences.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class StopSignals:
+    """Note signals that ask to stop, inside a ``with`` block of the main thread.
+
+    A signal that the process ignores (under ``nohup``), or that another library handles, is left
+    alone. In other threads nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self.requested: Optional[int] = None  # number of the signal
+        self._at_once = False
+        self._before: Dict[int, Any] = {}
+        self._pid = os.getpid()
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler) or getattr(
+                handler, "ends_the_command", False
+            ):
+                self._before[number] = handler
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._pid:  # a process that loads images; the main process will end it
+            return
+        self.requested = number
+        signal.signal(number, self._before[number])
+        if hasattr(
+            signal, "SIGCHLD"
+        ):  # processes that load images may end first, which is no error
+            self._before.setdefault(signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._at_once:
+            raise TrainingStopped(number)
+        with contextlib.suppress(OSError):
+            os.write(2, _NOTICE)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal inside the block raise ``TrainingStopped`` at once."""
+        self._at_once = True
+        try:
+            if self.requested is not None:
+                raise TrainingStopped(self.requested)
+            yield
+        finally:
+            self._at_once = False

@@ -1,0 +1,130 @@
+"""Take up a run where its checkpoint says it is; ``saving.py`` wrote that."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+from fastreid.utils import comm
+
+from ..errors import CheckpointError
+from ..runs.history import restore_storage
+from ..runs.names import BEST, FAILED, FINAL, RESUME
+from ..runs.rewind import cut_measurements, restore_results
+from .seeding import set_random_states
+
+logger = logging.getLogger(__name__)
+
+# Files that an earlier version named in last_checkpoint before the end of an epoch was done.
+_UNFINISHED_BEFORE = (f"{BEST}.pth", f"{FAILED}.pth")
+
+
+@dataclass
+class Continuation:
+    """Where a run goes on.
+
+    Attributes:
+        epochs: number of epochs whose steps are all done.
+        iterations: number of steps that are done in the epoch after these.
+        owed: whether the end of the last of these epochs is not done: evaluation, record, saving.
+        last_write: the last iteration whose measurements are in the files; -1: none.
+        file: name of the checkpoint; empty: the run begins.
+        cuts: whether what was written after ``last_write`` is taken back.
+    """
+
+    epochs: int = 0
+    iterations: int = 0
+    owed: bool = False
+    last_write: int = -1
+    file: str = ""
+    cuts: bool = False
+    measurements: Dict[str, Any] = field(default_factory=dict)
+    results: Optional[str] = None  # content of results.json
+    random: List[Dict[str, Any]] = field(default_factory=list)  # of each process, inside an epoch
+
+    def is_complete(self, max_epoch: int) -> bool:
+        """Return whether the run came to its end, and has its final weights."""
+        return self.epochs >= max_epoch and not self.owed and self.file == FINAL
+
+    def owe_end(self, max_epoch: int) -> None:
+        """Ask for the end of the run, which was stopped, or shortened, before it.
+
+        Raises:
+            CheckpointError: the state is inside an epoch that the run does not have.
+        """
+        if self.iterations:
+            raise CheckpointError(
+                f"{self.file} is inside epoch {self.epochs + 1}, and SOLVER.MAX_EPOCH is "
+                f"{max_epoch}. Set SOLVER.MAX_EPOCH to {self.epochs + 1} or more."
+            )
+        self.owed = True
+
+    def begin(self, trainer: Any) -> None:
+        """Set the measurements and the files of ``trainer`` to those of the checkpoint."""
+        restore_storage(trainer.storage, self.measurements)
+        folder = trainer.cfg.OUTPUT_DIR
+        if self.cuts and comm.is_main_process() and os.path.isdir(folder):
+            cut_measurements(folder, self.last_write)
+            restore_results(folder, self.epochs, self.results)
+
+    def set_random_states(self) -> None:
+        """Set the global generators to their states between the two steps."""
+        if len(self.random) == comm.get_world_size():
+            set_random_states(self.random[comm.get_rank()])
+
+
+def read_position(rest: Dict[str, Any], path: str, iters_per_epoch: int) -> Continuation:
+    """Return where the run of a checkpoint goes on.
+
+    Args:
+        rest: the entries of the checkpoint besides weights and optimizer.
+        path: its path.
+        iters_per_epoch: steps in an epoch.
+
+    Raises:
+        CheckpointError: the entry is damaged.
+    """
+    epochs, file = int(rest.get("epoch", -1)) + 1, os.path.basename(path)
+    entry = rest.get(RESUME)
+    if entry is None:
+        logger.warning(
+            "%s was written by an earlier version and does not hold the measurements. The first "
+            "losses in metrics.json are medians over fewer iterations than without a stop.",
+            path,
+        )
+        last = epochs * iters_per_epoch - 1
+        return Continuation(epochs, 0, file in _UNFINISHED_BEFORE, last, file, cuts=True)
+    try:
+        found = Continuation(
+            epochs=epochs,
+            iterations=int(entry["iterations"]),
+            owed=bool(entry["owed"]),
+            last_write=int(entry["last_write"]),
+            file=file,
+            cuts=True,
+            measurements=dict(entry["measurements"]),
+            results=entry["results"],
+            random=list(entry["random"]),
+        )
+        if entry["processes"] != comm.get_world_size():
+            _note_processes(int(entry["processes"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be resumed: its entry {RESUME!r} is damaged ({error!r}). Write the "
+            "name of an earlier checkpoint into last_checkpoint."
+        ) from error
+    if not 0 <= found.iterations < iters_per_epoch:
+        raise CheckpointError(
+            f"{path} cannot be resumed: it is {found.iterations} steps into an epoch, and an epoch "
+            f"has {iters_per_epoch}. Write the name of an earlier checkpoint into last_checkpoint."
+        )
+    return found
+
+
+def _note_processes(processes: int) -> None:
+    logger.warning(
+        "The run was stopped with %d processes and goes on with %d: its images come in the same "
+        "order, their augmentation and the other random choices differ from those of a run that "
+        "was never stopped.",
+        *(processes, comm.get_world_size()),
+    )

@@ -1,0 +1,75 @@
+"""Save the state of a run: after an epoch or, when a signal stops it, between two steps.
+
+Beside the weights and the optimizer, a checkpoint says where the run is: whether the end of the
+epoch is still owed, and which measurements are in the files. It also carries the last measurements,
+so that the files of a resumed run equal those of a run that was never stopped.
+"""
+
+import os
+from typing import Any, Dict, List
+
+from fastreid.utils import comm
+
+from ..runs.history import storage_state
+from ..runs.names import FACTS, RESUME, UNFINISHED
+from ..runs.rewind import read_results
+
+
+def save_after_epoch(trainer: Any, name: str, owed: bool, resumable: bool) -> None:
+    """Write ``<name>.pth`` after all steps of an epoch; see ``VIReIDTrainer.save``."""
+    words = f"after epoch {trainer.epoch + 1} of {trainer.max_epoch}"
+    _save(trainer, name, trainer.epoch, words, resumable, _describe_position(trainer, owed, 0, []))
+
+
+def save_between_steps(trainer: Any, random: List[Dict[str, Any]]) -> None:
+    """Write ``model_resume.pth`` after a step.
+
+    Args:
+        trainer: a ``VIReIDTrainer``.
+        random: states of the global generators in each process.
+    """
+    if trainer.steps_done == trainer.iters_per_epoch:
+        save_after_epoch(trainer, UNFINISHED, trainer.owes_end, resumable=True)
+        return
+    words = (
+        f"after {trainer.steps_done} of the {trainer.iters_per_epoch} iterations of epoch "
+        f"{trainer.epoch + 1} of {trainer.max_epoch}"
+    )
+    position = _describe_position(trainer, False, trainer.steps_done, random)
+    _save(trainer, UNFINISHED, trainer.epoch - 1, words, True, position)
+
+
+def _save(
+    trainer: Any, name: str, epoch: int, words: str, resumable: bool, position: Dict[str, Any]
+) -> None:
+    entries = {FACTS: trainer.facts(), RESUME: position}
+    trainer.checkpointer.save(
+        name, resumable=resumable, epoch=epoch, best_metric=trainer.best_metric, **entries
+    )
+    if resumable:
+        path = os.path.join(trainer.cfg.OUTPUT_DIR, f"{name}.pth")
+        trainer.kept = f"The state {words} is kept in {path}."
+        trainer.kept_iter = getattr(trainer, "iter", 0)
+
+
+def _describe_position(
+    trainer: Any, owed: bool, iterations: int, random: List[Dict[str, Any]]
+) -> Dict[str, Any]:
+    """Return the entry of a checkpoint that ``resume.read_position`` reads.
+
+    Args:
+        trainer: the trainer, after all steps that the checkpoint holds.
+        owed: see ``resume.Continuation``.
+        iterations: see ``resume.Continuation``.
+        random: states of the global generators in each process; empty at the end of an epoch.
+    """
+    storage = getattr(trainer, "storage", None)
+    return {
+        "owed": owed,
+        "iterations": iterations,
+        "processes": comm.get_world_size(),
+        "random": random,
+        "last_write": trainer.last_write(),
+        "measurements": {} if storage is None else storage_state(storage),
+        "results": read_results(trainer.cfg.OUTPUT_DIR),
+    }

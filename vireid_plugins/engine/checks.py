@@ -77,9 +77,18 @@ def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
     Raises:
         UserError: it cannot be made, or cannot be written to.
     """
+    if not path.strip():
+        raise UserError(f"{key} is empty; name the folder to write into.")
+    shown = f"{key} is {path!r}, which"
     try:
+        path.encode()  # TensorBoard and JSON take nothing else
         os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{key} is {path!r}, which cannot be made: {error}") from error
-    if not os.access(path, os.W_OK):
-        raise UserError(f"{key} is {path!r}, which cannot be written to.")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{shown} is no name in UTF-8. Choose another folder.") from error
+    except FileExistsError as error:
+        raise UserError(f"{shown} cannot be made: it is a file. Choose another folder.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown} cannot be made: {reason}. Choose another folder.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"{shown} cannot be written to. Choose another, or change its permissions.")

@@ -52,6 +52,7 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
     check_ranges(cfg)
+    cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
     _check_devices(cfg)
     return cfg
 
@@ -74,6 +75,7 @@ def build_carried_config(
     merge_text(cfg, facts["config"], source)
     merge_config(cfg, "", opts)
     check_ranges(cfg, opts[0::2])  # an older version may have allowed the carried values
+    cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
     _check_devices(cfg)
     return cfg
 

@@ -77,9 +77,9 @@ def test_numbers_out_of_range_are_refused(sysu):
     subject = subject_of(sysu)
     photos, why = chosen_photos(subject, PhotoOptions(count=3))
     assert len(photos) == 6 and "drawn from the test set of SYSUMM01, seed 0" in why
-    for strange in (PhotoOptions(count=0), PhotoOptions(seed=-1)):
+    for strange in ({"count": 0}, {"seed": -1}):
         with pytest.raises(PlotError, match="expected 1 or more, and 0 or more"):
-            chosen_photos(subject, strange)
+            PhotoOptions(**strange)
     given = [f"{sysu.query[0].path}:infrared"]
     assert chosen_photos(subject, PhotoOptions(images=given))[1] == "1 given images."
     with pytest.raises(PlotError, match="65 images are asked for; a sheet has room for 64"):

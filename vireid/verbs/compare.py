@@ -28,7 +28,14 @@ started, the message says why."""
         parser.add_argument(
             "configs", nargs="+", metavar="CONFIG", help="paths, files below configs/, or patterns"
         )
-        parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+        parser.add_argument(
+            "--seeds",
+            nargs="+",
+            type=int,
+            default=[0, 1, 2],
+            metavar="N",
+            help="values of SEED, a run of each config for each; default 0 1 2",
+        )
         parser.add_argument(
             "--on",
             default="",

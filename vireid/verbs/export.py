@@ -35,7 +35,9 @@ cannot be exported, or a word is wrong. Only 0 writes."""
             metavar="FILE",
             help="a checkpoint of this package",
         )
-        parser.add_argument("--out", required=True, type=Path, metavar="FILE.onnx")
+        parser.add_argument(
+            "--out", required=True, type=Path, metavar="FILE.onnx", help="the file to write"
+        )
         parser.add_argument(
             "--modality",
             choices=("visible", "infrared"),

@@ -31,7 +31,9 @@ class Plot(Verb):
   {prog} KIND --help    explain the words of one
   {prog} {_EXAMPLE}
 
-Each writes PNG, PDF and the numbers behind them as CSV.""",
+Each writes PNG, PDF and the numbers behind them as CSV.
+
+Exit status: 0: drawn; 2: not drawn, the message says why.""",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.set_defaults(command=prog, words=[])
@@ -54,9 +56,11 @@ Each writes PNG, PDF and the numbers behind them as CSV.""",
         from vireid_plugins.engine.checks import make_output_folder
         from vireid_plugins.plots import draw_kind, load_subjects
         from vireid_plugins.plots.kinds import find_kind
+        from vireid_plugins.plots.options import make_options
 
         kind = find_kind(args.words[0])
         given, options = _read_words(kind, args.words[1:], f"{args.command} {kind.name}")
+        make_options(kind.name, kind.Options, options)  # a wrong one is known before the model
         make_output_folder(given.out, "--out")
         with _log_to_console():
             subjects: Any

@@ -23,13 +23,27 @@ class Render(Verb):
   vireid render --layout sysu --preset small --out datasets/SynthVI
   FASTREID_DATASETS=datasets/SynthVI vireid train --config-file agw/synthetic.yml
 
-A dataset that is there with the same settings is reused; an unfinished one is completed."""
+A dataset that is there with the same settings is reused; an unfinished one is completed.
+
+Exit status: 0: rendered; 2: not rendered, the message says why."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words."""
-        parser.add_argument("--layout", required=True, choices=LAYOUTS)
+        parser.add_argument(
+            "--layout",
+            required=True,
+            choices=LAYOUTS,
+            help="the dataset whose folders, cameras and file names it has; market and duke have "
+            "visible images alone",
+        )
         parser.add_argument("--out", required=True, help="folder for the dataset's own folder")
-        parser.add_argument("--preset", default="small", choices=PRESETS)
+        parser.add_argument(
+            "--preset",
+            default="small",
+            choices=PRESETS,
+            help="how many people and images: tiny for tests, small for a training on a CPU "
+            "(default), sysu for the numbers of SYSU-MM01",
+        )
         parser.add_argument(
             "--ids",
             nargs="+",

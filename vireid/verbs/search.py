@@ -70,7 +70,7 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_query_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``query``."""
-    parser.add_argument("index", metavar="INDEX")
+    parser.add_argument("index", metavar="INDEX", help="folder of the index")
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="one or several")
     parser.add_argument("--images", default="", metavar="DIR", help="all images below a folder")
     add_modality(parser, "modality of the queries; it is never guessed")
@@ -91,11 +91,13 @@ def add_query_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``calibrate``."""
-    parser.add_argument("index", metavar="INDEX")
+    parser.add_argument("index", metavar="INDEX", help="folder of the index")
     parser.add_argument(
         "--dataset", default="", metavar="NAME", help="default: the first the model was tested on"
     )
-    parser.add_argument("--weights", default="", metavar="FILE")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="default: the file that index used"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
     add_model_arguments(parser, batch_size=64)
 
@@ -108,8 +110,20 @@ def add_modality(parser: argparse.ArgumentParser, what: str) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Declare how the model is run."""
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default cpu")
-    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
-    parser.add_argument("--batch-size", type=int, default=batch_size, metavar="N")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=PRECISIONS,
+        help="numbers that the network computes in; default float32. The 16-bit ones are faster on "
+        "hardware that has them, and their features differ slightly",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=batch_size,
+        metavar="N",
+        help=f"images that the network gets at once; default {batch_size}",
+    )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that read images; default 1"
     )

@@ -44,18 +44,21 @@ class PhotoOptions:
     seed: int = option(0, "seed of the choice", metavar="N")
     split: str = option("test", "images to choose from", choices=("test", "train"))
 
+    def __post_init__(self) -> None:
+        """Raise ``PlotError`` for a number that is out of range."""
+        if self.count < 1 or self.seed < 0:
+            raise PlotError(
+                f"--count is {self.count} and --seed {self.seed}; expected 1 or more, and 0 or "
+                "more."
+            )
+
 
 def chosen_photos(subject: Subject, options: PhotoOptions) -> Tuple[List[Photo], str]:
     """Return the photographs that the options ask for, and a sentence on how they were chosen.
 
     Raises:
-        PlotError: a number is out of range, or a word has no modality.
+        PlotError: a word has no modality, or there are too many images.
     """
-    if options.count < 1 or options.seed < 0:
-        raise PlotError(
-            f"--count is {options.count} and --seed {options.seed}; expected 1 or more, and 0 or "
-            "more."
-        )
     if options.images:
         photos, why = parse_images(options.images), f"{len(options.images)} given images."
         if options.split == "train":

@@ -250,6 +250,9 @@ def _draw_panel(
 
 def _scale_rate(axes: Axes, rates: np.ndarray) -> None:
     """Draw the steps of a schedule on a logarithmic axis, and other rates from zero on."""
+    rates = rates[np.isfinite(rates)]
+    if len(rates) == 0:
+        return
     if rates.min() > 0 and rates.max() > _LOGARITHMIC * rates.min():
         axes.set_yscale("log")
     else:

@@ -48,6 +48,11 @@ class DistanceOptions:
 
     bins: int = option(200, "lines of the CSV file for each kind of pairs", metavar="N")
 
+    def __post_init__(self) -> None:
+        """Raise ``PlotError`` for a number that is out of range."""
+        if not 1 <= self.bins <= _MOST_BINS:
+            raise PlotError(f"--bins is {self.bins}; expected 1 to {_MOST_BINS}.")
+
 
 @register_kind(NAME, help="distances within and between identities, ROC, equal-error threshold")
 class Distances(Kind):
@@ -57,8 +62,6 @@ class Distances(Kind):
 
     def draw(self, subjects: Sequence[Subject], options: DistanceOptions, folder: str) -> Drawn:
         """Draw histograms and ROC curves, in a column for each of two models."""
-        if not 1 <= options.bins <= _MOST_BINS:
-            raise PlotError(f"--bins is {options.bins}; expected 1 to {_MOST_BINS}.")
         metric = _common_metric(subjects)
         measured = measure_distances(subjects, options.bins)
         labels = [subject.label for subject in subjects]

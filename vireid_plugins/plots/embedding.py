@@ -115,6 +115,22 @@ class MapOptions:
         30.0, "perplexity of t-SNE, or neighbors of UMAP; default 30, or a third of the images"
     )
 
+    def __post_init__(self) -> None:
+        """Raise ``PlotError`` for a number that is out of range."""
+        if not 1 <= self.identities <= MOST_IDENTITIES:
+            raise PlotError(
+                f"--identities is {self.identities}; expected 1 to {MOST_IDENTITIES}: more cannot "
+                "be told apart by color and fill."
+            )
+        if self.images_per_identity < 0:
+            raise PlotError(
+                f"--images-per-identity is {self.images_per_identity}; expected 0 (all) or more."
+            )
+        if self.perplexity < 1:
+            raise PlotError(f"--perplexity is {self.perplexity}; expected 1 or more.")
+        if not 0 <= self.seed < 2**32:
+            raise PlotError(f"--seed is {self.seed}; expected 0 to {2**32 - 1}.")
+
 
 @register_kind(NAME, help="a map of the features: color is identity, mark is modality")
 class FeatureMap(Kind):
@@ -124,7 +140,6 @@ class FeatureMap(Kind):
 
     def draw(self, subjects: Sequence[Subject], options: MapOptions, folder: str) -> Drawn:
         """Draw one panel for each model, on the same images."""
-        _check(options)
         check_same_images(subjects)
         features = [subject.features for subject in subjects]
         first = features[0]
@@ -165,22 +180,6 @@ class FeatureMap(Kind):
             for line in _lines(subjects[0], rows, points)
         ]
         return Drawn([*written, write_numbers(folder, name, HEADER, lines)], notes)
-
-
-def _check(options: MapOptions) -> None:
-    if not 1 <= options.identities <= MOST_IDENTITIES:
-        raise PlotError(
-            f"--identities is {options.identities}; expected 1 to {MOST_IDENTITIES}: more cannot "
-            "be told apart by color and fill."
-        )
-    if options.images_per_identity < 0:
-        raise PlotError(
-            f"--images-per-identity is {options.images_per_identity}; expected 0 (all) or more."
-        )
-    if options.perplexity < 1:
-        raise PlotError(f"--perplexity is {options.perplexity}; expected 1 or more.")
-    if not 0 <= options.seed < 2**32:
-        raise PlotError(f"--seed is {options.seed}; expected 0 to {2**32 - 1}.")
 
 
 def _lines(subject: Subject, rows: np.ndarray, points: np.ndarray) -> List[Tuple[Any, ...]]:

@@ -46,7 +46,8 @@ class Kind:
 
     name = ""
     help = ""  # one line for people
-    #: a frozen dataclass whose fields ``options.option`` declares
+    #: a frozen dataclass whose fields ``options.option`` declares; its ``__post_init__`` checks
+    #: them, before any model is loaded
     Options: Type[Any] = NoOptions
     #: False: the subjects are folders of runs, at least one
     needs_model = True

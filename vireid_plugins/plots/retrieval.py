@@ -57,6 +57,20 @@ class RetrievalOptions:
     )
     trial: int = option(0, "number of the trial, from 0", metavar="N")
 
+    def __post_init__(self) -> None:
+        """Raise ``PlotError`` for a number that is out of range."""
+        for word, value, least in (
+            ("count", self.count, 1),
+            ("topk", self.topk, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value < least:
+                raise PlotError(f"--{word} is {value}; expected {least} or more.")
+        if self.topk > 50:
+            raise PlotError(
+                f"--topk is {self.topk}; a page has room for 50 images beside each other."
+            )
+
 
 @register_kind("retrieval", help="queries and their nearest gallery images, right or wrong")
 class RetrievalFigure(Kind):
@@ -66,7 +80,6 @@ class RetrievalFigure(Kind):
 
     def draw(self, subjects: Sequence[Subject], options: RetrievalOptions, folder: str) -> Drawn:
         """Draw a line of images for each query; with two models, one line for each model."""
-        _check(options)
         first = subjects[0]
         check_same_images(subjects)
         protocol = _find_protocol(first, options.protocol)
@@ -103,20 +116,6 @@ def _rules(subjects: Sequence[Subject], protocol: Any) -> str:
             "rankings side by side need the same metric: add TEST.METRIC cosine."
         )
     return rules_in_words(metrics.pop(), protocol)
-
-
-def _check(options: RetrievalOptions) -> None:
-    for word, value, least in (
-        ("count", options.count, 1),
-        ("topk", options.topk, 1),
-        ("seed", options.seed, 0),
-    ):
-        if value < least:
-            raise PlotError(f"--{word} is {value}; expected {least} or more.")
-    if options.topk > 50:
-        raise PlotError(
-            f"--topk is {options.topk}; a page has room for 50 images beside each other."
-        )
 
 
 def _find_protocol(subject: Subject, key: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 from ..engine.checks import make_output_folder
 from ..errors import ReportError, is_foreseen, one_line
 from ..evaluation import evaluate
-from ..files import write_atomically
+from ..files import check_can_write, write_atomically
 from ..plots import Kind, Subject, all_kinds, load_subject
 from ..runs.folder import Checkpoint, Missing, Results, RunFolder
 from ..runs.names import CONFIG, METRICS
@@ -76,6 +76,7 @@ def write_report(
     if out and Path(out).is_dir():
         raise ReportError(f"--out is {str(out)!r}, which is a folder; name a file in it.")
     page = Path(out) if out else Path(folder) / PAGE
+    check_can_write(page)
     report = _Report(
         run=read_run_folder(Path(folder), str(weights), with_model),
         page=page,

@@ -19,6 +19,9 @@ from .names import LOG, METRICS
 _PROGRESS = re.compile(r"epoch/iter: \d+/(\d+) \d+/(\d+)")
 _HEARTBEAT = "total_loss"  # in every line that the trainer writes at its regular intervals
 
+_FACTS = ("iteration", "weights")  # entries of a line that are no measurements
+_MOST = 2**63  # whole numbers below it can be counted
+
 Series = Tuple[np.ndarray, np.ndarray]  # iterations, counted from 0, ascending; values
 
 
@@ -113,14 +116,10 @@ class _Collected:
         self._heartbeat = -1
 
     def take(self, found: Dict[str, Any]) -> None:
-        iteration = found.get("iteration")
-        if not isinstance(iteration, int):  # an evaluation after the training
+        if "iteration" not in found:  # an evaluation after the training
             return
-        values = {
-            name: float(value)
-            for name, value in found.items()
-            if isinstance(value, (int, float)) and name != "iteration"
-        }
+        values = {name: float(value) for name, value in found.items() if name not in _FACTS}
+        iteration = found["iteration"]
         # Iterations of a session are certain to ascend only in the regular lines.
         if _HEARTBEAT in values:
             if iteration <= self._heartbeat:
@@ -146,10 +145,28 @@ def _parse_line(line: str) -> Optional[Dict[str, Any]]:
     for start in (0, line.rfind('{"')):
         try:
             found = json.loads(line[start:]) if start >= 0 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        return found if isinstance(found, dict) else None
+        return found if _is_line(found) else None
     return None
+
+
+def _is_line(found: Any) -> bool:
+    """Return whether ``found`` is what a line holds: numbers by name, NaN and infinity included."""
+    if not isinstance(found, dict):
+        return False
+    iteration = found.get("iteration", 0)
+    if not isinstance(iteration, int) or isinstance(iteration, bool):
+        return False
+    if not 0 <= iteration < _MOST:
+        return False
+    return all(_is_value(value) for name, value in found.items() if name not in _FACTS)
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < _MOST
 
 
 def _iterations_per_epoch(log: str) -> Optional[float]:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, tensor_sums
-from ..readers.weights import check_finite, check_weights
+from ..readers.weights import WRAPPERS, check_kinds, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST, UNFINISHED
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
 _TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
-# names under which other programs keep the weights of a model
-_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "net")
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -155,15 +153,7 @@ class AtomicCheckpointer(Checkpointer):
                 f"{', '.join(refused[:3])}. Use the config that it was trained with (the "
                 "config.yaml beside it)."
             )
-        for name in fitting:
-            if own[name].is_floating_point() and not held[name].is_floating_point():
-                raise CheckpointError(
-                    f"{self._path}: {name} holds numbers of the type {held[name].dtype}, which is "
-                    f"not the kind of the model's {own[name].dtype}. Use a file with its real "
-                    "weights."
-                )
-            if own[name].dtype != held[name].dtype:  # numbers may leave the range of the new type
-                check_finite({name: held[name].to(own[name].dtype)}, self._path)
+        check_kinds(own, {name: held[name] for name in fitting}, self._path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write into ``last_checkpoint`` which file ``--resume`` continues from."""
@@ -185,7 +175,7 @@ class AtomicCheckpointer(Checkpointer):
 
 def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
     """Return the message about a checkpoint that has no dict named ``model``."""
-    other = next((name for name in _WRAPPERS if isinstance(checkpoint.get(name), dict)), "")
+    other = next((name for name in WRAPPERS if isinstance(checkpoint.get(name), dict)), "")
     if other:
         how = f"Its weights are under {other!r}; save them as torch.save({{'model': "
         how += f"torch.load(PATH)[{other!r}]}}, NEW_PATH)."

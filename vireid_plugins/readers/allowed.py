@@ -15,6 +15,7 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_tensor"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
+    ("torch.nn.parameter", "Parameter"),  # of PyTorch < 0.4, as in files of torchvision
 }
 # classes of memory -> bytes of an element
 STORAGES = {

@@ -103,6 +103,9 @@ class _Storage:
     record: str
     size: int  # bytes
 
+    def __setstate__(self, state: Any) -> None:
+        """Pass over what PyTorch < 0.4 says about a parameter."""
+
 
 class _Verification:
     """Verifies records by their CRC-32, and finds which tensor each belongs to."""
@@ -154,6 +157,8 @@ class _Describer(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return a harmless stand-in for each class that is allowed."""
         check_allowed(module, name)
+        if name == "Parameter":
+            return _Parameter
         if module == "torch._utils":  # functions that make a tensor of its memory
             return _first
         if is_storage(module, name):
@@ -173,6 +178,13 @@ def check_legacy(path: str) -> None:
     with open(path, "rb") as file:
         for _ in range(4):  # magic number, version, system, content; the tensors follow
             _Describer(file, encoding="utf-8").load()
+
+
+class _Parameter:
+    """Stands for the memory that a parameter is made of."""
+
+    def __new__(cls, memory: Any, *_: Any) -> Any:
+        return memory
 
 
 def _first(*arguments: Any) -> Any:

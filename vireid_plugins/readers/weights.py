@@ -8,6 +8,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .checksum import leaves
 
+#: names under which programs keep the weights of a model
+WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "net")
 _REMEDY = "Use an intact copy of the file, or another checkpoint."
 
 
@@ -62,6 +64,25 @@ def _check_kind(value: Any, where: str) -> None:
             f"{where} is {odd}. Expected an ordinary tensor of real numbers; convert it, and save "
             "the weights again."
         )
+
+
+def check_kinds(own: Mapping[str, Tensor], held: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``CheckpointError`` if tensors of a file are of a kind that a model cannot take over.
+
+    Args:
+        own: tensors of the model.
+        held: tensors of the file, under the same names; others are passed over.
+        where: the file, for the message.
+    """
+    for name, value in held.items():
+        if name not in own or own[name].dtype == value.dtype:
+            continue
+        if own[name].is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"{where}: {name} holds numbers of the type {value.dtype}, which is not the kind "
+                f"of the model's {own[name].dtype}. Use a file with its real weights."
+            )
+        check_finite({name: value.to(own[name].dtype)}, where)  # the new type may be too small
 
 
 def check_finite(content: Any, where: str) -> None:

@@ -211,13 +211,16 @@ class DualStreamResNet(nn.Module):
             if isinstance(module, (ResNetStem, ResNetStage)):
                 module.checkpointed = on
 
-    def load_ordinary(self, state: Mapping[str, Tensor]) -> LoadReport:
+    def load_ordinary(
+        self, state: Mapping[str, Tensor], source: str = "the checkpoint"
+    ) -> LoadReport:
         """Fill both streams from the checkpoint of an ordinary ResNet.
 
         Args:
             state: the tensors by their names in torchvision or in FastReID.
+            source: what messages call the file.
         """
-        return fill(self, {name: self._places(name) for name in state}, state)
+        return fill(self, {name: self._places(name) for name in state}, state, source)
 
     def _places(self, name: str) -> Tuple[str, ...]:
         """Return the names here of a tensor of an ordinary ResNet; an unshared stage has two."""
@@ -279,5 +282,5 @@ def build_dual_stream_resnet_backbone(cfg: Any) -> DualStreamResNet:
         else:
             prefix = ("se_" if node.WITH_SE else "") + ("ibn_" if node.WITH_IBN else "")
             state = fetch_pretrained(prefix + node.DEPTH, resnet.model_urls)
-        backbone.load_ordinary(state)
+        backbone.load_ordinary(state, node.PRETRAIN_PATH or "the checkpoint")
     return backbone

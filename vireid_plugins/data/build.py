@@ -7,7 +7,6 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
@@ -264,12 +263,11 @@ def _checked_tests(cfg: CfgNode) -> List[ImageDataset]:
 
 def _check_images(cfg: CfgNode, items: Sequence[Item], reader: ImageReader) -> None:
     """Check the images; the processes share the work, and all of them raise the same error."""
-    modalities = {item.path: Modality(item.modality) for item in items}
     rank, world_size = comm.get_rank(), comm.get_world_size()
     mine = find_broken_images(
         [item.path for item in items][rank::world_size],
         cfg.DATASETS.VERIFY_IMAGES,
-        read=lambda path: reader(path, modalities[path]),
+        read=reader.for_items(items),
         how=repr(reader),
     )
     raise_if_broken([message for part in comm.all_gather(mine) for message in part])

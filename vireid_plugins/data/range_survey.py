@@ -87,55 +87,66 @@ def resolved_reader(cfg: CfgNode, items: Sequence[Item]) -> ImageReader:
     return reader._replace(limits=tuple(limits))
 
 
+def check_set(train: Sequence[Item], test: Sequence[Item]) -> Tuple[ImageReader, List[str]]:
+    """Return the reader that ``auto`` becomes in a training, and what to say about it.
+
+    Nothing is said about images of 8 bits.
+    """
+    found = _surveys(ImageReader(), train)
+    limits = [found[m].limits if m in found and found[m].num_wide else None for m in Modality]
+    reader = ImageReader(tuple(limits))
+    lines = []
+    for what, surveys in (("training", found), ("test", _surveys(reader, test))):
+        for modality, one in surveys.items():
+            notes, warnings = opinion(reader, modality, one)
+            lines += [f"In {what}, {line}." for line in notes + warnings]
+    return reader, lines
+
+
 def check_ranges_suit(reader: ImageReader, items: Sequence[Item], what: str) -> None:
     """Say by which range images of more than 8 bits are read, and warn if it suits them badly.
 
     Args:
         reader: reads the images.
         items: the images.
-        what: in words, whose images they are, such as ``"test"``.
+        what: in words, whose images they are, such as ``"Test"``.
     """
     for modality, found in _surveys(reader, items).items():
-        for line, is_warning in range_lines(reader, modality, found):
-            _say(f"{what}: {line}", warn=is_warning)
+        notes, warnings = opinion(reader, modality, found)
+        for line in notes:
+            _say(f"{what}: {line}")
+        for line in warnings:
+            _say(f"{what}: {line}", logging.WARNING)
 
 
-def range_lines(reader: ImageReader, modality: Modality, found: Survey) -> List[Tuple[str, bool]]:
-    """Return what to say about a survey: lines, and whether each of them is a warning."""
-    lines: List[Tuple[str, bool]] = []
-    key, limits = RANGE_KEYS[modality], reader.limits_of(modality)
-    label = f"{modality.label} images"
+def opinion(reader: ImageReader, modality: Modality, found: Survey) -> Tuple[List[str], List[str]]:
+    """Return what to note and what to warn of about images of one modality."""
+    notes: List[str] = []
+    warnings: List[str] = []
+    label, key, limits = f"{modality.label} images", RANGE_KEYS[modality], reader.limits[modality]
+    own = limits_in_words(found.limits)
     if found.num_wide and limits is None:
-        low_high = limits_in_words(found.limits)
-        lines.append(
-            (
-                f"{label}: {found}. Each is scaled by its own range, since no range is known; "
-                f"that of all of them is {key} {low_high}",
-                True,
-            )
-        )
+        line = f"{label}: {found}; each is scaled by its own range"
+        if modality in reader.by_file:
+            notes.append(line)
+        else:
+            warnings.append(f"{line}, since none is known. That of all of them is {key} {own}")
     elif found.num_wide and limits is not None:
+        notes.append(f"{label}: {found}; {key} is {limits_in_words(limits)}")
         used = _overlap(limits, found.limits) / (limits[1] - limits[0])
-        lines.append((f"{label}: {found}; read by {key} {limits_in_words(limits)}", False))
         if used < _FEW_STEPS:
-            lines.append(
-                (
-                    f"{label}: they use {100 * used:.1f} % of {key} {limits_in_words(limits)}, so "
-                    "all of them look alike. Were they taken by a camera like that of the training "
-                    f"images? Their own range is {limits_in_words(found.limits)}",
-                    True,
-                )
+            warnings.append(
+                f"{label}: they use {100 * used:.1f} % of {key} {limits_in_words(limits)}, so all "
+                "of them look alike. Were they taken by a camera like that of the training images? "
+                f"Their own range is {own}"
             )
     if found.num_color and found.brightest < _DARK:
-        lines.append(
-            (
-                f"{label}: {found.num_color} of {found.looked_at} images looked at are color of 16 "
-                "bits that use 14 bits or fewer, and are read as nearly black. Convert them to 8 "
-                "bits per channel",
-                True,
-            )
+        warnings.append(
+            f"{label}: {found.num_color} of {found.looked_at} images looked at are color of 16 "
+            "bits that use 14 bits or fewer, and are read as nearly black. Convert them to 8 bits "
+            "per channel"
         )
-    return lines
+    return notes, warnings
 
 
 def _surveys(reader: ImageReader, items: Sequence[Item]) -> Dict[Modality, Survey]:
@@ -149,6 +160,6 @@ def _overlap(one: Limits, other: Limits) -> float:
     return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
-def _say(message: str, warn: bool = False) -> None:
+def _say(message: str, level: int = logging.INFO) -> None:
     if comm.is_main_process():
-        logger.log(logging.WARNING if warn else logging.INFO, "%s.", message)
+        logger.log(level, "%s.", message)

@@ -7,7 +7,7 @@ training, evaluation, export, search and ``FeatureExtractor`` see the same pixel
 """
 
 import logging
-from typing import Any, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 from PIL import Image
 
@@ -18,6 +18,8 @@ from vireid_plugins.readers.gray_range import FULL, Limits, limits_in_words, par
 from vireid_plugins.readers.image import MAX_PIXELS, read_image, upright_rgb
 
 from fastreid.config import CfgNode
+
+from .item import Item
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class ImageReader(NamedTuple):
 
     limits: Tuple[Optional[Limits], ...] = (None,) * len(Modality)  # of visible, infrared
     max_pixels: int = MAX_PIXELS
+    by_file: Tuple[Modality, ...] = ()  # the modalities for which a user chose ``file``
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ImageReader":
@@ -64,7 +67,8 @@ class ImageReader(NamedTuple):
         """
         words = {f"{m.name}_RANGE": value_of(cfg, RANGE_KEYS[m]) for m in Modality}
         check_values("INPUT", MAX_PIXELS=cfg.INPUT.MAX_PIXELS, **words)
-        return cls(tuple(map(parse_limits, words.values())), int(cfg.INPUT.MAX_PIXELS))
+        chosen = tuple(m for m in Modality if value_of(cfg, RANGE_KEYS[m]) == FILE)
+        return cls(tuple(map(parse_limits, words.values())), int(cfg.INPUT.MAX_PIXELS), chosen)
 
     def __call__(self, path: str, modality: Optional[Modality] = None) -> Image.Image:
         """Read a file.
@@ -73,6 +77,11 @@ class ImageReader(NamedTuple):
             ImageError: as ``read_image``.
         """
         return read_image(path, self.limits_of(modality), self.max_pixels)
+
+    def for_items(self, items: Iterable[Item]) -> Callable[[str], Image.Image]:
+        """Return a function that reads the image of an item, given its path."""
+        modalities = {item.path: Modality(item.modality) for item in items}
+        return lambda path: self(path, modalities[path])
 
     def convert(self, image: Image.Image, modality: Optional[Modality] = None) -> Image.Image:
         """Convert a PIL image as the image of a file is converted.
@@ -95,6 +104,11 @@ class ImageReader(NamedTuple):
         """Return in words what decides the pixels of a modality, for the key of a cache."""
         limits = self.limits_of(modality)
         return FILE if limits is None else limits_in_words(limits)
+
+
+def is_open_range(key: str, value: Any) -> bool:
+    """Return whether a key is a range that is not resolved yet; the training images decide it."""
+    return key in RANGE_KEYS.values() and value == AUTO
 
 
 def with_ranges(cfg: CfgNode, reader: Optional[ImageReader]) -> CfgNode:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any, ContextManager, Iterable, List, Union
+from typing import Any, ContextManager, Iterable, List, Set, Union
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..data.item import Item
+from ..data.range_survey import check_ranges_suit
 from ..data.reading import ImageReader
 from ..data.transforms.chains import build_transforms
 from ..errors import UserError
@@ -73,6 +75,7 @@ class FeatureExtractor:
         self.batch_size = batch_size
         self.transforms = build_transforms(self.cfg, is_train=False)
         self.reader = ImageReader.from_config(self.cfg)
+        self._looked_at: Set[Modality] = set()
         self.model = self._checkpoint.model
 
     def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
@@ -93,6 +96,7 @@ class FeatureExtractor:
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
         pictures = _listed(images)
+        self._look_at_gray_values(pictures, modality)
         batches = []
         for start in range(0, len(pictures), self.batch_size):
             part = range(start, min(start + self.batch_size, len(pictures)))
@@ -127,6 +131,14 @@ class FeatureExtractor:
         except ValueError as error:
             raise UserError(f"images[{number}]: {error}") from None
         return self.transforms(picture, modality)
+
+    def _look_at_gray_values(self, pictures: List[ImageLike], modality: Modality) -> None:
+        """Say, once for each modality, if files have a range that the model does not know."""
+        paths = [str(one) for one in pictures if isinstance(one, (str, Path))]
+        if paths and modality not in self._looked_at:
+            self._looked_at.add(modality)
+            items = [Item(path, None, None, modality) for path in paths]
+            check_ranges_suit(self.reader, items, "FeatureExtractor")
 
     def _picture(self, image: ImageLike, modality: Modality) -> Image.Image:
         if isinstance(image, (str, Path)):

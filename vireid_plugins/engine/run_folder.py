@@ -9,6 +9,7 @@ from typing import ContextManager, Iterator, List, Optional
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
+from ..data.reading import RANGE_KEYS
 from ..errors import UserError
 from ..files import write_atomically
 from ..locks import sole_use
@@ -141,7 +142,9 @@ def _decides_numbers(key: str) -> bool:
     """Return whether a key decides the numbers of an evaluation of given weights."""
     if key.startswith("TEST."):
         return key not in _OF_COMPUTING
-    return key.startswith("DATASETS.") and key != "DATASETS.NAMES" or key == "INPUT.SIZE_TEST"
+    if key.startswith("DATASETS."):
+        return key != "DATASETS.NAMES"
+    return key in ("INPUT.SIZE_TEST", *RANGE_KEYS.values())
 
 
 def write_config(cfg: CfgNode) -> None:

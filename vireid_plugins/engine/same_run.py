@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple
 from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
+from ..data.reading import is_open_range
 from ..errors import CheckpointError
 from ..keys import SWITCH, Key, declare, value_of
 from ..readers.yaml_file import parse_yaml
@@ -39,6 +40,7 @@ _FREE = (
     "DATASETS.CSV_SKIP_SAME_CAMERA",
     "DATASETS.TESTS",
     "DATASETS.VERIFY_IMAGES",
+    "INPUT.MAX_PIXELS",
     "INPUT.SIZE_TEST",
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS",
     "MODEL.BACKBONE.PRETRAIN",  # where the weights come from does not matter any more
@@ -103,6 +105,8 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
     for key in sorted({*theirs, *ours}):
         own = ours.get(key, plain.get(key))
         before = theirs.get(key, plain.get(key))
+        if is_open_range(key, own):  # the trainer finds it in the same images as before
+            continue
         if key in ours and before != own:  # a key that was given up since cannot be set any more
             found.append(Difference(key, before, own))
     return found

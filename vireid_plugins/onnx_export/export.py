@@ -160,6 +160,7 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
         "image_width": str(width),
         "pixels": "RGB, 0..255, float32, not normalized; an infrared image has equal channels",
         "preprocessing": extractor.transforms.describe().splitlines()[0].partition(": ")[2],
+        **{f"{m.label}_range": extractor.reader.describe(m) for m in Modality},
         "feature": f"{about}{', ' * bool(about)}length 1: compare by inner product",
         "feature_size": str(dimensions[1]),
     }

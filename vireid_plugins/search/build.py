@@ -11,6 +11,8 @@ from typing import Any, Dict, List, Union
 import numpy as np
 from tqdm import tqdm
 
+from ..data.item import Item
+from ..data.range_survey import check_ranges_suit
 from ..engine.feature_extractor import FeatureExtractor
 from ..errors import UserError
 from ..evaluation.neighbors.faiss_index import FLAT
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 # Features are written after this many images or seconds; a kill loses at most these.
 _IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
+_LOOKED_AT = 128  # images whose gray values are looked at
 _COMPACT_FROM = 1_000  # the file is rewritten only if more rows belong to deleted images
 
 
@@ -106,6 +109,7 @@ def index_folder(
         index = SearchIndex(out, writable=True)
         try:
             _check_same(index, extractor, images, modality, weights)
+            _look_at_gray_values(extractor, images, modality, out)
             index.catalog.remember(
                 images=str(images),
                 kind=kind or index.facts["kind"],
@@ -144,6 +148,16 @@ def _first_look(images: Path, out: Path) -> None:
             f"--images {images} holds no image, nor do the folders below it (.jpg, .png, .bmp, "
             f".tif, .webp, ...).{hint}"
         )
+
+
+def _look_at_gray_values(
+    extractor: FeatureExtractor, images: Path, modality: Modality, out: Path
+) -> None:
+    """Say by which range some of the images are read if they have more than 8 bits."""
+    found = scan_images(images, lambda *_: None, skip=out)
+    names = [os.fsdecode(one.name) for one in islice(found, _LOOKED_AT)]
+    items = [Item(str(images / name), None, None, modality) for name in names]
+    check_ranges_suit(extractor.reader, items, f"--images {images}")
 
 
 def _check_same(

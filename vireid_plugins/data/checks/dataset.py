@@ -15,6 +15,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..datasets import CrossModalityDataset, DatasetError
 from ..datasets.base import SPLITS
 from ..item import Item
+from ..range_survey import check_set
 from .identities import lacking_modality, match_queries, too_few_identities
 from .images import find_broken_images
 
@@ -184,8 +185,13 @@ def _check_identities(
 def _check_files(
     splits: Dict[str, Sequence[Item]], full: bool, lines: List[str], problems: List[str]
 ) -> None:
-    paths = [item.path for split in SPLITS for item in splits[split]]
-    broken = find_broken_images(paths, "full" if full else "sizes")
+    items = [item for split in SPLITS for item in splits[split]]
+    paths = [item.path for item in items]
+    reader, words = check_set(splits["train"], [*splits["query"], *splits["gallery"]])
+    broken = find_broken_images(
+        paths, "full" if full else "sizes", read=reader.for_items(items), how=repr(reader)
+    )
+    lines += words
     how = "decoded" if full else "looked at without decoding (--full decodes them)"
     count = len(set(paths))
     usable = f"{count - len(broken)} of " if broken else ""

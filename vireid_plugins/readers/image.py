@@ -15,10 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
 from .gray_range import FULL, Limits, limits_of
+from .other_formats import kind_of
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: the only formats that are decoded, by Pillow's names; PPM includes PGM and PBM
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+_SHOWN_FORMATS = "JPEG, PNG, BMP, TIFF, WEBP, PPM, PGM and PBM"
 #: pixels of the largest image that is decoded, unless a caller says otherwise
 MAX_PIXELS = 50_000_000
 REMEDY = "Replace the file from the original archive, or take it out of the dataset's lists."
@@ -36,21 +38,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TILE_TAGS = (322, 323)  # width and height of the tiles of a TIFF
-# The first bytes of files that are mistaken for images of the allowed formats.
-_OTHER_FORMATS = {
-    b"GIF8": "GIF",
-    b"%!PS": "EPS or PostScript",
-    b"\xc5\xd0\xd3\xc6": "EPS",
-    b"%PDF": "PDF",
-    b"8BPS": "PSD",
-    b"SIMPLE": "FITS",
-    b"\xd7\xcd\xc6\x9a": "WMF",
-    b"\x00\x00\x01\x00": "ICO",
-    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
-    b"<svg": "SVG",
-    b"<?xml": "XML, perhaps SVG",
-    b"\x93NUMPY": "a NumPy array",
-}
 _NEEDS_RANGE = (
     "save the image with 8 or 16 bits, or give the range by INPUT.INFRARED_RANGE LOW..HIGH (of "
     "visible images: INPUT.VISIBLE_RANGE)."
@@ -223,7 +210,8 @@ def _read(
     path = os.fspath(path)
     _check_entry(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # Not Image.open(path): what Pillow maps from a file, it mixes up if it has to be rotated.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             _check_header(image, max_pixels)
             if decode:
                 image.load()
@@ -239,12 +227,23 @@ def _read(
         raise _forbidden(path) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{shown(path)}: not a readable image (UnidentifiedImageError: {_kind_of(path)}). "
-            f"{REMEDY}"
+            f"{shown(path)}: not a readable image (UnidentifiedImageError: only "
+            f"{_SHOWN_FORMATS} are read; it is {kind_of(path)}). {REMEDY}"
+        ) from error
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise _unreadable(path, error) from error
+        raise ImageError(
+            f"{shown(path)}: its text chunks (comments, XMP) are larger than Pillow reads "
+            f"({error}). Save the image without them."
         ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        reason = " ".join(f"{type(error).__name__}: {error}".replace(repr(path), "it").split())
-        raise ImageError(f"{shown(path)}: not a readable image ({reason}). {REMEDY}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ImageError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return ImageError(f"{shown(path)}: not a readable image ({reason}). {REMEDY}")
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
@@ -280,18 +279,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken EXIF data raise errors of every kind, and the pixels are good
         return 1
-
-
-def _kind_of(path: str) -> str:
-    """Return in words what a file is that has none of the formats."""
-    with open(path, "rb") as file:
-        begin = file.read(32)
-    kind = next((kind for magic, kind in _OTHER_FORMATS.items() if begin.startswith(magic)), "")
-    if begin[4:8] == b"ftyp":
-        kind = "HEIC or AVIF" if begin[8:11] in (b"hei", b"avi", b"mif") else "a video"
-    formats = ", ".join(FORMATS[:-1])
-    found = f"it is {kind}" if kind else "it is none of them, or its beginning is damaged"
-    return f"only {formats}, PPM, PGM and PBM are read; {found}"
 
 
 def _narrow(pixels: np.ndarray, limits: Limits) -> Image.Image:

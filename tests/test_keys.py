@@ -47,10 +47,7 @@ def fresh():
 
 
 def numeric_keys():
-    """Full names of the keys whose value is a number or holds numbers, by their defaults.
-
-    A list that is empty by default counts unless its declaration says that it holds words.
-    """
+    """Full names of the keys whose value is a number or holds numbers, by their defaults."""
     cfg, names = fresh(), []
     for name in flat_keys(cfg):
         value = value_of(cfg, name)
@@ -151,11 +148,41 @@ def test_a_default_obeys_its_own_rule(own_declarations):
         declare("MODEL.MINE", Key("PULL", 0, above(0), "pull"))
 
 
-def test_every_number_of_the_config_has_a_rule():
-    """A new numeric key without a range fails here; ``any_number`` says why it needs none."""
+def test_every_key_of_the_config_has_a_rule():
+    """A new key without a range fails here; ``any_number`` says why a number needs none."""
     numbers = numeric_keys()
     assert len(numbers) > 100 and {"SEED", "SOLVER.STEPS", "INPUT.REA.VALUE"} <= set(numbers)
-    assert [name for name in numbers if name not in declared_keys()] == []
+    assert [name for name in flat_keys(fresh()) if name not in declared_keys()] == []
+
+
+PLAIN = fresh()  # for tests that only read
+
+
+@pytest.mark.parametrize("name", sorted(flat_keys(PLAIN)))
+def test_no_key_takes_a_value_of_another_type(name):
+    """A switch takes no number, a number no switch and no digits in words, no key takes None."""
+    value, rule = value_of(PLAIN, name), declared_keys()[name].rule
+    assert rule.allows(value)
+    strange = [None, {}, b"1", [None], float("nan")]
+    strange += [7] if isinstance(value, (bool, str)) else ["7", ["7"]] if value != [] else []
+    strange += [] if isinstance(value, bool) else [True]
+    strange += [] if isinstance(value, (list, tuple)) else [[], [value]]
+    if name in {"DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME"}:
+        strange = [value for value in strange if value != ["7"]]  # it holds words
+    assert [one for one in strange if rule.allows(one)] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(numeric_keys()) - {"SEED"}))
+def test_a_whole_number_stays_whole(name):
+    """By type of the default: 2.5 where the default is a whole number is refused."""
+    value, rule = value_of(PLAIN, name), declared_keys()[name].rule
+    many = isinstance(value, (list, tuple))
+    numbers = value if many else [value]
+    if not all(isinstance(number, int) for number in numbers):
+        return
+    halves = [number + 0.5 for number in numbers]
+    free = name.endswith(("HEADS.SCALE", "CIRCLE.GAMMA", "COSFACE.GAMMA", "FL.GAMMA"))
+    assert free or not rule.allows(halves if many else halves[0])
 
 
 def test_every_key_of_ours_is_explained():
@@ -196,12 +223,37 @@ def test_a_value_outside_its_range_is_refused_by_name(name):
         ("SOLVER.MOMENTUM", 1.0, "0 or more, below 1"),
         ("SOLVER.STEPS", (20, 10), "in ascending order"),
         ("SOLVER.MAX_EPOCH", 0, "1 or more"),
-        ("DATALOADER.NUM_WORKERS", -1, "0 or more"),
+        ("DATALOADER.NUM_WORKERS", -1, "0 to 512"),
+        ("DATALOADER.NUM_WORKERS", 100000, "0 to 512"),
         ("TEST.EVAL_PERIOD", -1, "0 or more"),
         ("TEST.RERANK.LAMBDA", 1.5, "0 to 1"),
         ("INPUT.REA.PROB", 1.5, "0 to 1"),
         ("INPUT.SIZE_TRAIN", (0, 128), "2 entries"),
-        ("MODEL.PIXEL_STD", (58.0, 0.0, 57.0), "above 0"),
+        ("MODEL.PIXEL_STD", (58.0, 0.0, 57.0), "1 to 255"),
+        ("MODEL.PIXEL_STD", (0.229, 0.224, 0.225), "1 to 255"),
+        ("MODEL.PIXEL_STD", (58.0, math.nan, 57.0), "1 to 255"),
+        ("MODEL.PIXEL_MEAN", (1.0, 2.0), "3 entries"),
+        ("SOLVER.BASE_LR", 100.0, "at most 10"),
+        ("SOLVER.BASE_LR", None, "above 0"),
+        ("SOLVER.GAMMA", 1e9, "at most 1"),
+        ("SOLVER.WEIGHT_DECAY", 1e9, "0 to 1"),
+        ("SOLVER.STEPS", ("a",), "a whole number"),
+        ("SOLVER.STEPS", (1.5,), "a whole number"),
+        ("SOLVER.MAX_EPOCH", 1.5, "a whole number"),
+        ("SOLVER.MAX_EPOCH", True, "a whole number"),
+        ("INPUT.SIZE_TRAIN", (32.5, 16), "a whole number"),
+        ("INPUT.NUM_VIEWS.VISIBLE", 1.5, "a whole number"),
+        ("INPUT.FLIP.ENABLED", 1, "True or False"),
+        ("INPUT.FLIP.VIEWS", (0.5,), "a whole number"),
+        ("MODEL.BACKBONE.DEPTH", 50, "a name"),
+        ("MODEL.BACKBONE.LAST_STRIDE", 1.5, "a whole number"),
+        ("MODEL.BACKBONE.NL_BLOCKS", (0.5, 1, 1, 1), "a whole number"),
+        ("MODEL.FREEZE_LAYERS", (1,), "each entry a name"),
+        ("MODEL.LOSSES.NAME", "CrossEntropyLoss", "each entry a name"),
+        ("SEED", 2**63, "at most 2**63 - 1"),
+        ("SEED", 1.5, "a whole number"),
+        ("TEST.RETRIEVAL_PICTURES", 1000, "0 to 100"),
+        ("TEST.PROTOCOL.MODES", ("all", "all"), "none of them twice"),
         ("MODEL.LOSSES.CE.EPSILON", -0.5, "or -1"),
         ("MODEL.MAUM.REDUCTION", "median", "'sum' or 'mean'"),
     ],
@@ -276,8 +328,24 @@ def test_keys_are_described():
         "    scale of the unidirectional metrics (alpha)",
     ]
     everything = describe_keys()
-    assert "SOLVER.BASE_LR: 0.0003 (above 0)" in everything
+    assert "SOLVER.BASE_LR: 0.0003 (above 0, at most 10)" in everything
     assert len(everything.splitlines()) == 2 * len(declared_keys())
     assert describe_keys("maum") == describe_keys("MODEL.MAUM")
-    with pytest.raises(UnknownNameError, match="MAUM"):
+    with pytest.raises(UnknownNameError, match="'MODEL.MAUM.ALPHA'"):
         describe_keys("MODEL.MAUMM.ALPHA")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("MODEL.MAUMM", "MODEL.MAUM"),
+        ("MAUMM", "MAUM"),
+        ("MODEL.LOSES", "MODEL.LOSSES"),
+        ("solvr", "SOLVER"),
+        ("DATALODER.CACHE", "DATALOADER.CACHE"),
+        ("BASE_LRR", "BASE_LR"),
+    ],
+)
+def test_a_misspelled_node_is_suggested_too(word, meant):
+    with pytest.raises(UnknownNameError, match=f"Did you mean {meant!r}"):
+        describe_keys(word)

@@ -5,7 +5,7 @@ lists them with their meaning.
 """
 
 import copy
-from typing import Any, List
+from typing import Any, Iterable, List, Set
 
 from fastreid.config import CfgNode as CN
 from fastreid.config import get_cfg
@@ -58,7 +58,10 @@ def describe_keys(prefix: str = "") -> str:
     wanted = f".{prefix.upper()}"
     found = {name: key for name, key in keys.items() if wanted in f".{name}"}
     if not found:
-        raise UnknownNameError(f"No config key begins with {prefix!r}. {suggest(prefix, keys)}")
+        close = suggest(prefix, _beginnings(keys))
+        if close.startswith("Valid"):  # no name is near: name the groups only
+            close = suggest("", {name.split(".")[0] for name in keys})
+        raise UnknownNameError(f"No config key begins with {prefix!r}. {close}")
     cfg = get_cfg()
     add_vireid_config(cfg)
     lines: List[str] = []
@@ -66,3 +69,13 @@ def describe_keys(prefix: str = "") -> str:
         value: Any = value_of(cfg, name)
         lines += [f"{name}: {value!r} ({key.rule.words})", f"    {key.meaning}"]
     return "\n".join(lines)
+
+
+def _beginnings(names: Iterable[str]) -> Set[str]:
+    """Return all words that ``describe_keys`` finds keys by: whole nodes, and whole keys."""
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        pairs = [(i, j) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
+        found |= {".".join(parts[i:j]) for i, j in pairs}
+    return found

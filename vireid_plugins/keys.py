@@ -47,6 +47,7 @@ class Key(NamedTuple):
 
 #: stands for the default that FastReID itself gives to one of its keys
 HOST_DEFAULT = object()
+_ABSENT = object()  # stands for the value of a key that a config does not have
 
 _declared: Dict[str, Key] = {}  # by full name, such as "MODEL.MAUM.ALPHA"
 
@@ -54,11 +55,16 @@ _declared: Dict[str, Key] = {}  # by full name, such as "MODEL.MAUM.ALPHA"
 def declare(node: str, *keys: Key) -> None:
     """Declare the keys of a node, such as ``"MODEL.MAUM"``; ``""`` is the top of the config.
 
+    A key whose default is a whole number, or a list of them, takes whole numbers only.
+
     Raises:
         ValueError: a key is already declared differently, or its default breaks its own rule.
     """
     for key in keys:
-        key = key._replace(name=f"{node}.{key.name}" if node else key.name)
+        key = key._replace(
+            name=f"{node}.{key.name}" if node else key.name,
+            rule=whole(key.rule) if _is_whole(key.default) else key.rule,
+        )
         known = _declared.get(key.name)
         # Rules hold functions, which differ from one call to the next, so their words are compared.
         if known is not None and _without_function(known) != _without_function(key):
@@ -75,11 +81,11 @@ def declared_keys() -> Dict[str, Key]:
     return dict(sorted(_declared.items()))
 
 
-def value_of(cfg: Any, name: str) -> Any:
-    """Return the value of a key, given its full name; None if the config does not have the key."""
+def value_of(cfg: Any, name: str, absent: Any = None) -> Any:
+    """Return the value of a key, given its full name; ``absent`` if the config lacks the key."""
     for part in name.split("."):
-        if part not in cfg:
-            return None
+        if not isinstance(cfg, dict) or part not in cfg:
+            return absent
         cfg = cfg[part]
     return cfg
 
@@ -96,8 +102,10 @@ def check_ranges(cfg: Any, names: Optional[Iterable[str]] = None) -> None:
     wanted = None if names is None else set(names)
     wrong = []
     for name, key in declared_keys().items():
-        value = value_of(cfg, name)
-        if (wanted is None or name in wanted) and value is not None and not key.rule.allows(value):
+        value = value_of(cfg, name, absent=_ABSENT)
+        if value is _ABSENT or (wanted is not None and name not in wanted):
+            continue
+        if not key.rule.allows(value):
             wrong.append(_complaint(name, value, key))
     if wrong:
         raise UserError("\n".join(wrong))
@@ -163,6 +171,23 @@ def any_number(reason: str) -> Rule:
     return Rule(f"any number ({reason})", is_number)
 
 
+def whole(rule: Rule) -> Rule:
+    """Return a rule that allows of ``rule`` only whole numbers, or lists of whole numbers."""
+    words = f"{rule.words}, a whole number"
+    return rule if rule.words.endswith(", a whole number") else Rule(words, _whole_and(rule))
+
+
+def _whole_and(rule: Rule) -> Callable[[Any], bool]:
+    return lambda value: _is_whole(value, empty=True) and rule.allows(value)
+
+
+def _is_whole(value: Any, empty: bool = False) -> bool:
+    """Return whether ``value`` is a whole number, or a list of them; ``empty``: an empty list."""
+    if isinstance(value, (list, tuple)):
+        return (bool(value) or empty) and all(map(_is_whole, value))
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def is_number(value: Any) -> bool:
     """Return whether ``value`` is a finite number; ``True`` and ``False`` are not numbers here."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -187,20 +212,25 @@ def text(what: str) -> Rule:
     return Rule(what, lambda value: isinstance(value, str))
 
 
-def each(rule: Rule, count: Optional[int] = None, ascending: bool = False) -> Rule:
+def each(
+    rule: Rule, count: Optional[int] = None, ascending: bool = False, distinct: bool = False
+) -> Rule:
     """Return a rule that allows lists whose entries all obey ``rule``.
 
     Args:
         count: how many entries there are; None: any number of them, or none at all.
         ascending: each entry is larger than the one before it.
+        distinct: no entry comes twice.
     """
     size = "each entry" if count is None else f"{count} entries, each"
-    order = ", in ascending order" if ascending else ""
+    order = ", in ascending order" if ascending else ", none of them twice" if distinct else ""
 
     def allows(value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or (count is not None and len(value) != count):
             return False
         if not all(map(rule.allows, value)):
+            return False
+        if distinct and any(entry in value[:place] for place, entry in enumerate(value)):
             return False
         return not ascending or all(a < b for a, b in zip(value, value[1:]))
 

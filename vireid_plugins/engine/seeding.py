@@ -14,14 +14,13 @@ import torch
 
 from fastreid.utils import comm
 
-from ..keys import Key, any_number, declare
+from ..keys import Key, Rule, declare, is_number
 
 logger = logging.getLogger(__name__)
 
-declare(
-    "",
-    Key("SEED", 0, any_number("any seed will do"), "decides all random choices; negative: drawn"),
-)
+_SEED = Rule("at most 2**63 - 1", lambda value: is_number(value) and value < 2**63)
+
+declare("", Key("SEED", 0, _SEED, "decides all random choices; negative: drawn"))
 
 
 def choose_seed(seed: int) -> int:

@@ -18,7 +18,7 @@ from ..config import check_ranges
 from ..data.datasets.build import split_facts
 from ..data.reading import range_facts, with_ranges
 from ..drawing import save_retrieval_pictures
-from ..keys import Key, at_least, declare
+from ..keys import Key, at_least, between, declare
 from ..runs.log import log_to_console
 from ..runs.record import record_results
 from ..runs.writers import MetricsWriter, TensorBoardWriter
@@ -52,7 +52,7 @@ declare(
 )
 declare(
     "TEST",
-    Key("RETRIEVAL_PICTURES", 8, at_least(0), "queries drawn at the end, at most 100; 0: none"),
+    Key("RETRIEVAL_PICTURES", 8, between(0, 100), "queries drawn at the end; 0: none"),
 )
 
 

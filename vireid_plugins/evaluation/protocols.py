@@ -32,12 +32,27 @@ LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 declare(
     "TEST.PROTOCOL",
-    Key("MODES", ("all", "indoor"), each(one_of(*SYSU_CAMERAS)), "gallery cameras of SYSU-MM01"),
-    Key("SHOTS", (1,), each(exactly(1) | exactly(10)), "SYSU-MM01: images per identity and camera"),
+    Key(
+        "MODES",
+        ("all", "indoor"),
+        each(one_of(*SYSU_CAMERAS), distinct=True),
+        "gallery cameras of SYSU-MM01",
+    ),
+    Key(
+        "SHOTS",
+        (1,),
+        each(exactly(1) | exactly(10), distinct=True),
+        "SYSU-MM01: images per identity and camera",
+    ),
     Key("TRIALS", 10, between(1, MOST_TRIALS), "galleries drawn for one model (SYSU-MM01, LLCM)"),
     Key("GALLERY", "random", one_of(*GALLERY_RULES), "SYSU-MM01: as AGW, or rand_perm_cam.mat"),
     Key("PERMUTATION_FILE", "", text("a path"), "path of rand_perm_cam.mat; empty: in exp/"),
-    Key("DIRECTIONS", DIRECTIONS, each(DIRECTION), "searches to evaluate, except on SYSU-MM01"),
+    Key(
+        "DIRECTIONS",
+        DIRECTIONS,
+        each(DIRECTION, distinct=True),
+        "searches to evaluate, except on SYSU-MM01",
+    ),
 )
 
 

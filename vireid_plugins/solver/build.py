@@ -11,7 +11,7 @@ from torch import nn
 from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from ..errors import UserError
-from ..keys import Key, at_least, check_values, declare, one_of
+from ..keys import Key, between, check_values, declare, one_of
 from ..registry import suggest
 from .amp import amp_name, is_scaled
 
@@ -32,7 +32,9 @@ declare(
 )
 declare(
     "SOLVER",
-    Key("BACKBONE_LR_FACTOR", 1.0, at_least(0), "factor on BASE_LR for the backbone (AGW: 0.1)"),
+    Key(
+        "BACKBONE_LR_FACTOR", 1.0, between(0, 1000), "factor on BASE_LR for the backbone (AGW: 0.1)"
+    ),
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List
 from torch.optim import Optimizer
 
 from ..errors import UserError
-from ..keys import Key, at_least, declare, each, exactly
+from ..keys import Key, at_least, between, declare, each, exactly
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,9 @@ WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
 declare(
     "SOLVER",
     Key("WARMUP_EPOCHS", -1, at_least(0) | exactly(-1), "epochs of warm-up; -1: use WARMUP_ITERS"),
-    Key("STEP_FACTORS", (), each(at_least(0)), "factors on BASE_LR from STEPS on; empty: GAMMA"),
+    Key(
+        "STEP_FACTORS", (), each(between(0, 1000)), "factors on BASE_LR from STEPS on; empty: GAMMA"
+    ),
 )
 
 

@@ -23,6 +23,7 @@ from vireid_plugins.keys import (
     check_values,
     declare,
     each,
+    whole,
 )
 from vireid_plugins.modality import MODALITY, Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY
@@ -46,7 +47,7 @@ def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH
         Key(
             "VIEWS",
             (),
-            each(at_least(0)),
+            each(whole(at_least(0))),
             "views of these images, from 0, that it applies to; empty: all",
         ),
     )

@@ -485,7 +485,7 @@ TWO_LOSSES = ("LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss")
         ((*RESCORED, "MODEL.CM_LSP_GE.RESCORE_WEIGHT", -1.0), "RESCORE_WEIGHT is -1.0"),
         (
             ("MODEL.CM_LSP_GE.RESCORE_TOP", -3),
-            "RESCORE_TOP is -3; expected 0 or more: nearest images re-scored",
+            "RESCORE_TOP is -3; expected 0 or more, a whole number: nearest images re-scored",
         ),
         (("MODEL.HEADS.EMBEDDING_DIM", 64), "set MODEL.HEADS.EMBEDDING_DIM 0 .now 64"),
         (("MODEL.HEADS.CLS_LAYER", "CircleSoftmax"), "CLS_LAYER Linear .now CircleSoftmax"),

@@ -6,7 +6,6 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from vireid_plugins.errors import UserError
 from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 
 from fastreid.config import CfgNode
@@ -24,6 +23,7 @@ from .checks import (
     raise_if_broken,
     too_few_identities,
 )
+from .config_checks import training_names
 from .dataset import ItemRequest, Loader, VIReIDDataset, collate
 from .datasets import CrossModalityDataset, DatasetError
 from .datasets.base import fingerprint
@@ -234,10 +234,8 @@ def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
 
 
 def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
-    names = list(cfg.DATASETS.NAMES)
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"DATASETS.NAMES must name datasets, each once; got {names}.")
-    sources = [build_dataset(cfg, name, combineall=cfg.DATASETS.COMBINEALL) for name in names]
+    combineall = cfg.DATASETS.COMBINEALL
+    sources = [build_dataset(cfg, name, combineall=combineall) for name in training_names(cfg)]
     if comm.is_main_process():
         for source in sources:
             source.show_train()

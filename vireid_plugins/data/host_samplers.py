@@ -44,8 +44,9 @@ class HostSampler(Sampler):
         self._items = [tuple(item[:3]) for item in items]  # the host unpacks exactly three
         self._seed = seed
         self._epoch = 0
+        self.check_config(cfg, world_size)
         self._num_instances = cfg.DATALOADER.NUM_INSTANCE
-        self._rows = _rows_per_rank(cfg, world_size)
+        self._rows = cfg.SOLVER.IMS_PER_BATCH // world_size
         self._set_weight = list(cfg.DATALOADER.SET_WEIGHT)
         if self.by_identity:
             self._check_identities(world_size)
@@ -65,6 +66,21 @@ class HostSampler(Sampler):
         FastReID's samplers ask the process group for ``rank`` themselves.
         """
         return cls(cfg, items, seed, world_size)
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode, world_size: int = 1) -> None:
+        """Raise ``UserError`` if a batch cannot be shared among processes and identities."""
+        batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+        if batch < 1 or batch % world_size:
+            raise UserError(
+                f"SOLVER.IMS_PER_BATCH must be a positive multiple of the {world_size} "
+                f"process(es); got {batch}."
+            )
+        if cls.by_identity and (instances < 1 or batch // world_size % instances):
+            raise UserError(
+                f"A process's batch of {batch // world_size} images must be a multiple of "
+                f"DATALOADER.NUM_INSTANCE = {instances}; change it or SOLVER.IMS_PER_BATCH."
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch, from 0, the next iteration yields."""
@@ -87,11 +103,6 @@ class HostSampler(Sampler):
 
     def _check_identities(self, world_size: int) -> None:
         instances = self._num_instances
-        if instances < 1 or self._rows % instances:
-            raise UserError(
-                f"A process's batch of {self._rows} images must be a multiple of "
-                f"DATALOADER.NUM_INSTANCE = {instances}; change it or SOLVER.IMS_PER_BATCH."
-            )
         needed = self._rows // instances * world_size
         identities = len({pid for _, pid, _ in self._items})
         if identities < needed:
@@ -199,13 +210,3 @@ def _by_camera(items: Sequence[Sequence]) -> List[List[List[int]]]:
         [positions[camid][pid] for pid in sorted_labels(positions[camid])]
         for camid in sorted_labels(positions)
     ]
-
-
-def _rows_per_rank(cfg: CfgNode, world_size: int) -> int:
-    batch = cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % world_size:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH must be a positive multiple of the {world_size} process(es); "
-            f"got {batch}."
-        )
-    return batch // world_size

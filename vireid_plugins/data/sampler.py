@@ -4,6 +4,7 @@ Shorthand: N identities in all, P identities in a batch, K images per identity a
 batches in an epoch.
 """
 
+import logging
 from collections import defaultdict
 from typing import Dict, Hashable, Iterator, List, Sequence
 
@@ -19,6 +20,8 @@ from fastreid.config import CfgNode
 from .item import Item
 from .labels import first_few, sorted_labels
 from .seeding import generator
+
+logger = logging.getLogger(__name__)
 
 
 @SAMPLER_REGISTRY.register()
@@ -90,16 +93,27 @@ class CrossModalityIdentitySampler(Sampler):
             UserError: the batch is not a multiple of 2*K*``world_size``, or the constructor
                 raises it.
         """
+        cls.check_config(cfg, ranks.get("world_size", 1))
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
-        unit = 2 * instances * ranks.get("world_size", 1)
+        if batch == 2 * instances and ranks.get("rank", 0) == 0:
+            logger.warning(
+                "A batch holds one identity (SOLVER.IMS_PER_BATCH %d = 2 * DATALOADER.NUM_INSTANCE "
+                "%d): losses that compare identities have nothing to compare.",
+                *(batch, instances),
+            )
+        return cls(items, batch // (2 * instances), instances, **ranks)
+
+    @staticmethod
+    def check_config(cfg: CfgNode, world_size: int = 1) -> None:
+        """Raise ``UserError`` if a batch is not a multiple of 2*K*``world_size``."""
+        instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
+        unit = 2 * instances * world_size
         if instances < 1 or batch < unit or batch % unit:
             raise UserError(
                 "SOLVER.IMS_PER_BATCH = 2*P*K over all processes, so it must be a multiple of "
-                f"2 * DATALOADER.NUM_INSTANCE * processes = 2 * {instances} * "
-                f"{ranks.get('world_size', 1)} = {unit}; got {batch}. "
-                f"Nearest: {_nearest_multiple(batch, unit)}."
+                f"2 * DATALOADER.NUM_INSTANCE * processes = 2 * {instances} * {world_size} = "
+                f"{unit}; got {batch}. Nearest: {_nearest_multiple(batch, unit)}."
             )
-        return cls(items, batch // (2 * instances), instances, **ranks)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch, from 0, the next iteration yields."""

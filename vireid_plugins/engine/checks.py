@@ -1,7 +1,7 @@
 """Find mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
 
 import os
-from typing import Any
+from typing import Any, List
 
 import torch
 
@@ -13,9 +13,13 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..errors import UserError
-from ..registry import lookup, suggest
+from ..modeling.losses import check_loss_names
+from ..modeling.meta_arch import DualStreamBaseline
+from ..registry import LOSS_REGISTRY, lookup, suggest
 
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+HEAD_NORMS = ("BN", "syncBN", "GhostBN", "GN")  # FastReID cannot initialize a neck of FrozenBN
+HOST_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 
 
 def check_model_names(cfg: Any) -> None:
@@ -26,17 +30,68 @@ def check_model_names(cfg: Any) -> None:
         UserError: a pooling, classifier or normalization layer is unknown.
     """
     model = cfg.MODEL
-    lookup(META_ARCH_REGISTRY, model.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
-    lookup(BACKBONE_REGISTRY, model.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
-    lookup(REID_HEADS_REGISTRY, model.HEADS.NAME, "MODEL.HEADS.NAME")
+    method = lookup(META_ARCH_REGISTRY, model.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+    backbone = lookup(BACKBONE_REGISTRY, model.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+    head = lookup(REID_HEADS_REGISTRY, model.HEADS.NAME, "MODEL.HEADS.NAME")
     for key, name, valid in (
         ("MODEL.HEADS.POOL_LAYER", model.HEADS.POOL_LAYER, pooling.__all__),
         ("MODEL.HEADS.CLS_LAYER", model.HEADS.CLS_LAYER, any_softmax.__all__),
-        ("MODEL.HEADS.NORM", model.HEADS.NORM, NORMS),
+        ("MODEL.HEADS.NORM", model.HEADS.NORM, HEAD_NORMS),
         ("MODEL.BACKBONE.NORM", model.BACKBONE.NORM, NORMS),
     ):
         if name not in valid:
             raise UserError(f"{key} is {name!r}. {suggest(name, valid)}")
+    if is_host_method(method):
+        _check_host_method(cfg, method, backbone, head)
+
+
+def is_host_method(method: type) -> bool:
+    """Return whether a meta-architecture is FastReID's own, which knows no modalities."""
+    return method.__module__.partition(".")[0] == "fastreid"
+
+
+def _check_host_method(cfg: Any, method: type, backbone: Any, head: Any) -> None:
+    """Raise ``UserError`` where a method of FastReID is given parts that it cannot use."""
+    name = f"MODEL.META_ARCHITECTURE is {method.__name__}, FastReID's own,"
+    ours = "Set MODEL.META_ARCHITECTURE DualStreamBaseline, or"
+    if getattr(backbone, "takes_modalities", False):
+        raise UserError(
+            f"{name} which does not say which images are infrared; {cfg.MODEL.BACKBONE.NAME} needs "
+            f"to know it. {ours} MODEL.BACKBONE.NAME build_resnet_backbone."
+        )
+    if hasattr(head, "outputs"):
+        raise UserError(
+            f"{name} and takes FastReID's heads only; MODEL.HEADS.NAME is {cfg.MODEL.HEADS.NAME}. "
+            f"{ours} MODEL.HEADS.NAME EmbeddingHead."
+        )
+    strange = [loss for loss in cfg.MODEL.LOSSES.NAME if loss not in HOST_LOSSES]
+    if strange:
+        raise UserError(
+            f"{name} and would ignore {', '.join(strange)} in MODEL.LOSSES.NAME; it computes "
+            f"{', '.join(HOST_LOSSES)}. {ours} name those only."
+        )
+
+
+def check_losses(cfg: Any) -> None:
+    """Look up ``MODEL.LOSSES.NAME``.
+
+    Raises:
+        UserError: no loss is named, one is named twice or is not registered, or the weights of
+            all terms are 0.
+    """
+    names: List[str] = list(cfg.MODEL.LOSSES.NAME)
+    method = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if is_host_method(method):
+        return
+    check_loss_names(names)
+    losses = [lookup(LOSS_REGISTRY, name, "MODEL.LOSSES.NAME") for name in names]
+    if getattr(method, "losses", None) is not DualStreamBaseline.losses:
+        return  # it has terms of its own
+    if all(loss.node(cfg).SCALE == 0 for loss in losses):
+        raise UserError(
+            f"The SCALE of every loss of MODEL.LOSSES.NAME ({', '.join(names)}) is 0: there is "
+            "nothing to learn."
+        )
 
 
 def check_run(cfg: Any, num_classes: int) -> None:
@@ -52,8 +107,6 @@ def check_run(cfg: Any, num_classes: int) -> None:
             "which needs its own GPU; leave the number out, and set CUDA_VISIBLE_DEVICES."
         )
     check_sync_norm(cfg)
-    if cfg.TEST.PRECISE_BN.ENABLED:
-        raise UserError("TEST.PRECISE_BN.ENABLED is not supported here; set it False.")
 
 
 def check_sync_norm(cfg: Any) -> None:

@@ -18,8 +18,8 @@ from ..data.transforms.chains import build_transforms
 from ..errors import UserError
 from ..modality import Modality
 from ..readers.image import ImageError
+from .devices import check_device
 from .loading import open_checkpoint
-from .setup import check_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 CHANNEL_ORDERS = ("rgb", "bgr")

@@ -49,10 +49,11 @@ class FreezeLayers(HookBase):
             for name, parameter in model.named_parameters()
             if any(pattern.match(name) for pattern in patterns)
         ]
+        # Only modules without parts: a head in evaluation mode would return no loss terms.
         self.modules = [
             module
             for name, module in model.named_modules()
-            if name and any(pattern.match(name) for pattern in patterns)
+            if not list(module.children()) and any(pattern.match(name) for pattern in patterns)
         ]
         self.iterations = iterations
         self._was_frozen = False

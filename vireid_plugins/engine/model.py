@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import build_model as build_named_model
 
 from ..errors import CheckpointError, UserError, one_line
@@ -22,7 +23,7 @@ def build_model(cfg: Any) -> nn.Module:
     check_model_names(cfg)
     node = cfg.MODEL.BACKBONE
     if not (node.PRETRAIN and node.PRETRAIN_PATH):
-        return runtime.apply_memory_format(cfg, build_named_model(cfg))
+        return runtime.apply_memory_format(cfg, _build(cfg))
     read_weights(node.PRETRAIN_PATH)  # FastReID's backbones load it themselves, unchecked
     try:
         model = build_named_model(cfg)
@@ -43,4 +44,26 @@ def _check_without_file(cfg: Any) -> None:
     plain = cfg.clone()
     plain.defrost()
     plain.MODEL.BACKBONE.PRETRAIN = False
-    build_named_model(plain)
+    _build(plain)
+
+
+def _build(cfg: Any) -> nn.Module:
+    try:
+        return build_named_model(cfg)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        if isinstance(error, UserError) or not _lacks_depth(cfg, error):
+            raise
+        raise UserError(
+            f"MODEL.BACKBONE.DEPTH is {cfg.MODEL.BACKBONE.DEPTH!r}, which "
+            f"{cfg.MODEL.BACKBONE.NAME} does not have."
+        ) from error
+
+
+def _lacks_depth(cfg: Any, error: Exception) -> bool:
+    """Return whether a backbone of FastReID says by ``error`` that it lacks the depth."""
+    build, depth = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME), cfg.MODEL.BACKBONE.DEPTH
+    if build.__module__.partition(".")[0] != "fastreid":
+        return False
+    if isinstance(error, NotImplementedError):
+        return not str(error)
+    return error.args == (depth,) or str(error) == f"Unsupported model type {depth}"

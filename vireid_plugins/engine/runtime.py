@@ -47,6 +47,14 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
         UserError: this PyTorch or this machine cannot compile (the message says what is missing),
             or activations are checkpointed, with which PyTorch silently compiles nothing.
     """
+    check_config(cfg)
+    if cfg.RUNTIME.COMPILE:
+        for part in _parts(model.backbone):
+            part.compile()
+
+
+def check_config(cfg: Any) -> None:
+    """Raise ``UserError`` if the backbone is to be compiled and cannot be; says what is missing."""
     if not cfg.RUNTIME.COMPILE:
         return
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
@@ -60,8 +68,6 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
             f"RUNTIME.COMPILE is True, and {missing}. Set RUNTIME.COMPILE False: nothing but the "
             "speed changes."
         )
-    for part in _parts(model.backbone):
-        part.compile()
 
 
 def uncompiled_calls() -> ContextManager[Any]:

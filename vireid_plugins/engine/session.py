@@ -21,12 +21,15 @@ from ..files import append_line
 from ..runs.log import close_log
 from ..runs.names import METRICS
 from ..runs.record import record_session
+from .checkpoint import check_weights_exist
 from .checks import make_output_folder
+from .early_checks import check_training
 from .launch import launch
 from .loading import OpenedCheckpoint, named_weights, open_checkpoint
 from .run_folder import sole_training
 from .setup import build_config, set_up_run
 from .trainer import VIReIDTrainer
+from .trial import try_model
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,10 @@ def train(
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
+    check_training(cfg, max(1, num_gpus * num_machines))
+    try_model(cfg)
+    if cfg.MODEL.WEIGHTS and not resume:
+        check_weights_exist(cfg.MODEL.WEIGHTS)
     return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
 
 

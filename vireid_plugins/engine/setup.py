@@ -20,6 +20,7 @@ from ..runs.log import open_log
 from ..runs.names import CONFIG
 from .allocator import forget_what_was_said, keep_freed_memory
 from .checks import make_output_folder
+from .devices import check_devices
 from .run_folder import (
     check_resumable,
     keep_training_apart,
@@ -53,7 +54,7 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
     check_ranges(cfg)
     cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
-    _check_devices(cfg)
+    check_devices(cfg)
     return cfg
 
 
@@ -76,26 +77,8 @@ def build_carried_config(
     merge_config(cfg, "", opts)
     check_ranges(cfg, opts[0::2])  # an older version may have allowed the carried values
     cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
-    _check_devices(cfg)
+    check_devices(cfg)
     return cfg
-
-
-def _check_devices(cfg: CfgNode) -> None:
-    check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
-    if cfg.TEST.DEVICE:
-        check_device(cfg.TEST.DEVICE, "TEST.DEVICE")
-
-
-def check_device(device: str, key: str) -> None:
-    """Raise ``UserError``, which names ``key``, if PyTorch cannot use ``device``."""
-    if str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"{key} is {device!r} and PyTorch {torch.__version__} sees no GPU. Add: {key} cpu"
-        )
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"{key} is {device!r}: {str(error).splitlines()[0]}") from error
 
 
 def set_up_run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> List[Difference]:

@@ -14,7 +14,6 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventWriter
 
 from .. import data, evaluation
-from ..config import check_ranges
 from ..data.datasets.build import split_facts
 from ..data.reading import range_facts, with_ranges
 from ..drawing import save_retrieval_pictures
@@ -35,6 +34,7 @@ from .checkpoint import (
     remove_partial_files,
 )
 from .checks import check_run, make_output_folder
+from .early_checks import check_training, odd_values
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
 from .resume import Continuation, read_position
@@ -77,24 +77,24 @@ class VIReIDTrainer(DefaultTrainer):
     def __init__(self, cfg: Any) -> None:
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
         log_to_console(comm.get_rank())
-        check_ranges(cfg)
+        check_training(cfg, comm.get_world_size())
+        for sentence in odd_values(cfg) if comm.is_main_process() else ():
+            logger.warning(sentence)
         make_output_folder(cfg.OUTPUT_DIR)
         keep_freed_memory(cfg)
         self.seed = choose_seed(cfg.SEED)
         seed_everything(self.seed)
-        for name in cfg.DATASETS.TESTS:  # find a mistake in TEST.* now, not after an hour
-            evaluation.build_evaluator(cfg, name, dataset=None)
         if cfg.TEST.EVAL_PERIOD > 0:
             evaluation.rehearse_tests(cfg)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         check_run(cfg, loader.dataset.num_classes)
+        accumulation = read_accumulation(cfg, len(loader))
         model = self.build_model(cfg)
         apply_scaling_keys(cfg, model)
         runtime.compile_backbone(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
-        accumulation = read_accumulation(cfg, len(loader))
         self._trainer = StepTrainer(wrap(model), loader, optimizer, amp_name(cfg), accumulation)
         self.cfg = cfg
         self.iters_per_epoch = -(-len(loader) // accumulation)  # updates; the last may be shorter

@@ -1,6 +1,21 @@
 """Build the optimizer and the learning-rate schedule from a config."""
 
-from .build import build_optimizer
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .amp import amp_name, check_amp
+from .build import build_optimizer, optimizer_options
 from .schedule import EpochSchedule, build_lr_scheduler
 
-__all__ = ["EpochSchedule", "build_lr_scheduler", "build_optimizer"]
+__all__ = ["EpochSchedule", "build_lr_scheduler", "build_optimizer", "check_config"]
+
+
+def check_config(cfg: Any) -> None:
+    """Raise ``UserError`` if no optimizer or no schedule can be built from ``cfg.SOLVER``."""
+    optimizer_options(cfg)
+    # A schedule reads nothing but the groups.
+    blank: Any = SimpleNamespace(param_groups=[{"lr": cfg.SOLVER.BASE_LR}])
+    build_lr_scheduler(cfg, blank, iters_per_epoch=1)
+    check_amp(amp_name(cfg), torch.device(cfg.MODEL.DEVICE))

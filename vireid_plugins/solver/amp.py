@@ -30,8 +30,18 @@ def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype
     Raises:
         UserError: the format is unknown, or the device does not have it.
     """
+    check_amp(name, device)
     if name is None:
         return None
+    if device.type == "cpu" and not cpu_has_bfloat16():
+        logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")
+    return DTYPES[name]
+
+
+def check_amp(name: Optional[str], device: torch.device) -> None:
+    """Raise ``UserError`` if the number format ``name`` is unknown, or ``device`` lacks it."""
+    if name is None:
+        return
     if name not in DTYPES:
         raise UserError(f"SOLVER.AMP.DTYPE is {name!r}; expected one of {sorted(DTYPES)}.")
     if name == "float16" and device.type == "cpu":
@@ -39,9 +49,6 @@ def amp_dtype(name: Optional[str], device: torch.device) -> Optional[torch.dtype
             "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
             "SOLVER.AMP.ENABLED False."
         )
-    if device.type == "cpu" and not cpu_has_bfloat16():
-        logger.warning("This CPU has no bfloat16 instructions: bfloat16 will be slow on it.")
-    return DTYPES[name]
 
 
 def is_scaled(name: Optional[str]) -> bool:

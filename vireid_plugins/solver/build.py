@@ -18,6 +18,9 @@ from .amp import amp_name, is_scaled
 logger = logging.getLogger(__name__)
 
 
+# need a closure, sparse gradients, or parameters of two axes only
+_UNSUITABLE = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+
 # the arguments of PyTorch's optimizers that each RUNTIME.OPTIMIZER_STEP stands for
 STEPS: Dict[str, Dict[str, bool]] = {
     "default": {},
@@ -51,21 +54,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
         UserError: ``SOLVER.OPT`` is not an optimizer of PyTorch, or it does not have the step
             that ``RUNTIME.OPTIMIZER_STEP`` names.
     """
-    name = cfg.SOLVER.OPT
-    optimizers = {
-        key
-        for key, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
-    } - {"Optimizer", "LBFGS", "SparseAdam"}
-    if name not in optimizers:
-        raise UserError(
-            f"SOLVER.OPT is {name!r}, which is not an optimizer of PyTorch {torch.__version__}. "
-            + suggest(name, optimizers)
-        )
-    options = {}
-    if name == "SGD":
-        options = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
-    options.update(step_options(cfg, getattr(torch.optim, name)))
+    name, options = cfg.SOLVER.OPT, optimizer_options(cfg)
     optimizer_class = maybe_add_gradient_clipping(cfg, getattr(torch.optim, name))
     try:
         optimizer = optimizer_class(parameter_groups(cfg, model), **options)
@@ -78,6 +67,38 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
         ) from error
     optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
     return optimizer
+
+
+def optimizer_options(cfg: Any) -> Dict[str, Any]:
+    """Return the arguments, besides the parameters, of the optimizer ``SOLVER.OPT``.
+
+    Raises:
+        UserError: it is not an optimizer of PyTorch, or it cannot work as ``SOLVER`` and
+            ``RUNTIME.OPTIMIZER_STEP`` say.
+    """
+    solver = cfg.SOLVER
+    optimizers = {
+        key
+        for key, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    } - _UNSUITABLE
+    if solver.OPT not in optimizers:
+        raise UserError(
+            f"SOLVER.OPT is {solver.OPT!r}, which is not an optimizer of PyTorch "
+            f"{torch.__version__} for networks with convolutions. {suggest(solver.OPT, optimizers)}"
+        )
+    if solver.BACKBONE_LR_FACTOR == solver.HEADS_LR_FACTOR == 0:
+        raise UserError(
+            "SOLVER.BACKBONE_LR_FACTOR and SOLVER.HEADS_LR_FACTOR are both 0: nothing would train."
+        )
+    options: Dict[str, Any] = {}
+    if solver.OPT == "SGD":
+        options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+        if solver.NESTEROV and not solver.MOMENTUM:
+            raise UserError(
+                "SOLVER.NESTEROV is True and SOLVER.MOMENTUM is 0; set one of them otherwise."
+            )
+    return {**options, **step_options(cfg, getattr(torch.optim, solver.OPT))}
 
 
 def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:

@@ -111,6 +111,11 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
     if solver.SCHED == "CosineAnnealingLR":
         start = max(warmup_epochs, solver.DELAY_EPOCHS)
         length, floor = max(solver.MAX_EPOCH - start, 1), solver.ETA_MIN_LR
+        if floor > solver.BASE_LR:
+            raise UserError(
+                f"SOLVER.ETA_MIN_LR is {floor:g}, above SOLVER.BASE_LR {solver.BASE_LR:g}: the "
+                "learning rate would rise."
+            )
 
         def cosine(base: float, epoch: int) -> float:
             progress = min(max(epoch - start, 0) / length, 1.0)
@@ -140,6 +145,11 @@ def _build_warmup(solver: Any, iters: int, iters_per_epoch: int) -> Callable[[in
     method, start = solver.WARMUP_METHOD, solver.WARMUP_FACTOR
     if method not in WARMUP_METHODS:
         raise UserError(f"SOLVER.WARMUP_METHOD is {method!r}; expected one of {WARMUP_METHODS}.")
+    if start == 0 and iters > 0 and method in ("constant", "exp"):
+        raise UserError(
+            f"SOLVER.WARMUP_FACTOR is 0, so with WARMUP_METHOD {method!r} nothing trains during "
+            "the warm-up; set it above 0, or WARMUP_METHOD 'linear'."
+        )
 
     def factor(iteration: int) -> float:
         if iteration >= iters:

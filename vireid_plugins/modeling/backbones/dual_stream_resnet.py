@@ -261,7 +261,7 @@ def _stage(streams: nn.ModuleDict, name: str) -> ResNetStage:
 
 def _width_of(block: Any) -> int:
     """Return the channels of the output of a block of FastReID's ResNet."""
-    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
+    return (block.conv3 if hasattr(block, "conv3") else block.conv2).out_channels
 
 
 def _stem(network: nn.Module) -> ResNetStem:
@@ -284,3 +284,6 @@ def build_dual_stream_resnet_backbone(cfg: Any) -> DualStreamResNet:
             state = fetch_pretrained(prefix + node.DEPTH, resnet.model_urls)
         backbone.load_ordinary(state, node.PRETRAIN_PATH or "the checkpoint")
     return backbone
+
+
+build_dual_stream_resnet_backbone.takes_modalities = True  # the methods of FastReID name none

@@ -2,7 +2,7 @@
 
 from ...registry import LOSS_REGISTRY
 from .base import Loss
-from .build import LossTerms, build_losses
+from .build import LossTerms, build_losses, check_loss_names
 from .cascaded_aggregation import CascadedAggregationLoss
 from .center import CenterLoss
 from .correlation import CorrelationConsistencyLoss
@@ -39,4 +39,5 @@ __all__ = [
     "UnidirectionalMetricLoss",
     "WeightedTripletLoss",
     "build_losses",
+    "check_loss_names",
 ]

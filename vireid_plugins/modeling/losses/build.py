@@ -68,7 +68,7 @@ def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:
             provided.
     """
     names = list(cfg.MODEL.LOSSES.NAME)
-    _check_names(names)
+    check_loss_names(names)
     losses = {}
     for name in names:
         losses[name] = lookup(LOSS_REGISTRY, name, _KEY).from_config(cfg)
@@ -76,7 +76,8 @@ def build_losses(cfg: CfgNode, provided: Iterable[str]) -> LossTerms:
     return LossTerms(losses, {name: loss.node(cfg).SCALE for name, loss in losses.items()})
 
 
-def _check_names(names: List[str]) -> None:
+def check_loss_names(names: List[str]) -> None:
+    """Raise ``UserError`` if ``MODEL.LOSSES.NAME`` names no loss, or one of them twice."""
     if not names:
         raise UserError(
             f"{_KEY} is empty; name at least one of: {', '.join(registered_names(LOSS_REGISTRY))}."

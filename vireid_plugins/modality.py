@@ -45,7 +45,7 @@ class Modality(IntEnum):
 
 
 _OTHER_WORDS = {
-    Modality.VISIBLE: ("visible", "vis", "v", "rgb", "color", "color", "visual"),
+    Modality.VISIBLE: ("visible", "vis", "v", "rgb", "color", "visual"),
     Modality.INFRARED: ("infrared", "ir", "i", "nir", "lwir", "tir", "thermal", "t"),
 }
 

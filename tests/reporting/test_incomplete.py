@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vireid.cli import run_verb
-from vireid_plugins.errors import PlotError, ReportError
+from vireid_plugins.errors import PlotError, ReportError, UnwritableError
+from vireid_plugins.plots.curves import Curves
 from vireid_plugins.plots.kinds import KINDS, Kind, all_kinds
 from vireid_plugins.reporting import write_report
 from vireid_plugins.runs.reading import read_run_folder
@@ -201,3 +202,14 @@ def test_words_may_stand_anywhere(folder, only, monkeypatch):
     assert run_verb("report", words) == 0
     page = parse(folder.parent / "page" / "x.html")
     assert "../run/log.txt" in [a.attrs["href"] for a in page.by_id("files").all("a")]
+
+
+def test_a_full_disk_ends_the_report_in_one_line(folder, monkeypatch, capsys):
+    def full(*words):
+        raise UnwritableError("figures/curves.png cannot be written: No space left on device.")
+
+    monkeypatch.setattr(Curves, "draw", full)
+    assert run_verb("report", [str(folder), "--no-model"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: figures/curves.png cannot be written: No space left on device.\n"
+    assert not (folder / "report.html").exists()

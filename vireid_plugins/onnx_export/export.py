@@ -1,7 +1,6 @@
 """Write an ONNX file that gives the same features as a checkpoint, or say why it is impossible."""
 
 import importlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Union
@@ -10,7 +9,7 @@ import torch
 
 from ..engine.feature_extractor import FeatureExtractor
 from ..errors import UnknownNameError
-from ..files import write_atomically
+from ..files import check_can_write, write_atomically, writing
 from ..modality import Modality
 from ..version import __version__
 from .compare import (
@@ -118,11 +117,7 @@ def _check_target(target: Path, weights: Path) -> Path:
         raise ExportError(f"--out is {str(target)!r}; expected a file name that ends in {SUFFIX}.")
     if target.is_dir():
         raise ExportError(f"--out is {str(target)!r}, which is a folder; name a file in it.")
-    above = next(folder for folder in target.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ExportError(f"--out is {str(target)!r}, but {above} is a file, not a folder.")
-    if not os.access(above, os.W_OK):
-        raise ExportError(f"--out is {str(target)!r}, but {above} cannot be written to.")
+    check_can_write(target)
     if target.absolute() == weights.absolute():
         raise ExportError(f"--out and --weights are the same file, {target}.")
     return target
@@ -227,11 +222,9 @@ def _check_agreement(exported: Exported, say: Callable[[str], Any]) -> None:
 
 
 def _write(target: Path, content: bytes) -> None:
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, lambda file: file.write(content))
-    except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror}.") from error
+    write_atomically(target, lambda file: file.write(content))
 
 
 def _with_metadata(content: bytes, metadata: Dict[str, str]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Callable, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from ..comparison.runs import hide_paths
-from ..errors import PlotError, is_foreseen, one_line
+from ..errors import PlotError, UnwritableError, is_foreseen, one_line
 from ..plots import Kind, Subject, all_kinds, draw_kind
 from ..runs.folder import Missing
 from .pictures import Picture, figure_uri
@@ -67,6 +67,8 @@ def draw_figures(
         rest = [path for path in paths if path.stem not in stems]
         figures.others = [(path.name, address(path, page)) for path in rest]
         figures.notes = [hide_paths(note.strip()) for note in drawn.notes]
+    except UnwritableError:  # a full disk: the page would not be written either
+        raise
     except Exception as error:  # the page is written without this figure
         figures.failed = not is_foreseen(error)
         of_method = kind.needs_model and isinstance(error, PlotError)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from ..engine.checks import make_output_folder
-from ..errors import ReportError, is_foreseen, one_line
+from ..errors import ReportError, UnwritableError, is_foreseen, one_line
 from ..evaluation import evaluate
 from ..files import check_can_write, write_atomically
 from ..plots import Kind, Subject, all_kinds, load_subject
@@ -211,6 +211,8 @@ class _Report:
         """
         try:
             return action()
+        except UnwritableError:  # a full disk: the page would not be written either
+            raise
         except Exception as error:
             self._run.missing.append(Missing(what, one_line(error)))
             self._say(f"  not shown: {what}: {one_line(error)}")

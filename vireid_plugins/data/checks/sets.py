@@ -13,6 +13,7 @@ from fastreid.utils import comm
 
 from ..datasets import CrossModalityDataset, DatasetError
 from ..datasets.build import dataset_root
+from ..datasets.files import FileKeys
 from ..datasets.overlap import Source, examine_part, find_leaks
 from ..datasets.stock import person_of
 from ..item import Item, test_items
@@ -95,7 +96,7 @@ def _name(source: ImageDataset) -> str:
 
 
 def _source(name: str) -> Source:
-    return Source(name, dataset_root(), f"the lists or folders of {name}")
+    return Source(name, dataset_root(), f"the lists or folders of {name}", FileKeys())
 
 
 def _forgive_or_raise(cfg: CfgNode, problems: Sequence[str]) -> None:

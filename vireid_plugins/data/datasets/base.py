@@ -14,7 +14,8 @@ from fastreid.config import CfgNode
 from ..item import Item
 from ..labels import first_few
 from .description import MARKER, SPLITS, DescribedDataset, fingerprint
-from .files import shown
+from .errors import DatasetError
+from .files import FileKeys, is_text, shown
 from .overlap import Part, Source, examine_part, find_leaks, plain_item
 
 __all__ = ["MARKER", "SPLITS", "CrossModalityDataset", "DatasetError", "fingerprint"]
@@ -23,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 _PARTS = {"train": "training", "test": "test"}  # how messages call the parts
 _MOST = 12  # how many cameras or folders one line names
-
-
-class DatasetError(UserError, RuntimeError):
-    """A dataset on disk is not as documented; the message says what is wrong and how to mend it."""
 
 
 class CrossModalityDataset(DescribedDataset):
@@ -82,6 +79,7 @@ class CrossModalityDataset(DescribedDataset):
         self.root = os.path.expanduser(str(root))
         self.allow_overlap = bool(allow_overlap)
         self.dataset_dir = self.locate()
+        self.files = FileKeys()
         self._parts: Dict[str, Part] = {}
         self._faults: Dict[str, List[str]] = {name: [] for name in _PARTS}
         self._said: Set[str] = set()
@@ -122,17 +120,18 @@ class CrossModalityDataset(DescribedDataset):
         """Return the arguments, by name, that this dataset sets in its protocol."""
         return {}
 
-    def complain(self, message: str, *parts: str) -> None:
+    def complain(self, message: str, part: str = "") -> None:
         """Note a mistake in a list, for a subclass that can still read the rest of it.
 
         The splits of the part raise it, and a check of the dataset shows it with all others.
 
         Args:
             message: what is wrong, and where.
-            parts: "train" or "test", or both; without any: both.
+            part: "train" or "test"; empty: both.
         """
-        for part in parts or _PARTS:
-            self._faults[part].append(message)
+        for name in [part] if part else _PARTS:
+            if message not in self._faults[name]:
+                self._faults[name].append(message)
 
     def is_query(self, item: Item) -> bool:
         """Return whether a test item is a query; the others are gallery."""
@@ -181,7 +180,8 @@ class CrossModalityDataset(DescribedDataset):
                 raise DatasetError(f"{self.dataset_name}: {error}") from error
             part = examine_part(_PARTS[name], items, self._source())
             part.problems.extend(self._wrong_folders(_PARTS[name], part.items))
-            self._parts[name] = part._replace(faults=self._faults[name])
+            faults = [*self._faults[name], *self._unreadable_names(_PARTS[name], part.items)]
+            self._parts[name] = part._replace(faults=faults)
         return self._parts[name]
 
     def split_items(self, split: str) -> List[Item]:
@@ -239,7 +239,18 @@ class CrossModalityDataset(DescribedDataset):
                 logger.warning("%s", note)
 
     def _source(self) -> Source:
-        return Source(self.dataset_name, self.dataset_dir, self.lists(), self.label_name)
+        name, folder, files = self.dataset_name, self.dataset_dir, self.files
+        return Source(name, folder, self.lists(), files, self.label_name)
+
+    def _unreadable_names(self, part: str, items: Sequence[Item]) -> List[str]:
+        odd = [item.path for item in items if not is_text(item.path)]
+        if not odd:
+            return []
+        return [
+            f"{self.dataset_name}: {len(odd)} path(s) of {part} images are not in UTF-8: "
+            f"{first_few([shown(path, self.dataset_dir) for path in odd], 3)}. Rename them, for "
+            "example from Chinese Windows with: convmv -r --notest -f gbk -t utf8 FOLDER"
+        ]
 
     def _wrong_folders(self, part: str, items: Sequence[Item]) -> List[str]:
         wrong: Dict[Modality, List[str]] = {}

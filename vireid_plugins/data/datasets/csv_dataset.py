@@ -15,7 +15,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..item import Item
 from ..labels import first_few, label_of, number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError
-from .files import file_keys
+from .files import why_absent
 from .overlap import is_junk
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
@@ -61,7 +61,7 @@ class CSVDataset(CrossModalityDataset):
         """
         self.csv_file = csv_file
         self._rows: Dict[str, List[Item]] = {}
-        self._splits_of: Dict[str, Set[str]] = {}  # of each test image, by its path
+        self._splits_of: Dict[Hashable, Set[str]] = {}  # of each test image
         self._wrong_lines: List[str] = []
         self._absent: List[str] = []
         self._labels: Dict[int, Any] = {}  # the identities of the file, by their numbers
@@ -108,8 +108,9 @@ class CSVDataset(CrossModalityDataset):
             self._wrong_lines.append(f"line {line}: {error}")
             return None
         path = self._image_path(row["path"])
-        if not os.path.exists(path):
-            self._absent.append(f"{row['path']} (line {line})")
+        reason = why_absent(path)
+        if reason is not None:
+            self._absent.append(f"{row['path']} (line {line}{reason and ': ' + reason})")
             return None
         return _Row(path, pid, camid, modality, split)
 
@@ -135,17 +136,16 @@ class CSVDataset(CrossModalityDataset):
         """Return whether it is listed as query; if also as gallery, then by its modality."""
         if not self._splits_of:
             self._splits_of = self._find_splits()
-        splits = self._splits_of[item.path]
+        splits = self._splits_of[self.files[item.path]]
         return super().is_query(item) if len(splits) > 1 else "query" in splits
 
-    def _find_splits(self) -> Dict[str, Set[str]]:
-        """Return the splits in which the file of each path of the test rows is listed."""
-        rows = [(split, item.path) for split in SPLITS[1:] for item in self._rows[split]]
-        keys = file_keys(path for _, path in rows)
+    def _find_splits(self) -> Dict[Hashable, Set[str]]:
+        """Return the splits in which the file of each test row is listed."""
         splits: Dict[Hashable, Set[str]] = {}
-        for split, path in rows:
-            splits.setdefault(keys[path], set()).add(split)
-        return {path: splits[keys[path]] for _, path in rows}
+        for split in SPLITS[1:]:
+            for item in self._rows[split]:
+                splits.setdefault(self.files[item.path], set()).add(split)
+        return splits
 
     def lists(self) -> str:
         return self.csv_file
@@ -164,7 +164,7 @@ class CSVDataset(CrossModalityDataset):
         return [row.line for row in rows], [row.cells for row in rows]
 
     def _image_path(self, path: str) -> str:
-        if os.sep == "/" and not os.path.exists(os.path.join(self.dataset_dir, path)):
+        if "\\" in path and why_absent(os.path.join(self.dataset_dir, path)) is not None:
             path = path.replace("\\", "/")  # written on Windows
         return os.path.normpath(os.path.join(self.dataset_dir, os.path.expanduser(path)))
 

@@ -1,22 +1,41 @@
 """Read the folders and text files that name the images and their identities."""
 
 import os
-from typing import List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...errors import MissingFileError, UserError
 from ...readers import list_file
 from ...readers.image import is_image_name
 from ..labels import first_few
-from .base import DatasetError
+from .errors import DatasetError
+from .files import list_folder, why_absent
 
 
 def list_images(folder: str) -> List[str]:
-    """Return the image files in ``folder``, sorted by name; an absent folder has none."""
-    try:
-        names = sorted(filter(is_image_name, os.listdir(folder)))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [os.path.join(folder, name) for name in names]
+    """Return the image files in ``folder``, sorted by name; an absent folder has none.
+
+    Raises:
+        DatasetError: the folder may not be read.
+    """
+    return [os.path.join(folder, name) for name in list_folder(folder) if is_image_name(name)]
+
+
+def numbered_folders(folder: str, prefix: str = "") -> Dict[int, List[str]]:
+    """Return the folders in ``folder`` by the number in their names: 7, 07 and 0007 are one.
+
+    Args:
+        folder: an absent one has no folders.
+        prefix: what stands before the number, such as "cam", in any case.
+
+    Raises:
+        DatasetError: the folder may not be read.
+    """
+    found: Dict[int, List[str]] = {}
+    for name in list_folder(folder):
+        digits = name[len(prefix) :]
+        if name.lower().startswith(prefix) and is_number(digits):
+            found.setdefault(int(digits), []).append(os.path.join(folder, name))
+    return found
 
 
 def read_lines(path: str, url: str = "") -> List[Tuple[int, str]]:
@@ -45,7 +64,7 @@ def read_ids(path: str, url: str = "") -> List[int]:
     found = set()
     for number, line in read_lines(path, url):
         for word in filter(None, (part.strip() for part in line.replace(" ", ",").split(","))):
-            if not _is_identity(word):
+            if not is_number(word):
                 raise DatasetError(
                     f"{path}, line {number}: expected identity numbers separated by commas; "
                     f"got {word!r}."
@@ -54,7 +73,9 @@ def read_ids(path: str, url: str = "") -> List[int]:
     return sorted(found)
 
 
-def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, int]]:
+def read_image_list(
+    path: str, folder: str, url: str = "", complain: Optional[Callable[[str], Any]] = None
+) -> List[Tuple[str, int]]:
     """Read a file of lines ``relative/path identity``; return pairs (path of the image, identity).
 
     The last word of a line is the identity, so names may have spaces; backslashes are accepted.
@@ -63,6 +84,8 @@ def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, in
         path: the list.
         folder: what the paths in it are relative to.
         url: where the dataset is requested, for messages.
+        complain: gets a message about images that do not exist, which are then left out; None:
+            it is raised.
 
     Raises:
         DatasetError: as :func:`read_lines`, or a line has another form, or an image does not
@@ -71,22 +94,27 @@ def read_image_list(path: str, folder: str, url: str = "") -> List[Tuple[str, in
     pairs, absent = [], []
     for number, line in read_lines(path, url):
         words = line.rsplit(None, 1)
-        if len(words) != 2 or not _is_identity(words[1]):
+        if len(words) != 2 or not is_number(words[1]):
             raise DatasetError(
                 f"{path}, line {number}: expected 'relative/path identity'; got {line!r}."
             )
         image = os.path.normpath(os.path.join(folder, words[0].replace("\\", "/")))
-        if not os.path.isfile(image):
-            absent.append(f"{words[0]} (line {number})")
-        pairs.append((image, int(words[1])))
+        reason = why_absent(image)
+        if reason is None:
+            pairs.append((image, int(words[1])))
+        else:
+            absent.append(f"{words[0]} (line {number}{reason and ': ' + reason})")
     if absent:
-        raise DatasetError(
+        message = (
             f"{path} names {len(absent)} image(s) that do not exist below {folder}: "
             f"{first_few(absent)}. Extract the dataset again, or take the lines out."
         )
+        if complain is None:
+            raise DatasetError(message)
+        complain(message)
     return pairs
 
 
-def _is_identity(word: str) -> bool:
+def is_number(word: str) -> bool:
     """Return whether a word is a whole number that fits into 64 bits."""
     return word.isdecimal() and len(word) <= 18

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 from typing import Any, List
 
 from vireid_plugins.modality import Modality
@@ -11,7 +12,8 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..item import Item
 from ..labels import first_few
 from .base import CrossModalityDataset, DatasetError
-from .lists import list_images, read_ids, read_image_list
+from .files import find_lost_images, shown
+from .lists import list_images, numbered_folders, read_ids, read_image_list
 
 CAMERAS = tuple(range(1, 10))
 
@@ -67,30 +69,47 @@ class LLCM(CrossModalityDataset):
             ("train_nir.txt", Modality.INFRARED),
         ):
             path = os.path.join(self.dataset_dir, "idx", name)
-            for image, pid in read_image_list(path, self.dataset_dir, self.dataset_url):
+            complain = partial(self.complain, part="train")
+            for image, pid in read_image_list(path, self.dataset_dir, self.dataset_url, complain):
                 items.append(Item(image, pid, camera_of(image, path), int(modality)))
         return items
 
     def read_test(self) -> List[Item]:
-        items = [
-            Item(path, pid, camera, int(modality))
-            for name, modality in (
-                ("test_vis", Modality.VISIBLE),
-                ("test_nir", Modality.INFRARED),
-            )
-            for camera in CAMERAS
-            for pid in self._test_ids()
-            for path in list_images(
-                os.path.join(self.dataset_dir, name, f"cam{camera}", f"{pid:04d}")
-            )
-        ]
+        items: List[Item] = []
+        for name, modality in (("test_vis", Modality.VISIBLE), ("test_nir", Modality.INFRARED)):
+            items += self._read_test_folder(os.path.join(self.dataset_dir, name), modality)
         seen = {item.pid for item in items}
         absent = [f"{pid:04d}" for pid in self._test_ids() if pid not in seen]
         if absent:
-            raise DatasetError(
+            self.complain(
                 f"{self._test_id_file()} lists {len(absent)} identit(ies) without an image in "
                 f"test_vis or test_nir: {first_few(absent)}. The copy is incomplete: extract it "
-                "again, or take them out of the list."
+                "again, or take them out of the list.",
+                "test",
+            )
+        return items
+
+    def _read_test_folder(self, folder: str, modality: Modality) -> List[Item]:
+        pids = set(self._test_ids())
+        items = [
+            Item(path, pid, camera, int(modality))
+            for camera, places in numbered_folders(folder, "cam").items()
+            for place in places
+            if camera in CAMERAS
+            for pid, people in numbered_folders(place).items()
+            for person in people
+            if pid in pids
+            for path in list_images(person)
+        ]
+        lost = find_lost_images(folder, [item.path for item in items], pids)
+        if lost:
+            examples = first_few([shown(path, self.dataset_dir) for path in lost], 3)
+            self.complain(
+                f"{self.dataset_name}: {len(lost)} image(s) of identities in test_id.txt lie "
+                f"outside of {shown(folder, self.dataset_dir)}/cam1/0001 .. cam9 and would be "
+                f"lost: {examples}. Correct the names of these folders, or move them out of "
+                f"{folder}.",
+                "test",
             )
         return items
 

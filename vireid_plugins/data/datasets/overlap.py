@@ -14,7 +14,7 @@ from vireid_plugins.modality import Modality
 
 from ..item import Item
 from ..labels import first_few, sorted_labels
-from .files import file_keys, shown
+from .files import FileKeys, shown
 
 declare(
     "DATASETS",
@@ -23,6 +23,7 @@ declare(
 #: for messages: what to do where somebody means it
 IF_MEANT = "If you mean it, set DATASETS.ALLOW_OVERLAP True, and this becomes a warning."
 
+_MODALITIES = frozenset(map(int, Modality))
 _SHOWN = 3  # how many images a message names
 
 
@@ -36,11 +37,12 @@ class Part(NamedTuple):
 
 
 class Source(NamedTuple):
-    """How messages speak of a dataset."""
+    """A dataset: its files, and how messages speak of it."""
 
     name: str
-    folder: str = ""  # paths are shown relative to it
-    lists: str = ""  # where its images and identities are listed
+    folder: str  # paths are shown relative to it
+    lists: str  # where its images and identities are listed
+    files: FileKeys
     label: Callable[[Any], str] = str  # an identity in the words of the user
 
 
@@ -48,9 +50,17 @@ def plain_item(fields: Sequence[Any]) -> Item:
     """Return ``fields`` as an item whose identity and camera are Python's own integers or words.
 
     Raises:
-        UserError: the identity or the camera is neither, such as a floating-point number.
+        UserError: the identity or the camera is neither, such as a floating-point number, or the
+            modality is unknown.
     """
     item = Item.of(fields)
+    if item.modality not in _MODALITIES:
+        raise UserError(
+            f"The modality of an image must be 0 (visible) or 1 (infrared); got {item.modality!r} "
+            f"for {shown(item.path)}."
+        )
+    if type(item.pid) is int and type(item.camid) is int:
+        return item
     return item._replace(pid=_plain("identity", item.pid), camid=_plain("camera", item.camid))
 
 
@@ -60,19 +70,18 @@ def _plain(what: str, label: Any) -> Any:
     if isinstance(label, numbers.Integral):
         return int(label)
     raise UserError(
-        f"The {what} of an image must be a whole number or a word; got {label!r}, "
+        f"The {what} of an image must be a whole number or a word; got {label!r}, a "
         f"{type(label).__name__}."
     )
 
 
-def examine_part(part: str, items: Sequence[Item], source: Source, once: bool = True) -> Part:
+def examine_part(part: str, items: Sequence[Item], source: Source) -> Part:
     """Leave out junk and repetitions, and find images with two labels.
 
     Args:
         part: "training" or "test", for messages.
         items: in their order.
-        source: for messages.
-        once: keep one of several equal items; otherwise keep all of them.
+        source: the dataset.
     """
     real = [item for item in items if not is_junk(item.pid)]
     notes = []
@@ -83,14 +92,14 @@ def examine_part(part: str, items: Sequence[Item], source: Source, once: bool = 
             f"({first_few(junk)}), which means that they show nobody of interest; they are left "
             "out."
         )
-    kept, repeated, conflicts = _group(real)
-    if repeated and once:
+    kept, repeated, conflicts = _group(real, source.files)
+    if repeated:
         notes.append(
             f"{source.name}: {len(repeated)} {part} image(s) are listed more than once with the "
             f"same labels: {_names(repeated, source)}. Each is used once."
         )
     problems = [_conflict(part, what, pairs, source) for what, pairs in conflicts.items() if pairs]
-    return Part(kept if once else real, problems, notes)
+    return Part(kept, problems, notes)
 
 
 def is_junk(pid: Any) -> bool:
@@ -101,14 +110,15 @@ def is_junk(pid: Any) -> bool:
 Pairs = List[Tuple[Item, Item]]
 
 
-def _group(items: Sequence[Item]) -> Tuple[List[Item], List[Item], Dict[str, Pairs]]:
+def _group(
+    items: Sequence[Item], files: FileKeys
+) -> Tuple[List[Item], List[Item], Dict[str, Pairs]]:
     """Return the items without repetitions, the repeated ones, and those with two labels."""
-    keys = file_keys(item.path for item in items)
     first: Dict[Hashable, Item] = {}
     kept, repeated = [], []
     conflicts: Dict[str, Pairs] = {"identities": [], "modalities": [], "cameras": []}
     for item in items:
-        known = first.setdefault(keys[item.path], item)
+        known = first.setdefault(files[item.path], item)
         if known is item:
             kept.append(item)
         elif known.pid != item.pid:
@@ -156,10 +166,11 @@ def find_leaks(
         train, test: items without junk.
         person: called with "train" or "test" and an item; returns what both parts call the
             person alike, or None if nothing tells.
-        source: for messages.
+        source: the dataset.
     """
     problems = []
-    shared = shared_images(train, test)
+    mine = {source.files[item.path] for item in train}
+    shared = [item for item in test if source.files[item.path] in mine]
     if shared:
         problems.append(
             f"{source.name}: {len(shared)} image(s) are in training and in test: "
@@ -177,13 +188,6 @@ def find_leaks(
             f"them out of one of the two in {source.lists}. " + IF_MEANT
         )
     return problems
-
-
-def shared_images(some: Sequence[Item], others: Sequence[Item]) -> List[Item]:
-    """Return the items of ``others`` whose files are among ``some``, under whatever path."""
-    keys = file_keys(item.path for items in (some, others) for item in items)
-    mine = {keys[item.path] for item in some}
-    return [item for item in others if keys[item.path] in mine]
 
 
 def _person_name(label: Any, source: Source) -> str:

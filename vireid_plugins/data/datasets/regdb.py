@@ -1,6 +1,7 @@
 """RegDB (Nguyen et al., Sensors 2017): 412 persons, ten visible and ten thermal images each."""
 
 import os
+from functools import partial
 from typing import Any, List
 
 from vireid_plugins.errors import UserError
@@ -88,6 +89,7 @@ class RegDB(CrossModalityDataset):
             ("thermal", 2, Modality.INFRARED),
         ):
             path = os.path.join(self.dataset_dir, "idx", f"{part}_{word}_{self.trial}.txt")
-            pairs = read_image_list(path, self.dataset_dir, self.dataset_url)
+            complain = partial(self.complain, part=part)
+            pairs = read_image_list(path, self.dataset_dir, self.dataset_url, complain)
             items += [Item(image, pid, camera, int(modality)) for image, pid in pairs]
         return items

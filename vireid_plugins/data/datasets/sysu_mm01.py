@@ -11,7 +11,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..item import Item
 from ..labels import first_few
 from .base import CrossModalityDataset, DatasetError
-from .lists import list_images, read_ids
+from .lists import list_images, numbered_folders, read_ids
 
 logger = logging.getLogger(__name__)
 
@@ -95,21 +95,23 @@ class SYSUMM01(CrossModalityDataset):
         return items
 
     def _read_camera(self, ids: Sequence[int], camera: int, modality: Modality) -> List[Item]:
-        folder = os.path.join(self.dataset_dir, f"cam{camera}")
+        people = numbered_folders(os.path.join(self.dataset_dir, f"cam{camera}"))
         return [
             Item(path, pid, camera, int(modality))
             for pid in ids
-            for path in list_images(os.path.join(folder, f"{pid:04d}"))
+            for folder in people.get(pid, ())
+            for path in list_images(folder)
         ]
 
     def _check_ids(self, name: str, items: Sequence[Item]) -> None:
         seen = {item.pid for item in items}
         absent = [f"{pid:04d}" for pid in self._ids(name) if pid not in seen]
         if absent:
-            raise DatasetError(
+            self.complain(
                 f"{self._id_file(name)} lists {len(absent)} identit(ies) without an image in any "
                 f"camera folder: {first_few(absent)}. The copy is incomplete: extract it again, or "
-                "take them out of the list."
+                "take them out of the list.",
+                "test" if name == "test_id.txt" else "train",
             )
         cameras = {item.camid for item in items}
         empty = sorted(set(VISIBLE_CAMERAS + INFRARED_CAMERAS) - cameras)

@@ -16,6 +16,18 @@ _WHERE = (
 )
 
 
+def permutation_path(dataset: Any) -> str:
+    """Return where a copy of SYSU-MM01 has its permutation file.
+
+    Raises:
+        UserError: the dataset names no folder ``dataset_dir``.
+    """
+    folder = getattr(dataset, "dataset_dir", None)
+    if folder is None:
+        raise UserError(f"The dataset names no folder (dataset_dir) with exp/{_VARIABLE}.mat.")
+    return os.path.join(str(folder), "exp", _VARIABLE + ".mat")
+
+
 def read_permutations(
     dataset: Any, counts: Mapping[Tuple[int, int], int], trials: int, path: str = ""
 ) -> Dict[Tuple[int, int], List[np.ndarray]]:
@@ -34,7 +46,7 @@ def read_permutations(
         MissingFileError: there is no such file; the message says where it comes from.
         UserError: the file is not built as the official one, or does not fit the images.
     """
-    path = path or os.path.join(str(dataset.dataset_dir), "exp", _VARIABLE + ".mat")
+    path = path or permutation_path(dataset)
     if not os.path.isfile(path):
         raise MissingFileError(
             f"There is no {path}, which the official SYSU-MM01 galleries need. {_WHERE}"

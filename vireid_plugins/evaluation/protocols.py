@@ -21,6 +21,8 @@ from ..registry import PROTOCOL_REGISTRY
 from .arguments import shown, whole_number, word
 from .directions import DIRECTION, DIRECTIONS, check_direction
 from .galleries import folders_of, official_galleries, random_galleries, rows_of_modality
+from .permutation import permutation_path
+from .rehearsal import Rehearsal, rehearse
 from .rules import SYSU_SKIPPED_PAIRS, RankRules
 
 GALLERY_RULES = ("random", "official")
@@ -93,6 +95,24 @@ class Protocol:
     def trials(self, dataset: Any) -> Iterator[Trial]:
         """Yield the trials of ``dataset``; trial 0 comes first."""
         raise NotImplementedError
+
+    @classmethod
+    def for_check(cls, cfg: Any, dataset: Any, **decided: Any) -> List["Protocol"]:
+        """Return the protocol lines that a check of ``dataset`` rehearses.
+
+        Args:
+            dataset: the dataset that is checked.
+            decided: arguments of the constructor that the dataset sets.
+        """
+        return cls.from_config(cfg, **decided)
+
+    def rehearse(self, dataset: Any, name: str) -> Rehearsal:
+        """Draw all trials and apply the rules about cameras, see :func:`.rehearsal.rehearse`.
+
+        Raises:
+            UserError: the galleries cannot be drawn, or no query has a valid match.
+        """
+        return rehearse(self, dataset, name)
 
     def rules(self, max_rank: int = 20) -> RankRules:
         """Return who is compared with whom and how hits are counted, for ``rank_trials``."""
@@ -170,6 +190,18 @@ class SYSUMM01Protocol(Protocol):
             cls(mode, shots, keys.TRIALS, keys.GALLERY, keys.PERMUTATION_FILE, **decided)
             for mode in keys.MODES
             for shots in keys.SHOTS
+        ]
+
+    @classmethod
+    def for_check(cls, cfg: Any, dataset: Any, **decided: Any) -> List[Protocol]:
+        rules = list(GALLERY_RULES) if os.path.isfile(permutation_path(dataset)) else ["random"]
+        return [
+            cls(mode, shots, gallery=rule)
+            for rule in rules
+            for mode in SYSU_CAMERAS
+            for shots in SHOTS
+            # the official file is read whole by the first of them
+            if rule == "random" or (mode == "all" and shots == 1)
         ]
 
     def trials(self, dataset: Any) -> Iterator[Trial]:

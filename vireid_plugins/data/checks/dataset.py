@@ -18,6 +18,7 @@ from ..item import Item
 from ..range_survey import check_set
 from .identities import lacking_modality, match_queries, too_few_identities
 from .images import find_broken_images
+from .protocols import rehearse_protocols
 
 _SHOWN = 30  # how many problems a report shows; the files come last
 
@@ -92,7 +93,7 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
     else:
         splits = _read_splits(dataset, lines, problems)
         _describe(dataset, splits, lines, problems)
-        _check_identities(splits, kind.__name__, lines, problems)
+        _check_identities(splits, dataset, lines, problems)
         _check_files(splits, full, lines, problems)
     lines.append(f"Request page: {kind.dataset_url}")
     return DatasetReport(lines, list(dict.fromkeys(problems)))
@@ -171,15 +172,22 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
 
 
 def _check_identities(
-    splits: Dict[str, Sequence[Item]], name: str, lines: List[str], problems: List[str]
+    splits: Dict[str, Sequence[Item]],
+    dataset: CrossModalityDataset,
+    lines: List[str],
+    problems: List[str],
 ) -> None:
     problems += lacking_modality(splits["train"])
     if splits["train"]:
         problems += too_few_identities(splits["train"])
     if splits["query"] and splits["gallery"]:
-        matches = match_queries(splits["query"], splits["gallery"], name)
+        matches = match_queries(splits["query"], splits["gallery"], type(dataset).__name__)
         problems += matches.problems
         lines += matches.notes
+        if not matches.problems:
+            rehearsed = rehearse_protocols(dataset, splits)
+            problems += rehearsed.problems
+            lines += [f"Evaluation, {note}." for note in rehearsed.notes]
 
 
 def _check_files(

@@ -1,0 +1,48 @@
+"""Rehearse the evaluations of a dataset on its labels: what fails, and what they leave out."""
+
+from types import SimpleNamespace
+from typing import Any, List, Mapping, NamedTuple, Sequence
+
+from vireid_plugins.config import add_vireid_config
+from vireid_plugins.errors import UserError
+from vireid_plugins.registry import PROTOCOL_REGISTRY, lookup
+
+from fastreid.config import get_cfg
+
+from ..datasets import CrossModalityDataset
+from ..item import Item
+
+
+class RehearsalFindings(NamedTuple):
+    """What the rehearsals of all evaluations of a dataset have found."""
+
+    notes: List[str]  # what is odd, but possible
+    problems: List[str]  # what keeps a protocol from being evaluated
+
+
+def rehearse_protocols(
+    dataset: CrossModalityDataset, splits: Mapping[str, Sequence[Item]]
+) -> RehearsalFindings:
+    """Rehearse every evaluation that is possible for a dataset, with the default config.
+
+    Args:
+        dataset: names its protocol.
+        splits: has the items of ``query`` and ``gallery``.
+    """
+    kind = type(dataset)
+    protocol = lookup(PROTOCOL_REGISTRY, kind.protocol, f"{kind.__name__}.protocol")
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    test: Any = SimpleNamespace(
+        query=splits["query"],
+        gallery=splits["gallery"],
+        dataset_dir=dataset.dataset_dir,
+        camera_rule_key=dataset.camera_rule_key,
+    )
+    found = RehearsalFindings([], [])
+    for each in protocol.for_check(cfg, test, **kind.protocol_arguments(cfg)):
+        try:
+            found.notes.extend(each.rehearse(test, f"{kind.__name__}/{each.key}").remarks)
+        except UserError as error:
+            found.problems.append(str(error))
+    return RehearsalFindings(*(list(dict.fromkeys(part)) for part in found))

@@ -71,7 +71,12 @@ def index(args: argparse.Namespace) -> int:
         raise MissingFileError(f"--weights names {args.weights}, and there is no such file.")
     check_image_folder(Path(args.images))
     summary = index_folder(
-        FeatureExtractor(args.weights, **model_options(args)),
+        FeatureExtractor(
+            args.weights,
+            infrared_range=args.infrared_range,
+            visible_range=args.visible_range,
+            **model_options(args),
+        ),
         args.images,
         args.modality,
         args.out,

@@ -1,6 +1,7 @@
 """What is refused, or said, before anything is trained. Oracle: what each test damaged."""
 
 import logging
+import os
 
 import pytest
 
@@ -25,6 +26,51 @@ def test_sizes_only_verification_lets_a_truncated_image_pass(make_sysu, cfg):
     path.write_bytes(path.read_bytes()[:-300])
     cfg.DATASETS.VERIFY_IMAGES = "sizes"
     assert build_train_loader(cfg)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_an_image_that_breaks_in_a_worker_is_one_sentence(make_sysu, cfg, part, workers):
+    folder = make_sysu(train=(1, 2), test=(6, 10), images=2)
+    pid = "0001" if part == "train" else "0006"
+    broken = list(folder.glob(f"cam*/{pid}/0001.jpg"))
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:-300])
+    cfg.DATASETS.VERIFY_IMAGES = "sizes"
+    cfg.DATALOADER.NUM_WORKERS = workers
+    train = part == "train"
+    loader = build_train_loader(cfg) if train else build_test_loader(cfg, "SYSUMM01")[0]
+    with pytest.raises(ImageError) as error:
+        list(loader)
+    message = str(error.value)
+    assert any(message.startswith(f"{path}: not a readable image") for path in broken)
+    assert "Traceback" not in message and "\n" not in message and len(message) < 400
+
+
+def test_a_fault_of_the_program_in_a_worker_keeps_its_traceback(make_sysu, cfg, monkeypatch):
+    make_sysu(train=(1, 2), test=(6, 10), images=2)
+    cfg.DATALOADER.NUM_WORKERS = 1
+    loader = build_train_loader(cfg)
+    monkeypatch.setattr(loader.dataset, "transform", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError, match="Traceback"):
+        list(loader)
+
+
+@pytest.mark.parametrize("spoil", ["folder", "pipe", "forbidden"])
+def test_verification_by_size_finds_what_is_no_file(make_sysu, cfg, monkeypatch, spoil):
+    path = make_sysu(train=(1, 2), test=(6, 10), images=2) / "cam4" / "0001" / "0002.jpg"
+    path.unlink()
+    if spoil == "folder":
+        path.mkdir()
+    elif spoil == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"some")
+        access = os.access  # root may read everything
+        monkeypatch.setattr(os, "access", lambda one, *how: one != str(path) and access(one, *how))
+    cfg.DATASETS.VERIFY_IMAGES = "sizes"
+    with pytest.raises(ImageError, match="0002.jpg: cannot be opened"):
+        build_train_loader(cfg)
 
 
 def test_without_evaluation_no_test_set_is_needed(make_sysu, cfg):

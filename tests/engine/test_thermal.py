@@ -13,7 +13,7 @@ from vireid_plugins.data import check_dataset
 from vireid_plugins.data.build import build_test_loader
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.loading import open_checkpoint
-from vireid_plugins.errors import CheckpointError
+from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.readers.yaml_file import read_yaml
 
 from tests.engine.small import small_cfg
@@ -138,3 +138,20 @@ def test_an_index_warns_of_images_of_another_range(weights, tmp_path, caplog):
     index_folder(extractor, tmp_path / "in", "infrared", tmp_path / "index", progress=False)
     assert f"they use 0.0 % of INPUT.INFRARED_RANGE {WORDS}" in caplog.text
     assert "Their own range is 27000..29000" in caplog.text
+
+
+def test_an_index_keeps_the_range_that_it_was_given(weights, root, tmp_path):
+    from vireid_plugins.search import SearchIndex, index_folder
+
+    extractor = vp.FeatureExtractor(weights, infrared_range="0..16383")
+    assert extractor.reader.limits == (None, (0, 16383))
+    assert extractor.fingerprint != vp.FeatureExtractor(weights).fingerprint
+    folder = tmp_path / "index"
+    index_folder(extractor, root, "infrared", folder, progress=False, weights=weights)
+    index = SearchIndex(folder)
+    assert index.facts["ranges"] == {"visible": "file", "infrared": "0..16383"}
+    assert index.extractor().reader.limits == extractor.reader.limits
+    with pytest.raises(CheckpointError, match="features cannot be compared"):
+        index.extractor(infrared_range="0..65535")
+    with pytest.raises(UserError, match="INPUT.INFRARED_RANGE is '5'.*LOW..HIGH"):
+        vp.FeatureExtractor(weights, infrared_range="5")

@@ -65,6 +65,14 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
         help="flat, hnsw, ivf-pq, or words of faiss's factory; default: flat, exact. Indexes of "
         "fewer than 10,000 images are always searched exactly",
     )
+    for modality in ("visible", "infrared"):
+        parser.add_argument(
+            f"--{modality}-range",
+            default="",
+            metavar="LOW..HIGH",
+            help=f"gray values of {modality} images of more than 8 bits that become black and "
+            "white; default: those of the training, or else of each file",
+        )
     add_model_arguments(parser, batch_size=64)
 
 

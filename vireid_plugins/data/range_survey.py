@@ -130,7 +130,7 @@ def opinion(reader: ImageReader, modality: Modality, found: Survey) -> Tuple[Lis
         if modality in reader.by_file:
             notes.append(line)
         else:
-            warnings.append(f"{line}, since none is known. That of all of them is {key} {own}")
+            warnings.append(f"{line}, since none is known. That of all of them is {own} ({key})")
     elif found.num_wide and limits is not None:
         notes.append(f"{label}: {found}; {key} is {limits_in_words(limits)}")
         used = _overlap(limits, found.limits) / (limits[1] - limits[0])

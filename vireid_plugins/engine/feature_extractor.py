@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.item import Item
 from ..data.range_survey import check_ranges_suit
-from ..data.reading import ImageReader
+from ..data.reading import RANGE_KEYS, ImageReader
 from ..data.transforms.chains import build_transforms
 from ..errors import UserError
 from ..modality import Modality
@@ -41,6 +41,9 @@ class FeatureExtractor:
             ``"float16"``. The features are always returned as float32, and features of different
             precisions can be compared.
         channels: order in arrays: ``"rgb"``, or ``"bgr"`` as OpenCV and most trackers have it.
+        infrared_range: gray values of infrared images of more than 8 bits that become 0 and 255,
+            as in ``INPUT.INFRARED_RANGE``; empty: those that the model was trained with.
+        visible_range: the same for visible images.
 
     Raises:
         MissingFileError: there is no such file.
@@ -56,6 +59,8 @@ class FeatureExtractor:
         *,
         precision: str = "float32",
         channels: str = "rgb",
+        infrared_range: str = "",
+        visible_range: str = "",
     ) -> None:
         check_device(device, "device")
         if batch_size < 1:
@@ -70,6 +75,9 @@ class FeatureExtractor:
         # TEST.DEVICE says where an evaluation ranks. Nothing is ranked here, and this machine may
         # not have that device.
         opts = ["MODEL.DEVICE", device, "TEST.DEVICE", ""]
+        ranges = {Modality.INFRARED: infrared_range, Modality.VISIBLE: visible_range}
+        for modality, words in ranges.items():
+            opts += [RANGE_KEYS[modality], words] if words else []
         self._checkpoint = open_checkpoint(str(weights), opts=opts)
         self.facts, self.cfg = self._checkpoint.facts or {}, self._checkpoint.cfg
         self.batch_size = batch_size

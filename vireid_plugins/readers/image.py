@@ -173,9 +173,12 @@ def upright_rgb(
 
     Raises:
         UserError: the pixels are floating-point numbers, or integers of more than 16 bits, and
-            there are no ``limits``; or some are NaN.
+            there are no ``limits``; some are NaN; or the image cannot be decoded.
     """
-    image.load()
+    try:
+        image.load()
+    except Exception as error:  # as in ``_read``; the file of an image that was given is open
+        raise UserError(f"It cannot be decoded ({type(error).__name__}: {error}).") from error
     orientation = _orientation(image)
     if image.mode in _WIDE_GRAY or image.mode == "F":
         pixels = np.asarray(image)

@@ -104,6 +104,7 @@ def index_folder(
                     "images": str(images),
                     "kind": kind or FLAT,
                     "complete": False,
+                    "ranges": {m.label: extractor.reader.describe(m) for m in Modality},
                 },
             )
         index = SearchIndex(out, writable=True)

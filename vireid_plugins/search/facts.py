@@ -58,6 +58,10 @@ def checked_facts(
             )
     Modality.parse(facts["modality"])
     _check_thresholds(facts, path)
+    ranges = optional_field(facts, "ranges", dict, str(path), {}, _REMEDY)
+    for modality, words in ranges.items():
+        Modality.parse(modality)
+        expect(words, str, f"{path}, ranges, {modality}", _REMEDY)
     made_for = optional_field(facts, "made_for", dict, str(path), {}, _REMEDY)
     if made_for:
         field(made_for, "kind", str, f"{path}, made_for", _REMEDY)

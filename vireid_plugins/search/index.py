@@ -92,7 +92,8 @@ class SearchIndex:
 
         Args:
             weights: its checkpoint; empty: the path that it had when the index was made.
-            options: keyword arguments of ``FeatureExtractor``.
+            options: keyword arguments of ``FeatureExtractor``; the ranges of gray values are those
+                of the images of the index.
 
         Raises:
             MissingFileError: the checkpoint is not there.
@@ -104,7 +105,8 @@ class SearchIndex:
             raise MissingFileError(
                 f"{was} {path}, and there is no such file. If it was moved: --weights NEW_PATH"
             )
-        extractor = FeatureExtractor(str(path), **options)
+        ranges = {f"{m}_range": words for m, words in self.facts.get("ranges", {}).items()}
+        extractor = FeatureExtractor(str(path), **{**ranges, **options})
         self.check_model(extractor.fingerprint, str(path))
         return extractor
 

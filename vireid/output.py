@@ -1,7 +1,8 @@
-"""End a command in order when its standard output cannot be written.
+"""Write the output of a command to any terminal, pipe or file.
 
 ``vireid report ... | head`` closes the pipe before everything is written, and a file that the
-output goes to may be on a full disk. Neither is worth a traceback.
+output goes to may be on a full disk. Neither is worth a traceback. A terminal in ASCII or GBK lacks
+some letters of results and names: it shows them as escapes, such as ``\\xb1`` for the plus-minus.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ def checks_output(command: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(command)
     def checked(*args: Any, **kwargs: Any) -> int:
+        _escape_letters_that_are_lacking(sys.stdout, sys.stderr)
         before = sys.stdout
         output: Any = _Output(before)
         sys.stdout = output
@@ -41,6 +43,12 @@ def checks_output(command: Callable[..., int]) -> Callable[..., int]:
             sys.stdout = before
 
     return checked
+
+
+def _escape_letters_that_are_lacking(*streams: Any) -> None:
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):  # that of a notebook takes all letters
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Output:

@@ -80,7 +80,6 @@ def register(verb: Type[Verb]) -> Type[Verb]:
 
 
 def say(line: str) -> None:
-    """Write a line to the standard output at once, even if the terminal lacks some letters."""
-    known = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(f"{line}\n".encode(known, "backslashreplace").decode(known))
+    """Write a line to the standard output at once."""
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vireid_plugins.errors import FileContentError, MissingFileError, UserError
-from vireid_plugins.readers.text import decode, read_bytes, read_text
+from vireid_plugins.readers.text import decode, read_bytes, read_text, shown
 
 CHINESE = "# 可见光与红外\nNAME: 行人\n"
 
@@ -87,6 +87,21 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path):
     with pytest.raises(MissingFileError) as caught:
         read_text(name)
     str(caught.value).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("行人/a b.jpg", "行人/a b.jpg"),
+        (b"\xe8\xa1\x8c.jpg".decode("ascii", "surrogateescape"), "行.jpg"),  # as under LC_ALL=C
+        (os.fsdecode(b"a\xff.jpg"), "a\\xff.jpg"),
+        ("a\ud800.jpg", "a\\ud800.jpg"),
+        ("a\n\x1b[2J.jpg", "a\\n\\x1b[2J.jpg"),
+    ],
+)
+def test_names_are_shown_in_letters_that_can_be_written(name, expected):
+    assert shown(name) == expected
+    assert shown(name).encode("utf-8").decode("utf-8") == expected
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -106,6 +106,7 @@ def child_environment(slot: int, jobs: int) -> Dict[str, str]:
     values = dict(os.environ)
     values.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // jobs)))
     values.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    values["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # its output is a file
     values["PYTHONPATH"] = os.pathsep.join(
         [str(PACKAGE.parent), *filter(None, [values.get("PYTHONPATH")])]
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..files import PACKAGE, write_atomically
+from ..readers.text import readable
 from .export import VERSIONS, format_runs, format_summary
 from .kept import METRICS
 from .plot import draw_plot
@@ -57,13 +58,13 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        TABLE: format_markdown(outcome, folder).encode(),
-        RUNS: format_runs(outcome.rows).encode(),
+        TABLE: readable(format_markdown(outcome, folder)).encode(),
+        RUNS: readable(format_runs(outcome.rows)).encode(),
     }
     if has_results:
         protocol = choose_protocol(outcome.rows, outcome.protocol)
         baseline = choose_baseline(outcome.rows, outcome.baseline)
-        contents[SUMMARY] = format_summary(outcome.rows, outcome.baseline).encode()
+        contents[SUMMARY] = readable(format_summary(outcome.rows, outcome.baseline)).encode()
         contents[PLOT] = draw_plot(
             outcome.rows, baseline, protocol, outcome.title or default_title(outcome)
         )

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import UserError
 from .gray_range import FULL, Limits, limits_of
 from .other_formats import kind_of
+from .text import shown
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: the only formats that are decoded, by Pillow's names; PPM includes PGM and PBM
@@ -87,11 +88,6 @@ def _forbidden(path: str) -> ImageError:
         f"{shown(path)}: cannot be opened (Permission denied). Let your user read the file and the "
         "folders above it."
     )
-
-
-def shown(path: str) -> str:
-    """Return a path for messages; bytes that are not UTF-8 are escaped."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def read_image(

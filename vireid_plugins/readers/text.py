@@ -3,7 +3,6 @@
 import codecs
 import os
 import stat
-from pathlib import Path
 from typing import Union
 
 from ..errors import FileContentError, MissingFileError, UserError
@@ -111,8 +110,23 @@ def decode(content: bytes, source: AnyPath, remedy: str = "") -> str:
 
 
 def shown(path: AnyPath) -> str:
-    """Return a path as messages show it: bytes that are not UTF-8 as escapes."""
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return a path for messages: control characters and bytes that are not UTF-8 are escaped."""
+    text = readable(os.fspath(path))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def readable(text: str) -> str:
+    """Return text that can be written in UTF-8.
+
+    In names of files and in words of a command, Python has surrogates for bytes that are no letters
+    under the locale. Here they are letters again if the bytes are UTF-8, and escapes (``\\xff``)
+    if they are not.
+    """
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        content = text.encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def _check_text(content: bytes, where: str, remedy: str) -> None:
@@ -138,5 +152,5 @@ def _check_text(content: bytes, where: str, remedy: str) -> None:
 
 
 def name_of(path: AnyPath) -> str:
-    """Return the last part of a path as messages show it."""
-    return shown(Path(path).name)
+    """Return the last part of a path for messages."""
+    return shown(os.path.basename(os.fspath(path)))

@@ -12,6 +12,7 @@ from ..errors import ReportError, UnwritableError, is_foreseen, one_line
 from ..evaluation import evaluate
 from ..files import check_can_write, write_atomically
 from ..plots import Kind, Subject, all_kinds, load_subject
+from ..readers.text import readable
 from ..runs.folder import Checkpoint, Missing, Results, RunFolder
 from ..runs.names import CONFIG, METRICS
 from ..runs.reading import read_run_folder
@@ -176,7 +177,7 @@ class _Report:
         seconds = time.perf_counter() - self._began
         top = header(self._run, self._title, self._notices())
         html = build_page(self._title, top, sections, footer(utc_now(), seconds))
-        content = html.encode("utf-8")
+        content = readable(html).encode("utf-8")
         write_atomically(self._page, lambda file: file.write(content))
         return len(content)
 

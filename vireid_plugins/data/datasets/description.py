@@ -94,7 +94,7 @@ def fingerprint(header: str, folder: str, splits: Mapping[str, Sequence[Sequence
     lines = [header]
     for split, items in splits.items():
         lines += sorted(f"{split} {_relative(path, folder)} {pid}" for path, pid, *_ in items)
-    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _relative(path: str, folder: str) -> str:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..drawing.style import plain
 from .summary import Estimate, Row
 
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
@@ -35,10 +36,11 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocol: str, title: str) -> 
     for axes, (metric, label) in zip(panels, _PANELS):
         _draw_panel(axes, [row.estimate(protocol, metric) for row in rows], rows.index(baseline))
         axes.set_xlabel(label)
-    panels[0].set_yticks(range(len(rows)), [row.name for row in rows])
+    panels[0].set_yticks(range(len(rows)), [plain(row.name) for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.suptitle(title, x=0.02, y=1 - 0.14 / height, ha="left", va="top", fontsize=11)
-    figure.text(0.02, 1 - 0.4 / height, protocol, ha="left", va="top", fontsize=8, color="#555555")
+    figure.suptitle(plain(title), x=0.02, y=1 - 0.14 / height, ha="left", va="top", fontsize=11)
+    told = plain(protocol)
+    figure.text(0.02, 1 - 0.4 / height, told, ha="left", va="top", fontsize=8, color="#555555")
     legend_of = panels[0].get_legend_handles_labels()
     figure.legend(*legend_of, loc="lower center", ncol=4, fontsize=8, frameon=False)
     figure.subplots_adjust(

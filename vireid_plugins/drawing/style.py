@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Sequence, Tuple
 from ..cells import safe_cells
 from ..files import write_atomically
 from ..modality import Modality
+from ..readers.text import readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,8 +84,8 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def plain(text: Any) -> str:
-    """Return ``text`` with dollar signs escaped, so that matplotlib reads no mathematics in it."""
-    return str(text).replace("$", r"\$")
+    """Return ``text`` for matplotlib, which reads no mathematics in it and can draw it."""
+    return readable(str(text)).replace("$", r"\$")
 
 
 def write_figure(figure: "Figure", folder: str, name: str) -> List[str]:

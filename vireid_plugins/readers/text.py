@@ -151,6 +151,17 @@ def _check_text(content: bytes, where: str, remedy: str) -> None:
     )
 
 
+def is_utf8(path: AnyPath) -> bool:
+    """Return whether a path has the same bytes for the system as in UTF-8.
+
+    This is so in a usual locale, except for names that are not UTF-8.
+    """
+    try:
+        return os.fsencode(path) == os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
 def name_of(path: AnyPath) -> str:
     """Return the last part of a path for messages."""
     return shown(os.path.basename(os.fspath(path)))

@@ -20,7 +20,7 @@ from ..drawing import save_retrieval_pictures
 from ..keys import Key, at_least, between, declare
 from ..runs.log import log_to_console
 from ..runs.record import record_results
-from ..runs.writers import MetricsWriter, TensorBoardWriter
+from ..runs.writers import MetricsWriter, tensorboard_writers
 from ..solver import build_lr_scheduler, build_optimizer
 from ..solver.amp import amp_name
 from ..version import __version__
@@ -192,7 +192,7 @@ class VIReIDTrainer(DefaultTrainer):
         return [
             hooks.ProgressLine(self.max_epoch, self.max_iter),
             MetricsWriter(output, last),
-            TensorBoardWriter(output, last),
+            *tensorboard_writers(output, last),
         ]
 
     # ------------------------------------------------------------------------------ training

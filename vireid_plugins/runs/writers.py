@@ -5,13 +5,17 @@ that was written before it (``last_write``). A resumed run goes on from there; s
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Dict, List
 
 from fastreid.utils.events import EventWriter, get_event_storage
 
 from ..files import append_line, writing
+from ..readers.text import is_utf8, shown
 from .names import METRICS
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 20  # iterations that a written loss is the median of
 REMEDY = "Then run the same command with --resume."
@@ -90,6 +94,20 @@ class TensorBoardWriter(NewestWriter):
     def close(self) -> None:
         with writing(self._folder, REMEDY):
             self._writer.close()
+
+
+def tensorboard_writers(folder: str, last_write: int) -> List[TensorBoardWriter]:
+    """Return the writer for TensorBoard; with a warning none where it cannot write.
+
+    TensorBoard opens every name in UTF-8, which is not the folder's under a locale such as GBK.
+    """
+    if is_utf8(folder):
+        return [TensorBoardWriter(folder, last_write)]
+    logger.warning(
+        "No curves for TensorBoard: it cannot write into %s, which is not UTF-8 in this locale.",
+        shown(folder),
+    )
+    return []
 
 
 def last_write_of(writers: List[EventWriter]) -> int:

@@ -503,6 +503,31 @@ def _fetcher(module: Any) -> Callable[[str], Any]:
     return init_pretrained_weights
 
 
+def load_pretrained_files_with_checks() -> None:
+    """Read ``MODEL.BACKBONE.PRETRAIN_PATH`` safely, and load it under every usual wrapper.
+
+    FastReID's backbones use ``torch.load``, which may run code, and load without a word nothing of
+    a file whose names have a prefix, or whose weights lie under another entry. Can be deleted when
+    FastReID reports how many tensors were loaded, and loads with ``weights_only=True``.
+    """
+    from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
+    for name, builder in list(BACKBONE_REGISTRY._obj_map.items()):
+        if builder.__module__.startswith("fastreid.") and not getattr(builder, _REPAIRED, False):
+            BACKBONE_REGISTRY._obj_map[name] = _checked_builder(builder)
+
+
+def _checked_builder(builder: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(builder)
+    def build(cfg: Any) -> Any:
+        from .modeling.backbones.pretrained import build_with_file
+
+        return build_with_file(builder, cfg)
+
+    setattr(build, _REPAIRED, True)
+    return build
+
+
 REPAIRS = (
     train_on_pytorch_2,
     step_the_schedule_by_epoch,
@@ -516,4 +541,5 @@ REPAIRS = (
     launch_without_cuda,
     end_training_normally,
     fetch_pretrained_weights_clearly,
+    load_pretrained_files_with_checks,
 )

@@ -1,6 +1,7 @@
 """Training, evaluation and feature extraction."""
 
+from .carrying import carry_config
 from .feature_extractor import FeatureExtractor
 from .trainer import VIReIDTrainer
 
-__all__ = ["FeatureExtractor", "VIReIDTrainer"]
+__all__ = ["FeatureExtractor", "VIReIDTrainer", "carry_config"]

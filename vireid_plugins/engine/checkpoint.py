@@ -19,12 +19,18 @@ from ..readers.weights import WRAPPERS, check_kinds, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST, UNFINISHED
+from .old_names import with_new_names
 from .optimizer_state import START_ANEW, check_optimizer_state
 
 logger = logging.getLogger(__name__)
 
 # Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
 _TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
+
+# ... and FastReID before 1.0 kept the values of MODEL.PIXEL_MEAN and MODEL.PIXEL_STD.
+_NOT_FOR_FEATURES = re.compile(
+    _TRAINING_ONLY.pattern + r"|pixel_(mean|std)$|(heads|b\d+_head)\.classifier"
+)
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -126,7 +132,9 @@ class AtomicCheckpointer(Checkpointer):
                 "%s has no checksum of its tensors: another program or an older version wrote it.",
                 self._path,
             )
-        self._check_fit(self.model.state_dict(), weights)
+        own = self.model.state_dict()
+        checkpoint["model"] = with_new_names(weights, own)
+        self._check_fit(own, checkpoint["model"])
         return super()._load_model(checkpoint)
 
     def _check_fit(self, own: Dict[str, Tensor], held: Dict[str, Tensor]) -> None:
@@ -152,6 +160,13 @@ class AtomicCheckpointer(Checkpointer):
                 "tensors of this model fit. Others are missing or have another shape, such as "
                 f"{', '.join(refused[:3])}. Use the config that it was trained with (the "
                 "config.yaml beside it)."
+            )
+        strange = [name for name in unexpected if not _NOT_FOR_FEATURES.match(name)]
+        if strange and self._need == "features":
+            logger.warning(
+                "%s: %d tensors have no place in this model, such as %s. Is the config that of its "
+                "training?",
+                *(self._path, len(strange), ", ".join(strange[:3])),
             )
         check_kinds(own, {name: held[name] for name in fitting}, self._path)
 

@@ -122,7 +122,8 @@ def configure(
         raise CheckpointError(
             f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
             "another program wrote it. Where the command has --config-file, name the config that "
-            "it was trained with; the other commands open only checkpoints of VIReIDTrainer."
+            "it was trained with. For other commands, write a file that carries the config, in "
+            "Python: vireid_plugins.carry_config(WEIGHTS, CONFIG_FILE, 'new.pth')."
         )
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]

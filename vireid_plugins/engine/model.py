@@ -7,8 +7,7 @@ from torch import nn
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import build_model as build_named_model
 
-from ..errors import CheckpointError, UserError, one_line
-from ..modeling.backbones.pretrained import read_weights
+from ..errors import UserError
 from . import runtime
 from .checks import check_model_names
 
@@ -18,33 +17,9 @@ def build_model(cfg: Any) -> nn.Module:
 
     Raises:
         UserError: a name of ``MODEL.*`` is unknown; the message gives the nearest valid names.
-        CheckpointError: the file of ``MODEL.BACKBONE.PRETRAIN_PATH`` cannot be used.
     """
     check_model_names(cfg)
-    node = cfg.MODEL.BACKBONE
-    if not (node.PRETRAIN and node.PRETRAIN_PATH):
-        return runtime.apply_memory_format(cfg, _build(cfg))
-    read_weights(node.PRETRAIN_PATH)  # FastReID's backbones load it themselves, unchecked
-    try:
-        model = build_named_model(cfg)
-    except (KeyError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        _check_without_file(cfg)
-        raise CheckpointError(
-            f"MODEL.BACKBONE.PRETRAIN_PATH names {node.PRETRAIN_PATH}, which does not fit the "
-            f"backbone {node.NAME} of DEPTH {node.DEPTH} ({type(error).__name__}: "
-            f"{one_line(error)}). Name a file of the same network."
-        ) from error
-    return runtime.apply_memory_format(cfg, model)
-
-
-def _check_without_file(cfg: Any) -> None:
-    """Raise what building the model raises, if it is not the pretrained file that is at fault."""
-    plain = cfg.clone()
-    plain.defrost()
-    plain.MODEL.BACKBONE.PRETRAIN = False
-    _build(plain)
+    return runtime.apply_memory_format(cfg, _build(cfg))
 
 
 def _build(cfg: Any) -> nn.Module:

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 from urllib.parse import urlparse
 
 import torch
@@ -32,7 +32,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     """
     if not os.path.isfile(path):
         raise MissingFileError(
-            f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist."
+            f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist or is no file."
         )
     return _tensors_in(path)
 
@@ -53,6 +53,32 @@ def _tensors_in(path: str) -> Dict[str, Tensor]:
         inside = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         tensors = inside or tensors
     return tensors
+
+
+def build_with_file(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
+    """Return a backbone of FastReID, with the weights in ``MODEL.BACKBONE.PRETRAIN_PATH`` if named.
+
+    Args:
+        build: FastReID's function, which takes the config.
+        cfg: the config.
+
+    Raises:
+        MissingFileError: no such file.
+        CheckpointError: the file is no whole checkpoint, or belongs to another network.
+    """
+    node = cfg.MODEL.BACKBONE
+    if not (node.PRETRAIN and node.PRETRAIN_PATH):
+        return build(cfg)
+    state = read_weights(node.PRETRAIN_PATH)  # before FastReID opens it
+    try:
+        backbone = build(cfg)  # which may adapt weights, such as positions of a transformer
+    except (KeyError, RuntimeError):  # it expects another wrapper, or another shape
+        plain = cfg.clone()
+        plain.defrost()
+        plain.MODEL.BACKBONE.PRETRAIN = False
+        backbone = build(plain)
+    fill(backbone, {name: (name,) for name in state}, state, node.PRETRAIN_PATH)
+    return backbone
 
 
 def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
@@ -159,7 +185,8 @@ def fill(
     if not any(name.endswith("weight") for name in loaded):
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
-            f"{', '.join(list(state)[:3]) or 'none'}). Does MODEL.BACKBONE.DEPTH fit the file?"
+            f"{', '.join(list(state)[:3]) or 'none'}). Does MODEL.BACKBONE.DEPTH fit the file? The "
+            "weights of a whole model belong in MODEL.WEIGHTS."
         )
     network.load_state_dict(own)
     done = set(loaded)

@@ -1,8 +1,9 @@
 """``vireid VERB``: find the verb, run it, and report what goes wrong.
 
 Exit statuses: 0: done; 1: done in part, as the verb's help says, or a failed ``train``; 2: a wrong
-word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C; 141: nobody
-reads the output any more.
+word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C (``train``
+says which signal stopped it: 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM); 141: nobody reads the output
+any more.
 """
 
 import contextlib
@@ -12,16 +13,16 @@ import importlib.util
 import os
 import pkgutil
 import runpy
-import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from . import verbs
 from .output import checks_output
+from .stopping import signals_as_ctrl_c
 from .verb import VERBS, Verb
 
-WRONG_WORD, STOPPED = 2, 130
+WRONG_WORD = 2
 
 
 def load_verbs() -> Dict[str, Verb]:
@@ -73,29 +74,14 @@ def _run(verb: Verb, words: Sequence[str], prog: str) -> int:
     # slower on two cores. PyTorch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with sigterm_as_ctrl_c() if verb.stops_at_sigterm else contextlib.nullcontext():
+        with signals_as_ctrl_c() if verb.stops_at_sigterm else contextlib.nullcontext():
             return verb.run(args)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{verb.stopped}\n")
-        return STOPPED
+    except KeyboardInterrupt as stop:
+        return verb.report_stop(args, stop)
     except Exception as error:
         if not report_mistake(error):
             raise
         return verb.mistake_status
-
-
-@contextlib.contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let the signal SIGTERM raise ``KeyboardInterrupt``."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def report_mistake(error: Exception) -> bool:

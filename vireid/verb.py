@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import Dict, NoReturn, Sequence, Type
 
+from .stopping import STOPPED, say_at_the_end
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports a wrong word in one line, without the list of all words."""
@@ -30,7 +32,7 @@ class Verb:
     mistake_status = 2
     #: the message after Ctrl-C
     stopped = "Stopped."
-    #: whether the signal SIGTERM stops the verb as Ctrl-C does, so that it can tidy up
+    #: whether SIGTERM and SIGHUP stop the verb as Ctrl-C does, so that it can tidy up
     stops_at_sigterm = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -67,6 +69,15 @@ class Verb:
             UserError: a mistake of the user, which is reported in one line.
         """
         raise NotImplementedError
+
+    def report_stop(self, args: argparse.Namespace, stop: KeyboardInterrupt) -> int:
+        """Say that Ctrl-C, or a signal that is taken like it, has stopped the verb.
+
+        Returns:
+            The exit status.
+        """
+        say_at_the_end(self.stopped, STOPPED)
+        return STOPPED
 
 
 #: name -> verb; ``vireid.cli.load_verbs`` fills it

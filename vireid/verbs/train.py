@@ -1,9 +1,11 @@
 """``vireid train`` and ``vireid evaluate``: the words of FastReID's ``tools/train_net.py``."""
 
 import argparse
+import shlex
 import sys
 from typing import Any, Dict
 
+from ..stopping import name_of, say_at_the_end, signal_of
 from ..verb import Verb, register
 
 
@@ -38,8 +40,14 @@ class Train(Verb):
     description = """Train or evaluate what a config describes.
 
   vireid train --config-file agw/sysu.yml OUTPUT_DIR logs/agw
-  vireid train --config-file agw/sysu.yml --resume OUTPUT_DIR logs/agw"""
+  vireid train --config-file agw/sysu.yml --resume OUTPUT_DIR logs/agw
+
+Ctrl-C, SIGTERM and SIGHUP end the training after the step in progress. Its state is kept, and
+--resume goes on from there as if it had never been stopped. The same signal again ends it at once.
+
+Exit status: 0: done; 1: failed; 129, 130, 143: stopped by SIGHUP, Ctrl-C, SIGTERM."""
     mistake_status = 1
+    stops_at_sigterm = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare FastReID's words."""
@@ -61,6 +69,35 @@ class Train(Verb):
                 sys.stderr.write(f"error: {error}\n")
             return 1
         return 0
+
+    def report_stop(self, args: argparse.Namespace, stop: KeyboardInterrupt) -> int:
+        """Say by what it was stopped, what is kept and how to go on."""
+        status = 128 + signal_of(stop)
+        line = f"Stopped by {name_of(stop)}."
+        if not args.eval_only:
+            line += f" {stop} Go on with: {resume_command(args)}" if str(stop) else _AFTER_A_STOP
+        say_at_the_end(line, status)
+        return status
+
+
+def resume_command(args: argparse.Namespace) -> str:
+    """Return the command that goes on where a training was stopped."""
+    words = args.command.split()
+    for name in ("config_file", "num_gpus", "num_machines", "machine_rank", "dist_url"):
+        value = getattr(args, name)
+        if value != _DEFAULTS[name]:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--resume", *args.opts])
+
+
+_AFTER_A_STOP = " The same command with --resume goes on from the last checkpoint, if there is one."
+_DEFAULTS = {
+    "config_file": "",
+    "num_gpus": 1,
+    "num_machines": 1,
+    "machine_rank": 0,
+    "dist_url": "auto",
+}
 
 
 @register

@@ -9,9 +9,13 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
+from ..runs.last import last_checkpoint
+
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+STOP_STATUSES = tuple(128 + getattr(signal, name, 0) for name in NAMES)  # of a stopped process
 _NOTICE = b"Stopping after this step; the state is kept. The same signal again ends at once.\n"
 
 
@@ -26,6 +30,16 @@ class TrainingStopped(KeyboardInterrupt):
     def __init__(self, number: int, message: str = "") -> None:
         super().__init__(message)
         self.number = number
+
+
+def what_is_kept(folder: str) -> str:
+    """Return as a sentence what a run can be resumed from.
+
+    Args:
+        folder: ``OUTPUT_DIR``.
+    """
+    kept = last_checkpoint(Path(folder))
+    return f"{kept} is kept." if kept else "Nothing is kept: no step was finished."
 
 
 class StopSignals:

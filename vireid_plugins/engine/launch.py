@@ -2,8 +2,10 @@
 
 import datetime
 import os
+import signal
 import socket
-from typing import Any, Callable, Tuple
+import time
+from typing import Any, Callable, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
@@ -16,6 +18,7 @@ from ..errors import UserError
 # How long processes wait for each other. Process 0 computes the metrics of an evaluation alone, and
 # this may take longer than the ten minutes that PyTorch allows on GPUs.
 TIMEOUT = datetime.timedelta(hours=2)
+PATIENCE = 30.0  # seconds that processes have to end after a signal
 
 
 def launch(
@@ -48,6 +51,7 @@ def launch(
     Raises:
         UserError: less than one process is asked for, there are fewer GPUs than processes, or
             several machines are asked for without an address.
+        KeyboardInterrupt: a signal has stopped this process; all others have ended.
     """
     if num_processes < 1 or num_machines < 1:
         raise UserError(
@@ -64,12 +68,37 @@ def launch(
         if num_machines > 1:
             raise UserError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    multiprocessing.spawn(
-        distributed_worker,
-        nprocs=num_processes,
-        args=(main, world_size, num_processes, machine_rank, dist_url, args, device),
+    arguments = (main, world_size, num_processes, machine_rank, dist_url, args, device)
+    started = multiprocessing.spawn(
+        distributed_worker, nprocs=num_processes, args=arguments, join=False
     )
+    try:
+        while not started.join():
+            pass
+    except KeyboardInterrupt as stop:
+        _stop_all(started.processes, getattr(stop, "number", signal.SIGINT))
+        raise
     return None
+
+
+def _stop_all(processes: Sequence[Any], number: int) -> None:
+    """Hand a signal on to all processes, and wait until they have kept their state and ended.
+
+    They may have got the same signal from the terminal. A second one of its kind would end them at
+    once, so they get one of another kind.
+    """
+    other = signal.SIGINT if number != signal.SIGINT else signal.SIGTERM
+    deadline = time.monotonic() + PATIENCE
+    try:
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid, other)
+        for process in processes:
+            process.join(max(0.1, deadline - time.monotonic()))
+    finally:  # also after a second Ctrl-C
+        for process in processes:
+            if process.is_alive():
+                process.kill()
 
 
 def distributed_worker(

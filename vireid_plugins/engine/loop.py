@@ -5,6 +5,7 @@ In the place of the loop of FastReID's ``TrainerBase``, which begins at the firs
 
 import contextlib
 import logging
+import signal
 from typing import Any
 
 from fastreid.utils import comm
@@ -88,7 +89,7 @@ def _stop(trainer: Any) -> None:
         if comm.is_main_process():
             save_between_steps(trainer, states)
         comm.synchronize()
-    raise TrainingStopped(trainer.signals.requested or 0)
+    raise TrainingStopped(trainer.signals.requested or signal.SIGTERM)  # or another process was
 
 
 def _raise_stopped(trainer: Any, error: Exception) -> None:

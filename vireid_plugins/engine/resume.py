@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
 
 from ..errors import CheckpointError
 from ..runs.history import restore_storage
-from ..runs.names import BEST, FAILED, FINAL, RESUME
+from ..runs.names import BEST, FACTS, FAILED, FINAL, RESUME
 from ..runs.rewind import cut_measurements, restore_results
-from .seeding import set_random_states
+from .seeding import set_random_states, with_seed
 
 logger = logging.getLogger(__name__)
 
 # Files that an earlier version named in last_checkpoint before the end of an epoch was done.
 _UNFINISHED_BEFORE = (f"{BEST}.pth", f"{FAILED}.pth")
+_DAMAGES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -42,9 +44,10 @@ class Continuation:
     results: Optional[str] = None  # content of results.json
     random: List[Dict[str, Any]] = field(default_factory=list)  # of each process, inside an epoch
 
-    def is_complete(self, max_epoch: int) -> bool:
-        """Return whether the run came to its end, and has its final weights."""
-        return self.epochs >= max_epoch and not self.owed and self.file == FINAL
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the run came to an end, and has saved its final weights."""
+        return self.file == FINAL and not self.owed
 
     def owe_end(self, max_epoch: int) -> None:
         """Ask for the end of the run, which was stopped, or shortened, before it.
@@ -69,8 +72,38 @@ class Continuation:
 
     def set_random_states(self) -> None:
         """Set the global generators to their states between the two steps."""
-        if len(self.random) == comm.get_world_size():
+        if len(self.random) != comm.get_world_size():
+            return
+        try:
             set_random_states(self.random[comm.get_rank()])
+        except _DAMAGES as error:
+            raise _damaged(self.file, error) from error
+
+
+def take_up(trainer: Any, rest: Dict[str, Any], path: str) -> None:
+    """Set epoch, seed and rates of ``trainer`` to those of a checkpoint that was loaded.
+
+    Args:
+        trainer: a ``VIReIDTrainer``.
+        rest: the entries of the checkpoint besides weights and optimizer.
+        path: its path.
+
+    Raises:
+        CheckpointError: what it says about the run is damaged.
+    """
+    trainer.continuation = place = read_position(rest, path, trainer.iters_per_epoch)
+    trainer.start_epoch = place.epochs
+    trainer.best_metric = rest.get("best_metric", trainer.best_metric)
+    seed = rest.get(FACTS, {}).get("seed", trainer.seed)
+    if seed != trainer.seed:
+        if trainer.cfg.SEED >= 0:
+            logger.warning("SEED is %d; the run began with %d, which is kept.", trainer.seed, seed)
+        trainer.seed = seed
+        trainer._trainer.data_loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
+    trainer.kept_iter = place.epochs * trainer.iters_per_epoch + place.iterations
+    trainer.kept = f"{path} is kept."
+    trainer.scheduler["lr_sched"].set(trainer.kept_iter)
+    logger.info("Resumed %s: epoch %d of %d.", path, place.epochs, trainer.max_epoch)
 
 
 def read_position(rest: Dict[str, Any], path: str, iters_per_epoch: int) -> Continuation:
@@ -108,17 +141,22 @@ def read_position(rest: Dict[str, Any], path: str, iters_per_epoch: int) -> Cont
         )
         if entry["processes"] != comm.get_world_size():
             _note_processes(int(entry["processes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be resumed: its entry {RESUME!r} is damaged ({error!r}). Write the "
-            "name of an earlier checkpoint into last_checkpoint."
-        ) from error
+        restore_storage(EventStorage(), found.measurements)  # finds damages now
+    except _DAMAGES as error:
+        raise _damaged(path, error) from error
     if not 0 <= found.iterations < iters_per_epoch:
         raise CheckpointError(
             f"{path} cannot be resumed: it is {found.iterations} steps into an epoch, and an epoch "
             f"has {iters_per_epoch}. Write the name of an earlier checkpoint into last_checkpoint."
         )
     return found
+
+
+def _damaged(path: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be resumed: its entry {RESUME!r} is damaged ({error!r}). Write the name of "
+        "an earlier checkpoint into last_checkpoint."
+    )
 
 
 def _note_processes(processes: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -24,6 +25,7 @@ from ..runs.record import record_session
 from .checkpoint import check_weights_exist
 from .checks import make_output_folder
 from .early_checks import check_training
+from .interrupts import STOP_STATUSES, TrainingStopped, what_is_kept
 from .launch import launch
 from .loading import OpenedCheckpoint, named_weights, open_checkpoint
 from .run_folder import sole_training
@@ -72,6 +74,8 @@ def train(
     Raises:
         UserError: a mistake in the config, the files or the arguments.
         ProcessFailedError: one of several processes has failed.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP has stopped the training. Once a step was
+            done, it is a ``TrainingStopped``, whose message says what is kept.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
@@ -79,7 +83,12 @@ def train(
     try_model(cfg)
     if cfg.MODEL.WEIGHTS and not resume:
         check_weights_exist(cfg.MODEL.WEIGHTS)
-    return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
+    try:
+        return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
+    except TrainingStopped as stop:
+        if str(stop):
+            raise
+        raise TrainingStopped(stop.number, what_is_kept(cfg.OUTPUT_DIR)) from None
 
 
 def evaluate(
@@ -116,7 +125,11 @@ def _launch(
         return launch(function, *processes, args=arguments, device=device)
     try:
         return launch(_run_one_of_many, *processes, args=(function, arguments), device=device)
+    except KeyboardInterrupt as stop:
+        raise TrainingStopped(getattr(stop, "number", signal.SIGINT)) from None
     except multiprocessing.ProcessExitedException as error:
+        if error.exit_code in STOP_STATUSES:  # only one of the processes got a signal
+            raise TrainingStopped(error.exit_code - 128) from None
         raise ProcessFailedError(str(error), is_reported=error.exit_code == 1) from error
 
 
@@ -124,6 +137,11 @@ def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
     """Call ``function`` in one of several processes; report an error once, and end all of them."""
     try:
         return function(*arguments)
+    except KeyboardInterrupt as stop:
+        if comm.is_main_process() and "TORCHELASTIC_RUN_ID" in os.environ:
+            sys.stderr.write(f"Stopped. {stop} The same command with --resume goes on.\n")
+        logging.shutdown()
+        os._exit(128 + getattr(stop, "number", signal.SIGINT))
     except Exception as error:
         foreseen = is_foreseen(error)
         # The process that caused an error reports it at once; when it ends, all others end. The

@@ -27,7 +27,6 @@ from ..version import __version__
 from . import hooks, loop, runtime, saving
 from .allocator import keep_freed_memory
 from .checkpoint import (
-    FACTS,
     AtomicCheckpointer,
     load_to_resume,
     read_facts,
@@ -37,7 +36,7 @@ from .checks import check_run, make_output_folder
 from .early_checks import check_training, odd_values
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
-from .resume import Continuation, read_position
+from .resume import Continuation, take_up
 from .run_folder import log_move, put_earlier_run_aside, write_config
 from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
@@ -219,27 +218,9 @@ class VIReIDTrainer(DefaultTrainer):
         facts = read_facts(path) or {}
         check_same_data(facts, self.facts(), path)
         differences = check_same_config(facts, self.cfg, path)
-        self._continue_from(load_to_resume(self.checkpointer, self.optimizer, path), path)
+        take_up(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
         log_differences(differences)
         write_config(with_seed(self.cfg, self.seed) if self.cfg.SEED >= 0 else self.cfg)
-
-    def _continue_from(self, rest: Dict[str, Any], path: str) -> None:
-        """Set epoch, seed and rates to those of the checkpoint."""
-        facts = rest.get(FACTS, {})
-        self.continuation = read_position(rest, path, self.iters_per_epoch)
-        self.start_epoch, done = self.continuation.epochs, self.continuation.iterations
-        self.best_metric = rest.get("best_metric", self.best_metric)
-        if facts.get("seed", self.seed) != self.seed:
-            if self.cfg.SEED >= 0:
-                logger.warning(
-                    "SEED is %d; the run began with %d, which is kept.", self.seed, facts["seed"]
-                )
-            self.seed = facts["seed"]
-            self._trainer.data_loader = self.build_train_loader(with_seed(self.cfg, self.seed))
-        self.kept_iter = self.start_epoch * self.iters_per_epoch + done
-        self.kept = f"{path} is kept."
-        self.scheduler["lr_sched"].set(self.kept_iter)
-        logger.info("Resumed %s: epoch %d of %d.", path, self.start_epoch, self.max_epoch)
 
     def train(self) -> Dict[str, float]:
         """Train to ``SOLVER.MAX_EPOCH``.
@@ -248,17 +229,16 @@ class VIReIDTrainer(DefaultTrainer):
             The metrics of the last evaluation on the main process; empty without an evaluation.
         """
         self._last_eval_results: Dict[str, float] = {}
-        place = self.continuation
         if self.start_epoch >= self.max_epoch:
             logger.info(
                 "Nothing to train: epoch %d of %d is done. Raise SOLVER.MAX_EPOCH to train on.",
                 self.start_epoch,
                 self.max_epoch,
             )
-            if place.is_complete(self.max_epoch):
+            if self.continuation.is_complete:
                 self.checkpointer.remove_unfinished()
                 return self._evaluate() if self.cfg.TEST.EVAL_PERIOD > 0 else {}
-            place.owe_end(self.max_epoch)
+            self.continuation.owe_end(self.max_epoch)
         if self.cfg.TEST.EVAL_PERIOD <= 0:
             logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", self.cfg.TEST.EVAL_PERIOD)
         loop.run_epochs(self)

@@ -21,6 +21,8 @@ def test_a_run_and_its_evaluations_are_recorded(datasets, tmp_path):
     assert kept["metrics"] == results and kept["weights"] == "after epoch 1 of 1"
     last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
     assert {key: last[key] for key in results} == results
+    images = kept["test_sets"]["SYSUMM01"]
+    assert images["images"] == 24 and len(images["fingerprint"]) == 16
     lines = {line["key"]: line for line in kept["protocols"]}
     assert set(lines) == {"SYSUMM01/all/single", "SYSUMM01/indoor/single"}
     line = lines["SYSUMM01/all/single"]

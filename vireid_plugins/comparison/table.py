@@ -147,6 +147,9 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
     ]
     if len({result["train_fingerprint"] for result in results}) > 1:
         facts.insert(0, "**Runs were trained on different images: they cannot be compared.**")
+    known = [result["test_sets"] for result in results if result.get("test_sets")]
+    if any(one != known[0] for one in known):
+        facts.insert(0, "**Runs were tested on different images: they cannot be compared.**")
     return facts
 
 

@@ -144,6 +144,7 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
         "metrics": found,
         "protocols": [facts for table in found.tables for facts in table.protocol_facts()],
         "rendered": rendered,
+        "test_sets": found.test_sets(),
         "evaluation_seconds": seconds,
     }
 

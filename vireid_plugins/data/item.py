@@ -1,6 +1,8 @@
 """One image of a dataset, with its labels."""
 
-from typing import Any, List, NamedTuple, Sequence
+import hashlib
+import os
+from typing import Any, Iterable, List, NamedTuple, Sequence
 
 from vireid_plugins.modality import Modality
 
@@ -34,3 +36,38 @@ def test_items(dataset: Any) -> List[Item]:
     This is the order of the rows in every array of test features.
     """
     return [Item.of(fields) for fields in (*dataset.query, *dataset.gallery)]
+
+
+def fingerprint_of(items: Iterable[Item]) -> str:
+    """Return 16 hexadecimal digits of which images these are, with their labels.
+
+    It depends on each image's path, from the folder that all of them are in, on its identity,
+    camera and modality, and on the size of its file; not on their order. So it is the same for a
+    copy of the images elsewhere, and another one if an image was added, removed or replaced.
+    """
+    items = list(items)
+    root = _common_folder([item.path for item in items])
+    lines = sorted(
+        f"{_below(item.path, root)}|{item.pid}|{item.camid}|{int(item.modality)}|{_size(item.path)}"
+        for item in items
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    try:
+        return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    except ValueError:  # none, or on several drives
+        return ""
+
+
+def _below(path: str, root: str) -> str:
+    path = os.path.abspath(path)
+    return (os.path.relpath(path, root) if root else path).replace("\\", "/")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # whoever reads the image says so
+        return -1

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 import torch
 
-from ..data.item import Item, test_items
+from ..data.item import Item, fingerprint_of, test_items
 from ..data.labels import first_few
 from ..errors import UserError
 from .arguments import shown
@@ -19,7 +19,7 @@ from .ranking.trials import rank_with
 from .rehearsal import rehearse, why_no_match
 from .reranking.rerank import AffinityInference, QueryExpansion
 from .reranking.scorer import RerankingScorer, TrialReranking
-from .result import METRIC_NAMES, RANKS, ResultRow, ResultTable
+from .result import METRIC_NAMES, RANKS, ImageSet, ResultRow, ResultTable
 from .rules import Labels, RankRules
 from .similarity import all_finite, check_metric
 
@@ -123,7 +123,8 @@ class VIReIDEvaluator:
             reranking = features.rescorer.description
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
-        return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note)
+        images = ImageSet(self.dataset_name, expected, fingerprint_of(items))
+        return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note, images)
 
     def _check_finite(self, features: TestFeatures, items: Sequence[Item]) -> None:
         """Raise ``UserError``, which names images, if features hold NaN or infinity."""

@@ -1,12 +1,20 @@
 """The result of an evaluation: a table with a row for each protocol, for people and for JSON."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from tabulate import tabulate
 
 RANKS = (1, 5, 10, 20)
 METRIC_NAMES = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
+
+
+class ImageSet(NamedTuple):
+    """Which images were tested on."""
+
+    name: str  # of the dataset
+    number: int
+    fingerprint: str  # see ``data.item.fingerprint_of``
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class ResultTable:
     flip: bool
     reranking: str = ""  # in words: every step that uses more than the two images of a pair
     note: str = ""
+    images: Optional[ImageSet] = None  # None: not known
     metrics: Dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,3 +129,8 @@ class TestMetrics(Dict[str, float]):
         self.tables.append(table)
         for name, value in table.metrics.items():
             self.setdefault(name, value)
+
+    def test_sets(self) -> Dict[str, Dict[str, Any]]:
+        """Return number and fingerprint of the images of each test set, as values for JSON."""
+        images = [table.images for table in self.tables if table.images is not None]
+        return {one.name: {"images": one.number, "fingerprint": one.fingerprint} for one in images}

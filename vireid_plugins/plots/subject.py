@@ -3,9 +3,11 @@
 Shapes: N test images, D feature size.
 """
 
+import logging
 import os
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,10 +15,15 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data import build_test_loader
-from ..data.item import Item, test_items
+from ..data.item import Item, fingerprint_of, test_items
 from ..engine.loading import named_weights, open_checkpoint
-from ..errors import PlotError
+from ..errors import PlotError, UserError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
+from ..evaluation.result import ImageSet
+from ..runs.names import RESULTS
+from ..runs.records import read_results
+
+logger = logging.getLogger(__name__)
 
 # KEY VALUE pairs whose keys begin so hold for the first model only, except the key in _OF_ALL.
 _OF_ONE_MODEL, _OF_ALL = ("MODEL.", "INPUT."), ("MODEL.DEVICE",)
@@ -47,6 +54,8 @@ class Subject:
             raise PlotError("DATASETS.TESTS names no dataset to draw pictures of.")
         self.label, self.cfg, self.model, self.weights = label, cfg, model, weights
         self.facts, self.progress = facts, progress
+        #: which images these are; None until the dataset is read
+        self.images: Optional[ImageSet] = None
 
     @property
     def dataset_name(self) -> str:
@@ -55,7 +64,13 @@ class Subject:
 
     @cached_property
     def _loader_and_dataset(self) -> Any:
-        return build_test_loader(self.cfg, self.dataset_name)
+        loader, dataset = build_test_loader(self.cfg, self.dataset_name)
+        items = test_items(dataset)
+        self.images = ImageSet(self.dataset_name, len(items), fingerprint_of(items))
+        changed = _recorded_images_differ(self.weights, self.images)
+        if changed:
+            logger.warning("%s", changed)
+        return loader, dataset
 
     @property
     def loader(self) -> Any:
@@ -96,6 +111,17 @@ class Subject:
             file=sys.stderr,
         )
         return extract_features(self.model, batches, flip=self.cfg.TEST.FLIP.ENABLED)
+
+
+def _recorded_images_differ(weights: str, images: ImageSet) -> str:
+    """Return a sentence if the run that ``weights`` belong to recorded results of other images."""
+    record = Path(weights).parent / RESULTS
+    if not record.is_file():
+        return ""
+    try:
+        return read_results(record).changed_images(images)
+    except UserError:  # a damaged record says nothing; the report lists it
+        return ""
 
 
 def load_subject(

@@ -119,6 +119,7 @@ class _Report:
         self._title, self._opts, self._say = title, opts, say
         self._began = time.perf_counter()
         self._failed = False  # whether something is missing because of a fault of the program
+        self._changed_images = ""  # a sentence, if the test set is not that of the results
 
     def write(self, skip: Sequence[str], queries: int) -> WrittenReport:
         """Draw all pictures but those of the kinds ``skip``, and write the page."""
@@ -163,6 +164,8 @@ class _Report:
                 "how the results were made", lambda: self._evaluate(subject, checkpoint)
             )
             self._run.results = found or self._run.results
+        if self._run.results and subject.images:
+            self._changed_images = self._run.results.changed_images(subject.images)
         return shown, hardest
 
     def _weights_words(self) -> str:
@@ -183,7 +186,7 @@ class _Report:
 
     def _notices(self) -> List[str]:
         """Return sentences that a reader must know before the numbers."""
-        run, notices = self._run, []
+        run, notices = self._run, [self._changed_images] if self._changed_images else []
         if run.damaged_lines:
             notices.append(
                 f"{run.damaged_lines} line{'s' * (run.damaged_lines != 1)} of {METRICS} could not "

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from fastreid.config import CfgNode
 
+from ..evaluation.result import ImageSet
 from .names import BEST, COMPARED, FINAL
 
 
@@ -16,6 +17,13 @@ class Missing:
     what: str
     why: str
     of_method: bool = False  # True: a picture that only other methods or test sets can have
+
+
+class RecordedImages(NamedTuple):
+    """Which images an evaluation tested on, as its record says."""
+
+    number: int
+    fingerprint: str  # see ``data.item.fingerprint_of``
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Results:
         finished: date and time; empty if it was not recorded.
         source: name of the file that holds the numbers, or "this report".
         notes: sentences about the numbers.
+        test_sets: which images were tested on, by dataset; older records do not say it.
     """
 
     metrics: Dict[str, float]
@@ -38,6 +47,22 @@ class Results:
     finished: str
     source: str
     notes: Tuple[str, ...] = ()
+    test_sets: Mapping[str, RecordedImages] = field(default_factory=dict)
+
+    def changed_images(self, now: ImageSet) -> str:
+        """Return a sentence if the images of a test set are not those of these numbers.
+
+        It is empty if they are the same, or if the record does not name them.
+        """
+        recorded = self.test_sets.get(now.name)
+        if recorded is None or recorded.fingerprint == now.fingerprint:
+            return ""
+        return (
+            f"The test set {now.name} has changed since the numbers in {self.source} were "
+            f"recorded: it had {recorded.number} images and has {now.number} now, and they are not "
+            "the same. Those numbers and what is drawn now belong to different images. Evaluate "
+            "again (vireid evaluate), or put the earlier images back."
+        )
 
     @property
     def explained(self) -> bool:

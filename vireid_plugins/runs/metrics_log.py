@@ -14,6 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from ..errors import MissingFileError, UserError
+from ..readers.text import read_bytes
 from .names import LOG, METRICS
 
 _PROGRESS = re.compile(r"epoch/iter: \d+/(\d+) \d+/(\d+)")
@@ -94,16 +95,20 @@ def read_metrics_log(path: str) -> MetricsLog:
 
 
 def read_lines(path: Path) -> Lines:
-    """Return the objects in the lines of a file; a run that was cut off leaves damaged lines."""
+    """Return the objects in the lines of a file; a run that was cut off leaves damaged lines.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     values: List[Dict[str, Any]] = []
     unreadable: List[int] = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate((one.strip("\x00\r\n ") for one in file), start=1):
-            found = _parse_line(line) if line else None
-            if found is not None:
-                values.append(found)
-            elif line:
-                unreadable.append(number)
+    text = read_bytes(path).decode("utf-8", "replace")
+    for number, line in enumerate((one.strip("\x00\r\n ") for one in text.split("\n")), start=1):
+        found = _parse_line(line) if line else None
+        if found is not None:
+            values.append(found)
+        elif line:
+            unreadable.append(number)
     return Lines(values, tuple(unreadable))
 
 

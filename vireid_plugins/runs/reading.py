@@ -1,8 +1,10 @@
 """Read the folder of a run without building its model. Damaged files are listed, not raised."""
 
+import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from fastreid.config import CfgNode, get_cfg
 
@@ -12,24 +14,18 @@ from ..evaluation.result import METRIC_NAMES
 from ..merge import merge_text
 from ..readers.checkpoint import read_checkpoint
 from ..readers.json_file import read_json
+from ..readers.shape import is_number
+from ..readers.text import read_bytes, read_text
+from .earlier import unfinished_move
 from .facts import epochs_done, facts_in
 from .folder import Checkpoint, Missing, Results, RunFolder
+from .last import last_checkpoint_name
 from .metrics_log import read_lines
 from .names import COMPARED, CONFIG, FINAL, LAST, LOG, METRICS, RESULTS, RUN
+from .records import check_session, read_results, read_sessions
 
-_PROTOCOL_FACTS = (
-    "key",
-    "direction",
-    "gallery_rule",
-    "trials",
-    "queries",
-    "queries_left_out",
-    "gallery",
-    "feature",
-    "metric",
-    "flip",
-    "reranking",
-)
+Found = TypeVar("Found")
+
 _ENVIRONMENT = re.compile(r"Environment: (.+)$", re.M)
 
 
@@ -51,12 +47,18 @@ def read_run_folder(folder: Path, weights: str = "", with_model: bool = True) ->
             f"{CONFIG}, {METRICS} and {LOG}."
         )
     known = (CONFIG, METRICS, LOG, RUN, RESULTS, COMPARED, FINAL, LAST)
-    if not any((folder / name).is_file() for name in known):
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"{folder} cannot be read: its permissions do not allow it.")
+    if not any(os.path.isfile(folder / name) for name in known):
         raise UserError(
             f"{folder} holds nothing of a run; expected one of {', '.join(known)}. Give the "
             "OUTPUT_DIR of a training."
         )
     run = RunFolder(folder)
+    moving = unfinished_move(folder)
+    if moving is not None:
+        why = f"they were being moved aside when that was stopped; see {moving.name}"
+        run.missing.append(Missing("other files of this run", why))
     run.sessions = _read_sessions(run)
     run.environment = _read_environment(run)
     lines = _read_metrics(run)
@@ -71,11 +73,11 @@ def _read_config(run: RunFolder) -> Optional[CfgNode]:
     path = run.folder / CONFIG
     try:
         if path.is_file():
-            return _config(path.read_text(encoding="utf-8"), CONFIG)
+            return _config(read_text(path), CONFIG)
         if run.checkpoint is not None and "config" in run.checkpoint.facts:
             return _config(run.checkpoint.facts["config"], run.checkpoint.path.name)
         run.missing.append(Missing("the config", f"{CONFIG} is not in the folder"))
-    except Exception as error:  # of another version, or no YAML: the rest can still be shown
+    except UserError as error:  # of another version, or no YAML: the rest can still be shown
         run.missing.append(Missing("the config", f"{path.name} cannot be read: {one_line(error)}"))
     return None
 
@@ -87,37 +89,38 @@ def _config(text: str, source: str) -> CfgNode:
     return cfg
 
 
-def _read_json(run: RunFolder, name: str, what: str) -> Any:
-    """Return the content of a file; None if it is absent or damaged. Damage is listed."""
-    path = run.folder / name
-    if not path.is_file():
-        return None
+def _attempt(run: RunFolder, what: str, action: Callable[[], Found]) -> Optional[Found]:
+    """Return what ``action`` returns. If a file is damaged, list why and return None."""
     try:
-        return read_json(path)
+        return action()
     except UserError as error:
-        run.missing.append(Missing(what, one_line(error).replace(str(path), name)))
+        run.missing.append(Missing(what, one_line(error).replace(f"{run.folder}{os.sep}", "")))
         return None
 
 
 def _read_sessions(run: RunFolder) -> List[Dict[str, Any]]:
     """Return the recorded sessions or, without a record, one made from a comparison's result."""
-    found = _read_json(run, RUN, "how the run was started")
-    sessions = found.get("sessions") if isinstance(found, dict) else None
-    if not isinstance(sessions, list):
-        result = _read_json(run, COMPARED, "how the run was started")
-        sessions = [{**result, "task": "train"}] if isinstance(result, dict) else []
-    return [one for one in sessions if isinstance(one, dict)]
+    what, path = "how the run was started", run.folder / RUN
+    sessions = _attempt(run, what, lambda: read_sessions(path)) if path.is_file() else None
+    if sessions is not None:
+        return sessions
+    path = run.folder / COMPARED
+    found = _attempt(run, what, lambda: _compared_session(path)) if path.is_file() else None
+    return [] if found is None else [found]
+
+
+def _compared_session(path: Path) -> Dict[str, Any]:
+    session = {**read_json(path), "task": "train"}
+    check_session(session, str(path))
+    return session
 
 
 def _read_environment(run: RunFolder) -> Dict[str, str]:
     """Return the environment of the last training, from the record or else from the log."""
     for session in sorted(run.sessions, key=lambda one: one.get("task") == "train")[-1:]:
-        if isinstance(session.get("environment"), dict):
+        if "environment" in session:
             return session["environment"]
-    path = run.folder / LOG
-    found = []
-    if path.is_file():
-        found = _ENVIRONMENT.findall(path.read_text(encoding="utf-8", errors="replace"))
+    found = _ENVIRONMENT.findall(_log_text(run.folder / LOG))
     if not found:
         run.missing.append(Missing("versions and machine", f"neither {RUN} nor {LOG} names them"))
         return {}
@@ -125,15 +128,23 @@ def _read_environment(run: RunFolder) -> Dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _log_text(path: Path) -> str:
+    """Return the text of a log, in which lines of other programs may stand; empty if unreadable."""
+    try:
+        return read_bytes(path).decode("utf-8", "replace")
+    except UserError:
+        return ""
+
+
 def _read_metrics(run: RunFolder) -> List[Dict[str, Any]]:
     """Return what the readable lines of ``metrics.json`` hold, and count its iterations."""
     path = run.folder / METRICS
-    if not path.is_file():
+    found = _attempt(run, "the measurements", lambda: read_lines(path)) if path.is_file() else None
+    if found is None:
         return []
-    lines, damaged = read_lines(path)
+    lines, damaged = found
     run.damaged_lines = len(damaged)
-    numbers = [one["iteration"] for one in lines if isinstance(one.get("iteration"), int)]
-    run.iterations = max(numbers, default=-1) + 1
+    run.iterations = max((one["iteration"] for one in lines if "iteration" in one), default=-1) + 1
     return lines
 
 
@@ -144,56 +155,50 @@ def _read_results(run: RunFolder, lines: List[Dict[str, Any]]) -> Optional[Resul
     ``metrics.json``, which has the numbers alone.
     """
     for name in (RESULTS, COMPARED):
-        found = _read_json(run, name, "how the results were made")
-        if _is_record(found):
-            return Results(
-                metrics=found["metrics"],
-                protocols=found["protocols"],
-                weights=str(found.get("weights", "")),
-                finished=str(found.get("finished", "")),
-                source=name,
-                notes=tuple(map(str, found.get("notes", ()))),
-            )
-    for values in reversed(lines):
-        keys = [key[: -len("/Rank-1")] for key in values if key.endswith("/Rank-1")]
-        if keys:
-            names = (f"{key}/{metric}" for key in keys for metric in METRIC_NAMES)
-            kept = [one for name in names for one in (name, f"{name}_std") if one in values]
-            iteration = values.get("iteration")
-            after = "" if iteration is None else f"after {iteration + 1} iterations"
-            return Results(
-                metrics={key: values[key] for key in kept},
-                protocols=[{"key": key} for key in keys],
-                weights=str(values.get("weights", after)),
-                finished="",
-                source=METRICS,
-            )
+        path = run.folder / name
+        if path.is_file():
+            found = _attempt(run, "how the results were made", partial(read_results, path))
+            if found is not None:
+                return found
+    own = [one for one in lines if "iteration" in one]  # the others are of evaluations alone
+    for values in reversed(own if run.trained else lines):
+        results = _results_in(values)
+        if results is not None:
+            return results
     return None
 
 
-def _is_record(found: Any) -> bool:
-    """Return whether the content of a file is what a run of this package writes."""
-    if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
-        return False
-    lines = found.get("protocols")
-    if not isinstance(lines, list) or not lines or not all(isinstance(one, dict) for one in lines):
-        return False
-    return all(name in one for one in lines for name in _PROTOCOL_FACTS)
+def _results_in(values: Dict[str, Any]) -> Optional[Results]:
+    """Return the results in a line of ``metrics.json``; None if it holds none."""
+    keys = [key[: -len("/Rank-1")] for key in values if key.endswith("/Rank-1")]
+    names = (f"{key}/{metric}" for key in keys for metric in METRIC_NAMES)
+    kept = [one for name in names for one in (name, f"{name}_std") if one in values]
+    if not keys or not all(is_number(values[key]) for key in kept):
+        return None
+    iteration = values.get("iteration")
+    after = "" if iteration is None else f"after {iteration + 1} iterations"
+    return Results(
+        metrics={key: values[key] for key in kept},
+        protocols=[{"key": key} for key in keys],
+        weights=str(values.get("weights", after)),
+        finished="",
+        source=METRICS,
+    )
 
 
 def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional[Checkpoint]:
     """Return the checkpoint that ``weights`` names, or else the last one that is there."""
-    named = run.folder / LAST
-    if named.is_file():
-        run.last_checkpoint = named.read_text(encoding="utf-8", errors="replace").strip()
+    name = _attempt(run, "the last checkpoint", lambda: last_checkpoint_name(run.folder))
+    run.last_checkpoint = name or ""
     if not with_model:
         run.missing.append(Missing("pictures of the model", "--no-model was given"))
         return None
-    if weights and not Path(weights).is_file():
+    if weights and not os.path.isfile(weights):
         raise MissingFileError(f"--weights names {weights!r}, which is no file.")
-    evaluated = run.results.weights if run.results else ""  # if this run trained nothing
-    places = [run.folder / name for name in (run.last_checkpoint, FINAL) if name]
-    path = next(filter(Path.is_file, [Path(weights), *places, Path(evaluated)]), None)
+    places = [str(run.folder / name) for name in (run.last_checkpoint, FINAL) if name]
+    if not run.trained and run.results is not None:  # the weights lie elsewhere
+        places.append(run.results.weights)
+    path = next(filter(os.path.isfile, [weights, *places]), None)
     if path is None:
         why = (
             f"its checkpoint {run.last_checkpoint} is no longer in the folder"
@@ -203,10 +208,10 @@ def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional
         run.missing.append(Missing("pictures of the model", why))
         return None
     try:
-        state = read_checkpoint(str(path), entries=["model"])
-        epochs = epochs_done(state, str(path)) if "epoch" in state else None
-        return Checkpoint(path, epochs, facts_in(state, str(path)) or {})
+        state = read_checkpoint(path, entries=["model"])
+        epochs = epochs_done(state, path) if "epoch" in state else None
+        return Checkpoint(Path(path), epochs, facts_in(state, path) or {})
     except UserError as error:  # no checkpoint, or damaged: the rest can still be shown
-        why = f"{path.name} cannot be loaded: {one_line(error)}"
+        why = f"{Path(path).name} cannot be loaded: {one_line(error)}"
         run.missing.append(Missing("pictures of the model", why))
         return None

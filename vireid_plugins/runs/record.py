@@ -6,17 +6,23 @@ the numbers of every one.
 """
 
 import datetime
+import itertools
+import logging
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
+from ..errors import UserError
 from ..evaluation.result import TestMetrics
-from ..files import PACKAGE, write_json
-from ..readers.json_file import read_json
+from ..files import PACKAGE, write_json, writing
 from .environment import environment
 from .names import RESULTS, RUN
+from .records import read_sessions
+
+logger = logging.getLogger(__name__)
 
 
 def record_session(
@@ -48,11 +54,23 @@ def record_session(
 
 
 def _sessions(path: Path) -> List[Any]:
-    """Return the sessions recorded so far; none if the file is absent or holds something else."""
-    try:
-        return list(read_json(path)["sessions"])
-    except (OSError, ValueError, KeyError, TypeError):
+    """Return the sessions recorded so far; a damaged record is kept under another name."""
+    if not path.is_file():
         return []
+    try:
+        return read_sessions(path)
+    except UserError as error:
+        kept = _free_name(path)
+        with writing(kept):
+            os.replace(path, kept)
+        logger.warning("%s It is %s now, and %s begins anew.", error, kept.name, path.name)
+        return []
+
+
+def _free_name(path: Path) -> Path:
+    """Return ``run.damaged-1.json``, or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def record_results(folder: str, found: TestMetrics, weights: str) -> None:
@@ -62,12 +80,16 @@ def record_results(folder: str, found: TestMetrics, weights: str) -> None:
         folder: ``OUTPUT_DIR``, which exists.
         found: the metrics that the evaluation computed.
         weights: which weights were evaluated: a file, or words that say how far the training is.
+
+    Raises:
+        UnwritableError: the system refused to write.
     """
     results = {
         "weights": weights,
         "finished": utc_now(),
         "protocols": [facts for table in found.tables for facts in table.protocol_facts()],
         "notes": [table.note for table in found.tables if table.note],
+        "test_sets": found.test_sets(),
         "metrics": found,
     }
     write_json(Path(folder) / RESULTS, results)

@@ -144,3 +144,87 @@ def test_llcm_missing_test_folder(make_llcm, tmp_path):
 def test_llcm_id_listed_but_absent(make_llcm, tmp_path):
     (make_llcm() / "idx" / "test_id.txt").write_text("7,12,99")
     assert "0099" in message(lambda: LLCM(root=str(tmp_path)))
+
+
+def without_cameras(folder):
+    for place in sorted(folder.glob("test_nir/cam*/0007")):
+        for image in place.iterdir():
+            (folder / "test_nir" / "0007").mkdir(exist_ok=True)
+            image.rename(folder / "test_nir" / "0007" / image.name)
+
+
+def flat(folder):
+    for image in sorted(folder.glob("test_nir/cam*/0007/*.jpg")):
+        image.rename(folder / "test_nir" / image.name)
+
+
+@pytest.mark.parametrize(
+    "spoil, lost",
+    [
+        (lambda folder: (folder / "test_vis/cam4").rename(folder / "test_vis/cam_4"), 4),
+        (lambda folder: (folder / "test_vis/cam4").rename(folder / "test_vis/camera4"), 4),
+        (lambda folder: (folder / "test_vis/cam4").rename(folder / "test_vis/cam41"), 4),
+        (lambda folder: (folder / "test_vis/cam4/0007").rename(folder / "test_vis/cam4/x7"), 2),
+        (without_cameras, 4),
+        (flat, 4),
+    ],
+)
+def test_llcm_images_that_would_be_lost_are_counted(make_llcm, tmp_path, spoil, lost):
+    spoil(make_llcm())
+    text = message(lambda: LLCM(root=str(tmp_path)))
+    assert f"LLCM: {lost} image(s) of identities in test_id.txt" in text
+
+
+@pytest.mark.parametrize("name", ["Cam4", "cam04", "CAM4"])
+def test_llcm_camera_folders_may_be_spelled_otherwise(make_llcm, tmp_path, name):
+    folder = make_llcm()
+    (folder / "test_vis" / "cam4").rename(folder / "test_vis" / name)
+    for place in ("notes", "__MACOSX/cam4/0007"):
+        (folder / "test_vis" / place).mkdir(parents=True)
+    (folder / "test_vis" / "cam1" / "0099").mkdir()
+    shutil.copy(next(folder.glob("test_vis/cam1/0007/*")), folder / "test_vis/cam1/0099/x.jpg")
+    assert len(LLCM(root=str(tmp_path)).query) == 8
+
+
+def test_sysu_identity_folders_need_no_zeros(make_sysu, tmp_path):
+    folder = make_sysu()
+    (folder / "cam1" / "0006").rename(folder / "cam1" / "6")
+    assert len(SYSUMM01(root=str(tmp_path)).gallery) == 2 * 4 * 3
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_regdb_thermal_list_that_names_visible_images(make_regdb, tmp_path, part):
+    folder = make_regdb() / "idx"
+    path, other = folder / f"{part}_thermal_1.txt", folder / f"{part}_visible_1.txt"
+    path.write_text(path.read_text().replace("Thermal", "Visible"))
+    other.write_text(other.read_text().replace("Visible", "Thermal"))  # no file has two modalities
+    text = message(lambda: RegDB(root=str(tmp_path)))
+    assert "6 " in text and "listed as infrared and lie in a folder of the other modality" in text
+
+
+def test_regdb_person_in_training_and_test(make_regdb, write_image, tmp_path):
+    folder = make_regdb()
+    write_image(folder / "Visible" / "2" / "male_9.bmp")
+    path = folder / "idx" / "test_visible_1.txt"
+    path.write_text(path.read_text() + "Visible/2/male_9.bmp 0\n")
+    assert "1 identit(ies) with 1 test image(s)" in message(lambda: RegDB(root=str(tmp_path)))
+
+
+def test_llcm_infrared_list_that_names_visible_images(make_llcm, tmp_path):
+    path = make_llcm() / "idx" / "train_nir.txt"
+    path.write_text(path.read_text() + "vis/0001/0001_c01_s1_f1_vis.jpg 0\n")
+    text = message(lambda: LLCM(root=str(tmp_path)))
+    assert "two modalities" in text and "lie in a folder of the other modality" in text
+
+
+def test_sysu_camera_that_is_a_link_to_another(make_sysu, tmp_path):
+    folder = make_sysu()
+    shutil.rmtree(folder / "cam3")
+    (folder / "cam3").symlink_to(folder / "cam1", target_is_directory=True)
+    text = message(lambda: SYSUMM01(root=str(tmp_path)))
+    assert "12 training image(s) are listed under two modalities" in text
+
+
+def test_sysu_identity_in_both_training_lists_is_used_once(make_sysu, tmp_path):
+    (make_sysu() / "exp" / "val_id.txt").write_text("5,3")
+    assert len(SYSUMM01(root=str(tmp_path)).train) == 4 * 6 * 3

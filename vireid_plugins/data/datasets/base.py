@@ -15,8 +15,16 @@ from ..item import Item
 from ..labels import first_few
 from .description import MARKER, SPLITS, DescribedDataset, fingerprint
 from .errors import DatasetError
-from .files import FileKeys, is_text, shown
-from .overlap import Part, Source, examine_part, find_leaks, plain_item
+from .files import FileKeys, list_folder, printable, why_absent
+from .overlap import (
+    Part,
+    Source,
+    examine_part,
+    find_leaks,
+    names_without_text,
+    plain_item,
+    wrong_folders,
+)
 
 __all__ = ["MARKER", "SPLITS", "CrossModalityDataset", "DatasetError", "fingerprint"]
 
@@ -97,9 +105,10 @@ class CrossModalityDataset(DescribedDataset):
         """Return the dataset's folder; raise ``DatasetError`` if there is none."""
         folder = os.path.join(self.root, self.folder)
         if not os.path.isdir(folder):
+            denied = f" ({why_absent(folder)})" if why_absent(folder) else ""
             raise DatasetError(
-                f"{self.dataset_name}: no folder {folder}. {_what_is_there(self.root)} Put the "
-                f"dataset there or point FASTREID_DATASETS to the folder that holds "
+                f"{self.dataset_name}: no folder {folder}{denied}. {_what_is_there(self.root)} "
+                f"Put the dataset there or point FASTREID_DATASETS to the folder that holds "
                 f"{self.folder!r}. It is requested at {self.dataset_url}"
             )
         return folder
@@ -178,9 +187,10 @@ class CrossModalityDataset(DescribedDataset):
                 raise
             except UserError as error:
                 raise DatasetError(f"{self.dataset_name}: {error}") from error
-            part = examine_part(_PARTS[name], items, self._source())
-            part.problems.extend(self._wrong_folders(_PARTS[name], part.items))
-            faults = [*self._faults[name], *self._unreadable_names(_PARTS[name], part.items)]
+            word, source = _PARTS[name], self._source()
+            part = examine_part(word, items, source)
+            part.problems.extend(wrong_folders(word, part.items, source, self.modality_folders))
+            faults = [*self._faults[name], *names_without_text(word, part.items, source)]
             self._parts[name] = part._replace(faults=faults)
         return self._parts[name]
 
@@ -242,30 +252,6 @@ class CrossModalityDataset(DescribedDataset):
         name, folder, files = self.dataset_name, self.dataset_dir, self.files
         return Source(name, folder, self.lists(), files, self.label_name)
 
-    def _unreadable_names(self, part: str, items: Sequence[Item]) -> List[str]:
-        odd = [item.path for item in items if not is_text(item.path)]
-        if not odd:
-            return []
-        return [
-            f"{self.dataset_name}: {len(odd)} path(s) of {part} images are not in UTF-8: "
-            f"{first_few([shown(path, self.dataset_dir) for path in odd], 3)}. Rename them, for "
-            "example from Chinese Windows with: convmv -r --notest -f gbk -t utf8 FOLDER"
-        ]
-
-    def _wrong_folders(self, part: str, items: Sequence[Item]) -> List[str]:
-        wrong: Dict[Modality, List[str]] = {}
-        for item in items if self.modality_folders else ():
-            name = shown(item.path, self.dataset_dir)
-            folders = name.lower().replace("\\", "/").split("/")[:-1]
-            told = [self.modality_folders[f] for f in folders if f in self.modality_folders]
-            if told and told[0] != item.modality:
-                wrong.setdefault(Modality(item.modality), []).append(name)
-        return [
-            f"{self.dataset_name}: {len(names)} {part} image(s) are listed as {modality.label} and "
-            f"lie in a folder of the other modality: {first_few(names, 3)}. Correct {self.lists()}."
-            for modality, names in wrong.items()
-        ]
-
     def _item_key(self, item: Item) -> Tuple[int, int, str]:
         return item.pid, item.camid, item.path.replace("\\", "/")
 
@@ -302,5 +288,8 @@ class CrossModalityDataset(DescribedDataset):
 def _what_is_there(root: str) -> str:
     if not os.path.isdir(root):
         return f"{os.path.abspath(root)} does not exist."
-    names = sorted(os.listdir(root))
-    return f"{os.path.abspath(root)} holds {first_few(names, _MOST) or 'nothing'}."
+    try:
+        names = first_few(list_folder(root), _MOST) or "nothing"
+    except DatasetError as error:
+        return str(error)
+    return f"{os.path.abspath(root)} holds {printable(names)}."

@@ -15,7 +15,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..item import Item
 from ..labels import first_few, label_of, number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError
-from .files import why_absent
+from .files import absent_images, why_absent
 from .overlap import is_junk
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
@@ -63,7 +63,7 @@ class CSVDataset(CrossModalityDataset):
         self._rows: Dict[str, List[Item]] = {}
         self._splits_of: Dict[Hashable, Set[str]] = {}  # of each test image
         self._wrong_lines: List[str] = []
-        self._absent: List[str] = []
+        self._absent: List[Tuple[str, int, str]] = []  # name, line, reason
         self._labels: Dict[int, Any] = {}  # the identities of the file, by their numbers
         super().__init__(root, **kwargs)
 
@@ -79,9 +79,11 @@ class CSVDataset(CrossModalityDataset):
             )
         path = os.path.join(self.root, os.path.expanduser(self.csv_file))
         if not os.path.isfile(path):
+            reason = why_absent(path)
+            found = "it is no file" if reason is None else reason or "there is nothing"
             raise DatasetError(
-                f"DATASETS.CSV_FILE: no file {os.path.abspath(path)}. A relative path starts at "
-                "FASTREID_DATASETS."
+                f"DATASETS.CSV_FILE: no file {os.path.abspath(path)} ({found}). A relative path "
+                "starts at FASTREID_DATASETS."
             )
         self.csv_file = path
         return os.path.dirname(os.path.abspath(path))
@@ -110,7 +112,7 @@ class CSVDataset(CrossModalityDataset):
         path = self._image_path(row["path"])
         reason = why_absent(path)
         if reason is not None:
-            self._absent.append(f"{row['path']} (line {line}{reason and ': ' + reason})")
+            self._absent.append((row["path"], line, reason))
             return None
         return _Row(path, pid, camid, modality, split)
 
@@ -122,8 +124,8 @@ class CSVDataset(CrossModalityDataset):
             )
         if self._absent:
             self.complain(
-                f"{self.csv_file} names {len(self._absent)} image(s) that do not exist: "
-                f"{first_few(self._absent)}. Paths are relative to {self.dataset_dir}."
+                f"{self.csv_file} names {absent_images(self._absent)}. Paths are relative to "
+                f"{self.dataset_dir}."
             )
 
     def read_train(self) -> List[Item]:

@@ -1,10 +1,11 @@
 """Folders and paths of a dataset: what is there, what is one file, and how messages show it."""
 
 import os
-from typing import Container, Dict, Hashable, Iterable, List, Optional, Tuple
+from typing import Container, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
 from ...readers.image import is_image_name
 from ...readers.text import shown as printable
+from ..labels import first_few
 from .errors import DatasetError
 
 
@@ -73,6 +74,20 @@ def why_absent(path: str) -> Optional[str]:
     except ValueError as error:  # a zero byte in the name
         return str(error)
     return None
+
+
+def absent_images(absent: Sequence[Tuple[str, int, str]]) -> str:
+    """Return, for a message, how many images of a list are not there, and the first of them.
+
+    Args:
+        absent: for each image its name, its line, and what :func:`why_absent` says.
+    """
+    denied = any(reason for _, _, reason in absent)
+    names = [
+        f"{name} (line {line}{': ' if reason else ''}{reason})" for name, line, reason in absent
+    ]
+    what = "do not exist or cannot be reached" if denied else "do not exist"
+    return f"{len(absent)} image(s) that {what}: {first_few(names)}"
 
 
 def list_folder(folder: str) -> List[str]:

@@ -6,9 +6,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from ...errors import MissingFileError, UserError
 from ...readers import list_file
 from ...readers.image import is_image_name
-from ..labels import first_few
 from .errors import DatasetError
-from .files import list_folder, why_absent
+from .files import absent_images, list_folder, why_absent
 
 
 def list_images(folder: str) -> List[str]:
@@ -103,11 +102,11 @@ def read_image_list(
         if reason is None:
             pairs.append((image, int(words[1])))
         else:
-            absent.append(f"{words[0]} (line {number}{reason and ': ' + reason})")
+            absent.append((words[0], number, reason))
     if absent:
         message = (
-            f"{path} names {len(absent)} image(s) that do not exist below {folder}: "
-            f"{first_few(absent)}. Extract the dataset again, or take the lines out."
+            f"{path} names {absent_images(absent)}. Paths are relative to {folder}. Extract the "
+            "dataset again, or take the lines out."
         )
         if complain is None:
             raise DatasetError(message)

@@ -6,7 +6,7 @@ and the first examples. An image that is listed twice with the same labels is us
 """
 
 import numbers
-from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import SWITCH, Key, declare
@@ -14,7 +14,7 @@ from vireid_plugins.modality import Modality
 
 from ..item import Item
 from ..labels import first_few, sorted_labels
-from .files import FileKeys, shown
+from .files import FileKeys, is_text, shown
 
 declare(
     "DATASETS",
@@ -152,6 +152,42 @@ def _conflict(part: str, what: str, pairs: Pairs, source: Source) -> str:
         f"{first_few(examples, _SHOWN)}. One of the two is wrong; correct {source.lists}. "
         + IF_MEANT
     )
+
+
+def wrong_folders(
+    part: str, items: Sequence[Item], source: Source, folders: Mapping[str, Modality]
+) -> List[str]:
+    """Return a message for images that lie in a folder of the other modality.
+
+    Args:
+        part, items, source: as in :func:`examine_part`.
+        folders: the modality of each folder, by its name in lower case, that has one.
+    """
+    wrong: Dict[int, List[str]] = {}
+    for item in items if folders else ():
+        name = shown(item.path, source.folder)
+        above = name.lower().replace("\\", "/").split("/")[:-1]
+        told = [folders[folder] for folder in above if folder in folders]
+        if told and told[0] != item.modality:
+            wrong.setdefault(item.modality, []).append(name)
+    return [
+        f"{source.name}: {len(names)} {part} image(s) are listed as {Modality(modality).label} and "
+        f"lie in a folder of the other modality: {first_few(names, _SHOWN)}. Correct "
+        f"{source.lists}. {IF_MEANT}"
+        for modality, names in wrong.items()
+    ]
+
+
+def names_without_text(part: str, items: Sequence[Item], source: Source) -> List[str]:
+    """Return a message for paths whose bytes are not text in UTF-8, as logs and results need."""
+    odd = [item.path for item in items if not is_text(item.path)]
+    if not odd:
+        return []
+    return [
+        f"{source.name}: {len(odd)} path(s) of {part} images are not in UTF-8: "
+        f"{first_few([shown(path, source.folder) for path in odd], _SHOWN)}. Rename them, for "
+        "example from Chinese Windows with: convmv -r --notest -f gbk -t utf8 FOLDER"
+    ]
 
 
 def find_leaks(

@@ -121,6 +121,12 @@ def test_a_range_that_the_user_gives_holds(thermal_sysu):
     assert build_train_loader(thermal_sysu).dataset.reader.limits[1] is None
 
 
+@pytest.mark.parametrize("words", ["7000..9500", " 7e3 .. 9.5e3", "[7000, 9500]", "(7000,9500.0)"])
+def test_words_that_are_a_range(cfg, words):
+    cfg.INPUT.INFRARED_RANGE = words
+    assert ImageReader.from_config(cfg).limits == (None, (7000, 9500))
+
+
 @pytest.mark.parametrize("words", ["9..7", "5..5", "0..x", "", "Auto", "0..inf", "1....2", "7000"])
 def test_words_that_are_no_range(cfg, words):
     cfg.INPUT.INFRARED_RANGE = words

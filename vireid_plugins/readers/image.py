@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
-from .gray_range import FULL, Limits, limits_of
+from .gray_range import FULL, Limits, limits_of, narrow
 from .other_formats import kind_of
 from .text import shown
 
@@ -180,7 +180,7 @@ def upright_rgb(
         pixels = np.asarray(image)
         if limits is None and not any_numbers:
             _check_numbers(pixels)
-        image = _narrow(pixels, limits or limits_of(pixels))
+        image = Image.fromarray(narrow(pixels, limits or limits_of(pixels)))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]  # otherwise Pillow warns that it is dropped
@@ -278,13 +278,3 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken EXIF data raise errors of every kind, and the pixels are good
         return 1
-
-
-def _narrow(pixels: np.ndarray, limits: Limits) -> Image.Image:
-    """Return gray (H, W) as 8-bit gray: ``limits`` become 0 and 255, what lies outside is cut."""
-    low, high = limits
-    numbers = pixels.astype(np.float64)
-    if np.isnan(numbers).any():
-        raise UserError(f"{np.isnan(numbers).sum()} of its gray values are NaN. {REMEDY}")
-    scaled = np.rint((np.clip(numbers, low, high) - low) * (255.0 / (high - low)))
-    return Image.fromarray(scaled.astype(np.uint8))

@@ -8,6 +8,7 @@ import pytest
 import scipy.io
 from evaluation_oracles import IDS, INFRARED, VISIBLE, fake_dataset, number_of_images
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import (
     CrossModalityProtocol,
     LLCMProtocol,
@@ -15,6 +16,7 @@ from vireid_plugins.evaluation import (
     SingleModalityProtocol,
     SYSUMM01Protocol,
 )
+from vireid_plugins.keys import check_values
 
 
 @pytest.fixture
@@ -202,3 +204,27 @@ def test_old_words_name_the_right_one(word, right):
 def test_unknown_words_raise_and_name_the_choices(build):
     with pytest.raises(ValueError, match="must be|boolean|Valid"):
         build()
+
+
+@pytest.mark.parametrize("direction", ["visible_to_infrared", "infrared_to_visible"])
+@pytest.mark.parametrize(
+    "form", ["{}2{}", "{}_to_{}", "{} to {}", "{}-to-{}", "{}->{}", "{} → {}", "{}_2_{}", "{}to{}"]
+)
+@pytest.mark.parametrize(
+    "visible,infrared", [("visible", "thermal"), ("RGB", "IR"), ("v", "t")]
+)
+def test_other_words_for_a_direction_are_told_what_it_is_called(direction, form, visible, infrared):
+    """In Python and in a config alike. Oracle: which of the two words stands first."""
+    pair = (visible, infrared) if direction.startswith("v") else (infrared, visible)
+    other = form.format(*pair)
+    with pytest.raises(UserError, match=f"Say '{direction}'"):
+        LLCMProtocol(other)
+    with pytest.raises(UserError, match=f"TEST.PROTOCOL.DIRECTIONS is .*Say '{direction}'"):
+        check_values("TEST.PROTOCOL", DIRECTIONS=[direction, other])
+
+
+@pytest.mark.parametrize("word", ["thermal", "thermal_to_ir", "rgb2rgb", "x2y", "", "2", 3, None])
+def test_what_is_no_direction_gets_no_guess(word):
+    with pytest.raises(UserError, match="Unknown search direction.*Valid: vis") as caught:
+        RegDBProtocol(word)
+    assert "Say" not in str(caught.value)

@@ -216,3 +216,19 @@ def test_queries_without_a_match_are_one_warning_with_counts(csv_config, tmp_pat
     for direction in ("visible_to_infrared", "infrared_to_visible"):
         assert f"{direction}/multi: 2 of 3 queries have no valid match" in text
     assert text.count("1 of identities that the gallery lacks, 1 whose matches are never") == 2
+
+
+def test_a_check_reads_a_permutation_file_that_is_there(csv_config, tmp_path):
+    dataset = fake_dataset((1, 2, 4, 5), (3, 6), str(tmp_path))
+    keys = SYSUMM01Protocol.for_check(csv_config, dataset)
+    assert {(key.mode, key.shots) for key in keys} == {
+        (mode, shots) for mode in ("all", "indoor") for shots in (1, 10)
+    }
+    assert {key.gallery for key in keys} == {"random"}
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "rand_perm_cam.mat").write_bytes(b"nonsense")
+    (official,) = [
+        key for key in SYSUMM01Protocol.for_check(csv_config, dataset) if key.gallery == "official"
+    ]
+    with pytest.raises(UserError, match="rand_perm_cam.mat.*not the official permutation file"):
+        official.rehearse(dataset, "SYSUMM01")

@@ -8,7 +8,7 @@ import torch
 from ..data.item import Item, fingerprint_of, test_items
 from ..data.labels import first_few
 from ..errors import UserError
-from .arguments import shown
+from .arguments import device_named, shown
 from .features import TestFeatures
 from .protocols import Protocol, Trial
 from .ranking.arguments import labels_of
@@ -68,7 +68,8 @@ class VIReIDEvaluator:
                 "direction."
             )
         self.protocols, self.dataset, self.dataset_name = list(protocols), dataset, dataset_name
-        self.metric, self.device = metric, device or "cpu"
+        is_default = device is None or (isinstance(device, str) and not device)
+        self.metric, self.device = metric, "cpu" if is_default else str(device_named(device))
         self.reranking, self.expansion = reranking, expansion
         if metric != "cosine" and (expansion or isinstance(reranking, AffinityInference)):
             words = " and ".join(filter(None, map(str, (expansion or "", reranking or ""))))

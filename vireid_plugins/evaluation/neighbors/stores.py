@@ -61,7 +61,9 @@ class ExactItems:
         step = max(1, _BLOCK_ELEMENTS // row)
         for begin in range(0, len(queries), step):
             part = slice(begin, begin + step)
-            distances[part], indices[part] = self._search_block(queries[part], k, width)
+            found, indices[part] = self._search_block(queries[part], k, width)
+            with np.errstate(over="ignore"):  # a distance beyond float32 becomes infinity
+                distances[part] = found
         return distances, indices
 
     def _search_block(self, queries: Tensor, k: int, width: int) -> Tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ from ..similarity import Array, as_features
 from .minimum_sums import minimum_sums
 
 DEFINITIONS = ("original", "softmax")
-_LARGEST_FLOAT32 = 1e16  # sums of squares of larger values do not fit into float32
+_LARGE = 1e16  # squares of larger values, or of smaller ones than 1 / _LARGE, exceed float32
 
 
 def jaccard_distance(
@@ -116,7 +116,7 @@ def k_reciprocal_encoding(
     """
     k1, k2 = checked_neighbors(k1, k2)
     word(definition, "definition", DEFINITIONS)
-    if features.numel() and float(features.abs().max()) > _LARGEST_FLOAT32:
+    if features.numel() and not 1 / _LARGE < float(features.abs().max()) < _LARGE:
         features = features.double()
     num = len(features)
     if num == 0:

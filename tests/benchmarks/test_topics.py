@@ -54,6 +54,21 @@ def test_neighbors_recall(tmp_path):
     assert result["IVF,SQ8, 8 probes"]["share of the items' size on disk"] < 1
 
 
+def test_memory_over_evaluations(tmp_path):
+    """Python holds no more after the last evaluation than after the second one."""
+    words = "evaluations --times 6 --identities 6 --images 2 --size 8".split()
+    threads = torch.get_num_threads()
+    try:
+        assert run_verb("bench", [*words, "--out", str(tmp_path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    (path,) = tmp_path.glob("evaluations_torch*.json")
+    counts = json.loads(path.read_text())["counts"]
+    assert list(counts) == ["1", "2", "5", "6"]
+    assert counts["6"]["Python"] < counts["2"]["Python"] + 0.1
+    assert counts["6"]["objects"] < counts["2"]["objects"] + 100
+
+
 def test_recall_and_size_of_an_index(tmp_path):
     words = "search --gallery 1500 --queries 20 --size 16 --kinds flat hnsw".split()
     result = run(tmp_path, *words)

@@ -163,6 +163,14 @@ def attention(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu or cuda")
 
 
+def evaluations(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``evaluations``."""
+    parser.add_argument("--times", type=int, help="number of evaluations")
+    parser.add_argument("--identities", type=int, help="persons in the test set")
+    parser.add_argument("--images", type=int, help="images of a person and camera")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+
+
 def startup(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``startup``."""
     parser.add_argument("--repeats", type=int, help="timed runs")
@@ -178,6 +186,7 @@ TOPICS: Dict[str, Topic] = {
     "search": Topic("an index of a folder, query by query", search),
     "training": Topic("training steps of AGW, against the usual loop", training),
     "memory": Topic("peak memory of training, method by method", memory),
+    "evaluations": Topic("memory over many re-ranked evaluations in one process", evaluations),
     "attention": Topic("MRDA's attention, against full attention", attention),
     "startup": Topic("imports, help and one query, in fresh processes", startup),
 }

@@ -210,9 +210,7 @@ def test_unknown_words_raise_and_name_the_choices(build):
 @pytest.mark.parametrize(
     "form", ["{}2{}", "{}_to_{}", "{} to {}", "{}-to-{}", "{}->{}", "{} → {}", "{}_2_{}", "{}to{}"]
 )
-@pytest.mark.parametrize(
-    "visible,infrared", [("visible", "thermal"), ("RGB", "IR"), ("v", "t")]
-)
+@pytest.mark.parametrize("visible,infrared", [("visible", "thermal"), ("RGB", "IR"), ("v", "t")])
 def test_other_words_for_a_direction_are_told_what_it_is_called(direction, form, visible, infrared):
     """In Python and in a config alike. Oracle: which of the two words stands first."""
     pair = (visible, infrared) if direction.startswith("v") else (infrared, visible)

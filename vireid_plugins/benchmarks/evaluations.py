@@ -75,9 +75,7 @@ def _test_set(identities: int, images: int) -> Any:
 
 def _features(dataset: Any, size: int, seed: int) -> TestFeatures:
     items = dataset.query + dataset.gallery
-    targets, camids, modalities = (
-        np.array([item[place] for item in items]) for place in (1, 2, 3)
-    )
+    targets, camids, modalities = (np.array([item[place] for item in items]) for place in (1, 2, 3))
     rng = np.random.default_rng(seed)
     centers = rng.standard_normal((targets.max() + 1, size), dtype=np.float32)
     rows = centers[targets] + 3 * rng.standard_normal((len(items), size), dtype=np.float32)

@@ -20,7 +20,7 @@ from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST, UNFINISHED
 from .old_names import with_new_names
-from .optimizer_state import START_ANEW, check_optimizer_state
+from .optimizer_state import START_ANEW, check_has_state, check_optimizer_state
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,10 @@ class AtomicCheckpointer(Checkpointer):
             if name in rest:
                 logger.info("Loading %s from %s", name, path)
                 self._load_state(name, rest.pop(name))
+            elif need == "all" and isinstance(self.checkpointables[name], torch.optim.Optimizer):
+                raise CheckpointError(
+                    f"{path} cannot be resumed: it holds no state of the optimizer. {START_ANEW}"
+                )
         return rest
 
     def _load_state(self, name: str, state: Any) -> None:
@@ -246,6 +250,8 @@ def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) 
     rest["epoch"] = epochs_done(rest, path) - 1
     rest["best_metric"] = best_metric(rest, path, default=float("-inf"))
     rest[FACTS] = facts_in(rest, path) or {}
+    if rest["epoch"] >= 0:  # no step may have been made before
+        check_has_state(optimizer, path)
     for group, own in zip(optimizer.param_groups, configured):
         group.update(own)
     return rest

@@ -32,6 +32,20 @@ def check_optimizer_state(held: Any, optimizer: Any, path: str) -> None:
     check_finite(held, f"{path}: optimizer")
 
 
+def check_has_state(optimizer: Any, path: str) -> None:
+    """Raise ``CheckpointError`` if an optimizer that keeps means of gradients has kept none.
+
+    Args:
+        optimizer: the optimizer, with the state of a checkpoint after a step.
+        path: path of the checkpoint, for the message.
+    """
+    keeps = any(group.get("momentum") or "betas" in group for group in optimizer.param_groups)
+    if keeps and not optimizer.state:
+        raise CheckpointError(
+            f"{path} cannot be resumed: the state of its optimizer is empty. {START_ANEW}"
+        )
+
+
 def _problem(held: Any, optimizer: Any) -> str:
     """Return in words what does not fit; empty if all does."""
     if not isinstance(held, dict):

@@ -13,6 +13,7 @@ from .allowed import ForbiddenObjectError, check_allowed
 from .archive import check_archive, check_legacy
 from .checksum import CHECKSUM, check_sums
 from .container import ZIP, container_of
+from .text import is_utf8
 
 
 def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[str, Any]:
@@ -75,19 +76,11 @@ def _read(path: str, entries: Optional[Sequence[str]]) -> Any:
         check_legacy(path)
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals([collections.Counter]):
-            mapped = zipped and entries is not None and _is_utf8(path)
+            # PyTorch can map only a file whose name is UTF-8
+            mapped = zipped and entries is not None and is_utf8(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     with _restricted_pickle():
         return torch.load(path, map_location="cpu")
-
-
-def _is_utf8(path: str) -> bool:
-    """Return whether PyTorch can map the file: it takes only names in UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class _RestrictedUnpickler(pickle.Unpickler):

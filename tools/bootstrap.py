@@ -323,7 +323,9 @@ def check_import(python: Path) -> list[str]:
         BootstrapError: the package cannot be imported there.
     """
     code = "import sys, vireid_plugins.compat as c; sys.stdout.write(c.missing_operators())"
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=str(ROOT))
+    done = subprocess.run(
+        [str(python), "-c", code], capture_output=True, cwd=str(ROOT), encoding="utf-8"
+    )
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BootstrapError(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vireid_plugins.errors import FileContentError, MissingFileError
-from vireid_plugins.readers.csv_file import Row, read_csv
+from vireid_plugins.readers.csv_file import Row, read_csv, read_table
 
 COLUMNS = ("path", "pid")
 
@@ -74,6 +74,13 @@ def test_other_bytes_are_told(tmp_path):
         read_csv(write(tmp_path, "path,pid\n名,1\n", "gbk"), COLUMNS)
     with pytest.raises(MissingFileError):
         read_csv(tmp_path / "absent.csv", COLUMNS)
+
+
+def test_a_table_without_a_header(tmp_path):
+    path = write(tmp_path, 'a,"b,c",1\n\nd,e,2\n')
+    assert read_table(path, 3) == [(1, ["a", "b,c", "1"]), (3, ["d", "e", "2"])]
+    with pytest.raises(FileContentError, match="line 1: expected 2 cells, found 3. Make it anew."):
+        read_table(path, 2, "Make it anew.")
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)

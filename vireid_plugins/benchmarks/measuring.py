@@ -67,7 +67,7 @@ def _peak_of(
     torch.set_num_threads(threads)
     made = make(*inputs)
     try:
-        with open("/proc/self/clear_refs", "w") as handle:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as handle:
             handle.write("5")
         before = _status("VmRSS")
     except OSError:
@@ -78,7 +78,7 @@ def _peak_of(
 
 
 def _status(name: str) -> int:
-    with open("/proc/self/status") as handle:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as handle:
         for line in handle:
             if line.startswith(name + ":"):
                 return int(line.split()[1]) * 1024
@@ -123,6 +123,7 @@ def in_own_process(
         [sys.executable, "-c", _CALL, function.__module__, function.__name__, json.dumps(keywords)],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path, **(environment or {})},
     )
     if done.returncode:

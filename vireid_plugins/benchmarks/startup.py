@@ -137,6 +137,7 @@ def processor_seconds(code: str, threads: int) -> float:
         [sys.executable, "-c", _CASE.format(code=code)],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
     )
     if done.returncode:

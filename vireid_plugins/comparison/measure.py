@@ -77,7 +77,8 @@ def _own_peak() -> Optional[float]:
     """
     if not _STATUS.is_file():
         return None
-    lines = [line.split() for line in _STATUS.read_text().splitlines()]
+    text = _STATUS.read_text(encoding="utf-8", errors="replace")
+    lines = [line.split() for line in text.splitlines()]
     return next((int(line[1]) * 1024 / _MIB for line in lines if line[:1] == ["VmHWM:"]), None)
 
 

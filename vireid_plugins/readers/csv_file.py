@@ -41,6 +41,28 @@ def read_csv(path: AnyPath, columns: Sequence[str]) -> List[Row]:
     ]
 
 
+def read_table(path: AnyPath, width: int, remedy: str = "") -> List[Tuple[int, List[str]]]:
+    """Return the rows of a CSV file without a header, each with the number of its first line.
+
+    Args:
+        path: a file in UTF-8.
+        width: number of cells of each row.
+        remedy: how to mend a damaged file, a sentence.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileContentError: it is no CSV file in UTF-8, or a row has another number of cells.
+        UserError: it cannot be read.
+    """
+    where = shown(path)
+    rows = list(_rows(read_text(path, remedy), f"{where}, line"))
+    for line, cells in rows:
+        if len(cells) != width:
+            told = f"{where}, line {line}: expected {width} cells, found {len(cells)}."
+            raise FileContentError(f"{told} {remedy}".rstrip())
+    return rows
+
+
 def _rows(text: str, where: str) -> Iterator[Tuple[int, List[str]]]:
     """Yield the rows that hold anything, each with the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)

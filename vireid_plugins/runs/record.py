@@ -117,9 +117,7 @@ def source_commit() -> str:
 def _git(folder: Path, *words: str) -> str:
     """Return the output of a git command; empty if it fails."""
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=str(folder), capture_output=True, text=True, timeout=30
-        )
+        done = subprocess.run(["git", *words], cwd=str(folder), capture_output=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""

@@ -7,7 +7,6 @@ one compressed ``.npz`` for one identity in one camera: ``keypoints`` (n, 17, 3)
 
 from __future__ import annotations
 
-import csv
 import io
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,14 @@ from typing import Dict, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..errors import MissingFileError, UnknownNameError
+from ..errors import FileContentError, MissingFileError, UnknownNameError
+from ..readers.csv_file import read_table
+from ..readers.npz_file import read_npz
 
 INDEX_FILE = "synthvi/index.csv"
 IDENTITY_FILE = "synthvi/identities.json"
+_POINTS = (17, 3)  # key points of a person: x, y, and 1 if seen
+_REMEDY = "Render the dataset anew (vireid render --overwrite)."
 
 
 def pack(keypoints: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> bytes:
@@ -53,18 +56,41 @@ class Annotations:
                 "vireid render (tools/make_synthetic.py)."
             )
         self._rows: Dict[str, Tuple[str, int]] = {}
-        with open(index, newline="", encoding="ascii") as stream:
-            for path, side_file, row in csv.reader(stream):
-                self._rows[path] = (side_file, int(row))
+        for line, (path, side_file, row) in read_table(index, 3, _REMEDY):
+            if not (row.isascii() and row.isdecimal() and len(row) < 10):
+                raise FileContentError(
+                    f"{index}, line {line}: expected a row number, found {row!r}. {_REMEDY}"
+                )
+            self._rows[path] = (side_file, int(row))
         self._load = lru_cache(maxsize=64)(self._read)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def _read(self, side_file: str) -> Tuple[np.ndarray, np.ndarray, Tuple[int, int]]:
-        with np.load(self.root / side_file) as content:
-            height, width = (int(side) for side in content["size"])
-            return content["keypoints"], content["masks"], (height, width)
+        file = self.root / side_file
+        content = read_npz(file, ("keypoints", "masks", "size"), _REMEDY)
+        points, masks, size = content["keypoints"], content["masks"], content["size"]
+        height, width = map(int, size) if size.shape == (2,) and size.dtype.kind in "iu" else (0, 0)
+        images = len(points) if points.ndim else 0
+        if (
+            points.shape != (images, *_POINTS)
+            or masks.shape != (images, (height * width + 7) // 8)
+            or masks.dtype != np.uint8
+        ):
+            raise FileContentError(f"{file} holds arrays of other shapes. {_REMEDY}")
+        return points, masks, (height, width)
+
+    def _row(self, path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, Tuple[int, int]]:
+        """Return the key points and the packed mask of an image, and its height and width."""
+        side_file, row = self._find(path)
+        points, masks, size = self._load(side_file)
+        if row >= len(points):
+            raise FileContentError(
+                f"{self.root / side_file} holds {len(points)} images, and {path} is number "
+                f"{row + 1}. {_REMEDY}"
+            )
+        return points[row], masks[row], size
 
     def _find(self, path: Union[str, Path]) -> Tuple[str, int]:
         path = Path(path)
@@ -86,8 +112,7 @@ class Annotations:
         Raises:
             UnknownNameError: the dataset has no such image.
         """
-        side_file, row = self._find(path)
-        return self._load(side_file)[0][row].copy()
+        return self._row(path)[0].copy()
 
     def mask(self, path: Union[str, Path]) -> np.ndarray:
         """Return the mask (H, W) bool of the person and the things carried.
@@ -98,6 +123,5 @@ class Annotations:
         Raises:
             UnknownNameError: the dataset has no such image.
         """
-        side_file, row = self._find(path)
-        _, masks, (height, width) = self._load(side_file)
-        return np.unpackbits(masks[row], count=height * width).reshape(height, width).astype(bool)
+        _, mask, (height, width) = self._row(path)
+        return np.unpackbits(mask, count=height * width).reshape(height, width).astype(bool)

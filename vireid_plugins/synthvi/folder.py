@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..errors import UserError
+from ..readers.json_file import read_json
+from ..readers.shape import field
 from .plan import Tracklet
 from .settings import Settings
 
@@ -63,16 +65,15 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
 
 
 def _read_marker(marker: Path) -> Dict[str, Any]:
+    remedy = "Nothing was written: name another folder (--out), or move this one away."
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if not isinstance(found["parameters"], dict):
-            raise TypeError("parameters is not a table")
-        return {"parameters": found["parameters"], "finished": bool(found["finished"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise OccupiedFolderError(
-            f"{marker} is not a marker of SynthVI ({error}); nothing was written: "
-            "name another folder (--out), or delete this one yourself"
-        ) from error
+        found = read_json(marker, remedy=remedy)
+        return {
+            "parameters": field(found, "parameters", dict, str(marker), remedy),
+            "finished": field(found, "finished", bool, str(marker), remedy),
+        }
+    except UserError as error:
+        raise OccupiedFolderError(f"{marker.name} is not a marker of SynthVI: {error}") from error
 
 
 def write_marker(root: Path, settings: Settings, finished: bool) -> None:

@@ -93,6 +93,9 @@ def test_a_leak_is_refused_in_every_dataset_class(kind, make, own_cfg, tmp_path,
     options = {"csv_file": "own/list.csv"} if "csv_file" in kind.config_keys else {}
     report = check_dataset(name, str(tmp_path), **options)
     assert any("in training and in test" in problem for problem in report.problems)
+    accepted = check_dataset(name, str(tmp_path), allow_overlap=True, **options)
+    assert any("in training and in test" in line for line in accepted.lines)
+    assert not any("in training and in test" in problem for problem in accepted.problems)
     own_cfg.DATASETS.ALLOW_OVERLAP = True
     with caplog.at_level(logging.WARNING):
         assert build_train_loader(own_cfg)

@@ -39,13 +39,22 @@ Exit status: 0: the dataset is usable; 1: it is not; 2: a word is wrong."""
             "--csv", dest="csv_file", metavar="FILE", help="CSVDataset: the list of images"
         )
 
+        parser.add_argument(
+            "--allow-overlap",
+            action="store_true",
+            help="as DATASETS.ALLOW_OVERLAP True: training and test may share images and persons",
+        )
+
     def run(self, args: argparse.Namespace) -> int:
         """Check the dataset, and write the report."""
         from vireid_plugins.data.build import dataset_root
         from vireid_plugins.data.checks.dataset import check_dataset, dataset_class
 
         options = given_options(args, dataset_class(args.name))
-        report = check_dataset(args.name, args.root or dataset_root(), full=args.full, **options)
+        root = args.root or dataset_root()
+        report = check_dataset(
+            args.name, root, full=args.full, allow_overlap=args.allow_overlap, **options
+        )
         sys.stdout.write(f"{report}\n")
         return 0 if report.usable else 1
 

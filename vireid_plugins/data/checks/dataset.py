@@ -68,12 +68,16 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
     )
 
 
-def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -> DatasetReport:
+def check_dataset(
+    name: str, root: str, *, full: bool = False, allow_overlap: bool = False, **options: Any
+) -> DatasetReport:
     """Check a dataset below ``root``.
 
     Args:
         name: as :func:`dataset_class` takes it.
         full: decode every image; otherwise only find absent and empty files.
+        allow_overlap: as ``DATASETS.ALLOW_OVERLAP``: what training and test share, and images with
+            two labels, are no problems; the report shows them.
         options: for the dataset's constructor: ``trial`` (RegDB), ``csv_file`` (CSVDataset).
 
     Raises:
@@ -87,7 +91,7 @@ def check_dataset(name: str, root: str, *, full: bool = False, **options: Any) -
     lines = [f"{kind.__name__} below {os.path.abspath(root)}"]
     problems: List[str] = []
     try:
-        dataset = kind(root=root, deferred=True, **options)
+        dataset = kind(root=root, deferred=True, allow_overlap=allow_overlap, **options)
     except DatasetError as error:
         problems.append(str(error))
     else:
@@ -109,10 +113,12 @@ def _read_splits(
         except DatasetError as error:
             splits[split] = []
             problems.append(str(error))
+    overlap = lines if dataset.allow_overlap else problems
     for part in dataset.parts_read():
         lines += part.notes
-        problems += [*part.faults, *part.problems]
-    problems += dataset.leaks()
+        problems += part.faults
+        overlap += part.problems
+    overlap += dataset.leaks()
     return splits
 
 

@@ -10,7 +10,8 @@ from ..item import Item
 from ..labels import label_of
 from .base import DatasetError
 from .description import SPLITS
-from .overlap import is_junk
+from .files import FileKeys
+from .overlap import Source, is_junk, names_without_text
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ def _read(source: ImageDataset, split: str, root: str, stored: Any) -> List[Tupl
     read = stored if callable(stored) else lambda: stored
     items = list(_reading(type(source).__name__, root, read))
     prefix = f"{getattr(source, 'dataset_name', '')}_"
+    place = Source(type(source).__name__, root, "", FileKeys())
+    odd = names_without_text(split, [Item.of(item) for item in items], place)
+    if odd:
+        raise DatasetError(odd[0])
     kept = [item for item in items if not _is_junk(item[1], prefix)]
     if len(kept) < len(items):
         logger.warning(

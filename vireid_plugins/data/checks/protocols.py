@@ -7,7 +7,7 @@ from vireid_plugins.config import add_vireid_config
 from vireid_plugins.errors import UserError
 from vireid_plugins.registry import PROTOCOL_REGISTRY, lookup
 
-from fastreid.config import get_cfg
+from fastreid.config import CfgNode, get_cfg
 
 from ..datasets import CrossModalityDataset
 from ..item import Item
@@ -33,6 +33,9 @@ def rehearse_protocols(
     protocol = lookup(PROTOCOL_REGISTRY, kind.protocol, f"{kind.__name__}.protocol")
     cfg = get_cfg()
     add_vireid_config(cfg)
+    for argument, key in kind.config_keys.items():
+        if hasattr(dataset, argument):
+            _set_value(cfg, key, getattr(dataset, argument))
     test: Any = SimpleNamespace(
         query=splits["query"],
         gallery=splits["gallery"],
@@ -46,3 +49,11 @@ def rehearse_protocols(
         except UserError as error:
             found.problems.append(str(error))
     return RehearsalFindings(*(list(dict.fromkeys(part)) for part in found))
+
+
+def _set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a key by its full name, also one that was not declared."""
+    *nodes, name = key.split(".")
+    for node in nodes:
+        cfg = cfg.setdefault(node, CfgNode())
+    cfg[name] = value

@@ -229,3 +229,10 @@ def test_an_error_restores_the_mode_and_empty_loaders_say_so():
     assert model.training
     with pytest.raises(ValueError, match="empty"):
         extract_features(Model(), [])
+
+
+def test_protocols_whose_metrics_have_the_same_names_are_refused():
+    """Otherwise the second row replaces the first in the metrics, without a word."""
+    protocols = [SYSUMM01Protocol("all", gallery=rule) for rule in ("random", "official")]
+    with pytest.raises(ValueError, match="two protocols are called 'all/single'"):
+        VIReIDEvaluator(protocols, fake_dataset((1,), (3,)), dataset_name="SYSUMM01")

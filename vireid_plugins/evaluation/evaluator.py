@@ -67,6 +67,14 @@ class VIReIDEvaluator:
                 f"{dataset_name}: no protocol to evaluate; TEST.PROTOCOL names no mode, shots or "
                 "direction."
             )
+        keys = [protocol.key for protocol in protocols]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise UserError(
+                f"{dataset_name}: two protocols are called {twice!r}, so their metrics would have "
+                "the same names; TEST.PROTOCOL must name each mode, number of shots and direction "
+                "once."
+            )
         self.protocols, self.dataset, self.dataset_name = list(protocols), dataset, dataset_name
         is_default = device is None or (isinstance(device, str) and not device)
         self.metric, self.device = metric, "cpu" if is_default else str(device_named(device))
@@ -109,6 +117,8 @@ class VIReIDEvaluator:
                 query of a protocol has a valid match (the message says why); or a rescorer comes
                 together with re-ranking or with another metric than cosine.
         """
+        if not isinstance(features, TestFeatures):
+            raise UserError(f"features must be TestFeatures; got {shown(features)}.")
         items = test_items(self.dataset)
         expected = len(items)
         if not np.array_equal(features.index, np.arange(expected)):
@@ -130,7 +140,7 @@ class VIReIDEvaluator:
     def _check_finite(self, features: TestFeatures, items: Sequence[Item]) -> None:
         """Raise ``UserError``, which names images, if features hold NaN or infinity."""
         for name, values in (("features", features.features), ("local features", features.local)):
-            if values is None or all_finite(values):
+            if values is None or all_finite(torch.as_tensor(values)):
                 continue
             rows = (~torch.isfinite(values).flatten(1).all(1)).nonzero().flatten().tolist()
             paths = first_few([items[row].path for row in rows], most=3)

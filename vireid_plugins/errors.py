@@ -55,7 +55,7 @@ class CheckpointError(UserError, RuntimeError):
 
 
 class NonFiniteError(UserError, FloatingPointError):
-    """A loss that is no finite number any more."""
+    """A loss or a feature that is no finite number."""
 
 
 class ReportError(UserError):

@@ -155,6 +155,16 @@ def test_mistakes_are_named(weights, tmp_path):
         vp.FeatureExtractor(str(tmp_path / "foreign.pth"))
 
 
+def test_features_that_are_not_finite_are_not_handed_out(weights):
+    """Finite weights can give them too, as in float16."""
+    extractor = vp.FeatureExtractor(weights, batch_size=2)
+    bias = next(m for m in extractor.model.modules() if isinstance(m, torch.nn.BatchNorm2d)).bias
+    bias.data.fill_(3e38)
+    images = [np.zeros((4, 4, 3), np.uint8)] * 3
+    with pytest.raises(FloatingPointError, match=r"features of images\[0\] are NaN or infinite"):
+        extractor(images, "visible")
+
+
 def test_the_fingerprint_tells_models_apart(weights, tmp_path):
     first = vp.FeatureExtractor(weights)
     assert len(first.fingerprint) == 16 and int(first.fingerprint, 16)

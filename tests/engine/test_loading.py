@@ -136,6 +136,49 @@ def test_regdb_models_keep_to_their_trial(tmp_path):
     assert open_checkpoint(path, CONFIG, other).cfg.DATASETS.REGDB_TRIAL == 4
 
 
+def change_fact(path, name, value):
+    content = read_checkpoint(path)
+    content["vireid"][name] = value
+    if value is ...:
+        del content["vireid"][name]
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "name,value,words",
+    [
+        ("num_classes", ..., "vireid: 'num_classes' is missing"),
+        ("num_classes", "five", "num_classes: expected a whole number of at least 1, found 'five'"),
+        ("num_classes", 0, "found 0"),
+        ("num_classes", True, "found True"),
+        ("num_classes", 10**12, "expected at most 10000000 identities"),
+        ("config", ..., "vireid: 'config' is missing"),
+        ("config", 3, "vireid: config: expected text, found 3"),
+        ("config", "only words", "the config in .*weights.pth is not a config file"),
+        ("config", "MODEL: [1\nb", "the config in .*weights.pth is not a config file.*line 2"),
+        ("config", "MODEL: !!python/name:os.system x", "weights.pth.*a tag.*is not allowed"),
+        ("config", "NOWHERE: 3", "Unknown config key 'NOWHERE' in the config in .*weights.pth"),
+        ("train_datasets", "RegDB", "train_datasets: expected a list, found 'RegDB'"),
+        ("train_datasets", [3], "train_datasets: expected text, found 3"),
+        ("regdb_trial", ..., "does not say on which trial.*'regdb_trial' is None"),
+        ("regdb_trial", "three", "does not say on which trial.*'regdb_trial' is 'three'"),
+        ("regdb_trial", 99, "regdb_trial: DATASETS.REGDB_TRIAL is 99; expected 1 to 10"),
+    ],
+)
+def test_wrong_facts_are_named(tmp_path, name, value, words):
+    trained_on = dict(train_datasets=["RegDB"], DATASETS__TESTS="('RegDB',)")
+    path, _ = write_checkpoint(tmp_path, **trained_on)
+    change_fact(path, name, value)
+    with pytest.raises(UserError, match=words):
+        open_checkpoint(path)
+
+
+def test_a_carried_config_does_not_matter_beside_a_named_one(tmp_path):
+    path, tensors = write_checkpoint(tmp_path)
+    change_fact(path, "config", "only words")
+    assert_holds(open_checkpoint(path, CONFIG, small_words(tmp_path)), tensors)
+
+
 def test_features_need_no_dataset(tmp_path):
     """A model of one's own dataset, in a script that does not register it; or sparse facts."""
     path, _ = write_checkpoint(tmp_path, train_datasets=["Elsewhere"])

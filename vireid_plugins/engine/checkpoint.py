@@ -168,8 +168,8 @@ class AtomicCheckpointer(Checkpointer):
         strange = [name for name in unexpected if not _NOT_FOR_FEATURES.match(name)]
         if strange and self._need == "features":
             logger.warning(
-                "%s: %d tensors have no place in this model, such as %s. Is the config that of its "
-                "training?",
+                "%s: the model has no place for %d of the tensors, such as %s. Is the config that "
+                "of its training?",
                 *(self._path, len(strange), ", ".join(strange[:3])),
             )
         check_kinds(own, {name: held[name] for name in fitting}, self._path)

@@ -15,7 +15,7 @@ from ..data.item import Item
 from ..data.range_survey import check_ranges_suit
 from ..data.reading import RANGE_KEYS, ImageReader
 from ..data.transforms.chains import build_transforms
-from ..errors import UserError
+from ..errors import NonFiniteError, UserError
 from ..modality import Modality
 from ..readers.image import ImageError
 from .devices import check_device
@@ -47,7 +47,8 @@ class FeatureExtractor:
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: another program wrote the checkpoint, and it carries no config.
+        CheckpointError: the file is damaged, its weights are not finite, or another program wrote
+            it, so that it carries no config (``carry_config`` adds one).
         UserError: an argument has a value that is not allowed.
     """
 
@@ -101,6 +102,7 @@ class FeatureExtractor:
             UserError: the modality is unknown, a single image was given instead of a list, or an
                 array is no image; the message says which.
             ImageError: a file cannot be read.
+            NonFiniteError: a feature is NaN or infinite.
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
         pictures = _listed(images)
@@ -110,6 +112,7 @@ class FeatureExtractor:
             part = range(start, min(start + self.batch_size, len(pictures)))
             tensors = [self._tensor(pictures[number], number, modality) for number in part]
             batches.append(self.features_of(torch.stack(tensors), modality))
+            self._check_finite(batches[-1], start)
         if not batches:
             return np.zeros((0, self.feature_size), np.float32)
         return np.concatenate(batches)
@@ -124,6 +127,16 @@ class FeatureExtractor:
         with self._autocast():
             features = self.model(batch)
         return F.normalize(features.float(), dim=1).cpu().numpy()
+
+    def _check_finite(self, features: np.ndarray, start: int) -> None:
+        """Raise ``NonFiniteError`` if a row is not finite; ``start`` is the number of the first."""
+        wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
+        if len(wrong):
+            hint = "" if self.precision == "float32" else ", or precision='float32'"
+            raise NonFiniteError(
+                f"The model's features of images[{start + wrong[0]}] are NaN or infinite. Use "
+                f"another checkpoint{hint}."
+            )
 
     def _autocast(self) -> ContextManager[Any]:
         if self.precision == "float32":

@@ -89,10 +89,16 @@ def compare(model: nn.Module, session: Any, pictures: Pictures) -> List[Agreemen
     """Compare the graph's features with PyTorch's, in batches of one and of seven.
 
     Raises:
-        ExportError: a feature of ``model`` depends on the other images of the batch; or as
+        ExportError: a feature of ``model`` is not finite, or depends on the other images of the
+            batch; or as
             :func:`onnx_features`.
     """
     expected = {size: _in_batches(pytorch_features, model, pictures, size) for size in BATCHES}
+    if not all(np.isfinite(features).all() for features in expected.values()):
+        raise ExportError(
+            f"{type(model).__name__} gives features that are NaN or infinite. Use another "
+            "checkpoint."
+        )
     for size in BATCHES[1:]:
         if not _agreement("", size, expected[size], expected[BATCHES[0]]).good:
             raise ExportError(

@@ -1,0 +1,126 @@
+"""Files of pretrained weights. Oracles: the tensors that were saved; SHA-256 by hashlib."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+
+from vireid_plugins.errors import CheckpointError
+from vireid_plugins.modeling.backbones import pretrained
+from vireid_plugins.modeling.backbones.pretrained import fetch_pretrained, read_weights
+
+from fastreid.config import get_cfg
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
+
+def build(path="", name="build_resnet_backbone", depth="18x"):
+    """A backbone of FastReID."""
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, depth
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = bool(path), path
+    return BACKBONE_REGISTRY.get(name)(cfg)
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(3)
+    return build().state_dict()
+
+
+WRAPPED = {
+    "bare": lambda state: state,
+    "model": lambda state: {"model": state, "vireid": "no matter"},
+    "state_dict": lambda state: {"state_dict": state, "epoch": "no matter"},
+    "DDP": lambda state: {"model": {f"module.{k}": v for k, v in state.items()}},
+    "of a whole model": lambda state: {"model": {f"backbone.{k}": v for k, v in state.items()}},
+    "half": lambda state: {k: v.half() if v.dim() else v for k, v in state.items()},
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_a_backbone_of_fastreid_takes_every_usual_file(state, tmp_path, how):
+    """It loaded nothing, without a word, from all but the first and the last."""
+    torch.save(WRAPPED[how](state), tmp_path / "weights.pth")
+    found = build(str(tmp_path / "weights.pth")).state_dict()
+    for name, value in state.items():
+        expected = value.half().float() if how == "half" and value.dim() else value
+        assert torch.equal(found[name], expected)
+
+
+def test_another_wrapper_than_fastreid_expects(state, tmp_path):
+    """ShuffleNet's loader answers ``KeyError: 'state_dict'``."""
+    options = dict(name="build_shufflenetv2_backbone", depth="0.5x")
+    torch.manual_seed(4)
+    cfg_state = build(**options).state_dict()
+    torch.save(cfg_state, tmp_path / "weights.pth")
+    found = build(str(tmp_path / "weights.pth"), **options).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in cfg_state.items())
+
+
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        (lambda state: {"conv1.weight": state["conv1.weight"] * float("nan")}, "holds NaN"),
+        (lambda state: {"blocks.0.weight": torch.ones(3)}, "fits this backbone.*MODEL.WEIGHTS"),
+        (lambda state: {"conv1.weight": state["conv1.weight"].long()}, "of the type torch.int64"),
+        (lambda state: {}, "holds no tensors"),
+        (lambda state: {"model": {"a": "word"}}, "holds no tensors"),
+        (lambda state: [state], "of the type list"),
+        (lambda state: torch.ones(3), "of the type Tensor"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(state, tmp_path, change, words):
+    path = str(tmp_path / "weights.pth")
+    torch.save(change(state), path)
+    with pytest.raises(CheckpointError, match=f"weights.pth.*{words}"):
+        build(path)
+
+
+def test_a_text_is_no_file_of_weights(tmp_path):
+    """``KeyError: 105`` came of it."""
+    (tmp_path / "text.pth").write_text("import os\n")
+    with pytest.raises(CheckpointError, match="text.pth was not loaded: it is no PyTorch"):
+        read_weights(str(tmp_path / "text.pth"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, state):
+    """The folder of PyTorch's cache, the URL of a file, and what the network returns for it."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    torch.save(state, tmp_path / "right.pth")
+    digest = hashlib.sha256((tmp_path / "right.pth").read_bytes()).hexdigest()
+    served = {"file": tmp_path / "right.pth"}
+    monkeypatch.setattr(
+        pretrained.torch.hub,
+        "download_url_to_file",
+        lambda url, target, **options: shutil.copy(served["file"], target),
+    )
+    return tmp_path / "hub/checkpoints", f"https://host/net-{digest[:8]}.pth", served
+
+
+def test_a_download_is_kept_if_its_hash_is_right(cache, state):
+    folder, url, _ = cache
+    found = fetch_pretrained("18x", {"18x": url})
+    assert torch.equal(found["conv1.weight"], state["conv1.weight"])
+    assert [path.name for path in folder.iterdir()] == [url.rpartition("/")[2]]
+
+
+@pytest.mark.parametrize("url", ["", "https://host/net.pth"], ids=["hash", "no hash"])
+def test_a_download_that_is_cut_off_is_not_kept(cache, tmp_path, url):
+    folder, with_hash, served = cache
+    served["file"] = tmp_path / "cut.pth"
+    served["file"].write_bytes((tmp_path / "right.pth").read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="could not be fetched"):
+        fetch_pretrained("18x", {"18x": url or with_hash})
+    assert not list(folder.iterdir())
+
+
+def test_another_file_in_the_cache_is_named_and_kept(cache, state):
+    folder, url, _ = cache
+    folder.mkdir(parents=True)
+    target = folder / url.rpartition("/")[2]
+    torch.save({**state, "more": torch.ones(1)}, target)
+    with pytest.raises(CheckpointError, match="not the file that its name promises.*Move it away"):
+        fetch_pretrained("18x", {"18x": url})
+    assert target.exists()

@@ -14,11 +14,12 @@ from fastreid.utils.checkpoint import Checkpointer
 from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
 from ..readers.checkpoint import read_checkpoint
-from ..readers.checksum import CHECKSUM, tensor_sums
+from ..readers.checksum import CHECKSUM, leaves, tensor_sums
 from ..readers.weights import WRAPPERS, check_kinds, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint
 from ..runs.names import FACTS, LAST, UNFINISHED
+from ..runs.writers import REMEDY
 from .old_names import with_new_names
 from .optimizer_state import START_ANEW, check_has_state, check_optimizer_state
 
@@ -61,7 +62,7 @@ class AtomicCheckpointer(Checkpointer):
         data.update(kwargs)
         data[CHECKSUM] = tensor_sums(data)
         target = Path(self.save_dir) / f"{name}.pth"
-        write_atomically(target, lambda file: torch.save(data, file))
+        write_atomically(target, lambda file: torch.save(data, file), _size_words(data) + REMEDY)
         logger.info("Saved %s", target)
         if resumable:
             self.tag_last_checkpoint(target.name)
@@ -204,6 +205,13 @@ def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
         f"{path} holds no 'model'. {how} Weights of an ordinary backbone belong in "
         "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
     )
+
+
+def _size_words(content: Dict[str, Any]) -> str:
+    """Return how large a checkpoint is, as the beginning of a remedy."""
+    tensors = [one for _, one in leaves(content) if isinstance(one, torch.Tensor)]
+    size = sum(one.numel() * one.element_size() for one in tensors)
+    return f"A checkpoint of this run takes {size / 1e6:,.1f} MB. "
 
 
 def remove_partial_files(folder: str) -> None:

@@ -193,7 +193,17 @@ def _sessions(run: RunFolder) -> Optional[Markup]:
     if not rows:
         return None
     header = ["time", "task", "command", "commit"]
-    return join([tag("h3", "Sessions"), table("How it was started, each time", header, rows)])
+    listed = table("How it was started, each time", header, rows)
+    return join([tag("h3", "Sessions"), listed, *map(_changed_keys, run.sessions)])
+
+
+def _changed_keys(session: Dict[str, Any]) -> Optional[Markup]:
+    """Return which keys a resumed session changed; None if it changed none."""
+    changed = session.get("changed")
+    if not changed:
+        return None
+    words = ", ".join(f"{key} {before} → {now}" for key, (before, now) in changed.items())
+    return tag("p", f"From {date_words(session.get('started', ''))} on with other values: {words}.")
 
 
 def _environment(run: RunFolder) -> Optional[Markup]:

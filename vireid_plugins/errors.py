@@ -58,6 +58,10 @@ class NonFiniteError(UserError, FloatingPointError):
     """A loss or a feature that is no finite number."""
 
 
+class SmallMapError(UserError):
+    """A feature map that has fewer rows than a part of the model needs."""
+
+
 class ReportError(UserError):
     """A report that cannot be made as asked."""
 

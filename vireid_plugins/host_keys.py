@@ -68,9 +68,9 @@ declare(
     "INPUT.CJ",
     _host("ENABLED", SWITCH, "color jitter"),
     _host("PROB", _PROBABILITY, "probability of color jitter"),
-    _host("BRIGHTNESS", at_least(0), "largest relative change of the brightness"),
-    _host("CONTRAST", at_least(0), "largest relative change of the contrast"),
-    _host("SATURATION", at_least(0), "largest relative change of the saturation"),
+    _host("BRIGHTNESS", between(0, 10), "largest relative change of the brightness"),
+    _host("CONTRAST", between(0, 10), "largest relative change of the contrast"),
+    _host("SATURATION", between(0, 10), "largest relative change of the saturation"),
     _host("HUE", between(0, 0.5), "largest shift of the hue, as a share of the circle"),
 )
 declare(

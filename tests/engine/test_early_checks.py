@@ -104,10 +104,10 @@ def test_a_mistake_is_said_before_data_are_read(tmp_path, words, said):
 
 def test_the_smallest_height_is_that_of_the_stripes(tmp_path):
     """Six stripes need six rows. Rows of 83 pixels: 42, 21, 11, 6; of 82: 41, 20, 10, 5."""
-    words = "INPUT.SIZE_TRAIN [48,16] INPUT.SIZE_TEST [96,48]"
+    words = "INPUT.SIZE_TRAIN [96,48] INPUT.SIZE_TEST [48,16]"
     config = "mutual_prediction/synthetic.yml"
     sentence = checked(tmp_path, *words.split(), "MODEL.BACKBONE.LAST_STRIDE", "1", config=config)
-    assert "INPUT.SIZE_TRAIN [48, 16] does not suit this model" in sentence
+    assert "INPUT.SIZE_TEST [48, 16] does not suit this model" in sentence
     assert "takes is [83, 3]" in sentence
 
 
@@ -136,6 +136,7 @@ def test_a_trainer_of_ones_own_script_checks_too(tmp_path):
         ("SOLVER.WARMUP_EPOCHS 2 SOLVER.MAX_EPOCH 2", "SOLVER.WARMUP_EPOCHS is 2 of 2 epochs"),
         ("SOLVER.SCHED CosineAnnealingLR SOLVER.DELAY_EPOCHS 5", "SOLVER.DELAY_EPOCHS is 5 of 2"),
         ("SOLVER.FREEZE_ITERS 5", "nothing is frozen"),
+        ("MODEL.LOSSES.NAME ('CenterLoss',)", "CenterLoss only pulls features together"),
     ],
 )
 def test_what_is_odd_is_one_warning(tmp_path, words, said):
@@ -144,3 +145,17 @@ def test_what_is_odd_is_one_warning(tmp_path, words, said):
     found = odd_values(cfg)
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [("msclnet", "SIZE_TRAIN"), ("cm_lsp_ge", "SIZE_TRAIN"), ("cm_lsp_ge", "SIZE_TEST")],
+)
+def test_a_size_that_only_the_training_refuses(tmp_path, config, key):
+    """The stripes of these methods are cut in training; CM-LSP-GE's head cuts none at test."""
+    words = f"INPUT.SIZE_TRAIN [192,16] INPUT.SIZE_TEST [192,16] INPUT.{key} [8,8]"
+    sentence = checked(tmp_path, *words.split(), config=f"{config}/synthetic.yml")
+    if key == "SIZE_TEST":
+        assert sentence == ""
+    else:
+        assert "INPUT.SIZE_TRAIN [8, 8] does not suit this model" in sentence

@@ -12,6 +12,7 @@ from typing import Any, List
 from .. import data, evaluation, solver
 from ..errors import MissingFileError, UserError
 from ..keys import check_ranges
+from ..registry import LOSS_REGISTRY
 from . import runtime
 from .checks import check_losses, check_model_names
 from .devices import check_devices
@@ -62,6 +63,12 @@ def odd_values(cfg: Any) -> List[str]:
         found.append(
             f"SOLVER.FREEZE_ITERS is {node.FREEZE_ITERS} and MODEL.FREEZE_LAYERS names nothing: "
             "nothing is frozen."
+        )
+    names = cfg.MODEL.LOSSES.NAME
+    if all(getattr(LOSS_REGISTRY._obj_map.get(name), "only_pulls", False) for name in names):
+        found.append(
+            f"MODEL.LOSSES.NAME: {' and '.join(names)} only pulls features together; nothing keeps "
+            "identities apart."
         )
     return found
 

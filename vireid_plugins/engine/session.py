@@ -31,7 +31,7 @@ from .loading import OpenedCheckpoint, named_weights, open_checkpoint
 from .run_folder import sole_training
 from .setup import build_config, set_up_run
 from .trainer import VIReIDTrainer
-from .trial import try_model
+from .trial import check_size, try_model
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +184,7 @@ def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
             record_session(cfg.OUTPUT_DIR, config_file, "evaluate")
         rehearse_tests(cfg)
         logger.info("Model:\n%s", checkpoint.model)
+        check_size(checkpoint.model, cfg.INPUT.SIZE_TEST, "INPUT.SIZE_TEST")
         results = VIReIDTrainer.test(cfg, checkpoint.model)
         if comm.is_main_process():
             line = json.dumps({**results, "weights": checkpoint.path}, sort_keys=True)

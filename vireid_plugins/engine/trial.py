@@ -4,19 +4,25 @@ What a config's parts make of each other is found in this way: a depth that a ba
 have, a map that has fewer rows than stripes, a pooling that does not pool.
 """
 
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from ..data.seeding import seeded
-from ..errors import UserError
+from ..errors import SmallMapError, UserError
+from ..modality import Modality
 from .checks import is_host_method
 from .hooks import FreezeLayers
 from .model import build_model
 from .scaling import apply_scaling_keys
 
-_TOO_SMALL = ("Output size is too small", "Kernel size can't be greater than actual input size")
+_TOO_SMALL = (
+    "Output size is too small",
+    "Kernel size can't be greater than actual input size",
+    "Expected more than 1 spatial element",
+    "Expected more than 1 value per channel",
+)
 _LARGEST = 1024  # pixels; the search for a size that works ends here
 
 
@@ -40,10 +46,38 @@ def try_model(cfg: Any) -> None:
         FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
         model.eval()
         _watch_head(cfg, model)
-        sizes = {key: tuple(cfg.INPUT[key]) for key in ("SIZE_TRAIN", "SIZE_TEST")}
-        for key, size in sizes.items():
-            if key == "SIZE_TRAIN" or size != sizes["SIZE_TRAIN"]:
-                _check_size(model, size, f"INPUT.{key}")
+        check_size(model, cfg.INPUT.SIZE_TEST, "INPUT.SIZE_TEST")
+        _check_training_size(cfg, model)
+
+
+def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
+    """Raise ``UserError``, which names ``key``, if the model, in evaluation, refuses a size."""
+    _check_size(lambda size: _refusal(lambda: model(_blank_batch(size))), size, key)
+
+
+def _check_training_size(cfg: Any, model: Any) -> None:
+    """Run one training step's forward pass in each phase; only a size that is too small counts.
+
+    Other errors may come from the made-up batch. A real one has the same cause in the training.
+    """
+
+    def refusal(size: Sequence[int]) -> str:
+        batch = _blank_batch(size, [cfg.INPUT.NUM_VIEWS[modality.name] for modality in Modality])
+        for phase in dict.fromkeys(phases):
+            model.phase = phase
+            try:
+                reason = _refusal(lambda: model(batch))
+            except Exception:
+                return ""
+            if reason:
+                return reason
+        return ""
+
+    if not hasattr(model, "phase_of"):  # a model of FastReID
+        return
+    phases = [model.phase_of(epoch) for epoch in range(min(cfg.SOLVER.MAX_EPOCH, 1000))]
+    model.train()
+    _check_size(refusal, cfg.INPUT.SIZE_TRAIN, "INPUT.SIZE_TRAIN")
 
 
 def _watch_head(cfg: Any, model: Any) -> None:
@@ -74,34 +108,50 @@ def _watch_head(cfg: Any, model: Any) -> None:
         heads.pool_layer.register_forward_hook(check_pooling)
 
 
-def _check_size(model: nn.Module, size: Tuple[int, ...], key: str) -> None:
-    reason = _refusal(model, size)
+def _check_size(refusal: Callable[[Sequence[int]], str], size: Sequence[int], key: str) -> None:
+    """Raise ``UserError`` with the smallest size that works, if ``refusal`` gives a reason."""
+    reason = refusal(size)
     if not reason:
         return
-    smallest = _smallest_size(lambda height, width: not _refusal(model, (height, width)), size)
+    smallest = _smallest_size(lambda height, width: not refusal((height, width)), size)
     advice = f" The smallest size that this model takes is {smallest}." if smallest else ""
     raise UserError(f"{key} {list(size)} does not suit this model. {reason}{advice}")
 
 
-def _refusal(model: nn.Module, size: Sequence[int]) -> str:
-    """Return why the model cannot take two images of a size; empty if it can."""
-    rows = torch.tensor([0, 1])
-    batch = {
-        "images": torch.zeros(2, 3, *size),
-        "targets": rows,
-        "camids": rows,
-        "modalities": rows,
-        "index": rows,
-    }
+def _refusal(run: Callable[[], Any]) -> str:
+    """Return why ``run`` refuses a size; empty if it does not.
+
+    Raises:
+        UserError: there is another mistake.
+    """
     try:
-        model(batch)
-    except UserError as error:
+        run()
+    except SmallMapError as error:
         return str(error)
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _TOO_SMALL):
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, UserError) or not any(words in str(error) for words in _TOO_SMALL):
             raise
         return f"{str(error).splitlines()[0].rstrip('.')}."
     return ""
+
+
+def _blank_batch(size: Sequence[int], views: Sequence[int] = (1, 1)) -> Dict[str, Any]:
+    """Return black images of two identities: in each modality one of each, in all its views."""
+    rows = [
+        (pid, modality, view, modality * 2 + pid)
+        for modality in Modality
+        for view in range(views[modality])
+        for pid in range(2)
+    ]
+    targets, modalities, view, index = torch.tensor(rows).T.contiguous()
+    return {
+        "images": torch.zeros(len(rows), 3, *size),
+        "targets": targets,
+        "camids": modalities + 1,
+        "modalities": modalities,
+        "views": view,
+        "index": index,
+    }
 
 
 def _smallest_size(works: Callable[[int, int], bool], size: Sequence[int]) -> Any:

@@ -9,18 +9,18 @@ from typing import List, Tuple
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import SmallMapError
 
 
 def stripe_heights(height: int, num_stripes: int) -> List[int]:
     """Return the number of rows of each stripe, from the top; they add up to ``height``.
 
     Raises:
-        UserError: there are fewer rows than stripes.
+        SmallMapError: there are fewer rows than stripes.
     """
     height = int(height)  # it is a tensor while a graph is recorded, whose // may round differently
     if not 1 <= num_stripes <= height:
-        raise UserError(
+        raise SmallMapError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
             "give the model fewer stripes (MODEL.HEADS.ATTENTION.STRIPES of MRDAHead, "
             "MODEL.HEADS.NUM_STRIPES of StripeHead and CMLSPGEHead, MODEL.MSCLNET.PARTS of "

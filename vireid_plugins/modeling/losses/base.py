@@ -29,11 +29,14 @@ class Loss(nn.Module):
             provide them (``features``, ``logits``, ``targets``, ``modalities``, ``index``, ...).
         log_name: name of the term in the log; it contains ``loss``, which FastReID's printer needs.
         config_node: the node below ``MODEL.LOSSES`` that holds this loss's keys and its SCALE.
+        only_pulls: whether the loss is smallest where all features are equal, so that it needs
+            another one that keeps identities apart.
     """
 
     inputs: Tuple[str, ...] = ("features", "targets")
     log_name: ClassVar[str]
     config_node: ClassVar[str]
+    only_pulls: ClassVar[bool] = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Loss":

@@ -47,6 +47,7 @@ class CenterLoss(Loss):
 
     log_name = "loss_center"
     config_node = "CENTER"
+    only_pulls = True
 
     def __init__(self, num_classes: int, feat_dim: int, lr: Optional[float] = None) -> None:
         super().__init__()

@@ -55,6 +55,7 @@ class CorrelationConsistencyLoss(Loss):
     inputs: Tuple[str, ...] = ("features", "targets", "modalities")
     log_name = "loss_correlation"
     config_node = "CORRELATION"
+    only_pulls = True
 
     def __init__(
         self, norm: str = "matrix", reduction: str = "frobenius", level: str = "identity"

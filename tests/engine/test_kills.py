@@ -96,6 +96,22 @@ def test_a_stopped_run_keeps_its_state_and_goes_on(whole, tmp_path, name, calls,
     assert_same(tmp_path, whole)
 
 
+def test_an_evaluation_that_was_done_is_not_done_again(whole, tmp_path):
+    """The signal comes when the best weights are saved, at the end of an epoch without other."""
+    with pytest.raises(KeyboardInterrupt, match="after epoch 1 of 4"):
+        run_tiny(tmp_path, trainer=stopping("save", 2, signal.SIGINT))
+    done = []
+
+    class Counting(TinyTrainer):
+        def _evaluate(self):
+            done.append(self.epoch)
+            return super()._evaluate()
+
+    run_tiny(tmp_path, resume=True, trainer=Counting)
+    assert done == [1, 2, 3]
+    assert_same(tmp_path, whole)
+
+
 def test_a_second_signal_ends_at_once(tmp_path):
     """The step during which both come is not finished."""
 

@@ -73,8 +73,8 @@ class FreezeLayers(HookBase):
 class EvaluateAndSave(HookBase):
     """Do what the end of an epoch owes: evaluate, record, keep the best and the last weights.
 
-    This is one unit. Before an evaluation that a checkpoint follows, the state is saved with the
-    note that the unit is owed. Whoever resumes from it does the unit before training goes on.
+    This is one unit. Before an evaluation the state is saved with the note that the unit is owed.
+    Whoever resumes from it does the unit before training goes on.
 
     Args:
         evaluate: returns flat metrics; ``metric`` decides which weights are the best. It is
@@ -105,9 +105,10 @@ class EvaluateAndSave(HookBase):
         saves = last or self._is_due(self._checkpoint_period, done)
         evaluates = self._eval_period > 0 and (last or self._is_due(self._eval_period, done))
         comm.synchronize()
-        if evaluates and saves:
+        results = {}
+        if evaluates:
             self._save_in_main_process(UNFINISHED, owed=True)
-        results = self._evaluated(is_kept=saves) if evaluates else {}
+            results = self._evaluated()
         if results.get("metric", float("-inf")) > self.trainer.best_metric:
             self.trainer.best_metric = results["metric"]
             self._save_in_main_process(BEST, owed=True, resumable=False)
@@ -127,20 +128,16 @@ class EvaluateAndSave(HookBase):
         if comm.is_main_process():
             self._save(name, **options)
 
-    def _evaluated(self, is_kept: bool) -> Dict[str, float]:
-        """Evaluate; if that ends early, keep the state unless ``is_kept``."""
+    def _evaluated(self) -> Dict[str, float]:
         try:
             with self.trainer.signals.at_once():
                 results = self._evaluate()
-        except (Exception, KeyboardInterrupt) as error:
-            if not is_kept:
-                self._save_in_main_process(UNFINISHED, owed=True)
-            if isinstance(error, Exception):
-                logger.error(
-                    "The evaluation failed; the weights are kept. Once the cause is mended, the "
-                    "same command with --resume evaluates them and goes on."
-                )
-                self._save_in_main_process(FAILED, owed=True, resumable=False)
+        except Exception:
+            logger.error(
+                "The evaluation failed; the weights are kept. Once the cause is mended, the same "
+                "command with --resume evaluates them and goes on."
+            )
+            self._save_in_main_process(FAILED, owed=True, resumable=False)
             raise
         if results:
             self.trainer.storage.put_scalars(**results, smoothing_hint=False)

@@ -84,7 +84,8 @@ def _must_stop(trainer: Any, iteration: int) -> bool:
 def _stop(trainer: Any) -> None:
     """Keep the state, if no checkpoint does, and raise ``TrainingStopped``."""
     trainer._trainer.finish()
-    if trainer.kept_iter != trainer.iter:
+    owed = trainer.owes_end and trainer.steps_done == trainer.iters_per_epoch
+    if trainer.kept_state != (trainer.iter, owed):
         states = comm.gather(random_states())
         if comm.is_main_process():
             save_between_steps(trainer, states)

@@ -100,9 +100,9 @@ def take_up(trainer: Any, rest: Dict[str, Any], path: str) -> None:
             logger.warning("SEED is %d; the run began with %d, which is kept.", trainer.seed, seed)
         trainer.seed = seed
         trainer._trainer.data_loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
-    trainer.kept_iter = place.epochs * trainer.iters_per_epoch + place.iterations
-    trainer.kept = f"{path} is kept."
-    trainer.scheduler["lr_sched"].set(trainer.kept_iter)
+    iteration = place.epochs * trainer.iters_per_epoch + place.iterations
+    trainer.kept, trainer.kept_state = f"{path} is kept.", (iteration, place.owed)
+    trainer.scheduler["lr_sched"].set(iteration)
     logger.info("Resumed %s: epoch %d of %d.", path, place.epochs, trainer.max_epoch)
 
 

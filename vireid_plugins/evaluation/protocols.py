@@ -175,8 +175,12 @@ class SYSUMM01Protocol(Protocol):
         self.mode = word(mode, "mode", tuple(SYSU_CAMERAS))
         self.shots = _checked_shots(shots)
         self.gallery = word(gallery, "gallery", GALLERY_RULES)
-        most = OFFICIAL_TRIALS if gallery == "official" else MOST_TRIALS
-        self.num_trials = whole_number(trials, "trials", 1, most)
+        self.num_trials = whole_number(trials, "trials", 1, MOST_TRIALS)
+        if gallery == "official" and self.num_trials > OFFICIAL_TRIALS:
+            raise UserError(
+                f"trials (TEST.PROTOCOL.TRIALS) must be at most {OFFICIAL_TRIALS} for official "
+                f"galleries, because rand_perm_cam.mat has no more; got {trials}."
+            )
         if not isinstance(permutation_file, (str, os.PathLike)):
             raise UserError(f"permutation_file must be a path; got {shown(permutation_file)}.")
         self.permutation_file = os.fspath(permutation_file)

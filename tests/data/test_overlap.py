@@ -8,11 +8,13 @@ import logging
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from vireid_plugins.data import build_dataset, check_dataset
 from vireid_plugins.data.build import build_test_loader, build_train_items, build_train_loader
-from vireid_plugins.data.datasets import CrossModalityDataset, DatasetError
+from vireid_plugins.data.datasets import SYSUMM01, CrossModalityDataset, DatasetError
+from vireid_plugins.data.datasets.files import FileKeys
 from vireid_plugins.registry import registered_names
 
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -264,3 +266,49 @@ def test_training_needs_two_persons(make_csv, own_cfg, tmp_path):
     with pytest.raises(DatasetError, match="CSVDataset: .*show 1 identit"):
         build_train_loader(own_cfg)
     assert not check_dataset("csv", str(tmp_path), csv_file="own/list.csv").usable
+
+
+def test_one_number_on_the_disk_is_no_proof_of_one_file(tmp_path, monkeypatch):
+    """Some network disks number their files anew, so two files may have one number."""
+    one, two, link = (str(tmp_path / name) for name in ("one.jpg", "two.jpg", "link.jpg"))
+    for path in (one, two):
+        open(path, "w").close()
+    os.symlink(two, link)
+    same = os.stat(one)
+    monkeypatch.setattr(os, "stat", lambda path, **options: same)
+    keys = FileKeys()
+    assert keys[one] != keys[two] == keys[link]
+    assert keys[one] == keys[str(tmp_path / "." / "one.jpg")]
+
+
+@pytest.mark.parametrize(
+    "pid, expected",
+    [(1.0, "whole number or a word; got 1.0"), (None, "got None"), (10**20, "64 bits")],
+)
+def test_a_class_that_lists_no_labels_is_one_sentence(pid, expected, make_sysu, tmp_path):
+    class Odd(SYSUMM01):
+        def read_train(self):
+            return [item._replace(pid=pid) for item in super().read_train()]
+
+    make_sysu()
+    with pytest.raises(DatasetError, match=f"SYSUMM01: The identity .*{expected}"):
+        Odd(root=str(tmp_path))
+
+
+def test_a_class_may_list_words_and_numbers_of_numpy(make_sysu, tmp_path):
+    class Named(SYSUMM01):
+        def read_train(self):
+            items = super().read_train()
+            return [
+                item._replace(
+                    pid="anna" if item.pid == 2 else np.int64(item.pid), camid=f"c{item.camid}"
+                )
+                for item in items
+            ]
+
+    make_sysu()
+    train = Named(root=str(tmp_path)).train
+    assert list(dict.fromkeys(item.pid for item in train)) == [1, 3, 5, "anna"]
+    assert type(train[0].pid) is int
+    combined = {item.pid for item in Named(root=str(tmp_path), combineall=True).train}
+    assert combined == {1, 3, 5, "anna", "test/6", "test/10"}

@@ -12,7 +12,7 @@ from vireid_plugins.modality import Modality
 from fastreid.config import CfgNode
 
 from ..item import Item
-from ..labels import first_few
+from ..labels import first_few, natural_key
 from .description import MARKER, SPLITS, DescribedDataset, fingerprint
 from .errors import DatasetError
 from .files import FileKeys, list_folder, printable, why_absent
@@ -252,8 +252,8 @@ class CrossModalityDataset(DescribedDataset):
         name, folder, files = self.dataset_name, self.dataset_dir, self.files
         return Source(name, folder, self.lists(), files, self.label_name)
 
-    def _item_key(self, item: Item) -> Tuple[int, int, str]:
-        return item.pid, item.camid, item.path.replace("\\", "/")
+    def _item_key(self, item: Item) -> Tuple:
+        return natural_key(item.pid), natural_key(item.camid), item.path.replace("\\", "/")
 
     def check_split(self, split: str, items: Sequence[Item]) -> None:
         """Raise ``DatasetError`` if a split is empty or training lacks a modality."""
@@ -280,8 +280,12 @@ class CrossModalityDataset(DescribedDataset):
         RegDB uses the same numbers for its training and test persons, hence the shift. Cameras
         keep their numbers.
         """
-        shift = max(item.pid for item in self.train) + 1
-        test = [item._replace(pid=item.pid + shift) for item in self.query + self.gallery]
+        tests = self.query + self.gallery
+        if any(isinstance(item.pid, str) for item in self.train + tests):
+            test = [item._replace(pid=f"test/{item.pid}") for item in tests]
+        else:
+            shift = max(item.pid for item in self.train) + 1
+            test = [item._replace(pid=item.pid + shift) for item in tests]
         self._train = self.train + test
 
 

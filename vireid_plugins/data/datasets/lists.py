@@ -65,8 +65,8 @@ def read_ids(path: str, url: str = "") -> List[int]:
         for word in filter(None, (part.strip() for part in line.replace(" ", ",").split(","))):
             if not is_number(word):
                 raise DatasetError(
-                    f"{path}, line {number}: expected identity numbers separated by commas; "
-                    f"got {word!r}."
+                    f"{path}, line {number}: expected identity numbers of at most 18 "
+                    f"digits, separated by commas; got {word!r}."
                 )
             found.add(int(word))
     return sorted(found)
@@ -95,7 +95,8 @@ def read_image_list(
         words = line.rsplit(None, 1)
         if len(words) != 2 or not is_number(words[1]):
             raise DatasetError(
-                f"{path}, line {number}: expected 'relative/path identity'; got {line!r}."
+                f"{path}, line {number}: expected 'relative/path identity', the "
+                f"identity a number of at most 18 digits; got {line!r}."
             )
         image = os.path.normpath(os.path.join(folder, words[0].replace("\\", "/")))
         reason = why_absent(image)

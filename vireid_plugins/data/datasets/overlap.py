@@ -59,16 +59,18 @@ def plain_item(fields: Sequence[Any]) -> Item:
             f"The modality of an image must be 0 (visible) or 1 (infrared); got {item.modality!r} "
             f"for {shown(item.path)}."
         )
-    if type(item.pid) is int and type(item.camid) is int:
-        return item
-    return item._replace(pid=_plain("identity", item.pid), camid=_plain("camera", item.camid))
+    pid, camid = _plain("identity", item.pid), _plain("camera", item.camid)
+    same = pid is item.pid and camid is item.camid
+    return item if same else item._replace(pid=pid, camid=camid)
 
 
 def _plain(what: str, label: Any) -> Any:
     if isinstance(label, str):
         return label
-    if isinstance(label, numbers.Integral):
-        return int(label)
+    if type(label) is int or isinstance(label, numbers.Integral):
+        if abs(int(label)) < 2**63:
+            return int(label)
+        raise UserError(f"The {what} {label} of an image does not fit into 64 bits; use a word.")
     raise UserError(
         f"The {what} of an image must be a whole number or a word; got {label!r}, a "
         f"{type(label).__name__}."

@@ -12,6 +12,7 @@ import vireid_plugins as vp
 from vireid_plugins import evaluation
 from vireid_plugins.data import build_test_loader
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.errors import UserError
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import small_cfg
@@ -196,3 +197,11 @@ def test_the_fingerprint_knows_the_input(weights, tmp_path):
     data["vireid"]["config"] = yaml.safe_dump(config)
     torch.save(data, tmp_path / "other.pth")
     assert vp.FeatureExtractor(str(tmp_path / "other.pth")).fingerprint == first.fingerprint
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_by_its_place(extractor, tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    with Image.open(path) as broken, pytest.raises(UserError, match=r"images\[1\]: It cannot be"):
+        extractor([Image.new("RGB", (8, 8)), broken], "visible")

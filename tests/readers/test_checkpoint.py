@@ -117,6 +117,14 @@ def test_a_checksum_finds_what_the_archive_cannot_know(path):
                 read_checkpoint(path, ["model"])
 
 
+def test_a_tensor_that_became_nan_is_told(path):
+    changed = {**CONTENT, CHECKSUM: tensor_sums(CONTENT)}
+    changed["model"] = {"last.bias": torch.full((64,), float("nan"))}
+    torch.save(changed, path)
+    with pytest.raises(CheckpointError, match="last.bias holds NaN or infinite values and is not"):
+        read_checkpoint(path)
+
+
 def test_a_checksum_knows_neither_order_in_memory_nor_device():
     image = torch.rand(2, 3, 4, 5)
     sums = tensor_sums({"x": image})

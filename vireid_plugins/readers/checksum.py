@@ -49,14 +49,17 @@ def check_sums(content: Mapping[str, Any], path: str, entries: Sequence[str]) ->
         )
     held = {entry: content[entry] for entry in entries if entry in content and entry != CHECKSUM}
     for name, tensor in leaves(held):
-        if name in sums and not (
-            isinstance(tensor, Tensor) and _has_bytes(tensor) and sums[name] == _sum(tensor)
-        ):
-            raise CheckpointError(
-                f"{path}: {name} is not what was written, by the checksum in the file. Use an "
-                f"intact copy. If you changed it on purpose, delete the entry {CHECKSUM!r} from "
-                "the dict before you save it."
-            )
+        if name not in sums:
+            continue
+        known = isinstance(tensor, Tensor) and _has_bytes(tensor)
+        if known and sums[name] == _sum(tensor):
+            continue
+        finite = not known or bool(torch.isfinite(tensor).all())
+        raise CheckpointError(
+            f"{path}: {name} {'' if finite else 'holds NaN or infinite values and '}is not what "
+            "was written, by the checksum in the file. Use an intact copy. If you changed it on "
+            f"purpose, delete the entry {CHECKSUM!r} from the dict before you save it."
+        )
 
 
 def leaves(content: Any) -> Iterator[Tuple[str, Any]]:

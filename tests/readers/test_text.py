@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vireid_plugins.errors import FileContentError, MissingFileError, UserError
-from vireid_plugins.readers.text import decode, read_bytes, read_text, shown
+from vireid_plugins.readers.text import decode, is_text, is_utf8, read_bytes, read_text, shown
 
 CHINESE = "# 可见光与红外\nNAME: 行人\n"
 
@@ -104,6 +104,20 @@ def test_names_are_shown_in_letters_that_can_be_written(name, expected):
     assert shown(name).encode("utf-8").decode("utf-8") == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "utf8"),
+    [
+        ("行人", True, True),
+        (b"\xe8\xa1\x8c".decode("ascii", "surrogateescape"), True, False),  # as under LC_ALL=C
+        (os.fsdecode(b"\xff"), False, False),
+        ("\ud800", False, False),
+    ],
+)
+def test_names_that_are_text(name, text, utf8):
+    assert is_text(name) == text
+    assert is_utf8(name) == utf8
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_give_their_text_or_an_error(content):
@@ -111,12 +125,12 @@ def test_any_bytes_give_their_text_or_an_error(content):
         text = decode(content, "a.txt")
     except FileContentError as error:
         assert str(error).startswith("a.txt")
-        assert b"\0" in content or content[:2] in (b"\xff\xfe", b"\xfe\xff") or not is_utf8(content)
+        assert b"\0" in content or content[:2] in (b"\xff\xfe", b"\xfe\xff") or not decodes(content)
     else:
         assert text.encode() == content.removeprefix(b"\xef\xbb\xbf")
 
 
-def is_utf8(content):
+def decodes(content):
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,10 +1,14 @@
 """A standard output that nobody reads, or that is on a full disk."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+
+from vireid.output import checks_output
+from vireid.verb import say
 
 from tests.engine.small import ROOT
 
@@ -40,3 +44,20 @@ def test_a_full_disk_is_one_line(words):
         _, error = process.communicate(timeout=60)
     expected = "error: the standard output cannot be written: No space left on device.\n"
     assert (process.returncode, error) == (2, expected)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
+def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch, encoding):
+    """Oracle: the escapes that Python itself writes for letters that an encoding lacks."""
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding))
+    text = "21.09 ± 0.78 → 行人 " + os.fsdecode(b"\xff") + " é"
+
+    @checks_output
+    def command():
+        say(text)
+        return 0
+
+    assert command() == 0
+    shown = content.getvalue().decode(encoding)
+    assert shown == text.encode(encoding, "backslashreplace").decode(encoding) + "\n"

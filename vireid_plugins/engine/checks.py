@@ -15,6 +15,7 @@ from fastreid.utils import comm
 from ..errors import UserError
 from ..modeling.losses import check_loss_names
 from ..modeling.meta_arch import DualStreamBaseline
+from ..readers.text import is_text
 from ..registry import LOSS_REGISTRY, lookup, suggest
 
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
@@ -133,11 +134,10 @@ def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
     if not path.strip():
         raise UserError(f"{key} is empty; name the folder to write into.")
     shown = f"{key} is {path!r}, which"
+    if not is_text(path):
+        raise UserError(f"{shown} is no name in UTF-8. Choose another folder.")
     try:
-        path.encode()  # TensorBoard and JSON take nothing else
         os.makedirs(path, exist_ok=True)
-    except UnicodeEncodeError as error:
-        raise UserError(f"{shown} is no name in UTF-8. Choose another folder.") from error
     except FileExistsError as error:
         raise UserError(f"{shown} cannot be made: it is a file. Choose another folder.") from error
     except (OSError, ValueError) as error:

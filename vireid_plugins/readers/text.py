@@ -151,6 +151,15 @@ def _check_text(content: bytes, where: str, remedy: str) -> None:
     )
 
 
+def is_text(path: AnyPath) -> bool:
+    """Return whether a path is text: under the locale, or else because its bytes are UTF-8."""
+    try:
+        os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
 def is_utf8(path: AnyPath) -> bool:
     """Return whether a path has the same bytes for the system as in UTF-8.
 

@@ -54,15 +54,6 @@ def shown(path: str, folder: str = "") -> str:
     return printable(full[len(above) :] if folder and full.startswith(above) else path)
 
 
-def is_text(path: str) -> bool:
-    """Return whether the bytes of a path are text in UTF-8."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def why_absent(path: str) -> Optional[str]:
     """Return None if there is something at ``path``, else why not; empty: there is just nothing."""
     try:

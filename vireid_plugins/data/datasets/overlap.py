@@ -11,10 +11,11 @@ from typing import Any, Callable, Dict, Hashable, List, Mapping, NamedTuple, Seq
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import SWITCH, Key, declare
 from vireid_plugins.modality import Modality
+from vireid_plugins.readers.text import is_text
 
 from ..item import Item
 from ..labels import first_few, sorted_labels
-from .files import FileKeys, is_text, shown
+from .files import FileKeys, shown
 
 declare(
     "DATASETS",

@@ -35,13 +35,12 @@ from .protocols import (
 from .ranking.metrics import rank_metrics, rank_metrics_from_similarity, rank_trials
 from .ranking.ranker import RankMetrics
 from .ranking.rescoring import Rescorer, rank_rescored
+from .reranking.expansion import QueryExpansion, expand_features
 from .reranking.jaccard import jaccard_distance
 from .reranking.rerank import (
     AffinityInference,
-    QueryExpansion,
     Reranking,
     affinity_inference,
-    expand_features,
     k_reciprocal_rerank,
 )
 from .result import ResultRow, ResultTable, TestMetrics

@@ -13,8 +13,9 @@ from ..registry import PROTOCOL_REGISTRY, lookup
 from .evaluator import VIReIDEvaluator
 from .features import TestFeatures
 from .protocols import Protocol, SingleModalityProtocol
+from .reranking.expansion import QueryExpansion
 from .reranking.jaccard import DEFINITIONS
-from .reranking.rerank import AffinityInference, QueryExpansion, Reranking
+from .reranking.rerank import AffinityInference, Reranking
 from .result import ResultTable
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from .ranking.rescoring import Rescorer, RescoringScorer
 from .ranking.scores import FeatureScorer, TrialScorer
 from .ranking.trials import rank_with
 from .rehearsal import rehearse, why_no_match
-from .reranking.rerank import AffinityInference, QueryExpansion
+from .reranking.expansion import QueryExpansion
+from .reranking.rerank import AffinityInference
 from .reranking.scorer import RerankingScorer, TrialReranking
 from .result import METRIC_NAMES, RANKS, ImageSet, ResultRow, ResultTable
 from .rules import Labels, RankRules

@@ -1,4 +1,4 @@
-"""Re-ranking and query expansion, which use the neighbors of two images to compare them.
+"""Re-ranking, which uses the neighbors of two images to compare them.
 
 Shapes: Q queries, G gallery items, D features. The result of one query depends on the other queries
 or on the whole gallery, so every printed line of results names what was used.
@@ -6,18 +6,16 @@ or on the whole gallery, so every printed line of results names what was used.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Tuple
+from typing import List, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import UserError
-from ..arguments import real_number, switch, whole_number, word
+from ..arguments import real_number, switch, word
 from ..late_sparse import sparse
-from ..similarity import Array, features_pair, normalize
+from ..similarity import Array, normalize
 from .jaccard import (
     DEFINITIONS,
     checked_neighbors,
@@ -25,14 +23,9 @@ from .jaccard import (
     k_reciprocal_encoding,
     mean_of_rows,
 )
+from .parameters import cpu_pair, set_fields, too_large
 
 _BLOCK_ELEMENTS = 1 << 22
-
-
-def _set(record: Any, values: Dict[str, Any]) -> None:
-    """Set fields of a frozen dataclass, in its ``__post_init__``."""
-    for name, value in values.items():
-        object.__setattr__(record, name, value)
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Reranking:
             "lambda_value": real_number(self.lambda_value, "lambda_value", 0, 1),
             "cross_modality": switch(self.cross_modality, "cross_modality"),
         }
-        _set(self, values)
+        set_fields(self, values)
 
     def __str__(self) -> str:
         words = f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
@@ -80,7 +73,7 @@ class Reranking:
 
     def remarks(self, num_gallery: int) -> List[str]:
         """Return a sentence for each parameter that is too large for a gallery of that size."""
-        return _too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
+        return too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ class AffinityInference:
 
     def __post_init__(self) -> None:
         k1, k2 = checked_neighbors(self.k1, self.k2)
-        _set(self, {"k1": k1, "k2": k2})
+        set_fields(self, {"k1": k1, "k2": k2})
 
     def __str__(self) -> str:
         return f"AIM k1={self.k1} k2={self.k2}"
@@ -107,51 +100,7 @@ class AffinityInference:
 
     def remarks(self, num_gallery: int) -> List[str]:
         """Return a sentence for each parameter that is too large for a gallery of that size."""
-        return _too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
-
-
-@dataclass(frozen=True)
-class QueryExpansion:
-    """Query expansion with its parameters, before ranking: see :func:`expand_features`.
-
-    Raises:
-        UserError: a parameter is out of range; the message names it.
-    """
-
-    k: int = 5
-    alpha: float = 3.0
-    times: int = 1
-
-    def __post_init__(self) -> None:
-        k, times = (whole_number(getattr(self, n), n, -math.inf) for n in ("k", "times"))
-        alpha = real_number(self.alpha, "alpha", -math.inf)
-        if min(k, times) < 1 or alpha < 0:
-            raise UserError(
-                "Query expansion needs k and times of at least 1 and alpha of at least 0; got "
-                f"k={self.k!r}, alpha={self.alpha!r}, times={self.times!r}."
-            )
-        _set(self, {"k": k, "alpha": alpha, "times": times})
-
-    def __str__(self) -> str:
-        repeated = f" {self.times} times" if self.times > 1 else ""
-        return f"AQE k={self.k} α={self.alpha:g}{repeated}"
-
-    def expand(self, query: Tensor, gallery: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return features (Q, D) and (G, D) expanded, of length 1."""
-        return expand_features(query, gallery, self.k, self.alpha, self.times)
-
-    def remarks(self, num_gallery: int) -> List[str]:
-        """Return a sentence for each parameter that is too large for a gallery of that size."""
-        return _too_large(num_gallery, {"TEST.AQE.QE_K": self.k})
-
-
-def _too_large(num_gallery: int, values: Dict[str, int]) -> List[str]:
-    return [
-        f"{key} is {value}, but a gallery has {num_gallery} images: neighbors are then mostly "
-        "other people, and the numbers say little"
-        for key, value in values.items()
-        if value > num_gallery
-    ]
+        return too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
 
 
 def k_reciprocal_rerank(
@@ -185,7 +134,7 @@ def k_reciprocal_rerank(
     """
     checked = Reranking(k1, k2, lambda_value, definition, cross_modality)
     lambda_value = checked.lambda_value
-    query, gallery = _pair(query_features, gallery_features)
+    query, gallery = cpu_pair(query_features, gallery_features)
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
         return np.zeros((num_query, len(gallery)), dtype=np.float32)
@@ -205,45 +154,6 @@ def k_reciprocal_rerank(
         distances = (_squared_distances(query[part].double(), wide) / scale[part]).numpy()
         result[part] = (1.0 - lambda_value) * (1.0 - result[part]) + lambda_value * distances
     return result
-
-
-def expand_features(
-    query_features: Array, gallery_features: Array, k: int = 5, alpha: float = 3.0, times: int = 1
-) -> Tuple[Tensor, Tensor]:
-    """Expand the features of queries and gallery by alpha query expansion.
-
-    Radenovic, Tolias, Chum, *Fine-tuning CNN Image Retrieval with No Human Annotation*, TPAMI
-    2019, as FastReID's ``aqe`` computes it: the new feature of an image is the mean of the features
-    of its k nearest images (itself among them), each weighted by its cosine to the power ``alpha``.
-    With ``alpha`` 0 it is average expansion (Chum et al., ICCV 2007).
-
-    Args:
-        query_features: (Q, D).
-        gallery_features: (G, D).
-        k: images averaged, 1 or more; if there are fewer images, all are averaged.
-        alpha: power of the weights, 0 or more. Negative cosines count as 0.
-        times: how often to expand, 1 or more.
-
-    Returns:
-        (Q, D) and (G, D) of length 1.
-
-    Raises:
-        UserError: a number is out of range, or features do not fit.
-    """
-    checked = QueryExpansion(k, alpha, times)
-    k, alpha, times = checked.k, checked.alpha, checked.times
-    query, gallery = _pair(query_features, gallery_features)
-    items = unit = normalize(torch.cat([query, gallery]))
-    for _ in range(times if len(items) else 0):
-        expanded = torch.empty_like(items)
-        step = max(1, _BLOCK_ELEMENTS // max(len(items), k * items.shape[1]))
-        for begin in range(0, len(items), step):
-            cosines = unit[begin : begin + step] @ unit.T
-            values, found = cosines.topk(min(k, len(items)), dim=1)
-            weights = values.clamp_(min=0.0).pow_(alpha)
-            expanded[begin : begin + step] = (weights[..., None] * items[found]).sum(1)
-        items, unit = expanded, normalize(expanded)
-    return unit[: len(query)], unit[len(query) :]
 
 
 def affinity_inference(
@@ -272,7 +182,9 @@ def affinity_inference(
         UserError: k1 or k2 is below 1, or features do not fit.
     """
     k1, k2 = checked_neighbors(k1, k2)
-    query, gallery = (normalize(features) for features in _pair(query_features, gallery_features))
+    query, gallery = (
+        normalize(features) for features in cpu_pair(query_features, gallery_features)
+    )
     if len(query) == 0 or len(gallery) == 0:
         return np.zeros((len(query), len(gallery)), dtype=np.float32)
     affinity, order = _largest(gallery, gallery, k1)
@@ -313,13 +225,6 @@ def _largest(query: Tensor, gallery: Tensor, k: int) -> Tuple[sparse.csr_matrix,
 def _rows_of_length_1(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sparse.diags(1.0 / np.where(lengths > 0, lengths, 1.0)) @ matrix
-
-
-def _pair(query_features: Array, gallery_features: Array) -> Tuple[Tensor, Tensor]:
-    """Return both as tensors on the CPU, in the same precision."""
-    query, gallery = features_pair(query_features, gallery_features, torch.device("cpu"))
-    wide = torch.promote_types(query.dtype, gallery.dtype)
-    return query.to(wide), gallery.to(wide)
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..ranking.scores import Scores, scores_of_features, scores_of_matrix
 from ..similarity import normalize
-from .rerank import QueryExpansion
+from .expansion import QueryExpansion
 
 
 class TrialReranking(Protocol):

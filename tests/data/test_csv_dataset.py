@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.data import build_dataset
+from vireid_plugins.data import build_dataset, check_dataset
 from vireid_plugins.data.datasets import CSVDataset, DatasetError
 from vireid_plugins.evaluation import TestFeatures, evaluate
 
@@ -158,3 +158,14 @@ def test_the_camera_rule_reaches_the_evaluation(make_csv, cfg, skip, rank_1, mea
     )
     found = [table.metrics[f"CSVDataset/infrared_to_visible/multi/{m}"] for m in ("Rank-1", "mAP")]
     assert found == pytest.approx([rank_1, mean_ap])
+
+
+def test_wrong_lines_and_lacking_images_are_told_in_the_words_of_the_file(make_csv, tmp_path):
+    rows = [("1.png", "anna", 1, "visible", "train"), ("2.png", "bob", 1, "visible", "train")]
+    rows += [("3.png", "bob", 2, "infrared", "train")]
+    rows += [(f"x{n}.png", "nan", 1, "visible", "test") for n in range(5)]
+    path = make_csv(rows)
+    report = check_dataset("csv", str(tmp_path), csv_file="own/list.csv")
+    assert "no infrared image: anna." in str(report)
+    assert f"{path}: 5 line(s) are wrong. line 5: pid: 'nan' says" in str(report)
+    assert "out. ... and 2 more" in str(report)

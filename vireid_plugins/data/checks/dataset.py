@@ -183,7 +183,7 @@ def _check_identities(
     lines: List[str],
     problems: List[str],
 ) -> None:
-    problems += lacking_modality(splits["train"])
+    problems += lacking_modality(splits["train"], dataset.label_name)
     if splits["train"]:
         problems += too_few_identities(splits["train"])
     if splits["query"] and splits["gallery"]:

@@ -1,7 +1,7 @@
 """Check before training that identities have the images that training and evaluation need."""
 
 import logging
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from vireid_plugins.modality import Modality
 
@@ -73,8 +73,13 @@ def check_queries(source: ImageDataset, name: str) -> None:
         logger.warning("%s", note)
 
 
-def lacking_modality(train: Sequence[Item]) -> List[str]:
-    """Return a message for each modality that some training identities lack."""
+def lacking_modality(train: Sequence[Item], label: Callable[[Any], str] = str) -> List[str]:
+    """Return a message for each modality that some training identities lack.
+
+    Args:
+        train: the training items.
+        label: returns an identity in the words of the user.
+    """
     seen: Dict[int, Set[Any]] = {modality: set() for modality in Modality}
     for item in train:
         seen[item.modality].add(item.pid)
@@ -84,7 +89,8 @@ def lacking_modality(train: Sequence[Item]) -> List[str]:
         if lacking:
             messages.append(
                 f"{len(lacking)} training identit(ies) have no {modality.label} image: "
-                f"{first_few(lacking)}. Training with CrossModalityIdentitySampler refuses them."
+                f"{first_few(list(map(label, lacking)))}. Training with "
+                "CrossModalityIdentitySampler refuses them."
             )
     return messages
 

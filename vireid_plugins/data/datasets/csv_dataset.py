@@ -13,11 +13,12 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
-from ..labels import first_few, label_of, number_labels
+from ..labels import label_of, number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError
 from .files import absent_images, why_absent
 from .overlap import is_junk
 
+_SHOWN = 3  # how many wrong lines a message shows
 COLUMNS = ("path", "pid", "camid", "modality", "split")
 
 declare(
@@ -118,10 +119,9 @@ class CSVDataset(CrossModalityDataset):
 
     def _complain_of_lines(self) -> None:
         if self._wrong_lines:
-            self.complain(
-                f"{self.csv_file}: {len(self._wrong_lines)} line(s) are wrong. "
-                + first_few(self._wrong_lines, 3)
-            )
+            count, shown = len(self._wrong_lines), self._wrong_lines[:_SHOWN]
+            more = f" ... and {count - _SHOWN} more" if count > _SHOWN else ""
+            self.complain(f"{self.csv_file}: {count} line(s) are wrong. {' '.join(shown)}{more}")
         if self._absent:
             self.complain(
                 f"{self.csv_file} names {absent_images(self._absent)}. Paths are relative to "

@@ -7,6 +7,7 @@ from typing import Any, Dict, Sequence, Union
 
 import torch
 
+from ..data.reading import range_facts
 from ..errors import ExistingFileError
 from ..files import write_atomically
 from ..readers.checkpoint import read_checkpoint
@@ -54,6 +55,7 @@ def carry_config(
         FACTS: {
             "version": __version__,
             **(opened.facts or {}),
+            **range_facts(cfg),
             "num_classes": max([1, cfg.MODEL.HEADS.NUM_CLASSES, *rows]),
             "config": cfg.dump(),
         },

@@ -22,7 +22,7 @@ from ..files import append_line
 from ..runs.log import close_log
 from ..runs.names import METRICS
 from ..runs.record import record_session
-from .checkpoint import check_weights_exist
+from .checkpoint import read_facts
 from .checks import make_output_folder
 from .early_checks import check_training
 from .interrupts import STOP_STATUSES, TrainingStopped, what_is_kept
@@ -82,7 +82,7 @@ def train(
     check_training(cfg, max(1, num_gpus * num_machines))
     try_model(cfg)
     if cfg.MODEL.WEIGHTS and not resume:
-        check_weights_exist(cfg.MODEL.WEIGHTS)
+        read_facts(cfg.MODEL.WEIGHTS)
     try:
         return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
     except TrainingStopped as stop:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.keys import Key, at_least, check_values, declare
+from vireid_plugins.keys import Key, between, check_values, declare
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 
@@ -49,8 +49,8 @@ REFUSED = {
 
 declare(
     "INPUT.NUM_VIEWS",
-    Key("VISIBLE", 1, at_least(1), "rows of the batch that a visible training image becomes"),
-    Key("INFRARED", 1, at_least(1), "rows of the batch that an infrared training image becomes"),
+    Key("VISIBLE", 1, between(1, 16), "rows of the batch that a visible training image becomes"),
+    Key("INFRARED", 1, between(1, 16), "rows of the batch that an infrared training image becomes"),
 )
 
 Views = Dict[Modality, List[List[Transform]]]

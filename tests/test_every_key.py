@@ -16,7 +16,8 @@ from vireid_plugins.keys import declared_keys, value_of
 
 from tests.engine.small import small_words
 from tests.every_key import facts as seen
-from tests.every_key.table import GROUPS, NOT_READ, REFUSED, With
+from tests.every_key.group import With
+from tests.every_key.table import GROUPS, NOT_READ, REFUSED
 
 CASES = {key: (group, other) for group in GROUPS for key, other in group.others.items()}
 

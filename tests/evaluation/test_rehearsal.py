@@ -207,6 +207,12 @@ def test_a_test_set_filmed_by_one_camera_is_refused_before_any_image_is_read(csv
     rehearse_tests(csv_config)
 
 
+def test_identities_have_the_names_of_the_list(csv_config, tmp_path):
+    write_csv(tmp_path, TRAIN + both("anna", "test", (1, 1)) + both("bob", "test", (1, 1)))
+    with pytest.raises(UserError, match="Identities .*anna.*, .*bob.* are in both"):
+        rehearse_tests(csv_config)
+
+
 def test_queries_without_a_match_are_one_warning_with_counts(csv_config, tmp_path, caplog):
     lonely = [(20, 1, "visible", "query"), (21, 2, "infrared", "gallery")]
     write_csv(tmp_path, TRAIN + both(8, "test") + both(9, "test", (1, 1)) + lonely)

@@ -7,7 +7,7 @@ queries, G gallery images, K pairs of (identity, camera).
 """
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -121,6 +121,7 @@ def why_no_match(protocol: Any, dataset: Any, name: str, query: Labels, gallery:
     """Return why no query of a trial has a valid match, and what to change."""
     rules = protocol.rules()
     counts = tally(query, gallery, rules)
+    names = getattr(dataset, "label_name", str)  # identities in the words of the dataset's lists
     head = (
         f"{name}: none of {counts.queries} queries has a valid match among {counts.gallery} "
         "gallery images. "
@@ -128,15 +129,15 @@ def why_no_match(protocol: Any, dataset: Any, name: str, query: Labels, gallery:
     if counts.pairs == 0:
         return head + (
             "All query identities do not appear in gallery (none of them does): the queries have "
-            f"{_few(query.targets)}, the gallery {_few(gallery.targets)}. Check the identities and "
-            "splits of the test lists."
+            f"{_few(query.targets, names)}, the gallery {_few(gallery.targets, names)}. Check "
+            "the identities and splits of the test lists."
         )
     shared = np.intersect1d(query.targets, gallery.targets)
     key = getattr(dataset, "camera_rule_key", "")
     mend = f"Check the camera numbers, or set {key} False" if key else "Check the camera numbers"
     assert query.camids is not None and gallery.camids is not None
     return head + (
-        f"Identities {_few(shared)} are in both, but their {counts.pairs} pairs are never "
+        f"Identities {_few(shared, names)} are in both, but their {counts.pairs} pairs are never "
         f"compared: query cameras {_few(query.camids)}, gallery cameras {_few(gallery.camids)}; "
         f"the protocol leaves out {_hidden_words(counts)}. {mend}."
     )
@@ -177,6 +178,7 @@ def _left_out(tallies: Sequence[Tally]) -> str:
     )
 
 
-def _few(values: np.ndarray, most: int = 5) -> str:
+def _few(values: np.ndarray, names: Callable[[int], str] = str, most: int = 5) -> str:
     unique = np.unique(values).tolist()
-    return ", ".join(map(str, unique[:most])) + (f", ... ({len(unique)})" if unique[most:] else "")
+    more = f", ... ({len(unique)})" if unique[most:] else ""
+    return ", ".join(map(names, unique[:most])) + more

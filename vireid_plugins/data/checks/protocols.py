@@ -41,6 +41,7 @@ def rehearse_protocols(
         gallery=splits["gallery"],
         dataset_dir=dataset.dataset_dir,
         camera_rule_key=dataset.camera_rule_key,
+        label_name=dataset.label_name,
     )
     found = RehearsalFindings([], [])
     for each in protocol.for_check(cfg, test, **kind.protocol_arguments(cfg)):

@@ -51,6 +51,9 @@ def test_a_line_is_added_whole_or_not_at_all(small_files, tmp_path):
         append_line(path, "y" * 15_000)
     append_line(path, "z")
     assert path.read_bytes() == b"x" * 15_000 + b"\nz\n"
+    with pytest.raises(UnwritableError):
+        append_line(tmp_path / "new.json", "y" * 25_000)
+    assert os.listdir(tmp_path) == ["metrics.json"]
 
 
 def test_a_full_disk_says_how_much_is_free(tmp_path):

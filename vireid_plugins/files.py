@@ -99,6 +99,7 @@ def append_line(path: Path, line: str, remedy: str = "") -> None:
     Raises:
         UnwritableError: the system refused to write.
     """
+    is_new = not os.path.lexists(path)
     with writing(path, remedy), open(path, "ab", buffering=0) as file:
         size = file.tell()
         content = f"{line}\n".encode()
@@ -109,6 +110,8 @@ def append_line(path: Path, line: str, remedy: str = "") -> None:
         except OSError:
             with contextlib.suppress(OSError):  # a device cannot be cut
                 file.truncate(size)
+                if is_new:
+                    path.unlink()
             raise
 
 

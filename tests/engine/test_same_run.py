@@ -53,7 +53,7 @@ def test_what_makes_it_another_run_is_refused_and_named(facts, tmp_path, keys):
         check_same_config(facts, cfg, "a.pth")
     for name in keys:
         assert f"{name.replace('__', '.')} " in str(told.value)
-    assert "MODEL.WEIGHTS a.pth" in str(told.value) and f"add {ALLOW} True" in str(told.value)
+    assert "MODEL.WEIGHTS a.pth" in str(told.value) and f"add {ALLOW} True;" in str(told.value)
     allowed = small_cfg(tmp_path, **keys, SOLVER__RESUME_OTHER_CONFIG=True)
     found = {one.key for one in check_same_config(facts, allowed, "a.pth")}
     assert found == {ALLOW, *(name.replace("__", ".") for name in keys)}

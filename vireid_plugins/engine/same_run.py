@@ -46,7 +46,7 @@ _FREE = (
     "MODEL.BACKBONE.PRETRAIN",  # where the weights come from does not matter any more
     "MODEL.BACKBONE.PRETRAIN_PATH",
     "MODEL.DEVICE",
-    "MODEL.HEADS.NUM_CLASSES",  # compared as a fact of the checkpoint
+    "MODEL.HEADS.NUM_CLASSES",  # they are compared as a fact of the checkpoint
     "MODEL.WEIGHTS",
     "OUTPUT_DIR",
     "RUNTIME.",
@@ -57,6 +57,7 @@ _FREE = (
     ALLOW,
     "TEST.",
 )
+_CLASSES = "MODEL.HEADS.NUM_CLASSES"
 _RAISED = "SOLVER.MAX_EPOCH"  # may be raised: the run goes on
 _OPTIMIZER = "SOLVER.OPT"  # can never differ: each kind of optimizer has a state of its own
 
@@ -107,7 +108,9 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
         before = theirs.get(key, plain.get(key))
         if is_open_range(key, own):  # the trainer finds it in the same images as before
             continue
-        if key in ours and before != own:  # a key that was given up since cannot be set any more
+        if key not in ours or before == own:  # a key that was given up cannot be set any more
+            continue
+        if key != _CLASSES or own != 0:  # 0: they are taken from the data
             found.append(Difference(key, before, own))
     return found
 
@@ -169,12 +172,16 @@ def check_same_data(held: Mapping[str, Any], own: Mapping[str, Any], path: str) 
 
 
 def _refusal(refused: List[Difference], path: str) -> str:
-    kind = "model" if any(one.key.startswith("MODEL.") for one in refused) else "training"
     names = [one.key for one in refused]
+    of_model = [name for name in names if name.startswith("MODEL.")]
+    kind = "model" if any(not name.startswith("MODEL.LOSSES.") for name in of_model) else "training"
     if _OPTIMIZER in names:
         last = f"The state of one optimizer is of no use to another, so {_OPTIMIZER} cannot change."
     else:
-        last = f"To go on in spite of it, add {ALLOW} True."
+        last = (
+            f"To go on in spite of it, add {ALLOW} True; it works if the weights fit the model and "
+            "an epoch has as many iterations as before."
+        )
     return (
         f"{path} belongs to another {kind} than this config describes: "
         f"{', '.join(one.words for one in refused)}. To continue that run, use its own config, the "

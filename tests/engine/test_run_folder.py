@@ -9,14 +9,16 @@ import threading
 import pytest
 import torch
 
-from vireid_plugins.engine import run_folder
+from vireid_plugins.engine import VIReIDTrainer, run_folder
 from vireid_plugins.engine.run_folder import sole_training
 from vireid_plugins.engine.session import evaluate, train
+from vireid_plugins.engine.setup import set_up_run
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.readers.checkpoint import read_checkpoint
+from vireid_plugins.runs.log import close_log
 from vireid_plugins.runs.reading import read_run_folder
 
-from tests.engine.small import ROOT, small_words
+from tests.engine.small import ROOT, small_cfg, small_words
 
 SYNTHETIC = str(ROOT / "configs/agw/synthetic.yml")
 
@@ -65,7 +67,7 @@ def test_a_second_run_starts_clean_and_loses_nothing(run_alone, used, capsys):
     assert not (used / "model_best.pth").exists()
     assert f"its files are in {used / 'earlier-1'} now" in capsys.readouterr().out
     log = [line for line in (used / "log.txt").read_text().splitlines() if line.startswith("[")]
-    assert len(log) == len(set(log)) and sum("Starting training" in line for line in log) == 1
+    assert len(log) == len(set(log)) and sum("Environment: " in line for line in log) == 1
     assert (run_alone / "log.txt").read_text() == (used / "earlier-1" / "log.txt").read_text()
 
 
@@ -80,6 +82,22 @@ def test_a_run_does_not_depend_on_the_runs_before_it(run_alone, datasets, tmp_pa
     log = (tmp_path / "again" / "log.txt").read_text()
     assert log.count("Environment: ") == 1 and "Freed memory" in log
     assert str(tmp_path / "again") not in (tmp_path / "other" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_script_that_sets_up_before_it_resumes(used, resume):
+    """``set_up_run(cfg)`` does not know yet whether the run is resumed, and moves nothing."""
+    cfg = small_cfg(used, SOLVER__MAX_EPOCH=2)
+    set_up_run(cfg)
+    assert (used / "last_checkpoint").exists()
+    trainer = VIReIDTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    close_log()
+    assert trainer.start_epoch == int(resume)
+    assert (used / "earlier-1").exists() is not resume
+    assert "MAX_EPOCH: 2" in (used / "config.yaml").read_text()
+    log = (used / "log.txt").read_text()
+    assert ("Resumed" in log) is resume and ("held another run" in log) is not resume
 
 
 def test_weights_of_the_earlier_run_are_found(used):

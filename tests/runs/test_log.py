@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from vireid_plugins.runs.log import LOGGED, close_log, log_to_console, open_log, run_log
+from vireid_plugins.runs.log import LOGGED, close_log, log_to_console, open_log, reopen_log, run_log
 
 logger = logging.getLogger("vireid_plugins.some.part")
 
@@ -67,6 +67,19 @@ def test_handlers_of_the_user_stay_and_get_each_line_once(folders):
         assert logging.getLogger("vireid_plugins").handlers == [mine]
     finally:
         logging.getLogger("vireid_plugins").removeHandler(mine)
+
+
+def test_a_log_that_was_moved_begins_anew(folders):
+    one, two = folders
+    with run_log(str(one)):
+        reopen_log()
+        logger.info("first")
+        (one / "log.txt").rename(two / "log.txt")
+        reopen_log()
+        logger.info("second")
+    assert (lines(two), lines(one)) == (["first"], ["second"])
+    reopen_log()
+    assert not logging.getLogger("vireid_plugins").handlers
 
 
 def test_other_processes_have_files_of_their_own(folders, capsys):

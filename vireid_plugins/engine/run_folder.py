@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import ContextManager, Iterator, List, Optional
 
+import torch.distributed as dist
+
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
@@ -16,6 +18,7 @@ from ..locks import sole_use
 from ..readers.text import read_text
 from ..runs.earlier import EVALUATION, moved_path, put_aside
 from ..runs.last import last_checkpoint
+from ..runs.log import reopen_log
 from ..runs.names import CONFIG, FINAL, LAST
 from .checkpoint import read_facts
 from .checks import make_output_folder
@@ -80,9 +83,13 @@ def put_earlier_run_aside(cfg: CfgNode) -> str:
     folder, target = Path(cfg.OUTPUT_DIR), ""
     if comm.is_main_process():
         target = str(put_aside(folder) or "")
-    target = comm.all_gather(target)[0]
+    if comm.get_world_size() > 1:
+        shared = [target]
+        dist.broadcast_object_list(shared, src=0)
+        target = shared[0]
     if not target:
         return ""
+    reopen_log()
     with _thawed(cfg):
         for node, key in ((cfg.MODEL, "WEIGHTS"), (cfg.MODEL.BACKBONE, "PRETRAIN_PATH")):
             node[key] = moved_path(node[key], folder, Path(target))

@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 
@@ -81,7 +81,9 @@ def build_carried_config(
     return cfg
 
 
-def set_up_run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -> List[Difference]:
+def set_up_run(
+    cfg: CfgNode, *, resume: Optional[bool] = None, eval_only: bool = False
+) -> List[Difference]:
     """Make ``OUTPUT_DIR``, open its log, write the config into it and log the environment.
 
     A training that starts anew in the folder of an earlier run puts that run's files aside. An
@@ -89,7 +91,8 @@ def set_up_run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -
 
     Args:
         cfg: the config; the paths in it are changed in place, also if it is frozen.
-        resume: whether the run in ``OUTPUT_DIR`` is continued, if there is a checkpoint.
+        resume: whether the run in ``OUTPUT_DIR`` is continued, if there is a checkpoint. None: the
+            trainer's ``resume_or_load`` will say it, which then compares, moves and writes.
         eval_only: whether weights are evaluated and nothing is trained.
 
     Returns:
@@ -102,13 +105,14 @@ def set_up_run(cfg: CfgNode, *, resume: bool = False, eval_only: bool = False) -
     changed = check_resumable(cfg) if resume else None
     if eval_only:
         keep_training_apart(cfg)
-    moved = "" if eval_only or changed is not None else put_earlier_run_aside(cfg)
+    starts_anew = resume is not None and changed is None and not eval_only
+    moved = put_earlier_run_aside(cfg) if starts_anew else ""
     open_log(cfg.OUTPUT_DIR, comm.get_rank())
     forget_what_was_said()
     log_move(cfg, moved)
     logger.info("Environment: %s", ", ".join(f"{k} {v}" for k, v in environment().items()))
     logger.info("Differs from the defaults:\n%s", "\n".join(differences(cfg)))
-    if not eval_only and changed is None:  # a resumed run writes it when the checkpoint is loaded
+    if starts_anew:  # a resumed run writes it when the checkpoint is loaded
         write_config(cfg)
         logger.info("The whole config: %s", Path(cfg.OUTPUT_DIR) / CONFIG)
     keep_freed_memory(cfg)

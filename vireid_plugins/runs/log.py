@@ -21,6 +21,7 @@ from .names import LOG
 
 LOGGED = ("fastreid", "vireid_plugins")  # names of the loggers
 
+_open: List[Tuple[str, int]] = []  # folder and rank of the log that is open, if any
 _before: Dict[str, Tuple[bool, int]] = {}  # of each logger: propagation and level, to be restored
 
 
@@ -86,7 +87,7 @@ def open_log(folder: str, rank: int = 0) -> None:
         UnwritableError: the file cannot be written.
     """
     close_log()
-    path = Path(folder) / (LOG if rank == 0 else f"{LOG}.rank{rank}")
+    path = _path(folder, rank)
     with writing(path):
         file = _LogFile(path)
     file.setFormatter(
@@ -96,6 +97,14 @@ def open_log(folder: str, rank: int = 0) -> None:
     )
     for name in LOGGED:
         _take_over(name, [*_console(name, rank), file])
+    _open.append((folder, rank))
+
+
+def reopen_log() -> None:
+    """Begin the open log anew if its file was moved; otherwise do nothing."""
+    for folder, rank in _open[:1]:
+        if not _path(folder, rank).exists():
+            open_log(folder, rank)
 
 
 def log_to_console(rank: int = 0) -> None:
@@ -107,6 +116,7 @@ def log_to_console(rank: int = 0) -> None:
 
 def close_log() -> None:
     """Close the log that is open, if any, and leave the loggers as they were before it."""
+    _open.clear()
     for name in LOGGED:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
@@ -126,6 +136,10 @@ def run_log(folder: str, rank: int = 0) -> Iterator[None]:
         yield
     finally:
         close_log()
+
+
+def _path(folder: str, rank: int) -> Path:
+    return Path(folder) / (LOG if rank == 0 else f"{LOG}.rank{rank}")
 
 
 def _take_over(name: str, handlers: List[logging.Handler]) -> None:

@@ -4,10 +4,14 @@ import os
 import signal
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
+from vireid_plugins.data.build import EpochBatchSampler
 from vireid_plugins.engine.interrupts import TrainingStopped
+from vireid_plugins.engine.step import StepTrainer
 
-from tests.engine.tiny import TinyTrainer, killed, run_tiny, story
+from tests.engine.tiny import Dataset, Model, Positions, TinyTrainer, killed, run_tiny, story
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process of its own")
 
@@ -110,6 +114,26 @@ def test_an_evaluation_that_was_done_is_not_done_again(whole, tmp_path):
     run_tiny(tmp_path, resume=True, trainer=Counting)
     assert done == [1, 2, 3]
     assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_resumed_epoch_draws_as_the_whole_run_does():
+    """A loader whose processes stay draws from PyTorch's generator in its first epoch only."""
+
+    def drawn(epochs):
+        batches = EpochBatchSampler(Positions(), 4, seed=0, rank=0)
+        loader = DataLoader(
+            Dataset(), batch_sampler=batches, num_workers=1, persistent_workers=True
+        )
+        model = Model()
+        stepper = StepTrainer(model, loader, torch.optim.SGD(model.parameters(), 0.1))
+        for epoch in epochs:
+            torch.manual_seed(epoch)
+            stepper.start_epoch(epoch)
+            list(stepper._data_loader_iter)
+        return torch.rand(3).tolist()
+
+    assert drawn([0, 1]) == drawn([1])
 
 
 def test_a_second_signal_ends_at_once(tmp_path):

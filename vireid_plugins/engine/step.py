@@ -65,7 +65,12 @@ class StepTrainer(SimpleTrainer):
         skips = bool(batches) and hasattr(sampler, "skip")
         if skips:
             sampler.skip(batches)
+        state = torch.get_rng_state()
         self._data_loader_iter = iter(self.data_loader)
+        if epoch > 0 and getattr(self.data_loader, "persistent_workers", False):
+            # Only the first pass of a session draws from PyTorch's generator. In a run that was
+            # never stopped that is the pass of epoch 0.
+            torch.set_rng_state(state)
         for _ in range(0 if skips else batches):
             next(self._data_loader_iter)
         if self.accumulation > 1:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from .amp import amp_name, check_amp
 from .build import build_optimizer, optimizer_options
 from .schedule import EpochSchedule, build_lr_scheduler
@@ -18,4 +19,10 @@ def check_config(cfg: Any) -> None:
     # A schedule reads nothing but the groups.
     blank: Any = SimpleNamespace(param_groups=[{"lr": cfg.SOLVER.BASE_LR}])
     build_lr_scheduler(cfg, blank, iters_per_epoch=1)
+    solver = cfg.SOLVER
+    if solver.SCHED == "CosineAnnealingLR" and solver.ETA_MIN_LR > solver.BASE_LR:
+        raise UserError(
+            f"SOLVER.ETA_MIN_LR is {solver.ETA_MIN_LR:g}, above SOLVER.BASE_LR "
+            f"{solver.BASE_LR:g}: the learning rate would rise."
+        )
     check_amp(amp_name(cfg), torch.device(cfg.MODEL.DEVICE))

@@ -111,11 +111,6 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
     if solver.SCHED == "CosineAnnealingLR":
         start = max(warmup_epochs, solver.DELAY_EPOCHS)
         length, floor = max(solver.MAX_EPOCH - start, 1), solver.ETA_MIN_LR
-        if floor > solver.BASE_LR:
-            raise UserError(
-                f"SOLVER.ETA_MIN_LR is {floor:g}, above SOLVER.BASE_LR {solver.BASE_LR:g}: the "
-                "learning rate would rise."
-            )
 
         def cosine(base: float, epoch: int) -> float:
             progress = min(max(epoch - start, 0) / length, 1.0)

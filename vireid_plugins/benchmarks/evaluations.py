@@ -93,7 +93,8 @@ def _resident() -> Optional[float]:
     status = Path("/proc/self/status")
     if not status.is_file():
         return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
+    line = next(line for line in lines if line.startswith("VmRSS"))
     return round(int(line.split()[1]) / 1024, 1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 
-from ..errors import UserError
+from ..errors import UserError, is_foreseen
 from .interrupts import StopSignals, TrainingStopped
 from .saving import save_between_steps
 from .seeding import random_states
@@ -47,7 +47,9 @@ def run_epochs(trainer: Any) -> None:
             raise TrainingStopped(stop.number, trainer.kept) from None
         except Exception as error:
             _raise_stopped(trainer, error)
-            logger.exception("Exception during training:")
+            # A mistake that the user can mend needs no traceback, in the log neither.
+            traceback = None if is_foreseen(error) else error
+            logger.error("The training ended early: %s", error, exc_info=traceback)
             raise
         finally:
             trainer.after_train()

@@ -21,7 +21,7 @@ PARSERS |= {
     "torch.load",
     "pickle.load",
 }
-# Outside the readers -> why that is no file of a user, or who else checks it.
+# Outside the readers -> why that is not a file of a user, or who else checks it.
 EXEMPT = {
     "vireid_plugins/benchmarks/measuring.py": "what its own process has just printed",
     "vireid_plugins/comparison/runs.py": "configs that it has just dumped itself",

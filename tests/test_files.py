@@ -38,8 +38,8 @@ def small_files():
 def test_what_does_not_fit_leaves_the_earlier_file(small_files, tmp_path, write):
     target = tmp_path / "a.pth"
     target.write_bytes(b"earlier")
-    with pytest.raises(UnwritableError, match=r"a\.pth cannot be written: .*Then go on\."):
-        write_atomically(target, write, "Then go on.")
+    with pytest.raises(UnwritableError, match=r"a\.pth cannot be written: .*Then continue\."):
+        write_atomically(target, write, "Then continue.")
     assert target.read_bytes() == b"earlier"
     assert os.listdir(tmp_path) == ["a.pth"]
 

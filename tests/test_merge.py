@@ -44,7 +44,7 @@ def refused(path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("SEED: 1\nSEED: 2\n", "the key 'SEED' stands twice in one group, in lines 1 and 2"),
+        ("SEED: 1\nSEED: 2\n", "the key 'SEED' appears twice in one group, in lines 1 and 2"),
         ("SOLVER: {OPT: SGD}\nMODEL: {}\nSOLVER: {OPT: Adam}\n", "in lines 1 and 3"),
         ("MODEL: 5\n", "MODEL is a group of keys, such as MODEL.DEVICE; found 5"),
         ("MODEL: [DEVICE, cpu]\n", "MODEL is a group of keys, such as MODEL.DEVICE; found a list"),
@@ -76,11 +76,11 @@ def refused(path):
         ("SOLVR: {BASE_LR: 1}\n", "Unknown config key 'SOLVR.BASE_LR' in "),
         ("NOTHING: {}\n", "Unknown config key 'NOTHING' in "),
         ("SOLVER: {BASE_LR: {{}: 1}}\n", "is not a config file"),
-        ("1: 2\n", "the key 1 is no word"),
+        ("1: 2\n", "the key 1 is not text"),
         ("_BASE_: [a.yml]\n", "_BASE_: expected the path of a config file, found a list of 1"),
         ("_BASE_: 5\n", "_BASE_: expected the path of a config file, found 5"),
         ("_BASE_: ''\n", "_BASE_: expected the path of a config file, found ''"),
-        ("_BASE_: https://example.org/a.yml\n", "is no path; download that file"),
+        ("_BASE_: https://example.org/a.yml\n", "is not a path; download that file"),
         ("_BASE_: absent.yml\n", "There is no file "),
         ("_BASE_: mine.yml\n", "inherit (_BASE_) in a circle: "),
         ("_BASE_: .\n", "is a folder; expected a file"),

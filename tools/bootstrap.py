@@ -85,7 +85,7 @@ FASTREID = "fastreid==1.4.0"
 
 
 class BootstrapError(Exception):
-    """Something the user can mend; the message says what and how."""
+    """Something the user can fix; the message says what and how."""
 
 
 def say(message: str) -> None:
@@ -353,7 +353,7 @@ def has_run(output: Path) -> bool:
 def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> list[list[str]]:
     """Return the demo's commands in order: render, then train and evaluate.
 
-    A checkpoint in the output folder is resumed: an interrupted demo goes on, and a finished one
+    A checkpoint in the output folder is resumed: an interrupted demo continues, and a finished one
     is evaluated again without training.
     """
     output = output_dir(arguments)

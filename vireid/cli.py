@@ -120,7 +120,7 @@ A mistake is reported in one line; with VIREID_TRACEBACK=1, its traceback is sho
 
 
 def unknown_verb(word: str, known: Dict[str, Verb], prog: str) -> str:
-    """Return the message for a word that is no verb."""
+    """Return the message for a word that is not a verb."""
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"The verbs are: {', '.join(known)}."
     return f"error: {prog} has no verb {word!r}. {hint}\n"

@@ -1,7 +1,7 @@
-"""Mistakes that a user can mend, as types, and how a command line reports them.
+"""Mistakes that a user can fix, as types, and how a command line reports them.
 
 Raise :class:`UserError`, or a subclass, where a config, a file, a word of a command line or an
-argument is wrong: the message names what is wrong, what was expected, what came and how to mend
+argument is wrong: the message names what is wrong, what was expected, what came and how to fix
 it, and a command shows it in one line. Any other exception is a fault of the program and keeps its
 traceback.
 """
@@ -12,7 +12,7 @@ from typing import Optional
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend by the message alone."""
+    """A mistake that the user can fix by the message alone."""
 
 
 class UnknownNameError(UserError, KeyError):
@@ -55,7 +55,7 @@ class CheckpointError(UserError, RuntimeError):
 
 
 class NonFiniteError(UserError, FloatingPointError):
-    """A loss or a feature that is no finite number."""
+    """A loss or a feature that is not a finite number."""
 
 
 class SmallMapError(UserError):

@@ -145,7 +145,7 @@ _WRONG_PATH |= {errno.ELOOP, errno.EINVAL}
 
 
 def _cause_of(error: OSError, path: Path) -> str:
-    """Return in words why the system refused and what to do; empty if it is no refusal."""
+    """Return in words why the system refused and what to do; empty if it is not a refusal."""
     # NumPy says how many numbers it could not write, without the system's number.
     if error.errno is None and " requested and " in str(error):
         return f"not all of it was written; {_free_space(path)}. Free some space."

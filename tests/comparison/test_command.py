@@ -1,4 +1,4 @@
-"""The command: it trains, goes on, keeps going and says so. Oracle: uninterrupted runs."""
+"""The command: it trains, continues, keeps going and says so. Oracle: uninterrupted runs."""
 
 import functools
 import json
@@ -120,7 +120,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(compared, datasets, capsys
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert "The same command goes on" in process.communicate(timeout=30)[1]
+    assert "The same command continues" in process.communicate(timeout=30)[1]
     assert process.returncode == 130 and not (run / "result.json").exists()
     assert main([*words, "--dry-run"]) == 0
     assert "to resume  plain seed 0" in capsys.readouterr().out

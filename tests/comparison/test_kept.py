@@ -1,4 +1,4 @@
-"""Damaged, foreign and missing files of runs: named, set aside, and the other runs go on."""
+"""Damaged, foreign and missing files of runs: named, renamed, and the other runs continue."""
 
 import json
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vireid_plugins.comparison import Comparison, comparison
-from vireid_plugins.comparison.kept import read_kept, set_aside
+from vireid_plugins.comparison.kept import read_kept, rename_damaged
 from vireid_plugins.comparison.summary import collect
 from vireid_plugins.comparison.table import Outcome, format_markdown
 from vireid_plugins.runs.names import COMPARED, LAST, PROGRESS, SETTINGS
@@ -55,7 +55,7 @@ WRONG = {
     "protocols of words": (change("protocols", to=["x"]), "expected a mapping"),
     "no threads": (lambda result: result["environment"].pop("threads"), "'threads' is missing"),
     "a number in the environment": (change("environment", "torch", to=2.13), "expected text"),
-    "a config that is no YAML": (change("config", to="a: [1"), "config"),
+    "a config that is not YAML": (change("config", to="a: [1"), "config"),
     "a time of words": (change("train_seconds", to="long"), "train_seconds: expected"),
 }
 
@@ -79,7 +79,7 @@ def test_a_foreign_result_is_named_and_counts_as_absent(run, name):
         (PROGRESS, '{"epoch_seconds": [1, null]}', "epoch_seconds: expected a number"),
         (PROGRESS, '{"sessions": 1.5}', "sessions: expected a whole number"),
         (PROGRESS, "[]", "expected a mapping"),
-        (PROGRESS, "", "is no JSON"),
+        (PROGRESS, "", "is not JSON"),
         (SETTINGS, "a: [1", "settings.yaml"),
         (SETTINGS, "just words", "settings.yaml"),
         (LAST, "model_0001.pth", "names 'model_0001.pth', and there is no such checkpoint"),
@@ -95,10 +95,10 @@ def test_a_damaged_file_is_named(tmp_path, file, content, words):
     assert kept.result is None and not kept.resumable and kept.progress == {}
 
 
-def test_what_is_set_aside_is_never_replaced(tmp_path):
+def test_a_renamed_file_replaces_none(tmp_path):
     for number in (1, 2):
         (tmp_path / "a.json").write_text(str(number))
-        assert set_aside(tmp_path / "a.json") == tmp_path / f"a.json.damaged-{number}"
+        assert rename_damaged(tmp_path / "a.json") == tmp_path / f"a.json.damaged-{number}"
     assert (tmp_path / "a.json.damaged-1").read_text() == "1"
 
 

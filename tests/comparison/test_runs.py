@@ -1,4 +1,4 @@
-"""Which configs are meant, what they are called, and which runs may go on."""
+"""Which configs are meant, what they are called, and which runs may continue."""
 
 import pytest
 import yaml

@@ -123,7 +123,7 @@ def damaged(content, name):
 
 
 @pytest.mark.parametrize("name", ["short", "empty", "header only", "flipped bit", "zeros", "long"])
-def test_a_damaged_entry_is_decoded_anew_and_mended(name, cache, folder, image):
+def test_a_damaged_entry_is_decoded_again_and_replaced(name, cache, folder, image):
     look(cache, image)
     (entry,) = entries(folder)
     entry.write_bytes(damaged(entry.read_bytes(), name))
@@ -230,7 +230,7 @@ def test_a_full_disk_costs_time_only(failing, cache, folder, tmp_path, monkeypat
             found, decoded = look(cache, path)
             assert decoded and np.array_equal(found, np.asarray(read_image(path)))
     (record,) = caplog.records
-    assert "No space left on device" in record.message and "Training goes on" in record.message
+    assert "No space left on device" in record.message and "Training continues" in record.message
     assert not entries(folder) and not list(folder.glob("*/.*"))
 
 

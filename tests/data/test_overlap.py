@@ -269,7 +269,7 @@ def test_training_needs_two_persons(make_csv, own_cfg, tmp_path):
 
 
 def test_one_number_on_the_disk_is_no_proof_of_one_file(tmp_path, monkeypatch):
-    """Some network disks number their files anew, so two files may have one number."""
+    """Some network disks renumber their files, so two files may have one number."""
     one, two, link = (str(tmp_path / name) for name in ("one.jpg", "two.jpg", "link.jpg"))
     for path in (one, two):
         open(path, "w").close()

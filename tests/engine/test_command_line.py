@@ -135,7 +135,7 @@ def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_a_fault_in_a_raise_of_this_package_keeps_its_traceback(datasets, tmp_path, monkeypatch):
-    """What a programmer did wrong is no mistake of the user, in whatever file it is raised."""
+    """What a programmer did wrong is not a mistake of the user, in whatever file it is raised."""
 
     def declare_twice(cfg, resume):
         declare("", Key("SEED", 0, at_least(0), "another key of this name"))

@@ -128,7 +128,7 @@ def test_weights_of_another_precision_are_converted(content, tmp_path, dtype):
         (["optimizer", "param_groups", 0, "momentum"], "word", "has no momentum"),
         (["optimizer", "state", 0, "momentum_buffer"], ONES, r"has the shape \[3\]"),
         (["optimizer", "state", 1, "momentum_buffer"], ONES * NAN, "momentum_buffer holds NaN"),
-        (["optimizer", "state", 1], 3, "of parameter 1 is no dict"),
+        (["optimizer", "state", 1], 3, "of parameter 1 is not a dict"),
     ],
 )
 def test_a_wrong_state_is_not_resumed(content, tmp_path, places, value, words):

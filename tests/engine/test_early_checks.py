@@ -61,7 +61,7 @@ HOST = (
         ("SOLVER.BACKBONE_LR_FACTOR 0 SOLVER.HEADS_LR_FACTOR 0", "nothing would train"),
         ("SOLVER.AMP.ENABLED True", "SOLVER.AMP.DTYPE float16 needs a GPU"),
         ("MODEL.FREEZE_LAYERS ['backbone']", "SOLVER.FREEZE_ITERS is 0, so nothing"),
-        ("MODEL.FREEZE_LAYERS ['('] SOLVER.FREEZE_ITERS 1", "which is no pattern"),
+        ("MODEL.FREEZE_LAYERS ['('] SOLVER.FREEZE_ITERS 1", "which is not a pattern"),
         ("MODEL.FREEZE_LAYERS ['trunk'] SOLVER.FREEZE_ITERS 1", "which no parameter starts with"),
         ("MODEL.META_ARCHITECTURE Foo", "MODEL.META_ARCHITECTURE names 'Foo'"),
         ("MODEL.META_ARCHITECTURE Baseline", "does not say which images are infrared"),

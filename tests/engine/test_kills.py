@@ -143,7 +143,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
         def run_step(self):
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
-            raise AssertionError("the step goes on")
+            raise AssertionError("the step continues")
 
     with pytest.raises(KeyboardInterrupt):
         run_tiny(tmp_path, trainer=Twice)
@@ -160,7 +160,7 @@ def test_an_ignored_signal_stays_ignored(whole, tmp_path, monkeypatch):
     assert_same(tmp_path, whole)
 
 
-def test_an_evaluation_that_raised_is_done_when_it_is_mended(whole, tmp_path):
+def test_an_evaluation_that_raised_is_done_when_its_cause_is_fixed(whole, tmp_path):
     """The last one, after whose weights ``model_final.pth`` is still to come."""
 
     class Failing(TinyTrainer):

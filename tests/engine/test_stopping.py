@@ -60,7 +60,7 @@ def test_one_sentence_a_status_and_the_command_to_go_on(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     kept = f"The state after 2 of the 4 iterations of epoch 2 of 4 is kept in {tmp_path}"
     assert said.startswith(f"Stopped by {'Ctrl-C' if name == 'SIGINT' else name}. {kept}")
-    program, verb, *again = shlex.split(said.split("Go on with: ")[1])
+    program, verb, *again = shlex.split(said.split("Continue with: ")[1])
     assert (program, verb, again[2]) == ("vireid", "train", "--resume")
     tiny_session(TinyTrainer)
     assert run_verb(verb, again) == 0
@@ -102,7 +102,7 @@ def test_two_processes_end_together_and_keep_their_state(datasets, tmp_path):
 
 
 def changed(folder, name, change, last=""):
-    """Change a checkpoint of a run, and let the run go on from there; return what it knew."""
+    """Change a checkpoint of a run, and let the run continue from there; return what it knew."""
     path = folder / f"{name}.pth"
     state = read_checkpoint(str(path))
     state.pop("checksum")
@@ -160,7 +160,7 @@ def test_a_run_that_is_shortened_gets_its_final_weights(whole, copy):
 def test_another_number_of_processes_is_noted(copy, capsys):
     changed(copy, "model_0001", lambda state: state["resume"].update(processes=2))
     run_tiny(copy, resume=True)
-    assert "stopped with 2 processes and goes on with 1" in capsys.readouterr().out
+    assert "stopped with 2 processes and continues with 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

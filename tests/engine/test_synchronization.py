@@ -1,6 +1,6 @@
 """How often a training step would make a GPU wait, counted on a CPU by what would cause it.
 
-Oracle: every operation whose result the program must know before it can go on: reading a number
+Oracle: every operation whose result the program must know before it can continue: reading a number
 (``item``, ``bool``, ``int``, ``tolist``) and shapes that follow from values (``nonzero``, masks as
 indices, ``unique``). A CPU shows none of these as time; a GPU stands still for each.
 """

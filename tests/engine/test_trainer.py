@@ -221,7 +221,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
 def test_a_last_checkpoint_that_is_gone_is_named(tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0007.pth")
     checkpointer = AtomicCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="names 'model_0007.pth', which is gone"):
+    with pytest.raises(FileNotFoundError, match="names 'model_0007.pth', which does not exist"):
         checkpointer.has_checkpoint()
 
 

@@ -1,6 +1,6 @@
 """Arguments of the public functions: a right value, or an error that names the argument.
 
-Oracles: the same call with plain float64 arrays, and a list of what is no argument at all.
+Oracles: the same call with plain float64 arrays, and a list of what is not an argument at all.
 """
 
 import re

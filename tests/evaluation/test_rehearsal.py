@@ -198,8 +198,8 @@ def test_a_test_set_filmed_by_one_camera_is_refused_before_any_image_is_read(csv
     from vireid_plugins.engine import VIReIDTrainer
 
     write_csv(tmp_path, TRAIN + both(8, "test", (1, 1)) + both(9, "test", (1, 1)))
-    mend = "one person by one camera .2 pairs.*set DATASETS.CSV_SKIP_SAME_CAMERA False"
-    with pytest.raises(UserError, match=mend):
+    fix = "one person by one camera .2 pairs.*set DATASETS.CSV_SKIP_SAME_CAMERA False"
+    with pytest.raises(UserError, match=fix):
         VIReIDTrainer(csv_config)
     report = check_dataset("CSVDataset", str(tmp_path), csv_file="list.csv")
     assert not report.usable and "CSV_SKIP_SAME_CAMERA" in str(report)

@@ -140,7 +140,7 @@ def head_by_loop(head, feature_map):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("height", [3, 6, 7, 8])
 def test_the_head_equals_the_loop(height, shared):
-    """Also where the height is no multiple of the stripes; test gives f^eg."""
+    """Also where the height is not a multiple of the stripes; test gives f^eg."""
     head = stand_still(make_head(shared=shared)).double()
     feature_map = torch.rand(3, C, height, 4, dtype=torch.float64)
     expected, found = head_by_loop(head, feature_map), head(feature_map)

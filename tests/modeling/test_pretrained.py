@@ -80,7 +80,7 @@ def test_a_file_that_does_not_fit_is_refused(state, tmp_path, change, words):
 def test_a_text_is_no_file_of_weights(tmp_path):
     """``KeyError: 105`` came of it."""
     (tmp_path / "text.pth").write_text("import os\n")
-    with pytest.raises(CheckpointError, match="text.pth was not loaded: it is no PyTorch"):
+    with pytest.raises(CheckpointError, match="text.pth was not loaded: it is not a PyTorch"):
         read_weights(str(tmp_path / "text.pth"))
 
 

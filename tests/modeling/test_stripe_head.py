@@ -37,7 +37,7 @@ def by_loop(head, feature_map):
 
 @pytest.mark.parametrize("height", [3, 6, 7, 8, 11])
 def test_features_and_logits_equal_the_loop(height):
-    """Also where the height is no multiple of the stripes."""
+    """Also where the height is not a multiple of the stripes."""
     head, feature_map = make_head(), torch.randn(B, C, height, 4, dtype=torch.float64)
     expected = by_loop(head, feature_map)
     outputs = head.train()(feature_map)

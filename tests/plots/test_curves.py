@@ -130,7 +130,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="metrics.json does not exist. There are runs in .*seed0"):
         read_metrics_log(str(tmp_path / "logs"))
     (tmp_path / "other.json").write_text("not a measurement\n[1, 2]\n")
-    with pytest.raises(UserError, match="other.json is no metrics.json"):
+    with pytest.raises(UserError, match="other.json is not a metrics.json"):
         read_metrics_log(str(tmp_path / "other.json"))
 
 

@@ -64,7 +64,7 @@ def test_a_field_that_is_no_option_is_a_fault_of_the_program():
     class Plain:
         number: int = field(default=1)
 
-    with pytest.raises(TypeError, match="Plain.number is no option"):
+    with pytest.raises(TypeError, match="Plain.number is not an option"):
         options_of(Plain)
 
 

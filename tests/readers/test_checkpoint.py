@@ -262,7 +262,7 @@ def test_other_content_is_named(path, content, words, zipped):
 @pytest.mark.parametrize(
     "data,words",
     [
-        (b"import os\n", "no PyTorch checkpoint; it begins with b'import os"),  # KeyError: 105
+        (b"import os\n", "not a PyTorch checkpoint; it begins with b'import os"),  # KeyError: 105
         (b"<!DOCTYPE html>", "a page of the web"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (pickle.dumps({"a": 1}), "a pickle, not written by torch.save"),

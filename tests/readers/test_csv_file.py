@@ -46,7 +46,7 @@ def test_cells_come_as_they_were_written(tmp_path, text, rows):
         ("path,id\na,1\n", "line 1: lacks the column(s) pid"),
         ("path;pid\na;1\n", "Separate the columns by commas instead of ';'"),
         ("path\tpid\na\t1\n", "by commas instead of"),
-        ("path,pid,pid\na,1,2\n", "line 1: the column pid stands twice"),
+        ("path,pid,pid\na,1,2\n", "line 1: the column pid appears twice"),
         ("path,pid\na,1\nb\n", "line 3: no value for pid"),
         ("path,pid\na,1\n , 2\n", "line 3: no value for path"),
         ("path,pid\na,b.jpg,1\n", "line 2: 3 cells; the header has 2"),
@@ -79,8 +79,8 @@ def test_other_bytes_are_told(tmp_path):
 def test_a_table_without_a_header(tmp_path):
     path = write(tmp_path, 'a,"b,c",1\n\nd,e,2\n')
     assert read_table(path, 3) == [(1, ["a", "b,c", "1"]), (3, ["d", "e", "2"])]
-    with pytest.raises(FileContentError, match="line 1: expected 2 cells, found 3. Make it anew."):
-        read_table(path, 2, "Make it anew.")
+    with pytest.raises(FileContentError, match="line 1: expected 2 cells, found 3. Make it again."):
+        read_table(path, 2, "Make it again.")
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)

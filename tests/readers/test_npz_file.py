@@ -75,10 +75,10 @@ def test_arrays_come_as_they_were_written(tmp_path, save):
 def test_damage_is_told(tmp_path, content):
     path = write(tmp_path, content)
     with pytest.raises(FileContentError) as caught:
-        read_npz(path, ["a"], "Render it anew.")
+        read_npz(path, ["a"], "Render it again.")
     told = str(caught.value)
     assert told.startswith(f"{path} is damaged (")
-    assert told.endswith("Render it anew.")
+    assert told.endswith("Render it again.")
 
 
 def test_an_absent_file_is_told(tmp_path):

@@ -46,11 +46,11 @@ def test_a_whole_number_becomes_a_number():
 )
 def test_wrong_kinds_are_told(value, kind, words):
     with pytest.raises(FileContentError) as caught:
-        expect(value, kind, "a.json: b", "Mend it.")
+        expect(value, kind, "a.json: b", "Fix it.")
     told = str(caught.value)
     assert told.startswith("a.json: b: expected")
     assert words in told
-    assert told.endswith("Mend it.")
+    assert told.endswith("Fix it.")
     assert len(told) < 250
 
 

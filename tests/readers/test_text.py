@@ -52,14 +52,14 @@ def test_remedy_of_the_caller_is_shown(tmp_path):
         read_text(write(tmp_path, b"\xff"), "Move it away.")
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_what_is_not_a_file_is_refused(tmp_path):
     with pytest.raises(MissingFileError, match="There is no file"):
         read_text(tmp_path / "absent")
     with pytest.raises(MissingFileError, match="There is no file"):
         read_text(write(tmp_path, b"") / "below a file")
     with pytest.raises(UserError, match="is a folder"):
         read_text(tmp_path)
-    with pytest.raises(MissingFileError, match="no name of a file"):
+    with pytest.raises(MissingFileError, match="not a valid file name"):
         read_text("a\0b")
     with pytest.raises(UserError, match="cannot be read"):
         read_text("a" * 5000)

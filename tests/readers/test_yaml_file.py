@@ -32,12 +32,12 @@ def test_values_come_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("SEED: 1\nMODEL: {}\nSEED: 2\n", "line 3: the key 'SEED' stands twice"),
-        ("A: {B: 1}\nC: 1\nA:\n  D: 1\n", "'A' stands twice in one group, in lines 1 and 3"),
-        ("A:\n  B:\n    C: 1\n    D: 2\n    C: 1\n", "'C' stands twice in one group, in lines 3"),
-        ("A: 1\n'A': 1\n", "'A' stands twice"),
-        ("A: {B: 1, B: 2}\n", "'B' stands twice in one group, in lines 1 and 1"),
-        ("X: &x {B: 1, B: 1}\nA: {<<: *x}\n", "'B' stands twice"),
+        ("SEED: 1\nMODEL: {}\nSEED: 2\n", "line 3: the key 'SEED' appears twice"),
+        ("A: {B: 1}\nC: 1\nA:\n  D: 1\n", "'A' appears twice in one group, in lines 1 and 3"),
+        ("A:\n  B:\n    C: 1\n    D: 2\n    C: 1\n", "'C' appears twice in one group, in lines 3"),
+        ("A: 1\n'A': 1\n", "'A' appears twice"),
+        ("A: {B: 1, B: 2}\n", "'B' appears twice in one group, in lines 1 and 1"),
+        ("X: &x {B: 1, B: 1}\nA: {<<: *x}\n", "'B' appears twice"),
         ("", "it holds no key"),
         ("# only a comment\n", "it holds no key"),
         ("- a\n- b\n", "expected keys with values, found a list of 2"),
@@ -52,16 +52,16 @@ def test_values_come_as_they_were_written(tmp_path):
         ("A: !own 1\n", "a tag (!...) is not allowed here"),
         ("A: *b\n", "line 1"),
         ("A: &a {B: *a}\n", "nested too deeply"),
-        ("5: 1\n", "the key 5 is no word"),
-        ("A: {on: 1}\n", "the key True is no word"),
+        ("5: 1\n", "the key 5 is not text"),
+        ("A: {on: 1}\n", "the key True is not text"),
         ("? [a]\n: 1\n", "line 1"),
-        ("A: 2024-01-02\n", "is no value of a config; quote it"),
+        ("A: 2024-01-02\n", "is not a valid config value; quote it"),
         ("A: 2024-99-99\n", "a value is damaged"),
         ("A: !!int word\n", "a value is damaged"),
         ("A: !!float []\n", "line 1"),
         ("A: !!bool word\n", "a value is damaged"),
-        ("A: !!binary '='\n", "no value of a config"),
-        ("A: !!set {a, b}\n", "no value of a config"),
+        ("A: !!binary '='\n", "not a valid config value"),
+        ("A: !!set {a, b}\n", "not a valid config value"),
         ("A: \x07\n", "special characters are not allowed"),
         ("[" * 10_000, "nested too deeply"),
         (
@@ -76,11 +76,11 @@ def test_values_come_as_they_were_written(tmp_path):
 )
 def test_what_is_wrong_is_told(text, words):
     with pytest.raises(FileContentError) as caught:
-        parse_yaml(text, "a.yml", "Mend it.")
+        parse_yaml(text, "a.yml", "Fix it.")
     told = str(caught.value)
     assert told.startswith("a.yml is not a config file (YAML with nested keys): ")
     assert words in told
-    assert told.endswith("Mend it.")
+    assert told.endswith("Fix it.")
     assert len(told) < 300
     assert "\n" not in told
 

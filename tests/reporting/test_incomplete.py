@@ -134,7 +134,7 @@ def test_damaged_files_are_named(folder, only):
     (folder / "model_final.pth").write_bytes(b"PK\x03\x04 no zip")
     words = page_of(folder).by_id("missing").text
     assert "config.yaml cannot be read" in words and "MODEL.NAM" in words
-    assert "results.json is no JSON" in words
+    assert "results.json is not JSON" in words
     assert "model_final.pth cannot be loaded" in words
 
 
@@ -175,7 +175,7 @@ def test_from_python_it_returns_what_was_written(folder, only, monkeypatch):
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "nowhere is not a folder"),
         (["."], "holds nothing of a run"),
         (["run", "--weights", "no.pth"], "--weights names 'no.pth'"),
         (["run", "--weights", "no.pth", "--no-model"], "leave one out"),

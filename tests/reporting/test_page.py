@@ -32,7 +32,7 @@ def test_everything_is_inside_the_file(report):
 
 
 def test_only_the_pages_own_script_and_style_run(report):
-    """The policy names them by their hashes, which are computed here anew."""
+    """The policy names them by their hashes, which are computed here again."""
     (policy,) = [m.attrs["content"] for m in report.page.all("meta") if m.attrs.get("http-equiv")]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     for name in ("style", "script"):

@@ -6,7 +6,12 @@ import pytest
 
 from vireid_plugins.errors import UnwritableError
 from vireid_plugins.runs import earlier
-from vireid_plugins.runs.earlier import has_earlier_run, moved_path, put_aside, unfinished_move
+from vireid_plugins.runs.earlier import (
+    has_earlier_run,
+    move_earlier_files,
+    moved_path,
+    unfinished_move,
+)
 
 RUN = [
     *("results.json", "result.json", "metrics.json", "last_checkpoint", "model_final.pth"),
@@ -31,30 +36,30 @@ def files(folder):
 
 def test_all_files_of_a_run_move_and_nothing_else(tmp_path):
     fill(tmp_path, RUN + MINE)
-    assert put_aside(tmp_path) == tmp_path / "earlier-1"
+    assert move_earlier_files(tmp_path) == tmp_path / "earlier-1"
     assert files(tmp_path / "earlier-1") == {name: f"1 {name}" for name in RUN}
     assert {name for name in files(tmp_path) if not name.startswith("earlier-1/")} == set(MINE)
     fill(tmp_path, RUN, "2")
-    assert put_aside(tmp_path) == tmp_path / "earlier-2"
+    assert move_earlier_files(tmp_path) == tmp_path / "earlier-2"
     assert files(tmp_path / "earlier-1")["run.json"] == "1 run.json"
     assert files(tmp_path / "earlier-2")["run.json"] == "2 run.json"
-    assert put_aside(tmp_path) is None
+    assert move_earlier_files(tmp_path) is None
 
 
 @pytest.mark.parametrize("names", [[], ["log.txt", "config.yaml", "run.json"], MINE, ["figures/a"]])
 def test_a_start_that_came_to_nothing_is_no_run(tmp_path, names):
     fill(tmp_path, names)
-    assert not has_earlier_run(tmp_path) and put_aside(tmp_path) is None
+    assert not has_earlier_run(tmp_path) and move_earlier_files(tmp_path) is None
     assert set(files(tmp_path)) == set(names)
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
-    assert put_aside(tmp_path / "new") is None and not (tmp_path / "new").exists()
+    assert move_earlier_files(tmp_path / "new") is None and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("after", range(16))
 def test_a_kill_loses_and_mixes_nothing(tmp_path, monkeypatch, after):
-    """Killed after each number of steps; the next start goes on with it."""
+    """Killed after each number of steps; the next start continues with it."""
     fill(tmp_path, RUN + MINE)
     before, steps, real = files(tmp_path), [], os.replace
 
@@ -66,11 +71,11 @@ def test_a_kill_loses_and_mixes_nothing(tmp_path, monkeypatch, after):
 
     monkeypatch.setattr(earlier.os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
-        put_aside(tmp_path)
+        move_earlier_files(tmp_path)
         raise KeyboardInterrupt  # after the last step
     monkeypatch.setattr(earlier.os, "replace", real)
     assert sorted(files(tmp_path).values()) == sorted(before.values())
-    put_aside(tmp_path)
+    move_earlier_files(tmp_path)
     assert files(tmp_path / "earlier-1") == {name: f"1 {name}" for name in RUN}
     assert unfinished_move(tmp_path) is None and len(files(tmp_path)) == len(before)
 
@@ -83,7 +88,7 @@ def test_a_file_that_cannot_move_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(earlier.os, "replace", refuse)
     with pytest.raises(UnwritableError, match=r"earlier-1 cannot be written: Permission denied"):
-        put_aside(tmp_path)
+        move_earlier_files(tmp_path)
     assert set(files(tmp_path)) == set(RUN)
 
 
@@ -91,7 +96,7 @@ def test_weights_are_found_where_they_are_now(tmp_path, monkeypatch):
     fill(tmp_path / "run", ["model_final.pth", "mine.pth"])
     monkeypatch.chdir(tmp_path)
     run, names = tmp_path / "run", ["model_final.pth", "mine.pth", "nowhere.pth"]
-    target = put_aside(run)
+    target = move_earlier_files(run)
     assert moved_path("run/model_final.pth", run, target) == str(target / "model_final.pth")
     assert moved_path(str(run / "model_final.pth"), run, target) == str(target / "model_final.pth")
     for path in ("", "elsewhere.pth", *(f"run/{name}" for name in names[1:])):
@@ -101,5 +106,5 @@ def test_weights_are_found_where_they_are_now(tmp_path, monkeypatch):
 def test_a_folder_reached_by_a_link(tmp_path):
     fill(tmp_path / "disk", RUN)
     (tmp_path / "run").symlink_to(tmp_path / "disk")
-    assert put_aside(tmp_path / "run") == tmp_path / "run" / "earlier-1"
+    assert move_earlier_files(tmp_path / "run") == tmp_path / "run" / "earlier-1"
     assert set(files(tmp_path / "disk" / "earlier-1")) == set(RUN)

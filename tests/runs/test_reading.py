@@ -218,7 +218,7 @@ def test_last_checkpoint_leads_to_no_other_folder(folder, name):
 
 def test_last_checkpoint_may_name_a_file_that_is_gone(folder):
     write(folder, {**valid_files(folder), "last_checkpoint": "model_0009.pth"})
-    with pytest.raises(MissingFileError, match=r"gone\. Write one of \['model_0000.pth'\]"):
+    with pytest.raises(MissingFileError, match=r"does not exist\. Write one of \['model_0000.pth'\]"):
         last_checkpoint(folder)
     assert last_checkpoint_name(folder) == "model_0009.pth"
 
@@ -253,7 +253,7 @@ def test_a_move_that_was_stopped_is_told(folder):
         run = check_readable(folder)
     finally:
         (folder / ".earlier-1.moving").rmdir()
-    assert "moved aside" in run.missing[0].why
+    assert "the move of an earlier run was interrupted" in run.missing[0].why
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")

@@ -58,7 +58,7 @@ def test_what_was_evaluated_is_the_file_of_the_config(datasets, tmp_path):
 
 
 def test_a_foreign_run_json_does_not_stop_a_run(tmp_path):
-    """A file of that name that is no record is begun anew."""
+    """A file of that name that is not a record is started again."""
     (tmp_path / "run.json").write_text("[1")
     record.record_session(str(tmp_path), "a.yml", "train")
     (session,) = json.loads((tmp_path / "run.json").read_text())["sessions"]

@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_indexed(tmp_path, monkeyp
     assert not reasons
     (images / "text.jpg").unlink()
     write_images(images, [6])
-    os.replace(images / "6.png", images / "empty.jpg")  # mended: a PNG by another name
+    os.replace(images / "6.png", images / "empty.jpg")  # fixed: a PNG by another name
     assert run(images, out).broken == 4
     np.testing.assert_array_equal(held(out)["empty.jpg"], features([6])[0])
 
@@ -337,5 +337,5 @@ def test_damaged_indexes_are_reported(tmp_path):
     (out / "catalogue.sqlite").write_bytes(b"something else " * 100)
     with pytest.raises(ValueError, match="cannot be read as the catalog"):
         SearchIndex(out)
-    with pytest.raises(FileNotFoundError, match="is no index"):
+    with pytest.raises(FileNotFoundError, match="is not an index"):
         SearchIndex(images)

@@ -225,7 +225,7 @@ def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys
     visible = ["--modality", "visible"]
     to_index = ["index", "--images", str(people), *visible, "--out"]
     for words, told in (
-        (["query", str(people), *image, *visible], "is no index"),
+        (["query", str(people), *image, *visible], "is not an index"),
         (["query", index, *visible], "either --image FILE"),
         (["query", index, *folder, *visible], "needs --csv"),
         (["query", index, *image, *visible, "--topk", "0"], "--topk must be at least 1"),

@@ -97,7 +97,7 @@ def test_an_index_without_sums_is_searched_with_a_note_and_gets_them(made, out, 
 
 
 FACTS = {
-    "no JSON": ("rows", "{", "rows is no JSON"),
+    "no JSON": ("rows", "{", "rows is not JSON"),
     "a word": ("rows", '"forty"', "rows: expected a whole number, found 'forty'"),
     "a negative number": ("dimensions", "-4", "dimensions: expected a number of at least 1"),
     "true": ("generation", "true", "generation: expected a whole number, found True"),

@@ -137,7 +137,7 @@ def test_an_approximate_index_grows_and_forgets(tmp_path, monkeypatch):
     searched = SearchIndex(out)
     compare(searched.search(queries(), 5), queries(), range(1, 70), 5)
     assert len(searched._opened.approximate.neighbors) == 70
-    for number in range(1, 10):  # many are gone: it is made anew
+    for number in range(1, 10):  # many are gone: it is rebuilt
         (folder / f"{number}.png").unlink()
     run(folder, out)
     searched = SearchIndex(out)

@@ -70,5 +70,5 @@ def given_options(args: argparse.Namespace, dataset: Any) -> Dict[str, Any]:
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     for name in options:
         if name not in inspect.signature(dataset).parameters:
-            raise UserError(f"{OPTIONS[name]} is no option of {dataset.__name__}.")
+            raise UserError(f"{OPTIONS[name]} is not an option of {dataset.__name__}.")
     return options

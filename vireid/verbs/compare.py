@@ -16,11 +16,11 @@ class Compare(Verb):
   vireid compare CONFIG [CONFIG ...] --seeds 0 1 2 [--set KEY VALUE ...]
   vireid compare configs/mrda/ablation/*.yml --on configs/mrda/sysu.yml
 
-The same command goes on where it was interrupted. Nothing is ever deleted.
+The same command continues where it was interrupted. Nothing is ever deleted.
 
 Exit status: 0: every run is complete; 1: a run failed, or the table lacks runs; 2: nothing was
 started, the message says why."""
-    stopped = "Stopped. The same command goes on where it was."
+    stopped = "Stopped. The same command continues where it was."
     stops_at_sigterm = True  # every process of a run is stopped
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

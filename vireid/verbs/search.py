@@ -21,10 +21,10 @@ class Search(Verb):
   vireid search query INDEX --images NIGHT_DIR --modality infrared --csv found.csv
   vireid search calibrate INDEX
 
-The same index command goes on where it was interrupted, and brings the index up to date.
+The same index command continues where it was interrupted, and brings the index up to date.
 
 Exit status: 0: done; 1: done, but some images could not be read; 2: not done, with the reason."""
-    stopped = "Stopped. The same index command goes on where it was."
+    stopped = "Stopped. The same index command continues where it was."
     stops_at_sigterm = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

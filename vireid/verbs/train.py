@@ -42,8 +42,9 @@ class Train(Verb):
   vireid train --config-file agw/sysu.yml OUTPUT_DIR logs/agw
   vireid train --config-file agw/sysu.yml --resume OUTPUT_DIR logs/agw
 
-Ctrl-C, SIGTERM and SIGHUP end the training after the step in progress. Its state is kept, and
---resume goes on from there as if it had never been stopped. The same signal again ends it at once.
+Ctrl-C, SIGTERM and SIGHUP end the training after the step in progress. Its state is saved, and
+--resume continues from there as if the training had never been stopped. The same signal again
+ends it at once.
 
 Exit status: 0: done; 1: failed; 129, 130, 143: stopped by SIGHUP, Ctrl-C, SIGTERM."""
     mistake_status = 1
@@ -71,17 +72,17 @@ Exit status: 0: done; 1: failed; 129, 130, 143: stopped by SIGHUP, Ctrl-C, SIGTE
         return 0
 
     def report_stop(self, args: argparse.Namespace, stop: KeyboardInterrupt) -> int:
-        """Say by what it was stopped, what is kept and how to go on."""
+        """Write which signal stopped the training, what was saved and how to continue."""
         status = 128 + signal_of(stop)
         line = f"Stopped by {name_of(stop)}."
         if not args.eval_only:
-            line += f" {stop} Go on with: {resume_command(args)}" if str(stop) else _AFTER_A_STOP
+            line += f" {stop} Continue with: {resume_command(args)}" if str(stop) else _AFTER_A_STOP
         say_at_the_end(line, status)
         return status
 
 
 def resume_command(args: argparse.Namespace) -> str:
-    """Return the command that goes on where a training was stopped."""
+    """Return the command that continues where a training was stopped."""
     words = args.command.split()
     for name in ("config_file", "num_gpus", "num_machines", "machine_rank", "dist_url"):
         value = getattr(args, name)
@@ -90,7 +91,9 @@ def resume_command(args: argparse.Namespace) -> str:
     return shlex.join([*words, "--resume", *args.opts])
 
 
-_AFTER_A_STOP = " The same command with --resume goes on from the last checkpoint, if there is one."
+_AFTER_A_STOP = (
+    " The same command with --resume continues from the last checkpoint, if there is one."
+)
 _DEFAULTS = {
     "config_file": "",
     "num_gpus": 1,

@@ -7,7 +7,7 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 from ..errors import PlanError
 from ..files import writing
 from .jobs import OUTPUT, execute, sole_user
-from .kept import set_aside
+from .kept import rename_damaged
 from .runs import DONE, PlannedRun, build_entries, expand_configs, plan_runs, shown_path
 from .summary import collect
 from .table import Outcome, format_seconds, repeat_command, write_outcome
@@ -29,7 +29,7 @@ def compare(
 ) -> Compared:
     """Train and evaluate all configs with all seeds; write a table, CSV files and a plot.
 
-    Call it again with the same arguments to go on where it was interrupted. Nothing is deleted.
+    Call it again with the same arguments to continue where it was interrupted. Nothing is deleted.
 
     Args:
         configs: paths, files below ``configs/``, or patterns such as ``mrda/ablation/*.yml``.
@@ -135,12 +135,12 @@ class Comparison:
             f"{len(self.runs)} runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
         )
 
-    def _set_aside(self) -> None:
+    def _rename_damaged(self) -> None:
         """Rename the damaged files of all runs; what they held is done again."""
         for run in self.runs:
             for path, reason in run.kept().damaged:
                 with writing(path):
-                    kept = set_aside(path)
+                    kept = rename_damaged(path)
                 self._say(f"{run.title}: {reason}. It is kept as {kept}; the run is {run.state}.")
 
     def execute(self) -> Compared:
@@ -153,7 +153,7 @@ class Comparison:
             f"{len(self.runs) - len(self._todo)} done, in {self.output}"
         )
         with sole_user(self.output):
-            self._set_aside()
+            self._rename_damaged()
             self.write()
             execute(self._todo, self._jobs, self._on_start, self._on_end)
         compared = self.write()

@@ -75,7 +75,7 @@ class Kept:
     result: Optional[Dict[str, Any]]  # of a complete run
     settings: Optional[Dict[Any, Any]]  # what an unfinished run was begun with
     progress: Dict[str, Any]  # see ``Progress``
-    resumable: bool  # whether there is a checkpoint to go on from
+    resumable: bool  # whether there is a checkpoint to continue from
     damaged: Tuple[Damage, ...]
 
 
@@ -105,7 +105,7 @@ def read_kept(folder: Path, seed: int) -> Kept:
     )
 
 
-def set_aside(path: Path) -> Path:
+def rename_damaged(path: Path) -> Path:
     """Rename a file to ``NAME.damaged-N`` with the first free N, and return its new path."""
     number = 1
     while path.with_name(f"{path.name}.damaged-{number}").exists():
@@ -160,7 +160,7 @@ def read_progress(path: Path) -> Dict[str, Any]:
 
 
 def _read_last(path: Path) -> str:
-    """Return the name of the checkpoint that a run goes on from.
+    """Return the name of the checkpoint that a run continues from.
 
     Raises:
         UserError: the checkpoint is not there.

@@ -272,7 +272,7 @@ def _check_settings(run: PlannedRun) -> None:
         told = "; ".join(keys[:_SHOWN]) + ("; ..." if len(keys) > _SHOWN else "")
         raise PlanError(
             f"{run.title} was {'run' if kept.result else 'begun'} with other settings: {told}. "
-            f"Give another --output, or move {run.folder} away to run it anew."
+            f"Give another --output, or move {run.folder} away to run it again."
         )
 
 

@@ -3,7 +3,7 @@
     python -m vireid_plugins.comparison.worker FOLDER '{"name": "agw", "config_file": "agw.yml"}'
 
 ``FOLDER/settings.yaml`` says what is run. The facts are copied into ``result.json``. If the process
-is started again, the run goes on from its last checkpoint.
+is started again, the run continues from its last checkpoint.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _ERROR_LENGTH = 200  # characters
 class TimedTrainer(VIReIDTrainer):
     """A trainer that keeps the time of each epoch, without the time of its checkpoint."""
 
-    handles_signals = False  # a run goes on from an epoch's end, so that each is timed whole
+    handles_signals = False  # a run continues from an epoch's end, so that each is timed whole
     progress: Progress
 
     def before_epoch(self) -> None:
@@ -57,7 +57,7 @@ class TimedTrainer(VIReIDTrainer):
 def run(folder: Path, facts: Dict[str, Any]) -> None:
     """Train what ``folder/settings.yaml`` describes, evaluate it, and write the result.
 
-    A run that was interrupted goes on from its last checkpoint.
+    A run that was interrupted continues from its last checkpoint.
 
     Args:
         folder: folder of the run.

@@ -190,7 +190,7 @@ class ImageCache:
         """Log a warning, once for all loading processes of a run."""
         if not self._counts[_WARNED]:
             self._counts[_WARNED] = 1
-            logger.warning("The image cache: %s. Training goes on.", reason)
+            logger.warning("The image cache: %s. Training continues.", reason)
 
 
 def _decoders() -> tuple:

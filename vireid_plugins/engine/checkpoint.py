@@ -91,7 +91,7 @@ class AtomicCheckpointer(Checkpointer):
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: the file is no checkpoint, a tensor that ``need`` asks for does not
+            CheckpointError: the file is not a checkpoint, a tensor that ``need`` asks for does not
                 fit, is damaged or not finite, or the state of another object does not fit.
         """
         if not path:
@@ -225,7 +225,7 @@ def check_weights_exist(path: str) -> None:
     """Raise ``MissingFileError`` unless ``path`` is a file."""
     if not os.path.isfile(path):
         raise MissingFileError(
-            f"MODEL.WEIGHTS names {path!r}, which does not exist or is no file. Train a model "
+            f"MODEL.WEIGHTS names {path!r}, which does not exist or is not a file. Train a model "
             "first, or give the path of a .pth file."
         )
 
@@ -235,7 +235,7 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file is no whole checkpoint, or a fact is wrong.
+        CheckpointError: the file is not a complete checkpoint, or a fact is wrong.
     """
     check_weights_exist(path)
     return facts_in(read_checkpoint(path, entries=[]), path)

@@ -135,7 +135,7 @@ def make_output_folder(path: str, key: str = "OUTPUT_DIR") -> None:
         raise UserError(f"{key} is empty; name the folder to write into.")
     shown = f"{key} is {path!r}, which"
     if not is_text(path):
-        raise UserError(f"{shown} is no name in UTF-8. Choose another folder.")
+        raise UserError(f"{shown} is not a valid UTF-8 path. Choose another folder.")
     try:
         os.makedirs(path, exist_ok=True)
     except FileExistsError as error:

@@ -96,7 +96,7 @@ def _check_freezing(cfg: Any) -> None:
             re.compile(name)
         except re.error as error:
             raise UserError(
-                f"MODEL.FREEZE_LAYERS names {name!r}, which is no pattern: {error}. Write the "
+                f"MODEL.FREEZE_LAYERS names {name!r}, which is not a pattern: {error}. Write the "
                 "beginning of a parameter's name, such as 'backbone'."
             ) from error
 

@@ -100,7 +100,7 @@ class FeatureExtractor:
 
         Raises:
             UserError: the modality is unknown, a single image was given instead of a list, or an
-                array is no image; the message says which.
+                array is not an image; the message says which.
             ImageError: a file cannot be read.
             NonFiniteError: a feature is NaN or infinite.
         """

@@ -71,16 +71,16 @@ class FreezeLayers(HookBase):
 
 
 class EvaluateAndSave(HookBase):
-    """Do what the end of an epoch owes: evaluate, record, keep the best and the last weights.
+    """Finish an epoch: evaluate, record the results, save the best and the last weights.
 
-    This is one unit. Before an evaluation the state is saved with the note that the unit is owed.
-    Whoever resumes from it does the unit before training goes on.
+    These steps are one unit. Before the evaluation, the state is saved with a note that the unit is
+    pending. A run that is resumed from this state does the unit first, then it continues training.
 
     Args:
         evaluate: returns flat metrics; ``metric`` decides which weights are the best. It is
             called in all processes.
-        save: takes a file name without suffix, ``owed`` and ``resumable``. It is called in the main
-            process.
+        save: takes a file name without suffix, ``pending`` and ``resumable``. It is called in the
+            main process.
         write: writes the measurements. It is called in the main process.
         eval_period: epochs between evaluations; 0 or less: never.
         checkpoint_period: epochs between checkpoints; 0 or less: only at the end.
@@ -107,11 +107,11 @@ class EvaluateAndSave(HookBase):
         comm.synchronize()
         results = {}
         if evaluates:
-            self._save_in_main_process(UNFINISHED, owed=True)
+            self._save_in_main_process(UNFINISHED, pending=True)
             results = self._evaluated()
         if results.get("metric", float("-inf")) > self.trainer.best_metric:
             self.trainer.best_metric = results["metric"]
-            self._save_in_main_process(BEST, owed=True, resumable=False)
+            self._save_in_main_process(BEST, pending=True, resumable=False)
         if comm.is_main_process():
             self._write()
         if saves:
@@ -134,10 +134,10 @@ class EvaluateAndSave(HookBase):
                 results = self._evaluate()
         except Exception:
             logger.error(
-                "The evaluation failed; the weights are kept. Once the cause is mended, the same "
-                "command with --resume evaluates them and goes on."
+                "The evaluation failed; the weights are kept. Once the cause is fixed, the same "
+                "command with --resume evaluates them and continues."
             )
-            self._save_in_main_process(FAILED, owed=True, resumable=False)
+            self._save_in_main_process(FAILED, pending=True, resumable=False)
             raise
         if results:
             self.trainer.storage.put_scalars(**results, smoothing_hint=False)

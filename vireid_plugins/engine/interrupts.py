@@ -78,7 +78,7 @@ class StopSignals:
         signal.signal(number, self._before[number])
         if hasattr(
             signal, "SIGCHLD"
-        ):  # processes that load images may end first, which is no error
+        ):  # processes that load images may end first, which is not an error
             self._before.setdefault(signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._at_once:

@@ -86,7 +86,8 @@ def open_checkpoint(
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file is no whole checkpoint, or carries no config and none is given.
+        CheckpointError: the file is not a complete checkpoint, or it carries no config and
+            ``config_file`` is empty.
         UserError: the config is wrong, or the model has seen the identities it would be tested on.
     """
     facts = read_facts(weights)

@@ -39,7 +39,7 @@ def run_epochs(trainer: Any) -> None:
         try:
             place.begin(trainer)
             trainer.before_train()
-            if place.owed:
+            if place.pending:
                 trainer.finish_epoch()
             for epoch in range(place.epochs, trainer.max_epoch):
                 _run_epoch(trainer, epoch, place.iterations if epoch == place.epochs else 0)
@@ -57,7 +57,7 @@ def run_epochs(trainer: Any) -> None:
 
 def _run_epoch(trainer: Any, epoch: int, done: int) -> None:
     """Train one epoch after its first ``done`` steps, and do what its end owes."""
-    trainer.epoch, trainer.steps_done, trainer.owes_end = epoch, done, True
+    trainer.epoch, trainer.steps_done, trainer.end_pending = epoch, done, True
     trainer.before_epoch()
     if done:
         trainer.continuation.set_random_states()
@@ -70,7 +70,7 @@ def _run_epoch(trainer: Any, epoch: int, done: int) -> None:
         if _must_stop(trainer, trainer.iter - 1):
             _stop(trainer)
     trainer.after_epoch()
-    trainer.owes_end = False
+    trainer.end_pending = False
     if epoch + 1 < trainer.max_epoch and _must_stop(trainer, trainer.iter):
         _stop(trainer)
 
@@ -86,8 +86,8 @@ def _must_stop(trainer: Any, iteration: int) -> bool:
 def _stop(trainer: Any) -> None:
     """Keep the state, if no checkpoint does, and raise ``TrainingStopped``."""
     trainer._trainer.finish()
-    owed = trainer.owes_end and trainer.steps_done == trainer.iters_per_epoch
-    if trainer.kept_state != (trainer.iter, owed):
+    pending = trainer.end_pending and trainer.steps_done == trainer.iters_per_epoch
+    if trainer.kept_state != (trainer.iter, pending):
         states = comm.gather(random_states())
         if comm.is_main_process():
             save_between_steps(trainer, states)

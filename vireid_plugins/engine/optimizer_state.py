@@ -69,7 +69,7 @@ def _problem_of_group(place: int, group: Any, own: Dict[str, Any]) -> str:
         return f"{where} has {held} parameters instead of {expected}"
     for name in _SETTINGS:
         if name in own and not _are_numbers(group.get(name)):
-            return f"{where} has no {name}, or it is no number"
+            return f"{where} has no {name}, or it is not a number"
     return ""
 
 
@@ -84,7 +84,7 @@ def _problem_of_state(groups: List[Dict[str, Any]], state: Dict[Any, Any], optim
     for number, parameter in zip(numbers, parameters):
         values = state.get(number, {}) if isinstance(number, int) else None
         if not isinstance(values, dict):
-            return f"its optimizer's state of parameter {number!r} is no dict"
+            return f"its optimizer's state of parameter {number!r} is not a dict"
         for name, value in values.items():
             if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
                 return (

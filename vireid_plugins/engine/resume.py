@@ -1,4 +1,4 @@
-"""Take up a run where its checkpoint says it is; ``saving.py`` wrote that."""
+"""Continue a run from its checkpoint, which ``saving.py`` wrote."""
 
 import logging
 import os
@@ -23,20 +23,20 @@ _DAMAGES = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, Value
 
 @dataclass
 class Continuation:
-    """Where a run goes on.
+    """Where a run continues.
 
     Attributes:
         epochs: number of epochs whose steps are all done.
         iterations: number of steps that are done in the epoch after these.
-        owed: whether the end of the last of these epochs is not done: evaluation, record, saving.
+        pending: whether the last of these epochs still lacks its end: evaluation, record, saving.
         last_write: the last iteration whose measurements are in the files; -1: none.
         file: name of the checkpoint; empty: the run begins.
-        cuts: whether what was written after ``last_write`` is taken back.
+        cuts: whether to delete from the files what was written after ``last_write``.
     """
 
     epochs: int = 0
     iterations: int = 0
-    owed: bool = False
+    pending: bool = False
     last_write: int = -1
     file: str = ""
     cuts: bool = False
@@ -47,10 +47,10 @@ class Continuation:
     @property
     def is_complete(self) -> bool:
         """Return whether the run came to an end, and has saved its final weights."""
-        return self.file == FINAL and not self.owed
+        return self.file == FINAL and not self.pending
 
-    def owe_end(self, max_epoch: int) -> None:
-        """Ask for the end of the run, which was stopped, or shortened, before it.
+    def require_end(self, max_epoch: int) -> None:
+        """Mark the end of the last epoch as pending, for a run that was stopped or shortened.
 
         Raises:
             CheckpointError: the state is inside an epoch that the run does not have.
@@ -60,7 +60,7 @@ class Continuation:
                 f"{self.file} is inside epoch {self.epochs + 1}, and SOLVER.MAX_EPOCH is "
                 f"{max_epoch}. Set SOLVER.MAX_EPOCH to {self.epochs + 1} or more."
             )
-        self.owed = True
+        self.pending = True
 
     def begin(self, trainer: Any) -> None:
         """Set the measurements and the files of ``trainer`` to those of the checkpoint."""
@@ -80,8 +80,8 @@ class Continuation:
             raise _damaged(self.file, error) from error
 
 
-def take_up(trainer: Any, rest: Dict[str, Any], path: str) -> None:
-    """Set epoch, seed and rates of ``trainer`` to those of a checkpoint that was loaded.
+def continue_from(trainer: Any, rest: Dict[str, Any], path: str) -> None:
+    """Set the epoch, seed and learning rates of ``trainer`` to those of a loaded checkpoint.
 
     Args:
         trainer: a ``VIReIDTrainer``.
@@ -89,7 +89,7 @@ def take_up(trainer: Any, rest: Dict[str, Any], path: str) -> None:
         path: its path.
 
     Raises:
-        CheckpointError: what it says about the run is damaged.
+        CheckpointError: its entry about the run is damaged.
     """
     trainer.continuation = place = read_position(rest, path, trainer.iters_per_epoch)
     trainer.start_epoch = place.epochs
@@ -101,13 +101,13 @@ def take_up(trainer: Any, rest: Dict[str, Any], path: str) -> None:
         trainer.seed = seed
         trainer._trainer.data_loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
     iteration = place.epochs * trainer.iters_per_epoch + place.iterations
-    trainer.kept, trainer.kept_state = f"{path} is kept.", (iteration, place.owed)
+    trainer.kept, trainer.kept_state = f"{path} is kept.", (iteration, place.pending)
     trainer.scheduler["lr_sched"].set(iteration)
     logger.info("Resumed %s: epoch %d of %d.", path, place.epochs, trainer.max_epoch)
 
 
 def read_position(rest: Dict[str, Any], path: str, iters_per_epoch: int) -> Continuation:
-    """Return where the run of a checkpoint goes on.
+    """Return where the run of a checkpoint continues.
 
     Args:
         rest: the entries of the checkpoint besides weights and optimizer.
@@ -131,7 +131,7 @@ def read_position(rest: Dict[str, Any], path: str, iters_per_epoch: int) -> Cont
         found = Continuation(
             epochs=epochs,
             iterations=int(entry["iterations"]),
-            owed=bool(entry["owed"]),
+            pending=bool(entry["pending"]),
             last_write=int(entry["last_write"]),
             file=file,
             cuts=True,
@@ -161,7 +161,7 @@ def _damaged(path: str, error: Exception) -> CheckpointError:
 
 def _note_processes(processes: int) -> None:
     logger.warning(
-        "The run was stopped with %d processes and goes on with %d: its images come in the same "
+        "The run was stopped with %d processes and continues with %d: its images come in the same "
         "order, their augmentation and the other random choices differ from those of a run that "
         "was never stopped.",
         *(processes, comm.get_world_size()),

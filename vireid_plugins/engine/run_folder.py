@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import write_atomically
 from ..locks import sole_use
 from ..readers.text import read_text
-from ..runs.earlier import EVALUATION, moved_path, put_aside
+from ..runs.earlier import EVALUATION, move_earlier_files, moved_path
 from ..runs.last import last_checkpoint
 from ..runs.log import reopen_log
 from ..runs.names import CONFIG, FINAL, LAST
@@ -69,8 +69,8 @@ def check_resumable(cfg: CfgNode) -> Optional[List[Difference]]:
     return check_same_config(read_facts(str(path)) or {}, cfg, str(path))
 
 
-def put_earlier_run_aside(cfg: CfgNode) -> str:
-    """Move an earlier run's files out of the way of a run that starts anew.
+def move_earlier_run(cfg: CfgNode) -> str:
+    """Move an earlier run's files out of the way of a run that starts from the beginning.
 
     ``MODEL.WEIGHTS`` may name one of them; the config then names it where it is now.
 
@@ -82,7 +82,7 @@ def put_earlier_run_aside(cfg: CfgNode) -> str:
     """
     folder, target = Path(cfg.OUTPUT_DIR), ""
     if comm.is_main_process():
-        target = str(put_aside(folder) or "")
+        target = str(move_earlier_files(folder) or "")
     if comm.get_world_size() > 1:
         shared = [target]
         dist.broadcast_object_list(shared, src=0)

@@ -97,7 +97,7 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
         source: path of the checkpoint, for messages.
 
     Raises:
-        FileContentError: ``held`` is no config.
+        FileContentError: ``held`` is not a config.
     """
     defaults = get_cfg()
     add_vireid_config(defaults)
@@ -133,7 +133,7 @@ def check_same_config(facts: Mapping[str, Any], cfg: CfgNode, path: str) -> List
     """
     if not isinstance(facts.get("config"), str):
         logger.warning(
-            "%s does not say by which config it was trained; it goes on under the present one.",
+            "%s does not say by which config it was trained; it continues under the present one.",
             path,
         )
         return []
@@ -149,10 +149,10 @@ def log_differences(differences: List[Difference]) -> None:
     free = [one.words for one in differences if one.free]
     others = [one.words for one in differences if not one.free]
     if free:
-        logger.info("The run goes on with other values of: %s.", ", ".join(free))
+        logger.info("The run continues with other values of: %s.", ", ".join(free))
     if others:
         logger.warning(
-            "%s is True: the run goes on as another one from here: %s.", ALLOW, ", ".join(others)
+            "%s is True: the run continues as another one from here: %s.", ALLOW, ", ".join(others)
         )
 
 
@@ -178,10 +178,12 @@ def _refusal(refused: List[Difference], path: str) -> str:
     of_model = [name for name in names if name.startswith("MODEL.")]
     kind = "model" if any(not name.startswith("MODEL.LOSSES.") for name in of_model) else "training"
     if _OPTIMIZER in names:
-        last = f"The state of one optimizer is of no use to another, so {_OPTIMIZER} cannot change."
+        last = (
+            f"The state of one optimizer cannot be used by another, so {_OPTIMIZER} cannot change."
+        )
     else:
         last = (
-            f"To go on in spite of it, add {ALLOW} True; it works if the weights fit the model and "
+            f"To continue anyway, add {ALLOW} True; it works if the weights fit the model and "
             "an epoch has as many iterations as before."
         )
     return (

@@ -1,8 +1,8 @@
 """Save the state of a run: after an epoch or, when a signal stops it, between two steps.
 
-Beside the weights and the optimizer, a checkpoint says where the run is: whether the end of the
-epoch is still owed, and which measurements are in the files. It also carries the last measurements,
-so that the files of a resumed run equal those of a run that was never stopped.
+Besides the weights and the optimizer state, a checkpoint holds the position of the run: whether the
+end of the epoch is still pending, and which measurements are in the files. It also holds the last
+measurements, so that the files of a resumed run equal those of a run that was never stopped.
 """
 
 import os
@@ -15,10 +15,12 @@ from ..runs.names import FACTS, RESUME, UNFINISHED
 from ..runs.rewind import read_results
 
 
-def save_after_epoch(trainer: Any, name: str, owed: bool, resumable: bool) -> None:
+def save_after_epoch(trainer: Any, name: str, pending: bool, resumable: bool) -> None:
     """Write ``<name>.pth`` after all steps of an epoch; see ``VIReIDTrainer.save``."""
     words = f"after epoch {trainer.epoch + 1} of {trainer.max_epoch}"
-    _save(trainer, name, trainer.epoch, words, resumable, _describe_position(trainer, owed, 0, []))
+    _save(
+        trainer, name, trainer.epoch, words, resumable, _describe_position(trainer, pending, 0, [])
+    )
 
 
 def save_between_steps(trainer: Any, random: List[Dict[str, Any]]) -> None:
@@ -29,7 +31,7 @@ def save_between_steps(trainer: Any, random: List[Dict[str, Any]]) -> None:
         random: states of the global generators in each process.
     """
     if trainer.steps_done == trainer.iters_per_epoch:
-        save_after_epoch(trainer, UNFINISHED, trainer.owes_end, resumable=True)
+        save_after_epoch(trainer, UNFINISHED, trainer.end_pending, resumable=True)
         return
     words = (
         f"after {trainer.steps_done} of the {trainer.iters_per_epoch} iterations of epoch "
@@ -49,23 +51,23 @@ def _save(
     if resumable:
         path = os.path.join(trainer.cfg.OUTPUT_DIR, f"{name}.pth")
         trainer.kept = f"The state {words} is kept in {path}."
-        trainer.kept_state = (getattr(trainer, "iter", 0), position["owed"])
+        trainer.kept_state = (getattr(trainer, "iter", 0), position["pending"])
 
 
 def _describe_position(
-    trainer: Any, owed: bool, iterations: int, random: List[Dict[str, Any]]
+    trainer: Any, pending: bool, iterations: int, random: List[Dict[str, Any]]
 ) -> Dict[str, Any]:
     """Return the entry of a checkpoint that ``resume.read_position`` reads.
 
     Args:
         trainer: the trainer, after all steps that the checkpoint holds.
-        owed: see ``resume.Continuation``.
+        pending: see ``resume.Continuation``.
         iterations: see ``resume.Continuation``.
         random: states of the global generators in each process; empty at the end of an epoch.
     """
     storage = getattr(trainer, "storage", None)
     return {
-        "owed": owed,
+        "pending": pending,
         "iterations": iterations,
         "processes": comm.get_world_size(),
         "random": random,

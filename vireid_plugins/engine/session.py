@@ -139,7 +139,7 @@ def _run_one_of_many(function: Callable, arguments: tuple) -> Dict[str, float]:
         return function(*arguments)
     except KeyboardInterrupt as stop:
         if comm.is_main_process() and "TORCHELASTIC_RUN_ID" in os.environ:
-            sys.stderr.write(f"Stopped. {stop} The same command with --resume goes on.\n")
+            sys.stderr.write(f"Stopped. {stop} The same command with --resume continues.\n")
         logging.shutdown()
         os._exit(128 + getattr(stop, "number", signal.SIGINT))
     except Exception as error:

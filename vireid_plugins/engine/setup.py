@@ -25,7 +25,7 @@ from .run_folder import (
     check_resumable,
     keep_training_apart,
     log_move,
-    put_earlier_run_aside,
+    move_earlier_run,
     write_config,
 )
 from .same_run import Difference
@@ -86,13 +86,14 @@ def set_up_run(
 ) -> List[Difference]:
     """Make ``OUTPUT_DIR``, open its log, write the config into it and log the environment.
 
-    A training that starts anew in the folder of an earlier run puts that run's files aside. An
-    evaluation that is not the folder's own gets a folder of its own: ``OUTPUT_DIR/evaluation``.
+    A training that starts from the beginning in the folder of an earlier run first moves that run's
+    files to a subfolder. An evaluation that does not belong to the run in the folder writes into
+    ``OUTPUT_DIR/evaluation``.
 
     Args:
         cfg: the config; the paths in it are changed in place, also if it is frozen.
-        resume: whether the run in ``OUTPUT_DIR`` is continued, if there is a checkpoint. None: the
-            trainer's ``resume_or_load`` will say it, which then compares, moves and writes.
+        resume: whether the run in ``OUTPUT_DIR`` is continued, if there is a checkpoint. None: this
+            is decided later, by the trainer's ``resume_or_load``, which then does this work.
         eval_only: whether weights are evaluated and nothing is trained.
 
     Returns:
@@ -106,7 +107,7 @@ def set_up_run(
     if eval_only:
         keep_training_apart(cfg)
     starts_anew = resume is not None and changed is None and not eval_only
-    moved = put_earlier_run_aside(cfg) if starts_anew else ""
+    moved = move_earlier_run(cfg) if starts_anew else ""
     open_log(cfg.OUTPUT_DIR, comm.get_rank())
     forget_what_was_said()
     log_move(cfg, moved)

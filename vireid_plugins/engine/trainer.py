@@ -36,8 +36,8 @@ from .checks import check_run, make_output_folder
 from .early_checks import check_training, odd_values
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
-from .resume import Continuation, take_up
-from .run_folder import log_move, put_earlier_run_aside, write_config
+from .resume import Continuation, continue_from
+from .run_folder import log_move, move_earlier_run, write_config
 from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
@@ -71,7 +71,7 @@ class VIReIDTrainer(DefaultTrainer):
     #: whether Ctrl-C, SIGTERM and SIGHUP end a training between two steps, see ``interrupts.py``
     handles_signals = True
     steps_done = 0  # in the epoch in progress
-    owes_end = False  # whether the end of that epoch is still to do
+    end_pending = False  # whether the end of that epoch is still to do
 
     def __init__(self, cfg: Any) -> None:
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
@@ -103,7 +103,7 @@ class VIReIDTrainer(DefaultTrainer):
         self.best_metric = float("-inf")
         self.continuation = Continuation()
         self.kept = "Nothing is kept: no step was finished."  # said when a signal stops the run
-        self.kept_state = (-1, False)  # its iteration, and whether the end of an epoch is owed
+        self.kept_state = (-1, False)  # its iteration, and whether the end of an epoch is pending
         self.checkpointer = self._build_checkpointer(model, optimizer)
         self.register_hooks(self.build_hooks())
 
@@ -207,8 +207,10 @@ class VIReIDTrainer(DefaultTrainer):
             remove_partial_files(self.cfg.OUTPUT_DIR)
         if not (resume and self.checkpointer.has_checkpoint()):
             if resume:
-                logger.info("Nothing to resume in %s; starting anew.", self.cfg.OUTPUT_DIR)
-            log_move(self.cfg, put_earlier_run_aside(self.cfg))
+                logger.info(
+                    "Nothing to resume in %s; starting from the beginning.", self.cfg.OUTPUT_DIR
+                )
+            log_move(self.cfg, move_earlier_run(self.cfg))
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
             write_config(self.cfg)
             model: Any = unwrap(self.model)
@@ -219,7 +221,7 @@ class VIReIDTrainer(DefaultTrainer):
         facts = read_facts(path) or {}
         check_same_data(facts, self.facts(), path)
         differences = check_same_config(facts, self.cfg, path)
-        take_up(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
+        continue_from(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
         log_differences(differences)
         write_config(with_seed(self.cfg, self.seed) if self.cfg.SEED >= 0 else self.cfg)
 
@@ -239,7 +241,7 @@ class VIReIDTrainer(DefaultTrainer):
             if self.continuation.is_complete:
                 self.checkpointer.remove_unfinished()
                 return self._evaluate() if self.cfg.TEST.EVAL_PERIOD > 0 else {}
-            self.continuation.owe_end(self.max_epoch)
+            self.continuation.require_end(self.max_epoch)
         if self.cfg.TEST.EVAL_PERIOD <= 0:
             logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", self.cfg.TEST.EVAL_PERIOD)
         loop.run_epochs(self)
@@ -256,15 +258,15 @@ class VIReIDTrainer(DefaultTrainer):
         self._trainer.finish()
         super().after_epoch()
 
-    def save(self, name: str, owed: bool = False, resumable: bool = True) -> None:
+    def save(self, name: str, pending: bool = False, resumable: bool = True) -> None:
         """Write ``<name>.pth`` after the steps of an epoch, with all that a resumed run needs.
 
         Args:
             name: name of the file, without its suffix.
-            owed: whether the evaluation, the record and the saving of this epoch are still to do.
+            pending: whether the evaluation, record and saving of this epoch are still to be done.
             resumable: whether ``--resume`` continues from this file from now on.
         """
-        saving.save_after_epoch(self, name, owed, resumable)
+        saving.save_after_epoch(self, name, pending, resumable)
 
     def facts(self) -> Dict[str, Any]:
         """Return what a checkpoint says about itself: numbers, strings and lists of strings."""

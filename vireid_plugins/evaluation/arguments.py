@@ -25,7 +25,7 @@ def whole_number(value: Any, name: str, least: float = 1, most: Optional[int] = 
     """Return ``value`` as an integer from ``least`` to ``most``.
 
     Raises:
-        UserError: it is no whole number (2.0, True and ``"2"`` are none), or out of range.
+        UserError: it is not a whole number (2.0, True and ``"2"`` are not), or out of range.
     """
     number = None
     try:
@@ -47,7 +47,7 @@ def real_number(value: Any, name: str, least: float, most: float = math.inf) -> 
     """Return ``value`` as a finite float from ``least`` to ``most``.
 
     Raises:
-        UserError: it is no number (True and ``"0.5"`` are none), not finite, or out of range.
+        UserError: it is not a number (True and ``"0.5"`` are not), not finite, or out of range.
     """
     is_number = not _is_switch(value)
     value = value.item() if _is_scalar(value) else value
@@ -100,7 +100,7 @@ def array_of(values: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{name} is no array of numbers: {error}") from error
+        raise UserError(f"{name} is not an array of numbers: {error}") from error
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

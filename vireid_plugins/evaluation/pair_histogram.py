@@ -70,7 +70,7 @@ class PairHistogram:
         """Return the same counts in fewer bins.
 
         Raises:
-            UserError: ``bins`` is no whole number, or does not divide B.
+            UserError: ``bins`` is not a whole number, or does not divide B.
         """
         if len(self.same) % whole_number(bins, "bins"):
             raise UserError(f"{len(self.same)} bins cannot be joined into {bins}.")

@@ -90,7 +90,7 @@ def _kind_of(found: np.ndarray) -> str:
 
 
 def _why(order: np.ndarray, count: int) -> str:
-    """Return why ``order`` is no order of the images 1 to ``count``."""
+    """Return why ``order`` is not an order of the images 1 to ``count``."""
     if len(order) == count:
         lacking = np.setdiff1d(np.arange(1, count + 1), order)
         return (

@@ -134,12 +134,12 @@ def why_no_match(protocol: Any, dataset: Any, name: str, query: Labels, gallery:
         )
     shared = np.intersect1d(query.targets, gallery.targets)
     key = getattr(dataset, "camera_rule_key", "")
-    mend = f"Check the camera numbers, or set {key} False" if key else "Check the camera numbers"
+    fix = f"Check the camera numbers, or set {key} False" if key else "Check the camera numbers"
     assert query.camids is not None and gallery.camids is not None
     return head + (
         f"Identities {_few(shared, names)} are in both, but their {counts.pairs} pairs are never "
         f"compared: query cameras {_few(query.camids)}, gallery cameras {_few(gallery.camids)}; "
-        f"the protocol leaves out {_hidden_words(counts)}. {mend}."
+        f"the protocol leaves out {_hidden_words(counts)}. {fix}."
     )
 
 

@@ -60,7 +60,7 @@ class FeatureGraph(nn.Module):
         self.modality = modality
 
     def forward(self, images: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
-        """Return features (N, D), float32 of length 1; NaN where the modality is no known number.
+        """Return features (N, D), float32 of length 1; NaN where the modality is unknown.
 
         Args:
             images: (N, 3, H, W) in 0..255.

@@ -77,8 +77,9 @@ def options_of(declared: Type[Any]) -> List[Option]:
             kind, several = typing.get_args(kind)[0], True
         if kind not in _READERS or "help" not in field.metadata:
             raise TypeError(
-                f"{declared.__qualname__}.{field.name} is no option: write `{field.name}: TYPE = "
-                "option(DEFAULT, HELP)`, where TYPE is int, float, str or Tuple[one of them, ...]."
+                f"{declared.__qualname__}.{field.name} is not an option. Write `{field.name}: "
+                "TYPE = option(DEFAULT, HELP)`, where TYPE is int, float, str or "
+                "Tuple[one of them, ...]."
             )
         found.append(Option(field.name, kind, field.default, several=several, **field.metadata))
     return found

@@ -122,7 +122,7 @@ def _find_protocol(subject: Subject, key: str) -> Any:
     protocols = {protocol.key: protocol for protocol in subject.protocols}
     if key and key not in protocols:
         raise PlotError(
-            f"--protocol {key!r} is no protocol line of {subject.dataset_name}. "
+            f"--protocol {key!r} is not a protocol line of {subject.dataset_name}. "
             f"{suggest(key, protocols)}"
         )
     return protocols[key] if key else subject.protocols[0]
@@ -161,7 +161,7 @@ def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
     """Return the test rows of query images that are named by their path or by its end.
 
     Raises:
-        PlotError: a name fits no test image, several test images, or one that is no query.
+        PlotError: a name fits no test image, several test images, or one that is not a query.
     """
     if not paths:
         return []
@@ -180,7 +180,7 @@ def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
             )
         if found[0] not in queries:
             raise PlotError(
-                f"--queries: {path} is in the test set, but it is no query of this protocol; a "
+                f"--queries: {path} is in the test set, but it is not a query of this protocol; a "
                 f"query is for example {search.paths[int(search.queries[0])]}"
             )
         rows += found

@@ -19,19 +19,19 @@ from .text import is_utf8
 def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[str, Any]:
     """Return what a checkpoint holds: a dict of tensors, numbers, strings, lists and dicts.
 
-    Tensors are on the CPU. Also a ``collections.Counter`` is allowed, in which FastReID's
-    checkpoints keep MultiStepLR's milestones.
+    Tensors are on the CPU. A ``collections.Counter`` is allowed too, because FastReID's checkpoints
+    keep the milestones of MultiStepLR in one.
 
     Args:
         path: path of the file, as ``torch.save`` writes it.
-        entries: names of the entries whose tensors will be used; only these are verified, and the
-            bytes of the others stay on the disk, if PyTorch and the format of the file allow it.
-            Copy what must outlive the file. None: all.
+        entries: names of the entries whose tensors will be used; None: all. Only these are
+            verified. If PyTorch and the file format allow it, the other tensors stay on the disk:
+            copy a tensor that you need after the file is closed or deleted.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: the file cannot be read, is no checkpoint, is damaged or cut short, holds
-            other objects, or is no dict with names.
+        CheckpointError: the file cannot be read, is damaged or truncated, is not a checkpoint,
+            holds other objects, or is not a dict whose keys are strings.
     """
     try:
         content = _read(path, entries)
@@ -91,11 +91,11 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 @contextlib.contextmanager
 def _restricted_pickle() -> Iterator[None]:
-    """Let ``torch.load`` read no class but the allowed ones, on PyTorch < 2.5.
+    """Let ``torch.load`` of PyTorch < 2.5 read the allowed classes and no others.
 
-    Its safe loader knows no Counter, that of 1.13 not even a float, and 1.13 ignores
-    ``pickle_module``: so the module it holds is exchanged. Goes when PyTorch 2.5 is the oldest
-    that is supported.
+    The safe loader of these versions does not accept a Counter, and that of 1.13 not even a float.
+    PyTorch 1.13 ignores ``pickle_module``, so the module that it imported is replaced. Delete this
+    when PyTorch 2.5 is the oldest supported version.
     """
     module: Any = types.ModuleType("restricted_pickle")
     module.Unpickler = _RestrictedUnpickler

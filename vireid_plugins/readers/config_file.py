@@ -30,7 +30,7 @@ def read_chain(path: AnyPath, alone: bool = False) -> List[ConfigFile]:
 
     Raises:
         MissingFileError: a file does not exist.
-        FileContentError: a file is no config, or the files inherit from each other in a circle.
+        FileContentError: a file is not a config, or the files inherit from each other in a circle.
         UserError: a file cannot be read.
     """
     following = Path(path)
@@ -69,6 +69,7 @@ def _path_of(base: Any, inheriting: Path) -> Path:
         )
     if "://" in base:
         raise FileContentError(
-            f"{shown(inheriting)}: {BASE}: {base} is no path; download that file and name it here."
+            f"{shown(inheriting)}: {BASE}: {base} is not a path; download that file and "
+            "write its path here."
         )
     return inheriting.parent / os.path.expanduser(base)

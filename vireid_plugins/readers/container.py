@@ -44,7 +44,7 @@ def container_of(path: str) -> str:
     elif tarfile.is_tarfile(path):
         what = "a tar archive, PyTorch's format before 2017, which is not read: it can run code"
     else:
-        unknown = f"no PyTorch checkpoint; it begins with {head[:16]!r}"
+        unknown = f"not a PyTorch checkpoint; it begins with {head[:16]!r}"
         what = next((words for begin, words in _OTHERS.items() if head.startswith(begin)), unknown)
     raise CheckpointError(
         f"{path} was not loaded: it is {what}. Expected a file written by torch.save."

@@ -28,7 +28,7 @@ def read_csv(path: AnyPath, columns: Sequence[str]) -> List[Row]:
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: it is no CSV file in UTF-8, or a column or a value is missing.
+        FileContentError: it is not a CSV file in UTF-8, or a column or a value is missing.
         UserError: it cannot be read.
     """
     where = shown(path)
@@ -47,11 +47,11 @@ def read_table(path: AnyPath, width: int, remedy: str = "") -> List[Tuple[int, L
     Args:
         path: a file in UTF-8.
         width: number of cells of each row.
-        remedy: how to mend a damaged file, a sentence.
+        remedy: how to fix a damaged file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: it is no CSV file in UTF-8, or a row has another number of cells.
+        FileContentError: it is not a CSV file in UTF-8, or a row has another number of cells.
         UserError: it cannot be read.
     """
     where = shown(path)
@@ -94,7 +94,7 @@ def _check_header(names: Sequence[str], columns: Sequence[str], place: str) -> N
         )
     twice = [column for column in columns if names.count(column) > 1]
     if twice:
-        raise FileContentError(f"{place}: the column {twice[0]} stands twice in {told!r}.")
+        raise FileContentError(f"{place}: the column {twice[0]} appears twice in {told!r}.")
 
 
 def _cells(

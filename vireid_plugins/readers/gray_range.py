@@ -83,7 +83,7 @@ def limits_in_words(limits: Limits) -> str:
 
 
 def parse_limits(words: str) -> Optional[Limits]:
-    """Return the limits that words such as ``7000..9000`` say; None if the text is no range."""
+    """Return the limits that words such as ``7000..9000`` say; None if the text is not a range."""
     match = _WORDS[0].fullmatch(words) or _WORDS[1].fullmatch(words)
     if match is None:
         return None

@@ -8,7 +8,7 @@ from ..errors import FileContentError
 from .shape import Kind, expect
 from .text import AnyPath, read_text, shown
 
-_REMEDY = "Mend the file, or move it away."
+_REMEDY = "Fix the file, or move it away."
 
 
 def read_json(path: AnyPath, kind: Kind = dict, remedy: str = _REMEDY) -> Any:
@@ -17,11 +17,11 @@ def read_json(path: AnyPath, kind: Kind = dict, remedy: str = _REMEDY) -> Any:
     Args:
         path: a file.
         kind: the type that its top must have, such as ``dict`` or ``list``.
-        remedy: how to mend a damaged file, a sentence; it must not destroy what can be kept.
+        remedy: how to fix a damaged file, a sentence; it must not destroy what can be kept.
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: it is no JSON, or its top is of another kind.
+        FileContentError: it is not JSON, or its top is of another kind.
         UserError: it cannot be read.
     """
     return parse_json(read_text(path, remedy), shown(path), kind, remedy)
@@ -34,10 +34,10 @@ def parse_json(text: str, where: str, kind: Kind = dict, remedy: str = _REMEDY) 
         text: JSON.
         where: the file and the place in it that the text comes from, for messages.
         kind: the type that its top must have.
-        remedy: how to mend it, a sentence.
+        remedy: how to fix it, a sentence.
 
     Raises:
-        FileContentError: it is no JSON, a name stands twice in one mapping, or its top is of
+        FileContentError: it is not JSON, a name appears twice in one mapping, or its top is of
             another kind.
     """
     try:
@@ -47,7 +47,7 @@ def parse_json(text: str, where: str, kind: Kind = dict, remedy: str = _REMEDY) 
     except RecursionError as error:
         raise FileContentError(f"{where} is nested too deeply. {remedy}".rstrip()) from error
     except ValueError as error:
-        raise FileContentError(f"{where} is no JSON ({error}). {remedy}".rstrip()) from error
+        raise FileContentError(f"{where} is not JSON ({error}). {remedy}".rstrip()) from error
     return expect(value, kind, where, remedy)
 
 
@@ -55,5 +55,5 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise FileContentError(f"the name {twice!r} stands twice in one mapping")
+        raise FileContentError(f"the name {twice!r} appears twice in one mapping")
     return values

@@ -17,11 +17,11 @@ def read_lines(path: AnyPath, remedy: str = "") -> List[Tuple[int, str]]:
 
     Args:
         path: a file in UTF-8.
-        remedy: how to mend an empty or damaged file, a sentence.
+        remedy: how to fix an empty or damaged file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: it is no text in UTF-8, or every line is blank.
+        FileContentError: it is not UTF-8 text, or every line is blank.
         UserError: it cannot be read.
     """
     lines = enumerate(_LINE_END.split(read_text(path)), 1)

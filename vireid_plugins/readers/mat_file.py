@@ -42,7 +42,7 @@ def read_mat(path: AnyPath, variable: str, remedy: str = "") -> np.ndarray:
     Args:
         path: a file of version 5, 6 or 7 (not 7.3, which is HDF5).
         variable: the name of the variable, which holds real numbers or cells of such.
-        remedy: how to mend a damaged file, a sentence.
+        remedy: how to fix a damaged file, a sentence.
 
     Returns:
         An array with at least two dimensions, of the type in which the numbers are stored. A cell
@@ -109,7 +109,7 @@ def _unpacked(element: _Element, order: str) -> _Element:
             raise _DamagedError("is damaged: a compressed variable has no end or is too large")
         element = next(_elements(memoryview(content), order), _Element(0, element.content))
     if element.kind != _MATRIX:
-        raise _DamagedError(f"is damaged: an element of the type {element.kind} is no variable")
+        raise _DamagedError(f"is damaged: an element of the type {element.kind} is not a variable")
     return element
 
 

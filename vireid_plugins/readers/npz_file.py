@@ -37,7 +37,7 @@ def read_npz(path: AnyPath, names: Sequence[str], remedy: str = "") -> Dict[str,
     Args:
         path: a file.
         names: the arrays that it must have.
-        remedy: how to mend a damaged file, a sentence.
+        remedy: how to fix a damaged file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.

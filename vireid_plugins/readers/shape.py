@@ -34,7 +34,7 @@ def expect(value: Any, kind: Kind, where: str, remedy: str = "") -> Any:
         value: what a file holds at this place.
         kind: a type or several.
         where: the file and the place in it, such as ``"run.json: sessions"``.
-        remedy: how to mend it, a sentence.
+        remedy: how to fix it, a sentence.
 
     Raises:
         FileContentError: the value is of another kind; the message names what was found.
@@ -61,10 +61,10 @@ def field(mapping: Any, name: str, kind: Kind, where: str, remedy: str = "") -> 
         name: the name.
         kind: see ``expect``.
         where: the file and the place of the mapping in it.
-        remedy: how to mend it, a sentence.
+        remedy: how to fix it, a sentence.
 
     Raises:
-        FileContentError: ``mapping`` is no mapping, lacks the name or has a value of another kind.
+        FileContentError: ``mapping`` is not a mapping, lacks the name, or its value is wrong.
     """
     if name not in expect(mapping, dict, where, remedy):
         raise FileContentError(f"{where}: {name!r} is missing. {remedy}".rstrip())
@@ -77,7 +77,7 @@ def optional_field(
     """Return the value of a name, or ``default`` where the mapping lacks the name.
 
     Raises:
-        FileContentError: ``mapping`` is no mapping, or the value is of another kind.
+        FileContentError: ``mapping`` is not a mapping, or the value is of another kind.
     """
     if name not in expect(mapping, dict, where, remedy):
         return default
@@ -85,7 +85,7 @@ def optional_field(
 
 
 def is_number(value: Any) -> bool:
-    """Return whether ``value`` is a finite number; true and false are none."""
+    """Return whether ``value`` is a finite number; true and false are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:

@@ -34,16 +34,16 @@ _SIGNATURES = (
 def read_text(path: AnyPath, remedy: str = "") -> str:
     """Return the content of a text file in UTF-8, without its byte order mark.
 
-    Line ends come as they stand in the file.
+    Line ends are not changed.
 
     Args:
         path: a file.
-        remedy: how to mend a file of wrong bytes, a sentence; empty: advice on encodings.
+        remedy: a sentence that says how to fix wrong bytes; empty: advice on encodings.
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: its bytes are no text in UTF-8.
-        UserError: it is no file, or it cannot be read.
+        FileContentError: its bytes are not UTF-8 text.
+        UserError: it is not a file, or it cannot be read.
     """
     return decode(read_bytes(path, sniff=True, remedy=remedy), os.fspath(path), remedy)
 
@@ -54,12 +54,12 @@ def read_bytes(path: AnyPath, sniff: bool = False, remedy: str = "") -> bytes:
     Args:
         path: a file.
         sniff: refuse a file that begins like a binary one before all of it is read.
-        remedy: how to mend a binary file, a sentence.
+        remedy: how to fix a binary file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.
         FileContentError: the file is binary, with ``sniff``.
-        UserError: it is no file, or it cannot be read.
+        UserError: it is not a file, or it cannot be read.
     """
     where = shown(path)
     try:
@@ -78,11 +78,11 @@ def read_bytes(path: AnyPath, sniff: bool = False, remedy: str = "") -> bytes:
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
     except MemoryError as error:
-        raise UserError(f"{where} is too large to be read into the memory.") from error
+        raise UserError(f"{where} is too large to be read into memory.") from error
     except ValueError as error:
         if isinstance(error, UserError):
             raise
-        raise MissingFileError(f"{where!r} is no name of a file: {error}.") from error
+        raise MissingFileError(f"{where!r} is not a valid file name: {error}.") from error
 
 
 def decode(content: bytes, source: AnyPath, remedy: str = "") -> str:
@@ -91,10 +91,10 @@ def decode(content: bytes, source: AnyPath, remedy: str = "") -> str:
     Args:
         content: the bytes of a whole text.
         source: the file that they come from, for messages.
-        remedy: how to mend wrong bytes, a sentence; empty: advice on encodings.
+        remedy: how to fix wrong bytes, a sentence; empty: advice on encodings.
 
     Raises:
-        FileContentError: the bytes are no text in UTF-8.
+        FileContentError: the bytes are not UTF-8 text.
     """
     where = shown(source)
     _check_text(content, where, remedy)
@@ -118,9 +118,9 @@ def shown(path: AnyPath) -> str:
 def readable(text: str) -> str:
     """Return text that can be written in UTF-8.
 
-    In names of files and in words of a command, Python has surrogates for bytes that are no letters
-    under the locale. Here they are letters again if the bytes are UTF-8, and escapes (``\\xff``)
-    if they are not.
+    Python represents bytes that it cannot decode in a file name or a command-line argument as
+    surrogates. They are decoded here if the bytes are UTF-8; otherwise they become escapes, such as
+    ``\\xff``.
     """
     try:
         content = text.encode("utf-8", "surrogateescape")

@@ -21,7 +21,7 @@ def check_weights(weights: Any, where: str) -> Dict[str, Tensor]:
         where: the file and the place in it, for messages.
 
     Raises:
-        CheckpointError: they are no dict of tensors, or a tensor holds NaN, infinite values or
+        CheckpointError: they are not a dict of tensors, or a tensor holds NaN, infinite values or
             numbers of a kind that no weights have.
     """
     if not isinstance(weights, Mapping) or not weights:

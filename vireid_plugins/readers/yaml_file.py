@@ -1,4 +1,4 @@
-"""Read YAML: one mapping of plain values, in which no name stands twice."""
+"""Read YAML: one mapping of plain values, in which no name appears twice."""
 
 from typing import Any, Dict
 
@@ -18,11 +18,12 @@ def read_yaml(path: AnyPath, remedy: str = "") -> Dict[Any, Any]:
 
     Args:
         path: a file.
-        remedy: how to mend a damaged file, a sentence.
+        remedy: how to fix a damaged file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.
-        FileContentError: it is no YAML, a name stands twice in one group, or its top is no mapping.
+        FileContentError: it is not YAML, its top level is not a mapping, or a name appears
+            twice in one group.
         UserError: it cannot be read.
     """
     return parse_yaml(read_text(path, remedy), shown(path), remedy)
@@ -34,10 +35,11 @@ def parse_yaml(text: str, where: str, remedy: str = "") -> Dict[Any, Any]:
     Args:
         text: YAML.
         where: the file that the text comes from, for messages.
-        remedy: how to mend it, a sentence.
+        remedy: how to fix it, a sentence.
 
     Raises:
-        FileContentError: it is no YAML, a name stands twice in one group, or its top is no mapping.
+        FileContentError: it is not YAML, its top level is not a mapping, or a name appears
+            twice in one group.
     """
     try:
         values = yaml.load(text, Loader=_UniqueLoader)  # noqa: S506  a subclass of SafeLoader
@@ -63,7 +65,7 @@ def parse_yaml(text: str, where: str, remedy: str = "") -> Dict[Any, Any]:
 
 
 class _UniqueLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a name that stands twice in one group."""
+    """PyYAML's safe loader, which refuses a name that appears twice in one group."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         """Return the node of a mapping, after a look at its names."""
@@ -77,7 +79,7 @@ class _UniqueLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"the key {name.value!r} stands twice in one group, in lines "
+                    f"the key {name.value!r} appears twice in one group, in lines "
                     f"{lines[name.value]} and {line}; leave one",
                     name.start_mark,
                 )
@@ -102,12 +104,16 @@ def _check_values(values: Any) -> None:
         if isinstance(value, dict):
             names = [name for name in value if not isinstance(name, str)]
             if names:
-                raise yaml.YAMLError(f"the key {names[0]!r} is no word; keys are words")
+                raise yaml.YAMLError(
+                    f"the key {names[0]!r} is not text; the name of a key must be text"
+                )
             waiting += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list):
             waiting += [(inner, depth + 1) for inner in value]
         elif value is not None and not isinstance(value, (str, int, float, bool)):
-            raise yaml.YAMLError(f"{found(value)} is no value of a config; quote it if it is text")
+            raise yaml.YAMLError(
+                f"{found(value)} is not a valid config value; quote it if it is text"
+            )
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:

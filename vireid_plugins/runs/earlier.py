@@ -1,7 +1,7 @@
-"""Put the files of an earlier run aside before another run starts in the same folder.
+"""Move the files of an earlier run before another run starts in the same folder.
 
-A run writes under fixed names, so two runs in one folder would be read as one: the report of the
-second would be headed by the numbers of the first.
+A run uses fixed file names, so two runs in one folder would be read as one: the report of the
+second would begin with the numbers of the first.
 """
 
 import os
@@ -18,17 +18,17 @@ RETRIEVAL = "retrieval"  # pictures that the evaluation draws
 _PAGE, _FIGURES = "report.html", "figures"
 
 # What only a run that has begun leaves behind. A log and a config are also left by a start that
-# failed at once; the next start goes on with that log.
+# failed at once; the next start continues with that log.
 _NUMBERS = (RESULTS, COMPARED, METRICS, LAST, FINAL, f"{BEST}.pth")
 _OTHERS = (CONFIG, RUN, LOG, RETRIEVAL, EVALUATION)
 _PATTERNS = ("model_*.pth", "events.out.tfevents.*", f"{LOG}.rank*")
 
 
-def put_aside(folder: Path) -> Optional[Path]:
+def move_earlier_files(folder: Path) -> Optional[Path]:
     """Move the files of an earlier run into ``folder/earlier-1``, or the next free number.
 
-    The files go into a hidden folder first, which gets its name when it is complete. If a kill
-    comes between, the next call goes on with it: no run starts before all files have moved.
+    The files are moved into a hidden folder, which is renamed when it is complete. If the process
+    is killed before that, the next call continues: no run starts before all files have moved.
 
     Args:
         folder: ``OUTPUT_DIR``; it need not exist.
@@ -37,7 +37,7 @@ def put_aside(folder: Path) -> Optional[Path]:
         The folder that holds the files now; None if there was no earlier run.
 
     Raises:
-        UnwritableError: a file cannot be moved. The next call goes on.
+        UnwritableError: a file cannot be moved. The next call continues.
     """
     begun = unfinished_move(folder)
     if begun is None and not has_earlier_run(folder):
@@ -59,7 +59,7 @@ def has_earlier_run(folder: Path) -> bool:
 
 
 def unfinished_move(folder: Path) -> Optional[Path]:
-    """Return the hidden folder of a ``put_aside`` that was killed; None if there is none."""
+    """Return the hidden folder of a move that was killed; None if there is none."""
     return next(iter(sorted(folder.glob(f".{EARLIER}*.moving"))), None)
 
 
@@ -69,7 +69,7 @@ def moved_path(path: str, folder: Path, target: Path) -> str:
     Args:
         path: the path of a file, such as ``MODEL.WEIGHTS``.
         folder: ``OUTPUT_DIR``.
-        target: what ``put_aside`` returned.
+        target: what ``move_earlier_files`` returned.
     """
     if not path or os.path.exists(path):
         return path

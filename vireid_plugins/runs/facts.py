@@ -63,7 +63,7 @@ def best_metric(content: Mapping[str, Any], path: str, default: float) -> float:
     """Return the best result of the run that wrote a checkpoint, in percent; or ``default``.
 
     Raises:
-        CheckpointError: it is no number.
+        CheckpointError: it is not a number.
     """
     value = content.get("best_metric", default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:

@@ -29,7 +29,7 @@ def last_checkpoint(folder: Path) -> Optional[Path]:
             f"{path}: expected the name of a checkpoint in its folder, found {shown!r}. {remedy}"
         )
     if not (folder / name).is_file():
-        raise MissingFileError(f"{path} names {name!r}, which is gone. {remedy}")
+        raise MissingFileError(f"{path} names {name!r}, which does not exist. {remedy}")
     return folder / name
 
 
@@ -57,5 +57,5 @@ def _is_file_name(name: str) -> bool:
 def _remedy(folder: Path) -> str:
     others = sorted(name_of(path) for path in folder.glob("*.pth"))
     if not others:
-        return "Delete it to start anew; there is no checkpoint in the folder."
-    return f"Write one of {others} into it, or leave --resume out to start anew."
+        return "Delete it to start from the beginning; there is no checkpoint in the folder."
+    return f"Write one of {others} into it, or leave --resume out to start from the beginning."

@@ -42,7 +42,7 @@ class _Console(logging.StreamHandler):
 
 
 class _LogFile(logging.FileHandler):
-    """``log.txt``. If the disk is full, that is said once, and the run itself goes on."""
+    """``log.txt``. If the disk is full, that is said once, and the run itself continues."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._said = path, False
@@ -101,7 +101,7 @@ def open_log(folder: str, rank: int = 0) -> None:
 
 
 def reopen_log() -> None:
-    """Begin the open log anew if its file was moved; otherwise do nothing."""
+    """Begin the open log again if its file was moved; otherwise do nothing."""
     for folder, rank in _open[:1]:
         if not _path(folder, rank).exists():
             open_log(folder, rank)

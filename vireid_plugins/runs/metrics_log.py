@@ -20,7 +20,7 @@ from .names import LOG, METRICS
 _PROGRESS = re.compile(r"epoch/iter: \d+/(\d+) \d+/(\d+)")
 _HEARTBEAT = "total_loss"  # in every line that the trainer writes at its regular intervals
 
-_FACTS = ("iteration", "weights")  # entries of a line that are no measurements
+_FACTS = ("iteration", "weights")  # entries of a line that are not measurements
 _MOST = 2**63  # whole numbers below it can be counted
 
 Series = Tuple[np.ndarray, np.ndarray]  # iterations, counted from 0, ascending; values
@@ -83,7 +83,7 @@ def read_metrics_log(path: str) -> MetricsLog:
     for values in lines.values:
         collected.take(values)
     if not collected.lines:
-        what = "holds no measurement of a training" if lines.values else f"is no {METRICS}"
+        what = "holds no measurement of a training" if lines.values else f"is not a {METRICS}"
         raise UserError(f'{path} {what}: expected lines like {{"iteration": 9, "lr": 0.01}}.')
     return MetricsLog(
         path,

@@ -43,7 +43,7 @@ def read_run_folder(folder: Path, weights: str = "", with_model: bool = True) ->
     """
     if not folder.is_dir():
         raise MissingFileError(
-            f"{folder} is no folder. Give the folder of a run: its OUTPUT_DIR, which holds "
+            f"{folder} is not a folder. Give the folder of a run: its OUTPUT_DIR, which holds "
             f"{CONFIG}, {METRICS} and {LOG}."
         )
     known = (CONFIG, METRICS, LOG, RUN, RESULTS, COMPARED, FINAL, LAST)
@@ -57,7 +57,7 @@ def read_run_folder(folder: Path, weights: str = "", with_model: bool = True) ->
     run = RunFolder(folder)
     moving = unfinished_move(folder)
     if moving is not None:
-        why = f"they were being moved aside when that was stopped; see {moving.name}"
+        why = f"the move of an earlier run was interrupted; the files are in {moving.name}"
         run.missing.append(Missing("other files of this run", why))
     run.sessions = _read_sessions(run)
     run.environment = _read_environment(run)
@@ -194,7 +194,7 @@ def _read_checkpoint(run: RunFolder, weights: str, with_model: bool) -> Optional
         run.missing.append(Missing("pictures of the model", "--no-model was given"))
         return None
     if weights and not os.path.isfile(weights):
-        raise MissingFileError(f"--weights names {weights!r}, which is no file.")
+        raise MissingFileError(f"--weights names {weights!r}, which is not a file.")
     places = [str(run.folder / name) for name in (run.last_checkpoint, FINAL) if name]
     if not run.trained and run.results is not None:  # the weights lie elsewhere
         places.append(run.results.weights)

@@ -63,7 +63,7 @@ def _sessions(path: Path) -> List[Any]:
         kept = _free_name(path)
         with writing(kept):
             os.replace(path, kept)
-        logger.warning("%s It is %s now, and %s begins anew.", error, kept.name, path.name)
+        logger.warning("%s It is %s now, and %s is started again.", error, kept.name, path.name)
         return []
 
 

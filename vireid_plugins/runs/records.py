@@ -8,7 +8,7 @@ from ..readers.json_file import read_json
 from ..readers.shape import Kind, expect, field, optional_field
 from .folder import RecordedImages, Results
 
-_REMEDY = "The file was changed or damaged; the next evaluation of the run writes it anew."
+_REMEDY = "The file was changed or damaged; the next evaluation of the run writes it again."
 _PROTOCOL_FACTS: Dict[str, Kind] = {
     "key": str,
     "direction": str,
@@ -51,7 +51,7 @@ def check_session(session: Any, where: str, remedy: str = "") -> None:
     """Check the types of what the record of a session holds.
 
     Raises:
-        FileContentError: the record is no mapping, or an entry is of another type.
+        FileContentError: the record is not a mapping, or an entry is of another type.
     """
     for name, kind in _SESSION_FACTS.items():
         optional_field(session, name, kind, where, None, remedy)

@@ -1,7 +1,7 @@
 """Write the measurements of a run into ``metrics.json`` and into files for TensorBoard.
 
 A measurement belongs to an iteration, counted from 0. A checkpoint remembers the last iteration
-that was written before it (``last_write``). A resumed run goes on from there; see ``rewind.py``.
+that was written before it (``last_write``). A resumed run continues from there; see ``rewind.py``.
 """
 
 import json

@@ -24,7 +24,7 @@ KINDS = (FLAT, "hnsw", "ivf-pq")
 LEAST_IMAGES = 10_000
 BLOCK = 1 << 16  # rows handled at once
 _TRAINING_BYTES = 1 << 29
-_MOST_GONE = 0.1  # if a larger share of the images is gone, everything is built anew
+_MOST_GONE = 0.1  # if a larger share of the images is gone, everything is rebuilt
 _MOST_CODES = 64  # bytes of a product quantizer
 
 
@@ -62,7 +62,7 @@ class ApproximateSearch:
 
     Args:
         folder: the folder of the search index.
-        generation: number of the feature file: each numbers its rows anew.
+        generation: number of the feature file: each renumbers its rows.
         fingerprint: fingerprint of the model.
     """
 
@@ -108,7 +108,7 @@ class ApproximateSearch:
     def update(self, words: str, features: Any, rows: np.ndarray, progress: bool = True) -> None:
         """Bring the index up to date, so that it holds ``rows`` (N,) of ``features`` (R, D).
 
-        New rows are added. Everything is built anew if it was of another kind, or if many of its
+        New rows are added. Everything is rebuilt if it was of another kind, or if many of its
         images are gone.
 
         Args:
@@ -142,7 +142,7 @@ class ApproximateSearch:
         try:
             self.load()
         except Exception as error:  # half removed by a kill, or of another version of faiss
-            logger.warning("%s cannot be read and is made anew: %s", self.folder, error)
+            logger.warning("%s cannot be read and is rebuilt: %s", self.folder, error)
             self.remove()
 
 

@@ -65,7 +65,7 @@ def index_folder(
     """Make an index of all images below a folder, or bring it up to date.
 
     Features of files whose size and time of change are as before are kept. A process that is
-    killed loses at most the images of the last 10 seconds; call it again to go on.
+    killed loses at most the images of the last 10 seconds; call it again to continue.
 
     Args:
         extractor: the model.

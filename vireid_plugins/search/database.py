@@ -1,6 +1,6 @@
 """Report what SQLite says as a sentence that leads on, and wait for another process's lock.
 
-A lock passes, a full disk can be emptied, and only a damaged file must be made anew: each has its
+A lock passes, a full disk can be emptied, and only a damaged file must be rebuilt: each has its
 own remedy.
 """
 
@@ -34,7 +34,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         mode: ``"ro"`` to read it, also from a read-only disk; ``"rw"`` to write.
 
     Raises:
-        CatalogError: another process has locked it for a minute, or it is no database.
+        CatalogError: another process has locked it for a minute, or it is not a database.
     """
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     with reported(path):

@@ -56,8 +56,9 @@ class SearchIndex:
         self.folder = Path(folder)
         if not (self.folder / CATALOG).is_file():
             raise MissingFileError(
-                f"{self.folder} is no index ({CATALOG} is absent). Make one: vireid search index "
-                f"--weights model_final.pth --images DIR --modality visible --out {self.folder}"
+                f"{self.folder} is not an index: it has no {CATALOG}. Make one: vireid search "
+                f"index --weights model_final.pth --images DIR --modality visible "
+                f"--out {self.folder}"
             )
         self.catalog = Catalog(self.folder, writable)
         self._opened: Optional[_Opened] = None

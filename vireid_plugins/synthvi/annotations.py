@@ -21,7 +21,7 @@ from ..readers.npz_file import read_npz
 INDEX_FILE = "synthvi/index.csv"
 IDENTITY_FILE = "synthvi/identities.json"
 _POINTS = (17, 3)  # key points of a person: x, y, and 1 if seen
-_REMEDY = "Render the dataset anew (vireid render --overwrite)."
+_REMEDY = "Render the dataset again (vireid render --overwrite)."
 
 
 def pack(keypoints: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> bytes:

@@ -203,7 +203,7 @@ def test_facts_that_are_wrong_are_named_and_old_ones_load_with_a_note(tmp_path, 
         with pytest.raises(UserError, match=words):
             NearestNeighbors.load(tmp_path / "index")
     path.write_text("{" * 5)
-    with pytest.raises(UserError, match="index.json is no JSON"):
+    with pytest.raises(UserError, match="index.json is not JSON"):
         NearestNeighbors.load(tmp_path / "index")
     del facts["sums"]
     path.write_text(json.dumps(facts))
@@ -223,7 +223,7 @@ def test_a_save_that_fails_leaves_the_former_index(tmp_path, monkeypatch):
     NearestNeighbors().fit(np.eye(4)).save(folder)
     assert len(NearestNeighbors.load(folder)) == 4
     (tmp_path / "photos").mkdir()
-    with pytest.raises(FileExistsError, match="is no index"):
+    with pytest.raises(FileExistsError, match="is not an index"):
         NearestNeighbors().fit(np.eye(4)).save(tmp_path / "photos")
 
 

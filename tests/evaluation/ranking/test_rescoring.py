@@ -68,7 +68,7 @@ def loop_rescored(scores, locals_, case, protocol, top, weight):
     """Scores (Q, G) under which a plain ranking is the re-scored one.
 
     For each query: the visible items by falling cosine, of equal ones the earlier first; the
-    first ``top`` anew by 1 - cosine + weight * local distance, equal ones by gallery index; the
+    first ``top`` again by 1 - cosine + weight * local distance, equal ones by gallery index; the
     rest behind them as they were.
     """
     result = np.zeros_like(scores)
@@ -171,7 +171,7 @@ def test_by_hand():
     case = ([0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.0, 0.0], [8, 9, 7, 9], [1] * 4)
     assert trial_of(*case, top=0 + 3)[0] == 100
     assert trial_of(*case, top=2)[0] == pytest.approx(100 / 3)
-    # The fourth, least in parts, must not pass: it is no candidate.
+    # The fourth, least in parts, must not pass: it is not a candidate.
     assert (
         trial_of([0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.4, 0.0], [8, 7, 9, 9], [1] * 4, top=3)[0] == 100
     )

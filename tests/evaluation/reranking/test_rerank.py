@@ -206,7 +206,7 @@ def test_jaccard_refuses_senseless_arguments(arguments, said):
 
 @pytest.mark.parametrize("k,alpha,times", [(1, 0.0, 1), (3, 3.0, 2), (24, 1.0, 1)])
 def test_query_expansion_equals_fastreid(k, alpha, times):
-    """Where no cosine is below 0, whose powers are no numbers there."""
+    """Where no cosine is below 0, whose powers are not numbers there."""
     rng = np.random.default_rng(7)
     query, gallery = (torch.from_numpy(rng.random((n, 6)) + 0.1) for n in (5, 20))
     unit = [x / x.norm(dim=1, keepdim=True) for x in (query, gallery)]

@@ -77,7 +77,7 @@ def check_dataset(
         name: as :func:`dataset_class` takes it.
         full: decode every image; otherwise only find absent and empty files.
         allow_overlap: as ``DATASETS.ALLOW_OVERLAP``: what training and test share, and images with
-            two labels, are no problems; the report shows them.
+            two labels, are not problems; the report shows them.
         options: for the dataset's constructor: ``trial`` (RegDB), ``csv_file`` (CSVDataset).
 
     Raises:

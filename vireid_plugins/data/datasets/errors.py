@@ -4,4 +4,4 @@ from vireid_plugins.errors import UserError
 
 
 class DatasetError(UserError, RuntimeError):
-    """A dataset on disk is not as documented; the message says what is wrong and how to mend it."""
+    """A dataset on disk is not as documented; the message says what is wrong and how to fix it."""

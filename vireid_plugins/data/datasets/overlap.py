@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
     items: List[Item]  # without junk and repetitions
     problems: List[str]  # labels that contradict each other; ALLOW_OVERLAP forgives them
-    notes: List[str]  # harmless things that were mended
+    notes: List[str]  # harmless things that were fixed
     faults: Sequence[str] = ()  # mistakes in the lists; nothing forgives them
 
 

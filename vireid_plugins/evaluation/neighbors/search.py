@@ -193,12 +193,12 @@ class NearestNeighbors:
 
         Raises:
             RuntimeError: ``fit`` has not been called.
-            ExistingFileError: ``folder`` exists and is no index.
+            ExistingFileError: ``folder`` exists and is not an index.
         """
         store = self._fitted("save")
         folder = Path(folder)
         if folder.exists() and not (folder / META).is_file():
-            raise ExistingFileError(f"{folder} exists and is no index; choose another folder.")
+            raise ExistingFileError(f"{folder} exists and is not an index; choose another folder.")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
         try:

@@ -72,7 +72,7 @@ def integers(values: Any, name: str) -> np.ndarray:
     """Return an array of labels as int64, in its own shape.
 
     Raises:
-        UserError: a label is no integer, or does not fit into 64 bits.
+        UserError: a label is not an integer, or does not fit into 64 bits.
     """
     array = array_of(values, name)
     if array.size == 0 and array.dtype.kind in "fiub":  # an empty list makes float64
@@ -96,7 +96,7 @@ def _is_integer(value: Any) -> bool:
 def _refuse_long(label: int, name: str) -> None:
     if not -(2**63) <= label < 2**63:
         raise UserError(
-            f"{name} holds {label}, which does not fit into 64 bits. Number the labels anew: "
+            f"{name} holds {label}, which does not fit into 64 bits. Renumber the labels: "
             "np.unique(labels, return_inverse=True)[1]."
         )
 
@@ -105,7 +105,7 @@ def rows_of(values: Any, name: str, length: int) -> np.ndarray:
     """Return row numbers (R,) as int64; None stands for all ``length`` rows.
 
     Raises:
-        UserError: they are no row numbers, or a number is out of range.
+        UserError: they are not row numbers, or a number is out of range.
     """
     if values is None:
         return np.arange(length)

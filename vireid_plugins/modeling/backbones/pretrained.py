@@ -32,7 +32,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     """
     if not os.path.isfile(path):
         raise MissingFileError(
-            f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist or is no file."
+            f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist or is not a file."
         )
     return _tensors_in(path)
 
@@ -64,7 +64,7 @@ def build_with_file(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
 
     Raises:
         MissingFileError: no such file.
-        CheckpointError: the file is no whole checkpoint, or belongs to another network.
+        CheckpointError: the file is not a complete checkpoint, or belongs to another network.
     """
     node = cfg.MODEL.BACKBONE
     if not (node.PRETRAIN and node.PRETRAIN_PATH):

@@ -294,7 +294,7 @@ class MRDA(DualStreamBaseline):
         shallow = self.backbone.forward_stages(  # Eq. (5), (6)
             self.normalize(torch.cat(views)), modalities.repeat(len(views)), self.first_stages
         )
-        # Only the original and the masked view go on.
+        # Only the original and the masked view are used from here on.
         rows, modalities = 2 * len(images), modalities.repeat(2)
         feature_map = self.backbone.forward_stages(  # Eq. (8)
             shallow[:rows], modalities, self.last_stages

@@ -32,6 +32,19 @@ def run_epochs(trainer: Any) -> None:
     trainer.epoch = place.epochs - 1
     trainer.iter = trainer.start_iter = place.epochs * trainer.iters_per_epoch + place.iterations
     trainer.signals = signals = StopSignals()
+    try:
+        _run_watched(trainer, signals)
+    except Exception as error:
+        # When one process of a run fails, the others lose their connection to it, and a signal ends
+        # them. The signal may arrive after this error was raised; then it is the reason.
+        if signals.requested is None or isinstance(error, UserError):
+            raise
+        raise TrainingStopped(signals.requested, trainer.kept) from error
+
+
+def _run_watched(trainer: Any, signals: StopSignals) -> None:
+    """Run the epochs that are left, while signals are noted."""
+    place = trainer.continuation
     watched = signals if trainer.handles_signals else contextlib.nullcontext()
     with EventStorage(max(0, trainer.iter - 1)) as trainer.storage, watched:
         trainer.storage.epoch = max(0, trainer.epoch)

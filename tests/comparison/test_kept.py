@@ -131,6 +131,12 @@ def test_a_damaged_run_is_done_again_and_the_others_count(tmp_path, monkeypatch)
     assert "30.0 ± 14.1" in (tmp_path / "runs" / "table.md").read_text(encoding="utf-8")
 
 
+SAME = {
+    str: st.text(max_size=3),
+    bool: st.booleans(),
+    int: st.integers(0, 10**6),
+    float: st.floats(0, 1e6),
+}
 VALUES = st.one_of(st.none(), st.text(max_size=3), st.floats(), st.lists(st.none(), max_size=1))
 
 
@@ -145,13 +151,14 @@ def test_whatever_a_result_holds_it_is_shown_or_named(run, data):
     """A table can be written from every result that was accepted."""
     result = fake_result(run, 40.0, 30.0)
     text = json.dumps(result)
-    kind = data.draw(st.sampled_from(["value", "cut", "byte"]))
+    kind = data.draw(st.sampled_from(["same kind", "same kind", "value", "cut", "byte"]))
     content = text.encode()
-    if kind == "value":
-        places = [(name,) for name in result] + [
-            ("protocols", 0, key) for key in result["protocols"][0]
-        ]
-        change(*data.draw(st.sampled_from(places)), to=data.draw(VALUES))(result)
+    if kind in ("same kind", "value"):
+        places = {(name,): value for name, value in result.items()}
+        places.update({("protocols", 0, k): value for k, value in result["protocols"][0].items()})
+        place = data.draw(st.sampled_from(list(places)))
+        values = SAME.get(type(places[place]), VALUES) if kind == "same kind" else VALUES
+        change(*place, to=data.draw(values))(result)
         content = json.dumps(result).encode()
     else:
         place = data.draw(st.integers(0, len(content) - 1))

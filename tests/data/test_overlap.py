@@ -279,11 +279,21 @@ def test_one_number_on_the_disk_is_no_proof_of_one_file(tmp_path, monkeypatch):
     keys = FileKeys()
     assert keys[one] != keys[two] == keys[link]
     assert keys[one] == keys[str(tmp_path / "." / "one.jpg")]
+    assert keys[one] == keys[str(tmp_path / "ONE.JPG")]  # as on a disk that ignores case
+
+
+def test_persons_whom_nothing_tells_apart_are_no_leak(make_sysu, tmp_path):
+    class Unknown(SYSUMM01):
+        def person_of(self, part, item):
+            return None
+
+    make_sysu()
+    assert Unknown(root=str(tmp_path)).leaks() == []
 
 
 @pytest.mark.parametrize(
     "pid, expected",
-    [(1.0, "whole number or a word; got 1.0"), (None, "got None"), (10**20, "64 bits")],
+    [(1.0, "whole number or a word; got 1.0"), (None, "got None"), (2**63, "64 bits")],
 )
 def test_a_class_that_lists_no_labels_is_one_sentence(pid, expected, make_sysu, tmp_path):
     class Odd(SYSUMM01):

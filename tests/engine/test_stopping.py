@@ -54,7 +54,8 @@ def tiny_session(monkeypatch):
 def test_one_sentence_a_status_and_the_command_to_go_on(
     whole, tiny_session, tmp_path, capsys, name, status
 ):
-    tiny_session(stopping("run_step", 6, getattr(signal, name)))
+    number = getattr(signal, name, None) or pytest.skip(f"this system has no {name}")
+    tiny_session(stopping("run_step", 6, number))
     words = ["--config-file", CONFIG, *small_words(tmp_path, **KEYS)]
     assert run_verb("train", words, "vireid train") == status
     said = capsys.readouterr().err.strip().splitlines()[-1]

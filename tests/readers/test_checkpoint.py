@@ -239,6 +239,29 @@ def test_a_size_beyond_the_record_is_refused(path):
         read_checkpoint(path)
 
 
+def test_a_record_that_is_longer_than_its_tensor_is_refused(path):
+    torch.save({"w": torch.zeros(100)}, path)
+    found = records(path)
+    found["data/0"] += bytes(4)
+    write_archive(path, found.items())
+    with pytest.raises(CheckpointError, match="w has 404 bytes instead of 400"):
+        read_checkpoint(path)
+
+
+def test_an_archive_that_pytorch_lists_otherwise_is_refused(path, monkeypatch):
+    """What is verified must be what PyTorch reads; here its list lacks a record."""
+    torch.save(CONTENT, path)
+    reader = torch._C.PyTorchFileReader
+
+    class Other:
+        def __init__(self, file):
+            self.get_all_records = lambda: reader(file).get_all_records()[1:]
+
+    monkeypatch.setattr(torch._C, "PyTorchFileReader", Other)
+    with pytest.raises(CheckpointError, match="two different lists of its records"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize(
     "content,words",

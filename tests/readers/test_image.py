@@ -151,6 +151,21 @@ def test_numbers_of_one_file_without_a_range(tmp_path):
     assert np.asarray(read_picture(path))[:, :, 0].tolist() == [[0, 51], [255, 128]]
 
 
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([30_000, 30_000], [117, 117]),  # no contrast to stretch: 30,000 / 257
+        ([100, 32_868], [0, 128]),  # half of 16 bits
+        ([100, 32_867], [0, 255]),  # a little less
+    ],
+)
+def test_a_file_that_uses_half_of_16_bits_or_one_value_is_divided_by_65535(
+    tmp_path, values, expected
+):
+    Image.fromarray(np.array([values], np.uint16)).save(tmp_path / "a.png")
+    assert np.asarray(read_image(str(tmp_path / "a.png")))[0, :, 0].tolist() == expected
+
+
 def test_degrees_with_a_range_and_dead_pixels(tmp_path):
     path = str(tmp_path / "a.tiff")
     degrees = np.array([[10.0, 14.0], [30.0, np.inf]], np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from vireid_plugins.readers import image as reader
 from vireid_plugins.readers.image import ImageError, load_image, read_image
@@ -129,6 +129,22 @@ def test_a_small_file_of_many_pixels_costs_no_memory(tmp_path):
             read_image(str(path))
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
+
+
+def test_the_limit_of_pixels_holds_for_the_tiles_of_a_tiff(tmp_path):
+    """A decoder makes room for whole tiles, however small the image is."""
+    path, tags = tmp_path / "a.tiff", TiffImagePlugin.ImageFileDirectory_v2()
+    for number in (65_000, 65_001):  # Pillow writes no tiles, so the tags get their numbers later
+        tags[number], tags.tagtype[number] = 50_000, 4
+    Image.fromarray(PIXELS).save(path, tiffinfo=tags)
+    content = path.read_bytes()
+    for number, tile in ((65_000, 322), (65_001, 323)):
+        entry = struct.pack("<HHI", number, 4, 1)
+        assert content.count(entry) == 1
+        content = content.replace(entry, struct.pack("<HHI", tile, 4, 1))
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="tiles are 50,000 x 50,000 pixels"):
+        read_image(str(path))
 
 
 def test_the_limit_of_pixels_is_height_times_width(tmp_path):

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -89,6 +90,11 @@ def zip_bytes():
     return buffer.getvalue()
 
 
+def without_end(content):
+    """A file whose only variable, a compressed one, ends before its stream does."""
+    return content[:132] + struct.pack("<I", len(content) - 136 - 8) + content[136:-8]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -102,6 +108,7 @@ def zip_bytes():
         (b"MATLAB 5.0 MAT-file", "no .mat file"),
         (mat_bytes(False, x=np.ones(3))[:150], "is cut off or damaged"),
         (mat_bytes(True, x=np.arange(99))[:-3], "is cut off or damaged"),
+        (without_end(mat_bytes(True, x=np.arange(99))), "has no end or is too large"),
         (mat_bytes(False)[:124] + b"\0\1XY", "the order of bytes"),
         (mat_bytes(False, other=1, more=2), "has no variable 'x'; its variables: other, more"),
         (mat_bytes(False), "its variables: none"),
@@ -132,13 +139,20 @@ VALID = [mat_bytes(compressed, perm=PERMUTATIONS, x=np.eye(2)) for compressed in
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(VALID), st.data())
 def test_damaged_bytes_give_a_value_or_an_error(tmp_path_factory, content, data):
+    """Also inside a compressed variable, whose own checksum would hide the damage."""
     path = tmp_path_factory.getbasetemp() / "damaged.mat"
-    damaged = bytearray(content)
+    begin = data.draw(st.sampled_from([0, 128, 128, 128]))  # mostly behind the header
+    packed = content != VALID[0] and data.draw(st.booleans())
+    damaged = bytearray(VALID[0] if packed else content)
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, 700) | st.integers(0, len(content) - 1))
-        damaged[place % len(content)] = data.draw(st.integers(0, 255))
-    end = data.draw(st.just(len(content)) | st.integers(0, len(content)))
-    path.write_bytes(damaged[:end])
+        place = data.draw(st.integers(begin, 700) | st.integers(begin, len(damaged) - 1))
+        damaged[place % len(damaged)] = data.draw(st.integers(0, 20) | st.integers(0, 255))
+    end = data.draw(st.sampled_from([len(damaged)] * 3 + [data.draw(st.integers(0, len(damaged)))]))
+    damaged = damaged[:end]
+    if packed:
+        variables = zlib.compress(damaged[128:])
+        damaged = damaged[:128] + struct.pack("<II", 15, len(variables)) + variables
+    path.write_bytes(damaged)
     try:
         found = read_mat(path, "perm")
     except FileContentError as error:

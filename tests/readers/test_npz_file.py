@@ -103,3 +103,25 @@ def test_damaged_bytes_give_the_arrays_or_an_error(tmp_path_factory, content, da
         assert str(error).startswith(str(path))
     else:  # a zip file has checksums of its contents
         assert all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(ARRAYS)), st.data())
+def test_a_damaged_array_in_a_whole_archive_is_an_array_or_an_error(tmp_path_factory, name, data):
+    """The checksums of the archive fit the damage, so NumPy sees it."""
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    buffer = io.BytesIO()
+    np.save(buffer, ARRAYS[name])
+    damaged = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, 70) | st.integers(0, len(damaged) - 1))
+        damaged[place] = data.draw(
+            st.sampled_from(b"0123456789()',:|<>OfiuU ") | st.integers(0, 255)
+        )
+    path.write_bytes(zip_bytes(a=bytes(damaged)))
+    try:
+        found = read_npz(path, ["a"])["a"]
+    except FileContentError as error:
+        assert str(error).startswith(str(path))
+    else:
+        assert isinstance(found, np.ndarray) and not found.dtype.hasobject

@@ -36,6 +36,7 @@ def test_utf8_comes_as_it_was_written(tmp_path, content, encoding):
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "found a JPEG picture"),
         (b"PK\x03\x04\0\0", "found a ZIP archive"),
         (b"A: 1\n\0", "NUL byte"),
+        (b"\0A: 1", "NUL byte (byte 0 of the file)"),
         (CHINESE.encode()[:-2], "line 2"),
     ],
 )

@@ -80,6 +80,20 @@ def test_a_kill_loses_and_mixes_nothing(tmp_path, monkeypatch, after):
     assert unfinished_move(tmp_path) is None and len(files(tmp_path)) == len(before)
 
 
+def test_a_move_that_was_stopped_ends_under_its_own_number(tmp_path):
+    """Also if the folders of other earlier runs were deleted since."""
+    begun = tmp_path / ".earlier-3.moving"
+    begun.mkdir()
+    (begun / "metrics.json").write_text("")
+    (tmp_path / "results.json").write_text("")
+    assert put_aside(tmp_path) == tmp_path / "earlier-3"
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier-3"]
+    assert {path.name for path in (tmp_path / "earlier-3").iterdir()} == {
+        "metrics.json",
+        "results.json",
+    }
+
+
 def test_a_file_that_cannot_move_is_one_sentence(tmp_path, monkeypatch):
     fill(tmp_path, RUN)
 

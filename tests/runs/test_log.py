@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import warnings
 
 import pytest
@@ -96,6 +97,7 @@ def test_every_character_is_kept(folders, capsys):
     assert "中文 ± \\udcff" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device here is always full")
 def test_a_full_disk_is_said_once_and_the_run_goes_on(folders, capsys):
     (folders[0] / "log.txt").symlink_to("/dev/full")
     with run_log(str(folders[0])):

@@ -44,6 +44,19 @@ def test_a_loss_that_diverged_and_a_later_evaluation_are_lines(tmp_path):
     assert read_lines(path).unreadable == ()
 
 
+def test_an_iteration_that_was_trained_again_counts_once(tmp_path):
+    """What only its first line holds is gone with that line."""
+    path = tmp_path / "metrics.json"
+    again = {"iteration": 9, "lr": 0.25, "total_loss": 1}
+    path.write_text(f"{json.dumps({**GOOD, 'other_loss': 3})}\n{json.dumps(again)}\n")
+    log = read_metrics_log(str(path))
+    assert log.superseded == 1
+    assert {name: values.tolist() for name, (_, values) in log.series.items()} == {
+        "lr": [0.25],
+        "total_loss": [1.0],
+    }
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.binary(max_size=40), st.integers(0, 200), st.sampled_from(["insert", "cut", "replace"]))
 def test_any_bytes_are_read_or_named(tmp_path_factory, other, place, how):

@@ -158,6 +158,11 @@ def flat(folder):
         image.rename(folder / "test_nir" / image.name)
 
 
+def one_beside(folder):
+    image = next(folder.glob("test_nir/cam*/0007/*.jpg"))
+    image.rename(folder / "test_nir" / image.name)
+
+
 @pytest.mark.parametrize(
     "spoil, lost",
     [
@@ -167,6 +172,7 @@ def flat(folder):
         (lambda folder: (folder / "test_vis/cam4/0007").rename(folder / "test_vis/cam4/x7"), 2),
         (without_cameras, 4),
         (flat, 4),
+        (one_beside, 1),
     ],
 )
 def test_llcm_images_that_would_be_lost_are_counted(make_llcm, tmp_path, spoil, lost):

@@ -166,7 +166,10 @@ def test_what_evaluation_does_beyond_the_network_is_reported(tmp_path, capsys, m
         (["--weights", "other.pth"], "'Unheard'.*Is the method your own"),
         (["--out", "model.pt"], "a file name that ends in .onnx"),
         (["--out", "folder.onnx"], "which is a folder"),
-        (["--out", "text.pth/model.onnx"], "text.pth/model.onnx cannot be written"),
+        (
+            ["--out", "text.pth/model.onnx"],
+            "text.pth/model.onnx cannot be written: Not a directory",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(words, reason, weights, tmp_path, capsys, monkeypatch):

@@ -183,7 +183,7 @@ def test_from_python_it_returns_what_was_written(folder, only, monkeypatch):
         (["run", "--queries", "-1"], "--queries is -1"),
         (["run", "MODEL.DEVICE"], "come in pairs"),
         (["run", "--out", "run"], "is a folder"),
-        (["run", "--out", "run/log.txt/page.html", "--no-model"], "cannot be written"),
+        (["run", "--out", "run/log.txt/page.html", "--no-model"], "cannot be written: Not a dir"),
     ],
 )
 def test_mistakes_end_with_one_line(folder, monkeypatch, capsys, words, message):

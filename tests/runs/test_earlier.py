@@ -86,7 +86,7 @@ def test_a_move_that_was_stopped_ends_under_its_own_number(tmp_path):
     begun.mkdir()
     (begun / "metrics.json").write_text("")
     (tmp_path / "results.json").write_text("")
-    assert put_aside(tmp_path) == tmp_path / "earlier-3"
+    assert move_earlier_files(tmp_path) == tmp_path / "earlier-3"
     assert [path.name for path in tmp_path.iterdir()] == ["earlier-3"]
     assert {path.name for path in (tmp_path / "earlier-3").iterdir()} == {
         "metrics.json",

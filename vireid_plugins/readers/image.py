@@ -43,6 +43,7 @@ _NEEDS_RANGE = (
     "save the image with 8 or 16 bits, or give the range by INPUT.INFRARED_RANGE LOW..HIGH (of "
     "visible images: INPUT.VISIBLE_RANGE)."
 )
+_LONG_TEXT = ("MAX_TEXT", "Decompressed Data Too Large")  # Pillow says the second up to 10
 _NO_LIMIT = 2**62
 _Found = TypeVar("_Found")
 
@@ -230,7 +231,7 @@ def _read(
             f"{_SHOWN_FORMATS} are read; it is {kind_of(path)}). {REMEDY}"
         ) from error
     except ValueError as error:
-        if "MAX_TEXT" not in str(error):
+        if not any(words in str(error) for words in _LONG_TEXT):
             raise _unreadable(path, error) from error
         raise ImageError(
             f"{shown(path)}: its text chunks (comments, XMP) are larger than Pillow reads "
@@ -273,7 +274,9 @@ def _check_tiles(image: Any, max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1..8; 1 (upright) if there is none or it cannot be read."""
+    """Return a decoded image's EXIF orientation, 1..8; 1 (upright) if none can be read."""
+    if image.format == "TIFF":  # Pillow has turned it, and up to 10.1 does not say so
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken EXIF data raise errors of every kind, and the pixels are good

@@ -64,9 +64,9 @@ def test_damage_is_found_by_whoever_loads(tmp_path):
     data[place : place + 8] = bytes(8)
     path.write_bytes(data)
     for need in ("some", "features", "all"):
-        with pytest.raises(CheckpointError, match="model.pth.*model.0.weight is not what was"):
+        with pytest.raises(CheckpointError, match="model.pth.*model.0.weight does not match"):
             checkpointer.load(str(path), checkpointables=[], need=need)
-    with pytest.raises(CheckpointError, match="model.0.weight is not what was written"):
+    with pytest.raises(CheckpointError, match="model.0.weight does not match its checksum"):
         load_to_resume(checkpointer, optimizer, str(path))
 
 

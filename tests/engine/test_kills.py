@@ -92,7 +92,7 @@ def stopping(name, calls, number):
 def test_a_stopped_run_keeps_its_state_and_goes_on(whole, tmp_path, name, calls, number, kept):
     number = getattr(signal, number, None) or pytest.skip(f"this system has no {number}")
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match=f"The state {kept} is kept in") as stop:
+    with pytest.raises(KeyboardInterrupt, match=f"The state {kept} is saved in") as stop:
         run_tiny(tmp_path, trainer=stopping(name, calls, number))
     assert isinstance(stop.value, TrainingStopped) and stop.value.number == number
     assert signal.getsignal(number) == before

@@ -65,7 +65,7 @@ def test_a_second_run_starts_clean_and_loses_nothing(run_alone, used, capsys):
     run = read_run_folder(used)
     assert run.results is None and run.seed == 1 and len(run.sessions) == 1
     assert not (used / "model_best.pth").exists()
-    assert f"its files are in {used / 'earlier-1'} now" in capsys.readouterr().out
+    assert f"which was moved to {used / 'earlier-1'}" in capsys.readouterr().out
     log = [line for line in (used / "log.txt").read_text().splitlines() if line.startswith("[")]
     assert len(log) == len(set(log)) and sum("Environment: " in line for line in log) == 1
     assert (run_alone / "log.txt").read_text() == (used / "earlier-1" / "log.txt").read_text()

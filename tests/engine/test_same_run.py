@@ -82,7 +82,7 @@ def test_another_optimizer_is_never_taken_up(facts, tmp_path):
 
 def test_a_checkpoint_without_a_config_is_told(tmp_path, caplog):
     assert check_same_config({}, small_cfg(tmp_path), "a.pth") == []
-    assert "does not say by which config" in caplog.text
+    assert "holds no config of its training" in caplog.text
 
 
 def test_a_key_that_the_checkpoint_does_not_know_has_its_default(facts, tmp_path):

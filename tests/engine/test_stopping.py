@@ -59,7 +59,7 @@ def test_one_sentence_a_status_and_the_command_to_go_on(
     words = ["--config-file", CONFIG, *small_words(tmp_path, **KEYS)]
     assert run_verb("train", words, "vireid train") == status
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    kept = f"The state after 2 of the 4 iterations of epoch 2 of 4 is kept in {tmp_path}"
+    kept = f"The state after 2 of the 4 iterations of epoch 2 of 4 is saved in {tmp_path}"
     assert said.startswith(f"Stopped by {'Ctrl-C' if name == 'SIGINT' else name}. {kept}")
     program, verb, *again = shlex.split(said.split("Continue with: ")[1])
     assert (program, verb, again[2]) == ("vireid", "train", "--resume")

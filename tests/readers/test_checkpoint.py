@@ -83,7 +83,7 @@ def test_a_damaged_tensor_is_named(path):
     """PyTorch reads such a file without a word. No checksum of ours is in it."""
     torch.save(CONTENT, path)
     damage(path, at(path, "data/1"))
-    with pytest.raises(CheckpointError, match="weights.pth.*damaged: model.last.bias is not what"):
+    with pytest.raises(CheckpointError, match="weights.pth.*damaged: model.last.bias does not match its checksum"):
         read_checkpoint(path)
 
 
@@ -93,14 +93,16 @@ def test_only_what_is_used_is_read_and_verified(path):
     assert torch.equal(
         read_checkpoint(path, ["model"])["model"]["last.bias"], CONTENT["model"]["last.bias"]
     )
-    with pytest.raises(CheckpointError, match="optimizer.state.0.momentum is not what was written"):
+    with pytest.raises(
+        CheckpointError, match="optimizer.state.0.momentum does not match its checksum"
+    ):
         read_checkpoint(path, ["model", "optimizer"])
 
 
 def test_a_damaged_description_is_named(path):
     torch.save(CONTENT, path)
     damage(path, at(path, "data.pkl") + 20)
-    with pytest.raises(CheckpointError, match="its record data.pkl is not what was written"):
+    with pytest.raises(CheckpointError, match="its record data.pkl does not match its checksum"):
         read_checkpoint(path, [])
 
 
@@ -113,7 +115,9 @@ def test_a_checksum_finds_what_the_archive_cannot_know(path):
         changed["model"]["last.bias"] = other
         for zipped in (True, False):
             torch.save(changed, path, _use_new_zipfile_serialization=zipped)
-            with pytest.raises(CheckpointError, match="model.last.bias is not what was written"):
+            with pytest.raises(
+                CheckpointError, match="model.last.bias does not match its checksum"
+            ):
                 read_checkpoint(path, ["model"])
 
 
@@ -121,7 +125,9 @@ def test_a_tensor_that_became_nan_is_told(path):
     changed = {**CONTENT, CHECKSUM: tensor_sums(CONTENT)}
     changed["model"] = {"last.bias": torch.full((64,), float("nan"))}
     torch.save(changed, path)
-    with pytest.raises(CheckpointError, match="last.bias holds NaN or infinite values and is not"):
+    with pytest.raises(
+        CheckpointError, match="last.bias holds NaN or infinite values and does not"
+    ):
         read_checkpoint(path)
 
 
@@ -208,8 +214,8 @@ def test_archives_with_other_data_around_them_are_refused(path):
     for other, words in (
         (data + b"more", "mixed with other data"),
         (b"before" + data, "begins with b'beforePK"),
-        (data[: len(data) // 2], "damaged or cut short"),
-        (data[:100], "damaged or cut short"),
+        (data[: len(data) // 2], "damaged or truncated"),
+        (data[:100], "damaged or truncated"),
         (data[:2], "begins with b'PK'"),
         (b"", "it is empty"),
     ):
@@ -286,7 +292,7 @@ def test_other_content_is_named(path, content, words, zipped):
     "data,words",
     [
         (b"import os\n", "not a PyTorch checkpoint; it begins with b'import os"),  # KeyError: 105
-        (b"<!DOCTYPE html>", "a page of the web"),
+        (b"<!DOCTYPE html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (pickle.dumps({"a": 1}), "a pickle, not written by torch.save"),
     ],

@@ -136,7 +136,7 @@ class Comparison:
         )
 
     def _rename_damaged(self) -> None:
-        """Rename the damaged files of all runs; what they held is done again."""
+        """Rename the damaged files of all runs, so that their work is done again."""
         for run in self.runs:
             for path, reason in run.kept().damaged:
                 with writing(path):
@@ -146,7 +146,7 @@ class Comparison:
     def execute(self) -> Compared:
         """Run all runs that are not done, and write the table after each.
 
-        Damaged files of a run are renamed, and what they held is done again.
+        Damaged files of a run are renamed, and the work that they recorded is done again.
         """
         self._say(
             f"{len(self.entries)} configs x {len(self._seeds)} seeds = {len(self.runs)} runs, "
@@ -174,7 +174,7 @@ class Comparison:
         self._durations.append(seconds)
         result = run.result()
         if result is None:
-            why = run.error() or f"why is not known; see {run.folder / OUTPUT}"
+            why = run.error() or f"the cause is unknown; see {run.folder / OUTPUT}"
             self._say(f"  {run.title}: failed: {why}")
         else:
             first = result["protocols"][0]["key"]

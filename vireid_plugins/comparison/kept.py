@@ -1,7 +1,7 @@
-"""Read what a comparison keeps of a run; say what of it is damaged, and set that aside.
+"""Read the files that a comparison keeps of a run, and rename the damaged ones.
 
-A damaged file of one run never stops the others: it is renamed, never deleted, and what it held is
-done again.
+A damaged file of one run never stops the other runs. It is renamed, never deleted, and the work
+that it recorded is done again.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Damage(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """What is in the folder of a run of a comparison."""
+    """The content of the folder of one run of a comparison."""
 
     result: Optional[Dict[str, Any]]  # of a complete run
     settings: Optional[Dict[Any, Any]]  # what an unfinished run was begun with
@@ -142,7 +142,7 @@ def _read_result(path: Path, seed: int) -> Dict[str, Any]:
 
 
 def read_progress(path: Path) -> Dict[str, Any]:
-    """Return what ``progress.json`` holds.
+    """Return the content of ``progress.json``.
 
     Raises:
         UserError: it is damaged.

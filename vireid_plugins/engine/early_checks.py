@@ -1,7 +1,7 @@
-"""Find every mistake that a config alone shows, before anything is logged, read or built.
+"""Find every mistake that can be seen in a config alone, before anything is logged, read or built.
 
-``check_training`` needs no data and builds nothing. ``trial.py`` builds the model once, also before
-any data are read. What only the data show is checked while the loaders are built.
+``check_training`` needs no data and builds nothing. ``trial.py`` then builds the model once, before
+any data are read. Mistakes that need the data are found while the loaders are built.
 """
 
 import logging
@@ -27,7 +27,7 @@ REFUSED = {
 
 
 def check_training(cfg: Any, processes: int = 1) -> None:
-    """Raise ``UserError`` if a training by ``cfg`` cannot begin, whatever the data are.
+    """Raise ``UserError`` if a training with ``cfg`` cannot start with any data.
 
     Args:
         cfg: the whole config.
@@ -47,7 +47,7 @@ def check_training(cfg: Any, processes: int = 1) -> None:
 
 
 def odd_values(cfg: Any) -> List[str]:
-    """Return a sentence for each value that is allowed and probably not meant."""
+    """Return a sentence for each value that is allowed but probably not intended."""
     node, found = cfg.SOLVER, []
     if node.WARMUP_EPOCHS >= node.MAX_EPOCH:
         found.append(
@@ -88,7 +88,7 @@ def _check_freezing(cfg: Any) -> None:
         raise UserError(
             f"MODEL.FREEZE_LAYERS names {list(names)} and SOLVER.FREEZE_ITERS is 0, so nothing "
             "would be frozen. Set SOLVER.FREEZE_ITERS to the number of iterations for which they "
-            "stand still, or MODEL.FREEZE_LAYERS to []. MODEL.BACKBONE.FROZEN_STAGES freezes "
+            "are frozen, or MODEL.FREEZE_LAYERS to []. MODEL.BACKBONE.FROZEN_STAGES freezes "
             "stages for the whole training."
         )
     for name in names:

@@ -1,8 +1,8 @@
-"""Let Ctrl-C, SIGTERM and SIGHUP end a training between two steps, when its state can be kept.
+"""Let Ctrl-C, SIGTERM and SIGHUP end a training between two steps, so that its state can be saved.
 
-The first signal is only noted; the loop asks for it after each step. In places where nothing can
-be lost, such as an evaluation, it ends the work at once. A second signal of the same kind is
-handled as if this module were not there, so a second Ctrl-C ends at once, wherever it is.
+The first signal is only noted, and the training loop checks for it after each step. Where nothing
+can be lost, such as in an evaluation, it ends the work at once. A second signal of the same kind is
+handled as if this module did not exist, so a second Ctrl-C ends the process at once.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from ..runs.last import last_checkpoint
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 STOP_STATUSES = tuple(128 + getattr(signal, name, 0) for name in NAMES)  # of a stopped process
-_NOTICE = b"Stopping after this step; the state is kept. The same signal again ends at once.\n"
+_NOTICE = b"Stopping after this step; the state is saved. Send the signal again to stop at once.\n"
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A signal has ended the training. The message says what is kept.
+    """A signal has ended the training. The message says what was saved.
 
     Args:
         number: number of the signal.
-        message: what is kept, as sentences.
+        message: what was saved, as sentences.
     """
 
     def __init__(self, number: int, message: str = "") -> None:
@@ -33,13 +33,13 @@ class TrainingStopped(KeyboardInterrupt):
 
 
 def what_is_kept(folder: str) -> str:
-    """Return as a sentence what a run can be resumed from.
+    """Return a sentence that names the checkpoint from which a run can be resumed.
 
     Args:
         folder: ``OUTPUT_DIR``.
     """
     kept = last_checkpoint(Path(folder))
-    return f"{kept} is kept." if kept else "Nothing is kept: no step was finished."
+    return f"{kept} is kept." if kept else "Nothing was saved: no step was finished."
 
 
 class StopSignals:

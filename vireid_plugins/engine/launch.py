@@ -43,7 +43,7 @@ def launch(
         dist_url: where rank 0 listens, such as ``tcp://host:port``; ``"auto"``: a free port of
             this machine.
         args: arguments of ``main``.
-        device: the kind of device; processes on the ``"cpu"`` talk over gloo, others over NCCL.
+        device: the kind of device; processes on the ``"cpu"`` use gloo, others NCCL.
 
     Returns:
         What ``main`` returns, if it runs in this process; otherwise None.
@@ -82,10 +82,10 @@ def launch(
 
 
 def _stop_all(processes: Sequence[Any], number: int) -> None:
-    """Hand a signal on to all processes, and wait until they have kept their state and ended.
+    """Stop all processes with a signal, and wait until they have saved their state and ended.
 
-    They may have got the same signal from the terminal. A second one of its kind would end them at
-    once, so they get one of another kind.
+    They may already have got signal ``number`` from the terminal. The same signal again would end
+    them at once, so they get another one.
     """
     other = signal.SIGINT if number != signal.SIGINT else signal.SIGTERM
     deadline = time.monotonic() + PATIENCE
@@ -156,11 +156,11 @@ def _join(url: str, world_size: int, rank: int, local_size: int, device: str) ->
 
 
 def _leave() -> None:
-    """Leave the groups of processes, and keep none of them alive.
+    """Leave the process groups, and keep no reference to them.
 
-    The threads of a group end with the last reference to it. One that still frees the tensors of
-    its last message when the interpreter has ended aborts the process; the barrier that ``main``
-    is followed by lets each thread finish before.
+    The threads of a group end with the last reference to it. A thread that still frees tensors when
+    the interpreter ends would abort the process. The barrier after ``main`` lets each thread finish
+    before that.
     """
     comm._LOCAL_PROCESS_GROUP = None
     dist.destroy_process_group()

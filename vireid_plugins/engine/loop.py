@@ -1,6 +1,7 @@
-"""The loop over epochs and steps, from where a run is to its end or to a signal that stops it.
+"""Run the loop over epochs and steps, from the current position to the end or to a signal.
 
-In the place of the loop of FastReID's ``TrainerBase``, which begins at the first step of an epoch.
+It replaces the loop of FastReID's ``TrainerBase``, which can only start at the first step of an
+epoch.
 """
 
 import contextlib
@@ -20,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 def run_epochs(trainer: Any) -> None:
-    """Do what the last epoch owes, and train the epochs that are left.
+    """Do the pending end of the last epoch, and train the epochs that are left.
 
     Args:
         trainer: a ``VIReIDTrainer``.
 
     Raises:
-        TrainingStopped: a signal asked to stop; the message says what is kept.
+        TrainingStopped: a signal asked to stop; the message says what was saved.
     """
     place = trainer.continuation
     trainer.epoch = place.epochs - 1
@@ -69,7 +70,7 @@ def _run_watched(trainer: Any, signals: StopSignals) -> None:
 
 
 def _run_epoch(trainer: Any, epoch: int, done: int) -> None:
-    """Train one epoch after its first ``done`` steps, and do what its end owes."""
+    """Train one epoch after its first ``done`` steps, and do its end (evaluate, record, save)."""
     trainer.epoch, trainer.steps_done, trainer.end_pending = epoch, done, True
     trainer.before_epoch()
     if done:
@@ -89,7 +90,7 @@ def _run_epoch(trainer: Any, epoch: int, done: int) -> None:
 
 
 def _must_stop(trainer: Any, iteration: int) -> bool:
-    """Return whether all processes stop now; several agree on it with the terms of a step."""
+    """Return whether all processes stop now; they agree through the report of each step."""
     if comm.get_world_size() == 1:
         return trainer.signals.requested is not None
     last = trainer._trainer.stop_after
@@ -97,7 +98,7 @@ def _must_stop(trainer: Any, iteration: int) -> bool:
 
 
 def _stop(trainer: Any) -> None:
-    """Keep the state, if no checkpoint does, and raise ``TrainingStopped``."""
+    """Save the state, unless a checkpoint holds it already, and raise ``TrainingStopped``."""
     trainer._trainer.finish()
     pending = trainer.end_pending and trainer.steps_done == trainer.iters_per_epoch
     if trainer.kept_state != (trainer.iter, pending):

@@ -97,7 +97,9 @@ def continue_from(trainer: Any, rest: Dict[str, Any], path: str) -> None:
     seed = rest.get(FACTS, {}).get("seed", trainer.seed)
     if seed != trainer.seed:
         if trainer.cfg.SEED >= 0:
-            logger.warning("SEED is %d; the run began with %d, which is kept.", trainer.seed, seed)
+            logger.warning(
+                "SEED is %d; the run began with %d and continues with it.", trainer.seed, seed
+            )
         trainer.seed = seed
         trainer._trainer.data_loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
     iteration = place.epochs * trainer.iters_per_epoch + place.iterations

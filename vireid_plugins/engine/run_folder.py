@@ -1,4 +1,4 @@
-"""Keep the folder of a run to one run: what is put aside, refused or written before it starts."""
+"""Make sure that a folder holds one run: move an earlier run, and refuse a second one."""
 
 import contextlib
 import logging
@@ -37,10 +37,10 @@ WAIT = 30.0  # seconds; the loading processes of a killed run end, and give up i
 
 
 def sole_training(folder: str) -> ContextManager[None]:
-    """Keep a second training out of an existing ``OUTPUT_DIR`` inside the block.
+    """Let no other process train in ``OUTPUT_DIR``, which exists, inside the block.
 
     Raises:
-        UserError: another process has been training there, for as long as this one waited.
+        UserError: another process is still training there after ``WAIT`` seconds.
     """
     if not comm.is_main_process():
         return contextlib.nullcontext()
@@ -58,10 +58,10 @@ def check_resumable(cfg: CfgNode) -> Optional[List[Difference]]:
     """Compare the config with that of the checkpoint to resume from, before anything is written.
 
     Returns:
-        The keys that differ and are allowed to; None if there is no checkpoint to resume from.
+        The keys whose values differ and may differ; None if there is no checkpoint to resume from.
 
     Raises:
-        UserError: the checkpoint is gone, damaged, or belongs to another run.
+        UserError: the checkpoint is missing, damaged, or belongs to another run.
     """
     path = last_checkpoint(Path(cfg.OUTPUT_DIR))
     if path is None:
@@ -70,9 +70,9 @@ def check_resumable(cfg: CfgNode) -> Optional[List[Difference]]:
 
 
 def move_earlier_run(cfg: CfgNode) -> str:
-    """Move an earlier run's files out of the way of a run that starts from the beginning.
+    """Move an earlier run's files to a subfolder, before a run starts from the beginning.
 
-    ``MODEL.WEIGHTS`` may name one of them; the config then names it where it is now.
+    If ``MODEL.WEIGHTS`` names one of these files, the config gets its new path.
 
     Args:
         cfg: changed in place, also if it is frozen.
@@ -97,19 +97,19 @@ def move_earlier_run(cfg: CfgNode) -> str:
 
 
 def log_move(cfg: CfgNode, target: str) -> None:
-    """Log where an earlier run has gone, unless ``target`` is empty."""
+    """Log where an earlier run was moved to, unless ``target`` is empty."""
     if target and comm.is_main_process():
         logger.info(
-            "%s held another run; its files are in %s now. Continue it by --resume OUTPUT_DIR %s",
+            "%s held another run, which was moved to %s. Continue it with --resume OUTPUT_DIR %s",
             *(cfg.OUTPUT_DIR, target, target),
         )
 
 
 def keep_training_apart(cfg: CfgNode) -> None:
-    """Let an evaluation alone write into ``OUTPUT_DIR/evaluation`` if a training is kept there.
+    """Let an evaluation write into ``OUTPUT_DIR/evaluation`` if ``OUTPUT_DIR`` holds a training.
 
-    Only an evaluation of the training's own last checkpoint, by its own protocol, is recorded as
-    the last one of that training. Any other would replace the numbers and pictures of the run.
+    An evaluation of the training's own last checkpoint, with its own protocol, is recorded as the
+    last one of that training. Any other would replace the numbers and pictures of the run.
 
     Args:
         cfg: its ``OUTPUT_DIR`` is changed in place, also if it is frozen.
@@ -126,12 +126,12 @@ def keep_training_apart(cfg: CfgNode) -> None:
 
 
 def is_training(folder: Path) -> bool:
-    """Return whether ``folder`` is that of a training, finished or not."""
+    """Return whether ``folder`` holds a training, finished or not."""
     return any((folder / name).is_file() for name in (LAST, FINAL, CONFIG))
 
 
 def evaluates_itself(folder: Path, cfg: CfgNode) -> bool:
-    """Return whether an evaluation measures the training in ``folder`` as that measures itself."""
+    """Return whether an evaluation has the weights and protocol of the training in ``folder``."""
     own = folder / FINAL
     with contextlib.suppress(UserError):
         own = last_checkpoint(folder) or own
@@ -140,13 +140,13 @@ def evaluates_itself(folder: Path, cfg: CfgNode) -> bool:
     try:
         held = read_text(folder / CONFIG)
         differing = differences_to(held, cfg, str(folder / CONFIG))
-    except UserError:  # the config is gone or damaged: nothing says how the run was measured
+    except UserError:  # without an intact config, the protocol of the run is unknown
         return False
     return not any(_decides_numbers(one.key) for one in differing)
 
 
 def _decides_numbers(key: str) -> bool:
-    """Return whether a key decides the numbers of an evaluation of given weights."""
+    """Return whether a key changes the numbers of an evaluation of given weights."""
     if key.startswith("TEST."):
         return key not in _OF_COMPUTING
     if key.startswith("DATASETS."):

@@ -1,8 +1,8 @@
 """Decide whether a checkpoint belongs to the run that would continue from it.
 
 A checkpoint carries the config that it was trained with. On resume, that config is compared with
-the present one: a key of ``_FREE`` may differ, any other key makes it another run. So a key that a
-new method declares is refused as long as nobody has decided that it may differ.
+the present one: the keys in ``_FREE`` may differ, and any other difference makes it another run. A
+difference in a key of a new method is refused until somebody adds the key to ``_FREE``.
 """
 
 import logging
@@ -31,7 +31,7 @@ declare(
 )
 
 # Keys that may differ between two sessions of one run; a name that ends in a dot stands for a
-# group. They change neither what is learned nor from what, or only low-order bits.
+# group. They do not change the training, or only low-order bits of it.
 _FREE = (
     "CUDNN_BENCHMARK",
     "DATALOADER.CACHE.",
@@ -110,7 +110,7 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
         before = theirs.get(key, plain.get(key))
         if is_open_range(key, own):  # the trainer finds it in the same images as before
             continue
-        if key not in ours or before == own:  # a key that was given up cannot be set any more
+        if key not in ours or before == own:  # a removed key cannot be set any more
             continue
         if key != _CLASSES or own != 0:  # 0: they are taken from the data
             found.append(Difference(key, before, own))
@@ -126,14 +126,14 @@ def check_same_config(facts: Mapping[str, Any], cfg: CfgNode, path: str) -> List
         path: path of the checkpoint, for messages.
 
     Returns:
-        All keys that differ and are allowed to.
+        All keys whose values differ and may differ.
 
     Raises:
         CheckpointError: a key differs that makes it another run.
     """
     if not isinstance(facts.get("config"), str):
         logger.warning(
-            "%s does not say by which config it was trained; it continues under the present one.",
+            "%s holds no config of its training; the run continues with the present config.",
             path,
         )
         return []
@@ -145,14 +145,16 @@ def check_same_config(facts: Mapping[str, Any], cfg: CfgNode, path: str) -> List
 
 
 def log_differences(differences: List[Difference]) -> None:
-    """Log which keys differ: in one line those that may, in another those that were allowed to."""
+    """Log the keys that differ: those that may differ, and those that the user allowed."""
     free = [one.words for one in differences if one.free]
     others = [one.words for one in differences if not one.free]
     if free:
         logger.info("The run continues with other values of: %s.", ", ".join(free))
     if others:
         logger.warning(
-            "%s is True: the run continues as another one from here: %s.", ALLOW, ", ".join(others)
+            "%s is True: from here on, the run continues as another run, with: %s.",
+            ALLOW,
+            ", ".join(others),
         )
 
 
@@ -160,8 +162,8 @@ def check_same_data(held: Mapping[str, Any], own: Mapping[str, Any], path: str) 
     """Raise ``CheckpointError`` unless a checkpoint was trained on the same images and batches.
 
     Args:
-        held: what the checkpoint says about itself.
-        own: what a checkpoint of this run would say.
+        held: the facts in the checkpoint.
+        own: the facts that a checkpoint of this run would have.
         path: path of the checkpoint, for the message.
     """
     for key in ("fingerprint", "num_classes", "iters_per_epoch"):

@@ -50,7 +50,7 @@ def _save(
     )
     if resumable:
         path = os.path.join(trainer.cfg.OUTPUT_DIR, f"{name}.pth")
-        trainer.kept = f"The state {words} is kept in {path}."
+        trainer.kept = f"The state {words} is saved in {path}."
         trainer.kept_state = (getattr(trainer, "iter", 0), position["pending"])
 
 

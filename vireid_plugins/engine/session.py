@@ -75,7 +75,7 @@ def train(
         UserError: a mistake in the config, the files or the arguments.
         ProcessFailedError: one of several processes has failed.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP has stopped the training. Once a step was
-            done, it is a ``TrainingStopped``, whose message says what is kept.
+            done, it is a ``TrainingStopped``, whose message says what was saved.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started

@@ -102,7 +102,7 @@ class VIReIDTrainer(DefaultTrainer):
         self.max_iter = self.max_epoch * self.iters_per_epoch
         self.best_metric = float("-inf")
         self.continuation = Continuation()
-        self.kept = "Nothing is kept: no step was finished."  # said when a signal stops the run
+        self.kept = "Nothing was saved: no step was finished."  # said when a signal stops the run
         self.kept_state = (-1, False)  # its iteration, and whether the end of an epoch is pending
         self.checkpointer = self._build_checkpointer(model, optimizer)
         self.register_hooks(self.build_hooks())

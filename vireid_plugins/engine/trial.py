@@ -1,7 +1,7 @@
 """Build the model of a config and run it on two blank images, before any data are read.
 
-What a config's parts make of each other is found in this way: a depth that a backbone does not
-have, a map that has fewer rows than stripes, a pooling that does not pool.
+This finds parts of a config that do not work together: a depth that a backbone does not have, a
+feature map with fewer rows than stripes, a pooling layer that does not pool.
 """
 
 from typing import Any, Callable, Dict, Sequence, Tuple
@@ -29,7 +29,7 @@ _LARGEST = 1024  # pixels; the search for a size that works ends here
 def try_model(cfg: Any) -> None:
     """Build the model on the CPU, from random weights, and run it on images of both sizes.
 
-    Random states of the process stay as they are.
+    The random states of the process do not change.
 
     Raises:
         UserError: the model cannot be built, or cannot take images of ``INPUT.SIZE_TRAIN`` or
@@ -58,7 +58,7 @@ def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
 def _check_training_size(cfg: Any, model: Any) -> None:
     """Run one training step's forward pass in each phase; only a size that is too small counts.
 
-    Other errors may come from the made-up batch. A real one has the same cause in the training.
+    Other errors may be caused by the artificial batch, so they are left to the training.
     """
 
     def refusal(size: Sequence[int]) -> str:

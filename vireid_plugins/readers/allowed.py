@@ -1,6 +1,6 @@
-"""What the pickle in a checkpoint may name: plain tensors and containers, nothing that runs code.
+"""List what the pickle in a checkpoint may name: plain tensors and containers, no code.
 
-It is what PyTorch's own safe loader allows, as far as checkpoints hold it.
+The list is the part of PyTorch's own safe list that checkpoints need.
 """
 
 import pickle
@@ -36,7 +36,7 @@ STORAGES = {
 
 
 class ForbiddenObjectError(pickle.UnpicklingError):
-    """A pickle that names something else than plain tensors and containers."""
+    """A pickle names something other than plain tensors and containers."""
 
 
 def is_dtype(module: str, name: str) -> bool:
@@ -45,7 +45,7 @@ def is_dtype(module: str, name: str) -> bool:
 
 
 def is_storage(module: str, name: str) -> bool:
-    """Return whether ``module.name`` is a class of memory that tensors lie in."""
+    """Return whether ``module.name`` is a class for the memory of tensors."""
     return module in ("torch", "torch.storage") and name in STORAGES
 
 

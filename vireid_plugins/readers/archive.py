@@ -1,7 +1,7 @@
 """Verify the zip archive that ``torch.save`` writes, before ``torch.load`` opens it.
 
 PyTorch reads such archives without checking the CRC-32 of their records. Before 2.6 it also runs
-the program in a TorchScript archive, however it is told to load (CVE-2025-32434).
+the program in a TorchScript archive, even with ``weights_only=True`` (CVE-2025-32434).
 """
 
 import io
@@ -20,7 +20,7 @@ from .allowed import STORAGES, check_allowed, is_storage
 from .checksum import leaves
 
 _PICKLE = "data.pkl"
-# Names that begin with a dot are notes of PyTorch to itself.
+# Records whose names begin with a dot are written by PyTorch for its own use.
 _RECORD = re.compile(r"data\.pkl|version|byteorder|data/\d+|\.data/serialization_id|\.\w+")
 _PROGRAM = re.compile(r"constants\.pkl|code/.*")
 _CHUNK, _END = 1 << 20, 22  # bytes
@@ -42,12 +42,12 @@ def check_archive(path: str, entries: Optional[Sequence[str]] = None) -> None:
             _Verification(archive, records, path).run(entries)
     except zipfile.BadZipFile as error:
         raise CheckpointError(
-            f"{path} was not loaded: it is damaged or cut short ({error}). {_REMEDY}"
+            f"{path} was not loaded: it is damaged or truncated ({error}). {_REMEDY}"
         ) from error
 
 
 def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
-    """Return the records by their names without the folder that all of them lie in."""
+    """Return the records by name, without the folder that contains all of them."""
     names = [info.filename for info in archive.infolist()]
     folder = names[0].partition("/")[0] if names else ""
     inside = [name[len(folder) + 1 :] for name in names]
@@ -55,7 +55,7 @@ def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
     if programs:
         raise CheckpointError(
             f"{path} was not loaded: it is a TorchScript archive (it holds {programs[0]}), a "
-            "program that could do anything when it is loaded. Where you trust the file, save its "
+            "program that could do anything when it is loaded. If you trust the file, save its "
             "weights alone: torch.save(torch.jit.load(PATH).state_dict(), 'weights.pth')."
         )
     for name, own in zip(names, inside):
@@ -70,7 +70,7 @@ def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
 
 
 def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
-    """Refuse an archive that begins or ends with something else, or is compressed."""
+    """Raise ``CheckpointError`` if the archive is compressed or has other data around it."""
     infos = archive.infolist()
     with open(path, "rb") as file:
         file.seek(-_END, os.SEEK_END)
@@ -89,7 +89,7 @@ def _foreign(path: str, what: str) -> CheckpointError:
 
 
 def _check_pytorch_agrees(path: str, records: Dict[str, Any]) -> None:
-    """Refuse an archive in which PyTorch's own reader sees other records."""
+    """Raise an error if PyTorch's own reader finds other records than Python's ``zipfile``."""
     with open(path, "rb") as file:
         seen = torch._C.PyTorchFileReader(file).get_all_records()
     if sorted(seen) != sorted(records):
@@ -104,11 +104,11 @@ class _Storage:
     size: int  # bytes
 
     def __setstate__(self, state: Any) -> None:
-        """Pass over what PyTorch < 0.4 says about a parameter."""
+        """Ignore the state that PyTorch < 0.4 saves with a parameter."""
 
 
 class _Verification:
-    """Verifies records by their CRC-32, and finds which tensor each belongs to."""
+    """Verify records by their CRC-32, and find which tensor each belongs to."""
 
     def __init__(
         self, archive: zipfile.ZipFile, records: Dict[str, zipfile.ZipInfo], path: str
@@ -143,7 +143,7 @@ class _Verification:
                 while record.read(_CHUNK):
                     pass
         except zipfile.BadZipFile as error:
-            raise self._damaged(what, "is not what was written, by its checksum") from error
+            raise self._damaged(what, "does not match its checksum") from error
 
     def _damaged(self, what: str, how: str) -> CheckpointError:
         return CheckpointError(
@@ -152,14 +152,14 @@ class _Verification:
 
 
 class _Describer(pickle.Unpickler):
-    """Reads the pickle of a checkpoint, but no tensor."""
+    """Read the pickle of a checkpoint without its tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a harmless stand-in for each class that is allowed."""
         check_allowed(module, name)
         if name == "Parameter":
             return _Parameter
-        if module == "torch._utils":  # functions that make a tensor of its memory
+        if module == "torch._utils":  # functions that make a tensor from its memory
             return _first
         if is_storage(module, name):
             return name
@@ -181,7 +181,7 @@ def check_legacy(path: str) -> None:
 
 
 class _Parameter:
-    """Stands for the memory that a parameter is made of."""
+    """A stand-in for a parameter: it returns the memory that it is made from."""
 
     def __new__(cls, memory: Any, *_: Any) -> Any:
         return memory

@@ -1,7 +1,7 @@
 """Checksums of the tensors in a checkpoint: one CRC-32 for each, by its name.
 
-A sum covers the bytes of a tensor in the order of its elements, its type and its shape. Neither
-the device nor the order in memory counts.
+A checksum covers a tensor's shape, its type, and its bytes in the order of the elements. The device
+and the layout in memory make no difference.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-CHECKSUM = "checksum"  # the entry of a checkpoint that holds its sums
+CHECKSUM = "checksum"  # the entry of a checkpoint that holds the checksums of its tensors
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -21,7 +21,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def tensor_sums(content: Mapping[str, Any]) -> Dict[str, int]:
-    """Return the sum of each tensor in ``content`` by its name, such as ``"model.conv.weight"``."""
+    """Return the checksum of each tensor in ``content``, by names such as ``"model.conv.bias"``."""
     return {
         name: _sum(tensor)
         for name, tensor in leaves(content)
@@ -30,9 +30,9 @@ def tensor_sums(content: Mapping[str, Any]) -> Dict[str, int]:
 
 
 def check_sums(content: Mapping[str, Any], path: str, entries: Sequence[str]) -> None:
-    """Raise ``CheckpointError`` if a tensor is not the one that was written.
+    """Raise ``CheckpointError`` if a tensor does not match its checksum.
 
-    A checkpoint without sums passes, and so does one from which tensors were left out.
+    A checkpoint without checksums passes, and so does one from which tensors were removed.
 
     Args:
         content: what the file holds.
@@ -56,8 +56,8 @@ def check_sums(content: Mapping[str, Any], path: str, entries: Sequence[str]) ->
             continue
         finite = not known or bool(torch.isfinite(tensor).all())
         raise CheckpointError(
-            f"{path}: {name} {'' if finite else 'holds NaN or infinite values and '}is not what "
-            "was written, by the checksum in the file. Use an intact copy. If you changed it on "
+            f"{path}: {name} {'' if finite else 'holds NaN or infinite values and '}does not match "
+            "its checksum: the file is damaged. Use an intact copy. If you changed the tensor on "
             f"purpose, delete the entry {CHECKSUM!r} from the dict before you save it."
         )
 

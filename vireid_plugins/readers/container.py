@@ -1,4 +1,4 @@
-"""Tell by the first bytes of a file how ``torch.save`` wrote it, or what else it is."""
+"""Find out from the first bytes of a file in which format ``torch.save`` wrote it."""
 
 import os
 import tarfile
@@ -16,10 +16,10 @@ _BEGINNINGS = {
     b"\x80\x04\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
     b"\x80\x05\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
 }
-# what is often found under the name of a checkpoint
+# other kinds of files that often have the name of a checkpoint
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself by 'git lfs pull'",
-    b"<": "a page of the web, perhaps an error message of a download: fetch the file again",
+    b"<": "a web page, perhaps an error message of a download: download the file again",
     b"\x80": "a pickle, not written by torch.save; a pickle can run code",
     b"\x93NUMPY": "an array of NumPy",
     b"\x1f\x8b": "compressed by gzip: unpack it first",

@@ -1,8 +1,8 @@
 """Keep the catalog of an index: a small database of its images, beside their features.
 
 A row of the table ``images`` is an image and the number of its row of features. Rows are entered
-once their features are on the disk, in one transaction with the checksums of the features, so that
-a kill at any moment leaves them in step.
+once their features are on the disk, in one transaction with the checksums of the features, so
+both agree after a kill at any moment.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ class Catalog:
             raise
         if not (self.has_sums or writable):
             logger.warning(
-                "%s is of an earlier version, and has no checksums of its features: damage to "
-                "them is not noticed. The same index command, given again, adds them.",
+                "%s is of an earlier version and has no checksums, so damage to its features "
+                "cannot be detected. Run the same index command again to add them.",
                 folder,
             )
 
@@ -155,7 +155,7 @@ class Catalog:
         if [page for page, _ in pages] != list(range(-(-self.num_rows // PAGE))):
             raise damaged(self.path, "checksums of features are missing")
         if not all(isinstance(crc, int) and 0 <= crc < 1 << 32 for _, crc in pages):
-            raise damaged(self.path, "a checksum of features is none")
+            raise damaged(self.path, "a checksum of features is not a 32-bit number")
         return np.array([crc for _, crc in pages], np.uint32)
 
     @reporting
@@ -191,7 +191,7 @@ class Catalog:
         query = "SELECT row FROM images WHERE name = ?"
         for row, name in found.items():
             if self._connection.execute(query, name).fetchone() != (row,):
-                raise damaged(self.path, f"the name of the image in row {row} is not what it was")
+                raise damaged(self.path, f"the name of the image in row {row} has changed")
 
     # ------------------------------------------------------------------------------- writing
 

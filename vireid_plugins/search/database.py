@@ -1,7 +1,7 @@
-"""Report what SQLite says as a sentence that leads on, and wait for another process's lock.
+"""Turn an error of SQLite into a sentence with a remedy, and wait for another process's lock.
 
-A lock passes, a full disk can be emptied, and only a damaged file must be rebuilt: each has its
-own remedy.
+Each cause has its own remedy: wait for a lock, free space on a full disk, and make a new index only
+if the file is damaged.
 """
 
 import contextlib
@@ -90,8 +90,8 @@ def _sentence(error: Exception, path: Path) -> str:
         )
     if "full" in said:
         return (
-            f"{path} cannot be written: the disk is full ({said}). What was done before it is "
-            "kept; make room, and give the same command again."
+            f"{path} cannot be written: the disk is full ({said}). Earlier results "
+            "are kept. Free some space, and give the same command again."
         )
     if "readonly" in said or "unable to open" in said:
         return (
@@ -99,13 +99,13 @@ def _sentence(error: Exception, path: Path) -> str:
             "its folder."
         )
     return (
-        f"{path} cannot be read as the catalog of an index ({said}). The file is damaged, or it is "
-        "something else: make a new index in another folder."
+        f"{path} cannot be read as the catalog of an index ({said}). The file is damaged or is "
+        "not a catalog. Make a new index in another folder."
     )
 
 
 def damaged(path: Path, what: str) -> CatalogError:
-    """Return the error that says how the file ``path`` of an index is damaged."""
+    """Return the error for a damaged file of an index; ``what`` says how it is damaged."""
     return CatalogError(f"{path} is damaged: {what}. Make a new index in another folder.")
 
 

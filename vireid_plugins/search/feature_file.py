@@ -1,6 +1,6 @@
-"""Keep features on the disk: a growing file of float32 rows that is mapped and never loaded.
+"""Keep features on the disk, in a growing file of float32 rows that is mapped into memory.
 
-Shapes: R rows of D features; S sums, one for each ``PAGE`` rows.
+Shapes: R rows of D features; S checksums, one for each ``PAGE`` rows.
 """
 
 import contextlib
@@ -93,13 +93,13 @@ class FeatureFile:
         if held < rows * self.size * 4:
             raise UserError(
                 f"{self.path} has {held} bytes; its {rows} rows of {self.size} features need "
-                f"{rows * self.size * 4}. It was cut: make a new index in another folder."
+                f"{rows * self.size * 4}. It was truncated. Make a new index in another folder."
             )
 
     def compacted(
         self, features: "CheckedRows", rows: np.ndarray
     ) -> Tuple["FeatureFile", Dict[int, int]]:
-        """Return a new generation of the file, with only ``rows`` of ``features``; and its sums."""
+        """Write ``rows`` of ``features`` to a new generation; return it and its checksums."""
         other = FeatureFile(self.folder, self.generation + 1, self.size)
         sums: Dict[int, int] = {}
 
@@ -114,9 +114,9 @@ class FeatureFile:
 
 
 class CheckedRows:
-    """Rows (R, D) of a file; those that are asked for are compared with their checksums first.
+    """Rows (R, D) of a file, which are compared with their checksums before they are returned.
 
-    A page is checked once.
+    Each page is checked once.
 
     Args:
         path: the file, for messages.
@@ -154,8 +154,7 @@ class CheckedRows:
             if page >= len(sums) or zlib.crc32(self._mapped[begin:end].tobytes()) != sums[page]:
                 raise damaged(
                     self._path,
-                    f"the features of rows {begin} to {end - 1} differ from those that were "
-                    "written",
+                    f"the features of rows {begin} to {end - 1} do not match their checksum",
                 )
         self._checked[pages] = True
 

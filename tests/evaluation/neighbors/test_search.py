@@ -179,7 +179,7 @@ def test_a_damaged_file_is_named(index, tmp_path):
         content = path.read_bytes()
         for other in (content[:-5], content[:200] + bytes([content[200] ^ 1]) + content[201:]):
             path.write_bytes(other)
-            with pytest.raises(UserError, match=f"{path.name} differs from what was written"):
+            with pytest.raises(UserError, match=f"{path.name} does not match its checksum"):
                 NearestNeighbors.load(folder)
         path.unlink()
         with pytest.raises(UserError, match=f"{path.name} is missing"):

@@ -42,15 +42,15 @@ def read_meta(folder: Path) -> Dict[str, Any]:
 
 
 def check_files(folder: Path, meta: Dict[str, Any]) -> None:
-    """Raise ``UserError`` unless the files are those that ``save`` wrote, by their checksums.
+    """Raise ``UserError`` if a file does not match its checksum.
 
-    An index of an earlier version has no checksums; this is noted.
+    An index of an earlier version has no checksums; the log says so.
     """
     path = folder / META
     if "sums" not in meta:
         logger.warning(
-            "%s is of an earlier version and has no checksums: damage to its files is not noticed. "
-            "Save the index again to add them.",
+            "%s is of an earlier version and has no checksums, so damage to its files cannot be "
+            "detected. Save the index again to add them.",
             folder,
         )
         return
@@ -60,7 +60,7 @@ def check_files(folder: Path, meta: Dict[str, Any]) -> None:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing. {_REMEDY}")
         if sum_of(folder / name) != expect(expected, int, f"{path}, sums: {name}", _REMEDY):
-            raise UserError(f"{folder / name} differs from what was written. {_REMEDY}")
+            raise UserError(f"{folder / name} does not match its checksum. {_REMEDY}")
 
 
 def sum_of(path: Path) -> int:

@@ -54,6 +54,7 @@ def refused(path):
         ("SOLVER: {STEPS: {A: 1}}\n", "SOLVER.STEPS is a group of keys; expected a list of numb"),
         ("SOLVER: {BASE_LR: null}\n", "SOLVER.BASE_LR is None; expected a number, such as"),
         ("SOLVER: {OPT: ~}\n", "SOLVER.OPT is None; expected a word, such as"),
+        ("INPUT: {INFRARED_RANGE: [0, 9]}\n", "'auto'. Allowed: 'auto', 'file' or two numbers as"),
         ("SEED:\n", "SEED is None; expected a whole number, such as 0"),
         ("SEED: 1.5\n", "SEED is 1.5; expected a whole number"),
         ("SEED: true\n", "SEED is True; expected a whole number"),
@@ -155,6 +156,10 @@ def test_a_pair_takes_the_type_of_its_key(key, value, expected):
     ("opts", "words"),
     [
         (["SEED"], "KEY VALUE pairs; got 1 words: SEED"),
+        (["SEED", "1", "--resume"], "--resume must stand before the first KEY VALUE pair"),
+        (["SEED", "1", "--resume", "2"], "--resume must stand before the first KEY VALUE pair"),
+        (["SEED=1"], "Write a key and its value as two words: SEED 1; got 'SEED=1'"),
+        (["SEED=1", "SOLVER.OPT=SGD"], "as two words: SEED 1"),
         (["SEED", "1", "2"], "KEY VALUE pairs; got 3 words"),
         (["SEED", "1", "SEDE", "2"], "Unknown config key 'SEDE' in the command line."),
         ([5, 1], "Unknown config key '5'"),

@@ -156,7 +156,13 @@ def check_query_words(args: argparse.Namespace) -> None:
     if args.save and args.images:
         raise UserError("--save draws queries that --image names; for --images DIR use --csv.")
     for path in filter(None, (args.save, args.csv)):
+        if any(os.path.realpath(path) == os.path.realpath(image) for image in args.image or ()):
+            raise UserError(
+                f"--save {path} is a query too, and would be lost; choose another name."
+            )
         check_can_write(path)
+    if args.csv and args.csv.suffix.lower() != ".csv":
+        raise UserError(f"--csv {args.csv}: expected a name that ends in .csv.")
 
 
 def choose_threshold(index: SearchIndex, word: str, modality: Modality, command: str) -> Threshold:

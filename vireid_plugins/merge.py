@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence
 from fastreid.config import CfgNode as CN
 
 from .errors import UnknownNameError, UserError
+from .keys import declared_keys
 from .readers.config_file import read_chain
 from .readers.shape import found
 from .readers.text import shown
@@ -75,14 +76,30 @@ def merge_config(
         for one in reversed(read_chain(file, alone)):
             _merge_values(cfg, one.values, shown(one.path))
     opts = list(opts)
-    if len(opts) % 2:
-        raise UserError(
-            f"Overrides come as KEY VALUE pairs; got {len(opts)} words: {' '.join(map(str, opts))}."
-        )
     keys = list(map(str, opts[0::2]))
+    _check_pairs(opts, keys, cfg)
     check_known_keys(keys, cfg, "the command line")
     for key, value in zip(keys, opts[1::2]):
         _merge_pair(cfg, key, value)
+
+
+def _check_pairs(words: Sequence[Any], keys: Sequence[str], cfg: CN) -> None:
+    """Raise ``UserError`` if words are no ``KEY VALUE`` pairs; say which word is out of place."""
+    for word in map(str, words[: 2 * len(keys)]):
+        name, sign, value = word.partition("=")
+        if word.startswith("--") and (len(words) % 2 or word in keys):
+            raise UserError(
+                f"{word} must stand before the first KEY VALUE pair: {word} {words[0]} ..."
+            )
+        if sign and name in flat_keys(cfg) and (len(words) % 2 or word in keys):
+            raise UserError(
+                f"Write a key and its value as two words: {name} {value}; got {word!r}."
+            )
+    if len(words) % 2:
+        raise UserError(
+            f"Overrides come as KEY VALUE pairs; got {len(words)} words: "
+            f"{' '.join(map(str, words))}."
+        )
 
 
 def merge_text(cfg: CN, text: str, source: str) -> None:
@@ -130,7 +147,7 @@ def _merge_group(cfg: CN, values: Dict[str, Any], prefix: str, source: str) -> N
                 )
             _merge_group(before, value, f"{key}.", source)
         else:
-            cfg[name] = _fitting(value, before, f"{source}: {key}")
+            cfg[name] = _fitting(value, before, key, f"{source}: {key}")
 
 
 def _merge_pair(cfg: CN, key: str, value: Any) -> None:
@@ -141,10 +158,10 @@ def _merge_pair(cfg: CN, key: str, value: Any) -> None:
     if isinstance(cfg[name], CN):
         example = next(iter(cfg[name]), "X")
         raise UserError(f"{key} is a group of keys; name one of them, such as {key}.{example}.")
-    cfg[name] = _fitting(value, cfg[name], key, " Is the value missing, or a word too many?")
+    cfg[name] = _fitting(value, cfg[name], key, key, " Is the value missing, or a word too many?")
 
 
-def _fitting(value: Any, before: Any, where: str, hint: str = "") -> Any:
+def _fitting(value: Any, before: Any, key: str, where: str, hint: str = "") -> Any:
     """Return a value in the type of the value that it replaces.
 
     As in yacs, a word that reads as a value of Python stands for that value, and lists and tuples
@@ -164,7 +181,8 @@ def _fitting(value: Any, before: Any, where: str, hint: str = "") -> Any:
         return value
     if type(value) is not type(before) or not _entries_fit(value, before):
         raise UserError(
-            f"{where} is {_shortened(given)}; expected {_wanted(before)}, such as {before!r}.{hint}"
+            f"{where} is {_shortened(given)}; expected {_wanted(before)}, such as {before!r}."
+            f"{_allowed(before, key)}{hint}"
         )
     return value
 
@@ -196,6 +214,12 @@ def _entries_fit(value: Any, before: Any) -> bool:
         return None not in value
     (kind,) = wanted
     return all(isinstance(one, kind) and isinstance(one, bool) == (kind is bool) for one in value)
+
+
+def _allowed(before: Any, key: str) -> str:
+    """Return a sentence about the words that a key may have: a word itself says little."""
+    declared = declared_keys().get(key) if isinstance(before, str) else None
+    return f" Allowed: {declared.rule.words}." if declared else ""
 
 
 def _wanted(before: Any) -> str:

@@ -125,6 +125,22 @@ def test_no_process_is_an_error_and_not_a_success(datasets, tmp_path, capsys):
     assert "MODEL.DEVICE cpu" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--machine-rank", "3"], "--machine-rank is 3; with --num-machines 1 it is 0 to 0"),
+        (["--num-machines", "2", "--machine-rank", "-1"], "--machine-rank is -1"),
+        (["--num-machines", "2"], "tcp://ADDRESS:PORT"),
+        (["--num-machines", "2", "--dist-url", "127.0.0.1:29500"], "expected tcp://ADDRESS:PORT"),
+        (["--num-machines", "2", "--dist-url", "tcp://127.0.0.1:99999"], "expected tcp://ADDRESS"),
+        (["--num-machines", "2", "--dist-url", "tcp://a..b:29500"], "does not know the address"),
+    ],
+)
+def test_a_wrong_word_about_machines_is_one_line(datasets, tmp_path, capsys, words, message):
+    status = main(["--config-file", SYNTHETIC, *words, *small_words(tmp_path)])
+    assert_one_line(status, capsys, message)
+
+
 def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "vireid_plugins.engine.session.set_up_run", lambda cfg, resume: {}["layer3"]

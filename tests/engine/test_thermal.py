@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vireid_plugins.data.build import build_test_loader
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.loading import open_checkpoint
 from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.modality import Modality
 from vireid_plugins.readers.yaml_file import read_yaml
 
 from tests.engine.small import small_cfg
@@ -140,6 +142,20 @@ def test_an_index_warns_of_images_of_another_range(weights, tmp_path, caplog):
     assert "Their own range is 27000..29000" in caplog.text
 
 
+def test_a_query_of_more_bits_than_the_model_knows_is_told(weights, root, tmp_path, caplog):
+    from vireid_plugins.search import SearchIndex, index_folder
+    from vireid_plugins.search.querying import search_images
+
+    folder = tmp_path / "index"
+    index_folder(vp.FeatureExtractor(weights), root, "infrared", folder, progress=False)
+    Image.fromarray(thermal(1)).save(tmp_path / "deep.png")  # the model knows no visible range
+    index, queries = SearchIndex(folder), [os.fsencode(tmp_path / "deep.png")]
+    extractor = index.extractor(weights)
+    list(search_images(index, extractor, queries, Modality.VISIBLE, 1, on_broken=print))
+    assert "Queries: visible images: 1 of 1 images looked at are gray of more" in caplog.text
+    assert "since none is known" in caplog.text
+
+
 def test_an_index_keeps_the_range_that_it_was_given(weights, root, tmp_path):
     from vireid_plugins.search import SearchIndex, index_folder
 
@@ -149,7 +165,7 @@ def test_an_index_keeps_the_range_that_it_was_given(weights, root, tmp_path):
     folder = tmp_path / "index"
     index_folder(extractor, root, "infrared", folder, progress=False, weights=weights)
     index = SearchIndex(folder)
-    assert index.facts["ranges"] == {"visible": "file", "infrared": "0..16383"}
+    assert index.facts["ranges"] == {"infrared": "0..16383"}  # what is not known is left open
     assert index.extractor().reader.limits == extractor.reader.limits
     with pytest.raises(CheckpointError, match="features cannot be compared"):
         index.extractor(infrared_range="0..65535")

@@ -203,6 +203,8 @@ def test_a_test_set_filmed_by_one_camera_is_refused_before_any_image_is_read(csv
         VIReIDTrainer(csv_config)
     report = check_dataset("CSVDataset", str(tmp_path), csv_file="list.csv")
     assert not report.usable and "CSV_SKIP_SAME_CAMERA" in str(report)
+    mended = ["DATASETS.CSV_SKIP_SAME_CAMERA", False, "DATASETS.CSV_FILE", "list.csv"]
+    assert "no valid match" not in str(check_dataset("csv", str(tmp_path), opts=mended))
     csv_config.DATASETS.CSV_SKIP_SAME_CAMERA = False  # the remedy works
     rehearse_tests(csv_config)
 

@@ -184,6 +184,7 @@ def test_from_python_it_returns_what_was_written(folder, only, monkeypatch):
         (["run", "MODEL.DEVICE"], "come in pairs"),
         (["run", "--out", "run"], "is a folder"),
         (["run", "--out", "run/log.txt/page.html", "--no-model"], "cannot be written: Not a dir"),
+        (["run", "--out", "run/model_final.pth"], "ends in .html"),
     ],
 )
 def test_mistakes_end_with_one_line(folder, monkeypatch, capsys, words, message):

@@ -233,6 +233,8 @@ def test_mistakes_end_with_a_line_and_2(index, weights, people, tmp_path, capsys
         (["query", index, *image, *visible, "--save", "x.gif"], "ends in .png or .pdf"),
         (["query", index, *image, *visible, "--save", f"{other}/x.png"], f"{other}/x.png cannot"),
         (["query", index, *folder, *visible, "--csv", str(tmp_path)], f"{tmp_path} cannot be wri"),
+        (["query", index, *image, *visible, "--csv", str(people / "2.jpg")], "ends in .csv"),
+        (["query", index, "--image", "x.png", *visible, "--save", "./x.png"], "is a query too"),
         (["query", index, *image, *visible, "--threshold", "high"], "from -1 to 1"),
         (["query", index, "--image", "gone.jpg", *visible], "No query could be read: gone.jpg"),
         (["query", index, *image, *visible, "--weights", str(other)], "was made by the model"),

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -87,14 +87,24 @@ def resolved_reader(cfg: CfgNode, items: Sequence[Item]) -> ImageReader:
     return reader._replace(limits=tuple(limits))
 
 
-def check_set(train: Sequence[Item], test: Sequence[Item]) -> Tuple[ImageReader, List[str]]:
+def check_set(
+    train: Sequence[Item], test: Sequence[Item], base: Optional[ImageReader] = None
+) -> Tuple[ImageReader, List[str]]:
     """Return the reader that ``auto`` becomes in a training, and what to say about it.
 
     Nothing is said about images of 8 bits.
+
+    Args:
+        train, test: items.
+        base: the reader of a config; default: that of the default config.
     """
-    found = _surveys(ImageReader(), train)
-    limits = [found[m].limits if m in found and found[m].num_wide else None for m in Modality]
-    reader = ImageReader(tuple(limits))
+    base = base or ImageReader()
+    found = _surveys(base, train)
+    limits = list(base.limits)
+    for modality, one in found.items():
+        if one.num_wide and limits[modality] is None and modality not in base.by_file:
+            limits[modality] = one.limits
+    reader = base._replace(limits=tuple(limits))
     lines = []
     for what, surveys in (("training", found), ("test", _surveys(reader, test))):
         for modality, one in surveys.items():

@@ -105,6 +105,11 @@ class ImageReader(NamedTuple):
         limits = self.limits_of(modality)
         return FILE if limits is None else limits_in_words(limits)
 
+    def known_ranges(self) -> Dict[str, str]:
+        """Return the ranges that are known or were asked for, in words, by modality in words."""
+        known = [m for m in Modality if self.limits[m] is not None or m in self.by_file]
+        return {m.label: self.describe(m) for m in known}
+
 
 def is_open_range(key: str, value: Any) -> bool:
     """Return whether a key is a range that is not resolved yet; the training images decide it."""

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import signal
 import socket
 import time
@@ -58,6 +59,11 @@ def launch(
             f"{num_processes} processes on {num_machines} machines were asked for; expected 1 or "
             "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
         )
+    if not 0 <= machine_rank < num_machines:
+        raise UserError(
+            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it is 0 to "
+            f"{num_machines - 1}, another on each machine."
+        )
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _run_under_torchrun(main, args, device)
     world_size = num_processes * num_machines
@@ -68,6 +74,7 @@ def launch(
         if num_machines > 1:
             raise UserError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
+    _check_url(dist_url)
     arguments = (main, world_size, num_processes, machine_rank, dist_url, args, device)
     started = multiprocessing.spawn(
         distributed_worker, nprocs=num_processes, args=arguments, join=False
@@ -79,6 +86,23 @@ def launch(
         _stop_all(started.processes, getattr(stop, "number", signal.SIGINT))
         raise
     return None
+
+
+def _check_url(url: str) -> None:
+    """Raise ``UserError`` if ``url`` is not ``tcp://ADDRESS:PORT``, of an address that is known."""
+    match = re.fullmatch(r"tcp://(\[[^]]+\]|[^:/\[\]]+):(\d{1,5})", url)
+    if match is None or not 0 < int(match[2]) < 2**16:
+        raise UserError(
+            f"--dist-url is {url!r}; expected tcp://ADDRESS:PORT of rank 0, such as "
+            "tcp://192.168.0.1:29500."
+        )
+    try:
+        socket.getaddrinfo(match[1].strip("[]"), int(match[2]))
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"--dist-url is {url!r}, and this machine does not know the address {match[1]} "
+            f"({error}). Write the address of the machine of rank 0, such as an IP number."
+        ) from error
 
 
 def _stop_all(processes: Sequence[Any], number: int) -> None:

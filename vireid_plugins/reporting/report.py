@@ -76,6 +76,10 @@ def write_report(
         raise ReportError("--weights and --no-model exclude each other; leave one out.")
     if out and Path(out).is_dir():
         raise ReportError(f"--out is {str(out)!r}, which is a folder; name a file in it.")
+    if out and Path(out).suffix.lower() not in (".html", ".htm"):
+        raise ReportError(f"--out is {str(out)!r}; expected a file name that ends in .html.")
+    if Path(folder).is_file():
+        raise ReportError(f"{folder} is a file. Give the folder of a run: its OUTPUT_DIR.")
     page = Path(out) if out else Path(folder) / PAGE
     check_can_write(page)
     report = _Report(

@@ -104,7 +104,7 @@ def index_folder(
                     "images": str(images),
                     "kind": kind or FLAT,
                     "complete": False,
-                    "ranges": {m.label: extractor.reader.describe(m) for m in Modality},
+                    "ranges": extractor.reader.known_ranges(),
                 },
             )
         index = SearchIndex(out, writable=True)

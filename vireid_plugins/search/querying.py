@@ -5,11 +5,13 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..cells import safe_cells
+from ..data.item import Item
+from ..data.range_survey import check_ranges_suit
 from ..engine.feature_extractor import FeatureExtractor
 from ..files import write_atomically
 from ..modality import Modality
@@ -54,6 +56,8 @@ def search_images(
     Raises:
         UserError: for the same reasons as ``SearchIndex.search``.
     """
+    images = list(images)
+    _look_at_gray_values(extractor, folder, images, modality)
     found = (FoundImage(name, 0, 0) for name in images)
     asked: List[FoundImage] = []
     features: List[np.ndarray] = []
@@ -67,6 +71,15 @@ def search_images(
             asked, features = [], []
     if asked:
         yield from _answers(index, folder, asked, np.concatenate(features), topk)
+
+
+def _look_at_gray_values(
+    extractor: FeatureExtractor, folder: Path, images: Sequence[bytes], modality: Modality
+) -> None:
+    """Say by which range some of the queries are read if they have more than 8 bits."""
+    names = [os.fsdecode(name) for name in images]
+    items = [Item(str(folder / name), None, None, modality) for name in names]
+    check_ranges_suit(extractor.reader, items, "Queries")
 
 
 def _answers(

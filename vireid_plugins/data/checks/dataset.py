@@ -6,16 +6,21 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Type
 
 from tabulate import tabulate
 
+from vireid_plugins.config import add_vireid_config
 from vireid_plugins.errors import UnknownNameError, UserError
+from vireid_plugins.keys import check_ranges, value_of
+from vireid_plugins.merge import merge_config
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import registered_names, suggest
 
+from fastreid.config import CfgNode, get_cfg
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..datasets import CrossModalityDataset, DatasetError
 from ..datasets.base import SPLITS
 from ..item import Item
 from ..range_survey import check_set
+from ..reading import ImageReader
 from .identities import lacking_modality, match_queries, too_few_identities
 from .images import find_broken_images
 from .protocols import rehearse_protocols
@@ -69,7 +74,13 @@ def dataset_class(name: str) -> Type[CrossModalityDataset]:
 
 
 def check_dataset(
-    name: str, root: str, *, full: bool = False, allow_overlap: bool = False, **options: Any
+    name: str,
+    root: str,
+    *,
+    full: bool = False,
+    allow_overlap: bool = False,
+    opts: Sequence[Any] = (),
+    **options: Any,
 ) -> DatasetReport:
     """Check a dataset below ``root``.
 
@@ -88,6 +99,11 @@ def check_dataset(
     if strange:
         known = ", ".join(kind.config_keys) or "(none)"
         raise UserError(f"{kind.__name__} has no option {strange[0]!r}. Valid: {known}.")
+    cfg = _make_config(opts)
+    for argument, key in kind.config_keys.items():
+        if key in map(str, opts[0::2]):
+            options.setdefault(argument, value_of(cfg, key))
+    allow_overlap = allow_overlap or cfg.DATASETS.ALLOW_OVERLAP
     lines = [f"{kind.__name__} below {os.path.abspath(root)}"]
     problems: List[str] = []
     try:
@@ -97,10 +113,18 @@ def check_dataset(
     else:
         splits = _read_splits(dataset, lines, problems)
         _describe(dataset, splits, lines, problems)
-        _check_identities(splits, dataset, lines, problems)
-        _check_files(splits, full, lines, problems)
+        _check_identities(splits, dataset, cfg, lines, problems)
+        _check_files(splits, full, ImageReader.from_config(cfg), lines, problems)
     lines.append(f"Request page: {kind.dataset_url}")
     return DatasetReport(lines, list(dict.fromkeys(problems)))
+
+
+def _make_config(opts: Sequence[Any]) -> CfgNode:
+    cfg = get_cfg()
+    add_vireid_config(cfg)
+    merge_config(cfg, opts=opts)
+    check_ranges(cfg)
+    return cfg
 
 
 def _read_splits(
@@ -180,6 +204,7 @@ def _counts(splits: Dict[str, Sequence[Item]]) -> Dict[str, int]:
 def _check_identities(
     splits: Dict[str, Sequence[Item]],
     dataset: CrossModalityDataset,
+    cfg: CfgNode,
     lines: List[str],
     problems: List[str],
 ) -> None:
@@ -191,17 +216,21 @@ def _check_identities(
         problems += matches.problems
         lines += matches.notes
         if not matches.problems:
-            rehearsed = rehearse_protocols(dataset, splits)
+            rehearsed = rehearse_protocols(dataset, splits, cfg)
             problems += rehearsed.problems
             lines += [f"Evaluation, {note}." for note in rehearsed.notes]
 
 
 def _check_files(
-    splits: Dict[str, Sequence[Item]], full: bool, lines: List[str], problems: List[str]
+    splits: Dict[str, Sequence[Item]],
+    full: bool,
+    base: ImageReader,
+    lines: List[str],
+    problems: List[str],
 ) -> None:
     items = [item for split in SPLITS for item in splits[split]]
     paths = [item.path for item in items]
-    reader, words = check_set(splits["train"], [*splits["query"], *splits["gallery"]])
+    reader, words = check_set(splits["train"], [*splits["query"], *splits["gallery"]], base)
     broken = find_broken_images(
         paths, "full" if full else "sizes", read=reader.for_items(items), how=repr(reader)
     )

@@ -3,11 +3,10 @@
 from types import SimpleNamespace
 from typing import Any, List, Mapping, NamedTuple, Sequence
 
-from vireid_plugins.config import add_vireid_config
 from vireid_plugins.errors import UserError
 from vireid_plugins.registry import PROTOCOL_REGISTRY, lookup
 
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
 
 from ..datasets import CrossModalityDataset
 from ..item import Item
@@ -21,18 +20,18 @@ class RehearsalFindings(NamedTuple):
 
 
 def rehearse_protocols(
-    dataset: CrossModalityDataset, splits: Mapping[str, Sequence[Item]]
+    dataset: CrossModalityDataset, splits: Mapping[str, Sequence[Item]], cfg: CfgNode
 ) -> RehearsalFindings:
-    """Rehearse every evaluation that is possible for a dataset, with the default config.
+    """Rehearse every evaluation that is possible for a dataset.
 
     Args:
         dataset: names its protocol.
         splits: has the items of ``query`` and ``gallery``.
+        cfg: the config; the arguments of ``dataset`` go before its keys.
     """
     kind = type(dataset)
     protocol = lookup(PROTOCOL_REGISTRY, kind.protocol, f"{kind.__name__}.protocol")
-    cfg = get_cfg()
-    add_vireid_config(cfg)
+    cfg = cfg.clone()
     for argument, key in kind.config_keys.items():
         if hasattr(dataset, argument):
             _set_value(cfg, key, getattr(dataset, argument))

@@ -58,7 +58,7 @@ LIBRARIES = (
     "matplotlib<4",
     "numpy<3",
     "opencv-python-headless>=4.7,<6",
-    "pillow",
+    "pillow>=9.1",
     "platformdirs>=3,<5",
     "pyyaml<7",
     "scikit-learn>=1.2,<2",

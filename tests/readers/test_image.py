@@ -1,5 +1,6 @@
 """Oracle: pixels known by construction for each kind of file."""
 
+import importlib.util
 import os
 import warnings
 
@@ -266,3 +267,10 @@ def test_without_permission_the_message_says_what_to_do(tmp_path, monkeypatch):
     for read in (check_file, read_image):
         with pytest.raises(ImageError, match="Permission denied.*Let your user read"):
             read(str(path))
+
+
+def test_a_pillow_that_is_too_old_is_named(monkeypatch):
+    again = importlib.util.spec_from_file_location("vireid_plugins.readers.again", reader.__file__)
+    monkeypatch.delattr(Image, "Transpose")
+    with pytest.raises(ImportError, match="is too old.*pip install --upgrade pillow"):
+        again.loader.exec_module(importlib.util.module_from_spec(again))

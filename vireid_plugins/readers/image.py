@@ -11,12 +11,19 @@ import stat
 from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import numpy as np
+import PIL
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
 from .gray_range import FULL, Limits, limits_of, narrow
 from .other_formats import kind_of
 from .text import shown
+
+if not hasattr(Image, "Transpose"):
+    raise ImportError(
+        f"Pillow {PIL.__version__} is too old: 9.1 or newer is needed. "
+        "Run: pip install --upgrade pillow"
+    )
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: the only formats that are decoded, by Pillow's names; PPM includes PGM and PBM

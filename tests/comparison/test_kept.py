@@ -88,8 +88,11 @@ def test_a_foreign_result_is_named_and_counts_as_absent(run, name):
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, content, words):
-    (tmp_path / file).write_text(content)
-    kept = read_kept(tmp_path, 0)
+    folder = tmp_path / "a" / "seed0"
+    folder.mkdir(parents=True)
+    (tmp_path / "model.pth").touch()  # that of another run
+    (folder / file).write_text(content)
+    kept = read_kept(folder, 0)
     assert [damage.path.name for damage in kept.damaged] == [file]
     assert words in kept.damaged[0].reason
     assert kept.result is None and not kept.resumable and kept.progress == {}

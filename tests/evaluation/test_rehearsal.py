@@ -137,6 +137,12 @@ def test_parameters_that_the_test_set_is_too_small_for_are_remarked():
         reranking=AffinityInference(10_000, 1),
     )
     assert "TEST.RERANK.K1 is 10000" in "\n".join(aim.rehearse())
+    five = fake_dataset((1, 2, 4, 5), (3, 6))
+    remark = "a gallery has 5 identities, so Rank-5, Rank-10, Rank-20 say nothing"
+    five.gallery.extend(item._replace(pid=99) for item in five.gallery[:2])
+    assert remark in "\n".join(
+        VIReIDEvaluator([SYSUMM01Protocol()], five, dataset_name="S").rehearse()
+    )
     few = SimpleNamespace(
         query=[Item(f"q{pid}", pid, 3, INFRARED) for pid in range(30)],
         gallery=[Item(f"g{pid}", pid, 1, VISIBLE) for pid in range(30)],

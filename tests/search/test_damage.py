@@ -1,10 +1,13 @@
 """Damaged and locked indexes: the right answer or one sentence, never other images in silence."""
 
+import json
 import multiprocessing
 import os
 import shutil
 import sqlite3
+import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,9 @@ from hypothesis import strategies as st
 from vireid_plugins.errors import UserError
 from vireid_plugins.search import SearchIndex, database, index_folder
 from vireid_plugins.search.catalog import CATALOG
+from vireid_plugins.search.facts import checked_facts
 from vireid_plugins.search.feature_file import PAGE, page_sums
+from vireid_plugins.search.threshold import Calibration
 
 from tests.search.fakes import FakeExtractor, features, write_images
 
@@ -105,6 +110,7 @@ FACTS = {
     "another modality": ("modality", '"night"', "night"),
     "a list": ("images", "[]", "images: expected text, found"),
     "another version": ("format", "3", "of format 3; this version"),
+    "a version before the first": ("format", "0", "of format 0; this version"),
     "a cut calibration": ("thresholds", '{"infrared": {"threshold": 0.5}}', "'false_accepts'"),
     "more rows than there are": ("rows", "41", "has .* bytes; its 41 rows|checksums"),
     "fewer rows than there are": ("rows", "20", "not numbers from 0 to 19"),
@@ -163,11 +169,49 @@ def test_a_locked_catalog_names_who_holds_it_and_loses_nothing(out, holder, monk
     assert "elete" not in str(caught.value) and "new index" not in str(caught.value)
 
 
-def test_a_lock_that_passes_is_waited_for(out, holder, monkeypatch, caplog):
+def test_a_lock_that_passes_is_waited_for(out, holder, monkeypatch):
+    """It lasts longer than the wait before the warning."""
     monkeypatch.setattr(database, "_QUIET", 0.05)
-    caplog.set_level("WARNING", "vireid_plugins")
-    monkeypatch.setattr(database.logger, "warning", lambda *args: holder[1].set())
+    later = threading.Timer(0.4, holder[1].set)
+    monkeypatch.setattr(database.logger, "warning", lambda *args: later.start())
     assert len(SearchIndex(out)) == IMAGES
+    later.join()
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ("database or disk is full", "the disk is full .*is kept; make room"),
+        ("attempt to write a readonly database", "cannot be opened for this .*permissions"),
+        ("unable to open database file", "cannot be opened for this .*permissions"),
+        ("database disk image is malformed", "is damaged, or it is something else: make a new ind"),
+    ],
+)
+def test_each_cause_has_its_own_remedy(tmp_path, said, words):
+    with pytest.raises(UserError, match=words) as caught, database.reported(tmp_path / CATALOG):
+        raise sqlite3.OperationalError(said)
+    assert said in str(caught.value) and str(caught.value).startswith(str(tmp_path / CATALOG))
+    assert ("new index" in str(caught.value)) == ("malformed" in said)
+
+
+def test_an_unknown_entry_of_a_calibration_is_named():
+    """A later version may have one that changes what a score means."""
+    values = {"others": [[0.5, 0.1, 0.2]], "surprise": 1}
+    for name, kind in Calibration.__annotations__.items():
+        values.setdefault(name, kind(1) if isinstance(kind, type) else [])
+    facts = [
+        *((name, '"visible"') for name in ("fingerprint", "weights", "modality", "images", "kind")),
+        *((name, "1") for name in ("format", "generation", "rows", "dimensions")),
+        ("complete", "true"),
+    ]
+    for known in (False, True):
+        values.pop("surprise" if known else "", None)
+        rows = [*facts, ("thresholds", json.dumps({"infrared": values}))]
+        if known:
+            assert checked_facts(Path("c"), rows, (1, 2))["thresholds"]["infrared"] == values
+        else:
+            with pytest.raises(UserError, match="c, thresholds, infrared: 'surprise' is unknown"):
+                checked_facts(Path("c"), rows, (1, 2))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -46,6 +46,15 @@ def test_a_full_disk_is_one_line(words):
     assert (process.returncode, error) == (2, expected)
 
 
+def test_what_concerns_another_file_is_raised():
+    @checks_output
+    def command():
+        raise FileNotFoundError("list.csv")
+
+    with pytest.raises(FileNotFoundError, match="list.csv"):
+        command()
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
 def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch, encoding):
     """Oracle: the escapes that Python itself writes for letters that an encoding lacks."""

@@ -39,7 +39,11 @@ def cut_measurements(folder: str, last: int) -> None:
             _replace(path, text)
     for path in sorted(Path(folder).glob(f"{EVENTS}*")):
         content = path.read_bytes()
-        records = b"".join(record for step, record in _records(content) if step <= last)
+        try:
+            records = b"".join(record for step, record in _records(content) if step <= last)
+        except _DamagedError:
+            logger.warning("%s is damaged and stays as it is; its curves may repeat.", path)
+            continue
         if records != content:
             _replace(path, records)
 
@@ -77,6 +81,10 @@ def _weights_of(path: Path) -> str:
     return str(found.get("weights", "")) if isinstance(found, dict) else ""
 
 
+class _DamagedError(Exception):
+    """A record of an event file is not what TensorBoard wrote."""
+
+
 def _replace(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content), REMEDY)
 
@@ -89,7 +97,11 @@ def _records(content: bytes) -> Iterator[Tuple[int, bytes]]:
     """Yield the step and the bytes of every whole record of an event file; -1 without a step.
 
     A record is the length of its data and a checksum, the data, and a checksum of these.
+
+    Raises:
+        _DamagedError: the data of a record are no event.
     """
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
     place = 0
@@ -98,6 +110,9 @@ def _records(content: bytes) -> Iterator[Tuple[int, bytes]]:
         end = place + _HEADER + length + _FOOTER
         if length == 0 or end > len(content):
             return
-        event = Event.FromString(content[place + _HEADER : end - _FOOTER])
+        try:
+            event = Event.FromString(content[place + _HEADER : end - _FOOTER])
+        except DecodeError as error:
+            raise _DamagedError from error
         yield (event.step if event.HasField("summary") else -1), content[place:end]
         place = end

@@ -1,9 +1,8 @@
 """``vireid VERB``: find the verb, run it, and report what goes wrong.
 
 Exit statuses: 0: done; 1: done in part, as the verb's help says, or a failed ``train``; 2: a wrong
-word, or not done because of a mistake that the message names; 130: stopped by Ctrl-C (``train``
-says which signal stopped it: 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM); 141: nobody reads the output
-any more.
+option, or not done because of a mistake that the message names; 130: stopped by Ctrl-C (``train``
+also has 129 for SIGHUP and 143 for SIGTERM); 141: the program that reads the output has ended.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Write the output of a command to any terminal, pipe or file.
 
-``vireid report ... | head`` closes the pipe before everything is written, and a file that the
-output goes to may be on a full disk. Neither is worth a traceback. A terminal in ASCII or GBK lacks
-some letters of results and names: it shows them as escapes, such as ``\\xb1`` for the plus-minus.
+``vireid report ... | head`` closes the pipe before everything is written, and the output may be a
+file on a full disk. Neither shows a traceback. A terminal in ASCII or GBK cannot show some letters:
+they are written as escapes, such as ``\\xb1`` for the plus-minus sign.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ NOBODY_READS, NOT_WRITTEN = 141, 2  # 141: what a shell reports for a command th
 def checks_output(command: Callable[..., int]) -> Callable[..., int]:
     """Decorate a function that returns an exit status.
 
-    If nobody reads the standard output any more, the status is ``NOBODY_READS``, without a message.
+    If the reader of the standard output has closed it, the status is ``NOBODY_READS``, without a
+    message.
     If it cannot be written for another reason, one line says why, and the status is
     ``NOT_WRITTEN``.
     """
@@ -68,7 +69,7 @@ class _Output:
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Hand over what was written."""
+        """Write what is buffered."""
         with self._remembering():
             self._stream.flush()
 
@@ -83,7 +84,7 @@ class _Output:
 
 def _give_up(stream: TextIO, cause: OSError) -> int:
     """Report why ``stream`` cannot be written, and return the exit status."""
-    # Its rest leads nowhere, so that the end of the process does not fail again.
+    # The rest is discarded, so that the end of the process does not fail again.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

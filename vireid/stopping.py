@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: how they reach a verb, and what is said at its end."""
+"""Let Ctrl-C, SIGTERM and SIGHUP stop a verb, and write the last line."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ class StoppedBySignal(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def signals_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise a ``KeyboardInterrupt``; what is ignored stays ignored.
+    """Let SIGTERM and SIGHUP raise a ``KeyboardInterrupt`` inside the block.
 
-    A process under ``nohup`` ignores SIGHUP.
+    A signal that the process ignores, such as SIGHUP under ``nohup``, stays ignored.
     """
 
     def stop(number: int, frame: Any) -> None:
@@ -47,7 +47,7 @@ def signal_of(stop: KeyboardInterrupt) -> int:
 
 
 def name_of(stop: KeyboardInterrupt) -> str:
-    """Return the signal that raised ``stop`` for people."""
+    """Return the name of the signal that raised ``stop``, for a message."""
     number = signal_of(stop)
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
@@ -55,8 +55,8 @@ def name_of(stop: KeyboardInterrupt) -> str:
 def say_at_the_end(line: str, status: int) -> None:
     """Write the last line to the standard error.
 
-    If the terminal is gone, which is what SIGHUP means, the process ends here with ``status``;
-    otherwise the end of the interpreter would fail to write, and change it.
+    After SIGHUP the terminal may be closed. Then the process ends here with ``status``, because the
+    interpreter would fail to write at its end and change the status.
     """
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -71,7 +71,7 @@ class Verb:
         raise NotImplementedError
 
     def report_stop(self, args: argparse.Namespace, stop: KeyboardInterrupt) -> int:
-        """Say that Ctrl-C, or a signal that is taken like it, has stopped the verb.
+        """Write that Ctrl-C, SIGTERM or SIGHUP has stopped the verb.
 
         Returns:
             The exit status.

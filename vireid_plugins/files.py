@@ -56,10 +56,10 @@ def write_atomically(target: Path, write: Callable[[Any], Any], remedy: str = ""
     Args:
         target: the file to write; its folder exists.
         write: writes the whole content into the open binary file.
-        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+        remedy: a sentence for the message: what the user can do after fixing the cause.
 
     Raises:
-        UnwritableError: the system refused to write: a full disk, a read-only folder, ...
+        UnwritableError: the system could not write: a full disk, a read-only folder, ...
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with writing(target, remedy):
@@ -75,10 +75,10 @@ def write_atomically(target: Path, write: Callable[[Any], Any], remedy: str = ""
 
 
 def check_can_write(path: Path) -> None:
-    """Raise ``UnwritableError`` unless a file can be made at ``path``; nothing is left there.
+    """Raise ``UnwritableError`` unless a file can be created at ``path``; no file is left there.
 
-    Call it before long work whose result goes there. Folders that are absent count as what their
-    first existing parent is.
+    Call it before long work whose result is written there. For folders that do not exist, their
+    first existing parent is checked.
     """
     with writing(path):
         if path.is_dir():
@@ -89,15 +89,15 @@ def check_can_write(path: Path) -> None:
 
 
 def append_line(path: Path, line: str, remedy: str = "") -> None:
-    """Add a line to a text file and wait until it is on the disk; or add nothing of it.
+    """Append a line to a text file and wait until it is on the disk; if this fails, append nothing.
 
     Args:
         path: the file, which is made if it is absent; its folder exists.
         line: the text, without the end of the line.
-        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+        remedy: a sentence for the message: what the user can do after fixing the cause.
 
     Raises:
-        UnwritableError: the system refused to write.
+        UnwritableError: the system could not write.
     """
     is_new = not os.path.lexists(path)
     with writing(path, remedy), open(path, "ab", buffering=0) as file:
@@ -117,11 +117,11 @@ def append_line(path: Path, line: str, remedy: str = "") -> None:
 
 @contextlib.contextmanager
 def writing(path: Union[str, Path], remedy: str = "") -> Iterator[None]:
-    """Turn a refusal of the system to write, inside the block, into one sentence about ``path``.
+    """Turn an error of the system while writing, inside the block, into a sentence about ``path``.
 
     Args:
         path: the file or folder that is written.
-        remedy: what the user can do once the cause is gone, as a sentence, for the message.
+        remedy: a sentence for the message: what the user can do after fixing the cause.
 
     Raises:
         UnwritableError: the disk is full, the folder is read-only, or a part of the path is a file.
@@ -145,7 +145,7 @@ _WRONG_PATH |= {errno.ELOOP, errno.EINVAL}
 
 
 def _cause_of(error: OSError, path: Path) -> str:
-    """Return in words why the system refused and what to do; empty if it is not a refusal."""
+    """Return why the system could not write and what to do; empty for other errors."""
     # NumPy says how many numbers it could not write, without the system's number.
     if error.errno is None and " requested and " in str(error):
         return f"not all of it was written; {_free_space(path)}. Free some space."
@@ -188,7 +188,7 @@ class _RememberingFile(io.BufferedWriter):
             raise
 
     def run(self, write: Callable[[Any], Any]) -> None:
-        """Call ``write`` with this file; raise the refusal of the system instead of what it says.
+        """Call ``write`` with this file; raise the system's error instead of one of ``write``.
 
         Raises:
             OSError: the system refused to write.

@@ -22,8 +22,8 @@ def sole_use(folder: Path, refusal: UserError, wait: float = 0.0) -> Iterator[No
 
     Args:
         folder: an existing folder.
-        refusal: the error to raise if another process holds the lock; it says what the user can
-            do. The process is named after it.
+        refusal: the error to raise if another process holds the lock; its message says what the
+            user can do. The name of that process is added to it.
         wait: seconds to wait for the other process before that.
 
     Raises:
@@ -61,7 +61,7 @@ def _holder(folder: Path) -> str:
 def openers(path: Path) -> str:
     """Return which processes have a lock on ``path``, such as ``"process 123 (python)"``.
 
-    Only Linux tells; elsewhere, or if nobody has one, the text is empty.
+    The text is empty if there is no lock, or if the system is not Linux.
     """
     try:
         inode = str(path.stat().st_ino)

@@ -51,9 +51,9 @@ _OTHER_WORDS = {
 
 
 def modality_meant(word: Any) -> Optional[Modality]:
-    """Return the modality that a word names elsewhere, such as "RGB" or "thermal"; None: none.
+    """Return the modality that a word such as "RGB" or "thermal" means; None if unknown.
 
-    Such a word is not accepted anywhere; messages say what it is called here.
+    Such a word is never accepted; messages suggest the right one.
     """
     known = str(word).strip().lower()
     return next((kind for kind, words in _OTHER_WORDS.items() if known in words), None)

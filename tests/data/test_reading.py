@@ -172,7 +172,7 @@ def test_a_range_that_does_not_suit_the_images_is_one_warning(thermal_sysu, capl
     assert "7000..9000" in warnings[0].message
     caplog.clear()
     check_ranges_suit(ImageReader(), items, "Test")
-    assert "each is scaled by its own range, since none is known" in caplog.text
+    assert "each is scaled by its own range, because the model has none" in caplog.text
 
 
 def test_hot_and_dead_pixels_do_not_stretch_the_range(tmp_path):

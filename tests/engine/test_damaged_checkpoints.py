@@ -110,7 +110,7 @@ def test_weights_of_another_precision_are_converted(content, tmp_path, dtype):
 @pytest.mark.parametrize(
     "places,value,words",
     [
-        (["epoch"], ..., "does not say how far its weights were trained"),
+        (["epoch"], ..., "has no 'epoch'"),
         (["epoch"], "three", "epoch: expected a whole number of at least 0, found 'three'"),
         (["epoch"], -1, "epoch: expected a whole number of at least 0, found -1"),
         (["epoch"], 1.5, "found 1.5"),

@@ -1,10 +1,10 @@
 """Memory of one process over many re-ranked evaluations: does it grow, or does it level off?
 
 Random features of a test set in the form of SYSU-MM01 are evaluated again and again, as a training
-does it: every test set, every protocol, ten galleries each. Three counts tell a leak from memory
-that the allocator keeps: what Python holds (tracemalloc), how many Python objects there are, and
-the memory of the process (RSS, Linux only), at the end also after ``malloc_trim``, which gives free
-memory back to the system.
+does it: every test set, every protocol, ten galleries each. Three counts distinguish a leak from
+memory that the allocator keeps: the memory that Python holds (tracemalloc), the number of Python
+objects, and the memory of the process (RSS, Linux only), at the end also after ``malloc_trim``,
+which returns free memory to the system.
 """
 
 import ctypes
@@ -89,7 +89,7 @@ def _counts() -> Dict[str, Any]:
 
 
 def _resident() -> Optional[float]:
-    """Return the memory of this process in MiB; None where the system does not tell."""
+    """Return the memory of this process in MiB; None if the system does not report it."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return None

@@ -84,7 +84,7 @@ class PlannedRun:
         return RESUME if kept.resumable else NEW
 
     def kept(self) -> Kept:
-        """Read what is in the folder."""
+        """Read the content of the folder."""
         return read_kept(self.folder, self.seed)
 
     def result(self) -> Optional[Dict[str, Any]]:

@@ -132,10 +132,10 @@ class VIReIDDataset(Dataset):
 
 
 class Loader(DataLoader):
-    """A ``DataLoader`` whose workers hand over a user's mistake as the error that it is.
+    """A ``DataLoader`` that raises a ``UserError`` of a worker unchanged in the main process.
 
-    PyTorch would put the worker's traceback into the message. The dataset and ``collate`` belong
-    to it.
+    PyTorch would add the worker's traceback to the message. It needs the dataset and the
+    ``collate`` function of this module.
     """
 
     def __iter__(self) -> Any:

@@ -39,11 +39,11 @@ def test_items(dataset: Any) -> List[Item]:
 
 
 def fingerprint_of(items: Iterable[Item]) -> str:
-    """Return 16 hexadecimal digits of which images these are, with their labels.
+    """Return a fingerprint of images and their labels, 16 hexadecimal digits.
 
-    It depends on each image's path, from the folder that all of them are in, on its identity,
-    camera and modality, and on the size of its file; not on their order. So it is the same for a
-    copy of the images elsewhere, and another one if an image was added, removed or replaced.
+    It depends on the path of each image relative to their common folder, on its identity, camera
+    and modality, and on its file size, but not on the order. A copy of the images in another folder
+    has the same fingerprint; it changes if an image is added, removed or replaced.
     """
     items = list(items)
     root = _common_folder([item.path for item in items])
@@ -69,5 +69,5 @@ def _below(path: str, root: str) -> str:
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
-    except OSError:  # whoever reads the image says so
+    except OSError:  # reading the image will report it
         return -1

@@ -1,4 +1,4 @@
-"""Look at some images of a set: by which range are gray values of more than 8 bits to be read?"""
+"""Find the range of gray values of more than 8 bits from some images of a set."""
 
 import logging
 from collections import defaultdict
@@ -19,14 +19,14 @@ from .reading import AUTO, RANGE_KEYS, ImageReader
 
 logger = logging.getLogger(__name__)
 
-_LOOKED_AT = 128  # files of each modality that tell the range of a set
+_LOOKED_AT = 128  # files of each modality from which the range of a set is found
 _VALUES = 4096  # gray values of each
-_FEW_STEPS = 0.125  # a range of which images use less than this share suits them badly
+_FEW_STEPS = 0.125  # warn if images use less than this share of the range
 _DARK = 64  # upper bytes of 16-bit color stay below: 14 bits or fewer are used
 
 
 class Survey(NamedTuple):
-    """What some files of one modality hold."""
+    """The gray values of some files of one modality."""
 
     looked_at: int
     num_wide: int  # gray of more than 8 bits
@@ -44,9 +44,10 @@ class Survey(NamedTuple):
 
 
 def survey(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> Survey:
-    """Look at some of ``paths``, evenly spread; only gray of more than 8 bits is decoded.
+    """Return the gray values of some of ``paths``, evenly spread.
 
-    Files that cannot be read are left out: the check of the images names them.
+    Only gray images of more than 8 bits are decoded. Files that cannot be read are left out; the
+    check of the images reports them.
     """
     step = max(1, -(-len(paths) // _LOOKED_AT))
     gray: List[np.ndarray] = []
@@ -114,12 +115,12 @@ def check_set(
 
 
 def check_ranges_suit(reader: ImageReader, items: Sequence[Item], what: str) -> None:
-    """Say by which range images of more than 8 bits are read, and warn if it suits them badly.
+    """Log the range of images of more than 8 bits, and warn if it does not suit them.
 
     Args:
         reader: reads the images.
         items: the images.
-        what: in words, whose images they are, such as ``"Test"``.
+        what: a name for these images in the log, such as ``"Test"``.
     """
     for modality, found in _surveys(reader, items).items():
         notes, warnings = opinion(reader, modality, found)
@@ -140,7 +141,7 @@ def opinion(reader: ImageReader, modality: Modality, found: Survey) -> Tuple[Lis
         if modality in reader.by_file:
             notes.append(line)
         else:
-            warnings.append(f"{line}, since none is known. That of all of them is {own} ({key})")
+            warnings.append(f"{line}, because the model has none. {key} {own} would fit them all")
     elif found.num_wide and limits is not None:
         notes.append(f"{label}: {found}; {key} is {limits_in_words(limits)}")
         used = _overlap(limits, found.limits) / (limits[1] - limits[0])

@@ -1,4 +1,4 @@
-"""Read the images of a config: which gray values become black and white, and the limit of pixels.
+"""Read images as a config says: the range of gray values, and the largest size in pixels.
 
 Ordinary images of 8 bits are read as they are. Gray of more bits, as thermal cameras write it, is
 scaled by ``INPUT.INFRARED_RANGE`` or ``INPUT.VISIBLE_RANGE``. ``auto`` is resolved once, from the
@@ -97,11 +97,11 @@ class ImageReader(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells readers apart whose images differ; empty for 0..65535."""
+        """Return text that differs for readers whose images differ; empty for 0..65535."""
         return "" if set(self.limits) == {FULL} else repr(self.limits)
 
     def describe(self, modality: Modality) -> str:
-        """Return in words what decides the pixels of a modality, for the key of a cache."""
+        """Return text that describes the range of a modality, for the key of a cache."""
         limits = self.limits_of(modality)
         return FILE if limits is None else limits_in_words(limits)
 
@@ -148,7 +148,7 @@ def restore_ranges(
 
     Args:
         cfg: changed in place.
-        facts: what the checkpoint says about itself.
+        facts: the facts in the checkpoint.
         weights: path of the checkpoint, for the message.
         given: config keys that the user set; they are not replaced.
     """

@@ -1,4 +1,4 @@
-"""The two directions of a search, and what other words for them are called here."""
+"""Check the direction of a search, and suggest one for other common words."""
 
 import re
 from typing import Any, Optional
@@ -13,7 +13,7 @@ _QUERY_TO_GALLERY = re.compile(r"([a-z]+?)[\s_-]*(?:2|to|[-=]?>|→)[\s_-]*([a-z
 
 
 def direction_meant(word: Any) -> Optional[str]:
-    """Return the direction that other words name, such as "t2v" or "RGB to IR"; None: none."""
+    """Return the direction that a word such as "t2v" or "RGB to IR" means; None if unknown."""
     found = _QUERY_TO_GALLERY.fullmatch(word.strip().lower()) if isinstance(word, str) else None
     if found is None:
         return None
@@ -36,8 +36,8 @@ def check_direction(direction: Any) -> str:
     """Return ``direction`` if it is one of ``DIRECTIONS``.
 
     Raises:
-        UserError: it is not; the message says what another word, such as "t2v" or
-            "thermal_to_visible", is called here.
+        UserError: it is not; for a word such as "t2v" or "thermal_to_visible", the message names
+            the direction that is meant.
     """
     if isinstance(direction, str) and direction in DIRECTIONS:
         return direction

@@ -1,4 +1,4 @@
-"""Rehearse an evaluation on the labels alone: what will be compared, before there are features.
+"""Rehearse an evaluation on the labels alone, to find its problems before there are features.
 
 A rehearsal draws the galleries of every trial and applies the rules about cameras, just as the
 evaluation does later, and needs neither images nor features. Counting is done per pair of an
@@ -21,13 +21,13 @@ from .rules import Labels, RankRules
 
 @dataclass(frozen=True)
 class Tally:
-    """What the queries of one trial find in its gallery."""
+    """Numbers of the queries of one trial and of their matches in the gallery."""
 
     queries: int
     gallery: int
     identities: int  # in the gallery
     absent: int  # queries whose identity is not in the gallery
-    hidden: int  # queries whose identity is there, but in pairs only that are never compared
+    hidden: int  # queries whose identity is there, but all of their pairs are hidden by rules
     pairs: int  # of a query and a gallery image of its identity
     hidden_pairs: Dict[str, int]  # how many of them each rule hides, by the rule in words
 
@@ -87,7 +87,7 @@ def _pairs(labels: Labels) -> Any:
 
 
 class Rehearsal(NamedTuple):
-    """What the rehearsal of one protocol has found."""
+    """The findings of the rehearsal of one protocol."""
 
     remarks: List[str]  # sentences about what is odd but possible, such as queries without a match
     smallest_gallery: int  # images

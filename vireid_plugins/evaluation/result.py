@@ -10,7 +10,7 @@ METRIC_NAMES = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
 
 
 class ImageSet(NamedTuple):
-    """Which images were tested on."""
+    """The images of a test set, by number and fingerprint."""
 
     name: str  # of the dataset
     number: int

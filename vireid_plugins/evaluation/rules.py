@@ -42,7 +42,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class RankRules:
-    """Who is compared with whom, and how hits are counted.
+    """Rules for which images are compared, and how hits are counted.
 
     Attributes:
         skip_camera_pairs: pairs (query camera, gallery camera) that are never compared.

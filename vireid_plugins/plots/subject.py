@@ -114,7 +114,7 @@ class Subject:
 
 
 def _recorded_images_differ(weights: str, images: ImageSet) -> str:
-    """Return a sentence if the run that ``weights`` belong to recorded results of other images."""
+    """Return a sentence if the run of ``weights`` recorded results for other images."""
     record = Path(weights).parent / RESULTS
     if not record.is_file():
         return ""

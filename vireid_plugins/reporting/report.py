@@ -267,5 +267,5 @@ class _Report:
         most = max((abs(metrics[key] - recorded.metrics[key]) for key in common), default=0.0)
         return (
             f"{recorded.source} does not say how its numbers were made ({recorded.weights}); these "
-            f"were made again, and differ from them by at most {most:.2f}."
+            f"were computed again, and differ from them by at most {most:.2f}."
         )

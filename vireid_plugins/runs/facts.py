@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, with checked types."""
+"""Read the facts in a checkpoint: what it says about itself, with checked types."""
 
 import operator
 from typing import Any, Dict, Mapping, Optional
@@ -53,7 +53,7 @@ def epochs_done(content: Mapping[str, Any], path: str) -> int:
     """
     if "epoch" not in content:
         raise CheckpointError(
-            f"{path} does not say how far its weights were trained (it has no 'epoch'). {_REMEDY}"
+            f"{path} has no 'epoch': it is unknown how long its weights were trained. {_REMEDY}"
         )
     smallest = -1 if "resume" in content else 0
     return _whole_number(content["epoch"], f"{path}: epoch", smallest) + 1

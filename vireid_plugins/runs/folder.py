@@ -20,7 +20,7 @@ class Missing:
 
 
 class RecordedImages(NamedTuple):
-    """Which images an evaluation tested on, as its record says."""
+    """The images of an evaluation, as recorded with its results."""
 
     number: int
     fingerprint: str  # see ``data.item.fingerprint_of``

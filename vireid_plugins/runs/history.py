@@ -1,8 +1,8 @@
-"""Carry measurements over from one session of a run to the next, in its checkpoints.
+"""Save the last measurements in checkpoints, for the next session of a run.
 
-Lines of ``metrics.json`` and of the log hold medians over the last iterations. A resumed run needs
-the values from before the checkpoint, or its first lines would differ from those of a run that was
-never stopped.
+Lines of ``metrics.json`` and of the log contain medians over the last iterations. A resumed run
+needs the values from before the checkpoint; otherwise its first lines would differ from those of a
+run that was never stopped.
 """
 
 from typing import Any, Dict, List, Sequence, Tuple
@@ -13,8 +13,8 @@ from fastreid.utils.events import EventStorage
 from fastreid.utils.history_buffer import HistoryBuffer
 
 KEPT = 100  # values of each measurement: the longest window that is shown
-# Not measured in the first steps of a session. So its last value before the checkpoint would become
-# a line of its own, which a run that was never stopped does not have.
+# These are not measured in the first steps of a session. Their last value before the checkpoint
+# would become an extra line, which a run that was never stopped does not have.
 _TIME = "time"
 
 Value = Tuple[float, int]  # a measurement and its iteration

@@ -26,7 +26,7 @@ _before: Dict[str, Tuple[bool, int]] = {}  # of each logger: propagation and lev
 
 
 class _Console(logging.StreamHandler):
-    """The standard output. What it cannot show is escaped; a closed pipe ends only the display."""
+    """The standard output. It escapes letters that it cannot show, and ignores a closed pipe."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -42,7 +42,7 @@ class _Console(logging.StreamHandler):
 
 
 class _LogFile(logging.FileHandler):
-    """``log.txt``. If the disk is full, that is said once, and the run itself continues."""
+    """``log.txt``. A full disk is reported once, and the run continues."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._said = path, False

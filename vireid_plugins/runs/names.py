@@ -14,5 +14,5 @@ FINAL = "model_final.pth"
 UNFINISHED = "model_resume"  # a state inside an epoch, or before the evaluation of one
 BEST = "model_best"
 FAILED = "model_before_failed_evaluation"
-RESUME = "resume"  # in a checkpoint: what a resumed run needs besides the epoch
+RESUME = "resume"  # entry of a checkpoint: what a resumed run needs besides the epoch
 FACTS = "vireid"  # in a checkpoint: what it says about itself

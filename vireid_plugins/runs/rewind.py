@@ -1,6 +1,7 @@
-"""Take back what a run wrote after the checkpoint that it is resumed from; it is written again.
+"""Remove from a run's files what was written after the checkpoint that it is resumed from.
 
-So after any number of kills the files of a run are those of a run that was never stopped.
+The resumed run writes it again. So after any number of kills, the files are the same as those of a
+run that was never stopped.
 """
 
 import json
@@ -23,10 +24,10 @@ _HEADER, _FOOTER = struct.calcsize("<QI"), struct.calcsize("<I")
 
 
 def cut_measurements(folder: str, last: int) -> None:
-    """Drop the measurements after iteration ``last`` from ``metrics.json`` and the event files.
+    """Remove the measurements after iteration ``last`` from ``metrics.json`` and the event files.
 
-    Lines of ``metrics.json`` that belong to no iteration, those of later evaluations, are kept; a
-    line that was cut off is dropped.
+    Lines of ``metrics.json`` without an iteration (evaluations without training) are kept. A
+    truncated line is removed.
     """
     path = Path(folder) / METRICS
     if path.is_file():
@@ -49,7 +50,7 @@ def cut_measurements(folder: str, last: int) -> None:
 
 
 def restore_results(folder: str, epochs: int, text: Optional[str]) -> None:
-    """Replace a ``results.json`` of later epochs by what it held at the checkpoint.
+    """Replace a ``results.json`` of later epochs by its content at the checkpoint.
 
     Args:
         folder: ``OUTPUT_DIR``.
@@ -73,7 +74,7 @@ def read_results(folder: str) -> Optional[str]:
 
 
 def _weights_of(path: Path) -> str:
-    """Return which weights a ``results.json`` belongs to; empty if it does not say it."""
+    """Return which weights a ``results.json`` belongs to; empty if it does not name them."""
     try:
         found = read_json(path) if path.is_file() else {}
     except UserError:  # damaged; the next evaluation replaces it

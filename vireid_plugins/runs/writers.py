@@ -97,14 +97,14 @@ class TensorBoardWriter(NewestWriter):
 
 
 def tensorboard_writers(folder: str, last_write: int) -> List[TensorBoardWriter]:
-    """Return the writer for TensorBoard; with a warning none where it cannot write.
+    """Return the writer for TensorBoard, or no writer and a warning if it cannot write.
 
-    TensorBoard opens every name in UTF-8, which is not the folder's under a locale such as GBK.
+    TensorBoard encodes every name as UTF-8, which fails for a folder in another encoding (GBK).
     """
     if is_utf8(folder):
         return [TensorBoardWriter(folder, last_write)]
     logger.warning(
-        "No curves for TensorBoard: it cannot write into %s, which is not UTF-8 in this locale.",
+        "No curves for TensorBoard: it cannot write into %s, because this path is not in UTF-8.",
         shown(folder),
     )
     return []

@@ -1,4 +1,4 @@
-"""Check the facts of an index: what is indexed, by which model, and how it is searched."""
+"""Check the facts of an index: its images, its model, and how it is searched."""
 
 from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple

@@ -1,4 +1,4 @@
-"""Rehearse the evaluations of a dataset on its labels: what fails, and what they leave out."""
+"""Rehearse the evaluations of a dataset on its labels, and report problems."""
 
 from types import SimpleNamespace
 from typing import Any, List, Mapping, NamedTuple, Sequence
@@ -13,7 +13,7 @@ from ..item import Item
 
 
 class RehearsalFindings(NamedTuple):
-    """What the rehearsals of all evaluations of a dataset have found."""
+    """The findings of the rehearsals of all evaluations of a dataset."""
 
     notes: List[str]  # what is odd, but possible
     problems: List[str]  # what keeps a protocol from being evaluated

@@ -30,7 +30,7 @@ __all__ = ["MARKER", "SPLITS", "CrossModalityDataset", "DatasetError", "fingerpr
 
 logger = logging.getLogger(__name__)
 
-_PARTS = {"train": "training", "test": "test"}  # how messages call the parts
+_PARTS = {"train": "training", "test": "test"}  # names of the parts in messages
 _MOST = 12  # how many cameras or folders one line names
 
 
@@ -147,10 +147,10 @@ class CrossModalityDataset(DescribedDataset):
         return item.modality == self.query_modality
 
     def person_of(self, part: str, item: Item) -> Any:
-        """Return what both parts of the dataset call the person of an item alike.
+        """Return a name of an item's person that is the same in training and test.
 
-        It is the identity, unless training and test number their persons apart. None if nothing
-        tells.
+        The default is the identity. Override it if training and test number persons separately.
+        None: the person is unknown.
 
         Args:
             part: "train" or "test".
@@ -159,11 +159,11 @@ class CrossModalityDataset(DescribedDataset):
         return item.pid
 
     def lists(self) -> str:
-        """Return, for messages, where the images and identities are listed."""
+        """Return the files or folders that list images and identities, for messages."""
         return self.dataset_dir
 
     def label_name(self, pid: Any) -> str:
-        """Return an identity in the words of the lists, for messages."""
+        """Return an identity as the lists of the dataset name it, for messages."""
         return str(pid)
 
     def remarks(self) -> List[str]:
@@ -211,9 +211,9 @@ class CrossModalityDataset(DescribedDataset):
         return list(self._parts.values())
 
     def leaks(self) -> List[str]:
-        """Return what training and test share, if both parts can be read; see :mod:`~.overlap`.
+        """Return messages about what training and test share; see :mod:`~.overlap`.
 
-        A part that cannot be read raises where it is needed.
+        The list is empty if one of the parts cannot be read.
         """
         try:
             train, test = self.part("train"), self.part("test")

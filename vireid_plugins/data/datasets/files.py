@@ -1,4 +1,4 @@
-"""Folders and paths of a dataset: what is there, what is one file, and how messages show it."""
+"""List the folders of a dataset, find paths that are one file, and show paths in messages."""
 
 import os
 from typing import Container, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
@@ -44,7 +44,7 @@ class FileKeys:
 
 
 def _one_name(path: str, other: str) -> bool:
-    """Return whether two paths lead to one name, apart from the case of its letters."""
+    """Return whether two paths resolve to one name, if upper and lower case are equal."""
     return os.path.realpath(path).casefold() == os.path.realpath(other).casefold()
 
 
@@ -55,7 +55,7 @@ def shown(path: str, folder: str = "") -> str:
 
 
 def why_absent(path: str) -> Optional[str]:
-    """Return None if there is something at ``path``, else why not; empty: there is just nothing."""
+    """Return None if ``path`` exists, else the reason; an empty reason: it does not exist."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

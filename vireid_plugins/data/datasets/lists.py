@@ -83,8 +83,8 @@ def read_image_list(
         path: the list.
         folder: what the paths in it are relative to.
         url: where the dataset is requested, for messages.
-        complain: gets a message about images that do not exist, which are then left out; None:
-            it is raised.
+        complain: called with a message about images that do not exist, which are then left out;
+            None: the message is raised as an error.
 
     Raises:
         DatasetError: as :func:`read_lines`, or a line has another form, or an image does not

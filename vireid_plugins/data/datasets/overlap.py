@@ -1,8 +1,8 @@
-"""The rules that the images of every dataset obey, before anything is trained or evaluated.
+"""Check the rules for the images of every dataset, before anything is trained or evaluated.
 
-Training and test share no image and no person; an image has one identity, one camera and one
-modality; an identity is not negative. What breaks a rule is a problem, whose message has counts
-and the first examples. An image that is listed twice with the same labels is used once.
+Training and test share no image and no person. An image has one identity, one camera and one
+modality. An identity is not negative. The message about a violation has counts and the first
+examples. An image that is listed twice with the same labels is used once.
 """
 
 import numbers
@@ -21,8 +21,8 @@ declare(
     "DATASETS",
     Key("ALLOW_OVERLAP", False, SWITCH, "warn of images in training and test, and of two labels"),
 )
-#: for messages: what to do where somebody means it
-IF_MEANT = "If you mean it, set DATASETS.ALLOW_OVERLAP True, and this becomes a warning."
+#: the end of a message: what to do if this is intended
+IF_MEANT = "If this is intended, set DATASETS.ALLOW_OVERLAP True to get a warning instead."
 
 _MODALITIES = frozenset(map(int, Modality))
 _SHOWN = 3  # how many images a message names
@@ -32,13 +32,13 @@ class Part(NamedTuple):
     """The training or the test images of a dataset, examined."""
 
     items: List[Item]  # without junk and repetitions
-    problems: List[str]  # labels that contradict each other; ALLOW_OVERLAP forgives them
+    problems: List[str]  # labels that contradict each other; warnings with ALLOW_OVERLAP
     notes: List[str]  # harmless things that were fixed
-    faults: Sequence[str] = ()  # mistakes in the lists; nothing forgives them
+    faults: Sequence[str] = ()  # mistakes in the lists; always errors
 
 
 class Source(NamedTuple):
-    """A dataset: its files, and how messages speak of it."""
+    """A dataset: its files, and its names in messages."""
 
     name: str
     folder: str  # paths are shown relative to it
@@ -92,7 +92,7 @@ def examine_part(part: str, items: Sequence[Item], source: Source) -> Part:
         junk = sorted_labels(item.pid for item in items if is_junk(item.pid))
         notes.append(
             f"{source.name}: {len(items) - len(real)} {part} image(s) have a negative identity "
-            f"({first_few(junk)}), which means that they show nobody of interest; they are left "
+            f"({first_few(junk)}), which means that they show no known person; they are left "
             "out."
         )
     kept, repeated, conflicts = _group(real, source.files)
@@ -203,8 +203,8 @@ def find_leaks(
 
     Args:
         train, test: items without junk.
-        person: called with "train" or "test" and an item; returns what both parts call the
-            person alike, or None if nothing tells.
+        person: called with "train" or "test" and an item; returns a name of the person that is the
+            same in both parts, or None if it is unknown.
         source: the dataset.
     """
     problems = []

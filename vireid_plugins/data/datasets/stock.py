@@ -1,4 +1,4 @@
-"""FastReID's own datasets: what they cannot read is one sentence, and junk is left out."""
+"""Build FastReID's own datasets: one clear error if files are missing, and no junk images."""
 
 import logging
 from functools import partial
@@ -39,9 +39,9 @@ def build_stock(kind: Any, root: str, **kwargs: Any) -> ImageDataset:
 
 
 def person_of(source: ImageDataset) -> Callable[[str, Item], Any]:
-    """Return a function that tells what training and test call the person of an item alike.
+    """Return a function that returns a name of an item's person, the same in training and test.
 
-    It gives None for a dataset whose parts are numbered apart, and for distractors (identity 0).
+    It returns None if the two parts are numbered separately, and for distractors (identity 0).
     """
     known = getattr(source, "dataset_name", "") in _ONE_NUMBERING
     prefix = f"{getattr(source, 'dataset_name', '')}_"

@@ -217,7 +217,7 @@ def _entries_fit(value: Any, before: Any) -> bool:
 
 
 def _allowed(before: Any, key: str) -> str:
-    """Return a sentence about the words that a key may have: a word itself says little."""
+    """Return a sentence that lists the words that a key allows; empty for other types."""
     declared = declared_keys().get(key) if isinstance(before, str) else None
     return f" Allowed: {declared.rule.words}." if declared else ""
 

@@ -147,7 +147,7 @@ def test_the_state_of_another_optimizer_is_not_resumed(content, tmp_path):
     "rename,words",
     [
         ("state_dict", r"under 'state_dict'.*torch.load\(PATH\)\['state_dict'\]"),
-        ("weights", r"saved by torch.save\({'model': state_dict}, PATH\)"),
+        ("weights", r"model with torch.save\({'model': state_dict}, PATH\)"),
     ],
 )
 def test_another_name_of_the_weights_is_told(content, tmp_path, rename, words):

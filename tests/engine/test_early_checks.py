@@ -34,7 +34,7 @@ HOST = (
     [
         ("MODEL.DEVICE meta", "MODEL.DEVICE is 'meta', on which PyTorch"),
         ("MODEL.DEVICE mps", "MODEL.DEVICE is 'mps', on which PyTorch"),
-        ("MODEL.DEVICE cpu:7", "the CPU has no numbers"),
+        ("MODEL.DEVICE cpu:7", "the CPU is not numbered"),
         ("MODEL.DEVICE gpu", "expected cpu, cuda, or cuda:N"),
         ("TEST.DEVICE meta", "TEST.DEVICE is 'meta', on which PyTorch"),
         ("DATALOADER.SAMPLER_TRAIN Foo", "DATALOADER.SAMPLER_TRAIN names 'Foo'"),

@@ -28,7 +28,7 @@ def label_of(word: str) -> Union[int, str]:
     plain = unicodedata.normalize("NFKC", word).strip().strip(_INVISIBLE).strip()
     if not plain or plain.lower() in _NO_VALUE:
         raise UserError(
-            f"{word!r} says that there is no value; write a number or a name, or take the line out."
+            f"{word!r} means that there is no value; write a number or a name, or remove the line."
         )
     if len(plain) > _LONGEST:
         raise UserError(f"a label has at most {_LONGEST} characters; got {len(plain)}.")

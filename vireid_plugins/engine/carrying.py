@@ -1,4 +1,4 @@
-"""Make a checkpoint that carries its config from one of another program."""
+"""Add a config to a checkpoint of another program, such as FastReID."""
 
 import os
 import re
@@ -24,9 +24,9 @@ _CLASSIFIER = re.compile(r"(heads|b\d+_head)\.weight")  # a row for each identit
 def carry_config(
     weights: Union[str, Path], config_file: str, out: Union[str, Path], opts: Sequence[Any] = ()
 ) -> None:
-    """Write a checkpoint that carries its config, from one of another program, such as FastReID.
+    """Write a copy of a checkpoint of another program, such as FastReID, that contains its config.
 
-    ``FeatureExtractor``, and the commands that take no config, open the new file.
+    ``FeatureExtractor`` and the commands that take no config can open the new file.
 
     Args:
         weights: path of the checkpoint.

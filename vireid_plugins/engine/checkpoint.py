@@ -37,9 +37,9 @@ _NOT_FOR_FEATURES = re.compile(
 class AtomicCheckpointer(Checkpointer):
     """FastReID's checkpointer, which writes to another name first and then renames the file.
 
-    So a file under its final name is always complete. Only after that is it named in
-    ``last_checkpoint``, which is written in the same way, and only then is ``model_resume.pth``
-    deleted, which kept a state inside an epoch or before the evaluation of one.
+    So a file with its final name is always complete. The order is: write the checkpoint, name it in
+    ``last_checkpoint`` (written in the same way), then delete ``model_resume.pth``, which holds an
+    older state from inside an epoch or from before its evaluation.
     """
 
     _need, _path = "some", ""  # arguments of the ``load`` that is in progress
@@ -111,7 +111,7 @@ class AtomicCheckpointer(Checkpointer):
         return rest
 
     def _load_state(self, name: str, state: Any) -> None:
-        """Load the state of another object than the model."""
+        """Load the state of an object other than the model, such as the optimizer."""
         known: Any = self.checkpointables[name]
         if isinstance(known, torch.optim.Optimizer):
             check_optimizer_state(state, known, self._path)
@@ -124,7 +124,7 @@ class AtomicCheckpointer(Checkpointer):
             ) from error
 
     def _load_file(self, f: Any) -> Any:
-        """Load the file; the state of an object that is not wanted stays on the disk."""
+        """Load the file, without the states of objects that are not needed."""
         entries = ["model", *self._wanted]
         return read_checkpoint(f, None if self._need == "all" else entries)
 
@@ -163,14 +163,14 @@ class AtomicCheckpointer(Checkpointer):
             raise CheckpointError(
                 f"{self._path} belongs to another model: only {len(fitting)} of the {len(own)} "
                 "tensors of this model fit. Others are missing or have another shape, such as "
-                f"{', '.join(refused[:3])}. Use the config that it was trained with (the "
-                "config.yaml beside it)."
+                f"{', '.join(refused[:3])}. Use the config that it was trained with: "
+                "config.yaml in the same folder."
             )
         strange = [name for name in unexpected if not _NOT_FOR_FEATURES.match(name)]
         if strange and self._need == "features":
             logger.warning(
-                "%s: the model has no place for %d of the tensors, such as %s. Is the config that "
-                "of its training?",
+                "%s: the model has no place for %d of the tensors, such as %s. Check that the "
+                "config is the one of its training.",
                 *(self._path, len(strange), ", ".join(strange[:3])),
             )
         check_kinds(own, {name: held[name] for name in fitting}, self._path)
@@ -200,7 +200,7 @@ def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
         how = f"Its weights are under {other!r}; save them as torch.save({{'model': "
         how += f"torch.load(PATH)[{other!r}]}}, NEW_PATH)."
     else:
-        how = "Weights of a whole model are saved by torch.save({'model': state_dict}, PATH)."
+        how = "Save the weights of a model with torch.save({'model': state_dict}, PATH)."
     return (
         f"{path} holds no 'model'. {how} Weights of an ordinary backbone belong in "
         "MODEL.BACKBONE.PRETRAIN_PATH, not in MODEL.WEIGHTS."
@@ -208,16 +208,16 @@ def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
 
 
 def _size_words(content: Dict[str, Any]) -> str:
-    """Return how large a checkpoint is, as the beginning of a remedy."""
+    """Return a sentence that says how large a checkpoint is, for a remedy."""
     tensors = [one for _, one in leaves(content) if isinstance(one, torch.Tensor)]
     size = sum(one.numel() * one.element_size() for one in tensors)
     return f"A checkpoint of this run takes {size / 1e6:,.1f} MB. "
 
 
 def remove_partial_files(folder: str) -> None:
-    """Delete what a killed run left half-written."""
+    """Delete the incomplete files of a killed run."""
     for path in Path(folder).glob(".*.partial"):
-        logger.info("Removing %s, left half-written by an earlier run.", path)
+        logger.info("Removing %s, which a killed run left incomplete.", path)
         path.unlink()
 
 
@@ -231,7 +231,7 @@ def check_weights_exist(path: str) -> None:
 
 
 def read_facts(path: str) -> Optional[Dict[str, Any]]:
-    """Return what a checkpoint says about itself; None if another program wrote it.
+    """Return the facts in a checkpoint; None if another program wrote it.
 
     Raises:
         MissingFileError: there is no such file.
@@ -242,10 +242,9 @@ def read_facts(path: str) -> Optional[Dict[str, Any]]:
 
 
 def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) -> Dict[str, Any]:
-    """Load a checkpoint to resume from, and return what it holds besides the training's state.
+    """Load a checkpoint to resume from, and return its other entries.
 
-    The config decides the rates and the kind of step, not the checkpoint: ``SOLVER.BASE_LR`` may
-    be changed between two sessions.
+    Learning rates and the kind of optimizer step come from the config, not from the checkpoint.
 
     Raises:
         CheckpointError: it belongs to another model, another program wrote it, or it is damaged.

@@ -1,4 +1,4 @@
-"""Which devices a config may name."""
+"""Check the devices that a config names."""
 
 from typing import Any
 
@@ -28,11 +28,10 @@ def check_device(name: str, key: str) -> None:
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"{key} is {name!r}; PyTorch sees {torch.cuda.device_count()} GPU(s), whose numbers "
-            "begin with 0."
+            f"{key} is {name!r}; PyTorch sees {torch.cuda.device_count()} GPU(s), numbered from 0."
         )
     if device.type == "cpu" and device.index:
-        raise UserError(f"{key} is {name!r}; the CPU has no numbers. Add: {key} cpu")
+        raise UserError(f"{key} is {name!r}; the CPU is not numbered. Add: {key} cpu")
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:

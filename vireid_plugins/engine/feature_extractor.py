@@ -154,7 +154,7 @@ class FeatureExtractor:
         return self.transforms(picture, modality)
 
     def _look_at_gray_values(self, pictures: List[ImageLike], modality: Modality) -> None:
-        """Say, once for each modality, if files have a range that the model does not know."""
+        """Warn once for each modality if files have more than 8 bits and the model has no range."""
         paths = [str(one) for one in pictures if isinstance(one, (str, Path))]
         if paths and modality not in self._looked_at:
             self._looked_at.add(modality)

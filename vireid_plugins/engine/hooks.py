@@ -195,7 +195,7 @@ class WriteEvents(HookBase):
             writer.write()
 
     def last_write(self) -> int:
-        """Return the last iteration whose measurements are certain to be in the files; -1: none."""
+        """Return the last iteration whose measurements are in the files; -1: none."""
         for writer in self._writers:
             if isinstance(writer, NewestWriter):
                 writer.flush()

@@ -33,7 +33,7 @@ def check_optimizer_state(held: Any, optimizer: Any, path: str) -> None:
 
 
 def check_has_state(optimizer: Any, path: str) -> None:
-    """Raise ``CheckpointError`` if an optimizer that keeps means of gradients has kept none.
+    """Raise ``CheckpointError`` if an optimizer that needs a state (such as momentum) has none.
 
     Args:
         optimizer: the optimizer, with the state of a checkpoint after a step.
@@ -47,9 +47,9 @@ def check_has_state(optimizer: Any, path: str) -> None:
 
 
 def _problem(held: Any, optimizer: Any) -> str:
-    """Return in words what does not fit; empty if all does."""
+    """Return what does not fit, as part of a sentence; empty if everything fits."""
     if not isinstance(held, dict):
-        return f"its optimizer state is of the type {type(held).__name__}, and no dict"
+        return f"its optimizer state is of the type {type(held).__name__} instead of dict"
     groups, state = held.get("param_groups"), held.get("state")
     if not isinstance(groups, list) or not isinstance(state, dict):
         return "its optimizer state lacks 'param_groups' or 'state'"

@@ -74,8 +74,8 @@ def train(
     Raises:
         UserError: a mistake in the config, the files or the arguments.
         ProcessFailedError: one of several processes has failed.
-        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP has stopped the training. Once a step was
-            done, it is a ``TrainingStopped``, whose message says what was saved.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP has stopped the training. After the first
+            step, it is a ``TrainingStopped``, whose message says what was saved.
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
@@ -194,9 +194,9 @@ def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:
 
 @contextlib.contextmanager
 def _left_as_it_was() -> Iterator[None]:
-    """Close the run's log at the end of the block, and give the process its settings back.
+    """Close the run's log at the end of the block, and restore the settings of the process.
 
-    So nothing of a run is left over for the next one in the same process, also if it failed.
+    So a run does not affect the next one in the same process, even if it failed.
     """
     benchmark = torch.backends.cudnn.benchmark
     try:

@@ -115,7 +115,7 @@ def set_up_run(
     logger.info("Differs from the defaults:\n%s", "\n".join(differences(cfg)))
     if starts_anew:  # a resumed run writes it when the checkpoint is loaded
         write_config(cfg)
-        logger.info("The whole config: %s", Path(cfg.OUTPUT_DIR) / CONFIG)
+        logger.info("The complete config: %s", Path(cfg.OUTPUT_DIR) / CONFIG)
     keep_freed_memory(cfg)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
     return changed or []

@@ -76,7 +76,7 @@ def word(value: Any, name: str, choices: Sequence[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return ``value`` as a message shows it: an array by its shape, a long text cut short."""
+    """Return ``value`` for a message: an array by its shape, a long text shortened."""
     if isinstance(value, (np.ndarray, Tensor)) and not _is_scalar(value):
         nested = getattr(value, "is_nested", False)
         return "a nested tensor" if nested else f"an array of shape {tuple(value.shape)}"

@@ -50,7 +50,7 @@ def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[
     except Exception as error:  # PyTorch and pickle raise errors of many types for a damaged file
         reason = str(error).strip().split("\n")[0].split(". ")[0]  # without PyTorch's advice
         raise CheckpointError(
-            f"{path} was not loaded ({type(error).__name__}: {reason}). It is damaged, or no whole "
+            f"{path} was not loaded ({type(error).__name__}: {reason}). It is damaged, or not a "
             "PyTorch checkpoint. Use an intact copy of it."
         ) from error
     if not isinstance(content, dict):

@@ -130,10 +130,10 @@ def load_image(path: str) -> Image.Image:
 
 
 def read_picture(path: str) -> Image.Image:
-    """Read an image that is shown to people, and that some other code has read before.
+    """Read an image to show it in a figure; other code has already read and checked it.
 
-    This is ``read_image`` with the range of the image itself, whatever its numbers are, and without
-    a limit of pixels but Pillow's own.
+    This is ``read_image`` with the image's own range for every type of numbers, and without a limit
+    of pixels except Pillow's own.
 
     Raises:
         ImageError: as ``read_image``.
@@ -142,7 +142,7 @@ def read_picture(path: str) -> Image.Image:
 
 
 class Sampled(NamedTuple):
-    """What one file tells about the range of its set."""
+    """Some gray values of one file, from which the range of a set is found."""
 
     values: np.ndarray  # some gray values; of color, the upper 8 bits; empty for 8 bits per channel
     is_color: bool  # of 16 bits per channel
@@ -197,7 +197,7 @@ def upright_rgb(
 
 
 def _check_numbers(pixels: np.ndarray) -> None:
-    """Raise ``UserError`` if one image alone does not say what its numbers (H, W) mean."""
+    """Raise ``UserError`` if the range of the numbers (H, W) of an image is unknown."""
     if pixels.dtype.kind == "f":
         raise UserError(f"Floating-point pixels have no agreed range; {_NEEDS_RANGE}")
     low, high = int(pixels.min()), int(pixels.max())
@@ -257,11 +257,11 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     """Raise ``UserError`` for an image that must not be decoded; only its header was read."""
     width, height = image.size
     if width < 1 or height < 1:
-        raise UserError(f"The image is {width} x {height} pixels; it has none. {REMEDY}")
+        raise UserError(f"The image has no pixels ({width} x {height}). {REMEDY}")
     if width * height > max_pixels:
         raise UserError(
             f"The image is {width:,} x {height:,} = {width * height:,} pixels, above "
-            f"INPUT.MAX_PIXELS {max_pixels:,}. Raise this key if such images are meant."
+            f"INPUT.MAX_PIXELS {max_pixels:,}. Raise this key if you need such images."
         )
     if image.format == "TIFF":
         _check_tiles(image, max_pixels)

@@ -1,4 +1,4 @@
-"""Say what a file is that has the name of an image and none of the formats that are read."""
+"""Name the format of a file that has the name of an image but cannot be read as one."""
 
 _READ = 64  # bytes
 # The first bytes of files that are mistaken for images.

@@ -95,7 +95,7 @@ def is_number(value: Any) -> bool:
 
 
 def found(value: Any) -> str:
-    """Return how messages show a wrong value: its kind, and its beginning where it is short."""
+    """Return a description of a wrong value for messages: its kind, or its beginning."""
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, (list, tuple)):

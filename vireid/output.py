@@ -25,6 +25,7 @@ def checks_output(command: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(command)
     def checked(*args: Any, **kwargs: Any) -> int:
+        _open_closed_streams()
         _escape_letters_that_are_lacking(sys.stdout, sys.stderr)
         before = sys.stdout
         output: Any = _Output(before)
@@ -44,6 +45,13 @@ def checks_output(command: Callable[..., int]) -> Callable[..., int]:
             sys.stdout = before
 
     return checked
+
+
+def _open_closed_streams() -> None:
+    """Lead a stream that the caller has closed (``>&-``) nowhere: Python makes it None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the lowest free number: no other file gets 1 or 2
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _escape_letters_that_are_lacking(*streams: Any) -> None:

@@ -66,7 +66,11 @@ def test_damage_is_found_by_whoever_loads(tmp_path):
     for need in ("some", "features", "all"):
         with pytest.raises(CheckpointError, match="model.pth.*model.0.weight does not match"):
             checkpointer.load(str(path), checkpointables=[], need=need)
-    with pytest.raises(CheckpointError, match="model.0.weight does not match its checksum"):
+    with pytest.raises(CheckpointError, match="no other checkpoint .* leave --resume out"):
+        load_to_resume(checkpointer, optimizer, str(path))
+    checkpointer.save("model_best", epoch=1)
+    words = "0.weight does not match its checksum.* write 'model_best.pth' into .*last_checkpoint"
+    with pytest.raises(CheckpointError, match=words):
         load_to_resume(checkpointer, optimizer, str(path))
 
 

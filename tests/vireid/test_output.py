@@ -70,3 +70,11 @@ def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch, encoding):
     assert command() == 0
     shown = content.getvalue().decode(encoding)
     assert shown == text.encode(encoding, "backslashreplace").decode(encoding) + "\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes the streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_error(closed):
+    words = f"{sys.executable} -m vireid --version {closed}"
+    ended = subprocess.run(["sh", "-c", words], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,10 +1,11 @@
 """Write and read checkpoints. A kill during writing never leaves an incomplete checkpoint."""
 
+import contextlib
 import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, ContextManager, Dict, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, leaves, tensor_sums
 from ..readers.weights import WRAPPERS, check_kinds, check_weights
 from ..runs.facts import best_metric, epochs_done, facts_in
-from ..runs.last import last_checkpoint
+from ..runs.last import last_checkpoint, naming_others
 from ..runs.names import FACTS, LAST, UNFINISHED
 from ..runs.writers import REMEDY
 from .old_names import with_new_names
@@ -126,12 +127,19 @@ class AtomicCheckpointer(Checkpointer):
     def _load_file(self, f: Any) -> Any:
         """Load the file, without the states of objects that are not needed."""
         entries = ["model", *self._wanted]
-        return read_checkpoint(f, None if self._need == "all" else entries)
+        with self._naming_others():
+            return read_checkpoint(f, None if self._need == "all" else entries)
+
+    def _naming_others(self) -> ContextManager[None]:
+        """Return a block in which an error names other checkpoints, if a run is resumed."""
+        resumes = self._need == "all"
+        return naming_others(Path(self._path)) if resumes else contextlib.nullcontext()
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint.get("model"), dict):
             raise CheckpointError(_no_model(checkpoint, self._path))
-        weights = check_weights(checkpoint["model"], f"{self._path}: model")
+        with self._naming_others():
+            weights = check_weights(checkpoint["model"], f"{self._path}: model")
         if CHECKSUM not in checkpoint:
             logger.info(
                 "%s has no checksum of its tensors: another program or an older version wrote it.",

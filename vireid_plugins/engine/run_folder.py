@@ -17,7 +17,7 @@ from ..files import write_atomically
 from ..locks import sole_use
 from ..readers.text import read_text
 from ..runs.earlier import EVALUATION, move_earlier_files, moved_path
-from ..runs.last import last_checkpoint
+from ..runs.last import last_checkpoint, naming_others
 from ..runs.log import reopen_log
 from ..runs.names import CONFIG, FINAL, LAST
 from .checkpoint import read_facts
@@ -66,7 +66,9 @@ def check_resumable(cfg: CfgNode) -> Optional[List[Difference]]:
     path = last_checkpoint(Path(cfg.OUTPUT_DIR))
     if path is None:
         return None
-    return check_same_config(read_facts(str(path)) or {}, cfg, str(path))
+    with naming_others(path):
+        facts = read_facts(str(path)) or {}
+    return check_same_config(facts, cfg, str(path))
 
 
 def move_earlier_run(cfg: CfgNode) -> str:

@@ -1,9 +1,10 @@
 """Find the checkpoint that a run continues from."""
 
+import contextlib
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
-from ..errors import FileContentError, MissingFileError
+from ..errors import CheckpointError, FileContentError, MissingFileError
 from ..readers.text import name_of, read_text
 from .names import LAST
 
@@ -46,6 +47,23 @@ def last_checkpoint_name(folder: Path) -> str:
     except MissingFileError:
         return read_text(folder / LAST).strip()
     return found.name if found else ""
+
+
+@contextlib.contextmanager
+def naming_others(path: Path) -> Iterator[None]:
+    """Add to an error about a checkpoint, inside the block, how to resume from another one."""
+    try:
+        yield
+    except CheckpointError as error:
+        others = sorted(name_of(other) for other in path.parent.glob("*.pth") if other != path)
+        remedy = (
+            f"To resume from another checkpoint of this run, write "
+            f"{' or '.join(map(repr, others))} into {path.parent / LAST}."
+            if others
+            else "There is no other checkpoint in the folder: leave --resume out to start from "
+            "the beginning."
+        )
+        raise CheckpointError(f"{error} {remedy}") from error
 
 
 def _is_file_name(name: str) -> bool:

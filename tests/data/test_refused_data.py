@@ -7,6 +7,7 @@ import pytest
 
 from vireid_plugins.data.build import build_test_loader, build_train_loader
 from vireid_plugins.data.datasets import DatasetError
+from vireid_plugins.evaluation import rehearse_tests
 from vireid_plugins.readers.image import ImageError
 
 
@@ -94,9 +95,14 @@ def test_queries_without_a_match_are_counted(make_sysu, cfg, caplog):
     for camera in (1, 2, 4, 5):
         for path in (folder / f"cam{camera}" / "0006").iterdir():
             path.unlink()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         build_test_loader(cfg, "SYSUMM01")
     assert "1 query identities have no gallery image (6" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):  # one warning is enough: the rehearsal's
+        rehearse_tests(cfg)
+        build_test_loader(cfg, "SYSUMM01")
+    assert "6 of identities that the gallery lacks" in caplog.text and len(caplog.records) == 1
 
 
 def test_no_query_with_a_match_is_an_error(make_csv, cfg):

@@ -141,6 +141,13 @@ def test_a_wrong_word_about_machines_is_one_line(datasets, tmp_path, capsys, wor
     assert_one_line(status, capsys, message)
 
 
+def test_half_an_environment_of_torchrun_is_one_line(datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    status = main(["--config-file", SYNTHETIC, *small_words(tmp_path)])
+    assert_one_line(status, capsys, "WORLD_SIZE, RANK, LOCAL_WORLD_SIZE should then be a number")
+
+
 def test_an_unforeseen_error_keeps_its_traceback(datasets, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "vireid_plugins.engine.session.set_up_run", lambda cfg, resume: {}["layer3"]

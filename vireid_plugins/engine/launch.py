@@ -150,9 +150,15 @@ def distributed_worker(
 
 def _run_under_torchrun(main: Callable, args: Tuple[Any, ...], device: str) -> Any:
     """Join the processes of ``torchrun``, of which this is one, and call ``main``."""
-    world_size, rank, local_size = (
-        int(os.environ[name]) for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
-    )
+    names = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
+    wrong = [name for name in names if not os.environ.get(name, "").isdecimal()]
+    if wrong:
+        raise UserError(
+            f"The environment variable TORCHELASTIC_RUN_ID says that torchrun started this process "
+            f"and {', '.join(wrong)} should then be a number. Start it by torchrun, or unset "
+            "TORCHELASTIC_RUN_ID."
+        )
+    world_size, rank, local_size = (int(os.environ[name]) for name in names)
     _check_devices(local_size, device)
     _join("env://", world_size, rank, local_size, device)
     try:

@@ -61,7 +61,9 @@ def match_queries(query: Sequence[Sequence], gallery: Sequence[Sequence], name: 
 
 
 def check_queries(source: ImageDataset, name: str) -> None:
-    """Warn of queries without a match, as :func:`match_queries` finds them.
+    """Note queries without a match, as :func:`match_queries` finds them, in the log.
+
+    The rehearsal of the evaluation warns of them, with all other reasons.
 
     Raises:
         DatasetError: no query has a match.
@@ -70,7 +72,7 @@ def check_queries(source: ImageDataset, name: str) -> None:
     if matches.problems:
         raise DatasetError("\n".join(matches.problems))
     for note in matches.notes if comm.is_main_process() else ():
-        logger.warning("%s", note)
+        logger.info("%s", note)
 
 
 def lacking_modality(train: Sequence[Item], label: Callable[[Any], str] = str) -> List[str]:

@@ -168,4 +168,4 @@ def test_wrong_lines_and_lacking_images_are_told_in_the_words_of_the_file(make_c
     report = check_dataset("csv", str(tmp_path), csv_file="own/list.csv")
     assert "no infrared image: anna." in str(report)
     assert f"{path}: 5 line(s) are wrong. line 5: pid: 'nan' means" in str(report)
-    assert "out. ... and 2 more" in str(report)
+    assert "line. ... and 2 more" in str(report)

@@ -22,7 +22,7 @@ def label_of(word: str) -> Union[int, str]:
     compared as Unicode's NFKC form, without spaces at their ends.
 
     Raises:
-        UserError: the word is empty, says that there is no value (``nan``, ``None``), is a number
+        UserError: the word is empty, means that there is no value (``nan``, ``None``), is a number
             that a spreadsheet has rounded (``2.02E+19``), or has more than 200 characters.
     """
     plain = unicodedata.normalize("NFKC", word).strip().strip(_INVISIBLE).strip()

@@ -37,6 +37,7 @@ def unbroken(tmp_path_factory):
     return story(folder), 1000 - left[0]
 
 
+@pytest.mark.slow
 def test_the_disk_may_be_full_at_any_moment(unbroken, tmp_path):
     expected, writes = unbroken
     assert writes > 20

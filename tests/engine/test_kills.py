@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vireid_plugins.data.build import EpochBatchSampler
-from vireid_plugins.engine.interrupts import TrainingStopped
+from vireid_plugins.engine.interrupts import StopSignals, TrainingStopped
 from vireid_plugins.engine.step import StepTrainer
 
 from tests.engine.tiny import Dataset, Model, Positions, TinyTrainer, killed, run_tiny, story
@@ -148,6 +148,17 @@ def test_a_second_signal_ends_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_tiny(tmp_path, trainer=Twice)
     assert not list(tmp_path.glob("*.pth"))
+
+
+def test_a_process_of_the_run_leaves_a_signal_to_the_main_process():
+    """Ctrl-C in a terminal reaches every process, those that load images too."""
+    with StopSignals() as signals:
+        signals._pid += 1  # as in a process that was forked
+        signal.raise_signal(signal.SIGINT)
+        assert signals.requested is None
+        signals._pid -= 1
+        signal.raise_signal(signal.SIGINT)
+        assert signals.requested == signal.SIGINT
 
 
 def test_an_ignored_signal_stays_ignored(whole, tmp_path, monkeypatch):

@@ -71,6 +71,7 @@ def test_a_second_run_starts_clean_and_loses_nothing(run_alone, used, capsys):
     assert (run_alone / "log.txt").read_text() == (used / "earlier-1" / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_the_runs_before_it(run_alone, datasets, tmp_path):
     """Bitwise: after another method, after a run that raised, and with other handlers."""
     with pytest.raises(UserError):

@@ -131,7 +131,7 @@ def check_ranges_suit(reader: ImageReader, items: Sequence[Item], what: str) -> 
 
 
 def opinion(reader: ImageReader, modality: Modality, found: Survey) -> Tuple[List[str], List[str]]:
-    """Return what to note and what to warn of about images of one modality."""
+    """Return notes and warnings about the range of images of one modality."""
     notes: List[str] = []
     warnings: List[str] = []
     label, key, limits = f"{modality.label} images", RANGE_KEYS[modality], reader.limits[modality]

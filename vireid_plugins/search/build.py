@@ -154,7 +154,7 @@ def _first_look(images: Path, out: Path) -> None:
 def _look_at_gray_values(
     extractor: FeatureExtractor, images: Path, modality: Modality, out: Path
 ) -> None:
-    """Say by which range some of the images are read if they have more than 8 bits."""
+    """Log the range of some of the images if they have more than 8 bits."""
     found = scan_images(images, lambda *_: None, skip=out)
     names = [os.fsdecode(one.name) for one in islice(found, _LOOKED_AT)]
     items = [Item(str(images / name), None, None, modality) for name in names]

@@ -161,6 +161,14 @@ def test_a_process_of_the_run_leaves_a_signal_to_the_main_process():
         assert signals.requested == signal.SIGINT
 
 
+def test_a_signal_before_an_evaluation_ends_it_before_it_begins():
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(TrainingStopped) as stop, signals.at_once():
+            raise AssertionError("the evaluation begins")
+    assert stop.value.number == signal.SIGTERM
+
+
 def test_an_ignored_signal_stays_ignored(whole, tmp_path, monkeypatch):
     """As under ``nohup``."""
     number = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has no SIGHUP

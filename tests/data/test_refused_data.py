@@ -121,7 +121,7 @@ def test_a_query_with_a_match_in_its_own_modality_only_is_not_matched(make_csv, 
     ]
     make_csv(rows)
     cfg.DATASETS.CSV_FILE = "own/list.csv"
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         build_test_loader(cfg, "CSVDataset")
     assert "1 query identities" in caplog.text
 

@@ -49,3 +49,14 @@ def test_a_long_message_keeps_its_ends():
 def test_a_report_is_one_line(capsys):
     errors.report(errors.UserError("first\nsecond"))
     assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_a_file_to_which_access_is_denied_is_a_mistake(monkeypatch, capsys):
+    monkeypatch.delenv("VIREID_TRACEBACK", raising=False)
+    denied = PermissionError(13, "Permission denied", "/root/a.pth")
+    assert errors.is_foreseen(denied)
+    errors.report(denied)
+    told = capsys.readouterr().err
+    assert told.startswith("error: /root/a.pth: permission denied. Change the permissions")
+    assert told.count("\n") == 1
+    assert not errors.is_foreseen(PermissionError(1, "Operation not permitted"))  # names no file

@@ -75,12 +75,27 @@ class PlotError(UserError):
 
 
 def is_foreseen(error: BaseException) -> bool:
-    """Return whether ``error`` is a user's mistake; never when ``VIREID_TRACEBACK`` is set."""
-    return isinstance(error, UserError) and not os.environ.get("VIREID_TRACEBACK")
+    """Return whether ``error`` is a user's mistake; never when ``VIREID_TRACEBACK`` is set.
+
+    A file or folder to which the system denies access is one: before Python 3.14, the mere
+    question whether it exists raises ``PermissionError``.
+    """
+    is_mistake = isinstance(error, UserError) or _is_denied(error)
+    return is_mistake and not os.environ.get("VIREID_TRACEBACK")
+
+
+def _is_denied(error: BaseException) -> bool:
+    """Return whether the system denied access to a file that ``error`` names."""
+    return isinstance(error, PermissionError) and isinstance(error.filename, (str, bytes))
 
 
 def message_of(error: BaseException) -> str:
     """Return what ``error`` says; a ``KeyError`` without the quotes that Python adds."""
+    if isinstance(error, PermissionError) and _is_denied(error):
+        return (
+            f"{os.fsdecode(error.filename)}: permission denied. Change the permissions of it and "
+            "of the folders above it, or name another path."
+        )
     return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
 
 

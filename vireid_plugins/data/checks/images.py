@@ -74,7 +74,7 @@ def _find_undecodable(
     digest: str, folder: Path, decode: Callable[[], Iterable[Tuple[str, str]]]
 ) -> Dict[str, str]:
     """Return a message for each path that cannot be decoded; remember a list without one."""
-    if digest in _verified_here or (folder / digest).is_file():
+    if digest in _verified_here or os.path.isfile(folder / digest):
         return {}
     broken = dict(decode())
     if not broken:

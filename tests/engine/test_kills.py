@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from vireid_plugins.data.build import EpochBatchSampler
 from vireid_plugins.engine.interrupts import StopSignals, TrainingStopped
+from vireid_plugins.engine.resume import Continuation
 from vireid_plugins.engine.step import StepTrainer
 
 from tests.engine.tiny import Dataset, Model, Positions, TinyTrainer, killed, run_tiny, story
@@ -167,6 +168,12 @@ def test_a_signal_before_an_evaluation_ends_it_before_it_begins():
         with pytest.raises(TrainingStopped) as stop, signals.at_once():
             raise AssertionError("the evaluation begins")
     assert stop.value.number == signal.SIGTERM
+
+
+def test_final_weights_of_an_epoch_whose_end_is_pending_are_no_end():
+    assert Continuation(epochs=4, file="model_final.pth").is_complete
+    assert not Continuation(epochs=4, file="model_final.pth", pending=True).is_complete
+    assert not Continuation(epochs=4, file="model_best.pth").is_complete
 
 
 def test_an_ignored_signal_stays_ignored(whole, tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ def test_a_query_of_more_bits_than_the_model_knows_is_told(weights, root, tmp_pa
     extractor = index.extractor(weights)
     list(search_images(index, extractor, queries, Modality.VISIBLE, 1, on_broken=print))
     assert "Queries: visible images: 1 of 1 images looked at are gray of more" in caplog.text
-    assert "since none is known" in caplog.text
+    assert "because the model has none" in caplog.text
 
 
 def test_an_index_keeps_the_range_that_it_was_given(weights, root, tmp_path):

@@ -181,10 +181,10 @@ def test_a_lock_that_passes_is_waited_for(out, holder, monkeypatch):
 @pytest.mark.parametrize(
     "said, words",
     [
-        ("database or disk is full", "the disk is full .*is kept; make room"),
+        ("database or disk is full", "the disk is full .*are kept. Free some space"),
         ("attempt to write a readonly database", "cannot be opened for this .*permissions"),
         ("unable to open database file", "cannot be opened for this .*permissions"),
-        ("database disk image is malformed", "is damaged, or it is something else: make a new ind"),
+        ("database disk image is malformed", "is damaged or is not a catalog. Make a new index"),
     ],
 )
 def test_each_cause_has_its_own_remedy(tmp_path, said, words):

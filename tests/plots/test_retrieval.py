@@ -104,7 +104,7 @@ def test_given_queries_are_drawn_and_named(sysu, figures, tmp_path):
     [
         ({"queries": ["nobody.png"]}, "'nobody.png' is not an image of the test set"),
         ({"queries": ["c3.png"]}, "'c3.png' is not an image of the test set"),  # no part of a name
-        ({"queries": ["0 c1.png"]}, "no query of this protocol; a query is for example .*png"),
+        ({"queries": ["0 c1.png"]}, "not a query of this protocol; a query is for example .*png"),
         ({"count": 0}, "--count is 0; expected 1 or more"),
         ({"topk": 51}, "room for 50"),
         ({"trial": 2}, "--trial is 2; all/single has trials 0 to 1"),

@@ -173,7 +173,9 @@ def _given(search: GallerySearch, paths: Sequence[str]) -> List[int]:
         end = "/" + path.replace(os.sep, "/").lstrip("/")
         found = found or [row for row, whole in enumerate(slashed) if whole.endswith(end)]
         if len(found) != 1:
-            what = f"the end of {len(found)} test images" if found else "no image of the test set"
+            what = (
+                f"the end of {len(found)} test images" if found else "not an image of the test set"
+            )
             raise PlotError(
                 f"--queries: {path!r} is {what}. Expected best, worst, random, or the path of a "
                 f"query such as {search.paths[int(search.queries[0])]}"

@@ -322,3 +322,18 @@ def test_a_class_may_list_words_and_numbers_of_numpy(make_sysu, tmp_path):
     assert type(train[0].pid) is int
     combined = {item.pid for item in Named(root=str(tmp_path), combineall=True).train}
     assert combined == {1, 3, 5, "anna", "test/6", "test/10"}
+
+
+def test_regdb_folders_of_one_number_are_one_person(make_regdb, tmp_path, caplog):
+    """A thermal list whose identities are shifted would train and test wrong pairs in silence."""
+    path = make_regdb() / "idx" / "train_thermal_1.txt"
+    lines = [line.split() for line in path.read_text().splitlines()]
+    labels = sorted({label for _, label in lines})
+    after = dict(zip(labels, labels[1:] + labels[:1]))
+    path.write_text("".join(f"{name} {after[label]}\n" for name, label in lines))
+    report = check_dataset("regdb", str(tmp_path))
+    assert "listed under two identities: " in str(report) and not report.usable
+    assert "two identities" not in caplog.text
+    accepted = check_dataset("regdb", str(tmp_path), allow_overlap=True)
+    assert "two identities" not in str(accepted.problems)
+    assert "listed under two identities: " in caplog.text

@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import Any, List
+from typing import Any, Dict, List, Set
 
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import Key, between, declare
@@ -11,8 +11,10 @@ from vireid_plugins.modality import Modality
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
+from ..labels import first_few
 from .base import CrossModalityDataset
 from .lists import read_image_list
+from .overlap import IF_MEANT
 
 TRIALS = tuple(range(1, 11))
 
@@ -83,6 +85,29 @@ class RegDB(CrossModalityDataset):
         return os.path.join(self.dataset_dir, "idx", f"*_{self.trial}.txt")
 
     def _read(self, part: str) -> List[Item]:
+        """Return the images of a part; the folders 17 of both modalities show one person."""
+        items = self._read_lists(part)
+        labels: Dict[str, Set[int]] = {}
+        for item in items:
+            person = self.person_of(part, item)
+            if person is not None:
+                labels.setdefault(person.partition("/")[2], set()).add(item.pid)
+        torn = [
+            f"{number} ({first_few(sorted(of))})" for number, of in labels.items() if len(of) > 1
+        ]
+        if torn:
+            message = (
+                f"{self.dataset_name}: the images of {len(torn)} person folder(s) are listed under "
+                f"two identities: {first_few(torn)}. Visible/17 and Thermal/17 are one person; "
+                f"correct {self.lists()}. {IF_MEANT}"
+            )
+            if self.allow_overlap:
+                self._say([message])
+            else:
+                self.complain(message, part)
+        return items
+
+    def _read_lists(self, part: str) -> List[Item]:
         items: List[Item] = []
         for word, camera, modality in (
             ("visible", 1, Modality.VISIBLE),

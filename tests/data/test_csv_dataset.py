@@ -169,3 +169,14 @@ def test_wrong_lines_and_lacking_images_are_told_in_the_words_of_the_file(make_c
     assert "no infrared image: anna." in str(report)
     assert f"{path}: 5 line(s) are wrong. line 5: pid: 'nan' means" in str(report)
     assert "line. ... and 2 more" in str(report)
+
+
+def test_names_that_look_alike_are_warned_of_once(make_csv, tmp_path, caplog):
+    rows = [
+        (f"{pid}{split}{modality}.png", pid, 1 + (modality == "infrared"), modality, split)
+        for pid, split in (("Anna", "train"), ("anna", "train"), ("bob", "test"))
+        for modality in ("visible", "infrared")
+    ]
+    make_csv(rows)
+    check_dataset("csv", str(tmp_path), csv_file="own/list.csv")
+    assert caplog.text.count("look alike are different: 'Anna' and 'anna'.") == 1

@@ -1,6 +1,7 @@
 """A user's own dataset, described by one CSV file and no code."""
 
 import os
+import unicodedata
 from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Set, Tuple
 
 from vireid_plugins.errors import UserError
@@ -13,7 +14,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..item import Item
-from ..labels import label_of, number_labels
+from ..labels import first_few, label_of, number_labels
 from .base import SPLITS, CrossModalityDataset, DatasetError
 from .files import absent_images, why_absent
 from .overlap import is_junk
@@ -94,12 +95,22 @@ class CSVDataset(CrossModalityDataset):
         pids = number_labels(row.pid for row in rows if not is_junk(row.pid))
         camids = number_labels(row.camid for row in rows)
         self._labels = {number: label for label, number in pids.items()}
+        self._warn_of_alike([label for label in pids if isinstance(label, str)])
         self._rows = {split: [] for split in SPLITS}
         for row in rows:
             pid = pids.get(row.pid, row.pid)  # junk keeps its negative number
             item = Item(row.path, pid, camids[row.camid], int(row.modality))
             self._rows[row.split].append(item)
         self._complain_of_lines()
+
+    def _warn_of_alike(self, words: List[str]) -> None:
+        """Warn of names that differ only by case or by forms of the same letters."""
+        first: Dict[str, str] = {}
+        plain = {word: unicodedata.normalize("NFKC", word).casefold() for word in words}
+        pairs = [(first[plain[w]], w) for w in words if first.setdefault(plain[w], w) != w]
+        if pairs:
+            shown = first_few([f"{one!r} and {other!r}" for one, other in pairs])
+            self._say([f"{self.csv_file}: identities that look alike are different: {shown}."])
 
     def _labeled(self, line: int, row: Dict[str, str]) -> Optional[_Row]:
         """Return what a line says; None if it is wrong, which is then noted."""

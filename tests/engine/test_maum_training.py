@@ -99,8 +99,11 @@ def test_a_run_cut_after_every_epoch_equals_the_whole_run_bitwise(datasets, whol
 
 def test_another_size_is_refused_on_resume(datasets, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "copy")
+    other = {"resume": True, "MODEL__MAUM__VISIBLE_SIZE": 3}
+    with pytest.raises(RuntimeError, match="MODEL.MAUM.VISIBLE_SIZE 2 -> 3"):
+        run(tmp_path / "copy", EPOCHS + 1, **other)
     with pytest.raises(RuntimeError, match="visible_memory.snapshots"):
-        run(tmp_path / "copy", EPOCHS + 1, resume=True, MODEL__MAUM__VISIBLE_SIZE=3)
+        run(tmp_path / "copy", EPOCHS + 1, **other, SOLVER__RESUME_OTHER_CONFIG=True)
 
 
 def test_the_log_holds_the_terms_of_each_epochs_phase(whole):

@@ -1,7 +1,7 @@
 """Merge config files and overrides; for a wrong key, say which was probably meant."""
 
 import ast
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from fastreid.config import CfgNode as CN
 
@@ -234,3 +234,14 @@ def _shortened(value: Any) -> str:
         return "a group of keys"
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
+def flat_values(node: Mapping[Any, Any], prefix: str = "") -> Dict[str, Any]:
+    """Return all values below ``node`` by their full names."""
+    found: Dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            found.update(flat_values(value, f"{prefix}{name}."))
+        else:
+            found[f"{prefix}{name}"] = value
+    return found

@@ -51,7 +51,7 @@ WRONG = {
         lambda result: result["metrics"].pop("SYSUMM01/indoor/single/mAP"),
         "SYSUMM01/indoor/single/mAP' is missing",
     ),
-    "no protocol": (change("protocols", to=[]), "protocols is empty"),
+    "no protocol": (change("protocols", to=[]), "protocols: expected one or more, found none"),
     "protocols of words": (change("protocols", to=["x"]), "expected a mapping"),
     "no threads": (lambda result: result["environment"].pop("threads"), "'threads' is missing"),
     "a number in the environment": (change("environment", "torch", to=2.13), "expected text"),

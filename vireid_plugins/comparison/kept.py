@@ -14,6 +14,7 @@ from ..readers.shape import expect, field, optional_field
 from ..readers.text import read_text
 from ..readers.yaml_file import parse_yaml, read_yaml
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
+from ..runs.records import check_protocols
 
 Read = TypeVar("Read")
 
@@ -45,19 +46,6 @@ _RESULT: Dict[str, Any] = {
     "sessions": int,
     "finished": str,
     "config": str,
-}
-_PROTOCOL: Dict[str, Any] = {
-    "key": str,
-    "direction": str,
-    "gallery_rule": str,
-    "trials": int,
-    "queries": int,
-    "queries_left_out": float,
-    "gallery": float,
-    "feature": str,
-    "metric": str,
-    "flip": bool,
-    "reranking": str,
 }
 
 
@@ -122,12 +110,8 @@ def _read_result(path: Path, seed: int) -> Dict[str, Any]:
         raise FileContentError(
             f"{where}: expected the result of seed {seed}, found {found['seed']}"
         )
-    protocols = found["protocols"]
-    if not protocols:
-        raise FileContentError(f"{where}: protocols is empty")
-    for number, line in enumerate(protocols):
-        for name, kind in _PROTOCOL.items():
-            field(line, name, kind, f"{where}: protocols, {number}")
+    check_protocols(found["protocols"], where)
+    for line in found["protocols"]:
         for metric in METRICS:
             for key in (f"{line['key']}/{metric}", f"{line['key']}/{metric}_std"):
                 field(found["metrics"], key, float, f"{where}: metrics")

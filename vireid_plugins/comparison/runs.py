@@ -17,6 +17,7 @@ from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config
+from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
 from ..runs.names import COMPARED
 from .kept import Kept, read_kept
@@ -281,8 +282,8 @@ def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[s
 
     ``OUTPUT_DIR`` does not count, and neither does a new key that has its default.
     """
-    defaults = _flat(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
-    old, new = _flat(stored), _flat(wanted)
+    defaults = flat_values(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
+    old, new = flat_values(stored), flat_values(wanted)
     told = []
     for key in sorted(set(old) | set(new)):
         was = old.get(key, defaults.get(key, "absent"))
@@ -290,13 +291,3 @@ def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[s
         if key != "OUTPUT_DIR" and was != now:
             told.append(f"{key}: was {was}, is {now}")
     return told
-
-
-def _flat(values: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
-    flat: Dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -6,7 +6,7 @@ difference in a key of a new method is refused until somebody adds the key to ``
 """
 
 import logging
-from typing import Any, Dict, List, Mapping, NamedTuple
+from typing import Any, List, Mapping, NamedTuple
 
 from fastreid.config import CfgNode, get_cfg
 
@@ -14,6 +14,7 @@ from ..config import add_vireid_config
 from ..data.reading import is_open_range
 from ..errors import CheckpointError
 from ..keys import SWITCH, Key, declare, value_of
+from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -101,9 +102,9 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
     """
     defaults = get_cfg()
     add_vireid_config(defaults)
-    plain = _flat(parse_yaml(defaults.dump(), "the defaults"))
-    theirs = _flat(parse_yaml(held, f"the config in {source}"))
-    ours = _flat(parse_yaml(cfg.dump(), "the config"))
+    plain = flat_values(parse_yaml(defaults.dump(), "the defaults"))
+    theirs = flat_values(parse_yaml(held, f"the config in {source}"))
+    ours = flat_values(parse_yaml(cfg.dump(), "the config"))
     found = []
     for key in sorted({*theirs, *ours}):
         own = ours.get(key, plain.get(key))
@@ -194,17 +195,6 @@ def _refusal(refused: List[Difference], path: str) -> str:
         f"config.yaml beside it. To begin a new run with its weights, leave --resume out, add "
         f"MODEL.WEIGHTS {path} and choose another OUTPUT_DIR. {last}"
     )
-
-
-def _flat(node: Mapping[Any, Any], prefix: str = "") -> Dict[str, Any]:
-    """Return all values below ``node`` by their full names."""
-    found: Dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, dict) and value:
-            found.update(_flat(value, f"{prefix}{name}."))
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def _short(value: Any) -> str:

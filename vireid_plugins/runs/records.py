@@ -63,6 +63,21 @@ def check_session(session: Any, where: str, remedy: str = "") -> None:
             raise FileContentError(f"{place}: expected two values, before and now. {remedy}")
 
 
+def check_protocols(lines: List[Any], where: str, remedy: str = "") -> None:
+    """Check the types of what a record of results says about each protocol.
+
+    Raises:
+        FileContentError: there is none, or an entry is absent or of another type.
+    """
+    if not lines:
+        raise FileContentError(
+            f"{where}: protocols: expected one or more, found none. {remedy}".rstrip()
+        )
+    for number, line in enumerate(lines, start=1):
+        for name, kind in _PROTOCOL_FACTS.items():
+            field(line, name, kind, f"{where}: protocol {number}", remedy)
+
+
 def read_results(path: Path) -> Results:
     """Return the results in a ``results.json``, or in the ``result.json`` of a comparison.
 
@@ -76,11 +91,7 @@ def read_results(path: Path) -> Results:
         for name, value in metrics.items()
     }
     lines = field(found, "protocols", list, where, _REMEDY)
-    if not lines:
-        raise FileContentError(f"{where}: protocols: expected one or more, found none. {_REMEDY}")
-    for number, line in enumerate(lines, start=1):
-        for name, kind in _PROTOCOL_FACTS.items():
-            field(line, name, kind, f"{where}: protocol {number}", _REMEDY)
+    check_protocols(lines, where, _REMEDY)
     notes = optional_field(found, "notes", list, where, [], _REMEDY)
     return Results(
         metrics=metrics,

@@ -17,7 +17,7 @@ def read_lines(path: AnyPath, remedy: str = "") -> List[Tuple[int, str]]:
 
     Args:
         path: a file in UTF-8.
-        remedy: how to fix an empty or damaged file, a sentence.
+        remedy: how to fix an empty file, a sentence.
 
     Raises:
         MissingFileError: there is no such file.

@@ -337,3 +337,14 @@ def test_regdb_folders_of_one_number_are_one_person(make_regdb, tmp_path, caplog
     accepted = check_dataset("regdb", str(tmp_path), allow_overlap=True)
     assert "two identities" not in str(accepted.problems)
     assert "listed under two identities: " in caplog.text
+
+
+def test_a_class_that_lists_the_same_item_twice_is_noticed(make_sysu, tmp_path, caplog):
+    class Twice(SYSUMM01):
+        def read_train(self):
+            return super().read_train() * 2
+
+    make_sysu()
+    once = SYSUMM01(root=str(tmp_path)).train
+    assert Twice(root=str(tmp_path)).train == once
+    assert f"{len(once)} training image(s) are listed more than once" in caplog.text

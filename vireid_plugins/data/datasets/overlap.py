@@ -121,10 +121,13 @@ def _group(
     kept, repeated = [], []
     conflicts: Dict[str, Pairs] = {"identities": [], "modalities": [], "cameras": []}
     for item in items:
-        known = first.setdefault(files[item.path], item)
-        if known is item:
+        key = files[item.path]
+        if key not in first:
+            first[key] = item
             kept.append(item)
-        elif known.pid != item.pid:
+            continue
+        known = first[key]
+        if known.pid != item.pid:
             conflicts["identities"].append((known, item))
         elif known.modality != item.modality:
             conflicts["modalities"].append((known, item))
@@ -133,8 +136,7 @@ def _group(
         else:
             repeated.append(item)
             continue
-        if known is not item:
-            kept.append(item)
+        kept.append(item)
     return kept, repeated, conflicts
 
 

@@ -102,6 +102,7 @@ INPUTS = [
         {
             "INPUT.SIZE_TRAIN": [40, 20],
             "INPUT.SIZE_TEST": [40, 20],
+            "INPUT.INTERPOLATION": "lanczos",
             "INPUT.NUM_VIEWS.VISIBLE": 3,
             "INPUT.NUM_VIEWS.INFRARED": 3,
         },

@@ -64,6 +64,7 @@ def test_the_file_says_what_it_is_and_gives_the_extractors_features(
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["fingerprint"] == extractor.fingerprint
     assert (facts["image_height"], facts["image_width"]) == ("32", "16")
+    assert facts["interpolation"] == extractor.cfg.INPUT.INTERPOLATION == "bicubic"
     assert int(facts["feature_size"]) == session.get_outputs()[0].shape[1] == 512
     assert facts["feature"].startswith("after BNNeck") and "0 visible, 1 infrared" in str(facts)
 

@@ -153,7 +153,7 @@ def _decides_numbers(key: str) -> bool:
         return key not in _OF_COMPUTING
     if key.startswith("DATASETS."):
         return key != "DATASETS.NAMES"
-    return key in ("INPUT.SIZE_TEST", *RANGE_KEYS.values())
+    return key in ("INPUT.INTERPOLATION", "INPUT.SIZE_TEST", *RANGE_KEYS.values())
 
 
 def write_config(cfg: CfgNode) -> None:

@@ -153,6 +153,7 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
         "modality": f"input {MODALITIES!r}: {numbers}" if modality is None else modality.label,
         "image_height": str(height),
         "image_width": str(width),
+        "interpolation": extractor.cfg.INPUT.INTERPOLATION,
         "pixels": "RGB, 0..255, float32, not normalized; an infrared image has equal channels",
         "preprocessing": extractor.transforms.describe().splitlines()[0].partition(": ")[2],
         **{f"{m.label}_range": extractor.reader.describe(m) for m in Modality},

@@ -12,6 +12,7 @@ from torchvision import transforms as T
 from vireid_plugins.config import add_vireid_config
 from vireid_plugins.data.transforms import plain as transforms
 from vireid_plugins.data.transforms.chains import build_transforms
+from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 
 from fastreid.config import get_cfg
@@ -48,6 +49,34 @@ def enable(cfg, node, **values):
     cfg.INPUT[node].ENABLED = True
     for name, value in values.items():
         cfg.INPUT[node][name] = value
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+@pytest.mark.parametrize("modality", Modality)
+@pytest.mark.parametrize("way", ["bicubic", "lanczos", "bilinear", "hamming", "box", "nearest"])
+@pytest.mark.parametrize("size", [[31, 9], [11, 40]])
+def test_images_are_resized_as_pillow_does(cfg, way, size, modality, is_train, visible):
+    # the public code resizes once, with Pillow, and keeps the result in 8 bits
+    cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = size
+    cfg.INPUT.INTERPOLATION = way
+    found = build_transforms(cfg, is_train)(visible, modality)
+    expected = visible.resize((size[1], size[0]), Image.Resampling[way.upper()])
+    assert np.array_equal(found.numpy(), np.asarray(expected, np.float32).transpose(2, 0, 1))
+
+
+def test_a_cache_tells_the_ways_to_resize_apart(cfg):
+    found = set()
+    for way in ("bicubic", "lanczos"):
+        cfg.INPUT.INTERPOLATION = way
+        chains = build_transforms(cfg, is_train=True)
+        found |= {chains.common(modality) for modality in Modality}
+    assert found == {f"Resize(size=(24, 12), by={way})" for way in ("bicubic", "lanczos")}
+
+
+def test_an_unknown_way_to_resize_names_the_key(cfg):
+    cfg.INPUT.INTERPOLATION = "antialias"
+    with pytest.raises(UserError, match=r"INPUT.INTERPOLATION is 'antialias'; .*'lanczos'"):
+        build_transforms(cfg, is_train=False)
 
 
 def test_test_chain_only_resizes(cfg, visible):

@@ -23,6 +23,7 @@ from vireid_plugins.keys import (
     check_values,
     declare,
     each,
+    one_of,
     whole,
 )
 from vireid_plugins.modality import MODALITY, Modality
@@ -36,6 +37,18 @@ BOTH = ("visible", "infrared")
 PROBABILITY = between(0, 1)
 AREA = each(above(0, at_most=1), count=2)
 MIN_ASPECT = above(0, at_most=1)
+#: Pillow's ways to resize an image, by their names in torchvision
+INTERPOLATIONS = ("bicubic", "lanczos", "bilinear", "hamming", "box", "nearest")
+
+declare(
+    "INPUT",
+    Key(
+        "INTERPOLATION",
+        "bicubic",
+        one_of(*INTERPOLATIONS),
+        "how Pillow resizes images, in training and in tests (AGW's code: lanczos)",
+    ),
+)
 
 
 def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
@@ -124,16 +137,22 @@ class TrivialAugment(Transform):
 
 @TRANSFORM_REGISTRY.register()
 class Resize(Transform):
-    """Resize to (height, width) pixels, bicubic, whatever the aspect ratio, for both modalities."""
+    """Resize to (height, width) pixels, whatever the aspect ratio, for both modalities.
 
-    def __init__(self, size: Sequence[int]) -> None:
-        super().__init__(
-            T.Resize(list(size), InterpolationMode.BICUBIC), size=tuple(size), by="bicubic"
-        )
+    The result has 8 bits, and equals that of Pillow's ``Image.resize`` bit for bit. An image that
+    has this size already is not changed.
+
+    Raises:
+        UserError: ``by`` is not one of ``INTERPOLATIONS``.
+    """
+
+    def __init__(self, size: Sequence[int], by: str = "bicubic") -> None:
+        check_values("INPUT", INTERPOLATION=by)
+        super().__init__(T.Resize(list(size), InterpolationMode(by)), size=tuple(size), by=by)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "Resize":
-        return cls(_size(cfg, is_train))
+        return cls(_size(cfg, is_train), cfg.INPUT.INTERPOLATION)
 
 
 @TRANSFORM_REGISTRY.register()

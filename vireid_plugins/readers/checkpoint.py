@@ -13,6 +13,7 @@ from .allowed import ForbiddenObjectError, check_allowed
 from .archive import check_archive, check_legacy
 from .checksum import CHECKSUM, check_sums
 from .container import ZIP, container_of
+from .numpy_values import stand_in_for, stand_ins, with_tensors
 from .text import is_utf8
 
 
@@ -20,7 +21,8 @@ def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[
     """Return what a checkpoint holds: a dict of tensors, numbers, strings, lists and dicts.
 
     Tensors are on the CPU. A ``collections.Counter`` is allowed too, because FastReID's checkpoints
-    keep the milestones of MultiStepLR in one.
+    keep the milestones of MultiStepLR in one; and numbers, strings and arrays of NumPy, in which
+    training scripts save their results: they become numbers, strings and tensors.
 
     Args:
         path: path of the file, as ``torch.save`` writes it.
@@ -75,16 +77,20 @@ def _read(path: str, entries: Optional[Sequence[str]]) -> Any:
     else:
         check_legacy(path)
     if hasattr(torch.serialization, "safe_globals"):
-        with torch.serialization.safe_globals([collections.Counter]):
+        with torch.serialization.safe_globals([collections.Counter, *stand_ins()]):
             # PyTorch can map only a file whose name is UTF-8
             mapped = zipped and entries is not None and is_utf8(path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return with_tensors(content)
     with _restricted_pickle():
-        return torch.load(path, map_location="cpu")
+        return with_tensors(torch.load(path, map_location="cpu"))
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        stand_in = stand_in_for(module, name)
+        if stand_in is not None:
+            return stand_in
         check_allowed(module, name)
         return super().find_class(module, name)
 

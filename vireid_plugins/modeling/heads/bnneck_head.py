@@ -11,9 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.config import configurable
+from fastreid.layers.pooling import GeneralizedMeanPooling
+from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 
+from ...keys import Key, above, at_least, check_values, declare, one_of
+from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
+
+GEM_EPS = ("activation", "mean")
+
+declare(
+    "MODEL.HEADS",
+    Key(
+        "CLASSIFIER_STD",
+        0.01,
+        above(0),
+        "BNNeckHead: deviation of the classifier's initial weights (AGW's code: 0.001)",
+    ),
+    Key(
+        "NECK_STD",
+        0.0,
+        at_least(0),
+        "BNNeckHead: deviation, around 1, of the batch norm's initial weights (AGW's code: 0.01)",
+    ),
+    Key(
+        "GEM_EPS",
+        "activation",
+        one_of(*GEM_EPS),
+        "BNNeckHead, generalized-mean pooling: activations are at least 1e-6, or 1e-12 is added "
+        "to the mean of their powers (AGW's code)",
+    ),
+)
 
 
 @REID_HEADS_REGISTRY.register()
@@ -23,15 +52,60 @@ class BNNeckHead(EmbeddingHead):
     ``GlobalAvgPool``, ``GlobalMaxPool``, ``GeneralizedMeanPooling`` (exponent 3, fixed) and
     ``GeneralizedMeanPoolingP`` (learnable) are FastReID's. ``MODEL.HEADS.NECK_FEAT`` chooses the
     feature that metric losses see: ``"before"`` or ``"after"`` batch norm.
+
+    Args:
+        classifier_std: standard deviation of the initial weights of the classifier, around 0.
+        neck_std: that of the initial weights of the batch norm, around 1.
+        gem_eps: what keeps generalized-mean pooling above 0: ``"activation"``: each activation is
+            at least 1e-6, as in FastReID; ``"mean"``: 1e-12 is added to the mean of the powers, as
+            in the public code of AGW. Other kinds of pooling ignore it.
+        kwargs: arguments of ``EmbeddingHead``.
+
+    Raises:
+        UserError: a number or word is not allowed.
     """
 
     outputs = ("features", "bn_features", "logits")
     takes_modalities = True
 
     @configurable
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        classifier_std: float = 0.01,
+        neck_std: float = 0.0,
+        gem_eps: str = "activation",
+        **kwargs: Any,
+    ) -> None:
+        check_values(
+            "MODEL.HEADS", CLASSIFIER_STD=classifier_std, NECK_STD=neck_std, GEM_EPS=gem_eps
+        )
+        # FastReID's constructor calls reset_parameters, which reads them.
+        self._classifier_std, self._neck_std = classifier_std, neck_std
         super().__init__(**kwargs)
+        if gem_eps == "mean" and isinstance(self.pool_layer, GeneralizedMeanPooling):
+            self.pool_layer = MeanFloorPooling(self.pool_layer.p)
         self.scores_tap = class_scores_tap()
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Read the arguments from ``MODEL.HEADS``."""
+        heads = cfg.MODEL.HEADS
+        return {
+            **super().from_config(cfg),
+            "classifier_std": heads.CLASSIFIER_STD,
+            "neck_std": heads.NECK_STD,
+            "gem_eps": heads.GEM_EPS,
+        }
+
+    def reset_parameters(self) -> None:
+        """Draw the initial weights of the batch norm and of the classifier."""
+        self.bottleneck.apply(weights_init_kaiming)
+        if self._neck_std > 0:  # without a deviation nothing is drawn
+            for name, parameter in self.bottleneck.named_parameters():
+                if name.endswith("weight") and parameter.ndim == 1:  # that of a normalization
+                    nn.init.normal_(parameter, mean=1.0, std=self._neck_std)
+        nn.init.normal_(self.weight, std=self._classifier_std)
 
     def forward(
         self,

@@ -6,16 +6,40 @@ from torch import Tensor, nn
 
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...keys import check_values
+from ...errors import UserError
+from ...keys import check_values, declared_keys, value_of
 from ...registry import lookup
+from .bnneck_head import BNNeckHead
 
 HOST_OUTPUTS = ("features", "logits")  # outputs of FastReID's heads, by the names used here
+#: keys of how a network begins and pools, which only BNNeckHead and its subclasses read
+_OF_BNNECK = tuple(f"MODEL.HEADS.{name}" for name in ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS"))
 
 
 def build_head(cfg: Any) -> nn.Module:
-    """Build the head that ``MODEL.HEADS.NAME`` names."""
+    """Build the head that ``MODEL.HEADS.NAME`` names.
+
+    Raises:
+        UserError: there is no such head, or a key is set that it does not read.
+    """
     check_values("MODEL.HEADS", NECK_FEAT=cfg.MODEL.HEADS.NECK_FEAT)
-    return lookup(REID_HEADS_REGISTRY, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")(cfg)
+    name = cfg.MODEL.HEADS.NAME
+    kind = lookup(REID_HEADS_REGISTRY, name, "MODEL.HEADS.NAME")
+    if not (isinstance(kind, type) and issubclass(kind, BNNeckHead)):
+        _check_unread(cfg, name)
+    return kind(cfg)
+
+
+def _check_unread(cfg: Any, head: str) -> None:
+    keys = declared_keys()
+    for name in _OF_BNNECK:
+        default = keys[name].default
+        value = value_of(cfg, name, absent=default)
+        if value != default:
+            raise UserError(
+                f"{name} is {value!r}, and MODEL.HEADS.NAME {head} does not read it: BNNeckHead "
+                f"and the heads derived from it do. Set {name} {default}, or another head."
+            )
 
 
 def output_names(head: nn.Module) -> Tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from .bam import BAM
 from .cbam import CBAM, ChannelAttention, SpatialAttention
+from .gem import MeanFloorPooling
 from .iwpam import IWPAM
 from .modality_classifiers import modality_classifiers
 from .mogrifier_lstm import MogrifierLSTM, MogrifierLSTMCell
@@ -21,6 +22,7 @@ __all__ = [
     "CBAM",
     "IWPAM",
     "ChannelAttention",
+    "MeanFloorPooling",
     "MogrifierLSTM",
     "MogrifierLSTMCell",
     "NonLocal",

@@ -80,6 +80,17 @@ def test_seeds_come_before_configs(tmp_path):
         ({"DATASETS__TESTS": "('RegDB',)"}, [], "in the same way.*a.yml.*SYSUMM01.*b.yml.*RegDB"),
         ({"TEST__PROTOCOL__GALLERY": "official"}, [], "gallery random, 1 .* b.yml .*official, 1 "),
         ({"TEST__PROTOCOL__MODES": "('all',)"}, [], r"indoor/single.* b.yml by SYSUMM01/all/s"),
+        ({"TEST__PROTOCOL__TRIALS": 3}, [], "in the same way.*; 10 trials.*b.yml.*; 3 trials"),
+        (
+            {"TEST__PROTOCOL__LLCM": "released_code"},
+            ["DATASETS.TESTS", "('LLCM',)"],
+            "in the same way.*infrared/single.*b.yml.*infrared/released_code.*released code",
+        ),
+        (
+            {"TEST__PROTOCOL__REGDB_CMC": "identity"},
+            ["DATASETS.TESTS", "('RegDB',)"],
+            "in the same way.*CMC counts images.*b.yml.*CMC counts identities",
+        ),
         ({}, ["SOLVER.MAX_EPOCHS", "1"], "a.yml: .*'SOLVER.MAX_EPOCH'"),
         ({}, ["SEED", "1"], "--set SEED: use --seeds"),
         ({}, ["TEST.EVAL_PERIOD", "1"], "TEST.EVAL_PERIOD: leave it out"),

@@ -103,9 +103,24 @@ def test_runs_on_different_images_are_marked(runs, tmp_path):
     assert "**Runs were trained on different images" in format_markdown(outcome_of(runs), tmp_path)
 
 
+def test_lines_that_differ_name_their_configs(runs, tmp_path):
+    other = protocol(KEYS[0])
+    finish(runs[4], 32.0, 22.0, protocols=[{**other, "feature": "pooled"}, protocol(KEYS[1])])
+    (line,) = [
+        line
+        for line in format_markdown(outcome_of(runs), tmp_path).splitlines()
+        if line.startswith("- Features:")
+    ]
+    name = runs[4].entry.name
+    assert f"; pooled, cosine, no flip, no re-ranking ({name})" in line
+    assert line.startswith("- Features: after BNNeck, cosine, no flip, no re-ranking (")
+
+
 def test_words_of_a_protocol():
     line = {**protocol("RegDB/x/multi"), "trials": 1, "flip": True, "reranking": "k1=20"}
     assert "1 trial," in protocol_words(line)
+    assert "CMC" not in protocol_words(line)  # of a record that does not say it
+    assert protocol_words({**line, "cmc": "identity"}).endswith(", CMC counts identities")
     assert feature_words(line) == "after BNNeck, cosine, flip, re-ranking k1=20"
 
 

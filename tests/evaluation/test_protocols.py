@@ -128,6 +128,14 @@ def test_official_without_its_file_says_what_to_do(sysu):
         list(protocol.trials(sysu))
 
 
+def test_a_permutation_file_that_no_gallery_would_read_is_refused(sysu):
+    with pytest.raises(
+        UserError, match="is my.mat, but TEST.PROTOCOL.GALLERY is 'random'.*Set GAL"
+    ):
+        SYSUMM01Protocol(permutation_file="my.mat")
+    assert SYSUMM01Protocol(gallery="official", permutation_file="my.mat").permutation_file
+
+
 def test_official_file_of_another_copy_is_refused(sysu, tmp_path):
     write_permutations(sysu, tmp_path / "exp/rand_perm_cam.mat", broken=True)
     with pytest.raises(ValueError, match="identity 6, camera 1, trial 0.*but the folder has"):

@@ -55,6 +55,8 @@ def test_the_facts_are_plain_values(reranking):
         "queries": 40,
         "queries_left_out": 1.5,
         "gallery": 301.0,
+        "cmc": "image",
+        "never_compared": "",
         "feature": "after BNNeck",
         "metric": "cosine",
         "flip": True,

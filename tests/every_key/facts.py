@@ -222,6 +222,12 @@ def evaluated(cfg):
     return found
 
 
+def protocols(cfg):
+    """The protocol lines of each test set, and their conditions; no image is needed."""
+    made = [evaluation.build_protocols(cfg, name) for name in cfg.DATASETS.TESTS]
+    return [(one.key, one.direction, one.conditions) for lines in made for one in lines]
+
+
 # -------------------------------------------------------------------------------------------- runs
 
 
@@ -297,6 +303,7 @@ OBSERVERS = {
         items,
         tested,
         evaluated,
+        protocols,
         run,
         trainer,
         checked,

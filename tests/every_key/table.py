@@ -210,7 +210,16 @@ EVALUATIONS = [
         "evaluated",
         "baseline/synthetic.yml",
         REGDB,
-        {"TEST.PROTOCOL.DIRECTIONS": ("infrared_to_visible",)},
+        {
+            "TEST.PROTOCOL.DIRECTIONS": ("infrared_to_visible",),
+            "TEST.PROTOCOL.REGDB_CMC": "identity",
+        },
+    ),
+    Group(
+        "protocols",
+        "baseline/synthetic.yml",
+        NARROW + "DATASETS.TESTS ('LLCM',)",
+        {"TEST.PROTOCOL.LLCM": "released_code"},
     ),
     Group(
         "evaluated",

@@ -47,9 +47,9 @@ class Entry:
 
     @property
     def protocols(self) -> Dict[str, str]:
-        """Return how each gallery is drawn, by ``<dataset>/<mode or direction>/<single|multi>``."""
+        """Return the conditions of each protocol line, by its key."""
         return {
-            f"{name}/{protocol.key}": protocol.gallery_rule
+            f"{name}/{protocol.key}": protocol.conditions
             for name in self.cfg.DATASETS.TESTS
             for protocol in build_protocols(self.cfg, name)
         }
@@ -222,7 +222,7 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
 
 
 def _listed(protocols: Dict[str, str]) -> str:
-    return ", ".join(f"{key} (gallery {rule})" for key, rule in protocols.items())
+    return ", ".join(f"{key} ({conditions})" for key, conditions in protocols.items())
 
 
 def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:

@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from ..evaluation.rules import CMC_COUNTS
 from ..files import PACKAGE, write_atomically
 from ..readers.text import readable
 from .export import VERSIONS, format_runs, format_summary
@@ -131,12 +132,17 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
         else f"{env['threads']} CPU thread{'s' * (env['threads'] != '1')} per run, {env['system']}"
         for env, result in zip(environments, results)
     ]
-    lines = [line for one in results for line in one["protocols"] if line["key"] == protocol]
+    lines = [
+        (one["name"], line)
+        for one in results
+        for line in one["protocols"]
+        if line["key"] == protocol
+    ]
     total = len(outcome.rows) * len(outcome.seeds)
     facts = [
         f"Data: {_distinct([_data_words(result) for result in results])}",
-        f"Protocol: {_distinct([protocol_words(line) for line in lines])}",
-        f"Features: {_distinct([feature_words(line) for line in lines])}",
+        f"Protocol: {_of_configs([(name, protocol_words(line)) for name, line in lines])}",
+        f"Features: {_of_configs([(name, feature_words(line)) for name, line in lines])}",
         f"Seeds: {', '.join(map(str, outcome.seeds))} ({len(results)} of {total} runs complete)",
         f"Iterations: {_distinct([result['iterations'] for result in results])}; images per batch: "
         f"{_distinct([result['images_per_batch'] for result in results])}",
@@ -162,6 +168,8 @@ def protocol_words(line: Dict[str, Any]) -> str:
         f"{line['queries']} queries ({line['queries_left_out']:g} without a match left out)",
         f"{line['gallery']:g} gallery images",
     ]
+    if "cmc" in line:  # older records do not say it
+        parts.append(f"CMC counts {CMC_COUNTS.get(line['cmc'], line['cmc'])}")
     return ", ".join(parts)
 
 
@@ -188,6 +196,16 @@ def _distinct(values: Sequence[Any]) -> str:
     return "; ".join(
         f"{value} ({count} run{'s' * (count != 1)})" for value, count in counts.most_common()
     )
+
+
+def _of_configs(values: Sequence[Tuple[str, str]]) -> str:
+    """Return what the configs have in common or, where they differ, each value with its configs."""
+    names: Dict[str, List[str]] = {}
+    for name, value in values:
+        names.setdefault(value, []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{value} ({', '.join(dict.fromkeys(of))})" for value, of in names.items())
 
 
 def _dates(finished: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 Nothing here depends on a particular model.
 
-- ``features.py`` extracts features; ``protocols.py`` and ``galleries.py`` make trials.
+- ``features.py`` extracts features; ``protocols.py``, ``llcm.py`` and ``galleries.py`` make trials.
 - ``rehearsal.py`` finds out from labels alone, before training, what an evaluation will compare.
 - ``rules.py`` decides who may see whom; ``ranking/`` ranks a trial by scores and counts hits.
 - ``reranking/`` and ``neighbors/`` look at more than one pair of images.
@@ -13,6 +13,7 @@ Nothing here depends on a particular model.
 from .build import build_evaluator, build_protocols, evaluate, rehearse_tests
 from .evaluator import VIReIDEvaluator
 from .features import TestFeatures, evaluation_mode, extract_features
+from .llcm import LLCMProtocol
 from .neighbors.search import NearestNeighbors
 from .pair_distances import (
     EqualErrorPoint,
@@ -25,7 +26,6 @@ from .pair_distances import (
 from .protocols import (
     DIRECTIONS,
     CrossModalityProtocol,
-    LLCMProtocol,
     Protocol,
     RegDBProtocol,
     SingleModalityProtocol,

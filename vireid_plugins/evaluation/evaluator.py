@@ -165,7 +165,8 @@ class VIReIDEvaluator:
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
         trials = list(protocol.trials(self.dataset))
-        results = self._rank(features, trials, protocol.rules(max(RANKS)))
+        rules = protocol.rules(max(RANKS))
+        results = self._rank(features, trials, rules)
         for number, (trial, result) in enumerate(zip(trials, results)):
             if result.num_valid_queries == 0:
                 labels = Labels(features.targets, features.camids)
@@ -186,6 +187,8 @@ class VIReIDEvaluator:
             num_gallery=float(np.mean([len(trial.gallery) for trial in trials])),
             mean={name: float(np.mean(value)) for name, value in values.items()},
             std={name: float(np.std(value)) for name, value in values.items()},
+            cmc=rules.cmc,
+            never_compared=rules.words(),
         )
 
     def _rank(

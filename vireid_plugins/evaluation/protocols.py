@@ -23,14 +23,13 @@ from .directions import DIRECTION, DIRECTIONS, check_direction
 from .galleries import folders_of, official_galleries, random_galleries, rows_of_modality
 from .permutation import permutation_path
 from .rehearsal import Rehearsal, rehearse
-from .rules import SYSU_SKIPPED_PAIRS, RankRules
+from .rules import CMC_COUNTS, CMC_RULES, SYSU_SKIPPED_PAIRS, RankRules
 
 GALLERY_RULES = ("random", "official")
 SYSU_CAMERAS = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 SHOTS = (1, 10)
 OFFICIAL_TRIALS = 10  # as many as rand_perm_cam.mat has
 MOST_TRIALS = 1000
-LLCM_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 declare(
     "TEST.PROTOCOL",
@@ -55,6 +54,7 @@ declare(
         each(DIRECTION, distinct=True),
         "searches to evaluate, except on SYSU-MM01",
     ),
+    Key("REGDB_CMC", "image", one_of(*CMC_RULES), "RegDB: what a rank of the CMC counts"),
 )
 
 
@@ -80,8 +80,9 @@ class Protocol:
     skip_same_camera: bool = False
     cmc: str = "image"
     direction: str = ""  # for the table, such as "visible_to_infrared"
-    key: str = ""  # <mode or direction>/<single|multi>: the middle of a metric's name
+    key: str = ""  # <mode or direction>/<single|multi|variant>: the middle of a metric's name
     gallery_rule: str = "all images"  # for the table
+    num_trials: int = 1
 
     @classmethod
     def from_config(cls, cfg: Any, **decided: Any) -> List["Protocol"]:
@@ -117,6 +118,15 @@ class Protocol:
     def rules(self, max_rank: int = 20) -> RankRules:
         """Return who is compared with whom and how hits are counted, for ``rank_trials``."""
         return RankRules(self.skip_camera_pairs, self.skip_same_camera, self.cmc, max_rank)
+
+    @property
+    def conditions(self) -> str:
+        """Return in words what two results must have in common to be compared."""
+        rules = self.rules()
+        words = f"gallery {self.gallery_rule}; CMC counts {CMC_COUNTS[rules.cmc]}"
+        hidden = rules.words()
+        trials = f"; {self.num_trials} trials" if self.num_trials > 1 else ""
+        return words + (f"; never compared: {hidden}" if hidden else "") + trials
 
 
 class DirectedProtocol(Protocol):
@@ -184,6 +194,12 @@ class SYSUMM01Protocol(Protocol):
         if not isinstance(permutation_file, (str, os.PathLike)):
             raise UserError(f"permutation_file must be a path; got {shown(permutation_file)}.")
         self.permutation_file = os.fspath(permutation_file)
+        if self.permutation_file and gallery != "official":
+            raise UserError(
+                f"TEST.PROTOCOL.PERMUTATION_FILE is {self.permutation_file}, but "
+                f"TEST.PROTOCOL.GALLERY is {gallery!r}, which reads no file. Set GALLERY official "
+                "for the galleries of that file, or PERMUTATION_FILE '' for random ones."
+            )
         self.key = f"{mode}/{'single' if shots == 1 else 'multi'}"
         self.gallery_rule = f"{gallery}, {shots} per id and camera"
 
@@ -225,44 +241,23 @@ class SYSUMM01Protocol(Protocol):
 class RegDBProtocol(DirectedProtocol):
     """RegDB: all images of one modality search all of the other (Nguyen et al., 2017).
 
-    It has one trial, the split that the dataset was made with. The CMC counts images.
+    It has one trial, the split that the dataset was made with. The code of AGW and most others
+    count images in the CMC; that of MPANet, SAAI and IDKL counts each identity once. Rank-1, mAP
+    and mINP are the same under both.
 
     Args:
         direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
+        cmc: ``"image"`` or ``"identity"``.
     """
 
-
-@PROTOCOL_REGISTRY.register()
-class LLCMProtocol(DirectedProtocol):
-    """LLCM: a gallery of one image per identity and camera (Zhang and Wang, CVPR 2023).
-
-    A query is never compared with images of its identity from its own camera; the CMC counts
-    each identity once. Infrared camera 3 does not exist, by design of the dataset.
-
-    Args:
-        direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
-        trials: number of galleries; trial t is drawn with seed t.
-    """
-
-    skip_same_camera = True
-    cmc = "identity"
-    gallery_rule = "random, 1 per id and camera"
-
-    def __init__(self, direction: str, trials: int = 10) -> None:
+    def __init__(self, direction: str, cmc: str = "image") -> None:
         super().__init__(direction)
-        self.num_trials = whole_number(trials, "trials", 1, MOST_TRIALS)
-        self.key = f"{direction}/single"
+        self.cmc = word(cmc, "cmc (TEST.PROTOCOL.REGDB_CMC)", CMC_RULES)
 
     @classmethod
     def from_config(cls, cfg: Any, **decided: Any) -> List[Protocol]:
         keys = cfg.TEST.PROTOCOL
-        return [cls(direction, keys.TRIALS, **decided) for direction in keys.DIRECTIONS]
-
-    def trials(self, dataset: Any) -> Iterator[Trial]:
-        query = rows_of_modality(dataset, self.query_modality, "LLCMProtocol")
-        folders = folders_of(dataset, self.gallery_modality, LLCM_CAMERAS, "LLCMProtocol")
-        for gallery in random_galleries(folders, 1, self.num_trials):
-            yield Trial(query, gallery)
+        return [cls(direction, keys.REGDB_CMC, **decided) for direction in keys.DIRECTIONS]
 
 
 @PROTOCOL_REGISTRY.register()

@@ -7,7 +7,7 @@ queries, G gallery images, K pairs of (identity, camera).
 """
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -157,9 +157,14 @@ def _remarks(protocol: Any, trials: Sequence[Any], tallies: Sequence[Tally]) -> 
             f"a gallery has {size} {what}, so {', '.join(beyond)} say nothing: every match is "
             "among them"
         )
-    if len(trials) > 1 and len({np.sort(trial.gallery).tobytes() for trial in trials}) == 1:
+    if len(trials) > 1 and len(set(map(_images_of, trials))) == 1:
         found.append(f"all {len(trials)} galleries hold the same images, so trials do not differ")
     return [f"{protocol.key}: {remark}" for remark in found if remark]
+
+
+def _images_of(trial: Any) -> Tuple[bytes, bytes]:
+    """Return which images are the queries, and which the gallery, in any order."""
+    return np.sort(trial.query).tobytes(), np.sort(trial.gallery).tobytes()
 
 
 def _left_out(tallies: Sequence[Tally]) -> str:

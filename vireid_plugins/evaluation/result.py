@@ -5,6 +5,8 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from tabulate import tabulate
 
+from .rules import CMC_COUNTS
+
 RANKS = (1, 5, 10, 20)
 METRIC_NAMES = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
 
@@ -21,7 +23,7 @@ class ImageSet(NamedTuple):
 class ResultRow:
     """The row of one protocol: means and population standard deviations over trials, in percent."""
 
-    key: str  # <dataset>/<mode or direction>/<single|multi>
+    key: str  # <dataset>/<mode or direction>/<single|multi|variant>
     direction: str
     gallery_rule: str
     num_trials: int
@@ -30,6 +32,8 @@ class ResultRow:
     num_gallery: float  # mean over trials
     mean: Dict[str, float]
     std: Dict[str, float]
+    cmc: str = "image"  # or "identity", see ``RankRules``
+    never_compared: str = ""  # in words, see ``RankRules.words``
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class ResultTable:
                 "queries": row.num_queries,
                 "queries_left_out": row.num_invalid_queries,
                 "gallery": row.num_gallery,
+                "cmc": row.cmc,
+                "never_compared": row.never_compared,
                 "feature": self.feature,
                 "metric": self.metric,
                 "flip": self.flip,
@@ -85,7 +91,7 @@ class ResultTable:
     def format_table(self) -> str:
         """Return the table for people; each line says what its numbers depend on."""
         header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]
-        header += ["gallery size", "feature", "flip", "re-ranking", *METRIC_NAMES]
+        header += ["gallery size", "CMC counts", "feature", "flip", "re-ranking", *METRIC_NAMES]
         lines = [self._cells(row) for row in self.rows]
         text = tabulate(lines, headers=header, tablefmt="pipe", disable_numparse=True)
         text += "\nPercent; ± is the population standard deviation over trials."
@@ -105,6 +111,7 @@ class ResultTable:
             str(row.num_trials),
             f"{row.num_queries} ({row.num_invalid_queries:g})",
             f"{row.num_gallery:g}",
+            CMC_COUNTS[row.cmc],
             f"{self.feature}, {self.metric}",
             "yes" if self.flip else "no",
             self.reranking or "no",

@@ -18,6 +18,8 @@ from ..errors import UserError
 from .arguments import MOST_PLACES, shown, switch, whole_number, word
 
 CMC_RULES = ("image", "identity")
+#: what each rule counts, in the words of tables
+CMC_COUNTS = {"image": "images", "identity": "identities"}
 #: SYSU-MM01: infrared camera 3 and visible camera 2 see the same place
 SYSU_SKIPPED_PAIRS = ((3, 2),)
 

@@ -31,7 +31,7 @@ class Results:
     """The numbers of one evaluation, in percent, and how they were made.
 
     Attributes:
-        metrics: values by ``<dataset>/<mode or direction>/<single|multi>/<metric>``.
+        metrics: values by ``<dataset>/<mode or direction>/<single|multi|variant>/<metric>``.
         protocols: the protocol lines in order; a line that has only ``key`` does not say how its
             numbers were made.
         weights: which weights were evaluated, in words or as a path.

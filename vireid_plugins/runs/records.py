@@ -22,6 +22,7 @@ _PROTOCOL_FACTS: Dict[str, Kind] = {
     "flip": bool,
     "reranking": str,
 }
+_LATER_PROTOCOL_FACTS: Dict[str, Kind] = {"cmc": str, "never_compared": str}
 _SESSION_FACTS: Dict[str, Kind] = {
     "task": str,
     "started": str,
@@ -76,6 +77,8 @@ def check_protocols(lines: List[Any], where: str, remedy: str = "") -> None:
     for number, line in enumerate(lines, start=1):
         for name, kind in _PROTOCOL_FACTS.items():
             field(line, name, kind, f"{where}: protocol {number}", remedy)
+        for name, kind in _LATER_PROTOCOL_FACTS.items():
+            optional_field(line, name, kind, f"{where}: protocol {number}", None, remedy)
 
 
 def read_results(path: Path) -> Results:

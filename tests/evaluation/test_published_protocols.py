@@ -1,0 +1,171 @@
+"""Protocols as public codes have them. Oracle: the numbers that these gave for these features.
+
+Recorded by running, on files of these names and float64 features of length 1:
+
+- ``process_query_llcm``, ``process_gallery_llcm`` and ``eval_llcm`` of github.com/ZYK100/LLCM
+  (commit 886e27c), in the two branches of ``DEEN/test.py``, as means of ten trials. The paper's
+  visible-to-infrared numbers are the first branch with ``test_mode = [2, 1]``, as the script had it
+  before June 20, 2023;
+- ``get_cmc`` and ``get_mAP`` of ``eval_llcm.py`` of github.com/1KK077/IDKL (commit 8676b62);
+- for RegDB's protocol, ``eval_regdb`` of github.com/mangye16/Cross-Modal-Re-ID-baseline (commit
+  e817a26), and ``get_cmc`` of ``eval_regdb.py`` of github.com/DoubtedSteam/MPANet (commit f57fd5c).
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vireid_plugins.data import Item
+from vireid_plugins.errors import UserError
+from vireid_plugins.evaluation import (
+    LLCMProtocol,
+    RegDBProtocol,
+    TestFeatures,
+    VIReIDEvaluator,
+    pair_sets,
+)
+from vireid_plugins.evaluation.rehearsal import rehearse
+
+IDS = (2, 5, 9, 14, 33, 40, 57, 61, 88, 102, 119, 143)
+V_TO_I, I_TO_V = "visible_to_infrared", "infrared_to_visible"
+RECORDED = {  # Rank-1, Rank-5, Rank-10, mAP, and mINP where the code computes it
+    ("paper", I_TO_V): (19.823009073734283, 65.66371619701385, 93.36283147335052)
+    + (22.405627079278695, 12.423728710106046),
+    ("paper", V_TO_I): (12.8125, 59.921875, 92.890625, 20.847390918388445, 13.586569317710516),
+    ("released_code", I_TO_V): (19.823009073734283, 65.66371619701385, 93.36283147335052)
+    + (22.405627079278695, 12.423728710106046),
+    ("released_code", V_TO_I): (18.771929666399956, 67.36842215061188, 93.68421196937561)
+    + (19.780281709957393, 10.428058143015512),
+    ("all_images", I_TO_V): (21.238938053097346, 71.68141592920354, 94.69026548672568)
+    + (21.799082251972006,),
+    ("all_images", V_TO_I): (20.3125, 61.71875, 96.09375, 21.059426649728195),
+}
+
+
+def images_of(modality):
+    """No image or up to three of each identity and camera; infrared camera 3 does not exist."""
+    for pid in IDS:
+        for camera in range(1, 10):
+            number = (7 * pid + 3 * camera + 5 * modality) % 5 - 1
+            for frame in range(0 if camera == 3 and modality else number):
+                word = ("vis", "nir")[modality]
+                name = f"{pid:04d}_c{camera:02d}_s{(frame * 37 + 11) % 100}_f{frame}_{word}.jpg"
+                yield Item(f"LLCM/test_{word}/cam{camera}/{pid:04d}/{name}", pid, camera, modality)
+
+
+def feature_of(item):
+    frame = int(item.path.split("_f")[1].split("_")[0])
+    own, infrared = np.random.RandomState, int(item.modality)
+    center = own([item.pid]).standard_normal(8) + 0.9 * own([9999, infrared]).standard_normal(8)
+    feature = center + 1.6 * own([item.pid, item.camid, frame, infrared]).standard_normal(8)
+    return feature / np.linalg.norm(feature)
+
+
+@pytest.fixture(scope="module")
+def llcm():
+    """The test set, its images in another order than the released code lists them, and features."""
+    dataset = SimpleNamespace(query=list(images_of(0))[::-1], gallery=list(images_of(1))[::-1])
+    items = dataset.query + dataset.gallery
+    labels = np.array([(item.pid, item.camid, int(item.modality)) for item in items])
+    rows = torch.from_numpy(np.stack([feature_of(item) for item in items]))
+    features = TestFeatures(rows, *labels.T, np.arange(len(items)))
+    return SimpleNamespace(dataset=dataset, items=items, features=features)
+
+
+def table_of(llcm, *protocols):
+    return VIReIDEvaluator(protocols, llcm.dataset, dataset_name="LLCM").evaluate(llcm.features)
+
+
+@pytest.mark.parametrize("variant,direction", RECORDED)
+def test_the_numbers_are_those_of_the_released_functions(llcm, variant, direction):
+    (row,) = table_of(llcm, LLCMProtocol(direction, variant=variant)).rows
+    names = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+    recorded = RECORDED[variant, direction]
+    found = [row.mean[name] for name in names[: len(recorded)]]
+    np.testing.assert_allclose(found, recorded, rtol=0, atol=1e-5)  # their means are in float32
+
+
+def test_the_released_code_searches_all_visible_images_with_drawn_infrared_ones(llcm):
+    paper = list(LLCMProtocol(V_TO_I).trials(llcm.dataset))
+    released = list(LLCMProtocol(V_TO_I, variant="released_code").trials(llcm.dataset))
+    assert len(paper) == len(released) == 10
+    for one, other in zip(paper, released):
+        np.testing.assert_array_equal(other.query, one.gallery)  # the same draw
+        np.testing.assert_array_equal(other.gallery, one.query)
+        assert {llcm.items[row].modality for row in other.query} == {1}
+    assert len({trial.query.tobytes() for trial in released}) > 1
+
+
+def test_every_line_says_which_variant_it_is(llcm):
+    table = table_of(
+        llcm,
+        *(LLCMProtocol(way, 2, variant) for variant, way in RECORDED),
+    )
+    facts = {line["key"]: line for line in table.protocol_facts()}
+    assert list(facts) == [
+        *("LLCM/infrared_to_visible/single", "LLCM/visible_to_infrared/single"),
+        *("LLCM/infrared_to_visible/released_code", "LLCM/visible_to_infrared/released_code"),
+        *("LLCM/infrared_to_visible/all_images", "LLCM/visible_to_infrared/all_images"),
+    ]
+    swapped = facts["LLCM/visible_to_infrared/released_code"]
+    assert swapped["direction"] == I_TO_V  # the search that is done
+    assert swapped["gallery_rule"] == (
+        "all images, for queries that are random, 1 per id and camera (released code)"
+    )
+    assert (swapped["queries"], swapped["gallery"], swapped["trials"]) == (57, 128, 2)
+    assert facts["LLCM/visible_to_infrared/single"]["gallery_rule"] == "random, 1 per id and camera"
+    assert facts["LLCM/visible_to_infrared/all_images"]["trials"] == 1
+    assert {line["cmc"] for line in facts.values()} == {"identity"}
+    hidden = {key: line["never_compared"] for key, line in facts.items()}
+    assert hidden["LLCM/visible_to_infrared/all_images"] == ""
+    assert hidden["LLCM/visible_to_infrared/released_code"] == (
+        "images of one person by one camera"
+    )
+    assert "| identities " in table.format_table() and "released code" in table.format_table()
+
+
+def test_a_rehearsal_knows_that_the_queries_are_drawn(llcm):
+    """All galleries are the same, and the trials differ in their queries."""
+    found = rehearse(LLCMProtocol(V_TO_I, 3, "released_code"), llcm.dataset, "LLCM")
+    assert found.smallest_gallery == 128
+    assert not [remark for remark in found.remarks if "trials do not differ" in remark]
+
+
+def test_pairs_follow_the_search_that_is_done(llcm):
+    *_, across = pair_sets(llcm.features, llcm.dataset, LLCMProtocol(V_TO_I, 1, "released_code"))
+    assert set(llcm.features.modalities[across.rows]) == {1} and across.rules.skip_same_camera
+    *_, across = pair_sets(llcm.features, llcm.dataset, LLCMProtocol(V_TO_I, 1, "all_images"))
+    assert set(llcm.features.modalities[across.rows]) == {0} and not across.rules.needs_cameras
+
+
+@pytest.mark.parametrize("word", ["Paper", "released", "", None, True])
+def test_an_unknown_variant_gets_the_valid_words(word):
+    with pytest.raises(UserError, match="TEST.PROTOCOL.LLCM.*'paper', 'released_code', 'all_ima"):
+        LLCMProtocol(V_TO_I, variant=word)
+
+
+@pytest.mark.parametrize(
+    "cmc,recorded",
+    [
+        ("image", (20.3125, 50.78125, 70.3125, 92.96875)),
+        ("identity", (20.3125, 61.71875, 96.09375, 100.0)),
+    ],
+)
+def test_regdb_counts_images_or_identities(llcm, cmc, recorded):
+    """Rank-20 of the identities was not recorded: there are twelve."""
+    table = table_of(llcm, RegDBProtocol(V_TO_I, cmc))
+    (row,) = table.rows
+    found = [row.mean[f"Rank-{rank}"] for rank in (1, 5, 10, 20)]
+    np.testing.assert_allclose(found, recorded, rtol=0, atol=1e-5)
+    assert row.mean["mAP"] == pytest.approx(21.05942664972819, abs=1e-5)
+    assert row.mean["mINP"] == pytest.approx(12.914741557375553, abs=1e-5)
+    words = {"image": "images", "identity": "identities"}[cmc]
+    assert f"| {words} " in table.format_table() and table.protocol_facts()[0]["cmc"] == cmc
+
+
+@pytest.mark.parametrize("word", ["images", "", None, True])
+def test_an_unknown_cmc_rule_gets_the_valid_words(word):
+    with pytest.raises(UserError, match="TEST.PROTOCOL.REGDB_CMC.*'image', 'identity'"):
+        RegDBProtocol(V_TO_I, word)

@@ -133,6 +133,28 @@ def check_values(node: str, owner: str = "", **values: Any) -> None:
             raise UserError(_complaint(label, value, key))
 
 
+def check_unread(cfg: Any, names: Iterable[str], chosen: str, reader: str) -> None:
+    """Check that keys which nothing would read are left at their defaults.
+
+    Args:
+        names: full names of the keys.
+        chosen: the key and the value that choose a part without them, such as
+            ``"DATALOADER.SAMPLER_TRAIN TrainingSampler"``.
+        reader: what reads them.
+
+    Raises:
+        UserError: one of them has another value.
+    """
+    for name in names:
+        default = _declared[name].default
+        value = value_of(cfg, name, absent=default)
+        if value != default:
+            raise UserError(
+                f"{name} is {value!r}, which {chosen} does not read; only {reader} does. Leave it "
+                f"at {default!r}, or choose {reader}."
+            )
+
+
 # ------------------------------------------------------------------------------- rules: numbers
 
 

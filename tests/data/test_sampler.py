@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vireid_plugins.config import add_vireid_config
 from vireid_plugins.data.item import Item
 from vireid_plugins.data.sampler import CrossModalityIdentitySampler
 from vireid_plugins.modality import Modality
@@ -175,6 +176,7 @@ def test_bad_numbers(change):
 
 def test_batch_size_must_be_a_multiple():
     cfg = get_cfg()
+    add_vireid_config(cfg)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 30, 4
     with pytest.raises(ValueError, match=r"IMS_PER_BATCH = 2\*P\*K.*2 \* 4 \* 1 = 8; got 30.*32"):
         CrossModalityIdentitySampler.from_config(cfg, make_items(RAGGED))

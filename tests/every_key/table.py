@@ -114,6 +114,9 @@ INPUTS = [
         {
             "SEED": 1,
             "DATALOADER.NUM_INSTANCE": 4,
+            "DATALOADER.IDENTITY_DRAW": "independent",
+            "DATALOADER.IMAGE_DRAW": "replacement",
+            "DATALOADER.EXTRA_BATCHES": 1,
             "DATALOADER.NUM_WORKERS": 1,
             "DATALOADER.SAMPLER_TRAIN": "TrainingSampler",
             "DATALOADER.SET_WEIGHT": With(

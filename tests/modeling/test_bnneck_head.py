@@ -90,7 +90,9 @@ def test_names_of_the_weights_do_not_depend_on_it():
 @pytest.mark.parametrize("name", ["EmbeddingHead", "StripeHead"])
 def test_a_head_that_does_not_read_them_says_so(name, key, value):
     cfg = config("MODEL.HEADS.NAME", name, f"MODEL.HEADS.{key}", value)
-    with pytest.raises(UserError, match=f"MODEL.HEADS.{key} is .* {name} does not read it"):
+    with pytest.raises(
+        UserError, match=f"MODEL.HEADS.{key} is .*, which MODEL.HEADS.NAME {name} does not read"
+    ):
         build_head(cfg)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from vireid_plugins.errors import UserError
+from vireid_plugins.keys import check_unread
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
 from fastreid.config import CfgNode
@@ -20,6 +21,7 @@ from fastreid.data import samplers as host
 from fastreid.utils import comm
 
 from .labels import sorted_labels
+from .sampler import DRAW_KEYS
 from .seeding import seeded, stream_seeds
 
 _HOST_SEED_LIMIT = 2**31  # the host seeds NumPy with one 32-bit number
@@ -69,7 +71,12 @@ class HostSampler(Sampler):
 
     @classmethod
     def check_config(cls, cfg: CfgNode, world_size: int = 1) -> None:
-        """Raise ``UserError`` if a batch cannot be shared among processes and identities."""
+        """Raise ``UserError`` if a batch cannot be shared among processes and identities.
+
+        The rules of ``CrossModalityIdentitySampler`` must have their defaults, too.
+        """
+        chosen = f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}"
+        check_unread(cfg, DRAW_KEYS, chosen, "CrossModalityIdentitySampler")
         batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
         if batch < 1 or batch % world_size:
             raise UserError(

@@ -6,12 +6,13 @@ batches in an epoch.
 
 import logging
 from collections import defaultdict
-from typing import Dict, Hashable, Iterator, List, Sequence
+from typing import Any, Dict, Hashable, Iterator, List, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from vireid_plugins.errors import UserError
+from vireid_plugins.keys import Key, between, check_values, declare, one_of
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
@@ -23,6 +24,36 @@ from .seeding import generator
 
 logger = logging.getLogger(__name__)
 
+IDENTITY_DRAWS = ("cycle", "independent")
+IMAGE_DRAWS = ("distinct", "replacement")
+#: keys of the rules by which this sampler draws
+DRAW_KEYS = tuple(f"DATALOADER.{n}" for n in ("IDENTITY_DRAW", "IMAGE_DRAW", "EXTRA_BATCHES"))
+
+declare(
+    "DATALOADER",
+    Key(
+        "IDENTITY_DRAW",
+        "cycle",
+        one_of(*IDENTITY_DRAWS),
+        "identities of CrossModalityIdentitySampler come in turn, or each batch draws from all of "
+        "them (AGW's code: independent)",
+    ),
+    Key(
+        "IMAGE_DRAW",
+        "distinct",
+        one_of(*IMAGE_DRAWS),
+        "CrossModalityIdentitySampler: images of an identity in a batch differ where there are "
+        "enough, or are drawn with replacement (AGW's code)",
+    ),
+    Key(
+        "EXTRA_BATCHES",
+        0,
+        between(0, 100000),
+        "CrossModalityIdentitySampler: batches of an epoch beyond max(#visible, #infrared) // "
+        "(P * K) (AGW's code: 1)",
+    ),
+)
+
 
 @SAMPLER_REGISTRY.register()
 class CrossModalityIdentitySampler(Sampler):
@@ -33,6 +64,11 @@ class CrossModalityIdentitySampler(Sampler):
     visits of two identities differ by at most one. At each visit K images are drawn without
     repetition; an identity with fewer than K images in a modality repeats an image only after all
     of them have been drawn.
+
+    That is the default. ``identity_draw``, ``image_draw`` and ``extra_batches`` give the rules of
+    the public code of AGW (mangye16/Cross-Modal-Re-ID-baseline, ``IdentitySampler``): each batch
+    draws its P identities from all N, whatever the batches before it held, each visit draws K
+    images with replacement, and an epoch has one batch more.
 
     Everything is a function of (``seed``, epoch): no other generator is read or changed. Several
     ranks draw the same global batches and take disjoint identities of each, P / ``world_size``,
@@ -48,6 +84,9 @@ class CrossModalityIdentitySampler(Sampler):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        identity_draw: str = "cycle",
+        image_draw: str = "distinct",
+        extra_batches: int = 0,
     ) -> None:
         """Index ``items`` by identity and modality.
 
@@ -56,35 +95,47 @@ class CrossModalityIdentitySampler(Sampler):
             num_identities: P, over all ranks.
             num_instances: K, images per identity in each modality.
             seed: not negative.
+            identity_draw: ``"cycle"`` or ``"independent"``.
+            image_draw: ``"distinct"`` or ``"replacement"``.
+            extra_batches: added to the batches of an epoch.
 
         Raises:
-            UserError: P, K, seed, rank or world size is not valid; there are fewer than P
-                identities; some lack a modality; or the images do not fill one batch.
+            UserError: P, K, seed, rank, world size or a rule is not valid; there are fewer than P
+                identities; some lack a modality; or an epoch would have no batch.
         """
         _check_numbers(num_identities, num_instances, seed, rank, world_size)
+        check_values(
+            "DATALOADER",
+            IDENTITY_DRAW=identity_draw,
+            IMAGE_DRAW=image_draw,
+            EXTRA_BATCHES=extra_batches,
+        )
         self.num_identities = num_identities
         self.num_instances = num_instances
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
         self._epoch = 0
+        self._independent = identity_draw == "independent"
+        self._replacement = image_draw == "replacement"
         named = [Item.of(item) for item in items]
         self._pids: List[Hashable] = sorted_labels(item.pid for item in named)
         self._images = _index_images(named, self._pids)
         self._check_identities()
         counts = [sum(map(len, self._images[modality])) for modality in Modality]
         #: B
-        self.iterations_per_epoch = max(counts) // (num_identities * num_instances)
+        self.iterations_per_epoch = extra_batches + max(counts) // (num_identities * num_instances)
         if self.iterations_per_epoch == 0:
             raise UserError(
                 f"An epoch would have no batch: {num_identities} identities x {num_instances} "
                 f"images exceed the {max(counts)} images of the larger modality. Lower "
-                "SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
+                "SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE, or set "
+                "DATALOADER.EXTRA_BATCHES 1."
             )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> "Sampler":
-        """Build it from ``SOLVER.IMS_PER_BATCH`` = 2*P*K and ``DATALOADER.NUM_INSTANCE`` = K.
+        """Build it from ``SOLVER.IMS_PER_BATCH`` = 2*P*K and ``DATALOADER``, NUM_INSTANCE = K.
 
         Args:
             ranks: ``seed``, ``rank`` and ``world_size``.
@@ -101,7 +152,13 @@ class CrossModalityIdentitySampler(Sampler):
                 "%d): losses that compare identities have nothing to compare.",
                 *(batch, instances),
             )
-        return cls(items, batch // (2 * instances), instances, **ranks)
+        arguments: Dict[str, Any] = {
+            "identity_draw": cfg.DATALOADER.IDENTITY_DRAW,
+            "image_draw": cfg.DATALOADER.IMAGE_DRAW,
+            "extra_batches": cfg.DATALOADER.EXTRA_BATCHES,
+            **ranks,
+        }
+        return cls(items, batch // (2 * instances), instances, **arguments)
 
     @staticmethod
     def check_config(cfg: CfgNode, world_size: int = 1) -> None:
@@ -135,6 +192,12 @@ class CrossModalityIdentitySampler(Sampler):
     def _draw_identities(self, rng: np.random.Generator) -> np.ndarray:
         """Return (B, P) identity numbers, distinct within each row."""
         total = len(self._pids)
+        if self._independent:
+            draws = [
+                rng.choice(total, self.num_identities, replace=False)
+                for _ in range(self.iterations_per_epoch)
+            ]
+            return np.stack(draws)
         wanted = self.iterations_per_epoch * self.num_identities
         stream = np.empty(0, dtype=np.int64)
         while len(stream) < wanted:
@@ -161,6 +224,10 @@ class CrossModalityIdentitySampler(Sampler):
         drawn = np.empty((len(flat), self.num_instances), dtype=np.int64)
         ends = np.cumsum(np.bincount(flat, minlength=len(self._images[modality])))
         for images, visits in zip(self._images[modality], np.split(order, ends[:-1])):
+            if self._replacement:
+                places = rng.integers(len(images), size=(len(visits), self.num_instances))
+                drawn[visits] = images[places]
+                continue
             rounds = -(-self.num_instances // len(images))  # passes over all images
             keys = rng.random((len(visits), rounds, len(images)))
             shuffled = np.argsort(keys, axis=2).reshape(len(visits), rounds * len(images))

@@ -67,6 +67,7 @@ class BNNeckHead(EmbeddingHead):
 
     outputs = ("features", "bn_features", "logits")
     takes_modalities = True
+    pool_layer: nn.Module
 
     @configurable
     def __init__(

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...errors import UserError
-from ...keys import check_values, declared_keys, value_of
+from ...keys import check_unread, check_values
 from ...registry import lookup
 from .bnneck_head import BNNeckHead
 
@@ -26,20 +25,9 @@ def build_head(cfg: Any) -> nn.Module:
     name = cfg.MODEL.HEADS.NAME
     kind = lookup(REID_HEADS_REGISTRY, name, "MODEL.HEADS.NAME")
     if not (isinstance(kind, type) and issubclass(kind, BNNeckHead)):
-        _check_unread(cfg, name)
+        reader = "BNNeckHead (or a head derived from it)"
+        check_unread(cfg, _OF_BNNECK, f"MODEL.HEADS.NAME {name}", reader)
     return kind(cfg)
-
-
-def _check_unread(cfg: Any, head: str) -> None:
-    keys = declared_keys()
-    for name in _OF_BNNECK:
-        default = keys[name].default
-        value = value_of(cfg, name, absent=default)
-        if value != default:
-            raise UserError(
-                f"{name} is {value!r}, and MODEL.HEADS.NAME {head} does not read it: BNNeckHead "
-                f"and the heads derived from it do. Set {name} {default}, or another head."
-            )
 
 
 def output_names(head: nn.Module) -> Tuple[str, ...]:

@@ -451,6 +451,7 @@ def test_pretrained_weights_that_cannot_be_fetched_name_file_and_key(
 ):
     backbone = importlib.import_module(f"fastreid.modeling.backbones.{module}")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("VIREID_CACHE", str(tmp_path))
 
     def no_network(url, *args, **kwargs):
         raise OSError("no network")

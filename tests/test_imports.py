@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "evaluation": {"data"},
     "solver": set(),
     "runs": {"evaluation"},
-    "modeling.pieces": set(),
+    "modeling.pieces": {"pretrained"},
+    "pretrained": set(),
     "modeling.meta_arch": {"modeling.pieces"},
     "modeling": {"modeling.pieces", "modeling.meta_arch"},  # its __init__, which registers them
     "drawing": {"data", "evaluation"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
         "modeling",
         "modeling.pieces",
         "modeling.meta_arch",
+        "pretrained",
     },
     "__main__": set(),
     "comparison": {
@@ -114,6 +116,7 @@ AREAS = {
     "modeling.meta_arch": "modeling.meta_arch",
     "onnx_export": "onnx_export",
     "plots": "plots",
+    "pretrained": "pretrained",
     "reporting": "reporting",
     "runs": "runs",
     "search": "search",

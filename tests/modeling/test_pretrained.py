@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from vireid_plugins.errors import CheckpointError
-from vireid_plugins.modeling.backbones import pretrained
 from vireid_plugins.modeling.backbones.pretrained import fetch_pretrained, read_weights
 
 from fastreid.config import get_cfg
@@ -86,24 +85,39 @@ def test_a_text_is_no_file_of_weights(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch, state):
-    """The folder of PyTorch's cache, the URL of a file, and what the network returns for it."""
+    """The folder of the cache, the URL of a file, and what the network returns for it."""
+    monkeypatch.setenv("VIREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     torch.save(state, tmp_path / "right.pth")
     digest = hashlib.sha256((tmp_path / "right.pth").read_bytes()).hexdigest()
     served = {"file": tmp_path / "right.pth"}
     monkeypatch.setattr(
-        pretrained.torch.hub,
+        torch.hub,
         "download_url_to_file",
         lambda url, target, **options: shutil.copy(served["file"], target),
     )
-    return tmp_path / "hub/checkpoints", f"https://host/net-{digest[:8]}.pth", served
+    return tmp_path / "cache/weights", f"https://host/net-{digest[:8]}.pth", served
+
+
+def files_in(folder):
+    return [path.name for path in folder.iterdir() if path.name != ".lock"]
 
 
 def test_a_download_is_kept_if_its_hash_is_right(cache, state):
     folder, url, _ = cache
     found = fetch_pretrained("18x", {"18x": url})
     assert torch.equal(found["conv1.weight"], state["conv1.weight"])
-    assert [path.name for path in folder.iterdir()] == [url.rpartition("/")[2]]
+    assert files_in(folder) == [url.rpartition("/")[2]]
+
+
+def test_a_file_in_the_cache_of_pytorch_is_not_downloaded_again(cache, tmp_path, state):
+    folder, url, served = cache
+    served["file"] = tmp_path / "none"
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    shutil.copy(tmp_path / "right.pth", tmp_path / "hub/checkpoints" / url.rpartition("/")[2])
+    found = fetch_pretrained("18x", {"18x": url})
+    assert torch.equal(found["conv1.weight"], state["conv1.weight"])
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("url", ["", "https://host/net.pth"], ids=["hash", "no hash"])
@@ -111,9 +125,9 @@ def test_a_download_that_is_cut_off_is_not_kept(cache, tmp_path, url):
     folder, with_hash, served = cache
     served["file"] = tmp_path / "cut.pth"
     served["file"].write_bytes((tmp_path / "right.pth").read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="could not be fetched"):
+    with pytest.raises(CheckpointError, match="could not be fetched.*PRETRAIN_PATH"):
         fetch_pretrained("18x", {"18x": url or with_hash})
-    assert not list(folder.iterdir())
+    assert files_in(folder) == []
 
 
 def test_another_file_in_the_cache_is_named_and_kept(cache, state):

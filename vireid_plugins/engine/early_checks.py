@@ -5,13 +5,13 @@ any data are read. Mistakes that need the data are found while the loaders are b
 """
 
 import logging
-import os
 import re
 from typing import Any, List
 
 from .. import data, evaluation, solver
-from ..errors import MissingFileError, UserError
+from ..errors import UserError
 from ..keys import check_ranges
+from ..modeling.backbones.pretrained import check_start, odd_start
 from ..registry import LOSS_REGISTRY
 from . import runtime
 from .checks import check_losses, check_model_names
@@ -43,7 +43,7 @@ def check_training(cfg: Any, processes: int = 1) -> None:
     runtime.check_config(cfg)
     _check_freezing(cfg)
     _check_evaluation(cfg)
-    _check_files(cfg)
+    check_start(cfg)
 
 
 def odd_values(cfg: Any) -> List[str]:
@@ -70,7 +70,7 @@ def odd_values(cfg: Any) -> List[str]:
             f"MODEL.LOSSES.NAME: {' and '.join(names)} only pulls features together; nothing keeps "
             "identities apart."
         )
-    return found
+    return found + odd_start(cfg)
 
 
 def _check_refused(cfg: Any) -> None:
@@ -112,11 +112,3 @@ def _check_evaluation(cfg: Any) -> None:
         raise UserError(f"DATASETS.TESTS must name each test set once; got {names}.")
     for name in names:
         evaluation.build_evaluator(cfg, name, dataset=None)
-
-
-def _check_files(cfg: Any) -> None:
-    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
-    if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
-        raise MissingFileError(
-            f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist."
-        )

@@ -1,19 +1,26 @@
 """Pretrained weights of ordinary networks, from a file or downloaded if the user asks for it."""
 
-import hashlib
 import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
-from urllib.parse import urlparse
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-import torch
 from torch import Tensor, nn
 
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.utils import comm
 
-from ...errors import CheckpointError, MissingFileError
+from ...errors import CheckpointError, MissingFileError, UserError
+from ...pretrained import (
+    CATALOGUE,
+    PREFIX,
+    entries_for,
+    fetch,
+    fetch_url,
+    is_listed_name,
+    lookup,
+)
 from ...readers.checkpoint import read_checkpoint
 from ...readers.weights import WRAPPERS, check_kinds, check_weights
 
@@ -26,15 +33,99 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     It may be a bare state dict (torchvision), FastReID's ``{"model": ...}`` with names that
     start with ``backbone.``, other wrappers named ``state_dict``, and ``module.`` of DDP.
 
+    Args:
+        path: of the file, or a name of the catalogue such as ``weights:mobilenetv2``.
+
     Raises:
         MissingFileError: no such file.
-        CheckpointError: the file is not a checkpoint of tensors, or is damaged.
+        CheckpointError: the file is not a checkpoint of tensors, is damaged, or cannot be fetched.
     """
-    if not os.path.isfile(path):
+    if is_listed_name(path):
+        return _tensors_in(_fetched_once(lambda: fetch(path)))
+    check_exists(path)
+    return _tensors_in(path)
+
+
+def check_exists(path: str) -> None:
+    """Raise ``MissingFileError`` if a value of ``PRETRAIN_PATH`` is a path to no file."""
+    if not is_listed_name(path) and not os.path.isfile(path):
+        named = next((one.name for one in CATALOGUE if one.name == path.strip().lower()), "")
+        hint = f" Did you mean {PREFIX}{named}?" if named else ""
         raise MissingFileError(
             f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist or is not a file."
+            f"{hint}"
         )
-    return _tensors_in(path)
+
+
+def check_start(cfg: Any) -> None:
+    """Check the file that a backbone starts from, and fetch it, before anything is built.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UnknownNameError: it is called ``weights:NAME``, and no such weights are listed.
+        UserError: the listed weights are those of another network.
+        CheckpointError: the listed weights cannot be fetched.
+    """
+    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    if not (cfg.MODEL.BACKBONE.PRETRAIN and path):
+        return
+    check_exists(path)
+    if is_listed_name(path):
+        check_fit(path, cfg.MODEL.BACKBONE)
+        _fetched_once(lambda: fetch(path))
+
+
+def odd_start(cfg: Any) -> List[str]:
+    """Return a sentence for each key of pretrained weights that probably is not as intended."""
+    node, model = cfg.MODEL.BACKBONE, cfg.MODEL
+    if not node.PRETRAIN_PATH:
+        return []
+    if not node.PRETRAIN:
+        return [
+            f"MODEL.BACKBONE.PRETRAIN_PATH {node.PRETRAIN_PATH} is not read, because "
+            "MODEL.BACKBONE.PRETRAIN is False: the training starts from random weights."
+        ]
+    if not is_listed_name(node.PRETRAIN_PATH):
+        return []
+    entry = lookup(node.PRETRAIN_PATH)
+    given = (tuple(model.PIXEL_MEAN), tuple(model.PIXEL_STD))
+    near = all(abs(a - b) < 1 for ours, own in zip(given, entry.input) for a, b in zip(ours, own))
+    if near:
+        return []
+    mean, std = (list(values) for values in entry.input)
+    return [
+        f"{PREFIX}{entry.name} was trained with MODEL.PIXEL_MEAN {mean} and MODEL.PIXEL_STD {std}; "
+        f"the config has {list(given[0])} and {list(given[1])}."
+    ]
+
+
+def check_fit(path: str, node: Any) -> None:
+    """Check that listed weights are those of the network that ``node``, a config node, names.
+
+    Raises:
+        UnknownNameError: no weights of this name are listed.
+        UserError: they are those of another network.
+    """
+    entry, network = lookup(path), _network_of(node)
+    if not network or (network == entry.network and entry.depth in ("", node.DEPTH)):
+        return
+    others = [PREFIX + one.name for one in entries_for(network, node.DEPTH)]
+    instead = f", or use weights of that network: {', '.join(others)}" if others else ""
+    raise UserError(
+        f"MODEL.BACKBONE.PRETRAIN_PATH is {PREFIX}{entry.name}, weights of {entry.title}, and the "
+        f"backbone is {network}, MODEL.BACKBONE.DEPTH {node.DEPTH}. Set "
+        f"{' '.join(entry.keys)}{instead}."
+    )
+
+
+def _network_of(node: Any) -> str:
+    """Return the network's name of a backbone of ours or of FastReID; empty for another one."""
+    builder = BACKBONE_REGISTRY._obj_map.get(node.NAME)
+    ours = getattr(builder, "__module__", "").startswith(("vireid_plugins.", "fastreid."))
+    found = re.fullmatch(r"build_(dual_stream_)?(?:(\w+)_)?backbone", node.NAME)
+    if not (ours and found):
+        return ""
+    return found[2] or str(node.get("NETWORK", ""))
 
 
 def _tensors_in(path: str) -> Dict[str, Tensor]:
@@ -69,20 +160,34 @@ def build_with_file(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
     node = cfg.MODEL.BACKBONE
     if not (node.PRETRAIN and node.PRETRAIN_PATH):
         return build(cfg)
-    state = read_weights(node.PRETRAIN_PATH)  # before FastReID opens it
+    plain = cfg.clone()
+    plain.defrost()
+    state = read_start(cfg)  # before FastReID opens it
+    if is_listed_name(node.PRETRAIN_PATH):
+        plain.MODEL.BACKBONE.PRETRAIN_PATH = str(fetch(node.PRETRAIN_PATH))
     try:
-        backbone = build(cfg)  # which may adapt weights, such as positions of a transformer
+        backbone = build(plain)  # which may adapt weights, such as positions of a transformer
     except (KeyError, RuntimeError):  # it expects another wrapper, or another shape
-        plain = cfg.clone()
-        plain.defrost()
         plain.MODEL.BACKBONE.PRETRAIN = False
         backbone = build(plain)
     fill(backbone, {name: (name,) for name in state}, state, node.PRETRAIN_PATH)
     return backbone
 
 
+def read_start(cfg: Any) -> Dict[str, Tensor]:
+    """Read the weights that ``MODEL.BACKBONE.PRETRAIN_PATH`` names; see ``read_weights``.
+
+    Raises:
+        UserError: listed weights are those of another network than the config's.
+    """
+    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    if is_listed_name(path):
+        check_fit(path, cfg.MODEL.BACKBONE)
+    return read_weights(path)
+
+
 def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
-    """Load ImageNet weights by FastReID's name for them, from PyTorch's cache or the network.
+    """Load ImageNet weights by FastReID's name for them, from the cache or the network.
 
     The name of such a file holds the beginning of its SHA-256, which is checked.
 
@@ -95,56 +200,28 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
             f"No pretrained weights are published for {key!r} (only for {', '.join(urls)}). Set "
             "MODEL.BACKBONE.PRETRAIN False, or MODEL.BACKBONE.PRETRAIN_PATH to a file of yours."
         )
-    url = urls[key]
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if not target.exists() and comm.get_local_rank() == 0:  # one process on each machine
-        logger.info("Fetching pretrained weights from %s to %s", url, target)
+    return _tensors_in(_fetched_once(lambda: fetch_url(urls[key])))
+
+
+def _fetched_once(fetched: Callable[[], Path]) -> str:
+    """Call ``fetched`` in one process on each machine first; return the path in every process.
+
+    Raises:
+        UserError: it failed in one of them; all processes raise, so that none waits for another.
+    """
+    problem: Optional[UserError] = None
+    if comm.get_local_rank() == 0:
         try:
-            _download(url, target)
-        except Exception as error:  # of the network, of the disk, of an unknown server
+            fetched()
+        except UserError as error:
+            problem = error
+    for found in comm.all_gather(problem):
+        if found is not None:
             raise CheckpointError(
-                f"Pretrained weights could not be fetched ({type(error).__name__}: {error}). "
-                f"Fetch {url} on a machine with a network, and either put it at {target} or set "
-                "MODEL.BACKBONE.PRETRAIN_PATH to it. To train from random weights set "
-                "MODEL.BACKBONE.PRETRAIN False."
-            ) from error
-    comm.synchronize()
-    logger.info("Pretrained weights: %s", target)
-    _check_hash(target, f"Move it away to have it fetched again from {url}.")
-    return _tensors_in(str(target))
-
-
-def _download(url: str, target: Path) -> None:
-    """Download a file; it gets its name once it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.partial.{target.name}")
-    try:
-        torch.hub.download_url_to_file(url, str(partial), progress=False)
-        _check_hash(partial, "Was the connection closed early?")
-        read_checkpoint(str(partial))
-        os.replace(partial, target)
-    finally:
-        if partial.exists():
-            partial.unlink()
-
-
-def _check_hash(path: Path, remedy: str) -> None:
-    """Raise ``CheckpointError`` if the SHA-256 of a file does not begin as its name says."""
-    promised = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", path.name)
-    if promised is None:
-        return
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not digest.hexdigest().startswith(promised[1]):
-        raise CheckpointError(
-            f"{path} is not the file that its name promises: its SHA-256 begins with "
-            f"{digest.hexdigest()[:8]}, not {promised[1]}. {remedy}"
-        )
+                f"{found} To train from random weights set MODEL.BACKBONE.PRETRAIN False; to use a "
+                "file of yours, set MODEL.BACKBONE.PRETRAIN_PATH to it."
+            ) from found
+    return str(fetched())
 
 
 class LoadReport(NamedTuple):

@@ -1,0 +1,129 @@
+"""``vireid weights``: pretrained weights that can be fetched."""
+
+import argparse
+from typing import Any, List
+
+from ..verb import Verb, register, say
+
+ACTIONS = {
+    "list": "what is known of each file: network, license, source; without NAME, a table",
+    "fetch": "bring files into the cache, and check their SHA-256",
+    "check": "check the SHA-256 of files in the cache; without NAME, of all",
+    "path": "write the path of a file that is in the cache",
+}
+
+
+@register
+class Weights(Verb):
+    """List, fetch and check pretrained weights."""
+
+    name = "weights"
+    help = "pretrained weights: list, fetch, check"
+    description = """List, fetch and check pretrained weights.
+
+  vireid weights                        a table
+  vireid weights list mobilenetv2       license, source, SHA-256, and the keys that use it
+  vireid weights fetch mobilenetv2
+  vireid weights check                  every file in the cache
+  vireid weights path mobilenetv2
+
+A training names them in its config: MODEL.BACKBONE.PRETRAIN_PATH weights:mobilenetv2. The cache is
+$VIREID_CACHE/weights, or weights/ in this package's folder of your cache.
+
+Exit status: 0: done; 1: check has found a file that is wrong; 2: not done, with the reason."""
+    stopped = "Stopped. Nothing incomplete was kept."
+    stops_at_sigterm = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the words."""
+        summary = "; ".join(f"{name}: {what}" for name, what in ACTIONS.items())
+        parser.add_argument(
+            "action", nargs="?", default="list", choices=list(ACTIONS), help=summary
+        )
+        parser.add_argument(
+            "names", nargs="*", metavar="NAME", help="such as mobilenetv2, or weights:mobilenetv2"
+        )
+
+    def parse(self, words: Any, prog: str) -> argparse.Namespace:
+        """Read the words; ``fetch`` and ``path`` need a name."""
+        parser = self.make_parser(prog)
+        args = parser.parse_args(words)
+        if args.action in ("fetch", "path") and not args.names:
+            parser.error(f"{args.action} needs a NAME; `{prog}` lists them")
+        return args
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do what the action says."""
+        import vireid_plugins  # noqa: F401  it repairs FastReID
+        from vireid_plugins import pretrained
+
+        actions = {"list": _list, "fetch": _fetch, "check": _check, "path": _path}
+        return actions[args.action](pretrained, args.names)
+
+
+def _list(pretrained: Any, names: List[str]) -> int:
+    found = pretrained.examine(names)
+    if names:
+        say("\n\n".join(_facts(held) for held in found))
+        return 0
+    width = max(len(held.entry.name) for held in found)
+    for held in found:
+        entry = held.entry
+        state = "absent" if held.path is None else "WRONG" if held.wrong else "in the cache"
+        say(f"{entry.name:{width}}  {entry.megabytes:6.1f} MB  {state:12}  {entry.title}")
+    say("timm/NAME: timm fetches its own weights; see docs/weights.md")
+    say(f"\nCache: {pretrained.weights_folder()}\nMore of one: vireid weights list NAME")
+    return 0
+
+
+def _facts(held: Any) -> str:
+    entry = held.entry
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in entry.input)
+    tried = "fetched and trained with" if entry.seen else "not run: it was never fetched here"
+    where = held.wrong or str(held.path or "absent")
+    return "\n".join(
+        [
+            f"weights:{entry.name}: {entry.title}",
+            f"  source   {entry.source.described()}",
+            f"  license  {entry.license}",
+            f"  origin   {entry.origin}",
+            f"  file     {entry.file}, {entry.megabytes:.1f} MB, SHA-256 {_hash(entry.sha256)}",
+            f"  input    RGB, values 0..255, mean {mean}, deviation {std}",
+            f"  tried    {tried}",
+            f"  cache    {where}",
+            f"  use      {' '.join(entry.keys)}",
+        ]
+    )
+
+
+def _hash(sha256: str) -> str:
+    return sha256 if len(sha256) == 64 else f"{sha256}... (the beginning)"
+
+
+def _fetch(pretrained: Any, names: List[str]) -> int:
+    for entry in [pretrained.lookup(name) for name in names]:
+        say(f"weights:{entry.name}: {entry.title}, {entry.megabytes:.1f} MB")
+        say(f"  source   {entry.source.described()}\n  license  {entry.license}")
+        say(f"  origin   {entry.origin}")
+        path = pretrained.fetch(entry.name)
+        say(f"  checked  {path} (SHA-256 {_hash(entry.sha256)})")
+    return 0
+
+
+def _check(pretrained: Any, names: List[str]) -> int:
+    wrong = 0
+    for held in pretrained.examine(names):
+        if held.path is None:
+            say(f"absent  weights:{held.entry.name}")
+        elif held.wrong:
+            wrong += 1
+            say(f"WRONG   weights:{held.entry.name}: {held.wrong}. Move it away and fetch it again")
+        else:
+            say(f"right   weights:{held.entry.name}: {held.path}")
+    return 1 if wrong else 0
+
+
+def _path(pretrained: Any, names: List[str]) -> int:
+    for name in names:
+        say(str(pretrained.held_path(name)))
+    return 0

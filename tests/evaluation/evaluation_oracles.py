@@ -9,6 +9,7 @@ from vireid_plugins import Modality
 from vireid_plugins.data import Item
 
 IDS = (6, 10, 17, 21)
+LLCM_IDS = (2, 5, 9, 14, 33, 40, 57, 61, 88, 102, 119, 143)
 VISIBLE, INFRARED = int(Modality.VISIBLE), int(Modality.INFRARED)
 
 
@@ -75,3 +76,23 @@ def loop_scores(query, gallery, metric):
             else:
                 scores[i, j] = -((a - b) ** 2).sum()
     return scores
+
+
+def llcm_images(modality):
+    """Up to three of each identity and camera, as in LLCM, which has no infrared camera 3."""
+    for pid in LLCM_IDS:
+        for camera in range(1, 10):
+            number = (7 * pid + 3 * camera + 5 * modality) % 5 - 1
+            for frame in range(0 if camera == 3 and modality else number):
+                word = ("vis", "nir")[modality]
+                name = f"{pid:04d}_c{camera:02d}_s{(frame * 37 + 11) % 100}_f{frame}_{word}.jpg"
+                yield Item(f"LLCM/test_{word}/cam{camera}/{pid:04d}/{name}", pid, camera, modality)
+
+
+def llcm_feature(item):
+    """Of length 1, float64, from the labels alone; the same in every version of NumPy."""
+    frame = int(item.path.split("_f")[1].split("_")[0])
+    own, infrared = np.random.RandomState, int(item.modality)
+    center = own([item.pid]).standard_normal(8) + 0.9 * own([9999, infrared]).standard_normal(8)
+    feature = center + 1.6 * own([item.pid, item.camid, frame, infrared]).standard_normal(8)
+    return feature / np.linalg.norm(feature)

@@ -61,7 +61,16 @@ def test_every_key_of_reranking_and_expansion_reaches_the_evaluator():
     with pytest.raises(ValueError, match="CROSS_MODALITY is True, but Market1501 has one modality"):
         build_evaluator(cfg, "Market1501", None)
     assert str(evaluator.expansion) == "AQE k=7 α=2 2 times"
+    cfg.TEST.RERANK.NEIGHBORS = "queries"
+    with pytest.raises(ValueError, match="CROSS_MODALITY True.*NEIGHBORS queries.*not both"):
+        build_evaluator(cfg, "SYSUMM01", None)
+    cfg.TEST.RERANK.CROSS_MODALITY = False
+    among = build_evaluator(cfg, "SYSUMM01", None).reranking
+    assert str(among) == "k1=9 k2=3 λ=0.5 softmax neighbors among queries"
     cfg.TEST.RERANK.METHOD = "aim"
+    with pytest.raises(ValueError, match="NEIGHBORS is 'queries', but .*METHOD aim .*set NEIGH"):
+        build_evaluator(cfg, "SYSUMM01", None)
+    cfg.TEST.RERANK.NEIGHBORS, cfg.TEST.RERANK.CROSS_MODALITY = "all", True
     assert str(build_evaluator(cfg, "SYSUMM01", None).reranking) == "AIM k1=9 k2=3"
     cfg.TEST.METRIC = "euclidean"
     with pytest.raises(ValueError, match="AQE.* and AIM.*needs TEST.METRIC cosine; got euclidean"):

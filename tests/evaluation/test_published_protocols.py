@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from evaluation_oracles import llcm_feature, llcm_images
 
-from vireid_plugins.data import Item
 from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import (
     LLCMProtocol,
@@ -28,7 +28,6 @@ from vireid_plugins.evaluation import (
 )
 from vireid_plugins.evaluation.rehearsal import rehearse
 
-IDS = (2, 5, 9, 14, 33, 40, 57, 61, 88, 102, 119, 143)
 V_TO_I, I_TO_V = "visible_to_infrared", "infrared_to_visible"
 RECORDED = {  # Rank-1, Rank-5, Rank-10, mAP, and mINP where the code computes it
     ("paper", I_TO_V): (19.823009073734283, 65.66371619701385, 93.36283147335052)
@@ -44,32 +43,13 @@ RECORDED = {  # Rank-1, Rank-5, Rank-10, mAP, and mINP where the code computes i
 }
 
 
-def images_of(modality):
-    """No image or up to three of each identity and camera; infrared camera 3 does not exist."""
-    for pid in IDS:
-        for camera in range(1, 10):
-            number = (7 * pid + 3 * camera + 5 * modality) % 5 - 1
-            for frame in range(0 if camera == 3 and modality else number):
-                word = ("vis", "nir")[modality]
-                name = f"{pid:04d}_c{camera:02d}_s{(frame * 37 + 11) % 100}_f{frame}_{word}.jpg"
-                yield Item(f"LLCM/test_{word}/cam{camera}/{pid:04d}/{name}", pid, camera, modality)
-
-
-def feature_of(item):
-    frame = int(item.path.split("_f")[1].split("_")[0])
-    own, infrared = np.random.RandomState, int(item.modality)
-    center = own([item.pid]).standard_normal(8) + 0.9 * own([9999, infrared]).standard_normal(8)
-    feature = center + 1.6 * own([item.pid, item.camid, frame, infrared]).standard_normal(8)
-    return feature / np.linalg.norm(feature)
-
-
 @pytest.fixture(scope="module")
 def llcm():
     """The test set, its images in another order than the released code lists them, and features."""
-    dataset = SimpleNamespace(query=list(images_of(0))[::-1], gallery=list(images_of(1))[::-1])
+    dataset = SimpleNamespace(query=list(llcm_images(0))[::-1], gallery=list(llcm_images(1))[::-1])
     items = dataset.query + dataset.gallery
     labels = np.array([(item.pid, item.camid, int(item.modality)) for item in items])
-    rows = torch.from_numpy(np.stack([feature_of(item) for item in items]))
+    rows = torch.from_numpy(np.stack([llcm_feature(item) for item in items]))
     features = TestFeatures(rows, *labels.T, np.arange(len(items)))
     return SimpleNamespace(dataset=dataset, items=items, features=features)
 

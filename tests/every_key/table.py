@@ -207,6 +207,7 @@ EVALUATIONS = [
             "TEST.RERANK.METHOD": With("aim", RERANK),
             "TEST.RERANK.DEFINITION": With("softmax", RERANK),
             "TEST.RERANK.CROSS_MODALITY": With(True, RERANK),
+            "TEST.RERANK.NEIGHBORS": With("queries", RERANK),
         },
     ),
     Group(

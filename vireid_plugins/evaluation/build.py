@@ -15,7 +15,7 @@ from .features import TestFeatures
 from .protocols import Protocol, SingleModalityProtocol
 from .reranking.expansion import QueryExpansion
 from .reranking.jaccard import DEFINITIONS
-from .reranking.rerank import AffinityInference, Reranking
+from .reranking.rerank import NEIGHBORS, AffinityInference, Reranking
 from .result import ResultTable
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ declare(
     Key("METHOD", "k_reciprocal", one_of(*RERANKING_METHODS), "aim: affinity inference of SAAI"),
     Key("DEFINITION", "original", one_of(*DEFINITIONS), "Jaccard distance; softmax: FastReID's"),
     Key("CROSS_MODALITY", False, SWITCH, "take neighbors from queries and gallery in turn"),
+    Key("NEIGHBORS", "all", one_of(*NEIGHBORS), "who can be a neighbor; queries: as MPANet, IDKL"),
 )
 
 
@@ -57,15 +58,28 @@ def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
     """Return the re-ranking that ``TEST.RERANK`` asks for; None if it is switched off.
 
     Raises:
-        UserError: the method or the definition is unknown.
+        UserError: a word is unknown, or two keys contradict each other.
     """
     node = cfg.TEST.RERANK
-    check_values("TEST.RERANK", METHOD=node.METHOD, DEFINITION=node.DEFINITION)
+    words = {name: node[name] for name in ("METHOD", "DEFINITION", "NEIGHBORS")}
+    check_values("TEST.RERANK", **words)
     if not node.ENABLED:
         return None
     if node.METHOD == "aim":
+        if node.NEIGHBORS != "all":
+            raise UserError(
+                f"TEST.RERANK.NEIGHBORS is {node.NEIGHBORS!r}, but TEST.RERANK.METHOD aim takes "
+                "its neighbors from the gallery: set NEIGHBORS all, or METHOD k_reciprocal."
+            )
         return AffinityInference(node.K1, node.K2)
-    return Reranking(node.K1, node.K2, node.LAMBDA, node.DEFINITION, node.CROSS_MODALITY)
+    return Reranking(
+        node.K1,
+        node.K2,
+        node.LAMBDA,
+        node.DEFINITION,
+        node.CROSS_MODALITY,
+        node.NEIGHBORS,
+    )
 
 
 def build_evaluator(cfg: Any, dataset_name: str, dataset: Any) -> VIReIDEvaluator:

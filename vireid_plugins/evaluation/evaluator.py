@@ -103,9 +103,10 @@ class VIReIDEvaluator:
         ]
         found = [remark for rehearsal in rehearsals for remark in rehearsal.remarks]
         smallest = min(rehearsal.smallest_gallery for rehearsal in rehearsals)
+        fewest = min(rehearsal.fewest_queries for rehearsal in rehearsals)
         for step in (self.expansion, self.reranking):
             if step is not None and hasattr(step, "remarks"):
-                found += step.remarks(smallest)
+                found += step.remarks(smallest, fewest)
         return found
 
     def evaluate(self, features: TestFeatures) -> ResultTable:

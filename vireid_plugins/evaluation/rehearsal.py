@@ -91,6 +91,7 @@ class Rehearsal(NamedTuple):
 
     remarks: List[str]  # sentences about what is odd but possible, such as queries without a match
     smallest_gallery: int  # images
+    fewest_queries: int
 
 
 def rehearse(protocol: Any, dataset: Any, name: str) -> Rehearsal:
@@ -114,7 +115,8 @@ def rehearse(protocol: Any, dataset: Any, name: str) -> Rehearsal:
             place = f"{name}, trial {number}"
             raise UserError(why_no_match(protocol, dataset, place, query, gallery))
     smallest = min(counts.gallery for counts in tallies)
-    return Rehearsal(_remarks(protocol, trials, tallies), smallest)
+    fewest = min(counts.queries for counts in tallies)
+    return Rehearsal(_remarks(protocol, trials, tallies), smallest, fewest)
 
 
 def why_no_match(protocol: Any, dataset: Any, name: str, query: Labels, gallery: Labels) -> str:

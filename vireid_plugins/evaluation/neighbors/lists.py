@@ -25,7 +25,10 @@ _SPARE = 8  # more candidates than k; float64 decides between them
 
 
 def nearest_items(
-    features: Tensor, k: int, groups: Optional[Tensor] = None
+    features: Tensor,
+    k: int,
+    groups: Optional[Tensor] = None,
+    allowed: Optional[Tensor] = None,
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Return the k nearest items of each item: itself first, equally near ones by index.
 
@@ -34,8 +37,10 @@ def nearest_items(
 
     Args:
         features: (N, D).
-        k: from 1 to N.
+        k: from 1 to N, and at most as many as are allowed.
         groups: (N,), see :func:`_in_turn`; None: all items are in one group.
+        allowed: (N,) bool, the items that can be neighbors, if there are no groups; the list of an
+            item that is not allowed does not begin with itself. None: all items.
 
     Returns:
         The neighbors (N, k) int64, and the greatest squared distance of each row (N,) float64, 1
@@ -50,7 +55,8 @@ def nearest_items(
         nearness = items.nearness(rows)
         farthest[begin : begin + step] = _row_argmin(nearness)
         if groups is None:
-            found = _nearest(items, rows, nearness, k)
+            mask = None if allowed is None else allowed.expand(len(rows), num)
+            found = _nearest(items, rows, nearness, k, mask)
         else:
             found = _in_turn(items, rows, nearness, k, groups)
         indices[begin : begin + step] = found.cpu().numpy()

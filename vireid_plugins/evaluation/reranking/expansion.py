@@ -48,7 +48,7 @@ class QueryExpansion:
         """Return features (Q, D) and (G, D) expanded, of length 1."""
         return expand_features(query, gallery, self.k, self.alpha, self.times)
 
-    def remarks(self, num_gallery: int) -> List[str]:
+    def remarks(self, num_gallery: int, num_query: int) -> List[str]:
         """Return a sentence for each parameter that is too large for a gallery of that size."""
         return too_large(num_gallery, {"TEST.AQE.QE_K": self.k})
 

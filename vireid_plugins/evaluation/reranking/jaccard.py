@@ -90,7 +90,7 @@ def jaccard_distance(
 class Encoding:
     """The k-reciprocal encodings of N items, and the scale of their distances."""
 
-    rows: sparse.csr_matrix  # (N, N) float32, each row sums to 1
+    rows: sparse.csr_matrix  # (N, N) float32, each row sums to 1, or to 0: it has no neighbor
     greatest: np.ndarray  # (N,) greatest squared distance of each row, 1 where all are 0
 
 
@@ -101,6 +101,7 @@ def k_reciprocal_encoding(
     *,
     definition: str = "original",
     groups: Optional[Tensor] = None,
+    allowed: Optional[Tensor] = None,
 ) -> Encoding:
     """Return the k-reciprocal encodings of all items, as the module describes them.
 
@@ -110,6 +111,9 @@ def k_reciprocal_encoding(
         k2: see there.
         definition: see there.
         groups: see there.
+        allowed: (N,) bool, the items that can be neighbors, at least one; not with ``groups``. An
+            item that is not allowed is nobody's neighbor, not even its own, so that its encoding
+            is the mean of those of its k2 nearest items (and empty if k2 is 1). None: all items.
 
     Raises:
         UserError: k1 or k2 is below 1, or the definition is unknown.
@@ -122,7 +126,8 @@ def k_reciprocal_encoding(
     if num == 0:
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
     length = k1 + 1 if definition == "original" else k1
-    neighbors, greatest = nearest_items(features, min(max(length, k2), num), groups)
+    most = num if allowed is None else int(allowed.sum())
+    neighbors, greatest = nearest_items(features, min(max(length, k2), most), groups, allowed)
     whole = _reciprocal(neighbors[:, :length])
     half = _reciprocal(neighbors[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
     # The half-size set of a member joins if more than two thirds of it are members already.
@@ -137,8 +142,7 @@ def k_reciprocal_encoding(
     scale = greatest if definition == "original" else None
     encodings = _weighted(features, expanded, scale)
     if k2 > 1:
-        width = min(k2, num)
-        mean = mean_of_rows(neighbors[:, :width], num)
+        mean = mean_of_rows(neighbors[:, :k2], num)
         encodings = mean.dot(encodings).tocsr()
     return Encoding(encodings, greatest)
 
@@ -190,8 +194,12 @@ def _weighted(
 
 
 def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Return the smallest value of each row; no row is empty, since an item is its own member."""
-    return np.minimum.reduceat(values, indptr[:-1]) if len(values) else np.zeros(0)
+    """Return the smallest value of each row, 0 for a row that has none."""
+    found = np.zeros(len(indptr) - 1)
+    filled = np.diff(indptr) > 0
+    if filled.any():
+        found[filled] = np.minimum.reduceat(values, indptr[:-1][filled])
+    return found
 
 
 # ------------------------------------------------------------------------------------- distances

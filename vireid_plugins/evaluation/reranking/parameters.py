@@ -14,18 +14,21 @@ def set_fields(record: Any, values: Dict[str, Any]) -> None:
         object.__setattr__(record, name, value)
 
 
-def too_large(num_gallery: int, values: Dict[str, int]) -> List[str]:
-    """Return a sentence for each parameter that exceeds the size of a gallery.
+def too_large(
+    number: int, values: Dict[str, int], words: str = "a gallery has {} images"
+) -> List[str]:
+    """Return a sentence for each parameter that exceeds the number of possible neighbors.
 
     Args:
-        num_gallery: images of the smallest gallery.
+        number: how many images can be neighbors, in the smallest trial.
         values: the parameters, by their config keys.
+        words: says what the number counts; ``{}`` stands for it.
     """
     return [
-        f"{key} is {value}, but a gallery has {num_gallery} images: neighbors are then mostly "
-        "other people, and the numbers say little"
+        f"{key} is {value}, but {words.format(number)}: neighbors are then mostly other people, "
+        "and the numbers say little"
         for key, value in values.items()
-        if value > num_gallery
+        if value > number
     ]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ..arguments import real_number, switch, word
 from ..late_sparse import sparse
 from ..similarity import Array, normalize
@@ -26,6 +27,7 @@ from .jaccard import (
 from .parameters import cpu_pair, set_fields, too_large
 
 _BLOCK_ELEMENTS = 1 << 22
+NEIGHBORS = ("all", "queries")
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ class Reranking:
     lambda_value: float = 0.3
     definition: str = "original"
     cross_modality: bool = False
+    neighbors: str = "all"
 
     def __post_init__(self) -> None:
         word(self.definition, "definition", DEFINITIONS)
+        word(self.neighbors, "neighbors", NEIGHBORS)
         k1, k2 = checked_neighbors(self.k1, self.k2)
         values = {
             "k1": k1,
@@ -52,12 +56,19 @@ class Reranking:
             "cross_modality": switch(self.cross_modality, "cross_modality"),
         }
         set_fields(self, values)
+        if self.cross_modality and self.neighbors == "queries":
+            raise UserError(
+                "Neighbors are taken from queries and gallery in turn (TEST.RERANK.CROSS_MODALITY "
+                "True), or among the queries alone (TEST.RERANK.NEIGHBORS queries), not both: set "
+                "one of the two back to False or all."
+            )
 
     def __str__(self) -> str:
         words = f"k1={self.k1} k2={self.k2} λ={self.lambda_value:g}"
         if self.definition != "original":
             words += f" {self.definition}"
-        return words + (" cross-modality" if self.cross_modality else "")
+        words += " cross-modality" if self.cross_modality else ""
+        return words + (" neighbors among queries" if self.neighbors == "queries" else "")
 
     def distances(self, query: Tensor, gallery: Tensor) -> np.ndarray:
         """Return distances (Q, G) from features (Q, D) and (G, D)."""
@@ -69,11 +80,15 @@ class Reranking:
             self.lambda_value,
             definition=self.definition,
             cross_modality=self.cross_modality,
+            neighbors=self.neighbors,
         )
 
-    def remarks(self, num_gallery: int) -> List[str]:
-        """Return a sentence for each parameter that is too large for a gallery of that size."""
-        return too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
+    def remarks(self, num_gallery: int, num_query: int) -> List[str]:
+        """Return a sentence for each parameter that is too large for a trial of that size."""
+        values = {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2}
+        if self.neighbors == "queries":
+            return too_large(num_query, values, "a trial has {} queries")
+        return too_large(num_gallery, values)
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ class AffinityInference:
         """Return distances (Q, G) from features (Q, D) and (G, D)."""
         return affinity_inference(query, gallery, self.k1, self.k2)
 
-    def remarks(self, num_gallery: int) -> List[str]:
+    def remarks(self, num_gallery: int, num_query: int) -> List[str]:
         """Return a sentence for each parameter that is too large for a gallery of that size."""
         return too_large(num_gallery, {"TEST.RERANK.K1": self.k1, "TEST.RERANK.K2": self.k2})
 
@@ -112,6 +127,7 @@ def k_reciprocal_rerank(
     *,
     definition: str = "original",
     cross_modality: bool = False,
+    neighbors: str = "all",
 ) -> np.ndarray:
     """Return re-ranked distances from queries to gallery items (Zhong et al., CVPR 2017).
 
@@ -124,24 +140,33 @@ def k_reciprocal_rerank(
         definition: the definition of the Jaccard distance, see ``jaccard.py``.
         cross_modality: queries are of one modality and gallery items of the other; neighbors
             are taken alternately from both sides, however far apart the modalities lie.
+        neighbors: ``"all"``, or ``"queries"``: every item, a gallery item too, has queries alone as
+            neighbors, as in the code of MPANet (and of IDKL) for SYSU-MM01. The encoding of a
+            gallery item is then the mean of those of its k2 nearest queries.
 
     Returns:
         (Q, G) float32, ``(1 - lambda) * Jaccard + lambda * d``, where d is the squared Euclidean
         distance divided by the greatest one of the query's row.
 
     Raises:
-        UserError: k1 or k2 is below 1, lambda is not in 0 to 1, or features do not fit.
+        UserError: k1 or k2 is below 1, lambda is not in 0 to 1, features do not fit, or
+            ``neighbors`` is unknown, or ``"queries"`` with ``cross_modality``.
     """
-    checked = Reranking(k1, k2, lambda_value, definition, cross_modality)
+    checked = Reranking(k1, k2, lambda_value, definition, cross_modality, neighbors)
     lambda_value = checked.lambda_value
     query, gallery = cpu_pair(query_features, gallery_features)
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
         return np.zeros((num_query, len(gallery)), dtype=np.float32)
     items = torch.cat([query, gallery])
-    groups = (torch.arange(len(items)) >= num_query).to(items.device) if cross_modality else None
+    is_query = torch.arange(len(items), device=items.device) < num_query
     encoding = k_reciprocal_encoding(
-        items, checked.k1, checked.k2, definition=definition, groups=groups
+        items,
+        checked.k1,
+        checked.k2,
+        definition=definition,
+        groups=is_query if cross_modality else None,
+        allowed=is_query if neighbors == "queries" else None,
     )
     near = jaccard_rows(encoding.rows[:num_query], encoding.rows[num_query:])
     near.data = 1.0 - near.data  # nearness: 0 for a pair that is not stored, as in the dense form

@@ -222,6 +222,31 @@ def test_flip_averages_and_leaves_the_batch_alone():
     assert all(torch.equal(a, batch["images"]) for a, batch in zip(before, kept))
 
 
+def test_flip_of_features_of_length_1():
+    """As ``testa.py`` of CAJ's code: (a/|a| + b/|b|) / 2."""
+    kept = list(batches([[0, 1], [2, 3]]))
+    plain = extract_features(Model(), kept).features.double()
+    found = extract_features(Model(), kept, flip=True, flip_normalized=True)
+    mirrored = plain.flip(1)  # Model returns the means of the left and of the right half
+    expected = (plain / plain.norm(dim=1, keepdim=True)) / 2
+    expected = expected + mirrored / mirrored.norm(dim=1, keepdim=True) / 2
+    torch.testing.assert_close(found.features.double(), expected, rtol=1e-6, atol=0)
+    assert found.flip and found.flip_normalized
+    unmirrored = extract_features(Model(), kept, flip_normalized=True)
+    assert not unmirrored.flip_normalized and torch.equal(unmirrored.features.double(), plain)
+
+
+@pytest.mark.parametrize("words", ["", "pooled"])
+def test_lines_say_that_flip_averages_features_of_length_1(words):
+    dataset = fake_dataset((1, 2, 4, 5), (3,))
+    protocols = [CrossModalityProtocol("visible_to_infrared")]
+    evaluator = VIReIDEvaluator(protocols, dataset, dataset_name="Mine", feature="neck after")
+    mirrored = {"flip": True, "flip_normalized": True, "feature": words}
+    table = evaluator.evaluate(dataclasses.replace(features_of(dataset), **mirrored))
+    expected = f"{words or 'neck after'}, of length 1 before flip's mean, cosine"
+    assert expected in table.format_table()
+
+
 def test_an_error_restores_the_mode_and_empty_loaders_say_so():
     model = Model(fail=True).train()
     with pytest.raises(RuntimeError, match="broken image"):

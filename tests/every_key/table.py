@@ -246,6 +246,7 @@ RUNS = [
             "SOLVER.CHECKPOINT_PERIOD": 1,
             "TEST.EVAL_PERIOD": 1,
             "TEST.FLIP.ENABLED": With(True, "TEST.EVAL_PERIOD 2"),
+            "TEST.FLIP.NORMALIZED": With(True, "TEST.EVAL_PERIOD 2 TEST.FLIP.ENABLED True"),
             "TEST.RETRIEVAL_PICTURES": With(1, "TEST.EVAL_PERIOD 2"),
             "CUDNN_BENCHMARK": True,
         },

@@ -134,7 +134,7 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
     for name in cfg.DATASETS.TESTS:
         loader, dataset = VIReIDTrainer.build_test_loader(cfg, name)
         began = time.perf_counter()
-        features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+        features = evaluation.extract_features(model, loader, **evaluation.flip_options(cfg))
         table = evaluation.evaluate(cfg, name, dataset, features)
         seconds += time.perf_counter() - began
         found.add(table)

@@ -311,7 +311,7 @@ class VIReIDTrainer(DefaultTrainer):
         for name in cfg.DATASETS.TESTS:
             loader, dataset = cls.build_test_loader(cfg, name)
             evaluation.build_evaluator(cfg, name, dataset).rehearse()  # before features, not after
-            features = evaluation.extract_features(model, loader, flip=cfg.TEST.FLIP.ENABLED)
+            features = evaluation.extract_features(model, loader, **evaluation.flip_options(cfg))
             if not comm.is_main_process():
                 continue
             table = evaluation.evaluate(cfg, name, dataset, features)

@@ -12,7 +12,7 @@ Nothing here depends on a particular model.
 
 from .build import build_evaluator, build_protocols, evaluate, rehearse_tests
 from .evaluator import VIReIDEvaluator
-from .features import TestFeatures, evaluation_mode, extract_features
+from .features import TestFeatures, evaluation_mode, extract_features, flip_options
 from .llcm import LLCMProtocol
 from .neighbors.search import NearestNeighbors
 from .pair_distances import (
@@ -79,6 +79,7 @@ __all__ = [
     "evaluation_mode",
     "expand_features",
     "extract_features",
+    "flip_options",
     "jaccard_distance",
     "k_reciprocal_rerank",
     "pair_sets",

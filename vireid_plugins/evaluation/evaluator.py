@@ -136,6 +136,8 @@ class VIReIDEvaluator:
             reranking = features.rescorer.description
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
+        if features.flip_normalized:
+            feature += ", of length 1 before flip's mean"
         images = ImageSet(self.dataset_name, expected, fingerprint_of(items))
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note, images)
 

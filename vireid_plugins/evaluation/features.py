@@ -7,21 +7,33 @@ import logging
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreid.utils import comm
 
 from ..errors import UserError
+from ..keys import SWITCH, Key, declare
 from .ranking.rescoring import Rescorer
 
 logger = logging.getLogger(__name__)
 
 _LABELS = ("targets", "camids", "modalities", "index")
 _SECONDS_BETWEEN_LINES = 10.0
+
+declare(
+    "TEST.FLIP",
+    Key(
+        "NORMALIZED",
+        False,
+        SWITCH,
+        "flip: give the features of both images length 1 before their mean (CAJ's code)",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,19 @@ class TestFeatures:
     modalities: np.ndarray  # (N,) int64, -1 where the loader gives none (stock datasets)
     index: np.ndarray  # (N,) int64, ascending place in the test list
     flip: bool = False  # features are means over the image and its mirror image
+    flip_normalized: bool = False  # of features of length 1
     feature: str = ""  # the model's words for its features; empty: it has none
     local: Optional[Tensor] = None  # (N, R, S) float32 on the CPU, if there is a rescorer
     rescorer: Optional[Rescorer] = None  # re-orders the nearest images by ``local``
 
 
+def flip_options(cfg: Any) -> Dict[str, bool]:
+    """Return the arguments of :func:`extract_features` that ``TEST.FLIP`` gives."""
+    return {"flip": cfg.TEST.FLIP.ENABLED, "flip_normalized": cfg.TEST.FLIP.NORMALIZED}
+
+
 def extract_features(
-    model: nn.Module, loader: Iterable[Any], *, flip: bool = False
+    model: nn.Module, loader: Iterable[Any], *, flip: bool = False, flip_normalized: bool = False
 ) -> TestFeatures:
     """Run ``model`` over ``loader`` once, without gradients, in evaluation mode.
 
@@ -56,7 +74,9 @@ def extract_features(
             local features are kept, too.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
-        flip: average the features of each image and its mirror image, before normalization.
+        flip: average the features of each image and its mirror image.
+        flip_normalized: with ``flip``, divide each of both features by its length before the
+            average, as the public code of CAJ does (``testa.py``). Local features are not divided.
 
     Raises:
         UserError: the loader is empty, the batches of several processes have no ``index``, or the
@@ -65,7 +85,7 @@ def extract_features(
     rescorer = getattr(model, "rescorer", None)
     recording = rescorer.recording(model) if rescorer is not None else nullcontext()
     with evaluation_mode(model), torch.no_grad(), recording as local_of_last:
-        parts = list(_run(model, loader, flip, local_of_last))
+        parts = list(_run(model, loader, (flip, flip_normalized), local_of_last))
     if not parts and comm.get_world_size() == 1:
         raise UserError("The test loader is empty: no image to extract features from.")
     names = ("features",) + (("local",) if rescorer is not None else ()) + _LABELS
@@ -82,6 +102,7 @@ def extract_features(
         modalities=modalities,
         index=order,
         flip=flip,
+        flip_normalized=flip and flip_normalized,
         feature=getattr(model, "test_feature", ""),
         local=joined["local"][rows] if rescorer is not None else None,
         rescorer=rescorer,
@@ -103,9 +124,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def _run(
     model: nn.Module,
     loader: Iterable[Any],
-    flip: bool,
+    mirroring: Tuple[bool, bool],
     local_of_last: Optional[Callable[[], Tensor]],
 ) -> Iterator[Dict[str, Tensor]]:
+    flip, normalized = mirroring
     done, begin = 0, time.perf_counter()
     last_line = begin
     for batch in loader:
@@ -114,6 +136,9 @@ def _run(
         if flip:
             mirrored = dict(batch, images=batch["images"].flip(dims=[3]))
             others = _outputs(model, mirrored, local_of_last)
+            if normalized:
+                for found in (outputs, others):
+                    found["features"] = F.normalize(found["features"])
             outputs = {name: (outputs[name] + others[name]) / 2 for name in outputs}
         yield {**{n: v.cpu() for n, v in outputs.items()}, **_labels_of(batch, size, done)}
         done += size

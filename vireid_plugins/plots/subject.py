@@ -18,7 +18,7 @@ from ..data import build_test_loader
 from ..data.item import Item, fingerprint_of, test_items
 from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError, UserError
-from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features
+from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features, flip_options
 from ..evaluation.result import ImageSet
 from ..runs.names import RESULTS
 from ..runs.records import read_results
@@ -110,7 +110,7 @@ class Subject:
             disable=not self.progress,
             file=sys.stderr,
         )
-        return extract_features(self.model, batches, flip=self.cfg.TEST.FLIP.ENABLED)
+        return extract_features(self.model, batches, **flip_options(self.cfg))
 
 
 def _recorded_images_differ(weights: str, images: ImageSet) -> str:

@@ -10,6 +10,9 @@ from .errors import UnknownNameError
 LOSS_REGISTRY = Registry("LOSS")
 LOSS_REGISTRY.__doc__ = "Losses: ``cls.from_config(cfg)`` builds one; see ``modeling/losses``."
 
+NETWORK_REGISTRY = Registry("NETWORK")
+NETWORK_REGISTRY.__doc__ = "Networks cut into stages; see ``modeling/backbones/stages``."
+
 SAMPLER_REGISTRY = Registry("SAMPLER")
 SAMPLER_REGISTRY.__doc__ = "Training samplers, named by ``DATALOADER.SAMPLER_TRAIN``."
 

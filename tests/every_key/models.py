@@ -12,6 +12,10 @@ def loss(name: str, node: str, more: str = "", config: str = "baseline", **other
     return Group("model", f"{config}/synthetic.yml", words, found)
 
 
+NETWORK = (
+    "MODEL.BACKBONE.NAME build_dual_stream_backbone MODEL.BACKBONE.NETWORK shufflenetv2 "
+    "MODEL.BACKBONE.DEPTH 0.5x"
+)
 NON_LOCAL = "MODEL.BACKBONE.WITH_NL True MODEL.BACKBONE.NL_BLOCKS [0,0,1,0]"
 MODELS = [
     Group(
@@ -19,6 +23,7 @@ MODELS = [
         "baseline/synthetic.yml",
         "",
         {
+            "MODEL.BACKBONE.NETWORK": With("mobilenetv2", NETWORK),
             "MODEL.BACKBONE.DEPTH": "34x",
             "MODEL.BACKBONE.WITH_IBN": True,
             "MODEL.BACKBONE.WITH_SE": True,
@@ -42,6 +47,9 @@ MODELS = [
             "MODEL.BACKBONE.UNSHARED_STAGES": 3,
             "MODEL.BACKBONE.FROZEN_STAGES": 2,
             "MODEL.BACKBONE.LAST_STRIDE": 2,
+            "MODEL.BACKBONE.STEM_POOL": With(
+                "padded", "MODEL.BACKBONE.NAME build_dual_stream_resnet_backbone"
+            ),
             "MODEL.BACKBONE.NAME": "build_resnet_backbone",
             "MODEL.META_ARCHITECTURE": "MAUM",
             "MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0],

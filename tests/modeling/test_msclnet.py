@@ -530,7 +530,7 @@ def test_what_does_not_fit_is_named():
         SynergyModule(C, 0, rank=2)
     with pytest.raises(ValueError, match="5 rows cannot be cut into 6 .*MODEL.MSCLNET.PARTS"):
         SynergyModule(C, 6, rank=2)(torch.rand(1, C, 5, 4), *2 * [torch.tensor([0])])
-    with pytest.raises(ValueError, match="set MODEL.BACKBONE.NAME build_dual_stream_resnet"):
+    with pytest.raises(ValueError, match="set MODEL.BACKBONE.NAME to build_dual_stream_resnet"):
         build_model(
             method_cfg(
                 "synthetic",

@@ -13,6 +13,8 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..errors import UserError
+from ..keys import declared_keys
+from ..modeling.backbones.stages import find_network
 from ..modeling.losses import check_loss_names
 from ..modeling.meta_arch import DualStreamBaseline
 from ..readers.text import is_text
@@ -42,8 +44,22 @@ def check_model_names(cfg: Any) -> None:
     ):
         if name not in valid:
             raise UserError(f"{key} is {name!r}. {suggest(name, valid)}")
+    _check_network(cfg, backbone)
     if is_host_method(method):
         _check_host_method(cfg, method, backbone, head)
+
+
+def _check_network(cfg: Any, backbone: Any) -> None:
+    """Raise ``UserError`` where ``MODEL.BACKBONE.NETWORK`` is wrong, or would not be read."""
+    node = cfg.MODEL.BACKBONE
+    if getattr(backbone, "takes_network", False):
+        find_network(cfg)
+    elif node.NETWORK != declared_keys()["MODEL.BACKBONE.NETWORK"].default:
+        raise UserError(
+            f"MODEL.BACKBONE.NETWORK is {node.NETWORK!r}, which MODEL.BACKBONE.NAME {node.NAME} "
+            "does not read. Set MODEL.BACKBONE.NAME build_dual_stream_backbone, or leave out "
+            "MODEL.BACKBONE.NETWORK."
+        )
 
 
 def is_host_method(method: type) -> bool:

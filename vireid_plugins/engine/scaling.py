@@ -9,6 +9,7 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 from ..keys import SWITCH, Key, at_least, declare
+from ..modeling.backbones.dual_stream import USE_STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,8 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
         backbone: Any = getattr(model, "backbone", None)
         if not hasattr(backbone, "checkpoint_activations"):
             raise UserError(
-                "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs MODEL.BACKBONE.NAME "
-                "build_dual_stream_resnet_backbone (UNSHARED_STAGES 0: one network for both "
-                f"modalities); {cfg.MODEL.BACKBONE.NAME} cannot do it. Set it False."
+                "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs a network that is cut into "
+                f"stages, which {cfg.MODEL.BACKBONE.NAME} is not. Set it False, or {USE_STAGES}."
             )
         backbone.checkpoint_activations()
 

@@ -50,7 +50,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, between, check_values, declare, one_of
-from ..backbones.dual_stream_resnet import STAGES
+from ..backbones.dual_stream import STAGES, USE_STAGES
 from ..heads import BNNeckHead, retrieval_features, training_outputs
 from ..layers import BAM, CBAM, IWPAM, stripe_means, stripe_rows
 from ..layers.bam import COMBINATIONS
@@ -245,8 +245,7 @@ class MRDA(DualStreamBaseline):
         )
         if not hasattr(self.backbone, "forward_stages"):
             raise UserError(
-                "MRDA compares maps inside the backbone; MODEL.BACKBONE.NAME must be "
-                "build_dual_stream_resnet_backbone."
+                f"MRDA compares maps inside the backbone, so it needs stages: {USE_STAGES}."
             )
         if not masked_view and (test_view != "original" or regional_center.background_scale > 0):
             raise UserError(

@@ -48,6 +48,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, check_values, declare, one_of
 from ...modality import identity_pairs, modality_rows
+from ..backbones.dual_stream import USE_STAGES
 from ..heads import training_outputs
 from ..layers import MogrifierLSTM, stripe_means
 from ..losses import (
@@ -226,8 +227,8 @@ class MSCLNet(DualStreamBaseline):
         if scales["local"] + scales["global"] + scales["cascade"] > 0:
             if not hasattr(baseline["backbone"], "feat_dim"):
                 raise UserError(
-                    "MSCLNet sizes its synergy module by the backbone's feat_dim; set "
-                    "MODEL.BACKBONE.NAME build_dual_stream_resnet_backbone."
+                    "MSCLNet sizes its synergy module by the backbone's feat_dim, which this "
+                    f"backbone does not have: {USE_STAGES}."
                 )
             synergy = SynergyModule(
                 in_channels=baseline["backbone"].feat_dim,

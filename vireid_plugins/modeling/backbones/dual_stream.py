@@ -1,0 +1,253 @@
+"""A network whose first stages are separate for each modality and whose last stages are shared.
+
+This is the common backbone of visible-infrared re-identification (Ye et al., AGW, TPAMI 2021,
+separate stems). The network is any one that ``stages`` can cut; its blocks are its own. B images
+of (H, W) pixels; a stage's output is (B, C, H', W').
+"""
+
+import copy
+import logging
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
+from ...errors import UserError
+from ...keys import SWITCH, Key, at_least, between, check_values, declare, each, one_of, text
+from ...modality import apply_per_modality
+from ..maps import Tap
+from .pretrained import LoadReport, fill, read_weights
+from .stages import STAGES, Stage, Stages, find_network
+
+logger = logging.getLogger(__name__)
+
+_STAGE_COUNT = between(0, len(STAGES))
+#: what messages say to a user whose backbone has no stages
+USE_STAGES = (
+    "set MODEL.BACKBONE.NAME to build_dual_stream_resnet_backbone, or to "
+    "build_dual_stream_backbone with the network in MODEL.BACKBONE.NETWORK (UNSHARED_STAGES 0: "
+    "one network for both modalities)"
+)
+
+declare(
+    "MODEL.BACKBONE",
+    Key("NETWORK", "resnet", text("a network"), "network of build_dual_stream_backbone"),
+    Key("UNSHARED_STAGES", 1, _STAGE_COUNT, "stages with weights per modality; 1: stem, 5: all"),
+    Key("FROZEN_STAGES", 0, _STAGE_COUNT, "stages that never train; 1: stem, 5: all"),
+    Key("NL_BLOCKS", [0, 2, 3, 0], each(at_least(0), count=4), "non-local blocks, layer1..layer4"),
+    Key("NL_LEGACY_WIDTH", False, SWITCH, "one inner channel, as in AGW's code; False: C / 2"),
+    Key(
+        "STEM_POOL",
+        "host",
+        one_of("host", "padded"),
+        "pooling in a ResNet's stem: FastReID's, or torchvision's with a border of zeros",
+    ),
+)
+
+
+class DualStreamBackbone(nn.Module):
+    """A network with a stream for each modality: ``backbone(images, modalities) -> feature_map``.
+
+    Args:
+        network: a network that is cut into stages.
+        unshared_stages: stages with separate weights, 0 (none) to 5 (all), from the image on.
+        frozen_stages: stages that never train, 0 to 5, from the image on.
+        non_local: for each of the four layers, how many of its last blocks are followed by a
+            non-local block.
+        norm: normalization of the non-local blocks.
+        legacy_non_local: give the non-local blocks one inner channel, as in AGW's public code.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+
+    takes_modalities = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        network: Stages,
+        unshared_stages: int = 1,
+        frozen_stages: int = 0,
+        non_local: Sequence[int] = (0, 0, 0, 0),
+        norm: str = "BN",
+        legacy_non_local: bool = False,
+    ) -> None:
+        super().__init__()
+        check_values("MODEL.BACKBONE", UNSHARED_STAGES=unshared_stages, FROZEN_STAGES=frozen_stages)
+        self.network = network
+        stages = network.stages
+        _add_non_local(stages, non_local, norm, legacy_non_local)
+        self.unshared = STAGES[:unshared_stages]
+        self.frozen = STAGES[:frozen_stages]
+        self.visible = nn.ModuleDict({name: stages[name] for name in self.unshared})
+        self.infrared = copy.deepcopy(self.visible)
+        self.shared = nn.ModuleDict({n: stages[n] for n in STAGES if n not in self.unshared})
+        self.taps = nn.ModuleDict(
+            {name: Tap(name, f"output of {name}, (B, C, H, W)") for name in STAGES}
+        )
+        self.feat_dim = stages[STAGES[-1]].channels
+        self._freeze()
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Read the arguments from ``MODEL.BACKBONE.*``."""
+        backbone = cfg.MODEL.BACKBONE
+        plain = cfg.clone()
+        plain.defrost()
+        plain.MODEL.BACKBONE.PRETRAIN = plain.MODEL.BACKBONE.WITH_NL = False
+        return {
+            "network": find_network(cfg).from_config(plain),
+            "unshared_stages": backbone.UNSHARED_STAGES,
+            "frozen_stages": backbone.FROZEN_STAGES,
+            "non_local": backbone.NL_BLOCKS if backbone.WITH_NL else (0, 0, 0, 0),
+            "norm": backbone.NORM,
+            "legacy_non_local": backbone.NL_LEGACY_WIDTH,
+        }
+
+    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Return the map (B, C, H', W') of images (B, 3, H, W) with modalities (B,)."""
+        return self.forward_stages(images, modalities, STAGES)
+
+    def forward_stages(self, inputs: Tensor, modalities: Tensor, stages: Sequence[str]) -> Tensor:
+        """Run only ``stages``, for a method that works on a map between two of them.
+
+        Args:
+            inputs: images, or the output of the stage before; (B, ...).
+            modalities: (B,).
+            stages: consecutive names of ``STAGES``, such as ``STAGES[:2]``; if there are none,
+                ``inputs`` are returned.
+
+        Returns:
+            The last of these stages' output (B, C, H', W'), rows in batch order.
+
+        Raises:
+            UserError: ``stages`` are not consecutive stages.
+        """
+        stages = tuple(stages)
+        if stages not in {STAGES[i : i + len(stages)] for i in range(len(STAGES))}:
+            raise UserError(f"Expected consecutive stages of {STAGES}; got {stages}.")
+        feature_map = inputs
+        for names in self._segments([name for name in stages if name in self.unshared]):
+            streams = [
+                nn.Sequential(*(stream[name] for name in names))
+                for stream in (self.visible, self.infrared)
+            ]
+            feature_map = self.taps[names[-1]](apply_per_modality(streams, feature_map, modalities))
+        for name in stages:
+            if name in self.shared:
+                feature_map = self.taps[name](self.shared[name](feature_map))
+        return feature_map
+
+    def _segments(self, names: Sequence[str]) -> List[List[str]]:
+        """Cut ``names`` into segments that end at a recorded map; each sorts the rows once."""
+        segments: List[List[str]] = [[]]
+        for name in names:
+            segments[-1].append(name)
+            if self.taps[name].wanted:
+                segments.append([])
+        return [segment for segment in segments if segment]
+
+    def train(self, mode: bool = True) -> "DualStreamBackbone":
+        """Set the mode; frozen stages stay in evaluation mode, so their batch norm is constant."""
+        super().train(mode)
+        for stage in self._frozen_stages():
+            stage.eval()
+        return self
+
+    def checkpoint_activations(self, on: bool = True) -> None:
+        """Keep only the inputs of stem and blocks for the backward pass; compute the rest again."""
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.checkpointed = on
+
+    def load_ordinary(
+        self, state: Mapping[str, Tensor], source: str = "the checkpoint"
+    ) -> LoadReport:
+        """Fill both streams from the checkpoint of the ordinary network.
+
+        Args:
+            state: the tensors by their names in FastReID or in torchvision (see the adapter of the
+                network, a file in ``stages``).
+            source: what messages call the file.
+        """
+        own = self.network.own_names(state)
+        return fill(self, {name: self._places(own[name]) for name in state}, state, source)
+
+    def _places(self, name: str) -> Tuple[str, ...]:
+        """Return the names here of a tensor of the network; an unshared stage has two."""
+        stage, _, rest = self.network.place(name).partition(".")
+        if stage not in STAGES:
+            return ()
+        if rest.startswith("non_local."):
+            rest = self._non_local_place(stage, rest[len("non_local.") :])
+        streams = ("visible", "infrared") if stage in self.unshared else ("shared",)
+        return tuple(f"{stream}.{stage}.{rest}" for stream in streams)
+
+    def _non_local_place(self, stage: str, rest: str) -> str:
+        counter, _, rest = rest.partition(".")
+        streams = self.visible if stage in self.unshared else self.shared
+        names = list(streams[stage].non_local)  # type: ignore[arg-type]  # a ModuleDict
+        block = names[int(counter)] if int(counter) < len(names) else counter
+        return f"non_local.{block}.{rest}"
+
+    def _frozen_stages(self) -> List[nn.Module]:
+        streams = (self.visible, self.infrared, self.shared)
+        return [stream[name] for name in self.frozen for stream in streams if name in stream]
+
+    def _freeze(self) -> None:
+        for stage in self._frozen_stages():
+            stage.requires_grad_(False)
+
+
+def _add_non_local(
+    stages: Mapping[str, Stage], counts: Sequence[int], norm: str, legacy: bool
+) -> None:
+    if len(counts) != len(STAGES) - 1:
+        raise UserError(
+            f"MODEL.BACKBONE.NL_BLOCKS is {list(counts)}; expected a number of blocks for "
+            f"each of {', '.join(STAGES[1:])}."
+        )
+    for name, count in zip(STAGES[1:], counts):
+        blocks = len(stages[name].blocks)
+        if not 0 <= count <= blocks:
+            raise UserError(
+                f"MODEL.BACKBONE.NL_BLOCKS of {name} is {count}; expected 0 to {blocks}, "
+                "the number of its blocks."
+                if blocks
+                else f"MODEL.BACKBONE.NL_BLOCKS of {name} is {count}; expected 0, because {name} "
+                "of this network has no block that a non-local block could follow."
+            )
+        stages[name].add_non_local(count, norm, legacy)
+
+
+def load_pretrained(backbone: DualStreamBackbone, cfg: Any) -> DualStreamBackbone:
+    """Return ``backbone`` with the trained weights that ``MODEL.BACKBONE.PRETRAIN`` asks for.
+
+    Raises:
+        CheckpointError: the weights are not at hand, or do not fit.
+    """
+    node = cfg.MODEL.BACKBONE
+    if node.PRETRAIN and node.PRETRAIN_PATH:
+        backbone.load_ordinary(read_weights(node.PRETRAIN_PATH), node.PRETRAIN_PATH)
+    elif node.PRETRAIN:
+        backbone.load_ordinary(type(backbone.network).fetch(cfg))
+    return backbone
+
+
+@BACKBONE_REGISTRY.register()
+def build_dual_stream_backbone(cfg: Any) -> DualStreamBackbone:
+    """Build a ``DualStreamBackbone`` from ``MODEL.BACKBONE.*``, which may ask for trained weights.
+
+    Raises:
+        UserError: a key is wrong; ``find_network`` lists what can be wrong with the network.
+        CheckpointError: the trained weights are not at hand, or do not fit.
+    """
+    return load_pretrained(DualStreamBackbone(cfg), cfg)
+
+
+build_dual_stream_backbone.takes_modalities = True  # the methods of FastReID name none
+build_dual_stream_backbone.takes_network = True  # it reads MODEL.BACKBONE.NETWORK

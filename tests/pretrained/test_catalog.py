@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vireid_plugins.pretrained import CATALOGUE, entries_for
+from vireid_plugins.pretrained import CATALOG, entries_for
 from vireid_plugins.pretrained.wheels import Wheel
 
 models = pytest.importorskip("torchvision.models")
@@ -19,7 +19,7 @@ TORCHVISION = {
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_addresses_are_those_of_torchvision(name):
-    (entry,) = [one for one in CATALOGUE if one.name == name]
+    (entry,) = [one for one in CATALOG if one.name == name]
     weights = getattr(models, TORCHVISION[name]).IMAGENET1K_V1
     assert entry.source.described() == weights.url
     assert entry.sha256 == re.search(r"-([0-9a-f]{8})\.pth", weights.url)[1]
@@ -30,9 +30,9 @@ def test_addresses_are_those_of_torchvision(name):
 
 
 def test_every_entry_says_what_it_is():
-    assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
-    assert len({entry.file for entry in CATALOGUE}) == len(CATALOGUE)  # they share a folder
-    for entry in CATALOGUE:
+    assert len({entry.name for entry in CATALOG}) == len(CATALOG)
+    assert len({entry.file for entry in CATALOG}) == len(CATALOG)  # they share a folder
+    for entry in CATALOG:
         assert re.fullmatch("[0-9a-f]{8,64}", entry.sha256)
         assert entry.license and entry.origin and entry.title
         if isinstance(entry.source, Wheel):

@@ -12,8 +12,8 @@ import pytest
 from vireid.cli import run_verb
 from vireid_plugins.comparison import compare, comparison
 from vireid_plugins.comparison.comparison import default_name
+from vireid_plugins.comparison.config_files import expand_configs
 from vireid_plugins.comparison.progress import Progress
-from vireid_plugins.comparison.runs import expand_configs
 from vireid_plugins.comparison.worker import describe_error
 from vireid_plugins.engine import session
 from vireid_plugins.errors import PlanError

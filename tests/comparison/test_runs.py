@@ -4,15 +4,13 @@ import pytest
 import yaml
 
 from vireid_plugins.comparison import runs
-from vireid_plugins.comparison.runs import (
-    build_entries,
-    differing_settings,
+from vireid_plugins.comparison.config_files import (
     expand_configs,
     hide_paths,
-    plan_runs,
     shown_path,
     unique_names,
 )
+from vireid_plugins.comparison.runs import build_entries, differing_settings, plan_runs
 from vireid_plugins.errors import MissingFileError, PlanError
 from vireid_plugins.runs.names import LAST, SETTINGS
 

@@ -6,9 +6,10 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 
 from ..errors import PlanError
 from ..files import writing
+from .config_files import expand_configs, shown_path
 from .jobs import OUTPUT, execute, sole_user
 from .kept import rename_damaged
-from .runs import DONE, PlannedRun, build_entries, expand_configs, plan_runs, shown_path
+from .runs import DONE, PlannedRun, build_entries, plan_runs
 from .summary import collect
 from .table import Outcome, format_seconds, repeat_command, write_outcome
 

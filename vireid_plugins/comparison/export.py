@@ -5,8 +5,9 @@ import io
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..cells import safe_cells
+from .config_files import hide_paths
 from .kept import METRICS
-from .runs import PlannedRun, hide_paths
+from .runs import PlannedRun
 from .summary import COSTS, Row, choose_baseline, difference
 
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")

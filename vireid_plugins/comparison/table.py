@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from ..evaluation.rules import CMC_COUNTS
 from ..files import PACKAGE, write_atomically
 from ..readers.text import readable
+from .config_files import hide_paths
 from .export import VERSIONS, format_runs, format_summary
 from .kept import METRICS
 from .plot import draw_plot
-from .runs import hide_paths
 from .summary import Estimate, Row, choose_baseline, choose_protocol, difference
 
 TABLE, RUNS, SUMMARY, PLOT = "table.md", "table.csv", "summary.csv", "plot.png"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
-from ..comparison.runs import hide_paths
+from ..comparison.config_files import hide_paths
 from ..errors import PlotError, UnwritableError, is_foreseen, one_line
 from ..plots import Kind, Subject, all_kinds, draw_kind
 from ..runs.folder import Missing

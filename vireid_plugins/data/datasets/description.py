@@ -28,6 +28,9 @@ class DescribedDataset(ImageDataset):
     #: the arguments of the constructor that choose the training and the test identities: a
     #: checkpoint remembers them, and a model is tested on its own split only
     split_arguments: ClassVar[Tuple[str, ...]] = ()
+    #: if each split needs a model of its own, and a published result is the mean over all of them:
+    #: the argument that numbers the splits, and all its numbers
+    separate_trials: ClassVar[Mapping[str, Sequence[int]]] = {}
     root: str
     dataset_dir: str
 

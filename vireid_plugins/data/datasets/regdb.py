@@ -39,6 +39,7 @@ class RegDB(CrossModalityDataset):
     protocol = "RegDBProtocol"
     config_keys = {"trial": "DATASETS.REGDB_TRIAL"}
     split_arguments = ("trial",)
+    separate_trials = {"trial": TRIALS}
     modality_folders = {"visible": Modality.VISIBLE, "thermal": Modality.INFRARED}
     published = {
         "train ids": 206,

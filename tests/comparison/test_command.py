@@ -78,6 +78,7 @@ def test_one_failing_config_does_not_stop_the_others(compared):
         ".lock",
         "table.md",
         "table.csv",
+        "table.tex",
         "summary.csv",
         "plot.png",
     }
@@ -225,8 +226,13 @@ def test_what_cannot_be_run_as_asked_ends_with_one_line(planned, capsys, more, m
 
 def test_the_folder_is_named_after_the_configs(tmp_path):
     assert default_name(expand_configs(["agw/sysu.yml", "agw/regdb.yml"])) == "agw"
-    assert default_name([SYNTHETIC]) == "synthetic"
-    assert default_name([ROOT / f"configs/{n}/sysu.yml" for n in ("agw", "mrda")]) == "agw-mrda"
+    assert default_name([SYNTHETIC]) == "agw-synthetic"  # mrda/synthetic.yml has its own folder
+    assert default_name([ROOT / "configs/mrda/ablation/full.yml"]) == "mrda-ablation-full"
+    assert default_name([ROOT / f"configs/{n}/sysu.yml" for n in ("agw", "mrda")]) == (
+        "agw-mrda-sysu"
+    )
+    both = [ROOT / "configs/agw/sysu.yml", ROOT / "configs/mrda/regdb.yml"]
+    assert default_name(both) == "agw-mrda"
     assert default_name([ROOT / "configs/a.yml", ROOT / "configs/b.yml"]) == "a"
     assert default_name([ROOT / "configs/mrda/ablation" / f"{n}.yml" for n in "ab"]) == (
         "mrda-ablation"

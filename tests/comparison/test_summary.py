@@ -4,13 +4,8 @@ import math
 
 import pytest
 
-from vireid_plugins.comparison.summary import (
-    Estimate,
-    choose_baseline,
-    choose_protocol,
-    collect,
-    difference,
-)
+from vireid_plugins.comparison.estimate import Estimate, difference
+from vireid_plugins.comparison.summary import choose_baseline, choose_protocols, collect
 from vireid_plugins.errors import PlanError
 
 from tests.comparison.fakes import KEYS, fail, fake_runs, finish
@@ -88,6 +83,7 @@ def test_protocol_is_the_given_one_or_the_first(tmp_path):
     runs = fake_runs(tmp_path, ["a"], [0])
     finish(runs[0], 30.0, 20.0)
     rows = collect(runs)
-    assert choose_protocol(rows, "") == KEYS[0] and choose_protocol(rows, KEYS[1]) == KEYS[1]
+    assert choose_protocols(rows, "") == [KEYS[0]]
+    assert choose_protocols(rows, KEYS[1]) == [KEYS[1]]
     with pytest.raises(PlanError, match="a seed 0 was not scored by 'RegDB/x'"):
         rows[0].estimate("RegDB/x", "mAP")

@@ -10,13 +10,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from vireid_plugins.comparison import plot
+from vireid_plugins.comparison.columns import format_seconds
+from vireid_plugins.comparison.estimate import Estimate
 from vireid_plugins.comparison.export import format_runs, format_summary
-from vireid_plugins.comparison.summary import Estimate, collect
+from vireid_plugins.comparison.summary import collect
 from vireid_plugins.comparison.table import (
     Outcome,
     feature_words,
     format_markdown,
-    format_seconds,
     protocol_words,
     repeat_command,
     write_outcome,
@@ -168,7 +169,7 @@ def test_nothing_is_written_before_anything_is_known(tmp_path, runs):
     assert [path.name for path in written] == ["table.md", "table.csv"]
     assert "- a: seed 0 failed: ValueError: no" in written[0].read_text(encoding="utf-8")
     names = [path.name for path in write_outcome(outcome_of(runs), tmp_path / "out")]
-    assert names == ["table.md", "table.csv", "summary.csv", "plot.png"]
+    assert names == ["table.md", "table.csv", "table.tex", "summary.csv", "plot.png"]
 
 
 def test_the_plot_grows_with_its_rows(runs):
@@ -176,7 +177,7 @@ def test_the_plot_grows_with_its_rows(runs):
     rows = collect(runs)
     heights = []
     for some in (rows[:2], rows):
-        content = plot.draw_plot(some, rows[0], KEYS[0], "title")
+        content = plot.draw_plot(some, rows[0], KEYS[:1], "title")
         assert content.startswith(b"\x89PNG")
         heights.append(struct.unpack(">I", content[20:24])[0])
     assert heights[1] - heights[0] == pytest.approx(2 * 0.34 * 130, abs=1)

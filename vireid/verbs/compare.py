@@ -15,6 +15,7 @@ class Compare(Verb):
 
   vireid compare CONFIG [CONFIG ...] --seeds 0 1 2 [--set KEY VALUE ...]
   vireid compare configs/mrda/ablation/*.yml --on configs/mrda/sysu.yml
+  vireid compare configs/agw/regdb.yml --trials        (RegDB's ten trials, a model for each)
 
 The same command continues where it was interrupted. Nothing is ever deleted.
 
@@ -32,9 +33,16 @@ started, the message says why."""
             "--seeds",
             nargs="+",
             type=int,
-            default=[0, 1, 2],
             metavar="N",
-            help="values of SEED, a run of each config for each; default 0 1 2",
+            help="values of SEED, a run of each config for each; default 0 1 2, with --trials 0",
+        )
+        parser.add_argument(
+            "--trials",
+            nargs="*",
+            type=trial_number,
+            metavar="N",
+            help="a run for each of these trials of the dataset, which need a model each: RegDB "
+            "has 1 to 10; without numbers: all",
         )
         parser.add_argument(
             "--on",
@@ -53,6 +61,15 @@ started, the message says why."""
         )
         parser.add_argument(
             "--output", help="folder of runs; default: logs/compare/ and the configs' folder"
+        )
+        parser.add_argument(
+            "--also",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FOLDER",
+            help="other folders of runs of this comparison, as from another machine; what is "
+            "complete there is not run here",
         )
         parser.add_argument(
             "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"
@@ -91,6 +108,16 @@ started, the message says why."""
             compared = comparison.execute()
             say(f"Table: {compared.tables / 'table.md'}")
         return 1 if compared.unfinished else 0
+
+
+def trial_number(text: str) -> int:
+    """Return the number that a word after ``--trials`` is."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the number of a trial. --trials alone runs all trials of the "
+            "dataset; put it after the configs."
+        )
+    return int(text)
 
 
 _OF_THE_COMMAND = ("command", "dry_run", "table_only")

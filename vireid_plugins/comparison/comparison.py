@@ -1,4 +1,4 @@
-"""Train and evaluate a list of configs with several seeds, and put them into one table."""
+"""Train and evaluate a list of configs with several seeds and trials; one table of all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,15 @@ from typing import Any, Callable, List, Optional, Sequence, Union
 
 from ..errors import PlanError
 from ..files import writing
+from .columns import format_seconds
 from .config_files import expand_configs, shown_path
 from .jobs import OUTPUT, execute, sole_user
 from .kept import rename_damaged
+from .printed import format_plain
 from .runs import DONE, PlannedRun, build_entries, plan_runs
 from .summary import collect
-from .table import Outcome, format_seconds, repeat_command, write_outcome
+from .table import Outcome, repeat_command, write_outcome
+from .trials import check_lists, choose_trials, hint, trial_words
 
 PathLike = Union[str, Path]
 
@@ -26,7 +29,7 @@ class Compared:
 
 
 def compare(
-    configs: Sequence[PathLike], seeds: Sequence[int] = (0, 1, 2), **options: Any
+    configs: Sequence[PathLike], seeds: Optional[Sequence[int]] = None, **options: Any
 ) -> Compared:
     """Train and evaluate all configs with all seeds; write a table, CSV files and a plot.
 
@@ -34,7 +37,7 @@ def compare(
 
     Args:
         configs: paths, files below ``configs/``, or patterns such as ``mrda/ablation/*.yml``.
-        seeds: different numbers from 0 on.
+        seeds: different numbers from 0 on; None: 0, 1, 2, or 0 alone if ``trials`` are given.
         options: other keyword arguments of ``Comparison``.
 
     Raises:
@@ -48,10 +51,14 @@ class Comparison:
 
     Args:
         configs: paths, files below ``configs/``, or patterns of either.
-        seeds: different numbers from 0 on.
+        seeds: different numbers from 0 on; None: 0, 1, 2, or 0 alone if ``trials`` are given.
+        trials: trials of the dataset that need a model each (RegDB: 1 to 10), a run of its own for
+            each; empty: all of them; None: one, as the config says.
         on: a config that replaces the file that each config inherits from; empty: none.
         opts: KEY VALUE pairs for all configs.
         output: folder of the runs; None: ``logs/compare/`` and the configs' folder.
+        also: folders of runs of this comparison that were made elsewhere, on another machine; a
+            run that is complete there is not run here.
         jobs: number of runs at once.
         baseline: name or file of the config that the others are compared with; None:
             ``baseline.yml``, or the first.
@@ -69,11 +76,13 @@ class Comparison:
     def __init__(
         self,
         configs: Sequence[PathLike],
-        seeds: Sequence[int] = (0, 1, 2),
+        seeds: Optional[Sequence[int]] = None,
         *,
+        trials: Optional[Sequence[int]] = None,
         on: PathLike = "",
         opts: Sequence[Any] = (),
         output: Optional[PathLike] = None,
+        also: Sequence[PathLike] = (),
         jobs: int = 1,
         baseline: Optional[str] = None,
         protocol: str = "",
@@ -81,19 +90,22 @@ class Comparison:
         tables: Optional[PathLike] = None,
         say: Callable[[str], Any] = lambda line: None,
     ) -> None:
-        _check(seeds, jobs)
-        self._seeds, self._jobs, self._opts, self._say = list(seeds), jobs, list(opts), say
+        self._seeds = list(default_seeds(trials) if seeds is None else seeds)
+        _check(self._seeds, jobs)
+        self._jobs, self._opts, self._say = jobs, list(opts), say
         self._title, self._protocol = title, protocol
         paths = expand_configs([str(one) for one in configs])
         self._on = expand_configs([str(on)])[0] if on else None
         name = default_name(paths) + (f"-{self._on.stem}" if self._on else "")
         # The command that repeats this comparison names only what was given.
         self._given_output, self._given_tables = output, tables
+        self._also = [Path(one) for one in also]
         self.output = Path(output) if output else Path("logs") / "compare" / name
         self.tables = Path(tables) if tables else self.output
         self.entries = build_entries(paths, self._opts, str(self._on or ""))
         self._baseline = self._baseline_name(baseline)
-        self.runs = plan_runs(self.entries, self._seeds, self.output)
+        self.trials = choose_trials(self.entries, trials, self._opts)
+        self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._also)
         self._check_protocol()
         self._todo = [run for run in self.runs if run.state != DONE]
         self._started, self._ended = 0, 0
@@ -149,15 +161,22 @@ class Comparison:
 
         Damaged files of a run are renamed, and the work that they recorded is done again.
         """
+        trials = "" if self.trials is None else f" x {len(self.trials)} trials"
         self._say(
-            f"{len(self.entries)} configs x {len(self._seeds)} seeds = {len(self.runs)} runs, "
-            f"{len(self.runs) - len(self._todo)} done, in {self.output}"
+            f"{len(self.entries)} configs{trials} x {len(self._seeds)} seeds = {len(self.runs)} "
+            f"runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
         )
+        if hint(self.entries, self.trials):
+            self._say(hint(self.entries, self.trials))
+        check_lists(self._todo)
         with sole_user(self.output):
             self._rename_damaged()
             self.write()
             execute(self._todo, self._jobs, self._on_start, self._on_end)
         compared = self.write()
+        text = format_plain(collect(self.runs), self._protocol)
+        for line in text.splitlines():
+            self._say(line)
         for run in compared.unfinished:
             self._say(f"FAILED  {run.title}: {run.error()}  ({run.folder / OUTPUT})")
         return compared
@@ -206,15 +225,22 @@ class Comparison:
         """Return the command line that repeats this comparison, with paths as seen from here."""
         words = [entry.shown_path for entry in self.entries]
         words += ["--on", shown_path(self._on)] if self._on else []
+        words += trial_words(self.entries, self.trials)
         words += ["--seeds", *map(str, self._seeds)]
         words += ["--set", *map(str, self._opts)] if self._opts else []
         words += ["--output", shown_path(self.output)] if self._given_output else []
+        words += ["--also", *map(shown_path, self._also)] if self._also else []
         words += ["--jobs", str(self._jobs)] if self._jobs > 1 else []
         words += ["--baseline", self._baseline] if self._baseline else []
         words += ["--protocol", self._protocol] if self._protocol else []
         words += ["--title", self._title] if self._title else []
         words += ["--tables", shown_path(self.tables)] if self._given_tables else []
         return words
+
+
+def default_seeds(trials: Optional[Sequence[int]]) -> Sequence[int]:
+    """Return the seeds of a comparison that names none: published trials have one model each."""
+    return (0, 1, 2) if trials is None else (0,)
 
 
 def _check(seeds: Sequence[int], jobs: int) -> None:
@@ -227,12 +253,18 @@ def _check(seeds: Sequence[int], jobs: int) -> None:
 def default_name(paths: Sequence[Path]) -> str:
     """Return the name of the folder of runs.
 
-    It is ``mrda-ablation`` for files of ``configs/mrda/ablation``, ``agw-mrda`` for files of
-    several folders of ``configs``, and the name of the first file otherwise.
+    It is ``mrda-sysu`` for ``configs/mrda/sysu.yml``, ``mrda-ablation`` for files of
+    ``configs/mrda/ablation``, ``agw-mrda`` for files of several folders of ``configs``,
+    ``agw-mrda-sysu`` if all of them are named ``sysu.yml``, and the name of the first file
+    otherwise.
     """
     folders = {Path(shown_path(path)).parts[:-1]: None for path in paths}
-    if len(paths) == 1 or any(parts[:1] != ("configs",) or not parts[1:] for parts in folders):
+    if any(parts[:1] != ("configs",) or not parts[1:] for parts in folders):
         return paths[0].stem
+    if len(paths) == 1:
+        return "-".join([*next(iter(folders))[1:], paths[0].stem])
     if len(folders) == 1:
         return "-".join(next(iter(folders))[1:])
-    return "-".join(dict.fromkeys(parts[1] for parts in folders))
+    stems = {path.stem for path in paths}
+    names = dict.fromkeys(parts[1] for parts in folders)
+    return "-".join([*names, *(stems if len(stems) == 1 else ())])

@@ -44,11 +44,14 @@ def unique_names(paths: Sequence[Path]) -> List[str]:
     """Return a name for each file: its stem, with folders before it where stems are equal.
 
     If all names would end alike, the folder alone is the name: ``mrda`` and ``agw`` for their
-    ``sysu.yml``.
+    ``sysu.yml``; so it is for a single file of ``configs/mrda``.
 
     Raises:
         PlanError: two files differ only in their suffix.
     """
+    of_package = [Path(shown_path(path)).parts for path in paths]
+    if len(paths) == 1 and of_package[0][:1] == ("configs",) and len(of_package[0]) == 3:
+        return [of_package[0][1]]
     parts = [(*path.parent.parts[1:], path.stem) for path in paths]
     lengths = [1] * len(paths)
     while True:

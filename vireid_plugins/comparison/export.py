@@ -6,9 +6,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..cells import safe_cells
 from .config_files import hide_paths
+from .estimate import difference
 from .kept import METRICS
 from .runs import PlannedRun
-from .summary import COSTS, Row, choose_baseline, difference
+from .summary import COSTS, Row, choose_baseline
 
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
 
@@ -51,7 +52,14 @@ def _result_lines(run: PlannedRun, result: Dict[str, Any]) -> List[Dict[str, Any
 
 def _identity(run: PlannedRun, state: str) -> Dict[str, Any]:
     entry = run.entry
-    return {"config": entry.name, "config_file": entry.shown_path, "seed": run.seed, "state": state}
+    trial = {} if run.trial is None else {"trial": run.trial}
+    return {
+        "config": entry.name,
+        "config_file": entry.shown_path,
+        **trial,
+        "seed": run.seed,
+        "state": state,
+    }
 
 
 def _missing_line(run: PlannedRun) -> Dict[str, Any]:
@@ -60,16 +68,29 @@ def _missing_line(run: PlannedRun) -> Dict[str, Any]:
 
 
 def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> str:
-    """Return a line for each config and protocol: means, deviations over seeds, verdicts."""
+    """Return a line for each config and protocol: means, deviations over seeds, verdicts.
+
+    ``..._std`` is over seeds, ``..._trials_std`` over trials.
+    """
     baseline = choose_baseline(rows, baseline_name)
     lines: List[Dict[str, Any]] = []
     for row in rows:
         for protocol in row.results[0]["protocols"] if row.results else []:
-            line = {"config": row.name, "protocol": protocol["key"], "seeds": len(row.results)}
+            line = {"config": row.name, "protocol": protocol["key"], **_counts(row)}
             for metric in METRICS:
                 line.update(_summary_cells(row, baseline, protocol["key"], metric))
             lines.append({**line, **{name: row.cost(name) for name in COSTS}})
     return _csv(lines)
+
+
+def _counts(row: Row) -> Dict[str, int]:
+    """Return the numbers of seeds and, if there are any, trials that complete runs have."""
+    done = [run for run, result in zip(row.runs, row.found) if result is not None]
+    trials = {run.trial for run in done if run.trial is not None}
+    return {
+        "seeds": len({run.seed for run in done}),
+        **({"trials": len(trials), "runs": len(done)} if trials else {}),
+    }
 
 
 def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[str, Any]:
@@ -82,9 +103,10 @@ def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[
     }
     if reference is not None and row is not baseline:
         found = difference(own, reference)
-        cells[f"{metric}_delta"] = found.delta
-        cells[f"{metric}_standard_error"] = found.standard_error
-        cells[f"{metric}_verdict"] = found.verdict
+        if found is not None:
+            cells[f"{metric}_delta"] = found.delta
+            cells[f"{metric}_standard_error"] = found.standard_error
+            cells[f"{metric}_verdict"] = found.verdict
     return cells
 
 

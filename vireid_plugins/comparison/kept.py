@@ -5,6 +5,7 @@ that it recorded is done again.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
@@ -121,8 +122,18 @@ def _read_result(path: Path, seed: int) -> Dict[str, Any]:
     field(found["environment"], "system", str, f"{where}: environment")
     for name, value in found["rendered"].items():
         expect(value, dict, f"{where}: rendered, {name}")
-    parse_yaml(found["config"], f"{where}: config")
+    parse_config(found["config"], f"{where}: config")
     return found
+
+
+@lru_cache(maxsize=1000)  # a table is written after each run, and reads all results each time
+def parse_config(text: str, where: str) -> Any:
+    """Return the config in a result, which the caller must not change.
+
+    Raises:
+        FileContentError: it is not YAML.
+    """
+    return parse_yaml(text, where)
 
 
 def read_progress(path: Path) -> Dict[str, Any]:

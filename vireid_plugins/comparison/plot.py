@@ -1,14 +1,16 @@
 """Draw the outcome: a dot for every seed, and the mean of each config."""
 
 import io
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..drawing.style import plain
-from .summary import Estimate, Row
+from .columns import directions_of
+from .estimate import AnyEstimate, TrialEstimate
+from .summary import Row
 
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
 _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
@@ -19,27 +21,30 @@ _BELOW = 0.24  # in rows: seeds are drawn below their mean, so that they do not 
 _DPI = 130
 
 
-def draw_plot(rows: Sequence[Row], baseline: Row, protocol: str, title: str) -> bytes:
+def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], title: str) -> bytes:
     """Return a PNG with a panel for rank-1 and one for mAP, and a line for each config.
+
+    With several protocol lines, each has its own two panels.
 
     Args:
         rows: the configs from top to bottom, as in the table.
         baseline: one of ``rows``; its mean and twice its standard error cross the panels.
-        protocol: the protocol line whose metrics are drawn.
+        protocols: the protocol lines whose metrics are drawn.
         title: title above both panels.
     """
     names = max(len(row.name) for row in rows) * _LETTER
-    width, height = names + len(_PANELS) * _PANEL + 0.3, _AROUND + _ROW * len(rows)
+    shown = _shown_panels(rows, protocols)
+    width, height = names + len(shown) * _PANEL + 0.3, _AROUND + _ROW * len(rows)
     figure = Figure(figsize=(width, height), dpi=_DPI)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(_PANELS), sharey=True)
-    for axes, (metric, label) in zip(panels, _PANELS):
+    panels = figure.subplots(1, len(shown), sharey=True)
+    for axes, (protocol, metric, label) in zip(panels, shown):
         _draw_panel(axes, [row.estimate(protocol, metric) for row in rows], rows.index(baseline))
         axes.set_xlabel(label)
     panels[0].set_yticks(range(len(rows)), [plain(row.name) for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle(plain(title), x=0.02, y=1 - 0.14 / height, ha="left", va="top", fontsize=11)
-    told = plain(protocol)
+    told = plain(", ".join(protocols))
     figure.text(0.02, 1 - 0.4 / height, told, ha="left", va="top", fontsize=8, color="#555555")
     legend_of = panels[0].get_legend_handles_labels()
     figure.legend(*legend_of, loc="lower center", ncol=4, fontsize=8, frameon=False)
@@ -55,8 +60,19 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocol: str, title: str) -> 
     return content.getvalue()
 
 
-def _draw_panel(axes: Axes, estimates: Sequence[Optional[Estimate]], reference: int) -> None:
+def _shown_panels(rows: Sequence[Row], protocols: Sequence[str]) -> List[Tuple[str, str, str]]:
+    """Return protocol line, metric and label of each panel."""
+    return [
+        (protocol, metric, label.replace(" (%)", f"{end} (%)"))
+        for protocol, end in directions_of(rows, protocols).items()
+        for metric, label in _PANELS
+    ]
+
+
+def _draw_panel(axes: Axes, estimates: Sequence[Optional[AnyEstimate]], reference: int) -> None:
     base = estimates[reference]
+    over_trials = any(isinstance(one, TrialEstimate) for one in estimates)
+    dot = "one trial" if over_trials else "one seed"
     if base is not None:
         error = 2 * (base.squared_error or 0.0) ** 0.5
         label = "baseline ± 2 standard errors" if error else "baseline"
@@ -66,13 +82,13 @@ def _draw_panel(axes: Axes, estimates: Sequence[Optional[Estimate]], reference: 
     known = [(place, one) for place, one in enumerate(estimates) if one is not None]
     dots = [(value, place + _BELOW) for place, one in known for value in one.values]
     x, y = zip(*dots)
-    axes.scatter(x, y, s=17, color=_DOT, lw=0, zorder=2, label="one seed")
+    axes.scatter(x, y, s=17, color=_DOT, lw=0, zorder=2, label=dot)
     for place in set(range(len(estimates))) - {place for place, _ in known}:
         axes.text(0.5, place, "no result", transform=axes.get_yaxis_transform(), **_ABSENT)
     axes.errorbar(
         [one.mean for _, one in known],
         [place for place, _ in known],
-        xerr=[one.std or 0.0 for _, one in known],
+        xerr=[one.spread or 0.0 for _, one in known],
         fmt="D",
         ms=5,
         color=_MEAN,

@@ -1,6 +1,7 @@
 """Plan a comparison: name its configs, and find out how far each run has come."""
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -8,15 +9,16 @@ import yaml
 
 from fastreid.config import CfgNode
 
+from ..data.datasets.trials import SeparateTrials, separate_trials
 from ..engine import VIReIDTrainer
 from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
+from ..keys import value_of
 from ..merge import flat_values
-from ..readers.yaml_file import parse_yaml
 from ..runs.names import COMPARED
 from .config_files import shown_path, unique_names
-from .kept import Kept, read_kept
+from .kept import Kept, parse_config, read_kept
 
 DONE, RESUME, NEW = "done", "to resume", "to do"
 # Keys that the comparison sets itself, and what to do instead.
@@ -25,6 +27,15 @@ _OWN_KEYS = {
     "OUTPUT_DIR": "use --output",
     "TEST.EVAL_PERIOD": "leave it out; the final model is evaluated, once",
 }
+# Keys that say where a run is made, and not what is run: keys and groups of keys.
+_OF_THE_MACHINE = (
+    "CUDNN_BENCHMARK",
+    "DATALOADER.CACHE",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.DEVICE",
+    "OUTPUT_DIR",
+    "RUNTIME",
+)
 _SHOWN = 6  # largest number of differing keys that a message names
 
 
@@ -41,6 +52,11 @@ class Entry:
         """Return the file as seen from the checkout or the working folder, never absolute."""
         return shown_path(self.path)
 
+    @cached_property
+    def trials(self) -> Optional[SeparateTrials]:
+        """Return the trials of its training set that need a model each; None if there are none."""
+        return separate_trials(self.cfg)
+
     @property
     def protocols(self) -> Dict[str, str]:
         """Return the conditions of each protocol line, by its key."""
@@ -53,16 +69,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One config with one seed."""
+    """One config with one seed and, if its dataset has trials that need a model each, one trial."""
 
     entry: Entry
     seed: int
     folder: Path
+    trial: Optional[int] = None  # None: as the config has it
 
     @property
     def title(self) -> str:
         """Return the name of the run for people."""
-        return f"{self.entry.name} seed {self.seed}"
+        return f"{self.entry.name} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Return which of the config's runs this is, such as ``trial 3 seed 0``."""
+        return f"{'' if self.trial is None else f'trial {self.trial} '}seed {self.seed}"
+
+    @property
+    def chosen_trial(self) -> Any:
+        """Return the trial of the dataset that is run; None if it has none with own models."""
+        trials = self.entry.trials
+        if self.trial is not None or trials is None:
+            return self.trial
+        return value_of(self.entry.cfg, trials.key)
 
     @property
     def cfg(self) -> CfgNode:
@@ -70,6 +100,8 @@ class PlannedRun:
         cfg = self.entry.cfg.clone()
         cfg.defrost()
         cfg.SEED, cfg.OUTPUT_DIR = self.seed, self.folder.as_posix()
+        if self.trial is not None and self.entry.trials is not None:
+            cfg.merge_from_list([self.entry.trials.key, self.trial])
         return cfg
 
     @property
@@ -148,28 +180,76 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
     return cfg
 
 
-def plan_runs(entries: Sequence[Entry], seeds: Sequence[int], output: Path) -> List[PlannedRun]:
+def plan_runs(
+    entries: Sequence[Entry],
+    seeds: Sequence[int],
+    output: Path,
+    trials: Optional[Sequence[int]] = None,
+    also: Sequence[Path] = (),
+) -> List[PlannedRun]:
     """Return the runs: all configs with the first seed, then all with the next.
 
-    In this order, a comparison that is stopped early has already compared all configs.
+    In this order, a comparison that is stopped early has already compared all configs. With
+    trials, all configs are run on the first trial, then on the next, before the next seed begins.
+
+    Args:
+        entries: the configs.
+        seeds: values of ``SEED``.
+        output: folder of the runs.
+        trials: numbers of the trials of the dataset, a run of its own for each; None: one run,
+            with the trial that the config names.
+        also: folders of runs that were made elsewhere; a run that is complete there, and not in
+            ``output``, is taken from there.
 
     Raises:
-        PlanError: a finished or unfinished run has other settings.
+        PlanError: a finished or unfinished run has other settings, or a folder of ``also`` holds
+            none of the runs.
     """
+    numbers: List[Optional[int]] = list(trials or []) or [None]
     runs = [
-        PlannedRun(entry, seed, output.joinpath(*PurePosixPath(entry.name).parts, f"seed{seed}"))
+        _first_complete(entry, seed, number, [output, *also])
         for seed in seeds
+        for number in numbers
         for entry in entries
     ]
     for run in runs:
         _check_settings(run)
+    for folder in also:
+        _check_use(folder, runs)
     return runs
+
+
+def _first_complete(
+    entry: Entry, seed: int, trial: Optional[int], folders: Sequence[Path]
+) -> PlannedRun:
+    """Return a run in the first of the folders where it is complete, or else in the first."""
+    found = [
+        PlannedRun(entry, seed, run_folder(folder, entry.name, seed, trial), trial)
+        for folder in folders
+    ]
+    return next((run for run in found if run.state == DONE), found[0])
+
+
+def _check_use(folder: Path, runs: Sequence[PlannedRun]) -> None:
+    """Raise ``PlanError`` if ``folder`` holds none of the runs: its name may be mistyped."""
+    parts = [run_folder(folder, run.entry.name, run.seed, run.trial) / COMPARED for run in runs]
+    if not any(part.is_file() for part in parts):
+        raise PlanError(
+            f"--also {folder}: no complete run of this comparison is there, such as {parts[0]}. "
+            "Name the folder that was the other machine's --output."
+        )
+
+
+def run_folder(output: Path, name: str, seed: int, trial: Optional[int]) -> Path:
+    """Return the folder of a run: ``agw/seed0``, or ``agw/trial3/seed0``."""
+    parts = [] if trial is None else [f"trial{trial}"]
+    return output.joinpath(*PurePosixPath(name).parts, *parts, f"seed{seed}")
 
 
 def _check_settings(run: PlannedRun) -> None:
     kept = run.kept()
     if kept.result is not None:
-        stored = parse_yaml(kept.result["config"], f"{run.folder / COMPARED}: config")
+        stored = parse_config(kept.result["config"], f"{COMPARED}: config")
     elif kept.resumable and kept.settings is not None:
         stored = kept.settings
     else:
@@ -183,17 +263,25 @@ def _check_settings(run: PlannedRun) -> None:
         )
 
 
+@lru_cache(maxsize=1)
+def _defaults() -> Dict[str, Any]:
+    """Return the value of every key that no file sets."""
+    return flat_values(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
+
+
 def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[str]:
     """Return ``KEY: was ..., is ...`` for every key whose value changed.
 
-    ``OUTPUT_DIR`` does not count, and neither does a new key that has its default.
+    Keys of the machine, such as ``OUTPUT_DIR`` and ``MODEL.DEVICE``, do not count, and neither
+    does a new key that has its default.
     """
-    defaults = flat_values(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
+    defaults = _defaults()
     old, new = flat_values(stored), flat_values(wanted)
     told = []
     for key in sorted(set(old) | set(new)):
         was = old.get(key, defaults.get(key, "absent"))
         now = new.get(key, "absent")
-        if key != "OUTPUT_DIR" and was != now:
+        of_machine = any(key == one or key.startswith(f"{one}.") for one in _OF_THE_MACHINE)
+        if not of_machine and was != now:
             told.append(f"{key}: was {was}, is {now}")
     return told

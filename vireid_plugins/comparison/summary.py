@@ -1,11 +1,11 @@
-"""Compute statistics over seeds, and decide whether a difference is beyond the noise."""
+"""Put the results of the runs of a config into a row, and choose what a table shows of it."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import PlanError
+from .estimate import AnyEstimate, Estimate, TrialEstimate
 from .runs import DONE, PlannedRun
 
 COSTS = (
@@ -20,89 +20,59 @@ COSTS = (
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """One metric of one config, in percent."""
-
-    values: Sequence[float]  # one value for each seed
-    trial_stds: Sequence[float]  # standard deviation of each seed over the trials of the protocol
-
-    @property
-    def mean(self) -> float:
-        """Return the mean over seeds."""
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> Optional[float]:
-        """Return the sample standard deviation over seeds (n - 1); None for one seed."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def trials_std(self) -> float:
-        """Return the mean over seeds of the standard deviation over trials."""
-        return statistics.fmean(self.trial_stds)
-
-    @property
-    def squared_error(self) -> Optional[float]:
-        """Return the squared standard error of the mean, s² / n; None for one seed."""
-        return None if self.std is None else self.std**2 / len(self.values)
-
-
-@dataclass(frozen=True)
-class MeanDifference:
-    """The mean of a config minus the mean of the baseline, in percentage points."""
-
-    delta: float
-    standard_error: Optional[float]  # None if one of them has one seed
-
-    @property
-    def beyond_noise(self) -> Optional[bool]:
-        """Return whether ``|delta|`` is above twice its standard error; None if unknown."""
-        return None if self.standard_error is None else abs(self.delta) > 2 * self.standard_error
-
-    @property
-    def verdict(self) -> str:
-        """Return what the difference means, in words."""
-        words = {None: "one seed: not judged", True: "beyond noise", False: "within noise"}
-        return words[self.beyond_noise]
-
-
-def difference(own: Estimate, baseline: Estimate) -> MeanDifference:
-    """Return the difference of two means, with its standard error sqrt(s1² / n1 + s2² / n2)."""
-    errors = [e for e in (own.squared_error, baseline.squared_error) if e is not None]
-    known = len(errors) == 2
-    return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
-
-
-@dataclass(frozen=True)
 class Row:
     """All runs of one config."""
 
-    runs: Sequence[PlannedRun]  # all seeds that were asked for
-    results: Sequence[Dict[str, Any]]  # results of the complete runs
+    runs: Sequence[PlannedRun]  # all seeds and trials that were asked for
+    found: Sequence[Optional[Dict[str, Any]]]  # the result of each; None: it is not complete
+
+    @property
+    def results(self) -> List[Dict[str, Any]]:
+        """Return the results of the complete runs."""
+        return [result for result in self.found if result is not None]
+
+    @property
+    def trials(self) -> List[int]:
+        """Return the trials that were asked for, each with a model of its own; often none."""
+        return sorted({run.trial for run in self.runs if run.trial is not None})
 
     @property
     def name(self) -> str:
         """Return the name of the config."""
         return self.runs[0].entry.name
 
-    def estimate(self, protocol: str, metric: str) -> Optional[Estimate]:
+    @property
+    def over_trials(self) -> bool:
+        """Return whether means are over several trials that have a model each."""
+        return len(self.trials) > 1
+
+    def estimate(self, protocol: str, metric: str) -> Optional[AnyEstimate]:
         """Return the estimate of ``<protocol>/<metric>``; None if no run is complete.
+
+        It is over trials if several of them, each with a model of its own, were asked for.
 
         Raises:
             PlanError: a run was not scored by the protocol; the message names those that it has.
         """
         key = f"{protocol}/{metric}"
-        for result in self.results:
+        complete = [(run, one) for run, one in zip(self.runs, self.found) if one is not None]
+        for run, result in complete:
             if key not in result["metrics"]:
                 known = ", ".join(line["key"] for line in result["protocols"])
-                raise PlanError(
-                    f"{self.name} seed {result['seed']} was not scored by {protocol!r}; it has: "
-                    f"{known}."
-                )
-        if not self.results:
+                raise PlanError(f"{run.title} was not scored by {protocol!r}; it has: {known}.")
+        if not complete:
             return None
-        found = [result["metrics"] for result in self.results]
-        return Estimate([one[key] for one in found], [one[f"{key}_std"] for one in found])
+        if self.over_trials:
+            return TrialEstimate(
+                {(run.trial or 0, run.seed): one["metrics"][key] for run, one in complete}
+            )
+        metrics = [result["metrics"] for _, result in complete]
+        lines = [
+            line for _, one in complete for line in one["protocols"] if line["key"] == protocol
+        ]
+        several = any(line["trials"] > 1 for line in lines)
+        stds = [one[f"{key}_std"] for one in metrics] if several else []
+        return Estimate([one[key] for one in metrics], stds)
 
     def cost(self, name: str) -> Optional[float]:
         """Return the mean over seeds of one of ``COSTS``; None if a run does not know it."""
@@ -111,13 +81,34 @@ class Row:
 
     @property
     def failures(self) -> List[str]:
-        """Return why runs failed at their last attempt, and with which seeds."""
-        seeds: Dict[str, List[str]] = {}
+        """Return why runs failed at their last attempt, and which."""
+        places: Dict[str, List[PlannedRun]] = {}
         for run in self.runs:
             error = "" if run.state == DONE else run.error()
             if error:
-                seeds.setdefault(error, []).append(str(run.seed))
-        return [f"seed {', '.join(own)} failed: {error}" for error, own in seeds.items()]
+                places.setdefault(error, []).append(run)
+        return [f"{name_runs(own)} failed: {error}" for error, own in places.items()]
+
+    @property
+    def missing(self) -> str:
+        """Return which runs the row lacks that did not fail; empty: none."""
+        lacking = [
+            run for run, one in zip(self.runs, self.found) if one is None and not run.error()
+        ]
+        return name_runs(lacking) if lacking else ""
+
+
+def name_runs(runs: Sequence[PlannedRun]) -> str:
+    """Return which runs of a config these are: ``seed 0, 2`` or ``trial 3, 4 seed 0``."""
+    trials: Dict[int, List[str]] = {}
+    for run in runs:
+        trials.setdefault(run.seed, []).extend([] if run.trial is None else [str(run.trial)])
+    seeds: Dict[str, List[str]] = {}
+    for seed, of in trials.items():
+        seeds.setdefault(", ".join(of), []).append(str(seed))
+    return "; ".join(
+        f"{f'trial {of} ' if of else ''}seed {', '.join(own)}" for of, own in seeds.items()
+    )
 
 
 def collect(runs: Sequence[PlannedRun]) -> List[Row]:
@@ -125,19 +116,29 @@ def collect(runs: Sequence[PlannedRun]) -> List[Row]:
     own: Dict[str, List[PlannedRun]] = {}
     for run in runs:
         own.setdefault(run.entry.name, []).append(run)
-    found = {name: [run.result() for run in seeds] for name, seeds in own.items()}
-    return [
-        Row(seeds, [result for result in found[name] if result is not None])
-        for name, seeds in own.items()
-    ]
+    return [Row(runs, [run.result() for run in runs]) for runs in own.values()]
 
 
-def choose_protocol(rows: Sequence[Row], wanted: str) -> str:
-    """Return ``wanted`` or, if it is empty, the first protocol line of a complete run.
+def choose_protocols(rows: Sequence[Row], wanted: str) -> List[str]:
+    """Return the protocol lines that the table shows: ``wanted``, or else those of one test.
 
-    At least one run must be complete.
+    These are the first line of a complete run and the lines that differ from it in the direction
+    alone. At least one run must be complete.
     """
-    return wanted or next(row.results[0]["protocols"][0]["key"] for row in rows if row.results)
+    if wanted:
+        return [wanted]
+    lines = next(row.results[0]["protocols"] for row in rows if row.results)
+    return [line["key"] for line in lines if _undirected(line) == _undirected(lines[0])]
+
+
+def _undirected(line: Dict[str, Any]) -> List[str]:
+    """Return the parts of a protocol's key without its direction."""
+    return [part for part in line["key"].split("/") if part != line["direction"]]
+
+
+def short_direction(direction: str) -> str:
+    """Return ``V→I`` for ``visible_to_infrared``."""
+    return "→".join(word[:1].upper() for word in direction.split("_to_"))
 
 
 def choose_baseline(rows: Sequence[Row], wanted: Optional[str]) -> Row:

@@ -1,6 +1,5 @@
 """Write the outcome as a table in Markdown, for people, and write all other files."""
 
-import os
 import shlex
 from collections import Counter
 from dataclasses import dataclass
@@ -9,29 +8,18 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..evaluation.rules import CMC_COUNTS
-from ..files import PACKAGE, write_atomically
+from ..files import write_atomically
 from ..readers.text import readable
+from .columns import directions_of, markdown_table, row_cells, trial_cells
 from .config_files import hide_paths
 from .export import VERSIONS, format_runs, format_summary
-from .kept import METRICS
+from .notes import format_notes, trial_facts
 from .plot import draw_plot
-from .summary import Estimate, Row, choose_baseline, choose_protocol, difference
+from .printed import format_latex
+from .summary import Row, choose_baseline, choose_protocols
 
 TABLE, RUNS, SUMMARY, PLOT = "table.md", "table.csv", "summary.csv", "plot.png"
-_SHOWN = {"Rank-1": "rank-1"}
-_COMPARED = ("Rank-1", "mAP")  # metrics that the Markdown table compares with the baseline
-_NOTES = """\
-Percent. `a ± s`: mean and sample standard deviation (n - 1) over seeds; `trials`: mean over seeds \
-of the standard deviation over the galleries that the protocol draws. Δ: mean minus the baseline's \
-({baseline}); *beyond noise* means |Δ| > 2 · sqrt(s₁²/n₁ + s₂²/n₂). \
-Every number is of `{weights}`, the weights after the last iteration; none was chosen on the test \
-set. Training: mean wall time of all epochs, without start-up, checkpoints and evaluation{jobs}. \
-Parameters: all of the model in training, classifiers included. FLOPs: two per multiply-add, of \
-convolutions and matrix products. Memory: {memory}, mean over seeds."""
-_MEMORY = {
-    "cuda": "largest that PyTorch allocated on the GPU in training",
-    "cpu": "largest resident set of the training process, without those that load images",
-}
+LATEX = "table.tex"
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Outcome:
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
-    """Write ``table.md``, ``table.csv``, ``summary.csv`` and ``plot.png``.
+    """Write ``table.md``, ``table.csv``, ``table.tex``, ``summary.csv`` and ``plot.png``.
 
     A kill never leaves an incomplete file.
 
@@ -63,11 +51,13 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
         RUNS: readable(format_runs(outcome.rows)).encode(),
     }
     if has_results:
-        protocol = choose_protocol(outcome.rows, outcome.protocol)
+        protocols = choose_protocols(outcome.rows, outcome.protocol)
         baseline = choose_baseline(outcome.rows, outcome.baseline)
+        latex = format_latex(outcome.rows, outcome.protocol)
+        contents[LATEX] = readable(latex).encode()
         contents[SUMMARY] = readable(format_summary(outcome.rows, outcome.baseline)).encode()
         contents[PLOT] = draw_plot(
-            outcome.rows, baseline, protocol, outcome.title or default_title(outcome)
+            outcome.rows, baseline, protocols, outcome.title or default_title(outcome)
         )
     for name, content in contents.items():
         write_atomically(folder / name, partial(_write, content))
@@ -81,7 +71,8 @@ def _write(content: bytes, file: Any) -> None:
 def default_title(outcome: Outcome) -> str:
     """Return a title: how many configs are compared on which dataset."""
     tests = outcome.rows[0].runs[0].entry.cfg.DATASETS.TESTS
-    return f"{len(outcome.rows)} configs on {', '.join(tests)}"
+    number = len(outcome.rows)
+    return f"{number} config{'s' * (number != 1)} on {', '.join(tests)}"
 
 
 def format_markdown(outcome: Outcome, folder: Path) -> str:
@@ -99,27 +90,27 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
             f"- {row.name}: {hide_paths(text)}" for row in outcome.rows for text in row.failures
         ]
         return head + command + "\nNo run is complete.\n\n" + "\n".join(failed) + "\n"
-    protocol = choose_protocol(outcome.rows, outcome.protocol)
+    protocols = choose_protocols(outcome.rows, outcome.protocol)
     baseline = choose_baseline(outcome.rows, outcome.baseline)
-    facts = "\n".join(f"- {fact}" for fact in provenance(results, protocol, outcome))
-    devices = sorted({result["device"] for result in results})
-    jobs = max(result["runs_at_once"] for result in results)
-    notes = _NOTES.format(
-        baseline=baseline.name,
-        weights=results[0]["weights"],
-        jobs=f" (up to {jobs} runs shared the machine: compare with care)" if jobs > 1 else "",
-        memory="; ".join(_MEMORY.get(device, device) for device in devices),
-    )
-    table = _markdown_table([_cells(row, baseline, protocol, folder) for row in outcome.rows])
-    return f"{head}{command}\n{facts}\n\n{table}\n\n{notes}\n\n![rank-1 and mAP]({PLOT})\n"
+    facts = "\n".join(f"- {fact}" for fact in provenance(results, protocols, outcome))
+    ends = directions_of(outcome.rows, protocols)
+    other = baseline if len(outcome.rows) > 1 else None
+    table = markdown_table([row_cells(row, other, ends, folder) for row in outcome.rows])
+    notes = format_notes(outcome.rows, baseline)
+    singles = [cells for row in outcome.rows for cells in trial_cells(row, ends)]
+    each = f"\n## Each trial\n\n{markdown_table(singles)}\n" if singles else ""
+    picture = f"![rank-1 and mAP]({PLOT})\n"
+    return f"{head}{command}\n{facts}\n\n{table}\n\n{notes}\n\n{picture}{each}"
 
 
-def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcome) -> List[str]:
+def provenance(
+    results: Sequence[Dict[str, Any]], protocols: Sequence[str], outcome: Outcome
+) -> List[str]:
     """Return the facts that decide the numbers; if runs differ, each value with its count.
 
     Args:
         results: results of all complete runs.
-        protocol: the protocol line that is shown.
+        protocols: the protocol lines that are shown.
         outcome: what is written.
     """
     environments = [result["environment"] for result in results]
@@ -136,14 +127,16 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
         (one["name"], line)
         for one in results
         for line in one["protocols"]
-        if line["key"] == protocol
+        if line["key"] in protocols
     ]
-    total = len(outcome.rows) * len(outcome.seeds)
+    models = len(outcome.rows[0].trials)
+    total = sum(len(row.runs) for row in outcome.rows)
     facts = [
         f"Data: {_distinct([_data_words(result) for result in results])}",
-        f"Protocol: {_of_configs([(name, protocol_words(line)) for name, line in lines])}",
+        *(f"Protocol: {words}" for words in _by_protocol(lines, models)),
         f"Features: {_of_configs([(name, feature_words(line)) for name, line in lines])}",
         f"Seeds: {', '.join(map(str, outcome.seeds))} ({len(results)} of {total} runs complete)",
+        *trial_facts(outcome.rows),
         f"Iterations: {_distinct([result['iterations'] for result in results])}; images per batch: "
         f"{_distinct([result['images_per_batch'] for result in results])}",
         f"Machine: {_distinct(machines)}",
@@ -151,20 +144,43 @@ def provenance(results: Sequence[Dict[str, Any]], protocol: str, outcome: Outcom
         f"Commit: {_distinct([result['commit'] or 'unknown' for result in results])}",
         f"Date: {_dates([result['finished'] for result in results])}",
     ]
-    if len({result["train_fingerprint"] for result in results}) > 1:
-        facts.insert(0, "**Runs were trained on different images: they cannot be compared.**")
-    known = [result["test_sets"] for result in results if result.get("test_sets")]
-    if any(one != known[0] for one in known):
-        facts.insert(0, "**Runs were tested on different images: they cannot be compared.**")
+    for verb, name in (("trained", "train_fingerprint"), ("tested", "test_sets")):
+        if _differ(outcome.rows, name):
+            facts.insert(0, f"**Runs were {verb} on different images: they cannot be compared.**")
     return facts
 
 
-def protocol_words(line: Dict[str, Any]) -> str:
-    """Return a protocol line in words: direction, gallery, trials, queries."""
+def _differ(rows: Sequence[Row], name: str) -> bool:
+    """Return whether results on one trial have different values; unknown ones do not count."""
+    first: Dict[Any, Any] = {}
+    for row in rows:
+        for run, result in zip(row.runs, row.found):
+            value = result.get(name) if result else None
+            if value and first.setdefault(run.chosen_trial, value) != value:
+                return True
+    return False
+
+
+def _by_protocol(lines: Sequence[Tuple[str, Dict[str, Any]]], models: int) -> List[str]:
+    """Return each protocol line that is shown, in words; ``lines`` have the configs' names."""
+    words: Dict[str, List[Tuple[str, str]]] = {}
+    for name, line in lines:
+        words.setdefault(line["key"], []).append((name, protocol_words(line, models)))
+    return [_of_configs(of) for of in words.values()]
+
+
+def protocol_words(line: Dict[str, Any], models: int = 0) -> str:
+    """Return a protocol line in words: direction, gallery, trials, queries.
+
+    Args:
+        line: what a result says of the protocol.
+        models: the number of trials that have a model each; 0: one model serves all.
+    """
+    trials = f"{line['trials']} trial{'s' * (line['trials'] != 1)}"
     parts = [
         f"{line['key']}, {line['direction'].replace('_', ' ')}",
         f"gallery {line['gallery_rule']}",
-        f"{line['trials']} trial{'s' * (line['trials'] != 1)}",
+        f"{trials} with each of {models} models" if models else trials,
         f"{line['queries']} queries ({line['queries_left_out']:g} without a match left out)",
         f"{line['gallery']:g} gallery images",
     ]
@@ -211,73 +227,6 @@ def _of_configs(values: Sequence[Tuple[str, str]]) -> str:
 def _dates(finished: Sequence[str]) -> str:
     days = sorted({text[:10] for text in finished})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _cells(row: Row, baseline: Row, protocol: str, folder: Path) -> Dict[str, str]:
-    estimates = {metric: row.estimate(protocol, metric) for metric in METRICS}
-    wanted, there = len(row.runs), len(row.results)
-    cells = {
-        "config": _link(row, folder),
-        "seeds": str(there) if there == wanted else f"{there} of {wanted} seeds",
-    }
-    for metric, estimate in estimates.items():
-        cells[_SHOWN.get(metric, metric)] = format_estimate(estimate)
-    for metric in _COMPARED:
-        reference = baseline.estimate(protocol, metric)
-        cells[f"Δ {_SHOWN.get(metric, metric)}"] = (
-            "baseline" if row is baseline else format_difference(estimates[metric], reference)
-        )
-    cells["training"] = format_seconds(row.cost("train_seconds"))
-    cells["parameters (M)"] = _scaled(row.cost("parameters"), 1e6, 2)
-    cells["GFLOPs per test image"] = _scaled(row.cost("flops_per_image"), 1e9, 3)
-    cells["peak memory (MiB)"] = _scaled(row.cost("peak_memory_mib"), 1, 0)
-    logs = f"; see `{row.name}/seed*/output.txt`" if row.failures else ""
-    cells["remarks"] = hide_paths("; ".join(row.failures)) + logs
-    return cells
-
-
-def _markdown_table(lines: Sequence[Dict[str, str]]) -> str:
-    names = [name for name in lines[0] if name != "remarks" or any(c[name] for c in lines)]
-    text = [" | ".join(names), "|".join("---" for _ in names)]
-    text += [" | ".join(cells[name].replace("|", r"\|") for name in names) for cells in lines]
-    return "\n".join(f"| {line} |" if "---|" not in line else f"|{line}|" for line in text)
-
-
-def _link(row: Row, folder: Path) -> str:
-    """Return the name, as a link to the config if both belong to one checkout."""
-    path, root = row.runs[0].entry.path, PACKAGE.parent.resolve()
-    if root in path.resolve().parents and root in folder.resolve().parents:
-        return f"[{row.name}]({Path(os.path.relpath(path, folder.resolve())).as_posix()})"
-    return row.name
-
-
-def format_estimate(estimate: Optional[Estimate]) -> str:
-    """Return ``31.2 ± 1.1 (trials 2.0)``, or without ± for one seed."""
-    if estimate is None:
-        return "–"
-    spread = "" if estimate.std is None else f" ± {estimate.std:.1f}"
-    return f"{estimate.mean:.1f}{spread} (trials {estimate.trials_std:.1f})"
-
-
-def format_difference(own: Optional[Estimate], baseline: Optional[Estimate]) -> str:
-    """Return ``+2.3 (beyond noise)``."""
-    if own is None or baseline is None:
-        return "–"
-    found = difference(own, baseline)
-    return f"{found.delta:+.1f} ({found.verdict})"
-
-
-def format_seconds(seconds: Optional[float]) -> str:
-    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
-    if seconds is None:
-        return "n/a"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
-
-
-def _scaled(value: Optional[float], unit: float, digits: int) -> str:
-    return "n/a" if value is None else f"{value / unit:.{digits}f}"
 
 
 def repeat_command(words: Sequence[str]) -> str:

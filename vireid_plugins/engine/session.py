@@ -22,6 +22,7 @@ from ..files import append_line
 from ..runs.log import close_log
 from ..runs.names import METRICS
 from ..runs.record import record_session
+from .all_trials import how_to_run_all
 from .checkpoint import read_facts
 from .checks import make_output_folder
 from .early_checks import check_training
@@ -171,7 +172,11 @@ def _train_here(config_file: str, opts: Sequence[str], resume: bool) -> Dict[str
             record_session(cfg.OUTPUT_DIR, config_file, "train", changed)
         trainer = VIReIDTrainer(cfg)
         trainer.resume_or_load(resume=resume)
-        return trainer.train()
+        results = trainer.train()
+        hint = how_to_run_all(cfg, config_file, opts)
+        if hint:
+            logger.info(hint)
+        return results
 
 
 def _evaluate_here(config_file: str, opts: Sequence[str]) -> Dict[str, float]:

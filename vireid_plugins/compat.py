@@ -520,7 +520,7 @@ def load_pretrained_files_with_checks() -> None:
 def _checked_builder(builder: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(builder)
     def build(cfg: Any) -> Any:
-        from .modeling.backbones.pretrained import build_with_file
+        from .modeling.backbones.start import build_with_file
 
         return build_with_file(builder, cfg)
 

@@ -11,7 +11,7 @@ from typing import Any, List
 from .. import data, evaluation, solver
 from ..errors import UserError
 from ..keys import check_ranges
-from ..modeling.backbones.pretrained import check_start, odd_start
+from ..modeling.backbones.start import check_start, odd_start
 from ..registry import LOSS_REGISTRY
 from . import runtime
 from .checks import check_losses, check_model_names

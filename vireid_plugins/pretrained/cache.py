@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
@@ -112,6 +113,8 @@ def _fetch(source: Source, file: str, sha256: str, label: str) -> Path:
         path = weights_folder() / file
         with writing(path.parent, ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):  # the lock's message has no such remedy
+                pass
         busy = UserError(
             f"{label}: another process has been fetching into {path.parent} for more than "
             f"{_PATIENCE / 60:.0f} minutes. End it, and run the same command again."

@@ -18,8 +18,9 @@ from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, between, check_values, declare, each, one_of, text
 from ...modality import apply_per_modality
 from ..maps import Tap
-from .pretrained import LoadReport, fill, read_weights
+from .pretrained import LoadReport, fill
 from .stages import STAGES, Stage, Stages, find_network
+from .start import read_start
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ def load_pretrained(backbone: DualStreamBackbone, cfg: Any) -> DualStreamBackbon
     """
     node = cfg.MODEL.BACKBONE
     if node.PRETRAIN and node.PRETRAIN_PATH:
-        backbone.load_ordinary(read_weights(node.PRETRAIN_PATH), node.PRETRAIN_PATH)
+        backbone.load_ordinary(read_start(cfg), node.PRETRAIN_PATH)
     elif node.PRETRAIN:
         backbone.load_ordinary(type(backbone.network).fetch(cfg))
     return backbone

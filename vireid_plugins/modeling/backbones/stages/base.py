@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Tuple, Type
 
 from torch import Tensor, nn
 
-from ....errors import CheckpointError, UnknownNameError, UserError
+from ....errors import UnknownNameError, UserError
 from ....registry import NETWORK_REGISTRY, registered_names, suggest
 from ...checkpointing import recomputed
 from ...layers import NonLocal
+from ..start import fetch_listed
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 #: keys of ``MODEL.BACKBONE`` that only some networks read, and the value that all accept
@@ -133,13 +134,7 @@ class Stages:
         Raises:
             CheckpointError: there are none, or the download failed.
         """
-        node = cfg.MODEL.BACKBONE
-        depth = f" of MODEL.BACKBONE.DEPTH {node.DEPTH}" if cls.depths else ""
-        raise CheckpointError(
-            f"No download of pretrained weights is known for MODEL.BACKBONE.NETWORK {node.NETWORK}"
-            f"{depth}. Set MODEL.BACKBONE.PRETRAIN_PATH to a file of them, or "
-            "MODEL.BACKBONE.PRETRAIN False to train from random weights."
-        )
+        return fetch_listed(cfg)
 
     def own_names(self, names: Iterable[str]) -> Dict[str, str]:
         """Return, for each name in a pretrained file, the name in the network that was cut.

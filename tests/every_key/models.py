@@ -75,6 +75,7 @@ MODELS = [
             "MODEL.LOSSES.BATCH_HARD.MARGIN": 2.0,
             "MODEL.LOSSES.BATCH_HARD.SCALE": 2.0,
             "RUNTIME.CHANNELS_LAST": True,
+            "TEST.FEATURE": "pooled",
         },
     ),
     loss("CrossEntropyLoss", "CE", ALPHA=With(0.4, "MODEL.LOSSES.CE.EPSILON -1.0")),

@@ -53,7 +53,11 @@ def of_models(cfg):
             "MODEL": cfg.MODEL.clone(),
             "INPUT": {"NUM_VIEWS": cfg.INPUT.NUM_VIEWS.clone(), "SIZE_TEST": SIZE},
             "SOLVER": {"MAX_EPOCH": cfg.SOLVER.MAX_EPOCH},
-            "TEST": {"METRIC": cfg.TEST.METRIC, "RERANK": cfg.TEST.RERANK.clone()},
+            "TEST": {
+                "FEATURE": cfg.TEST.FEATURE,
+                "METRIC": cfg.TEST.METRIC,
+                "RERANK": cfg.TEST.RERANK.clone(),
+            },
         }
     )
 

@@ -26,6 +26,7 @@ VARIANTS = [
     (AGW, {"MODEL__BACKBONE__WITH_NL": True, "MODEL__BACKBONE__UNSHARED_STAGES": 3}),
     (AGW, {"MODEL__BACKBONE__UNSHARED_STAGES": 0, "MODEL__HEADS__POOL_LAYER": "GlobalMaxPool"}),
     (AGW, HOST),
+    (AGW, {"TEST__FEATURE": "both"}),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "bam"}),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "cbam"}),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "iwpam"}),

@@ -65,7 +65,10 @@ class OpenedCheckpoint:
         transforms = build_transforms(self.cfg, is_train=False)
         size = list(self.cfg.INPUT.SIZE_TEST)
         limits = ImageReader.from_config(self.cfg).fingerprint
-        digest = hashlib.sha256(f"{node.dump()}{size}{transforms.describe()}{limits}".encode())
+        chosen = self.cfg.TEST.FEATURE
+        words = f"{node.dump()}{size}{transforms.describe()}{limits}"
+        words += "" if chosen == "bn" else chosen  # "bn" as it was before there was a choice
+        digest = hashlib.sha256(words.encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
             digest.update(tensor_bytes(value))

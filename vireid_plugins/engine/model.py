@@ -8,6 +8,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import build_model as build_named_model
 
 from ..errors import UserError
+from ..modeling.heads import check_choice
 from . import runtime
 from .checks import check_model_names
 
@@ -16,10 +17,13 @@ def build_model(cfg: Any) -> nn.Module:
     """Return the model of ``MODEL.*`` on ``MODEL.DEVICE``, in the memory format of ``RUNTIME``.
 
     Raises:
-        UserError: a name of ``MODEL.*`` is unknown; the message gives the nearest valid names.
+        UserError: a name of ``MODEL.*`` is unknown (the message gives the nearest valid names), or
+            the model does not have the feature that ``TEST.FEATURE`` names.
     """
     check_model_names(cfg)
-    return runtime.apply_memory_format(cfg, _build(cfg))
+    model = _build(cfg)
+    check_choice(getattr(model, "heads", model), cfg.TEST.FEATURE)
+    return runtime.apply_memory_format(cfg, model)
 
 
 def _build(cfg: Any) -> nn.Module:

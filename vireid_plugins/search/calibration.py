@@ -52,6 +52,11 @@ def calibrate(
     for key in opts[::2]:
         if not key.startswith(_OPEN):
             raise UserError(f"calibrate takes keys of {', '.join(_OPEN)} only; got {key}.")
+        if key == "TEST.FEATURE":
+            raise UserError(
+                "calibrate measures the feature that the index holds; TEST.FEATURE cannot be set "
+                "here. Make the index with a checkpoint whose own config sets it."
+            )
     own = extractor.cfg
     changes = ["MODEL.DEVICE", own.MODEL.DEVICE, "TEST.DEVICE", own.TEST.DEVICE, *opts]
     changes += ["DATASETS.TESTS", f"('{dataset}',)"] if dataset else []

@@ -2,6 +2,14 @@
 
 from .bnneck_head import BNNeckHead
 from .build import build_head, retrieval_features, training_outputs
+from .evaluated import check_choice
 from .stripe_head import StripeHead
 
-__all__ = ["BNNeckHead", "StripeHead", "build_head", "retrieval_features", "training_outputs"]
+__all__ = [
+    "BNNeckHead",
+    "StripeHead",
+    "build_head",
+    "check_choice",
+    "retrieval_features",
+    "training_outputs",
+]

@@ -5,7 +5,7 @@ Luo et al., Bag of Tricks, CVPRW 2019; pooling of AGW (Ye et al., TPAMI 2021). I
 identities.
 """
 
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from ...keys import Key, above, at_least, check_values, declare, one_of
 from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
+from .evaluated import CHOICES, ONE_FEATURE, check_choice, evaluated_feature, feature_words
 
 GEM_EPS = ("activation", "mean")
 
@@ -56,13 +57,16 @@ class BNNeckHead(EmbeddingHead):
     Args:
         classifier_std: standard deviation of the initial weights of the classifier, around 0.
         neck_std: that of the initial weights of the batch norm, around 1.
+        evaluated: the feature for evaluation, see ``evaluated.py``: ``"bn"``, ``"pooled"`` or
+            ``"both"``.
         gem_eps: what keeps generalized-mean pooling above 0: ``"activation"``: each activation is
             at least 1e-6, as in FastReID; ``"mean"``: 1e-12 is added to the mean of the powers, as
             in the public code of AGW. Other kinds of pooling ignore it.
         kwargs: arguments of ``EmbeddingHead``.
 
     Raises:
-        UserError: a number or word is not allowed.
+        UserError: a number or word is not allowed, or ``evaluated`` is not ``"bn"`` where there is
+            no batch norm.
     """
 
     outputs = ("features", "bn_features", "logits")
@@ -76,6 +80,7 @@ class BNNeckHead(EmbeddingHead):
         classifier_std: float = 0.01,
         neck_std: float = 0.0,
         gem_eps: str = "activation",
+        evaluated: str = "bn",
         **kwargs: Any,
     ) -> None:
         check_values(
@@ -87,6 +92,8 @@ class BNNeckHead(EmbeddingHead):
         if gem_eps == "mean" and isinstance(self.pool_layer, GeneralizedMeanPooling):
             self.pool_layer = MeanFloorPooling(self.pool_layer.p)
         self.scores_tap = class_scores_tap()
+        check_choice(self, evaluated)
+        self.evaluated = evaluated
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
@@ -97,6 +104,7 @@ class BNNeckHead(EmbeddingHead):
             "classifier_std": heads.CLASSIFIER_STD,
             "neck_std": heads.NECK_STD,
             "gem_eps": heads.GEM_EPS,
+            "evaluated": cfg.TEST.FEATURE,
         }
 
     def reset_parameters(self) -> None:
@@ -114,10 +122,10 @@ class BNNeckHead(EmbeddingHead):
         targets: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Union[Tensor, Dict[str, Tensor]]:
-        """Return at test the features (B, D) after batch norm; in training a dict:
+        """Return at test the features that ``evaluated`` names; in training a dict:
 
         - ``features`` (B, D): for metric losses, before or after batch norm (``NECK_FEAT``);
-        - ``bn_features`` (B, D): after batch norm, which evaluation uses;
+        - ``bn_features`` (B, D): after batch norm;
         - ``logits`` (B, N): the classifier's output, with its margin and scale.
         """
         pooled = self.pool(feature_map)
@@ -125,7 +133,7 @@ class BNNeckHead(EmbeddingHead):
         if not self.training:
             if self.scores_tap.wanted:
                 self.scores_tap(self._class_scores(bn_features))
-            return bn_features
+            return evaluated_feature(self.evaluated, pooled[..., 0, 0], bn_features)
         return {
             "features": pooled[..., 0, 0] if self.neck_feat == "before" else bn_features,
             "bn_features": bn_features,
@@ -141,8 +149,17 @@ class BNNeckHead(EmbeddingHead):
     @property
     def test_feature(self) -> str:
         """Return in words which features evaluation uses."""
-        has_neck = any(not isinstance(layer, nn.Conv2d) for layer in self.bottleneck)
-        return "after BNNeck" if has_neck else "pooled"
+        evaluated = getattr(self, "evaluated", "bn")  # not set yet while it is checked
+        return feature_words(evaluated, "after BNNeck") if self._has_neck else "pooled"
+
+    @property
+    def test_choices(self) -> Tuple[str, ...]:
+        """Return the values of ``TEST.FEATURE`` that this head has."""
+        return CHOICES if self._has_neck else ONE_FEATURE
+
+    @property
+    def _has_neck(self) -> bool:
+        return any(not isinstance(layer, nn.Conv2d) for layer in self.bottleneck)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """Pool a map (B, C, H, W) to (B, C, 1, 1)."""

@@ -9,6 +9,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from ...keys import check_unread, check_values
 from ...registry import lookup
 from .bnneck_head import BNNeckHead
+from .evaluated import check_choice
 
 HOST_OUTPUTS = ("features", "logits")  # outputs of FastReID's heads, by the names used here
 #: keys of how a network begins and pools, which only BNNeckHead and its subclasses read
@@ -19,7 +20,8 @@ def build_head(cfg: Any) -> nn.Module:
     """Build the head that ``MODEL.HEADS.NAME`` names.
 
     Raises:
-        UserError: there is no such head, or a key is set that it does not read.
+        UserError: there is no such head, a key is set that it does not read, or it does not have
+            the feature that ``TEST.FEATURE`` names.
     """
     check_values("MODEL.HEADS", NECK_FEAT=cfg.MODEL.HEADS.NECK_FEAT)
     name = cfg.MODEL.HEADS.NAME
@@ -27,7 +29,9 @@ def build_head(cfg: Any) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, BNNeckHead)):
         reader = "BNNeckHead (or a head derived from it)"
         check_unread(cfg, _OF_BNNECK, f"MODEL.HEADS.NAME {name}", reader)
-    return kind(cfg)
+    head = kind(cfg)
+    check_choice(head, cfg.TEST.FEATURE)
+    return head
 
 
 def output_names(head: nn.Module) -> Tuple[str, ...]:

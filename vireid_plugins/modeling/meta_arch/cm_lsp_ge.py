@@ -56,6 +56,13 @@ from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, check_values, declare, text
 from ...modality import modality_rows
 from ...registry import lookup
+from ..heads.evaluated import (
+    CHOICES,
+    ONE_FEATURE,
+    check_choice,
+    evaluated_feature,
+    feature_words,
+)
 from ..layers import CBAM, candidate_path_distances, split_stripes
 from ..losses.base import require_choice
 from ..maps import Tap, class_scores_tap, recorded_maps
@@ -164,6 +171,11 @@ class CMLSPGEHead(nn.Module):
         enhancement: turns f^g (B, C) into f^eg (B, C); None: there is no f^eg, the test uses f^g.
         local: the branch of the stripes; None: there is none.
         attention: refines the map before both branches; None: no attention.
+        evaluated: the feature for evaluation: ``"bn"``: f^eg, ``"pooled"``: f^g, or ``"both"``, see
+            ``heads/evaluated.py``.
+
+    Raises:
+        UserError: ``evaluated`` is not ``"bn"`` where there is no f^eg.
 
     Attributes:
         outputs: names of the tensors that training returns.
@@ -181,9 +193,10 @@ class CMLSPGEHead(nn.Module):
         enhancement: Optional[nn.Module] = None,
         local: Optional[StripeBranch] = None,
         attention: Optional[nn.Module] = None,
+        evaluated: str = "bn",
     ) -> None:
         super().__init__()
-        self.pool_layer = pool_layer
+        self.pool_layer, self.evaluated = pool_layer, evaluated
         self.enhancement, self.local, self.attention = enhancement, local, attention
         self.classifier = nn.Linear(in_channels, num_classes, bias=False)
         self.classifier.apply(weights_init_kaiming)
@@ -195,6 +208,7 @@ class CMLSPGEHead(nn.Module):
             self.outputs += ("enhanced_features", "enhanced_logits")
         if local is not None:
             self.outputs += ("stripe_features", "stripe_logits")
+        check_choice(self, evaluated)
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
@@ -237,12 +251,19 @@ class CMLSPGEHead(nn.Module):
             "enhancement": enhancement,
             "local": local,
             "attention": CBAM(channels) if node.CBAM else None,
+            "evaluated": cfg.TEST.FEATURE,
         }
 
     @property
     def test_feature(self) -> str:
         """Return in words which features evaluation uses."""
-        return "after BN-GE" if self.enhancement is not None else "pooled"
+        enhanced = self.enhancement is not None
+        return feature_words(self.evaluated, "after BN-GE") if enhanced else "pooled"
+
+    @property
+    def test_choices(self) -> Tuple[str, ...]:
+        """Return the values of ``TEST.FEATURE`` that this head has."""
+        return CHOICES if self.enhancement is not None else ONE_FEATURE
 
     def forward(
         self,
@@ -250,7 +271,7 @@ class CMLSPGEHead(nn.Module):
         targets: Optional[Tensor] = None,
         modalities: Optional[Tensor] = None,
     ) -> Union[Tensor, Dict[str, Tensor]]:
-        """Return at test f^eg (or f^g) (B, C) of a map (B, C, H, W); in training a dict:
+        """Return at test the features that ``evaluated`` names; in training a dict:
 
         - ``features``, ``logits``: f^g (B, C) and its classifier's (B, N);
         - ``enhanced_features``, ``enhanced_logits``: of f^eg;
@@ -270,7 +291,7 @@ class CMLSPGEHead(nn.Module):
                 enhanced = self.enhancement is not None
                 classify = self.enhanced_classifier if enhanced else self.classifier
                 self.scores_tap(classify(tested))
-            return tested
+            return evaluated_feature(self.evaluated, features, tested)
         outputs["logits"] = self.classifier(features)
         if self.enhancement is not None:
             outputs["enhanced_logits"] = self.enhanced_classifier(outputs["enhanced_features"])

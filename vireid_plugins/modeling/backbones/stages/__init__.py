@@ -1,6 +1,16 @@
 """The networks of ``MODEL.BACKBONE.NETWORK``: one adapter in one file for each."""
 
-from . import mobilenetv2, resnet, shufflenetv2
+from . import (
+    mobilenetv2,
+    mobilenetv3,
+    osnet,
+    regnet,
+    repvgg,
+    resnest,
+    resnet,
+    resnext,
+    shufflenetv2,
+)
 from .base import STAGES, Stage, Stages, find_network, register_network
 
 __all__ = [
@@ -9,7 +19,13 @@ __all__ = [
     "Stages",
     "find_network",
     "mobilenetv2",
+    "mobilenetv3",
+    "osnet",
     "register_network",
+    "regnet",
+    "repvgg",
+    "resnest",
     "resnet",
+    "resnext",
     "shufflenetv2",
 ]

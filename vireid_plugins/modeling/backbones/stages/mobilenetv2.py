@@ -27,10 +27,14 @@ class MobileNetV2(Stages):
         return cls(network)
 
     def own_names(self, names: Iterable[str]) -> Dict[str, str]:
-        """Translate the names of tonylins' files (the last convolution) and of torchvision."""
-        names = list(names)
-        torchvision = "features.1.conv.0.0.weight" in names
-        return {name: _own_name(name, torchvision) for name in names}
+        return own_names(names)
+
+
+def own_names(names: Iterable[str]) -> Dict[str, str]:
+    """Translate the names of torchvision's files, and of those that end at ``features.18``."""
+    names = list(names)
+    torchvision = "features.1.conv.0.0.weight" in names
+    return {name: _own_name(name, torchvision) for name in names}
 
 
 def _own_name(name: str, torchvision: bool) -> str:

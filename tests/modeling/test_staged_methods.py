@@ -1,0 +1,88 @@
+"""Every registered meta-architecture on a dual-stream MobileNetV2, found by the registry."""
+
+import numpy as np
+import pytest
+import torch
+
+from vireid_plugins.modality import Modality
+from vireid_plugins.modeling.backbones import DualStreamBackbone
+
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from tests.modeling.test_meta_arch import (
+    CONFIGS,
+    SIZE,
+    gradients_by_phase,
+    make_batch,
+    make_model,
+    make_views,
+    settings,
+    take,
+)
+
+MOBILENET = [
+    *("MODEL.BACKBONE.NAME", "build_dual_stream_backbone"),
+    *("MODEL.BACKBONE.NETWORK", "mobilenetv2", "MODEL.BACKBONE.DEPTH", "0.1x"),
+    *("MODEL.BACKBONE.UNSHARED_STAGES", "2", "MODEL.BACKBONE.LAST_STRIDE", "1"),
+]
+METHODS = sorted(
+    name
+    for name, method in META_ARCH_REGISTRY._obj_map.items()
+    if method.__module__.startswith("vireid_plugins")
+)
+
+
+def config_of(method):
+    """The method's config for SynthVI, which must exist."""
+    found = [c for c in CONFIGS if settings(c).MODEL.META_ARCHITECTURE == method]
+    return next(config for config in found if config.endswith("/synthetic.yml"))
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def built(request):
+    config = config_of(request.param)
+    model = make_model(config, *MOBILENET)
+    assert type(model).__name__ == request.param and type(model.backbone) is DualStreamBackbone
+    return config, model
+
+
+def test_each_trainable_parameter_gets_a_finite_gradient(built):
+    config, model = built
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    by_phase = gradients_by_phase(model.train(), make_views(config, make_batch()))
+    assert set.union(*by_phase.values()) == trainable
+    assert {n.split(".")[2] for n in trainable if n.startswith("backbone.infrared")} == {
+        "stem",
+        "layer1",
+    }
+
+
+def test_the_other_stream_takes_no_part_in_images_of_one_modality(built):
+    """Features with the other stream's weights gone are those with them."""
+    config, model = built
+    model.eval()
+    batch = make_batch()
+    for modality, other in ((Modality.VISIBLE, "infrared"), (Modality.INFRARED, "visible")):
+        rows = take(batch, torch.nonzero(batch["modalities"] == modality)[:, 0])
+        stream = getattr(model.backbone, other)
+        kept = {name: value.clone() for name, value in stream.state_dict().items()}
+        with torch.no_grad():
+            expected = model(rows)
+            for tensor in stream.state_dict().values():
+                tensor.zero_()
+            torch.testing.assert_close(model(rows), expected)
+        stream.load_state_dict(kept)
+        assert expected.isfinite().all() and len(expected) == len(rows["modalities"])
+
+
+@pytest.mark.slow
+def test_the_graph_in_onnx_gives_the_features(built):
+    pytest.importorskip("onnxruntime")
+    from vireid_plugins.onnx_export.compare import onnx_features, open_session, pytorch_features
+    from vireid_plugins.onnx_export.graph import record
+
+    model = built[1].eval()
+    session = open_session(record(model, SIZE), threads=1)
+    images, modalities = make_batch()["images"][:3], torch.tensor([1, 0, 1])
+    expected = pytorch_features(model, images, modalities)
+    np.testing.assert_allclose(onnx_features(session, images, modalities), expected, atol=2e-5)

@@ -1,0 +1,214 @@
+"""Networks cut into stages. Oracle: FastReID's or torchvision's ordinary network, to 1e-9."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.modeling.backbones import build_dual_stream_backbone
+from vireid_plugins.modeling.backbones.dual_stream import STAGES
+from vireid_plugins.modeling.maps import recorded_maps
+from vireid_plugins.registry import NETWORK_REGISTRY
+
+import fastreid
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
+from tests.modeling.test_backbone import make_cfg
+
+#: the smallest DEPTH of each network of FastReID, and the strides of its stages from the image
+SMALLEST = {
+    "mobilenetv2": ("0.1x", (2, 4, 8, 16, 32)),
+    "mobilenetv3": ("Small", (2, 4, 8, 16, 32)),
+    "osnet": ("x0_25", (4, 8, 16, 16, 16)),
+    "regnet": ("200y", (2, 4, 8, 16, 32)),
+    "repvgg": ("A0", (2, 4, 8, 16, 32)),
+    "resnest": ("50x", (4, 4, 8, 16, 32)),
+    "resnet": ("18x", (4, 4, 8, 16, 32)),
+    "resnext": ("50x", (4, 4, 8, 16, 32)),
+    "shufflenetv2": ("0.5x", (2, 4, 8, 16, 32)),
+}
+SLOW = ("repvgg", "resnest", "resnext")
+IMAGES = torch.rand(4, 3, 64, 32, dtype=torch.float64)
+MODALITIES = torch.tensor([1, 0, 1, 0])
+
+
+def network_cfg(network, depth=None, **backbone):
+    depth = depth or SMALLEST[network][0]
+    return make_cfg(depth, **{"NETWORK": network, "PRETRAIN": False, **backbone})
+
+
+def build(network, depth=None, **backbone):
+    return build_dual_stream_backbone(network_cfg(network, depth, **backbone)).eval().double()
+
+
+def unusual(network):
+    """The network in evaluation, with statistics that are not special."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.eval().double()
+
+
+def assert_same(backbone, plain):
+    """One modality is half of the batch, which convolutions may sum in another order."""
+    with torch.no_grad():
+        found, expected = backbone(IMAGES, MODALITIES), plain(IMAGES)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_each_network_of_fastreid_stands_here():
+    networks = {n for n, one in NETWORK_REGISTRY._obj_map.items() if not one.takes_variant}
+    assert networks == set(SMALLEST)
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in SMALLEST]
+)
+def test_two_streams_with_equal_weights_are_the_ordinary_network(network, monkeypatch):
+    """Also: the stages' channels and strides, and what a stride of 1 changes."""
+    monkeypatch.chdir(Path(fastreid.__file__).parent.parent)  # where RegNet looks for its files
+    depth, strides = SMALLEST[network]
+    stride = 2 if strides[-1] == 32 else 1
+    cfg = network_cfg(network, LAST_STRIDE=stride, UNSHARED_STAGES=2)
+    plain = unusual(BACKBONE_REGISTRY.get(f"build_{network}_backbone")(cfg))
+    backbone = build_dual_stream_backbone(cfg).eval().double()
+    report = backbone.load_ordinary(plain.state_dict())
+    assert not report.missing and not report.unexpected
+    with recorded_maps(backbone, STAGES) as maps:
+        assert_same(backbone, plain)
+    for name, stage in backbone.network.stages.items():
+        height = 64 // strides[STAGES.index(name)]
+        assert maps[name].shape[1:3] == (stage.channels, height)
+    assert backbone.feat_dim == maps["layer4"].shape[1]
+    if stride == 2:
+        higher = build(network, LAST_STRIDE=1)  # the same tensors fit
+        assert higher.load_ordinary(plain.state_dict()).missing == ()
+        assert higher(IMAGES, MODALITIES).shape == (4, backbone.feat_dim, 4, 2)
+
+
+def test_a_file_of_torchvisions_mobilenet_fits():
+    """Torchvision's features; its classifier has no place here."""
+    from torchvision.models import mobilenet_v2
+
+    theirs = unusual(mobilenet_v2(weights=None))
+    backbone = build("mobilenetv2", "1.0x", LAST_STRIDE=2)
+    report = backbone.load_ordinary(theirs.state_dict())
+    assert report.missing == ()
+    assert report.unexpected == ("classifier.1.weight", "classifier.1.bias")
+    assert_same(backbone, theirs.features)
+
+
+def test_a_file_whose_last_convolution_is_feature_18_fits():
+    plain = unusual(BACKBONE_REGISTRY.get("build_mobilenetv2_backbone")(network_cfg("mobilenetv2")))
+    state = {
+        f"features.18.{n[5:]}" if n.startswith("conv.") else n: t
+        for n, t in plain.state_dict().items()
+    }
+    backbone = build("mobilenetv2", LAST_STRIDE=2)
+    report = backbone.load_ordinary(state)
+    assert report.missing == report.unexpected == ()
+    assert_same(backbone, plain)
+
+
+def test_the_padded_pooling_is_torchvisions():
+    from torchvision.models import resnet18
+
+    theirs = unusual(resnet18(weights=None))
+    theirs.avgpool = theirs.fc = nn.Identity()
+    for pool, same in (("padded", True), ("host", False)):
+        backbone = build("resnet", LAST_STRIDE=2, STEM_POOL=pool)
+        backbone.load_ordinary(theirs.state_dict())
+        with torch.no_grad():
+            found, expected = backbone(IMAGES, MODALITIES).flatten(1), theirs(IMAGES)
+        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9) == same
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_network_runs_in_two_parts(cut):
+    backbone = build("shufflenetv2", UNSHARED_STAGES=cut)
+    with torch.no_grad():
+        first = backbone.forward_stages(IMAGES, MODALITIES, STAGES[:cut])
+        second = backbone.forward_stages(first, MODALITIES, STAGES[cut:])
+        assert torch.equal(second, backbone(IMAGES, MODALITIES))
+
+
+@pytest.mark.parametrize("network", ["mobilenetv2", "shufflenetv2", "osnet"])
+def test_what_is_computed_again_changes_no_number(network):
+    backbone = build(network, WITH_NL=True, NL_BLOCKS=[0, 1, 0, 0], UNSHARED_STAGES=2).train()
+    state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    found = []
+    for on in (False, True):
+        backbone.load_state_dict(state)
+        backbone.zero_grad()
+        backbone.checkpoint_activations(on)
+        backbone(IMAGES, MODALITIES).square().sum().backward()
+        gradients = [p.grad.clone() for p in backbone.parameters()]
+        found.append(gradients + [b.clone() for b in backbone.buffers()])
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+def test_frozen_stages_of_a_mobilenet_stand_still():
+    backbone = build("mobilenetv2", FROZEN_STAGES=3, UNSHARED_STAGES=2).train()
+    before = {n: b.clone() for n, b in backbone.named_buffers()}
+    backbone(IMAGES, MODALITIES).sum().backward()
+    for name, parameter in backbone.named_parameters():
+        frozen = any(stage in name for stage in STAGES[:3])
+        assert (parameter.grad is None) == frozen
+    moved = {n for n, b in backbone.named_buffers() if not torch.equal(b, before[n])}
+    assert moved and not any(stage in name for name in moved for stage in STAGES[:3])
+
+
+def test_non_local_blocks_have_the_width_of_the_block_before():
+    """MobileNetV2's layer4 ends with a convolution, which is no block."""
+    backbone = build("mobilenetv2", "1.0x", WITH_NL=True, NL_BLOCKS=[0, 0, 4, 1])
+    widths = {
+        stage: {
+            name: layer.W[0].out_channels
+            for name, layer in backbone.shared[stage].non_local.items()
+        }
+        for stage in ("layer3", "layer4")
+    }
+    assert widths == {"layer3": {"10": 64, "11": 96, "12": 96, "13": 96}, "layer4": {"17": 320}}
+    with torch.no_grad():
+        assert backbone(IMAGES, MODALITIES).shape == (4, 1280, 4, 2)
+
+
+def test_an_x_that_is_built_after_a_y_has_no_squeeze_and_excitation():
+    names = {depth: set(build("regnet", depth).state_dict()) for depth in ("200y", "200x")}
+    assert any(".se." in name for name in names["200y"])
+    assert not any(".se." in name for name in names["200x"])
+
+
+@pytest.mark.parametrize(
+    "network, others, message",
+    [
+        ("mobilenetv2", {"DEPTH": "50x"}, "DEPTH is '50x'; expected one of 1.0x, 0.75x, .*0.1x"),
+        ("mobilenetv2", {"WITH_IBN": True}, "WITH_IBN .*mobilenetv2 does not .*: osnet, resnet, r"),
+        ("resnext", {"STEM_POOL": "padded"}, "STEM_POOL .*Set it to 'host', .*reads it: resnet\\."),
+        ("osnet", {"LAST_STRIDE": 2}, "LAST_STRIDE is 2, which .*osnet does not read. Set it to 1"),
+        ("resnet", {"NETWORK": "MobileNetV2"}, "'MobileNetV2'.*Did you mean 'mobilenetv2' or"),
+        ("resnet", {"NETWORK": "resnet/18"}, "is 'resnet/18'; expected 'resnet' alone.*18x, 34x"),
+        (
+            "shufflenetv2",
+            {"WITH_NL": True, "NL_BLOCKS": [1, 0, 0, 0]},
+            "NL_BLOCKS of layer1 is 1; expected 0, because layer1 of this network has no block",
+        ),
+        (
+            "osnet",
+            {"WITH_NL": True, "NL_BLOCKS": [0, 2, 3, 0]},
+            "NL_BLOCKS of layer3 is 3; expected 0 to 2",
+        ),
+    ],
+)
+def test_what_a_network_cannot_do_is_named(network, others, message):
+    with pytest.raises(UserError, match=message):
+        depth = others.pop("DEPTH", None)
+        build(network, depth, **others)
+
+
+def test_weights_that_nobody_publishes_are_named():
+    with pytest.raises(CheckpointError, match="NETWORK osnet of .*PRETRAIN_PATH to a file"):
+        build("osnet", PRETRAIN=True)

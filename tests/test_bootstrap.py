@@ -262,8 +262,12 @@ def test_main_reports_an_error_in_one_line(tmp_path, monkeypatch, capsys):
 # The commands
 
 
+def demo_commands(arguments, root, config="a.yml"):
+    return bootstrap.demo_commands(Path("py"), arguments, config, root=root)
+
+
 def test_demo_renders_then_trains():
-    render, train = bootstrap.demo_commands(Path("py"), [], root=Path("nowhere"))
+    render, train = demo_commands([], Path("nowhere"))
     assert (
         render
         == (
@@ -271,44 +275,96 @@ def test_demo_renders_then_trains():
             "--preview logs/demo/dataset.png"
         ).split()
     )
-    assert (
-        train
-        == (
-            "py tools/train_net.py --config-file configs/agw/synthetic.yml OUTPUT_DIR logs/demo"
-        ).split()
-    )
+    assert train == "py tools/train_net.py --config-file a.yml OUTPUT_DIR logs/demo".split()
 
 
 def test_demo_goes_on_from_a_checkpoint(tmp_path):
-    assert "--resume" not in bootstrap.demo_commands(Path("py"), [], root=tmp_path)[1]
+    assert "--resume" not in demo_commands([], tmp_path)[1]
     (tmp_path / "logs" / "demo").mkdir(parents=True)
     (tmp_path / "logs" / "demo" / "last_checkpoint").touch()
-    assert "--resume" in bootstrap.demo_commands(Path("py"), [], root=tmp_path)[1]
+    assert "--resume" in demo_commands([], tmp_path)[1]
 
 
 def test_demo_arguments_stand_where_argparse_reads_them(tmp_path):
     """Flags must come before the first KEY VALUE: everything after it is read as overrides."""
     arguments = ["--num-gpus", "2", "MODEL.DEVICE", "cpu"]
-    train = bootstrap.demo_commands(Path("py"), arguments, root=tmp_path)[1]
+    train = demo_commands(arguments, tmp_path)[1]
     assert train[4:] == [*arguments, "OUTPUT_DIR", "logs/demo"]
 
 
 def test_demo_output_folder_can_be_chosen(tmp_path):
     arguments = ["OUTPUT_DIR", "elsewhere"]
-    render, train = bootstrap.demo_commands(Path("py"), arguments, root=tmp_path)
+    render, train = demo_commands(arguments, tmp_path)
     assert render[-1] == "elsewhere/dataset.png"
     assert train[4:] == arguments
 
 
-def test_demo_stops_at_the_first_failure(monkeypatch, tmp_path):
-    calls = []
+@pytest.fixture
+def demo_calls(monkeypatch, tmp_path):
+    """Record the demo's commands, none of which runs; statuses[verb] is what one returns."""
+    calls, statuses = [], {}
+
+    def call(command, **environment):
+        calls.append((command, environment))
+        return statuses.get(command[1], 0)
+
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
-    monkeypatch.setattr(
-        bootstrap, "call", lambda command, **environment: calls.append((command, environment)) or 3
-    )
+    monkeypatch.setattr(bootstrap, "call", call)
+    return calls, statuses
+
+
+def test_demo_stops_at_the_first_failure(demo_calls, tmp_path):
+    calls, statuses = demo_calls
+    statuses["tools/make_synthetic.py"] = 3
     assert bootstrap.demo(Path("py"), []) == 3
-    assert len(calls) == 1
-    assert calls[0][1] == {"FASTREID_DATASETS": str(tmp_path / "datasets" / "SynthVI")}
+    assert [command[1] for command, _ in calls] == ["-m", "tools/make_synthetic.py"]
+    assert calls[1][1] == {"FASTREID_DATASETS": str(tmp_path / "datasets" / "SynthVI")}
+
+
+@pytest.mark.parametrize(
+    ("status", "config", "said"),
+    [
+        (0, "configs/agw/synthetic_pretrained.yml", "starts from ImageNet weights"),
+        (2, "configs/agw/synthetic.yml", "starts from RANDOM weights"),
+    ],
+)
+def test_demo_starts_from_pretrained_weights_if_it_can(demo_calls, capsys, status, config, said):
+    calls, statuses = demo_calls
+    statuses["-m"] = status
+    assert bootstrap.demo(Path("py"), []) == 0
+    (fetch, _), _, (train, _) = calls
+    assert fetch == "py -m vireid weights fetch mobilenetv2".split()
+    assert train[:4] == ["py", "tools/train_net.py", "--config-file", config]
+    assert said in capsys.readouterr().out
+    assert (ROOT / config).is_file()
+
+
+@pytest.mark.parametrize("words", [["--config-file", "mine.yml"], ["--config-file=mine.yml"]])
+def test_demo_trains_the_config_that_the_user_names(demo_calls, words):
+    calls, _ = demo_calls
+    bootstrap.demo(Path("py"), words)
+    assert calls[-1][0][2:] == [*words, "OUTPUT_DIR", "logs/demo"]
+    assert len(calls) == 2  # nothing was fetched
+
+
+@pytest.mark.parametrize(
+    ("record", "config"),
+    [
+        ('{"sessions": [{"config_file": "a.yml"}, {"config_file": "b.yml"}]}', "a.yml"),
+        ('{"sessions": []}', "configs/agw/synthetic.yml"),
+        ("{", "configs/agw/synthetic.yml"),
+        ("[]", "configs/agw/synthetic.yml"),
+    ],
+)
+def test_demo_continues_a_run_with_its_own_config(demo_calls, tmp_path, record, config):
+    """A run from random weights goes on as it was when weights can be fetched later."""
+    calls, _ = demo_calls
+    (tmp_path / "logs" / "demo").mkdir(parents=True)
+    (tmp_path / "logs" / "demo" / "last_checkpoint").touch()
+    (tmp_path / "logs" / "demo" / "run.json").write_text(record)
+    bootstrap.demo(Path("py"), [])
+    assert calls[-1][0][2:4] == ["--config-file", config]
+    assert len(calls) == 2  # nothing was fetched
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@
 `make setup`, `make demo`, `make test-fast` and `make test` do the same. ARGUMENTS are passed on to
 the training (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
 
+The demo starts from ImageNet weights if `vireid weights fetch mobilenetv2` can bring them, or else
+from random ones, and says which. `--config-file configs/agw/synthetic.yml` chooses the latter.
+
 The environment is `.venv`, made by the Python that runs this file. If `.venv` belongs to another
 Python, this one gets its own folder beside it, such as `.venv-3.10`. Environment variables:
 
@@ -82,6 +85,11 @@ DEVELOPMENT = (
     "ruff>=0.17,<0.18",
 )
 FASTREID = "fastreid==1.4.0"
+
+# What the demo trains: from ImageNet weights if they can be fetched, otherwise from random ones
+DEMO_WEIGHTS = "mobilenetv2"
+DEMO_PRETRAINED = "configs/agw/synthetic_pretrained.yml"
+DEMO_RANDOM = "configs/agw/synthetic.yml"
 
 
 class BootstrapError(Exception):
@@ -350,11 +358,56 @@ def has_run(output: Path) -> bool:
     return (output / "last_checkpoint").is_file()
 
 
-def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> list[list[str]]:
+def names_config(arguments: Sequence[str]) -> bool:
+    """Return whether the user's arguments name a config file, so that the demo chooses none."""
+    return any(word.split("=")[0] == "--config-file" for word in arguments)
+
+
+def config_of_run(output: Path) -> str:
+    """Return the config file that the run in an output folder was started with.
+
+    The answer is `DEMO_RANDOM` if the record of the run does not say it: runs of earlier versions
+    have used that one.
+    """
+    try:
+        first = json.loads((output / "run.json").read_text(encoding="utf-8"))["sessions"][0]
+        return str(first["config_file"]) or DEMO_RANDOM
+    except (OSError, ValueError, LookupError, TypeError):
+        return DEMO_RANDOM
+
+
+def demo_config(python: Path, output: str) -> str:
+    """Return the config file that the demo trains, and say what it starts from.
+
+    Args:
+        python: the interpreter of the environment.
+        output: the output folder. A run in it continues with its own config.
+    """
+    if has_run(ROOT / output):
+        config = config_of_run(ROOT / output)
+        say(f"{output} holds a run of {config}: it is reused. Delete the folder to train afresh.")
+        return config
+    if call([str(python), "-m", "vireid", "weights", "fetch", DEMO_WEIGHTS]):
+        say("no pretrained weights (see above): the demo starts from RANDOM weights,")
+        say(f"which takes longer and reaches less: {DEMO_RANDOM}")
+        return DEMO_RANDOM
+    say(f"the demo starts from ImageNet weights (MobileNetV2): {DEMO_PRETRAINED}")
+    return DEMO_PRETRAINED
+
+
+def demo_commands(
+    python: Path, arguments: Sequence[str], config: str, root: Path = ROOT
+) -> list[list[str]]:
     """Return the demo's commands in order: render, then train and evaluate.
 
     A checkpoint in the output folder is resumed: an interrupted demo continues, and a finished one
     is evaluated again without training.
+
+    Args:
+        python: the interpreter of the environment.
+        arguments: the user's own, for the training.
+        config: the config file; empty: `arguments` name it.
+        root: folder of the checkout.
     """
     output = output_dir(arguments)
     resume = ["--resume"] if has_run(root / output) else []
@@ -375,8 +428,7 @@ def demo_commands(python: Path, arguments: Sequence[str], root: Path = ROOT) -> 
         [
             str(python),
             "tools/train_net.py",
-            "--config-file",
-            "configs/agw/synthetic.yml",
+            *(["--config-file", config] if config else []),
             *resume,
             *arguments,
             *override,
@@ -423,9 +475,8 @@ def demo(python: Path, arguments: Sequence[str]) -> int:
     """Render, train and evaluate; stop at the first command that fails and return its status."""
     output = output_dir(arguments)
     (ROOT / output).mkdir(parents=True, exist_ok=True)
-    if has_run(ROOT / output):
-        say(f"{output} holds a run: it is reused. Delete the folder to train afresh.")
-    for command in demo_commands(python, arguments):
+    config = "" if names_config(arguments) else demo_config(python, output)
+    for command in demo_commands(python, arguments, config):
         # a folder of its own, so that rendered images never lie among real ones
         status = call(command, FASTREID_DATASETS=str(ROOT / "datasets" / "SynthVI"))
         if status:

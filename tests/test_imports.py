@@ -94,6 +94,7 @@ AREAS = {
     "merge": "base",
     "modality": "base",
     "readers": "base",
+    "published": "base",
     "registry": "base",
     "version": "base",
     "benchmarks": "benchmarks",

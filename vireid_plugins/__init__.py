@@ -10,7 +10,7 @@ compat.prepare()
 
 from . import data, evaluation, modeling  # noqa: E402  registers everything
 from .config import add_vireid_config  # noqa: E402
-from .engine import FeatureExtractor, carry_config  # noqa: E402
+from .engine import FeatureExtractor, carry_config, convert  # noqa: E402
 from .modality import Modality  # noqa: E402
 from .version import __version__  # noqa: E402
 
@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "add_vireid_config",
     "carry_config",
+    "convert",
     "data",
     "evaluation",
     "modeling",

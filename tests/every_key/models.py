@@ -221,4 +221,10 @@ MODELS = [
             "MODEL.HEADS.STRIPE_DIM": 4,
         },
     ),
+    Group(
+        "model",
+        "baseline/synthetic.yml",
+        TALL + "MODEL.HEADS.NAME HCTHead MODEL.HEADS.WITH_BNNECK False MODEL.HEADS.STRIPE_DIM 8",
+        {"MODEL.HEADS.GEM_EXPONENT": 10.0},
+    ),
 ]

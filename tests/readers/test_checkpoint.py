@@ -316,3 +316,8 @@ def test_a_name_that_is_not_utf_8_can_be_read(tmp_path):
     torch.save(CONTENT, str(tmp_path / "plain.pth"))
     (tmp_path / "plain.pth").rename(path)
     assert read_checkpoint(path, ["model"])["epoch"] == 3
+
+
+def test_one_element_with_another_stride_has_a_checksum():
+    """``torch.ones(1).expand(1)`` counts as contiguous, with the stride 0."""
+    assert tensor_sums({"a": torch.ones(()).expand(1)}) == tensor_sums({"a": torch.ones(1)})

@@ -27,11 +27,11 @@ from .optimizer_state import START_ANEW, check_has_state, check_optimizer_state
 logger = logging.getLogger(__name__)
 
 # Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
-_TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
+TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
 
 # ... and FastReID before 1.0 kept the values of MODEL.PIXEL_MEAN and MODEL.PIXEL_STD.
 _NOT_FOR_FEATURES = re.compile(
-    _TRAINING_ONLY.pattern + r"|pixel_(mean|std)$|(heads|b\d+_head)\.classifier"
+    TRAINING_ONLY.pattern + r"|pixel_(mean|std)$|(heads|b\d+_head)\.classifier"
 )
 
 
@@ -164,7 +164,7 @@ class AtomicCheckpointer(Checkpointer):
             absent = [
                 name
                 for name in absent
-                if not _TRAINING_ONLY.match(name) and not name.startswith(parts)
+                if not TRAINING_ONLY.match(name) and not name.startswith(parts)
             ]
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):

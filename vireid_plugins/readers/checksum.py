@@ -17,7 +17,10 @@ CHECKSUM = "checksum"  # the entry of a checkpoint that holds the checksums of i
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """Return the bytes of ``tensor`` in the order of its elements."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.numel() and flat.stride(0) != 1:  # one element; contiguous() keeps its other stride
+        flat = flat.new_empty(flat.shape).copy_(flat)
+    return flat.view(torch.uint8).numpy().data
 
 
 def tensor_sums(content: Mapping[str, Any]) -> Dict[str, int]:

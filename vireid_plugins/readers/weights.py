@@ -11,6 +11,35 @@ from .checksum import leaves
 #: names under which programs keep the weights of a model
 WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "net")
 _REMEDY = "Use an intact copy of the file, or another checkpoint."
+_DDP = "module."  # what DistributedDataParallel and DataParallel put before each name
+
+
+def tensors_in(content: Mapping[str, Any]) -> Dict[str, Tensor]:
+    """Return the tensors of a network that a checkpoint holds, under the network's own names.
+
+    They may stand at the top or in one of :data:`WRAPPERS`, also nested, and have ``module.`` of
+    DDP before all of their names.
+
+    Args:
+        content: what the checkpoint holds; it may hold other things beside them.
+    """
+    held: Mapping[str, Any] = content
+    for wrapper in WRAPPERS:
+        if isinstance(held.get(wrapper), Mapping):
+            held = held[wrapper]
+    tensors = {
+        name: value
+        for name, value in held.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    return without_ddp(tensors)
+
+
+def without_ddp(tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """Return tensors by their names without ``module.``, if all names begin with it."""
+    if all(name.startswith(_DDP) for name in tensors):
+        return {name[len(_DDP) :]: value for name, value in tensors.items()}
+    return dict(tensors)
 
 
 def check_weights(weights: Any, where: str) -> Dict[str, Tensor]:
@@ -35,9 +64,7 @@ def check_weights(weights: Any, where: str) -> Dict[str, Tensor]:
             )
         _check_kind(value, f"{where}: {name}")
     check_finite(weights, where)
-    if all(name.startswith("module.") for name in weights):
-        return {name[len("module.") :]: value for name, value in weights.items()}
-    return dict(weights)
+    return without_ddp(weights)
 
 
 def _check_kind(value: Any, where: str) -> None:

@@ -22,7 +22,7 @@ from ..maps import Tap, class_scores_tap
 
 declare(
     "MODEL.HEADS",
-    Key("NUM_STRIPES", 6, at_least(1), "horizontal stripes of StripeHead and CMLSPGEHead (R)"),
+    Key("NUM_STRIPES", 6, at_least(1), "horizontal stripes of StripeHead, CMLSPGEHead, HCTHead"),
     Key("STRIPE_DIM", 256, at_least(1), "width of the feature of each stripe"),
 )
 

@@ -23,9 +23,9 @@ def stripe_heights(height: int, num_stripes: int) -> List[int]:
         raise SmallMapError(
             f"A feature map of {height} rows cannot be cut into {num_stripes} horizontal stripes; "
             "give the model fewer stripes (MODEL.HEADS.ATTENTION.STRIPES of MRDAHead, "
-            "MODEL.HEADS.NUM_STRIPES of StripeHead and CMLSPGEHead, MODEL.MSCLNET.PARTS of "
-            "MSCLNet), or a higher map (INPUT.SIZE_TRAIN and SIZE_TEST, MODEL.BACKBONE.LAST_STRIDE "
-            "1)."
+            "MODEL.HEADS.NUM_STRIPES of StripeHead, CMLSPGEHead and HCTHead, MODEL.MSCLNET.PARTS "
+            "of MSCLNet), or a higher map (INPUT.SIZE_TRAIN and SIZE_TEST, "
+            "MODEL.BACKBONE.LAST_STRIDE 1)."
         )
     starts = [-(-stripe * height // num_stripes) for stripe in range(num_stripes + 1)]
     return [end - start for start, end in zip(starts, starts[1:])]

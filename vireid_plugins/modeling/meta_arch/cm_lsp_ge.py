@@ -42,7 +42,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
-import torch
 from torch import Tensor, nn
 
 from fastreid.config import configurable
@@ -63,9 +62,10 @@ from ..heads.evaluated import (
     evaluated_feature,
     feature_words,
 )
-from ..layers import CBAM, candidate_path_distances, split_stripes
+from ..heads.stripe_branch import StripeBranch
+from ..layers import CBAM, candidate_path_distances
 from ..losses.base import require_choice
-from ..maps import Tap, class_scores_tap, recorded_maps
+from ..maps import class_scores_tap, recorded_maps
 from .base import DualStreamBaseline
 
 declare(
@@ -101,61 +101,6 @@ class BatchNormEnhancement(nn.BatchNorm1d):
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels)
         self.bias.requires_grad_(False)
-
-
-class StripeBranch(nn.Module):
-    """The local branch: one feature and one classifier for each horizontal stripe.
-
-    Args:
-        in_channels: C, of the feature map.
-        num_classes: N.
-        num_stripes: R.
-        stripe_dim: S.
-        shared_embedding: one 1x1 convolution and batch norm for all stripes, not one each.
-
-    Raises:
-        UserError: a size is below 1; in ``forward``: the map has fewer rows than stripes.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        num_stripes: int = 6,
-        stripe_dim: int = 256,
-        shared_embedding: bool = True,
-    ) -> None:
-        super().__init__()
-        check_values("MODEL.HEADS", NUM_STRIPES=num_stripes, STRIPE_DIM=stripe_dim)
-        self.num_stripes = num_stripes
-        self.embeddings = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(in_channels, stripe_dim, kernel_size=1, bias=False),
-                nn.BatchNorm2d(stripe_dim),
-                nn.ReLU(),
-            )
-            for _ in range(1 if shared_embedding else num_stripes)
-        )
-        self.classifiers = nn.ModuleList(
-            nn.Linear(stripe_dim, num_classes) for _ in range(num_stripes)
-        )
-        self.apply(weights_init_kaiming)
-        self.tap = Tap("stripe_features", "features of the stripes from the top, (B, R, S), >= 0")
-
-    def forward(self, feature_map: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        """Compute F^loc (B, R, S) of a map (B, C, H, W); ``pool`` makes a stripe (B, C, 1, 1)."""
-        stripes = [pool(stripe) for stripe in split_stripes(feature_map, self.num_stripes)]
-        if len(self.embeddings) == 1:
-            embedded = self.embeddings[0](torch.cat(stripes, dim=2))  # (B, S, R, 1)
-        else:
-            parts = [embed(stripe) for embed, stripe in zip(self.embeddings, stripes)]
-            embedded = torch.cat(parts, dim=2)
-        return self.tap(embedded[..., 0].transpose(1, 2))
-
-    def classify(self, stripe_features: Tensor) -> Tensor:
-        """Classify features (B, R, S): logits (B, R, N)."""
-        parts = zip(self.classifiers, stripe_features.unbind(dim=1))
-        return torch.stack([classifier(stripe) for classifier, stripe in parts], dim=1)
 
 
 @REID_HEADS_REGISTRY.register()

@@ -1,0 +1,307 @@
+"""Turn a checkpoint that others published into one of this package, which carries its config."""
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from ..data.datasets.build import split_facts
+from ..data.reading import range_facts
+from ..errors import CheckpointError, ExistingFileError, UserError
+from ..files import check_can_write, write_atomically
+from ..published import (
+    HCT,
+    SOURCES,
+    FileName,
+    NameMap,
+    Network,
+    describe,
+    map_names,
+    read_file_name,
+    recognize,
+    usual_source,
+)
+from ..published.file_names import DATASETS
+from ..readers.checkpoint import read_checkpoint
+from ..readers.checksum import CHECKSUM, tensor_sums
+from ..readers.text import shown
+from ..readers.weights import check_weights, tensors_in
+from ..registry import lookup
+from ..runs.names import FACTS
+from ..version import __version__
+from .checkpoint import TRAINING_ONLY
+from .model import build_model
+from .setup import build_config
+
+#: identities of the published training sets
+_IDENTITIES = {395: "SYSUMM01", 206: "RegDB", 713: "LLCM"}
+#: exponents of HCT's pooling, which are written into its code by hand for each dataset
+_HCT_EXPONENTS = {"RegDB": 10.0}
+
+
+class Converted(NamedTuple):
+    """What was written, and what was found out about it.
+
+    Attributes:
+        out: the new file.
+        source: the word of ``--from``.
+        title: the published program.
+        dataset: the dataset that the model was trained on.
+        trial: the split of it; None: it has only one.
+        num_classes: identities that it was trained on.
+        config: the config that was taken, a file below ``configs/``.
+        used: tensors of the file that were taken over.
+        dropped: tensors of the file that the public network does not use.
+        results: what the file says of its own test, in words; empty: nothing.
+    """
+
+    out: str
+    source: str
+    title: str
+    dataset: str
+    trial: Optional[int]
+    num_classes: int
+    config: str
+    used: int
+    dropped: int
+    results: str
+
+
+def convert(
+    weights: Union[str, Path],
+    out: Union[str, Path],
+    source: str = "",
+    *,
+    dataset: str = "",
+    trial: Optional[int] = None,
+    opts: Sequence[Any] = (),
+) -> Converted:
+    """Write a checkpoint of this package from one that a published program has trained.
+
+    The new file carries its config and what it was trained on, so that every command opens it.
+
+    Args:
+        weights: path of the published checkpoint.
+        out: path of the new file, which must not exist.
+        source: a word of ``published.SOURCES``; empty: the file is recognized.
+        dataset: a registered dataset, ``sysu``, ``regdb`` or ``llcm``; empty: found out from the
+            name of the file, or from the number of identities.
+        trial: the split of RegDB, 1 to 10; None: found out from the name of the file.
+        opts: KEY VALUE pairs that override the config.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ExistingFileError: ``out`` exists.
+        CheckpointError: the file is of another program, or not complete.
+        UserError: an argument is wrong, or must be given.
+    """
+    path = os.fspath(weights)
+    where = shown(path)
+    if source and source not in SOURCES:
+        raise UserError(f"--from is {source!r}; expected one of {', '.join(SOURCES)}.")
+    if os.path.lexists(out):
+        raise ExistingFileError(f"{shown(out)} exists and is not replaced. Name a new file.")
+    content = read_checkpoint(path)
+    check_can_write(Path(out))
+    tensors = check_weights(_tensors(content, where), where)
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    network = _checked_network(recognize(shapes), source, tensors, path)
+    mapping = map_names(shapes, where)
+    said = read_file_name(os.path.basename(path))
+    source = source or usual_source(network, shapes, said)
+    dataset = _dataset(dataset, said, mapping.num_classes, where)
+    trial = _trial(trial, dataset, said, where)
+    cfg = _config(source, network, dataset, trial, mapping, opts)
+    mapped = _mapped(tensors, mapping)
+    _check_complete(cfg, mapped, where)
+    entries: Dict[str, Any] = {
+        "model": mapped,
+        FACTS: {
+            "version": __version__,
+            "config": cfg.dump(),
+            "num_classes": mapping.num_classes,
+            "train_datasets": [dataset],
+            **split_facts(cfg),
+            **range_facts(cfg),
+            "converted": f"{SOURCES[source].title}, {SOURCES[source].repository}",
+        },
+    }
+    if isinstance(content.get("epoch"), int) and content["epoch"] >= 0:
+        entries["epoch"] = content["epoch"]
+    entries[CHECKSUM] = tensor_sums(entries)
+    write_atomically(Path(out), lambda file: torch.save(entries, file))
+    return Converted(
+        out=os.fspath(out),
+        source=source,
+        title=SOURCES[source].title,
+        dataset=dataset,
+        trial=trial,
+        num_classes=mapping.num_classes,
+        config=SOURCES[source].config,
+        used=len(tensors) - len(mapping.dropped),
+        dropped=len(mapping.dropped),
+        results=_results(content),
+    )
+
+
+def _tensors(content: Dict[str, Any], where: str) -> Dict[str, Tensor]:
+    if FACTS in content:
+        raise CheckpointError(
+            f"{where} is a checkpoint of this package already, and carries its config. Nothing has "
+            "to be converted; name it as it is."
+        )
+    tensors = tensors_in(content)
+    if not tensors:
+        raise CheckpointError(
+            f"{where} holds no tensors of a network; its entries are: "
+            f"{', '.join(map(shown, list(content)[:6])) or 'none'}. Expected a checkpoint as the "
+            "training has written it, such as {'net': weights}."
+        )
+    return tensors
+
+
+def _checked_network(
+    network: Optional[Network], source: str, tensors: Dict[str, Tensor], path: str
+) -> Network:
+    """Return the network if it can be converted and, where one is named, belongs to the source."""
+    where = shown(path)
+    if network is None:
+        raise CheckpointError(
+            f"{where} is of no network that is known here; its first tensors are: "
+            f"{', '.join(map(shown, list(tensors)[:4]))}. Converted are the checkpoints of: "
+            f"{'; '.join(f'{one.title}, {one.repository}' for one in SOURCES.values())}."
+        )
+    if not network.is_converted:
+        raise CheckpointError(f"{where}: {describe(network, path)}")
+    if source and network not in SOURCES[source].networks:
+        fitting = [word for word, one in SOURCES.items() if network in one.networks]
+        raise CheckpointError(
+            f"{where} is not of --from {source}: it is a checkpoint of {network.title}. Leave "
+            f"--from out, or write --from {' or '.join(fitting)}."
+        )
+    return network
+
+
+def _dataset(given: str, said: FileName, num_classes: int, where: str) -> str:
+    """Return the registered name of the dataset that the model was trained on."""
+    counted = _IDENTITIES.get(num_classes, "")
+    if given:
+        name = DATASETS.get(given.lower(), given)
+        lookup(DATASET_REGISTRY, name, "--dataset")
+    else:
+        name = said.dataset or counted
+    if not name:
+        raise UserError(
+            f"{where}: neither its name nor its {num_classes} identities tell what it was trained "
+            f"on. Add --dataset {', '.join(DATASETS)} or the name of another registered dataset."
+        )
+    if counted not in ("", name):
+        raise UserError(
+            f"{where} was trained on {num_classes} identities, as many as {counted} has for "
+            f"training; {'--dataset' if given else 'its name'} says {name}. "
+            + (f"Leave --dataset out, or write --dataset {_short(counted)}." if given else "")
+            + ("" if given else f"Add --dataset {_short(counted)}, or rename the file.")
+        )
+    return name
+
+
+def _short(dataset: str) -> str:
+    return next((word for word, name in DATASETS.items() if name == dataset), dataset)
+
+
+def _trial(given: Optional[int], dataset: str, said: FileName, where: str) -> Optional[int]:
+    """Return the split that the model was trained on; None for a dataset that has only one."""
+    if "trial" not in getattr(DATASET_REGISTRY.get(dataset), "split_arguments", ()):
+        if given is not None:
+            raise UserError(f"--trial is {given}, and {dataset} has only one split. Leave it out.")
+        return None
+    trial = said.trial if given is None else given
+    if trial is None:
+        raise UserError(
+            f"{where} was trained on one of the ten splits of {dataset}, and its name does not say "
+            "on which. Add --trial N: a model of one split has seen test persons of the others."
+        )
+    if given is not None and said.trial not in (None, given):
+        raise UserError(
+            f"--trial is {given}, and the name of {where} says trial {said.trial}. Leave --trial "
+            "out, or rename the file."
+        )
+    if not 1 <= trial <= 10:
+        place = "--trial" if given is not None else f"The trial in the name of {where}"
+        raise UserError(f"{place} is {trial}; {dataset} has the trials 1 to 10. Add --trial N.")
+    return trial
+
+
+def _config(
+    source: str,
+    network: Network,
+    dataset: str,
+    trial: Optional[int],
+    mapping: NameMap,
+    opts: Sequence[Any],
+) -> CfgNode:
+    """Return the config that builds the network and tests it as the published program does."""
+    one = SOURCES[source]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pairs: List[Any] = ["MODEL.DEVICE", device]
+    pairs += ["DATASETS.NAMES", (dataset,), "DATASETS.TESTS", (dataset,)]
+    if trial is not None:
+        pairs += [DATASET_REGISTRY.get(dataset).config_keys["trial"], trial]
+    pairs += [*mapping.opts, *one.opts]
+    if network is HCT:
+        pairs += ["MODEL.HEADS.GEM_EXPONENT", _HCT_EXPONENTS.get(dataset, 3.0)]
+    pairs += ["OUTPUT_DIR", f"logs/{_short(dataset).lower()}/{source}_converted", *opts]
+    cfg = build_config(one.config, pairs)
+    cfg.MODEL.HEADS.NUM_CLASSES = mapping.num_classes
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.PRETRAIN_PATH = ""
+    return cfg
+
+
+def _mapped(tensors: Dict[str, Tensor], mapping: NameMap) -> Dict[str, Tensor]:
+    return {place: tensors[name] for name, place in mapping.names.items()}
+
+
+def _check_complete(cfg: CfgNode, mapped: Dict[str, Tensor], where: str) -> None:
+    """Raise an error unless the network of the config has exactly these tensors."""
+    own = build_model(_on_cpu(cfg)).state_dict()
+    wanted = {name for name in own if not TRAINING_ONLY.match(name)}
+    problems: List[Tuple[str, str]] = [(name, "missing") for name in sorted(wanted - set(mapped))]
+    problems += [(name, "without a place") for name in sorted(set(mapped) - set(own))]
+    problems += [
+        (name, f"{tuple(mapped[name].shape)} instead of {tuple(own[name].shape)}")
+        for name in sorted(set(mapped) & set(own))
+        if mapped[name].shape != own[name].shape
+    ]
+    if problems:
+        name, how = problems[0]
+        raise CheckpointError(
+            f"{where} does not fill the network: of {len(own)} tensors, {len(problems)} do not "
+            f"fit. The first is {name}, which is {how}. Use an intact copy of the file; if a key "
+            "after the options has changed the network, leave it out."
+        )
+
+
+def _on_cpu(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def _results(content: Dict[str, Any]) -> str:
+    """Return in words what a file says of the test that its training has made."""
+    cmc, words = content.get("cmc"), []
+    if isinstance(content.get("epoch"), int):
+        words.append(f"epoch {content['epoch']}")
+    if isinstance(cmc, Tensor) and cmc.ndim == 1 and len(cmc):
+        words.append(f"rank-1 {100 * float(cmc[0]):.2f}")
+    for name in ("mAP", "mINP"):
+        if isinstance(content.get(name), float):
+            words.append(f"{name} {100 * content[name]:.2f}")
+    return ", ".join(words)

@@ -63,6 +63,7 @@ MAY_IMPORT = {
         "runs",
     },
     "search": {"data", "drawing", "engine", "evaluation", "runs"},
+    "video": {"engine", "search"},
     "benchmarks": {
         "clustering",
         "comparison",
@@ -124,6 +125,7 @@ AREAS = {
     "solver": "solver",
     "synthvi": "synthvi",
     "train": "__main__",
+    "video": "video",
 }
 # in meta_arch, what every paper may share; any other file there is one paper's
 SHARED_META_ARCH = {"__init__", "base", "build"}

@@ -1,0 +1,107 @@
+"""``vireid video``: cut the persons out of a video, and measure models on them."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from ..verb import Verb, register, say
+
+_LEAST_HEIGHT = "height in pixels of the smallest person; default: 1/15 of the frame"
+
+
+@register
+class Video(Verb):
+    """Cut the persons out of a video, and measure models on them."""
+
+    name = "video"
+    help = "cut the persons out of a video of a fixed camera, and measure models on them"
+    description = """Cut the persons out of a video of a fixed camera, and measure models on them.
+
+  vireid video square.avi --out logs/square
+  vireid video square.avi --out logs/square --weights logs/demo/model_final.pth
+  vireid video FRAMES_DIR --fps 10 --out logs/square
+
+For each model, an index of the crops is made, and rank-1 is reported: a crop of a person is the
+query, and the persons of one other moment of the video are the gallery. Crops, indexes and networks
+that are in the folder are used again.
+
+Exit status: 0: done; 2: not done, the message says why."""
+    stopped = "Stopped. The same command continues: crops and features that are complete are kept."
+    stops_at_sigterm = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the words."""
+        parser.add_argument("video", type=Path, help="a video file, or a folder of its frames")
+        parser.add_argument(
+            "--out", type=Path, required=True, metavar="DIR", help="folder that is made"
+        )
+        parser.add_argument(
+            "--weights",
+            nargs="+",
+            default=[],
+            metavar="MODEL",
+            help="what to measure: checkpoints, or random:CHECKPOINT (its network with random "
+            "weights)",
+        )
+        parser.add_argument("--fps", type=float, help="frames per second; a folder needs it")
+        parser.add_argument(
+            "--every",
+            type=float,
+            default=0.5,
+            metavar="SECONDS",
+            help="between two moments at which all persons are cut out; default 0.5",
+        )
+        parser.add_argument("--min-height", type=float, metavar="PIXELS", help=_LEAST_HEIGHT)
+        parser.add_argument(
+            "--persons",
+            type=Path,
+            metavar="FILE",
+            help="CSV file with the columns track,person, written by somebody who looked at the "
+            "crops: which tracks are one person; default: each track is another person",
+        )
+        parser.add_argument(
+            "--gaps",
+            nargs="+",
+            type=float,
+            default=[1, 2, 4, 8],
+            metavar="SECONDS",
+            help="between a query and its gallery; default 1 2 4 8",
+        )
+        parser.add_argument(
+            "--seeds", type=int, default=5, metavar="N", help="networks of random:CHECKPOINT"
+        )
+        parser.add_argument("--device", default="cpu", help="such as cuda; default cpu")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Cut the video and measure the models."""
+        from vireid_plugins.video import cut_video, measure, read_persons, table
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        cut = cut_video(
+            args.video,
+            args.out,
+            fps=args.fps,
+            every=args.every,
+            min_height=args.min_height,
+            progress=True,
+        )
+        say(
+            f"{args.out}: {len(cut.sightings):,} crops of {cut.num_tracks} tracks, one person each "
+            "(a person who was hidden in between has several)."
+        )
+        if not args.weights:
+            say("Models to measure: --weights model_final.pth")
+            return 0
+        rows = measure(
+            cut,
+            args.weights,
+            persons=read_persons(args.persons, cut) if args.persons else {},
+            gaps=args.gaps,
+            seeds=args.seeds,
+            device=args.device,
+            progress=True,
+        )
+        say(table(rows))
+        say(f"Also in {args.out / 'results.json'}.")
+        return 0

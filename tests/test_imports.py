@@ -63,7 +63,7 @@ MAY_IMPORT = {
         "runs",
     },
     "search": {"data", "drawing", "engine", "evaluation", "runs"},
-    "video": {"engine", "search"},
+    "video": {"engine", "pretrained", "search"},
     "benchmarks": {
         "clustering",
         "comparison",

@@ -19,7 +19,8 @@ class Video(Verb):
     description = """Cut the persons out of a video of a fixed camera, and measure models on them.
 
   vireid video square.avi --out logs/square
-  vireid video square.avi --out logs/square --weights logs/demo/model_final.pth
+  vireid video square.avi --out logs/square \\
+      --weights random:mobilenetv2 weights:mobilenetv2 logs/demo/model_final.pth
   vireid video FRAMES_DIR --fps 10 --out logs/square
 
 For each model, an index of the crops is made, and rank-1 is reported: a crop of a person is the
@@ -41,8 +42,8 @@ Exit status: 0: done; 2: not done, the message says why."""
             nargs="+",
             default=[],
             metavar="MODEL",
-            help="what to measure: checkpoints, or random:CHECKPOINT (its network with random "
-            "weights)",
+            help="what to measure: checkpoints, weights:NAME (pretrained; `vireid weights` lists "
+            "the names), random:NAME or random:CHECKPOINT (the same network with random weights)",
         )
         parser.add_argument("--fps", type=float, help="frames per second; a folder needs it")
         parser.add_argument(
@@ -69,15 +70,19 @@ Exit status: 0: done; 2: not done, the message says why."""
             help="between a query and its gallery; default 1 2 4 8",
         )
         parser.add_argument(
-            "--seeds", type=int, default=5, metavar="N", help="networks of random:CHECKPOINT"
+            "--seeds", type=int, default=5, metavar="N", help="networks of random:...; default 5"
         )
         parser.add_argument("--device", default="cpu", help="such as cuda; default cpu")
 
     def run(self, args: argparse.Namespace) -> int:
         """Cut the video and measure the models."""
-        from vireid_plugins.video import cut_video, measure, read_persons, table
+        from vireid_plugins.video import check_words, cut_video, measure, read_persons, table
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        for name in ("fastreid", "vireid_plugins.engine"):  # of each checkpoint that is opened
+            logging.getLogger(name).setLevel(logging.WARNING)
+        if args.weights:
+            check_words(args.weights, args.gaps, args.seeds, args.device)
         cut = cut_video(
             args.video,
             args.out,
@@ -91,7 +96,7 @@ Exit status: 0: done; 2: not done, the message says why."""
             "(a person who was hidden in between has several)."
         )
         if not args.weights:
-            say("Models to measure: --weights model_final.pth")
+            say("Models to measure: --weights random:mobilenetv2 weights:mobilenetv2")
             return 0
         rows = measure(
             cut,

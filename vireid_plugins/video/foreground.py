@@ -55,7 +55,7 @@ class Background:
     def changed(self, frame: np.ndarray) -> np.ndarray:
         """Return the mask (H, W) uint8 of what differs in ``frame`` (H, W, 3): 0 or 1."""
         difference = cv2.absdiff(cv2.GaussianBlur(frame, (5, 5), 0), self._blurred)
-        mask = np.asarray(difference > self._change).any(axis=2).astype(np.uint8)
+        mask: np.ndarray = (np.asarray(difference) > self._change).any(axis=2).astype(np.uint8)
         without_dots = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
         whole = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, _CLOSING)
         return np.asarray(cv2.morphologyEx(without_dots, cv2.MORPH_CLOSE, whole))

@@ -5,6 +5,7 @@ S sightings, D features.
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +13,14 @@ from typing import Any, Dict, Hashable, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
+from ..engine.devices import check_device
 from ..engine.feature_extractor import FeatureExtractor
 from ..errors import FileContentError, UserError
 from ..files import write_atomically
 from ..readers.csv_file import read_csv
 from ..search import SearchIndex, index_folder
 from .cut import CROPS, GRAY, Cut, image_name
-from .models import Model, models_of
+from .models import Model, check_word, models_of
 from .questions import Question, Rate, answers, ask, chance, difference, rate
 
 logger = logging.getLogger(__name__)
@@ -108,11 +110,10 @@ def measure(
     Raises:
         UserError: there is nothing to ask, or a model cannot be opened.
     """
+    check_words(words, gaps, seeds, device)
     who = [persons.get(one.track, f"track {one.track}") for one in cut.sightings]
     asked = _questions(cut, who, gaps)
     groups = {word: models_of(word, cut.folder / MODELS, seeds) for word in dict.fromkeys(words)}
-    if not groups:
-        raise UserError("No model is named; expected a checkpoint, random:NAME or weights:NAME.")
     rows: List[Row] = []
     for word, models in groups.items():
         logger.info("Computing features: %s", word)
@@ -126,6 +127,20 @@ def measure(
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     write_atomically(cut.folder / RESULTS, lambda file: file.write(text.encode()))
     return rows
+
+
+def check_words(words: Sequence[str], gaps: Sequence[float], seeds: int, device: str) -> None:
+    """Raise the errors of ``measure`` that need no crops, before a long video is read."""
+    if not words:
+        raise UserError("No model is named; expected a checkpoint, random:NAME or weights:NAME.")
+    if seeds < 1:
+        raise UserError(f"--seeds must be 1 or more; got {seeds}.")
+    for gap in gaps:
+        if not (math.isfinite(gap) and gap > 0):
+            raise UserError(f"--gaps must be above 0 seconds; got {gap:g}.")
+    check_device(device, "--device")
+    for word in words:
+        check_word(word)
 
 
 def read_persons(path: Path, cut: Cut) -> Dict[int, str]:
@@ -153,8 +168,6 @@ def _questions(
     every = cut.facts["settings"]["every"]
     asked: Dict[float, List[Question]] = {}
     for gap in gaps:
-        if not gap > 0:
-            raise UserError(f"--gaps must be above 0 seconds; got {gap:g}.")
         frames = max(1, round(gap * cut.fps / every)) * every
         questions = ask(cut.sightings, who, frames)
         if questions:
@@ -174,7 +187,7 @@ def _questions(
 def _features(cut: Cut, model: Model, device: str, progress: bool) -> Features:
     """Index the crops in color, and compute the features of the gray ones."""
     extractor = FeatureExtractor(model.path, device=device)
-    out = cut.folder / INDEXES / model.label
+    out = cut.folder / INDEXES / f"{model.label}-{extractor.fingerprint}"
     index_folder(
         extractor,
         cut.folder / CROPS,

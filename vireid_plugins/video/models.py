@@ -3,7 +3,7 @@
 An untrained network becomes a checkpoint of this package, so it is opened like every other one.
 """
 
-import re
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence
@@ -15,27 +15,31 @@ from ..engine.loading import open_checkpoint
 from ..engine.model import build_model
 from ..engine.seeding import seed_everything
 from ..engine.setup import build_config
-from ..errors import MissingFileError, UserError
-from ..files import writing
+from ..errors import MissingFileError
+from ..files import find_config, writing
+from ..pretrained import PREFIX, lookup
 
 RANDOM = "random:"
+_CONFIG = "Base-vireid.yml"  # of networks that are not a checkpoint's: input of 288 x 144
+_NOT_PRETRAINED = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.BACKBONE.PRETRAIN_PATH", ""]
 _HOW = (
-    "expected the path of a checkpoint (.pth), or random:CHECKPOINT for its network with random "
-    "weights"
+    "expected the path of a checkpoint (.pth); weights:NAME, a network with pretrained weights "
+    "(`vireid weights` lists the names); or random:NAME or random:CHECKPOINT, the same network "
+    "with random weights"
 )
 
 
 class Model(NamedTuple):
-    """A checkpoint, and the name of its index."""
+    """A checkpoint, and a short name for it."""
 
     label: str
     path: Path
 
 
 class _Recipe(NamedTuple):
-    """How an untrained network is built: a config, or KEY VALUE words on top of a config file."""
+    """How an untrained network is built: the text of a config, and KEY VALUE words."""
 
-    config_file: str
+    config: str
     opts: Sequence[Any]
 
 
@@ -43,20 +47,36 @@ def models_of(word: str, folder: Path, seeds: int) -> List[Model]:
     """Return the checkpoints that a word means; those of untrained networks are made.
 
     Args:
-        word: path of a checkpoint; or ``random:CHECKPOINT``, its network with random weights.
+        word: path of a checkpoint; ``weights:NAME``, an entry of the list of pretrained weights; or
+            ``random:NAME`` or ``random:CHECKPOINT``, the same network with random weights.
         folder: where checkpoints are made.
         seeds: number of random networks; they have the seeds 0, 1, ...
 
     Raises:
         MissingFileError: there is no such checkpoint.
-        CheckpointError: it is damaged.
+        UnknownNameError: the list has no such name.
+        CheckpointError: the checkpoint is damaged, or the weights cannot be fetched.
     """
-    if seeds < 1:
-        raise UserError(f"--seeds must be 1 or more; got {seeds}.")
+    check_word(word)
+    if word.startswith(PREFIX):
+        return [_made(lookup(word).name, None, folder)]
     if not word.startswith(RANDOM):
-        return [Model(_label(word), _checkpoint(word))]
-    name = word[len(RANDOM) :]
-    return [_made(f"random-{seed}-{_label(name)}", name, seed, folder) for seed in range(seeds)]
+        path = _checkpoint(word)
+        return [Model(path.stem, path)]
+    return [_made(word[len(RANDOM) :], seed, folder) for seed in range(seeds)]
+
+
+def check_word(word: str) -> None:
+    """Raise the errors of ``models_of`` that need no checkpoint to be opened and no network."""
+    name = word[len(RANDOM) :] if word.startswith(RANDOM) else word
+    if word.startswith(PREFIX) or (name != word and not _is_file_name(name)):
+        lookup(name)
+    else:
+        _checkpoint(name)
+
+
+def _is_file_name(name: str) -> bool:
+    return name.endswith(".pth") or Path(name).is_file()
 
 
 def _checkpoint(word: str) -> Path:
@@ -66,35 +86,38 @@ def _checkpoint(word: str) -> Path:
     return path
 
 
-def _label(word: str) -> str:
-    """Return a name for a folder; words that differ only in other characters are told apart."""
-    return re.sub(r"[^\w.-]", lambda found: f"%{ord(found.group()):x}", word)
-
-
-def _made(label: str, name: str, seed: Optional[int], folder: Path) -> Model:
+def _made(name: str, seed: Optional[int], folder: Path) -> Model:
     """Return the checkpoint of an untrained network; make it unless it is there.
 
     Args:
+        name: of the list of pretrained weights, or a checkpoint.
         seed: of random weights; None: the pretrained ones.
     """
-    path = folder / f"{label}.pth"
-    if path.is_file():
-        return Model(label, path)
+    is_random = seed is not None
+    recipe = _recipe(name, is_random)
+    kind = f"random{seed}" if is_random else "weights"
+    digest = hashlib.sha256(f"{recipe.config}{recipe.opts}".encode()).hexdigest()[:8]
+    model = Model(f"{kind}-{Path(name).stem}", folder / f"{kind}-{Path(name).stem}-{digest}.pth")
+    if model.path.is_file():
+        return model
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            recipe = _recipe(name, seed is not None, Path(scratch))
-            cfg = build_config(recipe.config_file, recipe.opts)
+            config = Path(scratch) / "config.yaml"
+            config.write_text(recipe.config, encoding="utf-8")
             seed_everything(seed or 0)
+            network = build_model(build_config(str(config), recipe.opts))
             plain = Path(scratch) / "model.pth"
-            torch.save({"model": build_model(cfg).state_dict()}, plain)
-            carry_config(plain, recipe.config_file, path, recipe.opts)
-    return Model(label, path)
+            torch.save({"model": network.state_dict()}, plain)
+            carry_config(plain, str(config), model.path, recipe.opts)
+    return model
 
 
-def _recipe(name: str, is_random: bool, scratch: Path) -> _Recipe:
+def _recipe(name: str, is_random: bool) -> _Recipe:
     """Return how the network that ``name`` means is built."""
-    opened = open_checkpoint(str(_checkpoint(name)), opts=["MODEL.DEVICE", "cpu"])
-    config = scratch / "config.yaml"
-    config.write_text(opened.cfg.dump(), encoding="utf-8")
-    return _Recipe(str(config), ["MODEL.WEIGHTS", "", "MODEL.BACKBONE.PRETRAIN", "False"])
+    if is_random and _is_file_name(name):
+        config = open_checkpoint(name, opts=["MODEL.DEVICE", "cpu"]).cfg.dump()
+        return _Recipe(config, ["MODEL.WEIGHTS", "", *_NOT_PRETRAINED])
+    config = Path(find_config(_CONFIG)).read_text(encoding="utf-8")
+    words = [*lookup(name).keys, "MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "1"]
+    return _Recipe(config, words + (_NOT_PRETRAINED if is_random else []))

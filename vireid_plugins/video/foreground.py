@@ -49,13 +49,13 @@ class Background:
             noise[row] = np.median(np.abs(samples[:, row] - middle), axis=0)
         change = np.clip(_NOISE * noise, _LEAST_CHANGE, _MOST_CHANGE).astype(np.uint8)
         self.restless = float((change > _RESTLESS).mean())
-        self._change = cv2.dilate(change, np.ones((5, 5), np.uint8))
+        self._change = np.asarray(cv2.dilate(change, np.ones((5, 5), np.uint8)))
         self._blurred = cv2.GaussianBlur(self.picture, (5, 5), 0)
 
     def changed(self, frame: np.ndarray) -> np.ndarray:
         """Return the mask (H, W) uint8 of what differs in ``frame`` (H, W, 3): 0 or 1."""
-        difference = cv2.absdiff(cv2.GaussianBlur(frame, (5, 5), 0), self._blurred)
-        mask: np.ndarray = (np.asarray(difference) > self._change).any(axis=2).astype(np.uint8)
+        difference = np.asarray(cv2.absdiff(cv2.GaussianBlur(frame, (5, 5), 0), self._blurred))
+        mask = np.any(difference > self._change, axis=2).astype(np.uint8)
         without_dots = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
         whole = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, _CLOSING)
         return np.asarray(cv2.morphologyEx(without_dots, cv2.MORPH_CLOSE, whole))

@@ -212,3 +212,34 @@ def test_what_a_network_cannot_do_is_named(network, others, message):
 def test_weights_that_nobody_publishes_are_named():
     with pytest.raises(CheckpointError, match="NETWORK osnet of .*PRETRAIN_PATH to a file"):
         build("osnet", PRETRAIN=True)
+
+
+def plain_state(network, depth):
+    builder = BACKBONE_REGISTRY.get(f"build_{network}_backbone")
+    return builder(network_cfg(network, depth)).state_dict()
+
+
+def test_a_file_of_another_width_is_refused():
+    """Less than half fits: blocks whose widths round to the same number."""
+    state = plain_state("mobilenetv2", "0.25x")
+    with pytest.raises(CheckpointError, match="a.pth lacks .* of the .*NETWORK and MODEL.BACKB"):
+        build("mobilenetv2", "0.35x").load_ordinary(state, "a.pth")
+
+
+@pytest.mark.parametrize("depth, level", [("18x", "INFO"), ("34x", "WARNING")])
+def test_a_file_of_another_depth_is_a_warning(depth, level, caplog):
+    with caplog.at_level("INFO", logger="vireid_plugins"):
+        build("resnet").load_ordinary(plain_state("resnet", depth), "a.pth")
+    assert [record.levelname for record in caplog.records] == [level]
+    assert ("such as layer1.2.conv1.weight. Do MODEL" in caplog.text) == (level == "WARNING")
+
+
+def test_every_norm_of_a_mobilenet_is_the_one_that_is_asked_for():
+    """FastReID ends each block with batch norm whatever NORM is."""
+    backbone = build("mobilenetv2", NORM="FrozenBN")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+
+
+def test_group_norm_that_does_not_fit_is_named():
+    with pytest.raises(UserError, match="NORM GN does not fit .*osnet: num_channels .16. must be"):
+        build("osnet", NORM="GN")

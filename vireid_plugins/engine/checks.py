@@ -74,7 +74,8 @@ def _check_host_method(cfg: Any, method: type, backbone: Any, head: Any) -> None
     if getattr(backbone, "takes_modalities", False):
         raise UserError(
             f"{name} which does not say which images are infrared; {cfg.MODEL.BACKBONE.NAME} needs "
-            f"to know it. {ours} MODEL.BACKBONE.NAME build_resnet_backbone."
+            f"to know it. {ours} MODEL.BACKBONE.NAME to one of FastReID's own, such as "
+            "build_resnet_backbone."
         )
     if hasattr(head, "outputs"):
         raise UserError(

@@ -101,7 +101,7 @@ class DualStreamBackbone(nn.Module):
         plain.defrost()
         plain.MODEL.BACKBONE.PRETRAIN = plain.MODEL.BACKBONE.WITH_NL = False
         return {
-            "network": find_network(cfg).from_config(plain),
+            "network": _build_network(plain),
             "unshared_stages": backbone.UNSHARED_STAGES,
             "frozen_stages": backbone.FROZEN_STAGES,
             "non_local": backbone.NL_BLOCKS if backbone.WITH_NL else (0, 0, 0, 0),
@@ -202,6 +202,19 @@ class DualStreamBackbone(nn.Module):
     def _freeze(self) -> None:
         for stage in self._frozen_stages():
             stage.requires_grad_(False)
+
+
+def _build_network(cfg: Any) -> Stages:
+    node, adapter = cfg.MODEL.BACKBONE, find_network(cfg)
+    try:
+        return adapter.from_config(cfg)
+    except ValueError as error:
+        if "num_groups" not in str(error):
+            raise
+        raise UserError(
+            f"MODEL.BACKBONE.NORM {node.NORM} does not fit MODEL.BACKBONE.NETWORK {node.NETWORK}: "
+            f"{error}. Use another normalization, or a network such as resnet."
+        ) from error
 
 
 def _add_non_local(

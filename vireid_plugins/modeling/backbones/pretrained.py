@@ -111,6 +111,12 @@ class LoadReport(NamedTuple):
     unexpected: Tuple[str, ...]  # in the file, without a place or of another shape
 
 
+_FITTING = (
+    "Do MODEL.BACKBONE.NETWORK and MODEL.BACKBONE.DEPTH fit the file? The weights of a whole model "
+    "belong in MODEL.WEIGHTS."
+)
+
+
 def fill(
     network: nn.Module,
     places: Mapping[str, Tuple[str, ...]],
@@ -125,8 +131,8 @@ def fill(
         source: what messages call the file.
 
     Raises:
-        CheckpointError: no tensor fits, so the file belongs to another network; or one holds
-            numbers of another kind.
+        CheckpointError: less than half of the network fits, so the file belongs to another; or one
+            tensor holds numbers of another kind.
     """
     own = network.state_dict()
     loaded, unexpected = [], []
@@ -141,20 +147,29 @@ def fill(
     if not any(name.endswith("weight") for name in loaded):
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
-            f"{', '.join(list(state)[:3]) or 'none'}). Does MODEL.BACKBONE.DEPTH fit the file? The "
-            "weights of a whole model belong in MODEL.WEIGHTS."
+            f"{', '.join(list(state)[:3]) or 'none'}). {_FITTING}"
+        )
+    done = set(loaded)
+    expected = [name for name in own if not name.endswith("num_batches_tracked")]
+    missing = tuple(name for name in expected if name not in done)
+    if len(missing) > len(expected) / 2:
+        raise CheckpointError(
+            f"{source} lacks {len(missing)} of the {len(expected)} tensors of this backbone, or "
+            f"has them in another shape (the first: {', '.join(missing[:3])}). {_FITTING}"
         )
     network.load_state_dict(own)
-    done = set(loaded)
-    missing = tuple(n for n in own if n not in done and not n.endswith("num_batches_tracked"))
     report = LoadReport(tuple(loaded), missing, tuple(unexpected))
-    logger.info(
-        "Pretrained weights: %d tensors loaded, %d missing%s, %d unexpected%s.",
+    left = [name for name in unexpected if state[name].dim() == 4]
+    left += [name for name in missing if own[name].dim() == 4 and ".non_local." not in name]
+    logger.log(
+        logging.WARNING if left else logging.INFO,
+        "Pretrained weights: %d tensors loaded, %d missing%s, %d unexpected%s.%s",
         len(report.loaded),
         len(report.missing),
         _first(report.missing),
         len(report.unexpected),
         _first(report.unexpected),
+        f" Convolutions are among them, such as {left[0]}. {_FITTING}" if left else "",
     )
     return report
 

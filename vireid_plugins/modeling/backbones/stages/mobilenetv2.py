@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, Iterable
 
+from fastreid.layers import get_norm
 from fastreid.modeling.backbones import mobilenet
 
 from .base import Stages, keep_size, numbered, register_network
@@ -22,6 +23,8 @@ class MobileNetV2(Stages):
     @classmethod
     def from_config(cls, cfg: Any) -> Stages:
         network = mobilenet.build_mobilenetv2_backbone(cfg)
+        for block in network.features[2:]:  # FastReID ends these with batch norm, whatever NORM is
+            block.conv[-1] = get_norm(cfg.MODEL.BACKBONE.NORM, block.conv[-1].num_features)
         if cfg.MODEL.BACKBONE.LAST_STRIDE == 1:
             keep_size(network.features[14])
         return cls(network)

@@ -140,7 +140,7 @@ declare(
     _host("NAME", _NAME, "network that makes the feature map"),
     _host("NORM", _NAME, "normalization layers"),
     _host("PRETRAIN", SWITCH, "start from weights of ImageNet"),
-    _host("PRETRAIN_PATH", text("a path"), "file of these weights; empty: download them"),
+    _host("PRETRAIN_PATH", text("a path"), "their file, or weights:NAME; empty: download them"),
     _host("WITH_IBN", SWITCH, "instance and batch normalization (IBN-a)"),
     _host("WITH_NL", SWITCH, "non-local blocks"),
     _host("WITH_SE", SWITCH, "squeeze-and-excitation blocks"),

@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from vireid_plugins.errors import CheckpointError
+from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.modeling.backbones import pretrained
 from vireid_plugins.modeling.backbones.pretrained import fetch_pretrained, read_weights
 
 from fastreid.config import get_cfg
@@ -138,3 +139,24 @@ def test_another_file_in_the_cache_is_named_and_kept(cache, state):
     with pytest.raises(CheckpointError, match="not the file that its name promises.*Move it away"):
         fetch_pretrained("18x", {"18x": url})
     assert target.exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_process_of_a_machine_fetches_and_all_learn_of_its_failure(monkeypatch, fails):
+    """Process 1 asks for the file after process 0; it does not wait for one that has failed."""
+    events = []
+
+    def gather(found, own):
+        events.append("told")
+        found[:] = [UserError("no network") if fails else None, own]
+
+    monkeypatch.setattr(pretrained.comm, "get_local_rank", lambda: 1)
+    monkeypatch.setattr(pretrained.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(pretrained.dist, "all_gather_object", gather)
+    ask = lambda: (events.append("fetched"), "file")[1]  # noqa: E731
+    if fails:
+        with pytest.raises(CheckpointError, match="no network.*PRETRAIN False"):
+            pretrained.fetched_once(ask)
+    else:
+        assert pretrained.fetched_once(ask) == "file"
+    assert events == ["told"] + ["fetched"] * (not fails)

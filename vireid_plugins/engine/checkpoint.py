@@ -14,6 +14,7 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
+from ..pretrained import is_listed_name
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, leaves, tensor_sums
 from ..readers.weights import WRAPPERS, check_kinds, check_weights
@@ -232,9 +233,10 @@ def remove_partial_files(folder: str) -> None:
 def check_weights_exist(path: str) -> None:
     """Raise ``MissingFileError`` unless ``path`` is a file."""
     if not os.path.isfile(path):
+        listed = " weights:NAME belongs in MODEL.BACKBONE.PRETRAIN_PATH, with PRETRAIN True."
         raise MissingFileError(
             f"MODEL.WEIGHTS names {path!r}, which does not exist or is not a file. Train a model "
-            "first, or give the path of a .pth file."
+            f"first, or give the path of a .pth file.{listed if is_listed_name(path) else ''}"
         )
 
 

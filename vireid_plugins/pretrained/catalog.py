@@ -1,6 +1,7 @@
 """Which files of pretrained weights are known here. Facts only; ``cache.py`` fetches them."""
 
 import difflib
+import re
 from typing import List, NamedTuple, Tuple
 
 from ..errors import UnknownNameError
@@ -159,17 +160,17 @@ def is_listed_name(path: str) -> bool:
 
 
 def lookup(name: str) -> Entry:
-    """Return the entry of a name, with or without ``weights:``; case and hyphens do not matter.
+    """Return the entry of a name, with or without ``weights:``, in any case, with or without ``_``.
 
     Raises:
         UnknownNameError: there is none; the message has the nearest names.
     """
     plain = name.strip().lower()
-    plain = plain[len(PREFIX) :] if plain.startswith(PREFIX) else plain
-    plain = plain.strip().replace("-", "_")
+    plain = plain[len(PREFIX) :].strip() if plain.startswith(PREFIX) else plain
     known = {entry.name: entry for entry in CATALOG}
-    if plain in known:
-        return known[plain]
+    for one, entry in known.items():
+        if one.replace("_", "") == re.sub("[-_. ]", "", plain):
+            return entry
     if plain.startswith("timm/"):
         raise UnknownNameError(
             f"{name!r} is not in the list: timm fetches its own weights when the training starts. "

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastreid.utils import comm
@@ -94,7 +95,10 @@ def fetched_once(fetched: Callable[[], Path]) -> str:
             fetched()
         except UserError as error:
             problem = error
-    for found in comm.all_gather(problem):
+    problems = [problem] * comm.get_world_size()
+    if len(problems) > 1:
+        dist.all_gather_object(problems, problem)
+    for found in problems:
         if found is not None:
             raise CheckpointError(
                 f"{found} To train from random weights set MODEL.BACKBONE.PRETRAIN False; to use a "

@@ -145,14 +145,14 @@ def check_unread(cfg: Any, names: Iterable[str], chosen: str, reader: str) -> No
     Raises:
         UserError: one of them has another value.
     """
-    for name in names:
-        default = _declared[name].default
-        value = value_of(cfg, name, absent=default)
-        if value != default:
-            raise UserError(
-                f"{name} is {value!r}, which {chosen} does not read; only {reader} does. Leave it "
-                f"at {default!r}, or choose {reader}."
-            )
+    defaults = {name: _declared[name].default for name in names}
+    values = {name: value_of(cfg, name, absent=defaults[name]) for name in defaults}
+    wrong = [name for name in defaults if values[name] != defaults[name]]
+    if wrong:
+        raise UserError(
+            f"{chosen} does not read {' and '.join(f'{n} {values[n]}' for n in wrong)}; only "
+            f"{reader} does. Use that, or set {' '.join(f'{n} {defaults[n]}' for n in wrong)}."
+        )
 
 
 # ------------------------------------------------------------------------------- rules: numbers

@@ -116,8 +116,13 @@ def test_the_keys_choose_the_rules():
 
 
 def test_a_sampler_of_fastreid_says_that_it_does_not_read_them():
-    cfg = config(SAMPLER_TRAIN="NaiveIdentitySampler", IMAGE_DRAW="replacement")
-    message = "IMAGE_DRAW is 'replacement', which DATALOADER.SAMPLER_TRAIN Naive.* does not read"
+    rules = {"IMAGE_DRAW": "replacement", "EXTRA_BATCHES": 1}
+    cfg = config(SAMPLER_TRAIN="NaiveIdentitySampler", **rules)
+    message = (
+        "SAMPLER_TRAIN NaiveIdentitySampler does not read DATALOADER.IMAGE_DRAW replacement and "
+        "DATALOADER.EXTRA_BATCHES 1; only CrossModalityIdentitySampler does. Use that, or set "
+        "DATALOADER.IMAGE_DRAW distinct DATALOADER.EXTRA_BATCHES 0."
+    )
     with pytest.raises(UserError, match=message):
         build_sampler(cfg, items_of(20, 10, 8), seed=0, rank=0, world_size=1)
 

@@ -27,7 +27,7 @@ def build_head(cfg: Any) -> nn.Module:
     name = cfg.MODEL.HEADS.NAME
     kind = lookup(REID_HEADS_REGISTRY, name, "MODEL.HEADS.NAME")
     if not (isinstance(kind, type) and issubclass(kind, BNNeckHead)):
-        reader = "BNNeckHead (or a head derived from it)"
+        reader = "BNNeckHead, or a head derived from it,"
         check_unread(cfg, _OF_BNNECK, f"MODEL.HEADS.NAME {name}", reader)
     head = kind(cfg)
     check_choice(head, cfg.TEST.FEATURE)

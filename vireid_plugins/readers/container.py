@@ -4,6 +4,7 @@ import os
 import tarfile
 
 from ..errors import CheckpointError
+from .safetensors_file import is_safetensors
 
 ZIP, LEGACY = "zip", "legacy"  # since PyTorch 1.6, and before
 
@@ -43,6 +44,11 @@ def container_of(path: str) -> str:
         what = "empty"
     elif tarfile.is_tarfile(path):
         what = "a tar archive, PyTorch's format before 2017, which is not read: it can run code"
+    elif is_safetensors(path):
+        what = (
+            "a file of safetensors, the weights of an ordinary network: name it in "
+            "MODEL.BACKBONE.PRETRAIN_PATH"
+        )
     else:
         unknown = f"not a PyTorch checkpoint; it begins with {head[:16]!r}"
         what = next((words for begin, words in _OTHERS.items() if head.startswith(begin)), unknown)

@@ -13,6 +13,7 @@ from fastreid.utils import comm
 from ...errors import CheckpointError, MissingFileError, UserError
 from ...pretrained import CATALOG, PREFIX, fetch, fetch_url, is_listed_name
 from ...readers.checkpoint import read_checkpoint
+from ...readers.safetensors_file import is_safetensors, read_safetensors
 from ...readers.weights import WRAPPERS, check_kinds, check_weights
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,8 @@ def read_weights(path: str) -> Dict[str, Tensor]:
     """Read the tensors of an ordinary checkpoint, under the network's own names.
 
     It may be a bare state dict (torchvision), FastReID's ``{"model": ...}`` with names that
-    start with ``backbone.``, other wrappers named ``state_dict``, and ``module.`` of DDP.
+    start with ``backbone.``, other wrappers named ``state_dict``, and ``module.`` of DDP; or a
+    file of safetensors.
 
     Args:
         path: of the file, or a name of the catalog such as ``weights:mobilenetv2``.
@@ -49,7 +51,7 @@ def check_exists(path: str) -> None:
 
 
 def _tensors_in(path: str) -> Dict[str, Tensor]:
-    state: Any = read_checkpoint(path)
+    state: Any = read_safetensors(path) if is_safetensors(path) else read_checkpoint(path)
     for wrapper in WRAPPERS:
         if isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]

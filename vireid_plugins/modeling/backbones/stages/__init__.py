@@ -10,6 +10,7 @@ from . import (
     resnet,
     resnext,
     shufflenetv2,
+    timm_networks,
 )
 from .base import STAGES, Stage, Stages, find_network, register_network
 
@@ -28,4 +29,5 @@ __all__ = [
     "resnet",
     "resnext",
     "shufflenetv2",
+    "timm_networks",
 ]

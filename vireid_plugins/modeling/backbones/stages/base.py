@@ -179,7 +179,8 @@ def find_network(cfg: Any) -> Type[Stages]:
     if name not in registered_names(NETWORK_REGISTRY):
         raise UnknownNameError(
             f"MODEL.BACKBONE.NETWORK is {node.NETWORK!r}, which is no network that can be cut into "
-            f"stages. {suggest(name, registered_names(NETWORK_REGISTRY))}"
+            f"stages. {suggest(name, registered_names(NETWORK_REGISTRY))} A network of timm is "
+            "written timm/NAME, such as timm/convnext_tiny."
         )
     adapter: Any = NETWORK_REGISTRY.get(name)
     if slash and not adapter.takes_variant:

@@ -96,7 +96,7 @@ class TimmNetwork(Stages):
 
     @classmethod
     def _cut(cls, network: Any, cfg: Any) -> "TimmNetwork":
-        name, size = cfg.MODEL.BACKBONE.NETWORK, list(cfg.INPUT.SIZE_TRAIN)
+        name, size = cfg.MODEL.BACKBONE.NETWORK, list(cfg.INPUT.SIZE_TEST)
         try:
             return cls(network, size)
         except UncutError as error:
@@ -107,7 +107,7 @@ class TimmNetwork(Stages):
             ) from error
         except RefusedSizeError as error:
             raise UserError(
-                f"MODEL.BACKBONE.NETWORK {name} does not take images of INPUT.SIZE_TRAIN {size}: "
+                f"MODEL.BACKBONE.NETWORK {name} does not take images of INPUT.SIZE_TEST {size}: "
                 f"{error}. Set another size, such as a multiple of 32 pixels, or use another "
                 "network."
             ) from error
@@ -174,7 +174,7 @@ def _build(cfg: Any, **options: Any) -> Any:
         UserError: the network does not exist, or cannot be built with the keys of ``cfg``.
     """
     timm, name, node = _timm(cfg), _name(cfg), cfg.MODEL.BACKBONE
-    size = list(cfg.INPUT.SIZE_TRAIN)
+    size = list(cfg.INPUT.SIZE_TEST)
     if node.NORM not in ("BN", "syncBN"):
         raise UserError(
             f"MODEL.BACKBONE.NORM is {node.NORM!r}, and a network of timm has its own "
@@ -183,10 +183,10 @@ def _build(cfg: Any, **options: Any) -> Any:
         )
     about = timm.models.get_pretrained_cfg(name)
     if about is not None and getattr(about, "fixed_input_size", False):
-        if size != list(cfg.INPUT.SIZE_TEST):
+        if size != list(cfg.INPUT.SIZE_TRAIN):
             raise UserError(
                 f"MODEL.BACKBONE.NETWORK {node.NETWORK} is built for one size of images, and "
-                f"INPUT.SIZE_TRAIN is {size}, INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}. Set "
+                f"INPUT.SIZE_TRAIN is {list(cfg.INPUT.SIZE_TRAIN)}, INPUT.SIZE_TEST {size}. Set "
                 "both to the same."
             )
         options["img_size"] = tuple(size)

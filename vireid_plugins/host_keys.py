@@ -6,6 +6,8 @@ compares this list with FastReID's default config. Names of registered things, s
 ``MODEL.BACKBONE.NAME``, are looked up before training (``engine/early_checks.py``).
 """
 
+from typing import Any, Sequence
+
 from .keys import (
     HOST_DEFAULT,
     SWITCH,
@@ -26,6 +28,23 @@ from .keys import (
 
 def _host(name: str, rule: Rule, meaning: str) -> Key:
     return Key(name, HOST_DEFAULT, rule, meaning)
+
+
+def _of_pixels(low: float) -> Rule:
+    """Return the rule of a statistic of pixels by channel; pixels are 0..255, and never 0..1."""
+    scale = each(between(low, 255), count=3)
+
+    def hint(value: Any) -> str:
+        if not each(between(0, 1), count=3).allows(value):
+            return ""
+        return f"Pixels are 0 to 255 here, not 0 to 1: write {times_255(value)}."
+
+    return Rule(scale.words, scale.allows, hint)
+
+
+def times_255(value: Sequence[float]) -> str:
+    """Return a list of statistics of pixels from 0 to 1 as that of pixels from 0 to 255."""
+    return f"[{', '.join(f'{255 * one:g}' for one in value)}]"
 
 
 _PROBABILITY = between(0, 1)
@@ -130,8 +149,8 @@ declare(
     _host("FREEZE_LAYERS", _NAMES, "patterns of the parameters that stand still for FREEZE_ITERS"),
     _host("META_ARCHITECTURE", _NAME, "the method: how parts are connected and trained"),
     _host("WEIGHTS", text("a path"), "checkpoint that a run starts from; empty: none"),
-    _host("PIXEL_MEAN", each(between(0, 255), count=3), "mean pixel by channel, 0..255"),
-    _host("PIXEL_STD", each(between(1, 255), count=3), "standard deviation by channel, 0..255"),
+    _host("PIXEL_MEAN", _of_pixels(0), "mean pixel by channel, 0..255"),
+    _host("PIXEL_STD", _of_pixels(1), "standard deviation by channel, 0..255"),
     _host("QUEUE_SIZE", whole(at_least(1)), "features in the queue of FastReID's MoCo"),
 )
 declare(

@@ -11,6 +11,7 @@ from fastreid.config import CfgNode
 
 from ..data.datasets.trials import SeparateTrials, separate_trials
 from ..engine import VIReIDTrainer
+from ..engine.other_values import check_pixel_scale
 from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
@@ -167,6 +168,7 @@ def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:
     """Return the config, after building its evaluation and, with two classes, its model."""
     cfg = build_config(str(path), opts, base_file)
     cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
+    check_pixel_scale(cfg)
     if not cfg.DATASETS.TESTS:
         raise PlanError("DATASETS.TESTS is empty: there is nothing to compare.")
     for name in cfg.DATASETS.TESTS:

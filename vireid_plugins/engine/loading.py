@@ -1,6 +1,7 @@
 """Open a checkpoint: build its config and its model. Every command opens checkpoints here."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Dict, Optional, Sequence
@@ -17,7 +18,10 @@ from ..readers.checksum import tensor_bytes
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
 from .model import build_model
+from .other_values import check_pixel_scale, may_differ, other_values
 from .setup import build_carried_config, build_config
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "MODEL.WEIGHTS"
 
@@ -32,22 +36,30 @@ class OpenedCheckpoint:
         path: path of the file.
         facts: what the checkpoint says about itself; None if another program wrote it.
         cfg: the config, frozen.
+        config_file: the file that the config was made from; empty: it is the checkpoint's own.
+        opts: the KEY VALUE pairs that override it.
     """
 
     path: str
     facts: Optional[Facts]
     cfg: CfgNode
+    config_file: str = ""
+    opts: Sequence[Any] = ()
 
     @cached_property
     def model(self) -> nn.Module:
         """Return the model with its weights, in evaluation mode, on ``MODEL.DEVICE``.
 
-        It is built at the first use.
+        It is built at the first use. Then a warning names the keys whose values differ from those
+        of the training and change the features.
 
         Raises:
             UserError: ``MODEL.*`` names something unknown.
             CheckpointError: the weights belong to another model.
         """
+        if may_differ(self.config_file, self.opts):
+            for sentence in other_values(self.cfg, self.facts, self.path, self.opts[0::2]):
+                logger.warning("%s", sentence)
         model = build_model(self.cfg)
         AtomicCheckpointer(model).load(self.path, checkpointables=[], need="features")
         return model.eval()
@@ -95,7 +107,7 @@ def open_checkpoint(
     """
     facts = read_facts(weights)
     cfg = configure(weights, facts, config_file, opts, or_defaults=or_defaults)
-    return OpenedCheckpoint(weights, facts, cfg)
+    return OpenedCheckpoint(weights, facts, cfg, config_file, tuple(opts))
 
 
 def configure(
@@ -129,6 +141,7 @@ def configure(
             "it was trained with. For other commands, write a file that carries the config, in "
             "Python: vireid_plugins.carry_config(WEIGHTS, CONFIG_FILE, 'new.pth')."
         )
+    check_pixel_scale(cfg, facts)
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
         restore_splits(cfg, facts, weights, given=opts[0::2])

@@ -29,6 +29,7 @@ from .early_checks import check_training
 from .interrupts import STOP_STATUSES, TrainingStopped, what_is_kept
 from .launch import launch
 from .loading import OpenedCheckpoint, named_weights, open_checkpoint
+from .other_values import check_pixel_scale
 from .run_folder import sole_training
 from .setup import build_config, set_up_run
 from .trainer import VIReIDTrainer
@@ -81,6 +82,8 @@ def train(
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
     check_training(cfg, max(1, num_gpus * num_machines))
+    if not resume:
+        check_pixel_scale(cfg)
     try_model(cfg)
     if cfg.MODEL.WEIGHTS and not resume:
         read_facts(cfg.MODEL.WEIGHTS)

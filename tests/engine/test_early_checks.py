@@ -27,6 +27,7 @@ HOST = (
     "MODEL.META_ARCHITECTURE Baseline MODEL.BACKBONE.NAME build_resnet_backbone "
     "MODEL.HEADS.NAME EmbeddingHead MODEL.LOSSES.NAME ('CrossEntropyLoss',) "
 )
+STAGED = "MODEL.BACKBONE.NAME build_dual_stream_backbone "
 
 
 @pytest.mark.parametrize(
@@ -71,9 +72,16 @@ HOST = (
         (HOST, "FEAT_DIM is 2048, and build_resnet_backbone 18x makes maps of 512 channels"),
         ("MODEL.BACKBONE.NAME resnet", "MODEL.BACKBONE.NAME names 'resnet'"),
         ("MODEL.BACKBONE.DEPTH 19x", "MODEL.BACKBONE.DEPTH is '19x'"),
-        ("MODEL.BACKBONE.NAME build_osnet_backbone", "DEPTH is '18x', which build_osnet_backbone"),
+        ("MODEL.BACKBONE.NAME build_osnet_backbone", "DEPTH is '18x', which build_osnet_.* x1_0,"),
         ("MODEL.BACKBONE.NAME build_shufflenetv2_backbone", "DEPTH is '18x', which build_shuff"),
         ("MODEL.BACKBONE.NAME build_mobilenetv3_backbone", "DEPTH is '18x', which build_mobile"),
+        (STAGED + "MODEL.BACKBONE.NETWORK mobilenet", "'mobilenet'.* Did you mean .*'mobilenetv2'"),
+        (STAGED + "MODEL.BACKBONE.NETWORK mobilenetv2", "DEPTH is '18x'; expected one of 1.0x,"),
+        ("MODEL.BACKBONE.NETWORK osnet", "does not read .*NETWORK osnet; only build_dual_stream_b"),
+        (
+            "MODEL.BACKBONE.NAME build_resnet_backbone MODEL.BACKBONE.STEM_POOL padded",
+            "STEM_POOL padded; only build_dual_stream_resnet_backbone",
+        ),
         ("MODEL.BACKBONE.NORM XX", "MODEL.BACKBONE.NORM is 'XX'"),
         ("MODEL.HEADS.NORM FrozenBN", "MODEL.HEADS.NORM is 'FrozenBN'"),
         ("MODEL.HEADS.NAME Foo", "MODEL.HEADS.NAME names 'Foo'"),

@@ -36,7 +36,8 @@ MODALITIES = torch.tensor([1, 0, 1, 0])
 
 def network_cfg(network, depth=None, **backbone):
     depth = depth or SMALLEST[network][0]
-    return make_cfg(depth, **{"NETWORK": network, "PRETRAIN": False, **backbone})
+    own = {"NAME": "build_dual_stream_backbone", "NETWORK": network, "PRETRAIN": False}
+    return make_cfg(depth, **{**own, **backbone})
 
 
 def build(network, depth=None, **backbone):
@@ -210,7 +211,7 @@ def test_what_a_network_cannot_do_is_named(network, others, message):
 
 
 def test_weights_that_nobody_publishes_are_named():
-    with pytest.raises(CheckpointError, match="NETWORK osnet of .*PRETRAIN_PATH to a file"):
+    with pytest.raises(CheckpointError, match="for the network osnet, .*PRETRAIN_PATH to a file"):
         build("osnet", PRETRAIN=True)
 
 

@@ -13,7 +13,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..errors import UserError
-from ..keys import declared_keys
+from ..keys import check_unread
 from ..modeling.backbones.stages import find_network
 from ..modeling.losses import check_loss_names
 from ..modeling.meta_arch import DualStreamBaseline
@@ -50,16 +50,19 @@ def check_model_names(cfg: Any) -> None:
 
 
 def _check_network(cfg: Any, backbone: Any) -> None:
-    """Raise ``UserError`` where ``MODEL.BACKBONE.NETWORK`` is wrong, or would not be read."""
-    node = cfg.MODEL.BACKBONE
+    """Raise ``UserError`` where ``MODEL.BACKBONE.NETWORK`` is wrong, or a key would not be read.
+
+    A backbone of the user's own may read any key.
+    """
+    name = f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME}"
+    of_host = backbone.__module__.partition(".")[0] == "fastreid"
     if getattr(backbone, "takes_network", False):
         find_network(cfg)
-    elif node.NETWORK != declared_keys()["MODEL.BACKBONE.NETWORK"].default:
-        raise UserError(
-            f"MODEL.BACKBONE.NETWORK is {node.NETWORK!r}, which MODEL.BACKBONE.NAME {node.NAME} "
-            "does not read. Set MODEL.BACKBONE.NAME build_dual_stream_backbone, or leave out "
-            "MODEL.BACKBONE.NETWORK."
-        )
+    elif getattr(backbone, "takes_modalities", False) or of_host:
+        check_unread(cfg, ["MODEL.BACKBONE.NETWORK"], name, "build_dual_stream_backbone")
+    if of_host:
+        reader = "build_dual_stream_resnet_backbone"
+        check_unread(cfg, ["MODEL.BACKBONE.STEM_POOL"], name, reader)
 
 
 def is_host_method(method: type) -> bool:

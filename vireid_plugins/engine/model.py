@@ -9,6 +9,7 @@ from fastreid.modeling.meta_arch import build_model as build_named_model
 
 from ..errors import UserError
 from ..modeling.heads import check_choice
+from ..registry import NETWORK_REGISTRY
 from . import runtime
 from .checks import check_model_names
 
@@ -34,8 +35,15 @@ def _build(cfg: Any) -> nn.Module:
             raise
         raise UserError(
             f"MODEL.BACKBONE.DEPTH is {cfg.MODEL.BACKBONE.DEPTH!r}, which "
-            f"{cfg.MODEL.BACKBONE.NAME} does not have."
+            f"{cfg.MODEL.BACKBONE.NAME} does not have.{_depths_of(cfg.MODEL.BACKBONE.NAME)}"
         ) from error
+
+
+def _depths_of(name: str) -> str:
+    """Return a sentence with the depths of a network of FastReID that we can cut into stages."""
+    network = name[len("build_") : -len("_backbone")]
+    depths = getattr(NETWORK_REGISTRY._obj_map.get(network), "depths", ())
+    return f" It has {', '.join(depths)}." if depths else ""
 
 
 def _lacks_depth(cfg: Any, error: Exception) -> bool:

@@ -58,6 +58,7 @@ setup(
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
         "onnx": ["onnx", "onnxruntime"],
+        "timm": ["timm"],  # more networks for two streams; it takes the PyTorch that is there
         "umap": ["umap-learn"],  # another map of features beside t-SNE
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },

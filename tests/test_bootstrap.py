@@ -109,6 +109,7 @@ def test_every_supported_python_has_its_pinned_pair(version):
     assert "--no-deps" not in by_requirement[f"torch=={torch}"]
     assert "--no-deps" in by_requirement[f"torchvision=={torchvision}"]
     assert "--no-deps" in by_requirement["fastreid==1.4.0"]
+    assert "--no-deps" in by_requirement[bootstrap.TIMM]
     # releases go together: torch 2.x with torchvision 0.(x + 15)
     assert int(torchvision.split(".")[1]) == int(torch.split(".")[1]) + 15
 
@@ -116,7 +117,7 @@ def test_every_supported_python_has_its_pinned_pair(version):
 def test_torch_index_reaches_both_packages_and_nothing_else():
     steps = bootstrap.pip_steps("3.11", torch_index="https://example.org/cpu")
     with_index = [title for title, arguments in steps if "--extra-index-url" in arguments]
-    assert with_index == ["PyTorch and libraries", "torchvision, FastReID"]
+    assert with_index == ["PyTorch and libraries", "torchvision, FastReID, timm"]
 
 
 def test_unsupported_python_names_the_supported_ones():
@@ -130,7 +131,7 @@ def test_an_older_torch_comes_with_what_runs_beside_it(version):
     steps = dict(bootstrap.pip_steps(version, torch="1.13.1"))
     beside = ("torch==1.13.1", "numpy<2", "opencv-python-headless<4.12", "six")
     assert set(beside) <= set(steps["PyTorch and libraries"])
-    assert "torchvision==0.14.1" in steps["torchvision, FastReID"]
+    assert "torchvision==0.14.1" in steps["torchvision, FastReID, timm"]
 
 
 def test_the_newest_torch_can_be_named():

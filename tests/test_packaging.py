@@ -133,6 +133,7 @@ def test_what_is_optional_comes_by_an_extra_of_its_own(metadata):
     assert requirements(metadata, "cpu") == {"faiss-cpu"}
     assert requirements(metadata, "gpu") == {"faiss-gpu"}
     assert requirements(metadata, "onnx") == {"onnx", "onnxruntime"}
+    assert requirements(metadata, "timm") == {"timm"}
     assert requirements(metadata, "dev") == {"hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"}
 
 

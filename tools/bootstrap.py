@@ -75,6 +75,8 @@ LIBRARIES = (
 DEVELOPMENT = (
     "onnx>=1.14,<2",
     "onnxruntime>=1.15,<2",
+    "huggingface_hub>=0.17,<3",  # of timm
+    "safetensors>=0.3,<1",  # of timm
     'mypy>=2.4,<3; python_version >= "3.10"',  # with the types of libraries that carry none
     "types-PyYAML",
     "types-tabulate",
@@ -85,6 +87,7 @@ DEVELOPMENT = (
     "ruff>=0.17,<0.18",
 )
 FASTREID = "fastreid==1.4.0"
+TIMM = "timm>=0.9.16,<2"
 
 # What the demo trains: from ImageNet weights if they can be fetched, otherwise from random ones
 DEMO_WEIGHTS = "mobilenetv2"
@@ -221,8 +224,8 @@ def pip_steps(
 ) -> list[tuple[str, list[str]]]:
     """Return what pip installs for Python `version`: (title, arguments of `pip install`) in order.
 
-    FastReID and torchvision are installed without their dependencies: FastReID asks for an old
-    torch, and neither of the two may replace the torch that was just installed.
+    FastReID, timm and torchvision are installed without their dependencies: FastReID asks for an
+    old torch, and none of the three may replace the torch that was just installed.
 
     Raises:
         BootstrapError: the package does not support that Python, or not with that torch.
@@ -233,7 +236,10 @@ def pip_steps(
     return [
         ("build tools", list(BUILD_TOOLS)),
         ("PyTorch and libraries", [*index, *libraries]),
-        ("torchvision, FastReID", [*index, "--no-deps", f"torchvision=={torchvision}", FASTREID]),
+        (
+            "torchvision, FastReID, timm",
+            [*index, "--no-deps", f"torchvision=={torchvision}", FASTREID, TIMM],
+        ),
         ("vireid_plugins", ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]),
     ]
 

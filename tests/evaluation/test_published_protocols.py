@@ -92,7 +92,7 @@ def test_every_line_says_which_variant_it_is(llcm):
     swapped = facts["LLCM/visible_to_infrared/released_code"]
     assert swapped["direction"] == I_TO_V  # the search that is done
     assert swapped["gallery_rule"] == (
-        "all images, for queries that are random, 1 per id and camera (released code)"
+        "all images; queries: random, 1 per id and camera (released code)"
     )
     assert (swapped["queries"], swapped["gallery"], swapped["trials"]) == (57, 128, 2)
     assert facts["LLCM/visible_to_infrared/single"]["gallery_rule"] == "random, 1 per id and camera"

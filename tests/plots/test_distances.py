@@ -165,6 +165,13 @@ def test_different_metrics_are_not_put_side_by_side(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_different_protocols_are_not_put_side_by_side(tmp_path):
+    subjects = [planted_subject(label="a"), planted_subject(label="b")]
+    subjects[1].protocols = [LLCMProtocol("visible_to_infrared", variant="all_images")]
+    with pytest.raises(PlotError, match="a: infrared camera 3 with visible camera 2; b: none"):
+        draw_kind("distances", subjects, str(tmp_path))
+
+
 def assert_titles_are_apart(panels):
     for axes in panels:
         boxes = [

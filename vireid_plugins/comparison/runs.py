@@ -153,15 +153,19 @@ def build_entries(paths: Sequence[Path], opts: Sequence[str], base_file: str = "
         if other.protocols != first.protocols:
             raise PlanError(
                 "All configs of a table must be tested in the same way. "
-                f"{first.shown_path} is tested by {_listed(first.protocols)}, and "
-                f"{other.shown_path} by {_listed(other.protocols)}. Compare them separately, or "
+                f"{first.shown_path} is tested by {_difference(first, other)}, and "
+                f"{other.shown_path} by {_difference(other, first)}. Compare them separately, or "
                 "give all of them the same test: --set DATASETS.TESTS ... TEST.PROTOCOL.* ..."
             )
     return entries
 
 
-def _listed(protocols: Dict[str, str]) -> str:
-    return ", ".join(f"{key} ({conditions})" for key, conditions in protocols.items())
+def _difference(own: Entry, other: Entry) -> str:
+    """Return the first protocol line that ``other`` does not have, and how many more there are."""
+    lines = list(own.protocols.items())
+    lines = [line for line in lines if line not in other.protocols.items()] or lines
+    more = f" and {len(lines) - 1} more" if lines[1:] else ""
+    return "{} ({})".format(*lines[0]) + more
 
 
 def _checked_config(path: Path, opts: Sequence[str], base_file: str) -> CfgNode:

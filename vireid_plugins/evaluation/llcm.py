@@ -72,7 +72,7 @@ class LLCMProtocol(DirectedProtocol):
         if self.variant == "all_images":
             return "all images"
         if self.draws_queries:
-            return f"all images, for queries that are {_DRAWN} (released code)"
+            return f"all images; queries: {_DRAWN} (released code)"
         return _DRAWN + (" (released code)" if self.variant == "released_code" else "")
 
     @classmethod

@@ -63,6 +63,7 @@ class Distances(Kind):
     def draw(self, subjects: Sequence[Subject], options: DistanceOptions, folder: str) -> Drawn:
         """Draw histograms and ROC curves, in a column for each of two models."""
         metric = _common_metric(subjects)
+        _check_common_rules(subjects)
         measured = measure_distances(subjects, options.bins)
         labels = [subject.label for subject in subjects]
         named = list(zip(labels, measured))
@@ -88,6 +89,17 @@ def _common_metric(subjects: Sequence[Subject]) -> str:
             "TEST.METRIC cosine"
         )
     return next(iter(metrics.values()))
+
+
+def _check_common_rules(subjects: Sequence[Subject]) -> None:
+    """Raise ``PlotError`` unless the protocols of all subjects leave out the same pairs."""
+    rules = {subject.label: _never_compared(subject) for subject in subjects}
+    if len(set(rules.values())) > 1:
+        words = "; ".join(f"{label}: {never}" for label, never in rules.items())
+        raise PlotError(
+            f"The models are tested by protocols that never compare different pairs ({words}). "
+            "Name one protocol for both, such as TEST.PROTOCOL.LLCM paper."
+        )
 
 
 def measure_distances(subjects: Sequence[Subject], bins: int = 200) -> List[Histograms]:
@@ -157,14 +169,19 @@ def describe(histogram: PairHistogram, metric: str) -> str:
 
 def _note(subject: Subject) -> str:
     """Return which pairs were counted, in words."""
-    protocol = subject.protocols[0]
-    query, _, gallery = protocol.direction.partition("_to_")
-    never = protocol.rules().words(query, gallery) or "none"
+    never = _never_compared(subject)
+    gallery = subject.protocols[0].direction.partition("_to_")[2]
     if gallery in {modality.label for modality in Modality}:
         words = f"All pairs of test images of {subject.dataset_name}, also of one camera."
         return f"{words}\nNever compared across modalities: {never}."
     words = f"All queries of {subject.dataset_name} with its gallery."
     return f"{words}\nNever compared: {never}."
+
+
+def _never_compared(subject: Subject) -> str:
+    protocol = subject.protocols[0]
+    query, _, gallery = protocol.direction.partition("_to_")
+    return protocol.rules().words(query, gallery) or "none"
 
 
 def _count_lines(named: Sequence[Tuple[str, Histograms]], bins: int) -> Iterator[Tuple[Any, ...]]:

@@ -13,6 +13,9 @@ from .summary import COSTS, Row, choose_baseline
 
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
 
+# what else decides the numbers; older records lack some of them
+CONDITIONS = ("gallery_rule", "cmc", "never_compared", "feature", "metric", "flip", "reranking")
+
 
 def format_runs(rows: Sequence[Row]) -> str:
     """Return a line for each config, seed and protocol, with all that was measured."""
@@ -41,6 +44,7 @@ def _result_lines(run: PlannedRun, result: Dict[str, Any]) -> List[Dict[str, Any
                 "protocol": protocol["key"],
                 **metrics,
                 **{name: protocol[name] for name in ("trials", "queries", "gallery")},
+                **{name: protocol.get(name, "") for name in CONDITIONS},
                 **{name: result[name] for name in (*COSTS, *keys, "commit", "finished")},
                 "threads": result["environment"]["threads"],
                 **environment,

@@ -46,8 +46,8 @@ class LLCMProtocol(DirectedProtocol):
         variant: ``"paper"``, ``"released_code"`` or ``"all_images"``.
 
     Attributes:
-        direction: the search as it is done: for ``"visible_to_infrared"`` of ``"released_code"``
-            it is ``"infrared_to_visible"``.
+        query_modality, gallery_modality: as the search is really done. For
+            ``"visible_to_infrared"`` of ``"released_code"`` the queries are infrared.
 
     Raises:
         UserError: a word or a number is not among those above.
@@ -65,14 +65,13 @@ class LLCMProtocol(DirectedProtocol):
         self.draws_queries = variant == "released_code" and direction == "visible_to_infrared"
         if self.draws_queries:
             self.query_modality, self.gallery_modality = Modality.INFRARED, Modality.VISIBLE
-            self.direction = "infrared_to_visible"
         self.gallery_rule = self._rule_in_words()
 
     def _rule_in_words(self) -> str:
         if self.variant == "all_images":
             return "all images"
         if self.draws_queries:
-            return f"all images; queries: {_DRAWN} (released code)"
+            return f"all visible images, queries infrared: {_DRAWN} (released code)"
         return _DRAWN + (" (released code)" if self.variant == "released_code" else "")
 
     @classmethod

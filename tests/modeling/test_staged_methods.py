@@ -1,4 +1,4 @@
-"""Every registered meta-architecture on a dual-stream MobileNetV2, found by the registry."""
+"""Every registered meta-architecture on a dual-stream MobileNetV2, and on a network of timm."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,8 @@ from tests.modeling.test_meta_arch import (
     take,
 )
 
-MOBILENET = [
+TWO_STREAMS = [
     *("MODEL.BACKBONE.NAME", "build_dual_stream_backbone"),
-    *("MODEL.BACKBONE.NETWORK", "mobilenetv2", "MODEL.BACKBONE.DEPTH", "0.1x"),
     *("MODEL.BACKBONE.UNSHARED_STAGES", "2", "MODEL.BACKBONE.LAST_STRIDE", "1"),
 ]
 METHODS = sorted(
@@ -38,10 +37,24 @@ def config_of(method):
     return next(config for config in found if config.endswith("/synthetic.yml"))
 
 
+def network_words(network):
+    if network == "mobilenetv2":
+        return ["MODEL.BACKBONE.NETWORK", network, "MODEL.BACKBONE.DEPTH", "0.1x"]
+    pytest.importorskip("timm", reason="timm is not installed: pip install timm")
+    from tests.modeling.tiny_timm import CONVNEXT
+
+    return ["MODEL.BACKBONE.NETWORK", f"timm/{CONVNEXT}"]
+
+
+@pytest.fixture(scope="module", params=["mobilenetv2", "timm"])
+def network(request):
+    return network_words(request.param)
+
+
 @pytest.fixture(scope="module", params=METHODS)
-def built(request):
+def built(request, network):
     config = config_of(request.param)
-    model = make_model(config, *MOBILENET)
+    model = make_model(config, *TWO_STREAMS, *network)
     assert type(model).__name__ == request.param and type(model.backbone) is DualStreamBackbone
     return config, model
 

@@ -27,7 +27,7 @@ def _register(name, network, **sizes):
     setattr(sys.modules[__name__], name, register_model(build))
 
 
-_register(CONVNEXT, ConvNeXt, depths=(1, 2, 2, 1), dims=(8, 12, 16, 24), ls_init_value=None)
+_register(CONVNEXT, ConvNeXt, depths=(1, 2, 2, 1), dims=(8, 12, 16, 72), ls_init_value=None)
 _register(
     SWIN, SwinTransformer, depths=(1, 2, 1, 1), embed_dim=8, num_heads=(1, 1, 2, 2), window_size=4
 )

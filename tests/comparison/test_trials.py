@@ -3,29 +3,44 @@
 import csv
 import functools
 import io
+import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins.comparison import Comparison, compare, comparison
+from vireid_plugins.comparison import Comparison, compare, comparison, worker
 from vireid_plugins.comparison.columns import format_difference, format_estimate
 from vireid_plugins.comparison.estimate import TrialEstimate, difference
 from vireid_plugins.comparison.export import format_runs, format_summary
+from vireid_plugins.comparison.plot import draw_plot
 from vireid_plugins.comparison.printed import format_latex, format_plain
 from vireid_plugins.comparison.summary import collect, name_runs
 from vireid_plugins.comparison.table import Outcome, format_markdown
 from vireid_plugins.data.datasets import DatasetError
+from vireid_plugins.engine import session
 from vireid_plugins.engine.all_trials import how_to_run_all
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import PlanError
+from vireid_plugins.runs.names import SETTINGS
 
 from tests.comparison.fakes import fail, finish, protocol, write_config
-from tests.engine.small import ROOT
+from tests.engine.small import ROOT, small_words
 
 main = functools.partial(run_verb, "compare")
 REGDB = ROOT / "configs/agw/regdb.yml"
+KEYS_OF_SECONDS = {
+    "MODEL__DEVICE": "cpu",
+    "MODEL__BACKBONE__DEPTH": "18x",
+    "MODEL__BACKBONE__PRETRAIN": False,
+    "SOLVER__MAX_EPOCH": 1,
+    "SOLVER__WARMUP_EPOCHS": 0,
+    "SOLVER__OPT": "Adam",
+    "SOLVER__BASE_LR": 0.001,
+}
+OWN = ("OUTPUT_DIR", "TEST.EVAL_PERIOD")  # keys that a comparison sets itself
 FORTH, BACK = (f"RegDB/{way}/multi" for way in ("visible_to_infrared", "infrared_to_visible"))
 CPU = ("MODEL.DEVICE", "cpu")
 TINY = (*CPU, "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.WITH_NL", "False")
@@ -293,7 +308,49 @@ def test_the_command_that_repeats_it(ten, tmp_path):
     assert " --trials 1 2 --seeds 0 " in some.write().written[0].read_text(encoding="utf-8")
 
 
-# ------------------------------------------------------------------ after one training
+def test_the_plot_has_a_line_of_panels_for_each_direction(ten):
+    """Heights in a PNG's header: a row of 0.34 inches and 0.62 between, at 130 dots an inch."""
+    rows = collect(ten.runs)
+    heights = []
+    for protocols in ([FORTH], [FORTH, BACK]):
+        content = draw_plot(rows, rows[0], protocols, "title")
+        heights.append(struct.unpack(">I", content[20:24])[0])
+    assert heights[1] - heights[0] == pytest.approx((0.34 + 0.62) * 130, abs=1)
+
+
+# ------------------------------------------------------------------ after trainings
+
+
+@pytest.mark.slow
+def test_the_row_is_the_mean_of_the_trials_trained_one_by_one(
+    tmp_path, datasets, capsys, monkeypatch
+):
+    """Trial 2 by the ordinary commands, both by a comparison: equal numbers, and NumPy's mean."""
+
+    def run_here(todo, jobs, on_start, on_end):
+        for run in todo:
+            run.folder.mkdir(parents=True)
+            (run.folder / SETTINGS).write_text(run.cfg.dump())
+            worker.run(run.folder, {"name": run.entry.name, "runs_at_once": 1})
+            on_end(run, 1.0)
+
+    monkeypatch.setattr(comparison, "execute", run_here)
+    opts = small_words(tmp_path / "one", **KEYS_OF_SECONDS, SEED=0, DATASETS__REGDB_TRIAL=2)
+    session.train(str(REGDB), opts)
+    weights = str(tmp_path / "one" / "model_final.pth")
+    single = session.evaluate("", ["MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(tmp_path / "own")])
+    words = dict(zip(*[iter(small_words(tmp_path, **KEYS_OF_SECONDS))] * 2))
+    pairs = [w for pair in words.items() if pair[0] not in OWN for w in pair]
+    folder = tmp_path / "out"
+    assert main([str(REGDB), "--trials", "1", "2", "--output", str(folder), "--set", *pairs]) == 0
+    found = [
+        json.loads((folder / f"agw/trial{n}/seed0/result.json").read_text())["metrics"]
+        for n in (1, 2)
+    ]
+    assert found[1] == {key: single[key] for key in found[1]}
+    values = [one[f"{FORTH}/mAP"] for one in found]
+    assert values[0] != values[1]
+    assert f"{np.mean(values):.1f} ± {np.std(values):.1f}" in capsys.readouterr().out
 
 
 def test_a_training_says_how_to_run_all_trials():

@@ -103,6 +103,7 @@ started, the message says why."""
         if args.table_only:
             compared = comparison.write()
             written = ", ".join(map(str, compared.written))
+            comparison.show_rows()
             say(f"Written: {written}" if written else "No run is complete.")
         else:
             compared = comparison.execute()
@@ -115,7 +116,7 @@ def trial_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(
             f"{text!r} is not the number of a trial. --trials alone runs all trials of the "
-            "dataset; put it after the configs."
+            "dataset; put it after the configs"
         )
     return int(text)
 

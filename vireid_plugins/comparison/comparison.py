@@ -174,12 +174,15 @@ class Comparison:
             self.write()
             execute(self._todo, self._jobs, self._on_start, self._on_end)
         compared = self.write()
-        text = format_plain(collect(self.runs), self._protocol)
-        for line in text.splitlines():
-            self._say(line)
+        self.show_rows()
         for run in compared.unfinished:
             self._say(f"FAILED  {run.title}: {run.error()}  ({run.folder / OUTPUT})")
         return compared
+
+    def show_rows(self) -> None:
+        """Report the means of all configs that have a complete run."""
+        for line in format_plain(collect(self.runs), self._protocol).splitlines():
+            self._say(line)
 
     def _on_start(self, run: PlannedRun) -> None:
         self._started += 1

@@ -1,7 +1,7 @@
 """Draw the outcome: a dot for every seed, and the mean of each config."""
 
 import io
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,8 +15,9 @@ from .summary import Row
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
 _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
 _ABSENT: Dict[str, Any] = {"fontsize": 8, "color": "#888888", "ha": "center", "va": "center"}
-# Inches: a row, the room above and below the rows, a panel, a letter of the longest name.
-_ROW, _AROUND, _PANEL, _LETTER = 0.34, 1.55, 3.9, 0.078
+# Inches: a row, the room above and below the rows, a panel, a letter of the longest name, and the
+# room between the panels of two protocol lines.
+_ROW, _AROUND, _PANEL, _LETTER, _BETWEEN = 0.34, 1.55, 3.9, 0.078, 0.62
 _BELOW = 0.24  # in rows: seeds are drawn below their mean, so that they do not hide it
 _DPI = 130
 
@@ -24,7 +25,7 @@ _DPI = 130
 def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], title: str) -> bytes:
     """Return a PNG with a panel for rank-1 and one for mAP, and a line for each config.
 
-    With several protocol lines, each has its own two panels.
+    With several protocol lines, each has a line of panels.
 
     Args:
         rows: the configs from top to bottom, as in the table.
@@ -33,20 +34,23 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], titl
         title: title above both panels.
     """
     names = max(len(row.name) for row in rows) * _LETTER
-    shown = _shown_panels(rows, protocols)
-    width, height = names + len(shown) * _PANEL + 0.3, _AROUND + _ROW * len(rows)
+    ends = directions_of(rows, protocols)
+    each, between = _ROW * len(rows), _BETWEEN * (len(ends) - 1)
+    width, height = names + len(_PANELS) * _PANEL + 0.3, _AROUND + each * len(ends) + between
     figure = Figure(figsize=(width, height), dpi=_DPI)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(shown), sharey=True)
-    for axes, (protocol, metric, label) in zip(panels, shown):
-        _draw_panel(axes, [row.estimate(protocol, metric) for row in rows], rows.index(baseline))
-        axes.set_xlabel(label)
-    panels[0].set_yticks(range(len(rows)), [plain(row.name) for row in rows])
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    panels = figure.subplots(len(ends), len(_PANELS), sharey=True, squeeze=False)
+    for line, (protocol, end) in zip(panels, ends.items()):
+        for axes, (metric, label) in zip(line, _PANELS):
+            estimates = [row.estimate(protocol, metric) for row in rows]
+            _draw_panel(axes, estimates, rows.index(baseline))
+            axes.set_xlabel(label.replace(" (%)", f"{end} (%)"))
+        line[0].set_yticks(range(len(rows)), [plain(row.name) for row in rows])
+    panels[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle(plain(title), x=0.02, y=1 - 0.14 / height, ha="left", va="top", fontsize=11)
     told = plain(", ".join(protocols))
     figure.text(0.02, 1 - 0.4 / height, told, ha="left", va="top", fontsize=8, color="#555555")
-    legend_of = panels[0].get_legend_handles_labels()
+    legend_of = panels[0, 0].get_legend_handles_labels()
     figure.legend(*legend_of, loc="lower center", ncol=4, fontsize=8, frameon=False)
     figure.subplots_adjust(
         left=(names + 0.25) / width,
@@ -54,27 +58,20 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], titl
         bottom=0.85 / height,
         top=1 - 0.66 / height,
         wspace=0.06,
+        hspace=_BETWEEN / each,
     )
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
 
 
-def _shown_panels(rows: Sequence[Row], protocols: Sequence[str]) -> List[Tuple[str, str, str]]:
-    """Return protocol line, metric and label of each panel."""
-    return [
-        (protocol, metric, label.replace(" (%)", f"{end} (%)"))
-        for protocol, end in directions_of(rows, protocols).items()
-        for metric, label in _PANELS
-    ]
-
-
 def _draw_panel(axes: Axes, estimates: Sequence[Optional[AnyEstimate]], reference: int) -> None:
     base = estimates[reference]
     over_trials = any(isinstance(one, TrialEstimate) for one in estimates)
     dot = "one trial" if over_trials else "one seed"
-    if base is not None:
-        error = 2 * (base.squared_error or 0.0) ** 0.5
+    if base is not None and len(estimates) > 1:
+        # Configs are compared trial by trial: no band tells where a difference begins.
+        error = 0.0 if over_trials else 2 * (base.squared_error or 0.0) ** 0.5
         label = "baseline ± 2 standard errors" if error else "baseline"
         axes.axvline(base.mean, color=_BASELINE, ls="--", lw=1.2, zorder=1, label=label)
         if error:

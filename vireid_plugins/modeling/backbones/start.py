@@ -104,7 +104,12 @@ def build_with_file(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
     if not node.PRETRAIN_PATH:
         if hasattr(sys.modules[build.__module__], "model_urls"):
             return build(cfg)  # which downloads them
-        return _filled(_without_weights(build, cfg), fetch_listed(cfg), "the listed weights", node)
+        return _filled(
+            _without_weights(build, cfg),
+            fetch_listed(_network_of(node), node.DEPTH),
+            "the listed weights",
+            node,
+        )
     state = read_start(cfg)  # before FastReID opens it
     if is_listed_name(node.PRETRAIN_PATH):
         return _filled(_without_weights(build, cfg), state, node.PRETRAIN_PATH, node)
@@ -125,25 +130,23 @@ def _without_weights(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
 def _filled(backbone: nn.Module, state: Mapping[str, Tensor], source: str, node: Any) -> nn.Module:
     """Fill an ordinary backbone with a file that may name tensors as other programs do."""
     network: Any = NETWORK_REGISTRY._obj_map.get(_network_of(node))
-    own = network(backbone).own_names(state) if network else {name: name for name in state}
+    own = network.fastreid_names(state) if network else {name: name for name in state}
     fill(backbone, {name: (own[name],) for name in state}, state, source)
     return backbone
 
 
-def fetch_listed(cfg: Any) -> Dict[str, Tensor]:
-    """Return the weights that the catalog has for the network of the config.
+def fetch_listed(network: str, depth: str) -> Dict[str, Tensor]:
+    """Return the weights that the catalog has for a network and ``MODEL.BACKBONE.DEPTH``.
 
     Raises:
         CheckpointError: it has none, or they cannot be fetched.
     """
-    node = cfg.MODEL.BACKBONE
-    network = _network_of(node)
-    listed = entries_for(network, node.DEPTH)
+    listed = entries_for(network, depth)
     if listed:
         return read_weights(PREFIX + listed[0].name)
     raise CheckpointError(
-        f"No download of pretrained weights is known for the network {network or node.NAME}, "
-        f"MODEL.BACKBONE.DEPTH {node.DEPTH}. Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
+        f"No download of pretrained weights is known for the network {network}, "
+        f"MODEL.BACKBONE.DEPTH {depth}. Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
         "MODEL.BACKBONE.PRETRAIN False to train from random weights."
     )
 

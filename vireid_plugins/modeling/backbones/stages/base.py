@@ -134,10 +134,18 @@ class Stages:
         Raises:
             CheckpointError: there are none, or the download failed.
         """
-        return fetch_listed(cfg)
+        return fetch_listed(cfg.MODEL.BACKBONE.NETWORK, cfg.MODEL.BACKBONE.DEPTH)
 
     def own_names(self, names: Iterable[str]) -> Dict[str, str]:
         """Return, for each name in a pretrained file, the name in the network that was cut.
+
+        An adapter overrides it if the answer depends on the network's own modules.
+        """
+        return self.fastreid_names(names)
+
+    @classmethod
+    def fastreid_names(cls, names: Iterable[str]) -> Dict[str, str]:
+        """Return FastReID's name of each tensor of a pretrained file.
 
         An adapter overrides it if such files are published under other names.
         """

@@ -29,7 +29,8 @@ class MobileNetV2(Stages):
             keep_size(network.features[14])
         return cls(network)
 
-    def own_names(self, names: Iterable[str]) -> Dict[str, str]:
+    @classmethod
+    def fastreid_names(cls, names: Iterable[str]) -> Dict[str, str]:
         return own_names(names)
 
 

@@ -60,3 +60,17 @@ def test_a_file_to_which_access_is_denied_is_a_mistake(monkeypatch, capsys):
     assert told.startswith("error: /root/a.pth: permission denied. Change the permissions")
     assert told.count("\n") == 1
     assert not errors.is_foreseen(PermissionError(1, "Operation not permitted"))  # names no file
+
+
+def test_a_report_has_no_control_characters(capsys):
+    """A name of a file may turn the terminal red, move the cursor, or write from right to left."""
+    errors.report(errors.UserError("a\x1b[31mred\x1b[0m\x07\u202e.pth, \u4eba\u3000\xe9: no file"))
+    expected = "error: a\\x1b[31mred\\x1b[0m\\x07\\u202e.pth, \u4eba\u3000\xe9: no file\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_message_of_a_library_loses_its_colors():
+    assert (
+        errors.one_line(ValueError("\x1b[1mbold\x1b[0m and \x1b[38;5;4mblue\x1b[m"))
+        == "bold and blue"
+    )

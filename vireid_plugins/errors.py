@@ -7,8 +7,13 @@ traceback.
 """
 
 import os
+import re
 import sys
 from typing import Optional
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+# without tab and line feed; the last two ranges turn the direction of writing
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(ValueError):
@@ -99,13 +104,26 @@ def message_of(error: BaseException) -> str:
     return str(error.args[0] if error.args and isinstance(error, KeyError) else error)
 
 
+def plain(text: str) -> str:
+    """Return text for a terminal, with control characters as escapes, such as ``\\x1b``.
+
+    The name of a file may hold any character. Line ends and tabs stay.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def without_colors(text: str) -> str:
+    """Return text without the sequences that color it in a terminal."""
+    return _COLOR.sub("", text)
+
+
 def one_line(error: BaseException) -> str:
     """Return what ``error`` says on one line; of a long text the beginning and the end."""
-    line = " ".join(message_of(error).split()) or type(error).__name__
+    line = " ".join(without_colors(message_of(error)).split()) or type(error).__name__
     return line if len(line) <= 500 else f"{line[:150]} ... {line[-300:]}"
 
 
 def report(error: BaseException) -> None:
     """Write ``error`` to the standard error as one line, without a traceback."""
-    sys.stderr.write(f"error: {' '.join(message_of(error).splitlines())}\n")
+    sys.stderr.write(f"error: {' '.join(plain(message_of(error)).splitlines())}\n")
     sys.stderr.flush()

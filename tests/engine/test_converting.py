@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 
 import vireid_plugins as vp
+from vireid.cli import run_verb
 from vireid_plugins.engine.loading import open_checkpoint
+from vireid_plugins.engine.model import build_model
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import CheckpointError, ExistingFileError, MissingFileError, UserError
 from vireid_plugins.published import map_names
 from vireid_plugins.readers.checkpoint import read_checkpoint
@@ -320,3 +323,46 @@ def test_half_width_non_local_blocks_are_recognized(tmp_path):
     }
     made = vp.convert(public.save(tmp_path / REGDB, shapes), tmp_path / "new.pth")
     assert not open_checkpoint(made.out).cfg.MODEL.BACKBONE.NL_LEGACY_WIDTH
+
+
+def test_the_command_says_what_was_made(regdb, tmp_path, capsys):
+    out = tmp_path / "new.pth"
+    assert run_verb("convert", [regdb, "--out", str(out), "TEST.IMS_PER_BATCH", "7"]) == 0
+    said = capsys.readouterr().out
+    assert "AGW (TPAMI 2021), trained on RegDB trial 3, 9 identities. 158 tensors" in said
+    assert "epoch 40, rank-1 40.00, mAP 47.00" in said
+    assert open_checkpoint(str(out)).cfg.TEST.IMS_PER_BATCH == 7
+    assert run_verb("convert", ["--from", "agw", "--out", str(out), regdb]) == 2
+    assert "new.pth exists and is not replaced" in capsys.readouterr().err
+
+
+def test_the_command_adds_a_config_to_other_weights(tmp_path, capsys):
+    """Weights under an entry ``net``, with ``module.`` of DDP, of a network that is built here."""
+    model = build_model(build_config("agw/synthetic.yml", ["MODEL.HEADS.NUM_CLASSES", 5]))
+    weights = {f"module.{name}": one for name, one in model.state_dict().items()}
+    torch.save({"net": weights, "mAP": np.float64(1)}, tmp_path / "a.t")
+    with pytest.raises(CheckpointError, match="vireid convert .*a.t --config-file CONFIG_FILE"):
+        open_checkpoint(str(tmp_path / "a.t"))
+    given = ["--config-file", "agw/synthetic.yml", "--out", str(tmp_path / "b.pth")]
+    assert run_verb("convert", [str(tmp_path / "a.t"), *given]) == 0
+    made = open_checkpoint(str(tmp_path / "b.pth")).model.state_dict()
+    assert all(torch.equal(one, made[name]) for name, one in model.state_dict().items())
+    assert run_verb("convert", [str(tmp_path / "a.t"), "--trial", "1", *given]) == 2
+    assert "leave --from, --dataset and --trial out" in capsys.readouterr().err
+
+
+def test_a_public_file_is_recognized_wherever_it_is_named(regdb, tmp_path):
+    advice = r"AGW's two-stream ResNet .*convert it with: vireid convert \S+trial_3_best.t --out"
+    with pytest.raises(CheckpointError, match=f"carries no config.*{advice}"):
+        vp.FeatureExtractor(regdb)
+    torch.save({"model": read_checkpoint(regdb)["net"]}, tmp_path / "renamed.pth")
+    for path, words in (
+        (regdb, f"cannot be loaded into this model.*{advice}"),
+        (str(tmp_path / "renamed.pth"), "belongs to another model.*vireid convert"),
+    ):
+        opened = open_checkpoint(path, "agw/synthetic.yml")
+        with pytest.raises(CheckpointError, match=words):
+            assert opened.model
+    start = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", regdb]
+    with pytest.raises(CheckpointError, match=f"cannot be the start of a backbone.*{advice}"):
+        build_model(build_config("agw/synthetic.yml", start))

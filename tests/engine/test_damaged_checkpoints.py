@@ -147,17 +147,29 @@ def test_the_state_of_another_optimizer_is_not_resumed(content, tmp_path):
         load_to_resume(checkpointer, adam, str(tmp_path / "model.pth"))
 
 
+@pytest.mark.parametrize("need", ["features", "some"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "net", ""])
+def test_weights_under_another_name_are_found(content, tmp_path, wrapper, need):
+    """Also with the ``module.`` of DDP; without an entry: the weights stand at the top."""
+    weights = {f"module.{name}": one + 1 for name, one in content["model"].items()}
+    torch.save({wrapper: weights} if wrapper else weights, str(tmp_path / "other.pth"))
+    checkpointer, _ = small_run(tmp_path)
+    checkpointer.load(str(tmp_path / "other.pth"), [], need=need)
+    for name, value in checkpointer.model.state_dict().items():
+        assert torch.equal(value, content["model"][name] + 1)
+
+
 @pytest.mark.parametrize(
-    "rename,words",
+    "wrapper,need,words",
     [
-        ("state_dict", r"under 'state_dict'.*torch.load\(PATH\)\['state_dict'\]"),
-        ("weights", r"model with torch.save\({'model': state_dict}, PATH\)"),
+        ("state_dict", "all", r"under 'state_dict'.*torch.load\(PATH\)\['state_dict'\]"),
+        ("weights", "features", r"model with torch.save\({'model': state_dict}, PATH\)"),
     ],
 )
-def test_another_name_of_the_weights_is_told(content, tmp_path, rename, words):
-    torch.save({rename: content["model"]}, str(tmp_path / "other.pth"))
+def test_another_name_of_the_weights_is_told(content, tmp_path, wrapper, need, words):
+    torch.save({wrapper: content["model"]}, str(tmp_path / "other.pth"))
     with pytest.raises(CheckpointError, match=f"holds no 'model'.*{words}"):
-        small_run(tmp_path)[0].load(str(tmp_path / "other.pth"), [], need="features")
+        small_run(tmp_path)[0].load(str(tmp_path / "other.pth"), [], need=need)
 
 
 def test_old_checkpoints_load_with_a_note(content, tmp_path, caplog):

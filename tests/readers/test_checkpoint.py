@@ -321,3 +321,50 @@ def test_a_name_that_is_not_utf_8_can_be_read(tmp_path):
 def test_one_element_with_another_stride_has_a_checksum():
     """``torch.ones(1).expand(1)`` counts as contiguous, with the stride 0."""
     assert tensor_sums({"a": torch.ones(()).expand(1)}) == tensor_sums({"a": torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    "data,words",
+    [
+        (b"\n  <!DOCTYPE html><html>Quota exceeded", "a web page"),
+        (b"\xef\xbb\xbf<html>", "a web page"),
+        (b'{"error": "not found"}', "text, perhaps an error message of a download"),
+        (
+            b"\x08\x00\x00\x00\x00\x00\x00\x00" + b'{"a": 1}' + bytes(9),
+            "a file of safetensors",
+        ),
+        (b"\x89HDF\r\n\x1a\n" + bytes(9), "an HDF5 file, perhaps weights of Keras"),
+        (b"\x08\x08\x12\x07pytorch", "an ONNX model"),
+        (b"GGUF" + bytes(9), "a GGUF file"),
+        (b"Rar!\x1a\x07", "a RAR archive: unpack it"),
+        (b"%PDF-1.4", "a PDF document"),
+    ],
+)
+def test_files_of_other_programs_are_named(path, data, words):
+    with open(path, "wb") as file:
+        file.write(data)
+    with pytest.raises(CheckpointError, match=f"was not loaded: it is {words}"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "record,words",
+    [
+        ("model.weights.h5", r"a model of Keras \(it holds model.weights.h5\)"),
+        ("a.npy", "an archive of NumPy arrays"),
+        ("best/weights.pth", "a zip archive with a checkpoint in it: unpack it first"),
+    ],
+)
+def test_zip_archives_of_other_programs_are_named(path, record, words):
+    write_archive(path, [(record, b"1")], folder="")
+    with pytest.raises(CheckpointError, match=f"was not loaded: it is {words}"):
+        read_checkpoint(path)
+
+
+def test_no_colors_of_pytorch_are_in_a_message(path):
+    """Its loader writes bold letters into the advice of an error."""
+    with open(path, "wb") as file:
+        file.write(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.garbage")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert "\x1b" not in str(caught.value)

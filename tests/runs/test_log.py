@@ -120,3 +120,15 @@ def test_a_closed_pipe_ends_only_the_display(folders, monkeypatch, capsys):
         logger.info("first")
         logger.info("second")
     assert lines(folders[0]) == ["first", "second"] and capsys.readouterr().err == ""
+
+
+def test_colors_and_control_characters_stay_out_of_the_lines(folders, capsys, monkeypatch):
+    """FastReID colors names of tensors; another program's handler gets the line as it was."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with run_log(str(folders[0])):
+        logging.getLogger("fastreid.utils").info(
+            "keys: %s", "\x1b[34mheads.weight\x1b[0m\x07\n two"
+        )
+    text = (folders[0] / "log.txt").read_text(encoding="utf-8")
+    assert "keys: heads.weight\\x07\n two\n" in text and "\x1b" not in text
+    assert "keys: heads.weight\\x07\n two\n" in capsys.readouterr().out

@@ -80,14 +80,16 @@ Exit status: 0: the file is written; 2: it is not, for the reason that is shown.
                 "config."
             )
         from vireid_plugins import carry_config
+        from vireid_plugins.readers.text import shown
 
         carry_config(args.file, args.config_file, args.out, args.opts)
-        say(f"{args.out}: written, with the config {args.config_file}.")
+        say(f"{shown(args.out)}: written, with the config {args.config_file}.")
         return 0
 
 
 def _converted(args: argparse.Namespace) -> str:
     from vireid_plugins import convert
+    from vireid_plugins.readers.text import shown
 
     made: Any = convert(
         args.file,
@@ -99,7 +101,7 @@ def _converted(args: argparse.Namespace) -> str:
     )
     trial = "" if made.trial is None else f" trial {made.trial}"
     lines = [
-        f"{made.out}: {made.title}, trained on {made.dataset}{trial}, {made.num_classes} "
+        f"{shown(made.out)}: {made.title}, trained on {made.dataset}{trial}, {made.num_classes} "
         f"identities. {made.used} tensors were taken over; {made.dropped}, which that network does "
         "not use, were left out.",
         f"The config is configs/{made.config} with the dataset and the network of the file.",

@@ -12,7 +12,7 @@ from ..errors import ExistingFileError
 from ..files import write_atomically
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, tensor_sums
-from ..readers.weights import check_weights
+from ..readers.weights import check_weights, tensors_in
 from ..runs.names import FACTS
 from ..version import __version__
 from .loading import open_checkpoint
@@ -44,7 +44,7 @@ def carry_config(
         raise ExistingFileError(f"{out} exists and is not replaced. Name a new file.")
     opened = open_checkpoint(str(weights), config_file, opts)
     own = opened.model.state_dict()  # this loads the weights, and raises if they do not fit
-    held = check_weights(read_checkpoint(str(weights), entries=["model"])["model"], str(weights))
+    held = check_weights(tensors_in(read_checkpoint(str(weights))), str(weights))
     tensors = {name: one for name, one in with_new_names(held, own).items() if name in own}
     cfg = opened.cfg.clone()
     cfg.defrost()

@@ -15,9 +15,10 @@ from fastreid.utils.checkpoint import Checkpointer
 from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
 from ..pretrained import is_listed_name
+from ..published import advice_about
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, leaves, tensor_sums
-from ..readers.weights import WRAPPERS, check_kinds, check_weights
+from ..readers.weights import WRAPPERS, check_kinds, check_weights, shapes_of, tensors_in
 from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint, naming_others
 from ..runs.names import FACTS, LAST, UNFINISHED
@@ -34,6 +35,9 @@ TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batch
 _NOT_FOR_FEATURES = re.compile(
     TRAINING_ONLY.pattern + r"|pixel_(mean|std)$|(heads|b\d+_head)\.classifier"
 )
+
+
+_USE_ITS_CONFIG = "Use the config that it was trained with: config.yaml in the same folder."
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -129,7 +133,25 @@ class AtomicCheckpointer(Checkpointer):
         """Load the file, without the states of objects that are not needed."""
         entries = ["model", *self._wanted]
         with self._naming_others():
-            return read_checkpoint(f, None if self._need == "all" else entries)
+            content = read_checkpoint(f, None if self._need == "all" else entries)
+            if not isinstance(content.get("model"), dict):
+                content = {"model": self._other_weights(read_checkpoint(f))}
+        return content
+
+    def _other_weights(self, content: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Return weights that are not under ``model``: under another entry, or at the top.
+
+        Raises:
+            CheckpointError: there are none that fit the model, or a run is resumed.
+        """
+        tensors = tensors_in(content)
+        own = self.model.state_dict()
+        if self._need == "all" or not any(name in own for name in with_new_names(tensors, own)):
+            raise CheckpointError(_no_model(content, self._path))
+        logger.info(
+            "%s has no entry 'model'; its weights are taken from where they are.", self._path
+        )
+        return tensors
 
     def _naming_others(self) -> ContextManager[None]:
         """Return a block in which an error names other checkpoints, if a run is resumed."""
@@ -137,8 +159,6 @@ class AtomicCheckpointer(Checkpointer):
         return naming_others(Path(self._path)) if resumes else contextlib.nullcontext()
 
     def _load_model(self, checkpoint: Any) -> Any:
-        if not isinstance(checkpoint.get("model"), dict):
-            raise CheckpointError(_no_model(checkpoint, self._path))
         with self._naming_others():
             weights = check_weights(checkpoint["model"], f"{self._path}: model")
         if CHECKSUM not in checkpoint:
@@ -169,11 +189,11 @@ class AtomicCheckpointer(Checkpointer):
             ]
         refused = absent + unexpected if self._need == "all" else absent
         if not fitting or (refused and self._need != "some"):
+            advice = advice_about(shapes_of(held), self._path)
             raise CheckpointError(
                 f"{self._path} belongs to another model: only {len(fitting)} of the {len(own)} "
                 "tensors of this model fit. Others are missing or have another shape, such as "
-                f"{', '.join(refused[:3])}. Use the config that it was trained with: "
-                "config.yaml in the same folder."
+                f"{', '.join(refused[:3])}. {advice or _USE_ITS_CONFIG}"
             )
         strange = [name for name in unexpected if not _NOT_FOR_FEATURES.match(name)]
         if strange and self._need == "features":
@@ -203,7 +223,10 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
-    """Return the message about a checkpoint that has no dict named ``model``."""
+    """Return the message about a checkpoint without weights of this model."""
+    advice = advice_about(shapes_of(tensors_in(checkpoint)), path)
+    if advice:
+        return f"{path} cannot be loaded into this model. {advice}"
     other = next((name for name in WRAPPERS if isinstance(checkpoint.get(name), dict)), "")
     if other:
         how = f"Its weights are under {other!r}; save them as torch.save({{'model': "

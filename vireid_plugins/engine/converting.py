@@ -29,8 +29,9 @@ from ..published import (
 from ..published.file_names import DATASETS
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, tensor_sums
+from ..readers.safetensors_file import is_safetensors, read_safetensors
 from ..readers.text import shown
-from ..readers.weights import check_weights, tensors_in
+from ..readers.weights import check_weights, shapes_of, tensors_in
 from ..registry import lookup
 from ..runs.names import FACTS
 from ..version import __version__
@@ -106,10 +107,14 @@ def convert(
         raise UserError(f"--from is {source!r}; expected one of {', '.join(SOURCES)}.")
     if os.path.lexists(out):
         raise ExistingFileError(f"{shown(out)} exists and is not replaced. Name a new file.")
-    content = read_checkpoint(path)
+    content: Dict[str, Any] = (
+        {**read_safetensors(path)}
+        if os.path.isfile(path) and is_safetensors(path)
+        else read_checkpoint(path)
+    )
     check_can_write(Path(out))
     tensors = check_weights(_tensors(content, where), where)
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    shapes = shapes_of(tensors)
     network = _checked_network(recognize(shapes), source, tensors, path)
     mapping = map_names(shapes, where)
     said = read_file_name(os.path.basename(path))
@@ -177,7 +182,7 @@ def _checked_network(
             f"{'; '.join(f'{one.title}, {one.repository}' for one in SOURCES.values())}."
         )
     if not network.is_converted:
-        raise CheckpointError(f"{where}: {describe(network, path)}")
+        raise CheckpointError(describe(network, path, where))
     if source and network not in SOURCES[source].networks:
         fitting = [word for word, one in SOURCES.items() if network in one.networks]
         raise CheckpointError(
@@ -193,6 +198,11 @@ def _dataset(given: str, said: FileName, num_classes: int, where: str) -> str:
     if given:
         name = DATASETS.get(given.lower(), given)
         lookup(DATASET_REGISTRY, name, "--dataset")
+        if said.dataset not in ("", name):
+            raise UserError(
+                f"--dataset is {given}, and the name of {where} says {said.dataset}. Leave "
+                "--dataset out, or rename the file."
+            )
     else:
         name = said.dataset or counted
     if not name:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Dict, Optional, Sequence
@@ -14,7 +15,10 @@ from ..data.datasets.build import restore_splits
 from ..data.reading import ImageReader, restore_ranges
 from ..data.transforms.chains import build_transforms
 from ..errors import CheckpointError, UserError
+from ..published import describe, recognize
+from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import tensor_bytes
+from ..readers.weights import shapes_of, tensors_in
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
 from .model import build_model
@@ -135,12 +139,7 @@ def configure(
     elif facts is not None:
         cfg = build_carried_config(facts, opts, f"the config in {weights}")
     else:
-        raise CheckpointError(
-            f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
-            "another program wrote it. Where the command has --config-file, name the config that "
-            "it was trained with. For other commands, write a file that carries the config, in "
-            "Python: vireid_plugins.carry_config(WEIGHTS, CONFIG_FILE, 'new.pth')."
-        )
+        raise CheckpointError(_no_config(weights))
     check_pixel_scale(cfg, facts)
     if facts is not None:
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
@@ -150,6 +149,21 @@ def configure(
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
+
+
+def _no_config(weights: str) -> str:
+    """Return the message about a checkpoint that carries no config."""
+    shapes = shapes_of(tensors_in(read_checkpoint(weights, entries=[])))
+    network = recognize(shapes)
+    if network is not None and not network.is_host:
+        return f"{weights} carries no config of this package. {describe(network, weights)}"
+    return (
+        f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
+        "another program wrote it. Where the command has --config-file, name the config that it "
+        "was trained with. For other commands, write a file that carries the config: vireid "
+        f"convert {shlex.quote(weights)} --config-file CONFIG_FILE --out new.pth, or in Python "
+        "vireid_plugins.carry_config(WEIGHTS, CONFIG_FILE, 'new.pth')."
+    )
 
 
 def named_weights(config_file: str, opts: Sequence[Any]) -> str:

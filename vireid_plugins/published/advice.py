@@ -2,6 +2,7 @@
 
 import shlex
 
+from ..readers.text import shown
 from .networks import Network, Shapes, recognize
 
 
@@ -16,10 +17,11 @@ def advice_about(shapes: Shapes, path: str) -> str:
     return "" if network is None else describe(network, path)
 
 
-def describe(network: Network, path: str) -> str:
+def describe(network: Network, path: str, subject: str = "It") -> str:
     """Return sentences that say what a file of ``network`` is and what to do with it."""
-    whose = f" of {network.source}" if network.source else ""
-    what = f"It is a checkpoint of {network.title}{whose}"
+    whose = f", {network.source}" if network.source else ""
+    what = f"{subject} is a checkpoint of {network.title}{whose}"
+    file = shlex.quote(shown(path))
     if network.is_converted:
-        return f"{what}; convert it with: vireid convert {shlex.quote(path)} --out model.pth"
-    return f"{what}: {network.use}."
+        return f"{what}; convert it with: vireid convert {file} --out model.pth"
+    return f"{what}. {network.use.replace('FILE', file)}."

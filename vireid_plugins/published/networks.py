@@ -21,7 +21,8 @@ class Network:
         signs: patterns, each of which the name of some tensor matches from its beginning.
         lacks: patterns that no name matches from its beginning.
         only: a pattern that every name matches as a whole; empty: other names are no matter.
-        use: what a user can do with the file, a clause or a sentence; empty: it can be converted.
+        is_host: whether it is FastReID's, or this package's, and lacks no more than a config.
+        use: what a user can do with the file, a sentence; empty: it can be converted.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Network:
     lacks: Tuple[str, ...] = ()
     only: str = ""
     use: str = ""
+    is_host: bool = False
 
     @property
     def is_converted(self) -> bool:
@@ -50,7 +52,7 @@ def _is_there(pattern: str, shapes: Shapes) -> bool:
 
 
 def _lacking(what: str) -> str:
-    return f"this package does not have that network ({what}), so the file cannot be converted"
+    return f"This package does not have that network ({what}), so the file cannot be converted"
 
 
 _RESNET = r"(conv1|bn1|layer[1-4])\..+"
@@ -154,35 +156,37 @@ NETWORKS: Tuple[Network, ...] = (
         "this package's dual-stream network",
         "",
         (r"backbone\.(visible|infrared|shared)\.",),
-        use="nothing has to be converted. Name it as MODEL.WEIGHTS; if it carries no config, name "
+        use="Nothing has to be converted. Name it as MODEL.WEIGHTS; if it carries no config, name "
         "the config of its training by --config-file",
+        is_host=True,
     ),
     Network(
         "FastReID's network",
         "JDAI-CV/fast-reid",
         (r"backbone\.", r"(heads|b1_head)\."),
-        use="its config is needed: vireid convert FILE --config-file CONFIG.yml --out model.pth "
+        use="Its config is needed: vireid convert FILE --config-file CONFIG.yml --out model.pth "
         "writes a checkpoint that every command opens. Its backbone alone can start a training: "
         "MODEL.BACKBONE.PRETRAIN_PATH",
+        is_host=True,
     ),
     Network(
         "a YOLO detector",
         "",
         (r"model\.\d+\.conv\.weight$", r"model\.\d+\.(cv\d|m)\."),
-        use="a detector gives no features of persons. Use a checkpoint of re-identification",
+        use="A detector gives no features of persons. Use a checkpoint of re-identification",
     ),
     Network(
         "a vision transformer, as timm and DeiT publish it",
         "",
         (r"cls_token$", r"patch_embed\.proj\.weight$", r"blocks\.0\."),
-        use="it has no neck and no classifier of identities. It can start FastReID's "
+        use="It has no neck and no classifier of identities. It can start FastReID's "
         "build_vit_backbone: MODEL.BACKBONE.PRETRAIN_PATH",
     ),
     Network(
         "an ordinary ResNet, as torchvision publishes it",
         "",
         (r"conv1\.weight$", r"layer1\.0\.conv1\.weight$", r"layer4\.0\."),
-        use="it has one stream and no classifier of identities. It starts a training: "
+        use="It has one stream and no classifier of identities. It starts a training: "
         "MODEL.BACKBONE.PRETRAIN True MODEL.BACKBONE.PRETRAIN_PATH FILE",
     ),
 )

@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -19,11 +19,18 @@ from ..errors import CheckpointError
 from .allowed import STORAGES, check_allowed, is_storage
 from .checksum import leaves
 from .numpy_values import stand_in_for
+from .text import shown
 
 _PICKLE = "data.pkl"
 # Records whose names begin with a dot are written by PyTorch for its own use.
 _RECORD = re.compile(r"data\.pkl|version|byteorder|data/\d+|\.data/serialization_id|\.\w+")
 _PROGRAM = re.compile(r"constants\.pkl|code/.*")
+#: how names of records in archives of other programs end
+_OTHERS: Dict[Union[str, Tuple[str, ...]], str] = {
+    ".weights.h5": "a model of Keras",
+    ".npy": "an archive of NumPy arrays",
+    (".pth", ".pt", ".t", ".tar"): "a zip archive with a checkpoint in it: unpack it first",
+}
 _CHUNK, _END = 1 << 20, 22  # bytes
 _REMEDY = "Use an intact copy of it, or another checkpoint."
 
@@ -59,6 +66,7 @@ def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
             "program that could do anything when it is loaded. If you trust the file, save its "
             "weights alone: torch.save(torch.jit.load(PATH).state_dict(), 'weights.pth')."
         )
+    _check_other_programs(path, names)
     for name, own in zip(names, inside):
         if not name.startswith(f"{folder}/") or not _RECORD.fullmatch(own):
             raise _foreign(path, f"with the record {name!r}")
@@ -68,6 +76,17 @@ def _records(archive: zipfile.ZipFile, path: str) -> Dict[str, zipfile.ZipInfo]:
     if _PICKLE not in records:
         raise _foreign(path, f"without {_PICKLE}")
     return records
+
+
+def _check_other_programs(path: str, names: Sequence[str]) -> None:
+    """Raise ``CheckpointError`` for archives of other programs that are known by their records."""
+    for name in names:
+        what = next((words for end, words in _OTHERS.items() if name.endswith(end)), "")
+        if what:
+            raise CheckpointError(
+                f"{path} was not loaded: it is {what} (it holds {shown(name)}). Expected a file "
+                "written by torch.save."
+            )
 
 
 def _check_layout(archive: zipfile.ZipFile, path: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 import torch
 
-from ..errors import CheckpointError, MissingFileError
+from ..errors import CheckpointError, MissingFileError, without_colors
 from .allowed import ForbiddenObjectError, check_allowed
 from .archive import check_archive, check_legacy
 from .checksum import CHECKSUM, check_sums
@@ -50,7 +50,8 @@ def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[
             "torch.save({'model': state_dict}, 'weights.pth')."
         ) from error
     except Exception as error:  # PyTorch and pickle raise errors of many types for a damaged file
-        reason = str(error).strip().split("\n")[0].split(". ")[0]  # without PyTorch's advice
+        # without the colors and the advice of PyTorch
+        reason = without_colors(str(error)).strip().split("\n")[0].split(". ")[0]
         raise CheckpointError(
             f"{path} was not loaded ({type(error).__name__}: {reason}). It is damaged, or not a "
             "PyTorch checkpoint. Use an intact copy of it."

@@ -17,14 +17,28 @@ _BEGINNINGS = {
     b"\x80\x04\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
     b"\x80\x05\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": LEGACY,
 }
+_ONNX = "an ONNX model, whose weights have lost their names: use the checkpoint it was made from"
+_PAGE = "a web page, perhaps an error message of a download: download the file again"
 # other kinds of files that often have the name of a checkpoint
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself by 'git lfs pull'",
-    b"<": "a web page, perhaps an error message of a download: download the file again",
+    b"<": _PAGE,
+    b"{": "text, perhaps an error message of a download: look into it, and download it again",
     b"\x80": "a pickle, not written by torch.save; a pickle can run code",
     b"\x93NUMPY": "an array of NumPy",
     b"\x1f\x8b": "compressed by gzip: unpack it first",
     b"\x89HDF": "an HDF5 file, perhaps weights of Keras",
+    b"GGUF": "a GGUF file, a language model",
+    b"Rar!": "a RAR archive: unpack it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"BZh": "compressed by bzip2: unpack it first",
+    b"\xfd7zXZ": "compressed by xz: unpack it first",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF document",
+    b"MATLAB 5.0": "a .mat file of MATLAB",
+    b"\x08\x03\x12": _ONNX,
+    **{bytes((8, version, 18)): _ONNX for version in range(4, 13)},
 }
 
 
@@ -51,7 +65,8 @@ def container_of(path: str) -> str:
         )
     else:
         unknown = f"not a PyTorch checkpoint; it begins with {head[:16]!r}"
-        what = next((words for begin, words in _OTHERS.items() if head.startswith(begin)), unknown)
+        start = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head  # a byte order mark, lines
+        what = next((words for begin, words in _OTHERS.items() if start.startswith(begin)), unknown)
     raise CheckpointError(
         f"{path} was not loaded: it is {what}. Expected a file written by torch.save."
     )

@@ -1,6 +1,6 @@
 """Check the weights in a checkpoint before they are used."""
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Tuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ def tensors_in(content: Mapping[str, Any]) -> Dict[str, Tensor]:
         if isinstance(name, str) and isinstance(value, Tensor)
     }
     return without_ddp(tensors)
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Dict[str, Tuple[int, ...]]:
+    """Return the shape of each tensor by its name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def without_ddp(tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:

@@ -6,6 +6,7 @@ before the next one opens its own. Handlers that others have added stay as they 
 """
 
 import contextlib
+import copy
 import logging
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from termcolor import colored
 
 from fastreid.utils.logger import _ColorfulFormatter
 
-from ..errors import UserError, message_of
+from ..errors import UserError, message_of, plain, without_colors
 from ..files import writing
 from .names import LOG
 
@@ -25,7 +26,17 @@ _open: List[Tuple[str, int]] = []  # folder and rank of the log that is open, if
 _before: Dict[str, Tuple[bool, int]] = {}  # of each logger: propagation and level, to be restored
 
 
-class _Console(logging.StreamHandler):
+class _Plain(logging.Handler):
+    """A handler whose lines have no colors and no control characters inside their messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record; the record itself stays as it is, for other handlers."""
+        own = copy.copy(record)
+        own.msg, own.args = plain(without_colors(record.getMessage())), ()
+        return super().format(own)
+
+
+class _Console(_Plain, logging.StreamHandler):
     """The standard output. It escapes letters that it cannot show, and ignores a closed pipe."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -41,7 +52,7 @@ class _Console(logging.StreamHandler):
             self.handleError(record)
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(_Plain, logging.FileHandler):
     """``log.txt``. A full disk is reported once, and the run continues."""
 
     def __init__(self, path: Path) -> None:

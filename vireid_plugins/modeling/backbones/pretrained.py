@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from fastreid.utils import comm
 
 from ...errors import CheckpointError, MissingFileError, UserError
 from ...pretrained import CATALOG, PREFIX, fetch, fetch_url, is_listed_name
+from ...published import describe, recognize
 from ...readers.checkpoint import read_checkpoint
 from ...readers.safetensors_file import is_safetensors, read_safetensors
-from ...readers.weights import WRAPPERS, check_kinds, check_weights
+from ...readers.weights import WRAPPERS, check_kinds, check_weights, shapes_of, tensors_in
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +52,20 @@ def check_exists(path: str) -> None:
 
 
 def _tensors_in(path: str) -> Dict[str, Tensor]:
-    state: Any = read_safetensors(path) if is_safetensors(path) else read_checkpoint(path)
-    for wrapper in WRAPPERS:
-        if isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = read_safetensors(path) if is_safetensors(path) else read_checkpoint(path)
+    tensors = tensors_in(state)
     if not tensors:
         raise CheckpointError(
             f"{path} holds no tensors, neither at its top nor under one of {', '.join(WRAPPERS)}. "
             "Expected the weights of an ordinary network: torch.save(network.state_dict(), PATH)."
         )
     tensors = check_weights(tensors, path)
+    found = recognize(shapes_of(tensors))
+    if found is not None and found.is_converted:
+        raise CheckpointError(
+            f"{path} cannot be the start of a backbone. {describe(found, path)}, and name the new "
+            "file as MODEL.WEIGHTS."
+        )
     for prefix in ("module.", "backbone."):
         inside = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         tensors = inside or tensors
@@ -151,6 +155,10 @@ def fill(
         else:
             unexpected.append(name)
     if not any(name.endswith("weight") for name in loaded):
+        found = recognize(shapes_of(state))
+        advice = "Does MODEL.BACKBONE.DEPTH fit the file?"
+        if found is not None:
+            advice = f"It is a checkpoint of {found.title}. {advice}"
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
             f"{', '.join(list(state)[:3]) or 'none'}). {_FITTING}"
@@ -162,6 +170,8 @@ def fill(
         raise CheckpointError(
             f"{source} lacks {len(missing)} of the {len(expected)} tensors of this backbone, or "
             f"has them in another shape (the first: {', '.join(missing[:3])}). {_FITTING}"
+            f"{', '.join(list(state)[:3]) or 'none'}). "
+            f"{advice} The weights of a whole model belong in MODEL.WEIGHTS."
         )
     network.load_state_dict(own)
     report = LoadReport(tuple(loaded), missing, tuple(unexpected))

@@ -100,6 +100,16 @@ def test_random_networks_have_other_weights_and_the_same_network(cut, checkpoint
         assert len({float(state[name].double().sum()) for state in states}) == 3
 
 
+def test_networks_of_the_list_have_the_given_input(tmp_path):
+    (made,) = models_of("random:mobilenetv2", tmp_path, 1, (32, 16))
+    extractor = FeatureExtractor(made.path)
+    assert list(extractor.cfg.INPUT.SIZE_TEST) == [32, 16] and extractor.feature_size == 1280
+    assert extractor.cfg.MODEL.BACKBONE.NETWORK == "mobilenetv2"
+    (other,) = models_of("random:mobilenetv2", tmp_path, 1, (32, 32))
+    assert other.path != made.path
+    assert models_of("random:mobilenetv2", tmp_path, 1, (32, 16)) == [made]
+
+
 def test_what_is_above_the_first_is_the_difference(rows, checkpoint):
     by = {(row.model, row.kind, row.gap): row for row in rows}
     row, first = by[str(checkpoint), "color", 2], by[f"random:{checkpoint}", "color", 2]

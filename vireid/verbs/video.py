@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..verb import Verb, register, say
+from .render import image_size
 
 _LEAST_HEIGHT = "height in pixels of the smallest person; default: 1/15 of the frame"
 
@@ -72,6 +73,13 @@ Exit status: 0: done; 2: not done, the message says why."""
         parser.add_argument(
             "--seeds", type=int, default=5, metavar="N", help="networks of random:...; default 5"
         )
+        parser.add_argument(
+            "--size",
+            type=image_size,
+            metavar="HxW",
+            default="288x144",
+            help="input of random:NAME and weights:NAME; default 288x144",
+        )
         parser.add_argument("--device", default="cpu", help="such as cuda; default cpu")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -104,6 +112,7 @@ Exit status: 0: done; 2: not done, the message says why."""
             persons=read_persons(args.persons, cut) if args.persons else {},
             gaps=args.gaps,
             seeds=args.seeds,
+            size=args.size,
             device=args.device,
             progress=True,
         )

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, Hashable, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Hashable, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..readers.csv_file import read_csv
 from ..search import SearchIndex, index_folder
 from .cut import CROPS, GRAY, Cut, image_name
-from .models import Model, check_word, models_of
+from .models import INPUT_SIZE, Model, check_word, models_of
 from .questions import Question, Rate, answers, ask, chance, difference, rate
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def measure(
     persons: Mapping[int, str] = MappingProxyType({}),
     gaps: Sequence[float] = (1, 2, 4, 8),
     seeds: int = 5,
+    size: Tuple[int, int] = INPUT_SIZE,
     device: str = "cpu",
     progress: bool = False,
 ) -> List[Row]:
@@ -104,6 +105,8 @@ def measure(
             ``read_persons``; every other track is one person.
         gaps: seconds between the query and its gallery.
         seeds: number of random networks.
+        size: height and width of the input of ``random:NAME`` and ``weights:NAME``; checkpoints
+            have their own.
         device: where features are computed.
         progress: show progress bars on a terminal.
 
@@ -113,7 +116,9 @@ def measure(
     check_words(words, gaps, seeds, device)
     who = [persons.get(one.track, f"track {one.track}") for one in cut.sightings]
     asked = _questions(cut, who, gaps)
-    groups = {word: models_of(word, cut.folder / MODELS, seeds) for word in dict.fromkeys(words)}
+    groups = {
+        word: models_of(word, cut.folder / MODELS, seeds, size) for word in dict.fromkeys(words)
+    }
     rows: List[Row] = []
     for word, models in groups.items():
         logger.info("Computing features: %s", word)

@@ -6,7 +6,7 @@ An untrained network becomes a checkpoint of this package, so it is opened like 
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -20,7 +20,8 @@ from ..files import find_config, writing
 from ..pretrained import PREFIX, lookup
 
 RANDOM = "random:"
-_CONFIG = "Base-vireid.yml"  # of networks that are not a checkpoint's: input of 288 x 144
+_CONFIG = "Base-vireid.yml"  # of networks that are not a checkpoint's
+INPUT_SIZE = (288, 144)  # their input, height and width
 _NOT_PRETRAINED = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.BACKBONE.PRETRAIN_PATH", ""]
 _HOW = (
     "expected the path of a checkpoint (.pth); weights:NAME, a network with pretrained weights "
@@ -43,7 +44,9 @@ class _Recipe(NamedTuple):
     opts: Sequence[Any]
 
 
-def models_of(word: str, folder: Path, seeds: int) -> List[Model]:
+def models_of(
+    word: str, folder: Path, seeds: int, size: Tuple[int, int] = INPUT_SIZE
+) -> List[Model]:
     """Return the checkpoints that a word means; those of untrained networks are made.
 
     Args:
@@ -51,6 +54,7 @@ def models_of(word: str, folder: Path, seeds: int) -> List[Model]:
             ``random:NAME`` or ``random:CHECKPOINT``, the same network with random weights.
         folder: where checkpoints are made.
         seeds: number of random networks; they have the seeds 0, 1, ...
+        size: height and width of the input of the networks that NAME names.
 
     Raises:
         MissingFileError: there is no such checkpoint.
@@ -59,11 +63,11 @@ def models_of(word: str, folder: Path, seeds: int) -> List[Model]:
     """
     check_word(word)
     if word.startswith(PREFIX):
-        return [_made(lookup(word).name, None, folder)]
+        return [_made(lookup(word).name, None, folder, size)]
     if not word.startswith(RANDOM):
         path = _checkpoint(word)
         return [Model(path.stem, path)]
-    return [_made(word[len(RANDOM) :], seed, folder) for seed in range(seeds)]
+    return [_made(word[len(RANDOM) :], seed, folder, size) for seed in range(seeds)]
 
 
 def check_word(word: str) -> None:
@@ -86,15 +90,16 @@ def _checkpoint(word: str) -> Path:
     return path
 
 
-def _made(name: str, seed: Optional[int], folder: Path) -> Model:
+def _made(name: str, seed: Optional[int], folder: Path, size: Tuple[int, int]) -> Model:
     """Return the checkpoint of an untrained network; make it unless it is there.
 
     Args:
         name: of the list of pretrained weights, or a checkpoint.
         seed: of random weights; None: the pretrained ones.
+        size: height and width of the input, unless it is a checkpoint.
     """
     is_random = seed is not None
-    recipe = _recipe(name, is_random)
+    recipe = _recipe(name, is_random, size)
     kind = f"random{seed}" if is_random else "weights"
     digest = hashlib.sha256(f"{recipe.config}{recipe.opts}".encode()).hexdigest()[:8]
     model = Model(f"{kind}-{Path(name).stem}", folder / f"{kind}-{Path(name).stem}-{digest}.pth")
@@ -113,11 +118,12 @@ def _made(name: str, seed: Optional[int], folder: Path) -> Model:
     return model
 
 
-def _recipe(name: str, is_random: bool) -> _Recipe:
+def _recipe(name: str, is_random: bool, size: Tuple[int, int]) -> _Recipe:
     """Return how the network that ``name`` means is built."""
     if is_random and _is_file_name(name):
         config = open_checkpoint(name, opts=["MODEL.DEVICE", "cpu"]).cfg.dump()
         return _Recipe(config, ["MODEL.WEIGHTS", "", *_NOT_PRETRAINED])
     config = Path(find_config(_CONFIG)).read_text(encoding="utf-8")
     words = [*lookup(name).keys, "MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "1"]
+    words += ["INPUT.SIZE_TEST", f"[{size[0]}, {size[1]}]"]
     return _Recipe(config, words + (_NOT_PRETRAINED if is_random else []))

@@ -63,7 +63,7 @@ MAY_IMPORT = {
         "runs",
     },
     "search": {"data", "drawing", "engine", "evaluation", "runs"},
-    "video": {"engine", "pretrained", "search"},
+    "video": {"drawing", "engine", "pretrained", "search"},
     "benchmarks": {
         "clustering",
         "comparison",

@@ -84,7 +84,14 @@ Exit status: 0: done; 2: not done, the message says why."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Cut the video and measure the models."""
-        from vireid_plugins.video import check_words, cut_video, measure, read_persons, table
+        from vireid_plugins.video import (
+            check_words,
+            cut_video,
+            measure,
+            read_persons,
+            table,
+            write_rank1,
+        )
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         for name in ("fastreid", "vireid_plugins.engine"):  # of each checkpoint that is opened
@@ -117,5 +124,6 @@ Exit status: 0: done; 2: not done, the message says why."""
             progress=True,
         )
         say(table(rows))
-        say(f"Also in {args.out / 'results.json'}.")
+        picture, *_ = write_rank1(rows, args.out)
+        say(f"Also in {args.out / 'results.json'}, and as a figure: {picture}")
         return 0

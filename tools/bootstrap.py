@@ -87,7 +87,7 @@ DEVELOPMENT = (
     "ruff>=0.17,<0.18",
 )
 FASTREID = "fastreid==1.4.0"
-TIMM = "timm>=0.9.16,<2"
+TIMM = "timm>=1.0,<2"
 
 # What the demo trains: from ImageNet weights if they can be fetched, otherwise from random ones
 DEMO_WEIGHTS = "mobilenetv2"

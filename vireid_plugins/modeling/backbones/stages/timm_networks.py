@@ -92,6 +92,9 @@ class TimmNetwork(Stages):
                 "not build it with output_stride=16. Set MODEL.BACKBONE.LAST_STRIDE 2: its last "
                 "stage then halves the map."
             )
+        if node.NORM == "syncBN":  # only now, since PyTorch 1 cannot run it on a CPU
+            for stage in stages.stages.values():
+                _timm(cfg).layers.convert_sync_batchnorm(stage)
         return stages
 
     @classmethod
@@ -191,16 +194,13 @@ def _build(cfg: Any, **options: Any) -> Any:
             )
         options["img_size"] = tuple(size)
     try:
-        network = timm.create_model(name, num_classes=0, **options)
+        return timm.create_model(name, num_classes=0, **options)
     except _REFUSALS as error:
         raise _RefusedError(
             f"timm cannot build {name} with {_settings(options)}: {first_sentence(error)}. Set "
             "another INPUT.SIZE_TRAIN and INPUT.SIZE_TEST (some networks take only square images), "
             "or use another network."
         ) from error
-    if node.NORM == "syncBN":
-        network = timm.layers.convert_sync_batchnorm(network)
-    return network
 
 
 def _flat(name: str) -> str:

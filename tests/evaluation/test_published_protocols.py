@@ -6,11 +6,13 @@ Recorded by running, on files of these names and float64 features of length 1:
   (commit 886e27c), in the two branches of ``DEEN/test.py``, as means of ten trials. The paper's
   visible-to-infrared numbers are the first branch with ``test_mode = [2, 1]``, as the script had it
   before June 20, 2023;
-- ``get_cmc`` and ``get_mAP`` of ``eval_llcm.py`` of github.com/1KK077/IDKL (commit 8676b62);
+- ``get_cmc`` and ``get_mAP`` of ``eval_llcm.py`` of github.com/1KK077/IDKL (commit 8676b62), after
+  its ``pairwise_distance``, or its ``re_ranking`` with float64 in place of float16;
 - for RegDB's protocol, ``eval_regdb`` of github.com/mangye16/Cross-Modal-Re-ID-baseline (commit
   e817a26), and ``get_cmc`` of ``eval_regdb.py`` of github.com/DoubtedSteam/MPANet (commit f57fd5c).
 """
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +24,7 @@ from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import (
     LLCMProtocol,
     RegDBProtocol,
+    Reranking,
     TestFeatures,
     VIReIDEvaluator,
     pair_sets,
@@ -65,6 +68,38 @@ def test_the_numbers_are_those_of_the_released_functions(llcm, variant, directio
     recorded = RECORDED[variant, direction]
     found = [row.mean[name] for name in names[: len(recorded)]]
     np.testing.assert_allclose(found, recorded, rtol=0, atol=1e-5)  # their means are in float32
+
+
+@pytest.mark.parametrize(
+    "direction,reranked,recorded",
+    [
+        (I_TO_V, False, (16.8141592920354, 68.14159292035399, 92.92035398230087)),
+        (V_TO_I, False, (17.1875, 66.40625, 93.75)),
+        (I_TO_V, True, (15.929203539823009, 66.3716814159292, 93.80530973451326)),
+        (V_TO_I, True, (21.09375, 66.40625, 95.3125)),
+    ],
+)
+def test_the_numbers_are_those_of_idkl_on_features_of_any_length(
+    llcm, direction, reranked, recorded
+):
+    """TEST.PROTOCOL.LLCM all_images, TEST.METRIC euclidean, with and without TEST.RERANK."""
+    mean_precision = {
+        (I_TO_V, False): 19.106177892807548,
+        (V_TO_I, False): 20.050329774784156,
+        (I_TO_V, True): 19.07871256738346,
+        (V_TO_I, True): 20.458407911482748,
+    }[direction, reranked]
+    rows = torch.from_numpy(np.stack([llcm_feature(item, unit=False) for item in llcm.items]))
+    evaluator = VIReIDEvaluator(
+        [LLCMProtocol(direction, variant="all_images")],
+        llcm.dataset,
+        dataset_name="LLCM",
+        metric="euclidean",
+        reranking=Reranking(20, 6, 0.3) if reranked else None,
+    )
+    (row,) = evaluator.evaluate(dataclasses.replace(llcm.features, features=rows)).rows
+    found = [row.mean[name] for name in ("Rank-1", "Rank-5", "Rank-10", "mAP")]
+    np.testing.assert_allclose(found, [*recorded, mean_precision], rtol=0, atol=1e-9)
 
 
 def test_the_released_code_searches_all_visible_images_with_drawn_infrared_ones(llcm):

@@ -79,7 +79,6 @@ def _list(pretrained: Any, names: List[str]) -> int:
 def _facts(held: Any) -> str:
     entry = held.entry
     mean, std = (", ".join(f"{value:g}" for value in values) for values in entry.input)
-    tried = "fetched and trained with" if entry.seen else "not run: it was never fetched here"
     where = held.wrong or str(held.path or "absent")
     return "\n".join(
         [
@@ -89,7 +88,7 @@ def _facts(held: Any) -> str:
             f"  origin   {entry.origin}",
             f"  file     {entry.file}, {entry.megabytes:.1f} MB, SHA-256 {_hash(entry.sha256)}",
             f"  input    RGB, values 0..255, mean {mean}, deviation {std}",
-            f"  tried    {tried}",
+            f"  tried    {entry.tried}",
             f"  cache    {where}",
             f"  use      {' '.join(entry.keys)}",
         ]

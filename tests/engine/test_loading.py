@@ -1,14 +1,16 @@
 """``open_checkpoint``: one way from a file to its config and model. Oracle: the file's content."""
 
 import dataclasses
+import hashlib
 
 import pytest
 import torch
 import yaml
 
 import vireid_plugins as vp
-from vireid_plugins.engine.loading import named_weights, open_checkpoint
+from vireid_plugins.engine.loading import model_words, named_weights, open_checkpoint
 from vireid_plugins.engine.model import build_model
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
@@ -51,6 +53,22 @@ def assert_holds(checkpoint, tensors):
     own = checkpoint.model.state_dict()
     assert own.keys() == tensors.keys()
     assert all(torch.equal(own[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    "config, recorded",
+    [("agw/synthetic.yml", "77bed2a831b61b7b"), ("mrda/sysu.yml", "c150c2fc448dec78")],
+)
+def test_an_index_outlives_new_keys(config, recorded):
+    """Recorded before MODEL.BACKBONE.NETWORK and the keys that came after it.
+
+    If it fails: a new key of MODEL belongs into ``_YOUNGER``, or indexes have to be made again.
+    """
+    words = model_words(build_config(f"configs/{config}", CPU))
+    assert hashlib.sha256(words.encode()).hexdigest()[:16] == recorded, words
+    for pair in (["MODEL.BACKBONE.STEM_POOL", "padded"], ["MODEL.HEADS.GEM_EPS", "mean"]):
+        other = model_words(build_config(f"configs/{config}", [*CPU, *pair]))
+        assert other != words and pair[1] in other
 
 
 @pytest.mark.parametrize("config_file", ["", CONFIG])

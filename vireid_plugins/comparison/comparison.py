@@ -168,7 +168,7 @@ class Comparison:
         )
         if hint(self.entries, self.trials):
             self._say(hint(self.entries, self.trials))
-        check_lists(self._todo)
+        check_lists(self.runs)
         with sole_user(self.output):
             self._rename_damaged()
             self.write()

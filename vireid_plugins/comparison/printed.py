@@ -28,7 +28,7 @@ def format_plain(rows: Sequence[Row], protocol: str = "") -> str:
 
 def _meaning(rows: Sequence[Row]) -> str:
     if any(row.over_trials for row in rows):
-        return f"percent. {spread_over_trials(rows)}"
+        return f"percent. {spread_over_trials(rows)}".replace("**", "")
     return "percent. `a ± s`: mean and sample standard deviation over seeds."
 
 

@@ -70,8 +70,9 @@ def check_lists(runs: Sequence[PlannedRun]) -> None:
     todo = [run for run in runs if run.trial is not None and run.state != DONE]
     trials = todo[0].entry.trials if todo else None
     if trials is not None:
+        asked = sorted({run.trial for run in runs if run.trial is not None})
         numbers = sorted({run.trial for run in todo if run.trial is not None})
-        check_trials(todo[0].entry.cfg, trials, numbers)
+        check_trials(todo[0].entry.cfg, trials, numbers, asked)
 
 
 def trial_words(entries: Sequence[Entry], numbers: Optional[Sequence[int]]) -> List[str]:

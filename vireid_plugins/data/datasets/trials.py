@@ -39,13 +39,16 @@ def separate_trials(cfg: CfgNode) -> Optional[SeparateTrials]:
     return None
 
 
-def check_trials(cfg: CfgNode, trials: SeparateTrials, numbers: Sequence[int]) -> None:
+def check_trials(
+    cfg: CfgNode, trials: SeparateTrials, numbers: Sequence[int], asked: Sequence[int] = ()
+) -> None:
     """Read the lists of some trials, of training and test, so that a fault is known in advance.
 
     Args:
         cfg: a config that trains on the dataset.
         trials: its trials.
-        numbers: those that are wanted.
+        numbers: those whose lists are read.
+        asked: all that the user asked for, of which some may be done; empty: ``numbers``.
 
     Raises:
         DatasetError: a list is absent or wrong. The message names each trial that has a fault.
@@ -64,11 +67,11 @@ def check_trials(cfg: CfgNode, trials: SeparateTrials, numbers: Sequence[int]) -
         f"{trials.word.capitalize()} {first_few(of, _MOST)}: {message}"
         for message, of in found.items()
     )
-    rest = [number for number in numbers if number not in bad]
+    rest = [number for number in (asked or numbers) if number not in bad]
     instead = f", or ask for the others: {' '.join(map(str, rest))}" if rest else ""
     raise DatasetError(
-        f"{trials.dataset}: {len(bad)} of {len(numbers)} {trials.word}s cannot be used. {told} "
-        f"Mend them{instead}."
+        f"{trials.dataset}: {len(bad)} of {len(asked or numbers)} {trials.word}s cannot be used. "
+        f"Mend their lists{instead}. {told}"
     )
 
 

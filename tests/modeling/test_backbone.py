@@ -46,6 +46,27 @@ def test_the_chosen_stages_are_separate(unshared):
         assert a is not b
 
 
+@pytest.mark.parametrize("non_local", [False, True])
+def test_names_and_random_weights_are_those_of_earlier_versions(non_local):
+    """A stem per stream, and FastReID's names; weights are drawn in FastReID's order.
+
+    Both streams begin with the same weights. Non-local blocks are drawn after the network.
+    """
+    torch.manual_seed(3)
+    plain = build_resnet_backbone(make_cfg()).state_dict()
+    torch.manual_seed(3)
+    backbone = build(WITH_NL=non_local, NL_BLOCKS=[0, 1, 0, 0], NETWORK="resnet")
+    found, expected = backbone.state_dict(), {}
+    for name, tensor in plain.items():
+        of_stem = name.startswith(("conv1.", "bn1."))
+        for stream in ("visible.stem.", "infrared.stem.") if of_stem else ("shared.",):
+            expected[stream + name] = tensor
+    added = {name for name in found if name.startswith("shared.layer2.non_local.1.")}
+    assert found.keys() == expected.keys() | added
+    assert bool(added) == non_local
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_each_modality_goes_through_its_own_stem():
     backbone = build(UNSHARED_STAGES=1)
     with torch.no_grad():

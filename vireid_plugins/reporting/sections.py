@@ -4,8 +4,11 @@ import datetime
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+
 from ..comparison.table import feature_words, protocol_words
 from ..evaluation.result import METRIC_NAMES
+from ..registry import NETWORK_REGISTRY
 from ..runs.folder import Missing, Results, RunFolder
 from ..runs.names import BEST, FINAL, METRICS
 from .config_differences import ConfigDifferences
@@ -118,6 +121,16 @@ def what_was_run(run: RunFolder, comparison: Optional[ConfigDifferences]) -> Sec
     )
 
 
+def _backbone_words(node: Any) -> str:
+    """Return the backbone's name, with the network and the depth that it is built of."""
+    builder = BACKBONE_REGISTRY._obj_map.get(node.NAME)
+    if not getattr(builder, "takes_network", False):
+        return f"{node.NAME}, depth {node.DEPTH}"
+    adapter: Any = NETWORK_REGISTRY._obj_map.get(node.NETWORK.partition("/")[0])
+    depth = f" {node.DEPTH}" if getattr(adapter, "depths", ()) else ""  # or the name has the size
+    return f"{node.NAME}, {node.NETWORK}{depth}"
+
+
 def _method_facts(run: RunFolder) -> Markup:
     cfg = run.cfg
     seed = "not recorded" if run.seed is None else run.seed
@@ -129,7 +142,7 @@ def _method_facts(run: RunFolder) -> Markup:
     return facts(
         [
             ("Method", cfg.MODEL.META_ARCHITECTURE),
-            ("Backbone", f"{cfg.MODEL.BACKBONE.NAME}, depth {cfg.MODEL.BACKBONE.DEPTH}"),
+            ("Backbone", _backbone_words(cfg.MODEL.BACKBONE)),
             ("Head", cfg.MODEL.HEADS.NAME),
             ("Losses", losses),
             ("Trained on", ", ".join(cfg.DATASETS.NAMES)),

@@ -244,3 +244,23 @@ def test_every_norm_of_a_mobilenet_is_the_one_that_is_asked_for():
 def test_group_norm_that_does_not_fit_is_named():
     with pytest.raises(UserError, match="NORM GN does not fit .*osnet: num_channels .16. must be"):
         build("osnet", NORM="GN")
+
+
+@pytest.mark.slow
+def test_the_graph_of_a_shufflenet_takes_any_number_of_images():
+    """FastReID's shuffling of channels would fix the number at that of the recording."""
+    pytest.importorskip("onnxruntime")
+    from vireid_plugins.onnx_export.compare import onnx_features, open_session, pytorch_features
+    from vireid_plugins.onnx_export.graph import record
+
+    from tests.onnx_export.small import small_model
+
+    words = {"NAME": "build_dual_stream_backbone", "NETWORK": "shufflenetv2", "DEPTH": "0.5x"}
+    overrides = {f"MODEL__BACKBONE__{key}": value for key, value in words.items()}
+    cfg, model = small_model("configs/baseline/synthetic.yml", **overrides)
+    session = open_session(record(model, cfg.INPUT.SIZE_TEST), threads=1)
+    for count in (1, 3):
+        images = torch.rand(count, 3, *cfg.INPUT.SIZE_TEST) * 255
+        expected = pytorch_features(model, images, MODALITIES[:count])
+        found = torch.from_numpy(onnx_features(session, images, MODALITIES[:count]))
+        torch.testing.assert_close(found, torch.as_tensor(expected), rtol=0, atol=2e-5)

@@ -1,6 +1,8 @@
 """FastReID's ShuffleNetV2 (Ma et al., ECCV 2018), with the names of Megvii's weights."""
 
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
+
+from torch import Tensor
 
 from fastreid.modeling.backbones import shufflenet
 
@@ -23,9 +25,19 @@ class ShuffleNetV2(Stages):
     @classmethod
     def from_config(cls, cfg: Any) -> Stages:
         network = shufflenet.build_shufflenetv2_backbone(cfg)
+        for block in network.features:
+            block.channel_shuffle = _shuffle
         if cfg.MODEL.BACKBONE.LAST_STRIDE == 1:
             keep_size(network.features[12])
         return cls(network)
+
+
+def _shuffle(feature_map: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return the even and the odd channels, as the block itself does, for any number of images.
+
+    FastReID's own function has a fixed number of images in an exported graph.
+    """
+    return feature_map[:, 0::2], feature_map[:, 1::2]
 
 
 def _channels_of(part: Any) -> int:

@@ -1,5 +1,6 @@
 """Networks cut into stages. Oracle: FastReID's or torchvision's ordinary network, to 1e-9."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from vireid_plugins.registry import NETWORK_REGISTRY
 import fastreid
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
+from tests.engine.small import ROOT
 from tests.modeling.test_backbone import make_cfg
 
 #: the smallest DEPTH of each network of FastReID, and the strides of its stages from the image
@@ -264,3 +266,20 @@ def test_the_graph_of_a_shufflenet_takes_any_number_of_images():
         expected = pytorch_features(model, images, MODALITIES[:count])
         found = torch.from_numpy(onnx_features(session, images, MODALITIES[:count]))
         torch.testing.assert_close(found, torch.as_tensor(expected), rtol=0, atol=2e-5)
+
+
+def test_the_network_of_the_documentation_works(monkeypatch):
+    """Oracle: its modules, one after another."""
+    monkeypatch.setattr(NETWORK_REGISTRY, "_obj_map", dict(NETWORK_REGISTRY._obj_map))
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    example = re.search(r"example: my_network.py -->\n```python\n(.*?)```", text, re.S).group(1)
+    exec(example, {"__name__": "my_network"})
+    backbone = build("mine", "8", LAST_STRIDE=1, WITH_NL=True, NL_BLOCKS=[0, 0, 1, 0])
+    assert backbone.feat_dim == 8 and list(backbone.shared["layer3"].non_local) == ["2"]
+    feature_map = backbone.visible["stem"].conv(IMAGES)
+    for number, stage in enumerate(STAGES[1:]):
+        feature_map = backbone.shared[stage]._modules[str(number)](feature_map)
+    found = backbone(IMAGES, MODALITIES)  # both streams begin with the same weights
+    torch.testing.assert_close(found, feature_map)
+    with pytest.raises(UserError, match="NORM is 'GN', which MODEL.BACKBONE.NETWORK mine does not"):
+        build("mine", "8", NORM="GN")

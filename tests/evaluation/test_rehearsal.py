@@ -232,6 +232,20 @@ def test_queries_without_a_match_are_one_warning_with_counts(csv_config, tmp_pat
     assert text.count("1 of identities that the gallery lacks, 1 whose matches are never") == 2
 
 
+def test_a_key_of_a_protocol_that_no_test_set_has_is_one_warning(csv_config, tmp_path, caplog):
+    write_csv(tmp_path, TRAIN + both(8, "test") + both(9, "test"))
+    rehearse_tests(csv_config)
+    assert "TEST.PROTOCOL" not in caplog.text
+    csv_config.TEST.PROTOCOL.LLCM = "released_code"
+    csv_config.TEST.PROTOCOL.REGDB_CMC = "identity"
+    csv_config.TEST.PROTOCOL.SHOTS = (10,)  # configs for SYSU-MM01 set it in any case
+    rehearse_tests(csv_config)
+    (text,) = [one.getMessage() for one in caplog.records if "TEST.PROTOCOL" in one.getMessage()]
+    assert "TEST.PROTOCOL.LLCM (now 'released_code'), which only LLCMProtocol does" in text
+    assert "TEST.PROTOCOL.REGDB_CMC (now 'identity'), which only RegDBProtocol does" in text
+    assert "SHOTS" not in text
+
+
 def test_a_check_reads_a_permutation_file_that_is_there(csv_config, tmp_path):
     dataset = fake_dataset((1, 2, 4, 5), (3, 6), str(tmp_path))
     keys = SYSUMM01Protocol.for_check(csv_config, dataset)

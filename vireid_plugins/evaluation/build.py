@@ -8,8 +8,8 @@ from fastreid.utils import comm
 
 from ..data.datasets.build import build_dataset
 from ..errors import UserError
-from ..keys import SWITCH, Key, check_values, declare, one_of, text
-from ..registry import PROTOCOL_REGISTRY, lookup
+from ..keys import SWITCH, Key, check_values, declare, declared_keys, one_of, text
+from ..registry import PROTOCOL_REGISTRY, lookup, registered_names
 from .evaluator import VIReIDEvaluator
 from .features import TestFeatures
 from .protocols import Protocol, SingleModalityProtocol
@@ -115,16 +115,35 @@ def rehearse_tests(cfg: Any) -> None:
     """Rehearse the evaluation of every dataset of ``DATASETS.TESTS`` on its labels alone.
 
     This reads lists of images, but no image. For each dataset whose evaluation is possible but odd,
-    one warning is logged.
+    one warning is logged, and one for keys of protocols that no dataset has.
 
     Raises:
         UserError: a dataset cannot be read, or its evaluation would fail; the message says why.
     """
+    unread = _unread_keys(cfg)
+    if unread and comm.is_main_process():
+        logger.warning("No dataset of DATASETS.TESTS reads %s.", "; nor ".join(unread))
     for name in dict.fromkeys(cfg.DATASETS.TESTS):
         dataset = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
         remarks = build_evaluator(cfg, name, dataset).rehearse()
         if remarks and comm.is_main_process():
             logger.warning("%s can be evaluated, but: %s.", name, "; ".join(remarks))
+
+
+def _unread_keys(cfg: Any) -> List[str]:
+    """Return the keys that are set, but belong to protocols that no test set has, with values."""
+    if not cfg.DATASETS.TESTS:
+        return []
+    known = map(PROTOCOL_REGISTRY.get, registered_names(PROTOCOL_REGISTRY))
+    owners = {key: kind.__name__ for kind in known for key in getattr(kind, "own_keys", ())}
+    tested = [one for name in cfg.DATASETS.TESTS for one in build_protocols(cfg, name)]
+    read = {key for protocol in tested for key in getattr(protocol, "own_keys", ())}
+    return [
+        f"TEST.PROTOCOL.{key} (now {cfg.TEST.PROTOCOL[key]!r}), which only {owner} does"
+        for key, owner in owners.items()
+        if key not in read
+        and cfg.TEST.PROTOCOL[key] != declared_keys()[f"TEST.PROTOCOL.{key}"].default
+    ]
 
 
 def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:

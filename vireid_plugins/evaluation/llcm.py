@@ -53,6 +53,7 @@ class LLCMProtocol(DirectedProtocol):
         UserError: a word or a number is not among those above.
     """
 
+    own_keys = ("LLCM",)
     cmc = "identity"
 
     def __init__(self, direction: str, trials: int = 10, variant: str = "paper") -> None:

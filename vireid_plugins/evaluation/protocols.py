@@ -1,10 +1,9 @@
 """Evaluation protocols: which images are queries or gallery, and which pairs are never compared.
 
 A protocol turns a dataset into trials, row numbers in the one list ``dataset.query +
-dataset.gallery``, whose features are extracted once. A dataset needs ``query`` and ``gallery``,
-lists of items ``(path, pid, camid, modality)``, and, for the official galleries of SYSU-MM01,
-``dataset_dir``. How a gallery is drawn stands in ``galleries.py``, what the rules mean in
-``rules.py``. Shapes: Q query rows, G gallery rows of one trial.
+dataset.gallery``, whose features are extracted once. How a gallery is drawn stands in
+``galleries.py``, what the rules mean in ``rules.py``. Shapes: Q query rows, G gallery rows of one
+trial.
 """
 
 import os
@@ -83,6 +82,7 @@ class Protocol:
     key: str = ""  # <mode or direction>/<single|multi|variant>: the middle of a metric's name
     gallery_rule: str = "all images"  # for the table
     num_trials: int = 1
+    own_keys: ClassVar[Tuple[str, ...]] = ()  # keys of TEST.PROTOCOL that only this protocol reads
 
     @classmethod
     def from_config(cls, cfg: Any, **decided: Any) -> List["Protocol"]:
@@ -171,6 +171,7 @@ class SYSUMM01Protocol(Protocol):
     """
 
     skip_camera_pairs = SYSU_SKIPPED_PAIRS
+    own_keys = ("GALLERY", "PERMUTATION_FILE")
     cmc = "identity"
     direction = DIRECTIONS[1]
 
@@ -241,14 +242,15 @@ class SYSUMM01Protocol(Protocol):
 class RegDBProtocol(DirectedProtocol):
     """RegDB: all images of one modality search all of the other (Nguyen et al., 2017).
 
-    It has one trial, the split that the dataset was made with. The code of AGW and most others
-    count images in the CMC; that of MPANet, SAAI and IDKL counts each identity once. Rank-1, mAP
-    and mINP are the same under both.
+    It has one trial, the split that the dataset was made with. In the CMC, AGW's code and most
+    others count images; MPANet, SAAI and IDKL count each identity once.
 
     Args:
         direction: ``"visible_to_infrared"`` or ``"infrared_to_visible"``.
         cmc: ``"image"`` or ``"identity"``.
     """
+
+    own_keys = ("REGDB_CMC",)
 
     def __init__(self, direction: str, cmc: str = "image") -> None:
         super().__init__(direction)

@@ -59,7 +59,7 @@ def cut(network: Any, size: Sequence[int]) -> Dict[str, List[CutBlock]]:
     """
     infos = list(getattr(network, "feature_info", None) or ())
     _check_maps(infos)
-    names = [info["module"] for info in infos]
+    names = [info["module"] for info in infos if info["module"]]  # "": none, in TResNet
     mode, images = network.training, torch.zeros(1, 3, *size)
     try:
         watched = Watched(network.eval(), network.forward_features, images)
@@ -74,7 +74,7 @@ def cut(network: Any, size: Sequence[int]) -> Dict[str, List[CutBlock]]:
         groups = _groups(watched, parts[begin:end])
         stages[stage] = _blocks(watched, groups, given, reader)
         if not stages[stage]:
-            raise UncutError(f"{stage} does not end with a map")
+            raise UncutError(f"{stage} ends with a list of tokens or vectors, and not with a map")
         begin, given = end, stages[stage][-1].returned
     return stages
 
@@ -119,13 +119,15 @@ def _ends(
     for name in names:
         wanted = watched.output(modules[name]) if name in modules else None
         found = [i for i, output in enumerate(outputs, start=1) if output is wanted is not None]
-        if not found:
-            raise UncutError(f"its modules do not simply run one after another up to {name}")
-        ends.append(found[-1])
-    stem = ends[-_LAYERS - 1] if len(ends) > _LAYERS else ends[0] - 1
+        ends.append(found[-1] if found else 0)
+    layers, before = ends[-_LAYERS:], ends[:-_LAYERS]
+    if 0 in layers:
+        name = names[-_LAYERS:][layers.index(0)]
+        raise UncutError(f"its modules do not simply run one after another up to {name}")
+    stem = before[-1] if before and before[-1] else layers[0] - 1
     if stem < 1:
-        raise UncutError(f"nothing runs before {names[0]}, so that it has no stem")
-    return [stem, *ends[-_LAYERS:-1], len(parts)]
+        raise UncutError(f"nothing runs before {names[-_LAYERS]}, so that it has no stem")
+    return [stem, *layers[:-1], len(parts)]
 
 
 def _groups(watched: Watched, parts: Sequence[Part]) -> List[List[Part]]:

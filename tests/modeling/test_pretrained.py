@@ -64,6 +64,7 @@ def test_another_wrapper_than_fastreid_expects(state, tmp_path):
         (lambda state: {"conv1.weight": state["conv1.weight"] * float("nan")}, "holds NaN"),
         (lambda state: {"blocks.0.weight": torch.ones(3)}, "fits this backbone.*MODEL.WEIGHTS"),
         (lambda state: {"conv1.weight": state["conv1.weight"].long()}, "of the type torch.int64"),
+        (lambda state: {"conv1.weight": state["conv1.weight"]}, "lacks 99 of the 100 .*DEPTH fit"),
         (lambda state: {}, "holds no tensors"),
         (lambda state: {"model": {"a": "word"}}, "holds no tensors"),
         (lambda state: [state], "of the type list"),

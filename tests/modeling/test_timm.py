@@ -185,6 +185,14 @@ def test_efficientnet_pytorchs_names_have_a_place_in_order():
     assert report.missing == () and report.unexpected == ("_fc.weight", "_fc.bias")
 
 
+def test_a_last_layer_beside_the_stages_is_no_reason_for_a_warning(caplog):
+    state = timm.create_model("mobilenetv3_small_050").state_dict()
+    report = build("mobilenetv3_small_050").load_ordinary(state)
+    assert "conv_head.weight" in report.unexpected and not caplog.records
+    build("mobilenetv3_small_050").load_ordinary({**state, "more.weight": torch.ones(1, 1, 1, 1)})
+    assert "Convolutions are among them, such as more.weight" in caplog.text
+
+
 REFUSED = {
     "unknown": ("convnext_ato", {}, "no network 'convnext_ato'. Did you mean timm/convnext_atto"),
     "capitals": ("ConvNext_Atto", {}, "Did you mean timm/convnext_atto"),

@@ -176,7 +176,8 @@ class DualStreamBackbone(nn.Module):
             source: what messages call the file.
         """
         own = self.network.own_names(state)
-        return fill(self, {name: self._places(own[name]) for name in state}, state, source)
+        places = {name: self._places(own[name]) for name in state}
+        return fill(self, places, state, source, outside=self.network.outside)
 
     def _places(self, name: str) -> Tuple[str, ...]:
         """Return the names here of a tensor of the network; an unshared stage has two."""

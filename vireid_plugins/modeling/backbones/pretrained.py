@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Collection, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -132,6 +132,7 @@ def fill(
     places: Mapping[str, Tuple[str, ...]],
     state: Mapping[str, Tensor],
     source: str = "the checkpoint",
+    outside: Collection[str] = (),
 ) -> LoadReport:
     """Copy tensors into ``network``; one tensor of the file may fill several places.
 
@@ -139,6 +140,8 @@ def fill(
         places: for each name in the file, the names in the network.
         state: for each name in the file, the tensor.
         source: what messages call the file.
+        outside: names in the file of tensors that nobody expects to have a place, such as those of
+            a classifier's own layers; they are no reason for a warning.
 
     Raises:
         CheckpointError: less than half of the network fits, so the file belongs to another; or one
@@ -156,12 +159,10 @@ def fill(
             unexpected.append(name)
     if not any(name.endswith("weight") for name in loaded):
         found = recognize(shapes_of(state))
-        advice = "Does MODEL.BACKBONE.DEPTH fit the file?"
-        if found is not None:
-            advice = f"It is a checkpoint of {found.title}. {advice}"
+        what = "" if found is None else f"It is a checkpoint of {found.title}. "
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
-            f"{', '.join(list(state)[:3]) or 'none'}). {_FITTING}"
+            f"{', '.join(list(state)[:3]) or 'none'}). {what}{_FITTING}"
         )
     done = set(loaded)
     expected = [name for name in own if not name.endswith("num_batches_tracked")]
@@ -170,12 +171,10 @@ def fill(
         raise CheckpointError(
             f"{source} lacks {len(missing)} of the {len(expected)} tensors of this backbone, or "
             f"has them in another shape (the first: {', '.join(missing[:3])}). {_FITTING}"
-            f"{', '.join(list(state)[:3]) or 'none'}). "
-            f"{advice} The weights of a whole model belong in MODEL.WEIGHTS."
         )
     network.load_state_dict(own)
     report = LoadReport(tuple(loaded), missing, tuple(unexpected))
-    left = [name for name in unexpected if state[name].dim() == 4]
+    left = [n for n in unexpected if state[n].dim() == 4 and n not in outside]
     left += [name for name in missing if own[name].dim() == 4 and ".non_local." not in name]
     logger.log(
         logging.WARNING if left else logging.INFO,

@@ -6,7 +6,7 @@ turns a map (B, C, H, W) into a map (B, C', H', W'); the input of the first one 
 """
 
 import functools
-from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Sequence, Tuple, Type, Union
 
 from torch import Tensor, nn
 
@@ -96,6 +96,8 @@ class Stages:
     depths: Tuple[str, ...] = ()
     #: which of ``OPTIONS`` the network reads
     options: Tuple[str, ...] = ("NORM",)
+    #: names of tensors of the network that follow the last stage
+    outside: FrozenSet[str] = frozenset()
     #: whether a name may follow the network's own, after a slash
     takes_variant = False
 

@@ -76,6 +76,7 @@ class TimmNetwork(Stages):
             for number, block in enumerate(blocks):
                 for name, _ in block.parts:
                     self._places[name] = f"{stage}.{number}.{_flat(name)}"
+        self.outside = frozenset(name for name in network.state_dict() if not self.place(name))
 
     @classmethod
     def from_config(cls, cfg: Any) -> Stages:

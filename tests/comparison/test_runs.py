@@ -51,6 +51,13 @@ def test_names_are_as_short_as_they_can_be(tmp_path, paths, names):
     assert unique_names([tmp_path / path[1:] for path in paths]) == names
 
 
+def test_a_single_file_of_a_method_is_named_after_the_method(tmp_path):
+    """So its runs are those that a comparison with other methods would look for."""
+    assert unique_names([ROOT / "configs/agw/regdb.yml"]) == ["agw"]
+    assert unique_names([ROOT / "configs/mrda/ablation/full.yml"]) == ["full"]
+    assert unique_names([tmp_path / "agw" / "regdb.yml"]) == ["regdb"]
+
+
 def test_files_that_differ_in_their_suffix_alone_are_refused(tmp_path):
     with pytest.raises(PlanError, match="cannot be told apart"):
         unique_names([tmp_path / "a.yml", tmp_path / "a.yaml"])

@@ -12,6 +12,7 @@ from vireid_plugins.engine.other_values import other_values
 from vireid_plugins.errors import UserError
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
+from tests.engine.small import small_words
 from tests.engine.test_loading import CONFIG, CPU, write_checkpoint
 
 
@@ -35,6 +36,10 @@ def test_the_checkpoints_own_values_are_silent(caplog, weights):
     assert warned(caplog, weights) == []
     same = ["INPUT.SIZE_TEST", "[32, 16]", "MODEL.PIXEL_STD", "[58.395, 57.12, 57.375]"]
     assert warned(caplog, weights, *same, "TEST.METRIC", "euclidean") == []
+
+
+def test_the_config_file_of_the_training_is_silent(caplog, weights, tmp_path):
+    assert warned(caplog, weights, *small_words(tmp_path), config_file=CONFIG) == []
 
 
 @pytest.mark.parametrize(

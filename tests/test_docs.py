@@ -198,7 +198,8 @@ def test_commands_that_a_document_prints_are_understood(path):
             assert not ended.code, " ".join(["vireid", verb, *words])
             continue
         if verb in ("train", "evaluate"):
-            build_config(str(ROOT / args.config_file), ["MODEL.DEVICE", "cpu", *args.opts])
+            config = str(ROOT / args.config_file) if args.config_file else ""
+            build_config(config, ["MODEL.DEVICE", "cpu", *args.opts])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -331,6 +331,7 @@ def test_the_command_says_what_was_made(regdb, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "AGW (TPAMI 2021), trained on RegDB trial 3, 9 identities. 158 tensors" in said
     assert "epoch 40, rank-1 40.00, mAP 47.00" in said
+    assert "images of 288 x 144 (INPUT.SIZE_TEST), GeneralizedMeanPooling (MODEL.HEADS" in said
     assert open_checkpoint(str(out)).cfg.TEST.IMS_PER_BATCH == 7
     assert run_verb("convert", ["--from", "agw", "--out", str(out), regdb]) == 2
     assert "new.pth exists and is not replaced" in capsys.readouterr().err

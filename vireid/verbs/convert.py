@@ -104,7 +104,8 @@ def _converted(args: argparse.Namespace) -> str:
         f"{shown(made.out)}: {made.title}, trained on {made.dataset}{trial}, {made.num_classes} "
         f"identities. {made.used} tensors were taken over; {made.dropped}, which that network does "
         "not use, were left out.",
-        f"The config is configs/{made.config} with the dataset and the network of the file.",
+        f"The config is configs/{made.config} with the dataset and the network of the file. The "
+        f"file does not say, and the code has by default: {made.assumed}.",
     ]
     if made.results:
         lines.append(f"The file says of its own test: {made.results}.")

@@ -58,6 +58,7 @@ class Converted(NamedTuple):
         config: the config that was taken, a file below ``configs/``.
         used: tensors of the file that were taken over.
         dropped: tensors of the file that the public network does not use.
+        assumed: what the file does not say and the code's defaults decide, in words.
         results: what the file says of its own test, in words; empty: nothing.
     """
 
@@ -70,6 +71,7 @@ class Converted(NamedTuple):
     config: str
     used: int
     dropped: int
+    assumed: str
     results: str
 
 
@@ -150,6 +152,7 @@ def convert(
         config=SOURCES[source].config,
         used=len(tensors) - len(mapping.dropped),
         dropped=len(mapping.dropped),
+        assumed=_assumed(cfg, network),
         results=_results(content),
     )
 
@@ -302,6 +305,19 @@ def _on_cpu(cfg: CfgNode) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     return cfg
+
+
+def _assumed(cfg: CfgNode, network: Network) -> str:
+    """Return in words what decides features and is not in the file, with the keys to change it."""
+    height, width = cfg.INPUT.SIZE_TEST
+    words = [f"images of {height} x {width} (INPUT.SIZE_TEST)"]
+    if network is HCT:
+        words.append(f"the exponent {cfg.MODEL.HEADS.GEM_EXPONENT:g} (MODEL.HEADS.GEM_EXPONENT)")
+    else:
+        words.append(f"{cfg.MODEL.HEADS.POOL_LAYER} (MODEL.HEADS.POOL_LAYER)")
+    if cfg.TEST.FLIP.ENABLED:
+        words.append("the mean of an image and its mirror image (TEST.FLIP.ENABLED)")
+    return ", ".join(words)
 
 
 def _results(content: Dict[str, Any]) -> str:

@@ -158,6 +158,8 @@ def configure(
     Raises:
         CheckpointError, UserError: for the same reasons as ``open_checkpoint``.
     """
+    if facts is None and not config_file:
+        _check_not_foreign(weights)
     if config_file or (facts is None and or_defaults):
         cfg = build_config(config_file, opts)
     elif facts is not None:
@@ -175,12 +177,17 @@ def configure(
     return cfg
 
 
+def _check_not_foreign(weights: str) -> None:
+    """Raise ``CheckpointError`` if a file holds a known network that is not built here."""
+    network = recognize(shapes_of(tensors_in(read_checkpoint(weights, entries=[]))))
+    if network is not None and not network.is_host:
+        raise CheckpointError(
+            f"{weights} carries no config of this package. {describe(network, weights)}"
+        )
+
+
 def _no_config(weights: str) -> str:
     """Return the message about a checkpoint that carries no config."""
-    shapes = shapes_of(tensors_in(read_checkpoint(weights, entries=[])))
-    network = recognize(shapes)
-    if network is not None and not network.is_host:
-        return f"{weights} carries no config of this package. {describe(network, weights)}"
     return (
         f"{weights} says nothing about its model and carries no config ({FACTS!r} is absent): "
         "another program wrote it. Where the command has --config-file, name the config that it "

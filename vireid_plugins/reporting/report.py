@@ -233,7 +233,8 @@ class _Report:
         """Return the model on its test set, with the features of all its images."""
         weights = str(checkpoint.path)
         self._say(f"loading {weights} ...")
-        config_file = str(self._run.folder / CONFIG) if self._run.cfg is not None else None
+        own = self._run.folder / CONFIG  # a folder of evaluations alone has none
+        config_file = str(own) if self._run.cfg is not None and own.is_file() else None
         subject = load_subject(weights, config_file, self._opts, label=self._title)
         self._say(f"  features of {len(subject.features.features)} test images")
         return subject

@@ -1,6 +1,7 @@
 """Curves of training runs. Oracles: files written by hand, and what the drawn lines hold."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +190,31 @@ def test_without_a_log_the_axis_counts_iterations(figures, tmp_path):
     (axes, *_, footer) = figures[0].axes
     assert axes.get_xlabel() == "iteration" and drawn(axes)[0][1] == [5, 10]
     assert footer.get_legend().get_texts()[0].get_text() == "mine"
+
+
+def test_runs_that_were_evaluated_differently_are_named(figures, tmp_path):
+    protocol = "RegDB/visible_to_infrared/multi"
+    runs = [write_run(tmp_path / name, [line(9, 1.0, **metrics(10.0, protocol))]) for name in "abc"]
+    assert not _notes_on_conditions(runs, tmp_path)  # they do not say how
+    facts = {
+        **{"key": protocol, "direction": "visible_to_infrared", "gallery_rule": "all images"},
+        **{"trials": 1, "queries": 8, "queries_left_out": 0.0, "gallery": 8.0},
+        **{"feature": "pooled", "metric": "cosine", "flip": False, "reranking": ""},
+    }
+    for run, cmc in zip(runs, ("image", "identity", "image")):
+        results = {"metrics": {}, "protocols": [{**facts, "cmc": cmc}]}
+        (Path(run) / "results.json").write_text(json.dumps(results))
+    head, cmc = _notes_on_conditions(runs, tmp_path)
+    assert head == f"The runs were evaluated differently by {protocol}; compare with care:"
+    assert cmc == "  cmc: a 'image', b 'identity', c 'image'"
+    assert not _notes_on_conditions([runs[0], runs[2]], tmp_path)
+    (Path(runs[1]) / "results.json").write_text("{")  # damaged
+    assert not _notes_on_conditions(runs, tmp_path)
+
+
+def _notes_on_conditions(runs, folder):
+    notes = draw_kind("curves", runs, str(folder)).notes
+    return [note for note in notes if "evaluated differently" in note or note.startswith("  cmc")]
 
 
 def test_protocols_and_metrics_are_chosen_by_name(figures, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..drawing.style import (
 from ..errors import PlotError
 from ..registry import suggest
 from ..runs.metrics_log import MetricsLog, Series, read_metrics_log
+from .conditions import different_conditions
 from .kinds import Drawn, Kind, register_kind
 from .options import option
 
@@ -87,6 +89,8 @@ class Curves(Kind):
         labels = _labels(runs, options.label)
         notes = [line for label, run in zip(labels, runs) for line in _summary(label, run)]
         protocol = common_protocol(runs, options.protocol)
+        folders = [Path(run.path).parent for run in runs]
+        notes += different_conditions(labels, folders, protocol)
         panels = choose_panels(runs, protocol, options.metrics.split(","))
         by_epoch = all(run.iterations_per_epoch for run in runs)
         if not by_epoch:

@@ -80,7 +80,7 @@ class Tracker:
     """Follow all moving things of a video.
 
     Args:
-        patience: largest number of frames in which a thing may be missed.
+        patience: largest number of frames from one box of a track to its next one.
     """
 
     def __init__(self, patience: int) -> None:

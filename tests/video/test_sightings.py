@@ -105,6 +105,7 @@ def test_a_small_person_needs_a_smaller_least_height():
     assert len(find_sightings(pictures, 2, 12).sightings) >= 25
 
 
+@pytest.mark.slow
 def test_large_frames_are_reduced_and_boxes_are_in_pixels_of_the_video():
     pictures = np.repeat(np.repeat(frames([RED], 24), 5, axis=1), 5, axis=2)  # 750 pixels high
     found = find_sightings(Drawn(pictures), 4, 100)

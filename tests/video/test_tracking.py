@@ -59,6 +59,18 @@ def test_persons_who_meet_end_both_tracks_and_their_box_is_a_group():
     ]
 
 
+def test_nobody_walks_on_through_a_meeting():
+    """Two persons of one size pass through each other: at frame 10 they are one box as large."""
+    frames = []
+    for number in range(21):
+        one, other = sorted([10 + 2 * number, 50 - 2 * number])
+        apart = [[one, 10, 10, 30], [other, 10, 10, 30]]
+        frames.append(apart if other > one + 10 else [[one, 10, other + 10 - one, 30]])
+    for track in followed(frames):
+        assert not (track.frames[0] < 8 and track.frames[-1] > 12)
+        assert track.is_group == (8 <= track.frames[0] <= 12)
+
+
 def test_a_person_whose_height_jumps_begins_a_new_track():
     boxes = [[[10, 10, 10, 30]]] * 6 + [[[10, 10, 10, 15]]] * 6  # the legs are hidden
     assert [track.frames[0] for track in followed(boxes)] == [0, 6]

@@ -159,7 +159,7 @@ def configure(
         CheckpointError, UserError: for the same reasons as ``open_checkpoint``.
     """
     if facts is None and not config_file:
-        _check_not_foreign(weights)
+        check_not_foreign(weights)
     if config_file or (facts is None and or_defaults):
         cfg = build_config(config_file, opts)
     elif facts is not None:
@@ -177,10 +177,18 @@ def configure(
     return cfg
 
 
-def _check_not_foreign(weights: str) -> None:
-    """Raise ``CheckpointError`` if a file holds a known network that is not built here."""
+def check_not_foreign(weights: str, *, only_convertible: bool = False) -> None:
+    """Raise ``CheckpointError`` if a file holds a known network of another program.
+
+    Args:
+        weights: path of a checkpoint without facts.
+        only_convertible: whether networks pass that cannot be converted, because a part of their
+            tensors may fit.
+    """
     network = recognize(shapes_of(tensors_in(read_checkpoint(weights, entries=[]))))
-    if network is not None and not network.is_host:
+    if network is None or (only_convertible and not network.is_converted):
+        return
+    if not network.is_host:
         raise CheckpointError(
             f"{weights} carries no config of this package. {describe(network, weights)}"
         )

@@ -28,7 +28,7 @@ from .checks import make_output_folder
 from .early_checks import check_training
 from .interrupts import STOP_STATUSES, TrainingStopped, what_is_kept
 from .launch import launch
-from .loading import OpenedCheckpoint, named_weights, open_checkpoint
+from .loading import OpenedCheckpoint, check_not_foreign, named_weights, open_checkpoint
 from .other_values import check_pixel_scale
 from .run_folder import sole_training
 from .setup import build_config, set_up_run
@@ -85,8 +85,8 @@ def train(
     if not resume:
         check_pixel_scale(cfg)
     try_model(cfg)
-    if cfg.MODEL.WEIGHTS and not resume:
-        read_facts(cfg.MODEL.WEIGHTS)
+    if cfg.MODEL.WEIGHTS and not resume and read_facts(cfg.MODEL.WEIGHTS) is None:
+        check_not_foreign(cfg.MODEL.WEIGHTS, only_convertible=True)
     try:
         return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
     except TrainingStopped as stop:

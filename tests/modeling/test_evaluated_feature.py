@@ -131,6 +131,7 @@ def test_an_unknown_word_gets_the_valid_ones():
         build_model(small_cfg("unused", AGW, TEST__FEATURE="fc"))
 
 
+@pytest.mark.slow
 def test_an_extractor_follows_the_checkpoints_own_key(tmp_path):
     """And its fingerprint tells their features apart, so that no index mixes them."""
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import pytest
 
 from vireid_plugins.errors import UserError
 from vireid_plugins.video.frames import Frames
-from vireid_plugins.video.sightings import find_sightings
+from vireid_plugins.video.sightings import _is_clean, find_sightings
 
 from .drawn import BLUE, FPS, GREEN, HEIGHT, RED, TALL, WIDE, WIDTH, Walker, frames, walker_at
 
@@ -96,6 +96,23 @@ def test_things_that_are_wider_than_tall_and_who_stands_still_are_no_persons():
     found = found_in([standing, Car((220, 60, 30), (20.0, 100.0), (2.0, 0.0))])
     assert found.sightings == []
     assert found.num_moving >= 1  # the car
+
+
+@pytest.mark.parametrize(
+    ("box", "clean"),
+    [
+        ([50, 50, 20, 50], True),
+        ([50, 50, 20, 27], False),  # wider than an upright person
+        ([50, 50, 8, 50], False),  # narrower
+        ([50, 50, 10, 19], False),  # smaller than 20 pixels
+        ([1, 50, 20, 50], False),  # at the border
+        ([69, 50, 20, 50], True),  # the other one, at 87, covers a tenth of it
+        ([70, 50, 20, 50], False),
+    ],
+)
+def test_which_boxes_are_cut_out(box, clean):
+    box, other = np.array(box, float), np.array([87.0, 50, 20, 50])
+    assert _is_clean(box, np.array([box, other]), (150, 240), 20) == clean
 
 
 def test_a_small_person_needs_a_smaller_least_height():

@@ -30,7 +30,7 @@ def test_borders_worked_by_hand():
 
 
 def test_a_missed_frame_is_bridged_and_a_long_gap_is_not():
-    boxes = [[[10 + 2 * number, 10, 10, 30]] for number in range(20)]
+    boxes = [[[10 + 3 * number, 10, 10, 30]] for number in range(20)]  # 9 pixels in the gap of 3
     gap = [*boxes[:8], [], [], *boxes[10:]]
     (track,) = followed(gap)
     assert track.frames == [*range(8), *range(10, 20)]

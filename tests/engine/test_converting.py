@@ -229,6 +229,7 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
         ("a.t", 9, {"dataset": "regbd"}, "--dataset.*RegDB"),
         (REGDB, 9, {"source": "agv"}, "--from is 'agv'; expected one of agw, caj"),
         (REGDB, 9, {"source": "hct"}, None),
+        (REGDB, 9, {"opts": ["TEST.FLIP.ENABLED"]}, "KEY VALUE pairs; got TEST.FLIP.ENABLED. Add"),
         (REGDB, 9, {"opts": ["MODEL.BACKBONE.DEPTH", "50x"]}, "does not fill the network"),
         (REGDB, 9, {"opts": ["MODEL.BACKBON.DEPTH", "50x"]}, "MODEL.BACKBON"),
     ],

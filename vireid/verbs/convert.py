@@ -60,7 +60,13 @@ Exit status: 0: the file is written; 2: it is not, for the reason that is shown.
             metavar="FILE",
             help="the config of a checkpoint of FastReID, a path or a file below configs/",
         )
-        parser.add_argument("opts", nargs="*", help="KEY VALUE pairs of the config")
+        parser.add_argument(
+            "opts",
+            nargs="*",
+            default=[],  # without it, argparse would call the pairs missing where the file is
+            metavar="KEY VALUE",
+            help="pairs that override the config",
+        )
 
     def parse(self, words: Sequence[str], prog: str) -> argparse.Namespace:
         """Read the words; the file and the pairs may stand before and after the options."""

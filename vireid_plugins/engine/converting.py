@@ -107,6 +107,11 @@ def convert(
     where = shown(path)
     if source and source not in SOURCES:
         raise UserError(f"--from is {source!r}; expected one of {', '.join(SOURCES)}.")
+    if len(opts) % 2:
+        raise UserError(
+            f"Overrides come as KEY VALUE pairs; got {' '.join(map(str, opts))}. Add the value "
+            "that is missing."
+        )
     if os.path.lexists(out):
         raise ExistingFileError(f"{shown(out)} exists and is not replaced. Name a new file.")
     content: Dict[str, Any] = (

@@ -225,7 +225,7 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
         ("regdb_a.t", 9, {"trial": 11}, "--trial is 11; RegDB has the trials 1 to 10"),
         ("sysu_a.t", 9, {"trial": 1}, "--trial is 1, and SYSUMM01 has only one split. Leave it"),
         ("a.t", 395, {"dataset": "regdb"}, "395 identities, as many as SYSUMM01.*--dataset sysu"),
-        ("regdb_trial_1.t", 395, {}, "its name says RegDB. Add --dataset sysu, or rename"),
+        ("regdb_trial_1.t", 395, {}, "its name says RegDB. Rename the file"),
         ("a.t", 9, {"dataset": "regbd"}, "--dataset.*RegDB"),
         (REGDB, 9, {"source": "agv"}, "--from is 'agv'; expected one of agw, caj"),
         (REGDB, 9, {"source": "hct"}, None),

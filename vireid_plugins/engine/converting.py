@@ -17,7 +17,6 @@ from ..files import check_can_write, write_atomically
 from ..published import (
     HCT,
     SOURCES,
-    FileName,
     NameMap,
     Network,
     describe,
@@ -26,21 +25,18 @@ from ..published import (
     recognize,
     usual_source,
 )
-from ..published.file_names import DATASETS
 from ..readers.checkpoint import read_checkpoint
 from ..readers.checksum import CHECKSUM, tensor_sums
 from ..readers.safetensors_file import is_safetensors, read_safetensors
 from ..readers.text import shown
 from ..readers.weights import check_weights, shapes_of, tensors_in
-from ..registry import lookup
 from ..runs.names import FACTS
 from ..version import __version__
 from .checkpoint import TRAINING_ONLY
 from .model import build_model
 from .setup import build_config
+from .trained_on import dataset_of, short_name, trial_of
 
-#: identities of the published training sets
-_IDENTITIES = {395: "SYSUMM01", 206: "RegDB", 713: "LLCM"}
 #: exponents of HCT's pooling, which are written into its code by hand for each dataset
 _HCT_EXPONENTS = {"RegDB": 10.0}
 
@@ -126,8 +122,8 @@ def convert(
     mapping = map_names(shapes, where)
     said = read_file_name(os.path.basename(path))
     source = source or usual_source(network, shapes, said)
-    dataset = _dataset(dataset, said, mapping.num_classes, where)
-    trial = _trial(trial, dataset, said, where)
+    dataset = dataset_of(dataset, said, mapping.num_classes, where)
+    trial = trial_of(trial, dataset, said, where)
     cfg = _config(source, network, dataset, trial, mapping, opts)
     mapped = _mapped(tensors, mapping)
     _check_complete(cfg, mapped, where)
@@ -200,61 +196,6 @@ def _checked_network(
     return network
 
 
-def _dataset(given: str, said: FileName, num_classes: int, where: str) -> str:
-    """Return the registered name of the dataset that the model was trained on."""
-    counted = _IDENTITIES.get(num_classes, "")
-    if given:
-        name = DATASETS.get(given.lower(), given)
-        lookup(DATASET_REGISTRY, name, "--dataset")
-        if said.dataset not in ("", name):
-            raise UserError(
-                f"--dataset is {given}, and the name of {where} says {said.dataset}. Leave "
-                "--dataset out, or rename the file."
-            )
-    else:
-        name = said.dataset or counted
-    if not name:
-        raise UserError(
-            f"{where}: neither its name nor its {num_classes} identities tell what it was trained "
-            f"on. Add --dataset {', '.join(DATASETS)} or the name of another registered dataset."
-        )
-    if counted not in ("", name):
-        raise UserError(
-            f"{where} was trained on {num_classes} identities, as many as {counted} has for "
-            f"training; {'--dataset' if given else 'its name'} says {name}. "
-            + (f"Leave --dataset out, or write --dataset {_short(counted)}." if given else "")
-            + ("" if given else f"Add --dataset {_short(counted)}, or rename the file.")
-        )
-    return name
-
-
-def _short(dataset: str) -> str:
-    return next((word for word, name in DATASETS.items() if name == dataset), dataset)
-
-
-def _trial(given: Optional[int], dataset: str, said: FileName, where: str) -> Optional[int]:
-    """Return the split that the model was trained on; None for a dataset that has only one."""
-    if "trial" not in getattr(DATASET_REGISTRY.get(dataset), "split_arguments", ()):
-        if given is not None:
-            raise UserError(f"--trial is {given}, and {dataset} has only one split. Leave it out.")
-        return None
-    trial = said.trial if given is None else given
-    if trial is None:
-        raise UserError(
-            f"{where} was trained on one of the ten splits of {dataset}, and its name does not say "
-            "on which. Add --trial N: a model of one split has seen test persons of the others."
-        )
-    if given is not None and said.trial not in (None, given):
-        raise UserError(
-            f"--trial is {given}, and the name of {where} says trial {said.trial}. Leave --trial "
-            "out, or rename the file."
-        )
-    if not 1 <= trial <= 10:
-        place = "--trial" if given is not None else f"The trial in the name of {where}"
-        raise UserError(f"{place} is {trial}; {dataset} has the trials 1 to 10. Add --trial N.")
-    return trial
-
-
 def _config(
     source: str,
     network: Network,
@@ -273,7 +214,7 @@ def _config(
     pairs += [*mapping.opts, *one.opts]
     if network is HCT:
         pairs += ["MODEL.HEADS.GEM_EXPONENT", _HCT_EXPONENTS.get(dataset, 3.0)]
-    pairs += ["OUTPUT_DIR", f"logs/{_short(dataset).lower()}/{source}_converted", *opts]
+    pairs += ["OUTPUT_DIR", f"logs/{short_name(dataset).lower()}/{source}_converted", *opts]
     cfg = build_config(one.config, pairs)
     cfg.MODEL.HEADS.NUM_CLASSES = mapping.num_classes
     cfg.MODEL.BACKBONE.PRETRAIN = False

@@ -2,8 +2,7 @@
 
 import logging
 import os
-from pathlib import Path
-from typing import Callable, Collection, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Collection, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from ...readers.safetensors_file import is_safetensors, read_safetensors
 from ...readers.weights import WRAPPERS, check_kinds, check_weights, shapes_of, tensors_in
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 def read_weights(path: str) -> Dict[str, Tensor]:
@@ -35,7 +35,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
         CheckpointError: the file is not a checkpoint of tensors, is damaged, or cannot be fetched.
     """
     if is_listed_name(path):
-        return _tensors_in(fetched_once(lambda: fetch(path)))
+        return _tensors_in(str(fetched_once(lambda: fetch(path))))
     check_exists(path)
     return _tensors_in(path)
 
@@ -86,19 +86,20 @@ def fetch_pretrained(key: str, urls: Mapping[str, str]) -> Dict[str, Tensor]:
             f"No pretrained weights are published for {key!r} (only for {', '.join(urls)}). Set "
             "MODEL.BACKBONE.PRETRAIN False, or MODEL.BACKBONE.PRETRAIN_PATH to a file of yours."
         )
-    return _tensors_in(fetched_once(lambda: fetch_url(urls[key])))
+    return _tensors_in(str(fetched_once(lambda: fetch_url(urls[key]))))
 
 
-def fetched_once(fetched: Callable[[], Path]) -> str:
-    """Call ``fetched`` in one process on each machine first; return the path in every process.
+def fetched_once(fetched: Callable[[], _T]) -> _T:
+    """Call ``fetched`` in one process on each machine first; return its result in every process.
 
     Raises:
         UserError: it failed in one of them; all processes raise, so that none waits for another.
     """
     problem: Optional[UserError] = None
+    result: Optional[_T] = None
     if comm.get_local_rank() == 0:
         try:
-            fetched()
+            result = fetched()
         except UserError as error:
             problem = error
     problems = [problem] * comm.get_world_size()
@@ -110,7 +111,7 @@ def fetched_once(fetched: Callable[[], Path]) -> str:
                 f"{found} To train from random weights set MODEL.BACKBONE.PRETRAIN False; to use a "
                 "file of yours, set MODEL.BACKBONE.PRETRAIN_PATH to it."
             ) from found
-    return str(fetched())
+    return fetched() if result is None else result
 
 
 class LoadReport(NamedTuple):

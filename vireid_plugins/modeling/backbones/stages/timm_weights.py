@@ -9,9 +9,8 @@ from typing import Any, Callable, Mapping
 import torch
 from torch import Tensor
 
-from fastreid.utils import comm
-
 from ....errors import CheckpointError
+from ..pretrained import fetched_once
 from .cutting import first_sentence
 
 logger = logging.getLogger(__name__)
@@ -33,11 +32,7 @@ def fetch(name: str, about: Any, build: Callable[..., Any]) -> Mapping[str, Tens
             f"timm publishes no pretrained weights for {name}. Set MODEL.BACKBONE.PRETRAIN_PATH to "
             "a file of yours, or MODEL.BACKBONE.PRETRAIN False."
         )
-    for first in (True, False):  # one process on each machine fetches first
-        if (comm.get_local_rank() == 0) == first:
-            state = _fetch(name, about, build)
-        comm.synchronize()
-    return state
+    return fetched_once(lambda: _fetch(name, about, build))
 
 
 def _fetch(name: str, about: Any, build: Callable[..., Any]) -> Mapping[str, Tensor]:
@@ -52,9 +47,8 @@ def _fetch(name: str, about: Any, build: Callable[..., Any]) -> Mapping[str, Ten
         where = f"https://huggingface.co/{about.hf_hub_id}" if about.hf_hub_id else about.url
         raise CheckpointError(
             f"timm's pretrained weights of {name} could not be fetched ({type(error).__name__}: "
-            f"{first_sentence(error)}). Fetch the file of weights from {where} on a machine with a "
-            "network, and set MODEL.BACKBONE.PRETRAIN_PATH to it. To train from random weights set "
-            "MODEL.BACKBONE.PRETRAIN False."
+            f"{first_sentence(error)}). On a machine with a network, fetch the file of weights "
+            f"from {where}."
         ) from error
 
 

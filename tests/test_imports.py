@@ -91,6 +91,7 @@ AREAS = {
     "files": "base",
     "locks": "base",
     "host_keys": "base",
+    "host_model_keys": "base",
     "keys": "base",
     "merge": "base",
     "modality": "base",

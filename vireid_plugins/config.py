@@ -10,7 +10,7 @@ from typing import Any, Iterable, List, Set
 from fastreid.config import CfgNode as CN
 from fastreid.config import get_cfg
 
-from . import host_keys  # noqa: F401  declares the values that FastReID's keys may have
+from . import host_keys, host_model_keys  # noqa: F401  they declare FastReID's keys
 from .errors import UnknownNameError
 from .keys import HOST_DEFAULT, Key, check_ranges, declare, declared_keys, exactly, value_of
 from .registry import suggest

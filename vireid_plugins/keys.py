@@ -8,8 +8,8 @@
 
 A line has the key's name, its default, the values that it may have, and its meaning with unit and
 symbol. ``config.add_vireid_config`` adds all keys declared so far, so a user's own method file must
-be imported, which declares its keys, before the config is made. ``host_keys.py`` declares the
-values and meanings of FastReID's keys.
+be imported, which declares its keys, before the config is made. ``host_keys.py`` and
+``host_model_keys.py`` declare the values and meanings of FastReID's keys.
 
 :func:`check_ranges` checks a config against all declarations, before anything is built.
 """
@@ -43,6 +43,8 @@ class Key(NamedTuple):
     default: Any
     rule: Rule
     meaning: str
+    #: whether another value changes the features of a trained model; see ``other_values.py``
+    features: bool = True
 
 
 #: stands for the default that FastReID itself gives to one of its keys
@@ -52,10 +54,18 @@ _ABSENT = object()  # stands for the value of a key that a config does not have
 _declared: Dict[str, Key] = {}  # by full name, such as "MODEL.MAUM.ALPHA"
 
 
-def declare(node: str, *keys: Key) -> None:
+def host_key(name: str, rule: Rule, meaning: str, features: bool = True) -> Key:
+    """Return a key that FastReID's config has already, with FastReID's default."""
+    return Key(name, HOST_DEFAULT, rule, meaning, features)
+
+
+def declare(node: str, *keys: Key, features: bool = True) -> None:
     """Declare the keys of a node, such as ``"MODEL.MAUM"``; ``""`` is the top of the config.
 
     A key whose default is a whole number, or a list of them, takes whole numbers only.
+
+    Args:
+        features: False: no key of the call changes the features of a trained model.
 
     Raises:
         ValueError: a key is already declared differently, or its default breaks its own rule.
@@ -64,6 +74,7 @@ def declare(node: str, *keys: Key) -> None:
         key = key._replace(
             name=f"{node}.{key.name}" if node else key.name,
             rule=whole(key.rule) if _is_whole(key.default) else key.rule,
+            features=key.features and features,
         )
         known = _declared.get(key.name)
         # Rules hold functions, which differ from one call to the next, so their words are compared.
@@ -264,7 +275,7 @@ def each(
 
 
 def _without_function(key: Key) -> List[Any]:
-    return [key.name, key.default, key.rule.words, key.meaning]
+    return [key.name, key.default, key.rule.words, key.meaning, key.features]
 
 
 def _complaint(label: str, value: Any, key: Key) -> str:

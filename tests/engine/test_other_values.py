@@ -7,9 +7,12 @@ import torch
 import yaml
 
 import vireid_plugins as vp
+from vireid_plugins import keys
 from vireid_plugins.engine.loading import open_checkpoint
 from vireid_plugins.engine.other_values import other_values
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import UserError
+from vireid_plugins.keys import Key, at_least, declare
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import small_words
@@ -93,6 +96,21 @@ def test_keys_of_the_training_are_said_to_have_no_effect(caplog, weights):
 )
 def test_other_keys_may_differ_in_silence(caplog, weights, key, value):
     assert warned(caplog, weights, key, value) == []
+
+
+def test_a_new_key_says_where_it_is_declared_whether_it_changes_the_features(monkeypatch):
+    monkeypatch.setattr(keys, "_declared", dict(keys._declared))
+    declare("MODEL.OWN", Key("WIDTH", 1, at_least(1), "a width"))
+    declare("MODEL.OWN", Key("DROPOUT", 1, at_least(1), "of training"), features=False)
+    declare("MODEL.LOSSES.OWN", Key("SCALE", 1, at_least(1), "a weight"))
+    declare("INPUT.OWN", Key("ZOOM", 1, at_least(1), "of each image"))
+    now = build_config("", [*CPU])
+    held = {"config": now.dump()}
+    for group in (now.MODEL.OWN, now.MODEL.LOSSES.OWN, now.INPUT.OWN):
+        for name in group:
+            group[name] = 2
+    (line,) = other_values(now, held, "x.pth")
+    assert "INPUT.OWN.ZOOM 1 -> 2, MODEL.OWN.WIDTH 1 -> 2. " in line
 
 
 def test_a_file_that_carries_no_config_has_nothing_to_compare():

@@ -43,6 +43,8 @@ declare(
 )
 #: the key of each modality, and the fact of a checkpoint that holds its value
 RANGE_KEYS = {m: f"INPUT.{m.name}_RANGE" for m in Modality}
+#: the keys by which images are read; ``restore_ranges`` says what differs from the training
+READER_KEYS = ("INPUT.MAX_PIXELS", *RANGE_KEYS.values())
 _FACTS = {m: f"{m.label}_range" for m in Modality}
 _BEFORE_RANGES = limits_in_words(FULL)  # how checkpoints without these facts were trained
 

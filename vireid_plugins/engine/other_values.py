@@ -2,7 +2,8 @@
 
 An evaluation, an index or an export with another mean pixel or another backbone computes other
 features, and nothing fails. Some of these keys are changed on purpose (``INPUT.SIZE_TEST``), so a
-difference is said, and not refused.
+difference is said, and not refused. Which keys change features is said where they are declared
+(``Key.features``).
 """
 
 import math
@@ -10,45 +11,15 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 from fastreid.config import CfgNode
 
+from ..data.reading import READER_KEYS
 from ..errors import FileContentError, UserError
-from ..host_keys import times_255
-from ..keys import is_number
+from ..host_model_keys import times_255
+from ..keys import declared_keys, is_number
 from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
 from .same_run import Difference, differences_to
 
-# Keys of groups below that do not change the features of a trained model: keys and groups of keys.
-_WITHOUT_EFFECT = (
-    "MODEL.BACKBONE.ATT_DROP_RATE",
-    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS",
-    "MODEL.BACKBONE.DROP_PATH_RATIO",
-    "MODEL.BACKBONE.DROP_RATIO",
-    "MODEL.BACKBONE.FEAT_DIM",  # the backbone knows it
-    "MODEL.BACKBONE.FROZEN_STAGES",
-    "MODEL.BACKBONE.PRETRAIN",
-    "MODEL.BACKBONE.PRETRAIN_PATH",
-    "MODEL.CAJ",
-    "MODEL.CM_LSP_GE.RESCORE_TOP",  # a choice of the evaluation, which its result names
-    "MODEL.CM_LSP_GE.RESCORE_WEIGHT",
-    "MODEL.DEVICE",
-    "MODEL.FREEZE_LAYERS",
-    "MODEL.HEADS.CLASSIFIER_STD",
-    "MODEL.HEADS.MARGIN",
-    "MODEL.HEADS.NECK_FEAT",
-    "MODEL.HEADS.NECK_STD",
-    "MODEL.HEADS.NUM_CLASSES",  # the checkpoint's is taken
-    "MODEL.HEADS.SCALE",
-    "MODEL.LOSSES",
-    "MODEL.MAUM",
-    "MODEL.MRDA.LOSS_VIEWS",
-    "MODEL.MRDA.TEST_VIEW",  # a choice of the evaluation, which its result names
-    "MODEL.MUTUAL_PREDICTION",
-    "MODEL.QUEUE_SIZE",
-    "MODEL.WEIGHTS",
-)
-# Keys of ``INPUT`` that a test image depends on; the ranges of gray have a message of their own.
-_OF_TEST_IMAGES = ("INPUT.SIZE_TEST", "INPUT.INTERPOLATION")
-_RANGES = ("INPUT.INFRARED_RANGE", "INPUT.VISIBLE_RANGE", "INPUT.MAX_PIXELS")
+_LOSSES = "MODEL.LOSSES."  # losses are computed in training alone
 _GROUPS = ("MODEL.", "INPUT.")
 
 
@@ -137,15 +108,14 @@ def _same(held: Any, own: Any) -> bool:
     return held == own
 
 
-def _changes_features(key: str) -> bool:
-    if key.startswith("INPUT."):
-        return key in _OF_TEST_IMAGES
-    return key.startswith("MODEL.") and not _is_without_effect(key)
+def _changes_features(name: str) -> bool:
+    """Return whether a key is declared to change the features of a trained model."""
+    if not name.startswith(_GROUPS) or name.startswith(_LOSSES) or name in READER_KEYS:
+        return False
+    key = declared_keys().get(name)
+    return key is None or key.features
 
 
-def _is_unused(key: str) -> bool:
-    return key.startswith("INPUT.") and key not in (*_OF_TEST_IMAGES, *_RANGES)
-
-
-def _is_without_effect(key: str) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in _WITHOUT_EFFECT)
+def _is_unused(name: str) -> bool:
+    is_of_input = name.startswith("INPUT.") and name not in READER_KEYS
+    return is_of_input and not _changes_features(name)

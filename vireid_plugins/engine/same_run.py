@@ -43,7 +43,6 @@ _FREE = (
     "DATASETS.TESTS",
     "DATASETS.VERIFY_IMAGES",
     "INPUT.MAX_PIXELS",
-    "INPUT.MAX_PIXELS",
     "INPUT.SIZE_TEST",
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS",
     "MODEL.BACKBONE.PRETRAIN",  # where the weights come from does not matter any more

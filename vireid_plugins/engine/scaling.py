@@ -24,6 +24,7 @@ declare(
 declare(
     "MODEL.BACKBONE",
     Key("CHECKPOINT_ACTIVATIONS", False, SWITCH, "save memory for a third more time; same numbers"),
+    features=False,
 )
 
 

@@ -51,6 +51,7 @@ declare(
     "INPUT.NUM_VIEWS",
     Key("VISIBLE", 1, between(1, 16), "rows of the batch that a visible training image becomes"),
     Key("INFRARED", 1, between(1, 16), "rows of the batch that an infrared training image becomes"),
+    features=False,
 )
 
 Views = Dict[Modality, List[List[Transform]]]

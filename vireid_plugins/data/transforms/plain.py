@@ -63,6 +63,7 @@ def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH
             each(whole(at_least(0))),
             "views of these images, from 0, that it applies to; empty: all",
         ),
+        features=False,
     )
 
 

@@ -36,7 +36,9 @@ declare(
     "MODEL.BACKBONE",
     Key("NETWORK", "resnet", text("a network"), "network of build_dual_stream_backbone"),
     Key("UNSHARED_STAGES", 1, _STAGE_COUNT, "stages with weights per modality; 1: stem, 5: all"),
-    Key("FROZEN_STAGES", 0, _STAGE_COUNT, "stages that never train; 1: stem, 5: all"),
+    Key(
+        "FROZEN_STAGES", 0, _STAGE_COUNT, "stages that never train; 1: stem, 5: all", features=False
+    ),
     Key("NL_BLOCKS", [0, 2, 3, 0], each(at_least(0), count=4), "non-local blocks, layer1..layer4"),
     Key("NL_LEGACY_WIDTH", False, SWITCH, "one inner channel, as in AGW's code; False: C / 2"),
     Key(

@@ -29,12 +29,14 @@ declare(
         0.01,
         above(0),
         "BNNeckHead: deviation of the classifier's initial weights (AGW's code: 0.001)",
+        features=False,
     ),
     Key(
         "NECK_STD",
         0.0,
         at_least(0),
         "BNNeckHead: deviation, around 1, of the batch norm's initial weights (AGW's code: 0.01)",
+        features=False,
     ),
     Key(
         "GEM_EPS",

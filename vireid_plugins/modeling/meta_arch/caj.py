@@ -56,6 +56,7 @@ declare(
     Key("KL_SCALE", 0.0, at_least(0), "weight of L_KL, visible toward infrared; 0: off"),
     Key("TEMPERATURE", 3.0, above(0), "temperature of L_KL (T)"),
     Key("REFINE_SCALE", 0.0, at_least(0), "weight of CAJ+'s term, view 0 to view 1; 0: off"),
+    features=False,
 )
 
 

@@ -74,8 +74,12 @@ declare(
     Key("LOCAL", True, SWITCH, "the stripes (HEADS.NUM_STRIPES, STRIPE_DIM) and their losses"),
     Key("SHARED_EMBEDDING", True, SWITCH, "one 1x1 convolution for all stripes; False: one each"),
     Key("CBAM", False, SWITCH, "a CBAM refines the last map"),
+)
+declare(  # choices of the evaluation, which its result names
+    "MODEL.CM_LSP_GE",
     Key("RESCORE_TOP", 0, at_least(0), "nearest images re-scored at test (K); 0: off"),
     Key("RESCORE_WEIGHT", 0.5, at_least(0), "weight of the path distance in the re-scoring"),
+    features=False,
 )
 
 

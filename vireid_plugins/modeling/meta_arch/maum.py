@@ -61,6 +61,7 @@ declare(
     Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH on before the first snapshot"),
     Key("MODALITY_ID_SCALE", 1.0, at_least(0), "weight of L_RGB + L_IR"),
     Key("UNIDIRECTIONAL_SCALE", 1.0, at_least(0), "weight of both metrics; 0: without memories"),
+    features=False,
 )
 
 PROXIES, METRICS = "proxies", "metrics"

@@ -63,8 +63,13 @@ declare(
     "MODEL.MRDA",
     Key("MASK", True, SWITCH, "train on a masked view of each image too, with L_ac (Eq. 1-7)"),
     Key("CONSTRAINT_STAGE", 1, between(0, 4), "L_ac compares after this stage (Fig. 6); 0: stem"),
+)
+declare(
+    "MODEL.MRDA",
     Key("LOSS_VIEWS", "both", one_of("both", "original"), "views of metric losses (Eq. 19, 21)"),
+    # a choice of the evaluation, which its result names
     Key("TEST_VIEW", "original", one_of("original", "masked", "mean"), "test view; mean: of both"),
+    features=False,
 )
 declare(
     "MODEL.HEADS.ATTENTION",

@@ -47,6 +47,7 @@ declare(
     Key("BETA", 0.4, at_least(0), "weight of L^{t-v} (Eq. 13)"),
     Key("START_EPOCH", 20, at_least(0), "first epoch, from 0, of L^{v-t} and L^{t-v}"),
     Key("PERIOD", 5, at_least(1), "epochs of each of the two alternating phases"),
+    features=False,
 )
 
 

@@ -82,12 +82,13 @@ _PIP_NAMES = {
 
 
 def make_torchvision_importable() -> None:
-    """[13] Import torchvision beside a CPU build of PyTorch of the same release.
+    """[13] Import a torchvision for CUDA beside a CPU build of PyTorch of the same release.
 
-    There its compiled operators do not load, and importing it raises ``operator torchvision::nms
-    does not exist``. If they are missing, and only then, their names are declared without code, and
-    the import is repeated; ``torchvision.ops`` then has no ``nms``, ``roi_align``, ... Can be
-    deleted when torchvision imports without its operators.
+    Its compiled operators look for the libraries of PyTorch's CUDA build and do not load, and
+    importing it raises ``operator torchvision::nms does not exist``. If they are missing, and only
+    then, their names are declared without code, and the import is repeated; ``torchvision.ops``
+    then has no ``nms``, ``roi_align``, ... Can be deleted when torchvision imports without its
+    operators.
     """
     try:
         import_without("torchvision", _LATE_IN_TORCHVISION)
@@ -112,10 +113,11 @@ def missing_operators() -> str:
     """Return one line on the torchvision operators that are absent; empty where none is."""
     if not _torchvision_library:
         return ""
+    build = getattr(sys.modules.get("torchvision"), "__version__", "of another build")
     return (
-        f"torchvision's compiled operators do not load beside PyTorch {torch.__version__}: nms, "
-        "roi_align, roi_pool, ps_roi_align, deform_conv2d and image decoding are absent from "
-        "torchvision. Nothing here uses them."
+        f"The compiled operators of torchvision {build} do not load beside PyTorch "
+        f"{torch.__version__}: nms, roi_align, roi_pool, ps_roi_align, deform_conv2d and image "
+        "decoding are absent from torchvision. Nothing here uses them."
     )
 
 

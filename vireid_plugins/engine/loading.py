@@ -1,6 +1,5 @@
 """Open a checkpoint: build its config and its model. Every command opens checkpoints here."""
 
-import hashlib
 import logging
 import shlex
 from dataclasses import dataclass
@@ -12,16 +11,14 @@ from torch import nn
 from fastreid.config import CfgNode
 
 from ..data.datasets.build import restore_splits
-from ..data.reading import ImageReader, restore_ranges
-from ..data.transforms.chains import build_transforms
+from ..data.reading import restore_ranges
 from ..errors import CheckpointError, UserError
-from ..keys import declared_keys
 from ..published import describe, recognize
 from ..readers.checkpoint import read_checkpoint
-from ..readers.checksum import tensor_bytes
 from ..readers.weights import shapes_of, tensors_in
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
+from .fingerprint import fingerprint
 from .model import build_model
 from .other_values import check_pixel_scale, may_differ, other_values
 from .setup import build_carried_config, build_config
@@ -29,15 +26,6 @@ from .setup import build_carried_config, build_config
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "MODEL.WEIGHTS"
-#: keys of MODEL that are younger than the oldest indexes; fingerprints leave out their defaults
-_YOUNGER = (
-    "BACKBONE.NETWORK",
-    "BACKBONE.STEM_POOL",
-    "HEADS.CLASSIFIER_STD",
-    "HEADS.GEM_EPS",
-    "HEADS.GEM_EXPONENT",
-    "HEADS.NECK_STD",
-)
 
 Facts = Dict[str, Any]
 
@@ -85,34 +73,7 @@ class OpenedCheckpoint:
         Features of two models can be compared if these are equal. The name of the file and the
         device do not count.
         """
-        transforms = build_transforms(self.cfg, is_train=False)
-        size = list(self.cfg.INPUT.SIZE_TEST)
-        limits = ImageReader.from_config(self.cfg).fingerprint
-        chosen = self.cfg.TEST.FEATURE
-        words = f"{model_words(self.cfg)}{size}{transforms.describe()}{limits}"
-        words += "" if chosen == "bn" else chosen  # "bn" as it was before there was a choice
-        digest = hashlib.sha256(words.encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(tensor_bytes(value))
-        return digest.hexdigest()[:16]
-
-
-def model_words(cfg: CfgNode) -> str:
-    """Return ``MODEL`` as text, without what does not change a feature, for a fingerprint.
-
-    A key that this package got after the first indexes were made does not occur at its default, so
-    that an index outlives an upgrade.
-    """
-    node = cfg.MODEL.clone()
-    node.defrost()
-    node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = ""
-    keys = declared_keys()
-    for name in _YOUNGER:
-        part, key = name.split(".")
-        if node[part][key] == keys[f"MODEL.{name}"].default:
-            del node[part][key]
-    return node.dump()
+        return fingerprint(self.cfg, self.model)
 
 
 def open_checkpoint(

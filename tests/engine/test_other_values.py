@@ -81,7 +81,7 @@ def test_a_config_file_with_other_values_is_named(caplog, weights):
 
 def test_keys_of_the_training_are_said_to_have_no_effect(caplog, weights):
     (line,) = warned(caplog, weights, "INPUT.FLIP.PROB", "0.1", "MODEL.HEADS.MARGIN", "0.3")
-    assert line.startswith("INPUT.FLIP.PROB: read in training alone")
+    assert line.startswith("INPUT.FLIP.PROB: read only in training")
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_lines_say_that_flip_averages_features_of_length_1(words):
     evaluator = VIReIDEvaluator(protocols, dataset, dataset_name="Mine", feature="neck after")
     mirrored = {"flip": True, "flip_normalized": True, "feature": words}
     table = evaluator.evaluate(dataclasses.replace(features_of(dataset), **mirrored))
-    expected = f"{words or 'neck after'}, of length 1 before flip's mean, cosine"
+    expected = f"{words or 'neck after'}, normalized before the mean with the mirror image, cosine"
     assert expected in table.format_table()
 
 

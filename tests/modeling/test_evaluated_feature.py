@@ -29,19 +29,19 @@ ONE_FEATURE = {  # what the sentence says of the head
     "stripes": (
         "configs/mutual_prediction/synthetic.yml",
         {},
-        r"StripeHead has one feature alone \(global and stripes, pooled\)",
+        r"StripeHead has only one feature \(global and stripes, pooled\)",
     ),
     "no neck": (
         AGW,
         {"MODEL__HEADS__WITH_BNNECK": False},
-        r"BNNeckHead has one feature alone \(pooled\)",
+        r"BNNeckHead has only one feature \(pooled\)",
     ),
     "no BN-GE": (
         LSP,
         {"MODEL__CM_LSP_GE__ENHANCEMENT": ""},
-        r"CMLSPGEHead has one feature alone \(pooled\)",
+        r"CMLSPGEHead has only one feature \(pooled\)",
     ),
-    "FastReID's head": (AGW, HOST, "this EmbeddingHead has one feature alone, which"),
+    "FastReID's head": (AGW, HOST, "this EmbeddingHead has only one feature, which"),
     "FastReID's model": (
         BASELINE,
         {
@@ -49,7 +49,7 @@ ONE_FEATURE = {  # what the sentence says of the head
             "MODEL__META_ARCHITECTURE": "Baseline",
             "MODEL__LOSSES__NAME": "('CrossEntropyLoss',)",
         },
-        "this EmbeddingHead has one feature alone, which",
+        "this EmbeddingHead has only one feature, which",
     ),
 }
 
@@ -61,7 +61,7 @@ def test_every_method_has_the_feature_or_says_that_it_does_not(config):
     cfg, model = small_model(config)
     head = model.heads
     if getattr(head, "test_choices", ("bn",)) == ("bn",):
-        with pytest.raises(UserError, match="has one feature alone"):
+        with pytest.raises(UserError, match="has only one feature"):
             small_model(config, TEST__FEATURE="pooled")
         return
     for module in head.modules():
@@ -159,5 +159,5 @@ def test_a_users_own_model_without_the_feature_is_refused():
     from vireid_plugins.modeling.heads import check_choice
 
     check_choice(_OwnHead(), "bn")
-    with pytest.raises(UserError, match="this _OwnHead has one feature alone, which"):
+    with pytest.raises(UserError, match="this _OwnHead has only one feature, which"):
         check_choice(_OwnHead(), "both")

@@ -178,14 +178,14 @@ def test_wrong_tables_of_persons_are_named(cut, tmp_path, text, words):
 def test_one_person_alone_is_said(checkpoint, tmp_path):
     source = write_frames(tmp_path / "frames", frames([RED], 30))
     alone = cut_video(source, tmp_path / "out", fps=10)
-    with pytest.raises(UserError, match=r"nothing can be asked. 1 person\(s\) .* two persons or"):
+    with pytest.raises(UserError, match=r"there is no question. 1 person\(s\) .* two persons or"):
         measure(alone, [str(checkpoint)])
 
 
 def test_a_gap_without_questions_is_left_out(cut, checkpoint, caplog):
     rows = measure(cut, [str(checkpoint)], gaps=[2, 100])
     assert {row.gap for row in rows} == {2}
-    assert "100 s: there is no question" in caplog.text
+    assert "--gaps 100: no question has this gap" in caplog.text
 
 
 def test_wrong_words_are_named(cut, checkpoint, tmp_path):

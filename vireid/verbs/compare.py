@@ -34,15 +34,16 @@ started, the message says why."""
             nargs="+",
             type=int,
             metavar="N",
-            help="values of SEED, a run of each config for each; default 0 1 2, with --trials 0",
+            help="values of SEED; each config is run with each of them; default 0 1 2, with "
+            "--trials 0",
         )
         parser.add_argument(
             "--trials",
             nargs="*",
             type=trial_number,
             metavar="N",
-            help="a run for each of these trials of the dataset, which need a model each: RegDB "
-            "has 1 to 10; without numbers: all",
+            help="train a model for each of these trials of the dataset (RegDB has 1 to 10); "
+            "without numbers: for all",
         )
         parser.add_argument(
             "--on",
@@ -112,7 +113,7 @@ started, the message says why."""
 
 
 def trial_number(text: str) -> int:
-    """Return the number that a word after ``--trials`` is."""
+    """Return a word after ``--trials`` as a number."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(
             f"{text!r} is not the number of a trial. --trials alone runs all trials of the "

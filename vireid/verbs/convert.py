@@ -28,7 +28,7 @@ new file gives the features of the public network and carries its config and wha
 on, so that evaluate, search, export, plot and report open it. With --config-file, a checkpoint of
 FastReID gets its config.
 
-Exit status: 0: the file is written; 2: it is not, for the reason that is shown."""
+Exit status: 0: the file is written; 2: it is not, and the message says why."""
     stopped = "Stopped; nothing was written."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ Exit status: 0: the file is written; 2: it is not, for the reason that is shown.
             dest="source",
             default="",
             choices=SOURCES,
-            help="the program that trained it; default: it is recognized",
+            help="the program that trained it; default: recognized by its tensors",
         )
         parser.add_argument(
             "--out", required=True, type=Path, metavar="FILE.pth", help="the file to write"
@@ -52,7 +52,10 @@ Exit status: 0: the file is written; 2: it is not, for the reason that is shown.
             "by the number of identities",
         )
         parser.add_argument(
-            "--trial", type=int, metavar="N", help="the split of RegDB; default: by the file's name"
+            "--trial",
+            type=int,
+            metavar="N",
+            help="the split of RegDB; default: by the file's name",
         )
         parser.add_argument(
             "--config-file",
@@ -108,11 +111,12 @@ def _converted(args: argparse.Namespace) -> str:
     trial = "" if made.trial is None else f" trial {made.trial}"
     lines = [
         f"{shown(made.out)}: {made.title}, trained on {made.dataset}{trial}, {made.num_classes} "
-        f"identities. {made.used} tensors were taken over; {made.dropped}, which that network does "
+        f"identities. {made.used} tensors were converted; {made.dropped}, which that network does "
         "not use, were left out.",
-        f"The config is configs/{made.config} with the dataset and the network of the file. The "
-        f"file does not say, and the code has by default: {made.assumed}.",
+        f"The config is configs/{made.config} with the dataset and the network of the file. "
+        "What the file does not say is taken from the defaults of the public code: "
+        f"{made.assumed}.",
     ]
     if made.results:
-        lines.append(f"The file says of its own test: {made.results}.")
+        lines.append(f"The test results in the file: {made.results}.")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ For each model, an index of the crops is made, and rank-1 is reported: a crop of
 query, and the persons of one other moment of the video are the gallery. Crops, indexes and networks
 that are in the folder are used again.
 
-Exit status: 0: done; 2: not done, the message says why."""
+Exit status: 0: done; 2: not done, and the message says why."""
     stopped = "Stopped. The same command continues: crops and features that are complete are kept."
     stops_at_sigterm = True
 
@@ -36,7 +36,7 @@ Exit status: 0: done; 2: not done, the message says why."""
         """Declare the words."""
         parser.add_argument("video", type=Path, help="a video file, or a folder of its frames")
         parser.add_argument(
-            "--out", type=Path, required=True, metavar="DIR", help="folder that is made"
+            "--out", type=Path, required=True, metavar="DIR", help="folder to write into"
         )
         parser.add_argument(
             "--weights",
@@ -52,7 +52,7 @@ Exit status: 0: done; 2: not done, the message says why."""
             type=float,
             default=0.5,
             metavar="SECONDS",
-            help="between two moments at which all persons are cut out; default 0.5",
+            help="time from one moment at which all persons are cut out to the next; default 0.5",
         )
         parser.add_argument("--min-height", type=float, metavar="PIXELS", help=_LEAST_HEIGHT)
         parser.add_argument(
@@ -68,10 +68,14 @@ Exit status: 0: done; 2: not done, the message says why."""
             type=float,
             default=[1, 2, 4, 8],
             metavar="SECONDS",
-            help="between a query and its gallery; default 1 2 4 8",
+            help="times between a query and its gallery; default 1 2 4 8",
         )
         parser.add_argument(
-            "--seeds", type=int, default=5, metavar="N", help="networks of random:...; default 5"
+            "--seeds",
+            type=int,
+            default=5,
+            metavar="N",
+            help="networks of each random:...; default 5",
         )
         parser.add_argument(
             "--size",
@@ -111,7 +115,7 @@ Exit status: 0: done; 2: not done, the message says why."""
             "(a person who was hidden in between has several)."
         )
         if not args.weights:
-            say("Models to measure: --weights random:mobilenetv2 weights:mobilenetv2")
+            say("To measure models, add --weights random:mobilenetv2 weights:mobilenetv2")
             return 0
         rows = measure(
             cut,

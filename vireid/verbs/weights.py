@@ -1,4 +1,4 @@
-"""``vireid weights``: pretrained weights that can be fetched."""
+"""``vireid weights``: list, fetch and check pretrained weights."""
 
 import argparse
 from typing import Any, List
@@ -18,7 +18,7 @@ class Weights(Verb):
     """List, fetch and check pretrained weights."""
 
     name = "weights"
-    help = "pretrained weights: list, fetch, check"
+    help = "list, fetch and check pretrained weights"
     description = """List, fetch and check pretrained weights.
 
   vireid weights                        a table
@@ -30,7 +30,7 @@ class Weights(Verb):
 A training names them in its config: MODEL.BACKBONE.PRETRAIN_PATH weights:mobilenetv2. The cache is
 $VIREID_CACHE/weights, or weights/ in this package's folder of your cache.
 
-Exit status: 0: done; 1: check has found a file that is wrong; 2: not done, with the reason."""
+Exit status: 0: done; 1: check found a wrong file; 2: not done, and the message says why."""
     stopped = "Stopped. Nothing incomplete was kept."
     stops_at_sigterm = True
 
@@ -72,7 +72,7 @@ def _list(pretrained: Any, names: List[str]) -> int:
         state = "absent" if held.path is None else "WRONG" if held.wrong else "in the cache"
         say(f"{entry.name:{width}}  {entry.megabytes:6.1f} MB  {state:12}  {entry.title}")
     say("timm/NAME: timm fetches its own weights; see docs/weights.md")
-    say(f"\nCache: {pretrained.weights_folder()}\nMore of one: vireid weights list NAME")
+    say(f"\nCache: {pretrained.weights_folder()}\nDetails: vireid weights list NAME")
     return 0
 
 

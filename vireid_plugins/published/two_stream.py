@@ -176,7 +176,7 @@ def _neck_head(shapes: Shapes, where: str) -> _Head:
     }
     if "classifier.weight" not in shapes:
         raise CheckpointError(
-            f"{where} has no classifier.weight, which tells how many identities it was trained on. "
+            f"{where} has no classifier.weight, which shows how many identities it was trained on. "
             "Use the checkpoint as the training wrote it."
         )
     names["classifier.weight"] = "heads.weight"

@@ -202,7 +202,7 @@ def _counts(found: Found) -> Dict[str, int]:
 def _write(
     out: Path, frames: Frames, sightings: List[Sighting], facts: Dict[str, Any], progress: bool
 ) -> None:
-    """Write the crops, then the tables; ``tracks.csv`` comes last and says that all is there."""
+    """Write the crops, then the tables, ``tracks.csv`` last: it shows that all is there."""
     write_atomically(out / FACTS, lambda file: file.write(_json(facts)))
     remedy = "Give the same command again: it begins anew."
     with writing(out, remedy):

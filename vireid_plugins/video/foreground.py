@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _WORK_HEIGHT = 576  # larger frames are reduced to this height to find what moves
 _CHUNK_SECONDS = 100.0  # each part of the video has a background of its own
-_SAMPLES = 60  # so many frames of each part or more: its background is computed from them
+_SAMPLES = 60  # at least this many frames of each part give its background
 LEAST_FRAMES = 20
 _NOISE = 6.0  # so many median absolute deviations of a pixel are no movement
 _LEAST_CHANGE, _MOST_CHANGE = 25, 120  # gray levels

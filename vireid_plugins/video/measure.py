@@ -178,13 +178,13 @@ def _questions(
         if questions:
             asked[frames / cut.fps] = questions
         else:
-            logger.warning("%g s: there is no question; it is left out.", frames / cut.fps)
+            logger.warning("--gaps %g: no question has this gap; it is left out.", frames / cut.fps)
     if not asked:
         raise UserError(
-            f"{cut.folder}: nothing can be asked. {cut.num_tracks} person(s) were tracked, but at "
-            "no two moments so far apart is one of them seen in both, and another one with them. "
-            "Expected two persons or more who are in the picture together; shorter --gaps or a "
-            "longer video may do."
+            f"{cut.folder}: there is no question. {cut.num_tracks} person(s) were tracked, but "
+            "none of them is seen at two moments with such a gap, with another person at the "
+            "second one. Expected two persons or more who are in the picture together; try "
+            "shorter --gaps or a longer video."
         )
     return asked
 

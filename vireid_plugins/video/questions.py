@@ -1,8 +1,8 @@
 """Ask which person of one moment is the person of another moment: the measurement.
 
 A *question* is a crop of a person (the query) and the crops of all persons of one other moment
-(the gallery), among them the same person once. So nobody is compared with own crops of the same
-second, and persons who come back with a new number of track do not disturb.
+(the gallery), which show the query's person exactly once. So no query is compared with crops of the
+same second, and a person who comes back as a new track causes no wrong answer.
 
 S sightings, Q questions, T tracks, D features.
 """
@@ -100,7 +100,8 @@ class Rate:
 def rate(right: np.ndarray, persons: Sequence[Hashable]) -> Rate:
     """Return rank-1, and how far it would differ with other persons of the same kind.
 
-    The persons are drawn again, each with all own questions (a bootstrap over clusters). The
+    The persons are drawn with replacement, each with all questions that ask for them (a bootstrap
+    over clusters). The
     drawings are the same in each call with the same persons, so two models can be compared drawing
     by drawing.
 

@@ -1,6 +1,6 @@
 """Join the boxes of moving things, frame by frame, into tracks of one person each.
 
-A track that might go on with another person is worth less than two tracks: so a track ends where
+Two short tracks are better than one that passes to another person: so a track ends where
 its person meets another one, is partly hidden, or is lost, and a new track begins afterwards.
 
 N boxes, T tracks; a box is (left, top, width, height) in pixels.

@@ -26,7 +26,7 @@ def too_large(
     """
     return [
         f"{key} is {value}, but {words.format(number)}: neighbors are then mostly other people, "
-        "and the numbers say little"
+        "and the numbers mean little"
         for key, value in values.items()
         if value > number
     ]

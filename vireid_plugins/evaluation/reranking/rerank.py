@@ -60,7 +60,7 @@ class Reranking:
             raise UserError(
                 "Neighbors are taken from queries and gallery in turn (TEST.RERANK.CROSS_MODALITY "
                 "True), or among the queries alone (TEST.RERANK.NEIGHBORS queries), not both: set "
-                "one of the two back to False or all."
+                "CROSS_MODALITY False, or NEIGHBORS all."
             )
 
     def __str__(self) -> str:

@@ -41,7 +41,7 @@ def read_weights(path: str) -> Dict[str, Tensor]:
 
 
 def check_exists(path: str) -> None:
-    """Raise ``MissingFileError`` if a value of ``PRETRAIN_PATH`` is a path to no file."""
+    """Raise ``MissingFileError`` if a value of ``PRETRAIN_PATH`` is the path of a missing file."""
     if not is_listed_name(path) and not os.path.isfile(path):
         named = next((one.name for one in CATALOG if one.name == path.strip().lower()), "")
         hint = f" Did you mean {PREFIX}{named}?" if named else ""

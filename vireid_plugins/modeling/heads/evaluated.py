@@ -7,11 +7,11 @@
 ``"both"``
     Both, each divided by its length, side by side: ``[pooled / |pooled|, bn / |bn|]``. The inner
     product of two such features is the sum of the two cosines, by which the public code of DEEN
-    ranks; ``TEST.METRIC`` euclidean gives the same order. Without the division the pooled feature,
-    which no normalization has scaled, would decide alone.
+    ranks; ``TEST.METRIC`` euclidean gives the same order. Without the division, the pooled feature,
+    which no normalization has scaled, would decide nearly alone.
 
-A head that has both features names them in ``test_choices``. All others have ``"bn"`` alone, which
-stands for their one feature.
+A head that has both features names them in ``test_choices``. All others have only ``"bn"``, which
+then means their one feature.
 """
 
 from typing import Any, Tuple
@@ -57,14 +57,14 @@ def check_choice(head: Any, choice: str) -> None:
     """Check that a head has the feature that ``TEST.FEATURE`` names.
 
     Raises:
-        UserError: the word is unknown, or the head has one feature alone.
+        UserError: the word is unknown, or the head has only one feature.
     """
     check_values("TEST", FEATURE=choice)
     known: Tuple[str, ...] = getattr(head, "test_choices", ONE_FEATURE)
     if choice not in known:
         name, words = type(head).__name__, getattr(head, "test_feature", "")
         raise UserError(
-            f"TEST.FEATURE is {choice!r}, but this {name} has one feature alone"
+            f"TEST.FEATURE is {choice!r}, but this {name} has only one feature"
             f"{f' ({words})' if words else ''}, which TEST.FEATURE bn stands for. Set "
             "TEST.FEATURE bn, or use a head with a batch norm: MODEL.HEADS.NAME BNNeckHead and "
             "MODEL.HEADS.WITH_BNNECK True."

@@ -27,7 +27,7 @@ from .stripe_branch import StripeBranch
 
 declare(
     "MODEL.HEADS",
-    Key("GEM_EXPONENT", 3.0, above(0), "HCTHead: exponent of its pooling; its code: 10 for RegDB"),
+    Key("GEM_EXPONENT", 3.0, above(0), "exponent of HCTHead's pooling (HCT's code: 10 for RegDB)"),
 )
 
 

@@ -25,7 +25,7 @@ class StripeBranch(nn.Module):
         num_stripes: R.
         stripe_dim: S.
         shared_embedding: one 1x1 convolution and batch norm for all stripes, not one each.
-        bias: whether the convolutions have a bias, which the batch norms take away in training.
+        bias: whether the convolutions have a bias; in training the batch norms cancel it.
 
     Raises:
         UserError: a size is below 1; in ``forward``: the map has fewer rows than stripes.

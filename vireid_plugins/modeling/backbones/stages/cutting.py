@@ -147,7 +147,7 @@ def _groups(watched: Watched, parts: Sequence[Part]) -> List[List[Part]]:
 
 
 def _opened(watched: Watched, part: Part, whole_stage: bool) -> List[Part]:
-    """Return the blocks inside a part; what is one layer, or is no list of blocks, stays."""
+    """Return the blocks inside a part, or the part itself if it is one layer or no list of them."""
     module = part[1]
     opens = (whole_stage or isinstance(module, nn.Sequential)) and not _is_simple(module)
     inside = watched.parts(module) if opens else []
@@ -162,7 +162,7 @@ def _is_simple(module: nn.Module) -> bool:
 def _blocks(
     watched: Watched, groups: Sequence[List[Part]], given: Map, reader: "_MapReader"
 ) -> List[CutBlock]:
-    """Return the blocks of a stage: a group that does not end with a map goes with the next."""
+    """Return the blocks of a stage; a group that does not end with a map joins the next one."""
     blocks: List[CutBlock] = []
     parts: List[Part] = []
     for group in groups:
@@ -175,7 +175,7 @@ def _blocks(
 
 
 class _MapReader:
-    """Tell which axis of a tensor is the channels': the other two are in the images' ratio."""
+    """Find the axis of the channels of a tensor: the other two have the ratio of the images."""
 
     def __init__(self, size: Sequence[int], last_first: bool) -> None:
         self.size = size

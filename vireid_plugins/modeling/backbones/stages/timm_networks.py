@@ -86,7 +86,8 @@ class TimmNetwork(Stages):
         except _RefusedError:
             if node.LAST_STRIDE != 1:
                 raise
-            stages = cls._cut(_build(cfg), cfg)  # is it this key, or the network in any case?
+            # does this key cause the error, or does the network fail without it too?
+            stages = cls._cut(_build(cfg), cfg)
         if node.LAST_STRIDE == 1 and stages.sizes["layer4"] != stages.sizes["layer3"]:
             raise UserError(
                 f"MODEL.BACKBONE.LAST_STRIDE is 1, and {node.NETWORK} has no such form: timm does "

@@ -127,9 +127,9 @@ def test_unsupported_python_names_the_supported_ones():
 
 @pytest.mark.parametrize("version", ["3.9", "3.10"])
 def test_an_older_torch_comes_with_what_runs_beside_it(version):
-    """Oracle: the set in which FastReID imports and trains (compat.py, PyTorch 1.13.1)."""
+    """Oracle: the set in which FastReID imports and trains, and timm imports (PyTorch 1.13.1)."""
     steps = dict(bootstrap.pip_steps(version, torch="1.13.1"))
-    beside = ("torch==1.13.1", "numpy<2", "opencv-python-headless<4.12", "six")
+    beside = ("torch==1.13.1", "numpy<2", "opencv-python-headless<4.12", "requests", "six")
     assert set(beside) <= set(steps["PyTorch and libraries"])
     assert "torchvision==0.14.1" in steps["torchvision, FastReID, timm"]
 

@@ -48,9 +48,14 @@ TORCH_PAIRS = {
     "3.13": ("2.13.0", "0.28.0"),
 }
 # What TORCH=... can name instead: torch -> (torchvision, Pythons that both have wheels for, and
-# further requirements: that release needs older libraries, and FastReID then needs `six`)
+# further requirements: that release needs older libraries, FastReID then needs `six`, and
+# torchvision's data sets, which timm imports, need `requests`)
 OLDER_TORCH = {
-    "1.13.1": ("0.14.1", ("3.9", "3.10"), ("numpy<2", "opencv-python-headless<4.12", "six")),
+    "1.13.1": (
+        "0.14.1",
+        ("3.9", "3.10"),
+        ("numpy<2", "opencv-python-headless<4.12", "requests", "six"),
+    ),
 }
 BUILD_TOOLS = ("setuptools>=70.1",)
 # What FastReID and the package import. Upper bounds are the next major versions, which nobody has

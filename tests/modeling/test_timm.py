@@ -223,16 +223,23 @@ def test_a_network_of_one_size_takes_one_size():
         build_dual_stream_backbone(cfg)
 
 
-def test_without_timm_the_command_is_named(monkeypatch):
+@pytest.mark.parametrize(
+    ("absent", "command"),
+    [
+        ("timm", "pip install 'vireid_plugins[timm]'"),
+        ("requests", "requests, which it imports, is not: pip install requests"),
+    ],
+)
+def test_what_timm_lacks_is_named_with_the_command(absent, command, monkeypatch):
     real = builtins.__import__
 
-    def without_timm(name, *args, **kwargs):
+    def without(name, *args, **kwargs):
         if name == "timm":
-            raise ImportError("No module named 'timm'")
+            raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
         return real(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_timm)
-    with pytest.raises(MissingLibraryError, match=re.escape("pip install 'vireid_plugins[timm]'")):
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingLibraryError, match=re.escape(command)):
         build(CONVNEXT)
 
 

@@ -137,10 +137,19 @@ def _timm(cfg: Any) -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f"MODEL.BACKBONE.NETWORK {cfg.MODEL.BACKBONE.NETWORK} needs timm, which cannot be "
-            f"imported ({error}). Install it: pip install 'vireid_plugins[timm]', or in a checkout "
-            "pip install -e '.[timm]'."
+            f"imported ({error}). {_remedy(error)}"
         ) from error
     return timm
+
+
+def _remedy(error: ImportError) -> str:
+    """Return what the user can do where timm, or a library that it imports, is not installed."""
+    absent = (error.name or "timm").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and absent != "timm":
+        return f"timm is installed, and {absent}, which it imports, is not: pip install {absent}."
+    return (
+        "Install it: pip install 'vireid_plugins[timm]', or in a checkout pip install -e '.[timm]'."
+    )
 
 
 def _name(cfg: Any) -> str:

@@ -44,7 +44,7 @@ def find_config(name: str) -> str:
 
 def cache_folder() -> Path:
     """Return the folder for files that can be made again: ``$VIREID_CACHE``, or the user's own."""
-    named = os.environ.get("VIREID_CACHE")
+    named = os.path.expanduser(os.environ.get("VIREID_CACHE", ""))  # a shell leaves "~/x" in quotes
     return Path(named or platformdirs.user_cache_dir("vireid_plugins", appauthor=False))
 
 

@@ -232,6 +232,9 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
         (REGDB, 9, {"opts": ["TEST.FLIP.ENABLED"]}, "KEY VALUE pairs; got TEST.FLIP.ENABLED. Add"),
         (REGDB, 9, {"opts": ["MODEL.BACKBONE.DEPTH", "50x"]}, "does not fill the network"),
         (REGDB, 9, {"opts": ["MODEL.BACKBON.DEPTH", "50x"]}, "MODEL.BACKBON"),
+        (REGDB, 9, {"opts": ["DATASETS.REGDB_TRIAL", 5]}, "REGDB_TRIAL cannot .* --trial says it"),
+        (REGDB, 9, {"opts": ["MODEL.HEADS.NUM_CLASSES", 8]}, "NUM_CLASSES cannot .* the file says"),
+        (REGDB, 0, {}, "has an empty classifier.weight"),
     ],
 )
 def test_what_is_not_known_is_asked_for(tmp_path, name, classes, words, message):

@@ -252,3 +252,9 @@ def test_the_state_of_the_cache(index):
     (folder() / "weights.pt").write_bytes(b"other")
     (other,) = pretrained.examine()
     assert "is not the file" in other.wrong
+
+
+def test_the_cache_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VIREID_CACHE", "~/kept")
+    assert pretrained.weights_folder() == tmp_path / "kept/weights"

@@ -98,6 +98,7 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path):
         (os.fsdecode(b"a\xff.jpg"), "a\\xff.jpg"),
         ("a\ud800.jpg", "a\\ud800.jpg"),
         ("a\n\x1b[2J.jpg", "a\\n\\x1b[2J.jpg"),
+        ("", "''"),
     ],
 )
 def test_names_are_shown_in_letters_that_can_be_written(name, expected):

@@ -39,6 +39,16 @@ from .trained_on import dataset_of, short_name, trial_of
 
 #: exponents of HCT's pooling, which are written into its code by hand for each dataset
 _HCT_EXPONENTS = {"RegDB": 10.0}
+#: keys that are no matter of taste: who says them
+_SAID_BY = {
+    "DATASETS.NAMES": "--dataset says what the model was trained on",
+    "DATASETS.REGDB_TRIAL": "--trial says it",
+    "MODEL.HEADS.NUM_CLASSES": "the file says it",
+    **{
+        f"MODEL.{name}": "the weights are those of the file"
+        for name in ("WEIGHTS", "BACKBONE.PRETRAIN", "BACKBONE.PRETRAIN_PATH")
+    },
+}
 
 
 class Converted(NamedTuple):
@@ -103,11 +113,7 @@ def convert(
     where = shown(path)
     if source and source not in SOURCES:
         raise UserError(f"--from is {source!r}; expected one of {', '.join(SOURCES)}.")
-    if len(opts) % 2:
-        raise UserError(
-            f"Overrides come as KEY VALUE pairs; got {' '.join(map(str, opts))}. Add the value "
-            "that is missing."
-        )
+    _check_pairs(opts)
     if os.path.lexists(out):
         raise ExistingFileError(f"{shown(out)} exists and is not replaced. Name a new file.")
     content: Dict[str, Any] = (
@@ -172,6 +178,18 @@ def _tensors(content: Dict[str, Any], where: str) -> Dict[str, Tensor]:
             "training has written it, such as {'net': weights}."
         )
     return tensors
+
+
+def _check_pairs(opts: Sequence[Any]) -> None:
+    """Raise ``UserError`` if a value is missing, or a key is set that something else decides."""
+    if len(opts) % 2:
+        raise UserError(
+            f"Overrides come as KEY VALUE pairs; got {' '.join(map(str, opts))}. Add the value "
+            "that is missing."
+        )
+    for key in opts[::2]:
+        if key in _SAID_BY:
+            raise UserError(f"{key} cannot be set here: {_SAID_BY[key]}. Leave the pair out.")
 
 
 def _checked_network(

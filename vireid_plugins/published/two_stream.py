@@ -174,10 +174,11 @@ def _neck_head(shapes: Shapes, where: str) -> _Head:
         for name in shapes
         if name.startswith("bottleneck.")
     }
-    if "classifier.weight" not in shapes:
+    if not shapes.get("classifier.weight", (0,))[0]:
+        lack = "an empty" if "classifier.weight" in shapes else "no"
         raise CheckpointError(
-            f"{where} has no classifier.weight, which shows how many identities it was trained on. "
-            "Use the checkpoint as the training wrote it."
+            f"{where} has {lack} classifier.weight, which shows how many identities it was trained "
+            "on. Use the checkpoint as the training wrote it."
         )
     names["classifier.weight"] = "heads.weight"
     # The public code's method 'base' has neither non-local blocks nor generalized-mean pooling; HCT

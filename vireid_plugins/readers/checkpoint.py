@@ -14,7 +14,7 @@ from .archive import check_archive, check_legacy
 from .checksum import CHECKSUM, check_sums
 from .container import ZIP, container_of
 from .numpy_values import stand_in_for, stand_ins, with_tensors
-from .text import is_utf8
+from .text import is_utf8, shown
 
 
 def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[str, Any]:
@@ -41,7 +41,7 @@ def read_checkpoint(path: str, entries: Optional[Sequence[str]] = None) -> Dict[
         raise
     except OSError as error:
         kind = MissingFileError if isinstance(error, FileNotFoundError) else CheckpointError
-        raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise kind(f"{shown(path)} cannot be read: {error.strerror or error}.") from error
     except ForbiddenObjectError as error:
         raise CheckpointError(
             f"{path} was not loaded: it holds {error}. Expected only plain tensors, numbers, "

@@ -110,9 +110,13 @@ def decode(content: bytes, source: AnyPath, remedy: str = "") -> str:
 
 
 def shown(path: AnyPath) -> str:
-    """Return a path for messages: control characters and bytes that are not UTF-8 are escaped."""
+    """Return a path for messages: control characters and bytes that are not UTF-8 are escaped.
+
+    An empty path is shown as ``''``.
+    """
     text = readable(os.fspath(path))
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    found = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return found or "''"
 
 
 def readable(text: str) -> str:

@@ -10,10 +10,14 @@ from ...keys import check_unread, check_values
 from ...registry import lookup
 from .bnneck_head import BNNeckHead
 from .evaluated import check_choice
+from .hct_head import HCTHead
 
 HOST_OUTPUTS = ("features", "logits")  # outputs of FastReID's heads, by the names used here
-#: keys of how a network begins and pools, which only BNNeckHead and its subclasses read
-_OF_BNNECK = tuple(f"MODEL.HEADS.{name}" for name in ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS"))
+#: keys of how a network begins and pools, by the head that reads them, as its subclasses do
+_READERS = {
+    BNNeckHead: tuple(f"MODEL.HEADS.{name}" for name in ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS")),
+    HCTHead: ("MODEL.HEADS.GEM_EXPONENT",),
+}
 
 
 def build_head(cfg: Any) -> nn.Module:
@@ -26,9 +30,10 @@ def build_head(cfg: Any) -> nn.Module:
     check_values("MODEL.HEADS", NECK_FEAT=cfg.MODEL.HEADS.NECK_FEAT)
     name = cfg.MODEL.HEADS.NAME
     kind = lookup(REID_HEADS_REGISTRY, name, "MODEL.HEADS.NAME")
-    if not (isinstance(kind, type) and issubclass(kind, BNNeckHead)):
-        reader = "BNNeckHead, or a head derived from it,"
-        check_unread(cfg, _OF_BNNECK, f"MODEL.HEADS.NAME {name}", reader)
+    for reader, keys in _READERS.items():
+        if not (isinstance(kind, type) and issubclass(kind, reader)):
+            readers = f"{reader.__name__}, or a head derived from it,"
+            check_unread(cfg, keys, f"MODEL.HEADS.NAME {name}", readers)
     head = kind(cfg)
     check_choice(head, cfg.TEST.FEATURE)
     return head

@@ -69,8 +69,8 @@ started, the message says why."""
             action="extend",
             default=[],
             metavar="FOLDER",
-            help="other folders of runs of this comparison, as from another machine; what is "
-            "complete there is not run here",
+            help="other folders of this comparison, such as from another machine; runs that are "
+            "complete there are not run here",
         )
         parser.add_argument(
             "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"

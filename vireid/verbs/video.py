@@ -75,14 +75,14 @@ Exit status: 0: done; 2: not done, and the message says why."""
             type=int,
             default=5,
             metavar="N",
-            help="networks of each random:...; default 5",
+            help="networks for each random:...; default 5",
         )
         parser.add_argument(
             "--size",
             type=image_size,
             metavar="HxW",
             default="288x144",
-            help="input of random:NAME and weights:NAME; default 288x144",
+            help="size of the images that random:NAME and weights:NAME take; default 288x144",
         )
         parser.add_argument("--device", default="cpu", help="such as cuda; default cpu")
 

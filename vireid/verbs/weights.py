@@ -6,9 +6,9 @@ from typing import Any, List
 from ..verb import Verb, register, say
 
 ACTIONS = {
-    "list": "what is known of each file: network, license, source; without NAME, a table",
-    "fetch": "bring files into the cache, and check their SHA-256",
-    "check": "check the SHA-256 of files in the cache; without NAME, of all",
+    "list": "show a table or, with NAME, all that is known of a file",
+    "fetch": "bring files into the cache and check their SHA-256",
+    "check": "check the SHA-256 of the named files, or of all files, in the cache",
     "path": "write the path of a file that is in the cache",
 }
 

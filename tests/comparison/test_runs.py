@@ -52,7 +52,7 @@ def test_names_are_as_short_as_they_can_be(tmp_path, paths, names):
 
 
 def test_a_single_file_of_a_method_is_named_after_the_method(tmp_path):
-    """So its runs are those that a comparison with other methods would look for."""
+    """A comparison with other methods looks for its runs under the same names."""
     assert unique_names([ROOT / "configs/agw/regdb.yml"]) == ["agw"]
     assert unique_names([ROOT / "configs/mrda/ablation/full.yml"]) == ["full"]
     assert unique_names([tmp_path / "agw" / "regdb.yml"]) == ["regdb"]

@@ -317,7 +317,7 @@ def test_a_file_that_is_not_complete_says_what_is_wrong(tmp_path, change, messag
 
 
 def test_half_width_non_local_blocks_are_recognized(tmp_path):
-    """As a corrected copy of the public code has them."""
+    """Non-local blocks of half the channels, as in a corrected copy of the public code."""
     shapes = public.agw_shapes(9, 18, (0, 1, 1, 0), inner=64)
     shapes = {
         name: tuple(128 if size == 64 else size for size in shape)

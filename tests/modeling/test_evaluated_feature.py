@@ -133,7 +133,7 @@ def test_an_unknown_word_gets_the_valid_ones():
 
 @pytest.mark.slow
 def test_an_extractor_follows_the_checkpoints_own_key(tmp_path):
-    """And its fingerprint tells their features apart, so that no index mixes them."""
+    """The fingerprints of the choices differ, so that no index mixes their features."""
     torch.manual_seed(0)
     path = small_checkpoint(tmp_path / "bn.pth", AGW)
     extractor = vp.FeatureExtractor(path)

@@ -127,7 +127,7 @@ def test_crafted_values_are_refused(path, value):
 
 
 def test_the_stand_ins_are_not_left_behind(path):
-    """Whoever loads a file after us gets NumPy's own classes."""
+    """A file that is loaded afterwards, by other code, has NumPy's own classes."""
     torch.save({"mAP": np.float64(0.25)}, path)
     read_checkpoint(path)
     assert type(pickle.loads(pickle.dumps(np.float64(1)))) is np.float64

@@ -219,7 +219,7 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
     "name, classes, words, message",
     [
         ("a.t", 9, {}, "neither its name nor its 9 identities tell .* Add --dataset sysu, regdb"),
-        ("regdb_a.t", 9, {}, "one of the ten splits of RegDB.*Add --trial N"),
+        ("regdb_a.t", 9, {}, "one of the 10 splits of RegDB.*Add --trial N"),
         ("regdb_trial_12.t", 9, {}, "The trial in the name of .* is 12; RegDB has the trials 1 to"),
         (REGDB, 9, {"trial": 0}, "--trial is 0, and the name of .* says trial 3"),
         ("regdb_a.t", 9, {"trial": 11}, "--trial is 11; RegDB has the trials 1 to 10"),

@@ -14,8 +14,8 @@ from ..data.datasets.build import split_facts
 from ..data.reading import range_facts
 from ..errors import CheckpointError, ExistingFileError, UserError
 from ..files import check_can_write, write_atomically
+from ..keys import value_of
 from ..published import (
-    HCT,
     SOURCES,
     NameMap,
     Network,
@@ -37,8 +37,6 @@ from .model import build_model
 from .setup import build_config
 from .trained_on import dataset_of, short_name, trial_of
 
-#: exponents of HCT's pooling, which are written into its code by hand for each dataset
-_HCT_EXPONENTS = {"RegDB": 10.0}
 #: keys that are no matter of taste: who says them
 _SAID_BY = {
     "DATASETS.NAMES": "--dataset says what the model was trained on",
@@ -110,18 +108,63 @@ def convert(
         UserError: an argument is wrong, or must be given.
     """
     path = os.fspath(weights)
-    where = shown(path)
+    _check_arguments(source, out, opts)
+    content = _read(path)
+    check_can_write(Path(out))
+    found = _find_out(content, path, source, dataset, trial)
+    cfg = _config(found, opts)
+    mapped = {place: found.tensors[name] for name, place in found.mapping.names.items()}
+    _check_complete(cfg, mapped, shown(path))
+    entries = {"model": mapped, FACTS: _facts(found, cfg)}
+    if isinstance(content.get("epoch"), int) and content["epoch"] >= 0:
+        entries["epoch"] = content["epoch"]
+    entries[CHECKSUM] = tensor_sums(entries)
+    write_atomically(Path(out), lambda file: torch.save(entries, file))
+    return Converted(
+        out=os.fspath(out),
+        source=found.source,
+        title=SOURCES[found.source].title,
+        dataset=found.dataset,
+        trial=found.trial,
+        num_classes=found.mapping.num_classes,
+        config=SOURCES[found.source].config,
+        used=len(found.tensors) - len(found.mapping.dropped),
+        dropped=len(found.mapping.dropped),
+        assumed=_assumed(cfg, found.network),
+        results=_results(content),
+    )
+
+
+class _Found(NamedTuple):
+    """What is known of a published checkpoint before a network is built."""
+
+    tensors: Dict[str, Tensor]
+    network: Network
+    mapping: NameMap
+    source: str
+    dataset: str
+    trial: Optional[int]
+
+
+def _check_arguments(source: str, out: Union[str, Path], opts: Sequence[Any]) -> None:
     if source and source not in SOURCES:
         raise UserError(f"--from is {source!r}; expected one of {', '.join(SOURCES)}.")
     _check_pairs(opts)
     if os.path.lexists(out):
         raise ExistingFileError(f"{shown(out)} exists and is not replaced. Name a new file.")
-    content: Dict[str, Any] = (
-        {**read_safetensors(path)}
-        if os.path.isfile(path) and is_safetensors(path)
-        else read_checkpoint(path)
-    )
-    check_can_write(Path(out))
+
+
+def _read(path: str) -> Dict[str, Any]:
+    if os.path.isfile(path) and is_safetensors(path):
+        return {**read_safetensors(path)}
+    return read_checkpoint(path)
+
+
+def _find_out(
+    content: Dict[str, Any], path: str, source: str, dataset: str, trial: Optional[int]
+) -> _Found:
+    """Return what a file holds; ``source``, ``dataset`` and ``trial`` are the user's words."""
+    where = shown(path)
     tensors = check_weights(_tensors(content, where), where)
     shapes = shapes_of(tensors)
     network = _checked_network(recognize(shapes), source, tensors, path)
@@ -129,39 +172,7 @@ def convert(
     said = read_file_name(os.path.basename(path))
     source = source or usual_source(network, shapes, said)
     dataset = dataset_of(dataset, said, mapping.num_classes, where)
-    trial = trial_of(trial, dataset, said, where)
-    cfg = _config(source, network, dataset, trial, mapping, opts)
-    mapped = _mapped(tensors, mapping)
-    _check_complete(cfg, mapped, where)
-    entries: Dict[str, Any] = {
-        "model": mapped,
-        FACTS: {
-            "version": __version__,
-            "config": cfg.dump(),
-            "num_classes": mapping.num_classes,
-            "train_datasets": [dataset],
-            **split_facts(cfg),
-            **range_facts(cfg),
-            "converted": f"{SOURCES[source].title}, {SOURCES[source].repository}",
-        },
-    }
-    if isinstance(content.get("epoch"), int) and content["epoch"] >= 0:
-        entries["epoch"] = content["epoch"]
-    entries[CHECKSUM] = tensor_sums(entries)
-    write_atomically(Path(out), lambda file: torch.save(entries, file))
-    return Converted(
-        out=os.fspath(out),
-        source=source,
-        title=SOURCES[source].title,
-        dataset=dataset,
-        trial=trial,
-        num_classes=mapping.num_classes,
-        config=SOURCES[source].config,
-        used=len(tensors) - len(mapping.dropped),
-        dropped=len(mapping.dropped),
-        assumed=_assumed(cfg, network),
-        results=_results(content),
-    )
+    return _Found(tensors, network, mapping, source, dataset, trial_of(trial, dataset, said, where))
 
 
 def _tensors(content: Dict[str, Any], where: str) -> Dict[str, Tensor]:
@@ -214,34 +225,35 @@ def _checked_network(
     return network
 
 
-def _config(
-    source: str,
-    network: Network,
-    dataset: str,
-    trial: Optional[int],
-    mapping: NameMap,
-    opts: Sequence[Any],
-) -> CfgNode:
+def _config(found: _Found, opts: Sequence[Any]) -> CfgNode:
     """Return the config that builds the network and tests it as the published program does."""
-    one = SOURCES[source]
+    source, dataset = SOURCES[found.source], found.dataset
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pairs: List[Any] = ["MODEL.DEVICE", device]
     pairs += ["DATASETS.NAMES", (dataset,), "DATASETS.TESTS", (dataset,)]
-    if trial is not None:
-        pairs += [DATASET_REGISTRY.get(dataset).config_keys["trial"], trial]
-    pairs += [*mapping.opts, *one.opts]
-    if network is HCT:
-        pairs += ["MODEL.HEADS.GEM_EXPONENT", _HCT_EXPONENTS.get(dataset, 3.0)]
-    pairs += ["OUTPUT_DIR", f"logs/{short_name(dataset).lower()}/{source}_converted", *opts]
-    cfg = build_config(one.config, pairs)
-    cfg.MODEL.HEADS.NUM_CLASSES = mapping.num_classes
+    if found.trial is not None:
+        pairs += [DATASET_REGISTRY.get(dataset).config_keys["trial"], found.trial]
+    pairs += [*found.mapping.opts, *source.opts, *dict(found.network.opts_on).get(dataset, ())]
+    pairs += ["OUTPUT_DIR", f"logs/{short_name(dataset).lower()}/{found.source}_converted", *opts]
+    cfg = build_config(source.config, pairs)
+    cfg.MODEL.HEADS.NUM_CLASSES = found.mapping.num_classes
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.PRETRAIN_PATH = ""
     return cfg
 
 
-def _mapped(tensors: Dict[str, Tensor], mapping: NameMap) -> Dict[str, Tensor]:
-    return {place: tensors[name] for name, place in mapping.names.items()}
+def _facts(found: _Found, cfg: CfgNode) -> Dict[str, Any]:
+    """Return what the new checkpoint says about itself."""
+    source = SOURCES[found.source]
+    return {
+        "version": __version__,
+        "config": cfg.dump(),
+        "num_classes": found.mapping.num_classes,
+        "train_datasets": [found.dataset],
+        **split_facts(cfg),
+        **range_facts(cfg),
+        "converted": f"{source.title}, {source.repository}",
+    }
 
 
 def _check_complete(cfg: CfgNode, mapped: Dict[str, Tensor], where: str) -> None:
@@ -275,10 +287,8 @@ def _assumed(cfg: CfgNode, network: Network) -> str:
     """Return in words what decides features and is not in the file, with the keys to change it."""
     height, width = cfg.INPUT.SIZE_TEST
     words = [f"images of {height} x {width} (INPUT.SIZE_TEST)"]
-    if network is HCT:
-        words.append(f"the exponent {cfg.MODEL.HEADS.GEM_EXPONENT:g} (MODEL.HEADS.GEM_EXPONENT)")
-    else:
-        words.append(f"{cfg.MODEL.HEADS.POOL_LAYER} (MODEL.HEADS.POOL_LAYER)")
+    form, key = network.unsaid
+    words.append(f"{form.format(value_of(cfg, key))} ({key})")
     if cfg.TEST.FLIP.ENABLED:
         words.append("the mean of an image and its mirror image (TEST.FLIP.ENABLED)")
     return ", ".join(words)

@@ -7,10 +7,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from ..errors import UserError
 from ..published import FileName
 from ..published.file_names import DATASETS
-from ..registry import lookup
-
-#: identities of the published training sets
-_IDENTITIES = {395: "SYSUMM01", 206: "RegDB", 713: "LLCM"}
+from ..registry import lookup, registered_names
 
 
 def dataset_of(given: str, said: FileName, num_classes: int, where: str) -> str:
@@ -25,7 +22,7 @@ def dataset_of(given: str, said: FileName, num_classes: int, where: str) -> str:
     Raises:
         UserError: nothing tells the dataset, or two things contradict each other.
     """
-    counted = _IDENTITIES.get(num_classes, "")
+    counted = _counted(num_classes)
     if given:
         name = DATASETS.get(given.lower(), given)
         lookup(DATASET_REGISTRY, name, "--dataset")
@@ -51,6 +48,16 @@ def dataset_of(given: str, said: FileName, num_classes: int, where: str) -> str:
     return name
 
 
+def _counted(num_classes: int) -> str:
+    """Return the dataset whose training set has so many identities; empty: none, or several."""
+    found = [
+        name
+        for name in registered_names(DATASET_REGISTRY)
+        if getattr(DATASET_REGISTRY.get(name), "published", {}).get("train ids") == num_classes
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
 def short_name(dataset: str) -> str:
     """Return what the public scripts call a dataset, such as ``sysu``; others keep their name."""
     return next((word for word, name in DATASETS.items() if name == dataset), dataset)
@@ -68,22 +75,27 @@ def trial_of(given: Optional[int], dataset: str, said: FileName, where: str) -> 
     Raises:
         UserError: nothing tells the split, it does not exist, or two things contradict each other.
     """
-    if "trial" not in getattr(DATASET_REGISTRY.get(dataset), "split_arguments", ()):
+    numbers = getattr(DATASET_REGISTRY.get(dataset), "separate_trials", {}).get("trial", ())
+    if not numbers:
         if given is not None:
             raise UserError(f"--trial is {given}, and {dataset} has only one split. Leave it out.")
         return None
     trial = said.trial if given is None else given
     if trial is None:
         raise UserError(
-            f"{where} was trained on one of the ten splits of {dataset}, and its name does not say "
-            "on which. Add --trial N: a model of one split has seen test persons of the others."
+            f"{where} was trained on one of the {len(numbers)} splits of {dataset}, and its name "
+            "does not say on which. Add --trial N: a model of one split has seen test persons of "
+            "the others."
         )
     if given is not None and said.trial not in (None, given):
         raise UserError(
             f"--trial is {given}, and the name of {where} says trial {said.trial}. Leave --trial "
             "out, or rename the file."
         )
-    if not 1 <= trial <= 10:
+    if trial not in numbers:
         place = "--trial" if given is not None else f"The trial in the name of {where}"
-        raise UserError(f"{place} is {trial}; {dataset} has the trials 1 to 10. Add --trial N.")
+        raise UserError(
+            f"{place} is {trial}; {dataset} has the trials {min(numbers)} to "
+            f"{max(numbers)}. Add --trial N."
+        )
     return trial

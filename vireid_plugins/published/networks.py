@@ -6,7 +6,7 @@ Facts were read in the repositories that ``Network.source`` names. A name is com
 
 import re
 from dataclasses import dataclass
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 Shapes = Mapping[str, Tuple[int, ...]]
 
@@ -23,6 +23,9 @@ class Network:
         only: a pattern that every name matches as a whole; empty: other names may occur.
         is_host: whether it is FastReID's or this package's, so that only its config is missing.
         use: what a user can do with the file, a sentence; empty: it can be converted.
+        unsaid: a key of this package whose value a file of it does not tell, after words that the
+            value is formatted in.
+        opts_on: KEY VALUE pairs that its code has on one dataset alone, by the dataset's name here.
     """
 
     title: str
@@ -32,6 +35,8 @@ class Network:
     only: str = ""
     use: str = ""
     is_host: bool = False
+    unsaid: Tuple[str, str] = ("{}", "MODEL.HEADS.POOL_LAYER")
+    opts_on: Tuple[Tuple[str, Tuple[Any, ...]], ...] = ()
 
     @property
     def is_converted(self) -> bool:
@@ -72,6 +77,8 @@ HCT = Network(
     "hijune6/Hetero-center-triplet-loss-for-VT-Re-ID",
     (r"local_conv_list\.0\.0\.weight$", r"fc_list\.0\.weight$"),
     only=rf"{_STREAMS}|local_conv_list\.\d+\.[01]\.\w+|fc_list\.\d+\.(weight|bias)",
+    unsaid=("the exponent {:g}", "MODEL.HEADS.GEM_EXPONENT"),
+    opts_on=(("RegDB", ("MODEL.HEADS.GEM_EXPONENT", 10.0)),),
 )
 _VISION_TRANSFORMER = (r"base\.cls_token$", r"base\.patch_embed\.proj\.weight$")
 

@@ -246,6 +246,18 @@ def test_a_key_of_a_protocol_that_no_test_set_has_is_one_warning(csv_config, tmp
     assert "SHOTS" not in text
 
 
+def test_a_key_of_a_part_that_is_switched_off_is_a_warning(csv_config, tmp_path, caplog):
+    write_csv(tmp_path, TRAIN + both(8, "test") + both(9, "test"))
+    csv_config.TEST.FLIP.NORMALIZED, csv_config.TEST.RERANK.NEIGHBORS = True, "queries"
+    rehearse_tests(csv_config)
+    assert "NORMALIZED True is not read, because TEST.FLIP.ENABLED is False" in caplog.text
+    assert "NEIGHBORS queries is not read, because TEST.RERANK.ENABLED is False" in caplog.text
+    caplog.clear()
+    csv_config.TEST.FLIP.ENABLED = csv_config.TEST.RERANK.ENABLED = True
+    rehearse_tests(csv_config)
+    assert "is not read" not in caplog.text
+
+
 def test_a_check_reads_a_permutation_file_that_is_there(csv_config, tmp_path):
     dataset = fake_dataset((1, 2, 4, 5), (3, 6), str(tmp_path))
     keys = SYSUMM01Protocol.for_check(csv_config, dataset)

@@ -8,7 +8,7 @@ from fastreid.utils import comm
 
 from ..data.datasets.build import build_dataset
 from ..errors import UserError
-from ..keys import SWITCH, Key, check_values, declare, declared_keys, one_of, text
+from ..keys import SWITCH, Key, check_values, declare, declared_keys, one_of, text, value_of
 from ..registry import PROTOCOL_REGISTRY, lookup, registered_names
 from .evaluator import VIReIDEvaluator
 from .features import TestFeatures
@@ -21,6 +21,11 @@ from .result import ResultTable
 logger = logging.getLogger(__name__)
 
 RERANKING_METHODS = ("k_reciprocal", "aim")
+#: keys that are read only if another one is True
+_SWITCHES = {
+    "TEST.FLIP.NORMALIZED": "TEST.FLIP.ENABLED",
+    "TEST.RERANK.NEIGHBORS": "TEST.RERANK.ENABLED",
+}
 
 declare(
     "TEST",
@@ -115,7 +120,8 @@ def rehearse_tests(cfg: Any) -> None:
     """Rehearse the evaluation of every dataset of ``DATASETS.TESTS`` on its labels alone.
 
     This reads lists of images, but no image. For each dataset whose evaluation is possible but odd,
-    one warning is logged, and one for keys of protocols that no dataset has.
+    one warning is logged, and one for keys of protocols that no dataset has, or of parts that are
+    switched off.
 
     Raises:
         UserError: a dataset cannot be read, or its evaluation would fail; the message says why.
@@ -123,6 +129,11 @@ def rehearse_tests(cfg: Any) -> None:
     unread = _unread_keys(cfg)
     if unread and comm.is_main_process():
         logger.warning("No dataset of DATASETS.TESTS reads %s.", "; nor ".join(unread))
+    for key, switch in _SWITCHES.items():
+        value = value_of(cfg, key)
+        wanted = value != declared_keys()[key].default and not value_of(cfg, switch)
+        if wanted and comm.is_main_process():
+            logger.warning("%s %s is not read, because %s is False.", key, value, switch)
     for name in dict.fromkeys(cfg.DATASETS.TESTS):
         dataset = build_dataset(cfg, name, "DATASETS.TESTS", mode="query")
         remarks = build_evaluator(cfg, name, dataset).rehearse()

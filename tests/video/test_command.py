@@ -44,6 +44,11 @@ def test_a_video_is_cut_and_the_next_step_is_said(video, tmp_path, capsys):
         (["VIDEO", "--out", "{}/out", "--weights", "no.pth"], "no such file; expected the path"),
         (["VIDEO", "--out", "{}/out", "--weights", "{}/a.pth", "--persons", "no.csv"], "no.csv"),
         (["VIDEO", "--out", "{}/out", "--weights", "{}/a.pth", "--device", "tpu"], "tpu"),
+        (
+            ["VIDEO", "--out", "{}/out", "--gaps", "1", "--weights", "random:resnet18", "--size"]
+            + ["1x1"],
+            "--size [1, 1] does not suit this model",
+        ),
     ],
 )
 def test_mistakes_are_one_line(video, tmp_path, capsys, words, said):

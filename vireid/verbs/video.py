@@ -98,7 +98,8 @@ Exit status: 0: done; 2: not done, and the message says why."""
         )
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        for name in ("fastreid", "vireid_plugins.engine"):  # of each checkpoint that is opened
+        # What is said of each checkpoint that is opened, and of the letters of the figure.
+        for name in ("fastreid", "vireid_plugins.engine", "fontTools"):
             logging.getLogger(name).setLevel(logging.WARNING)
         if args.weights:
             check_words(args.weights, args.gaps, args.seeds, args.device)

@@ -15,6 +15,7 @@ from ..engine.loading import open_checkpoint
 from ..engine.model import build_model
 from ..engine.seeding import seed_everything
 from ..engine.setup import build_config
+from ..engine.trial import check_size
 from ..errors import MissingFileError
 from ..files import find_config, writing
 from ..pretrained import PREFIX, lookup
@@ -60,6 +61,7 @@ def models_of(
         MissingFileError: there is no such checkpoint.
         UnknownNameError: the list has no such name.
         CheckpointError: the checkpoint is damaged, or the weights cannot be fetched.
+        UserError: a network that NAME names does not take images of that size.
     """
     check_word(word)
     if word.startswith(PREFIX):
@@ -111,7 +113,9 @@ def _made(name: str, seed: Optional[int], folder: Path, size: Tuple[int, int]) -
             config = Path(scratch) / "config.yaml"
             config.write_text(recipe.config, encoding="utf-8")
             seed_everything(seed or 0)
-            network = build_model(build_config(str(config), recipe.opts))
+            network = build_model(build_config(str(config), recipe.opts)).eval()
+            if not _is_file_name(name):
+                check_size(network, size, "--size")
             plain = Path(scratch) / "model.pth"
             torch.save({"model": network.state_dict()}, plain)
             carry_config(plain, str(config), model.path, recipe.opts)

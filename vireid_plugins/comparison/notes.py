@@ -1,8 +1,8 @@
 """Say below a table what its numbers are."""
 
-from typing import Any, Dict, List, Sequence
+from typing import List, Sequence
 
-from .summary import Row, short_direction
+from .summary import Row
 
 _OVER_SEEDS = """\
 `a ± s`: mean and sample standard deviation (n - 1) over seeds; `trials`: mean over seeds \
@@ -75,12 +75,6 @@ def trial_facts(rows: Sequence[Row]) -> List[str]:
         f"{told}, of {len(trials.numbers)}; **a published row is the mean over all "
         f"{len(trials.numbers)}** (`--trials`)"
     ]
-
-
-def direction_facts(lines: Sequence[Dict[str, Any]]) -> str:
-    """Return ``V→I: visible to infrared; ...``."""
-    names = {line["direction"]: None for line in lines}
-    return "; ".join(f"{short_direction(name)}: {name.replace('_', ' ')}" for name in names)
 
 
 def _word(row: Row) -> str:

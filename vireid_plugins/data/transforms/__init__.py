@@ -1,6 +1,6 @@
 """Transforms of images, which depend on the modality, and the chains that they form."""
 
+from .base import Transform
 from .chains import ModalityTransforms, build_transforms
-from .plain import Transform
 
 __all__ = ["ModalityTransforms", "Transform", "build_transforms"]

@@ -21,7 +21,8 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 from fastreid.config import CfgNode
 
 from . import channels  # noqa: F401  registers its transforms
-from .plain import Picture, Resize, Transform
+from .base import Picture, Transform
+from .plain import Resize
 
 TRAIN_ORDER = (
     "TrivialAugment",

@@ -32,7 +32,7 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
-from .plain import (
+from .base import (
     AREA,
     MIN_ASPECT,
     PROBABILITY,

@@ -4,7 +4,7 @@ Infrared images are stored with three equal channels. Each docstring says what i
 visible and to infrared images; tests check what is said about equal channels.
 """
 
-from typing import Any, Callable, ClassVar, Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -13,30 +13,21 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from vireid_plugins.errors import UserError
-from vireid_plugins.keys import (
-    SWITCH,
-    Key,
-    above,
-    at_least,
-    between,
-    check_values,
-    declare,
-    each,
-    one_of,
-    whole,
-)
-from vireid_plugins.modality import MODALITY, Modality
+from vireid_plugins.keys import SWITCH, Key, check_values, declare, one_of
 from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
 
-Picture = Any  # a PIL image of mode RGB up to ToTensor, from then on a tensor (3, H, W)
+from .base import (
+    AREA,
+    MIN_ASPECT,
+    PROBABILITY,
+    Transform,
+    check_rectangle,
+    declare_augmentation,
+    probability,
+)
 
-BOTH = ("visible", "infrared")
-PROBABILITY = between(0, 1)
-AREA = each(above(0, at_most=1), count=2)
-MIN_ASPECT = above(0, at_most=1)
 #: Pillow's ways to resize an image, by their names in torchvision
 INTERPOLATIONS = ("bicubic", "lanczos", "bilinear", "hamming", "box", "nearest")
 
@@ -49,22 +40,6 @@ declare(
         "how Pillow resizes images, in training and in tests (AGW's code: lanczos)",
     ),
 )
-
-
-def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
-    """Declare the keys of ``INPUT.<name>``: the given keys, and the images that it applies to."""
-    declare(
-        f"INPUT.{name}",
-        *keys,
-        Key("MODALITIES", tuple(modalities), each(MODALITY), "images that it applies to"),
-        Key(
-            "VIEWS",
-            (),
-            each(whole(at_least(0))),
-            "views of these images, from 0, that it applies to; empty: all",
-        ),
-        features=False,
-    )
 
 
 for _host in ("FLIP", "PADDING", "CJ"):
@@ -85,36 +60,6 @@ declare_augmentation(
     Key("ENABLED", False, SWITCH, "TrivialAugmentWide: a random operation at a random strength"),
     Key("PROB", 1.0, PROBABILITY, "probability of TrivialAugmentWide"),
 )
-
-
-class Transform:
-    """One step of a chain, which takes a picture and returns a picture.
-
-    ``node`` names the augmentation's node in ``INPUT``; a step without one is always on, for both
-    modalities.
-    """
-
-    node: ClassVar[str] = ""
-
-    def __init__(self, apply: Callable[[Picture], Picture], **described: Any) -> None:
-        self._apply = apply
-        self._described = described
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "Transform":
-        """Build the step from ``cfg.INPUT``."""
-        raise NotImplementedError
-
-    def for_modality(self, modality: Modality) -> "Transform":
-        """Return the step for images of ``modality``; most steps are the same for both."""
-        return self
-
-    def __call__(self, picture: Picture) -> Picture:
-        return self._apply(picture)
-
-    def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value}" for name, value in self._described.items())
-        return f"{type(self).__name__}({inside})"
 
 
 @TRANSFORM_REGISTRY.register()
@@ -284,24 +229,6 @@ class RandomErasing(Transform):
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomErasing":
         node = cfg.INPUT.REA
         return cls(probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
-
-
-def check_rectangle(node: str, area: Sequence[float], min_aspect: float) -> None:
-    """Check ``AREA`` and ``MIN_ASPECT`` of ``INPUT.<node>``.
-
-    Raises:
-        UserError: a value is not allowed, or the smallest share is above the largest.
-    """
-    check_values(f"INPUT.{node}", AREA=tuple(area), MIN_ASPECT=min_aspect)
-    if area[0] > area[1]:
-        raise UserError(f"INPUT.{node}.AREA is {tuple(area)}; expected the smaller share first.")
-
-
-def probability(cfg: CfgNode, node: str) -> float:
-    """Return ``INPUT.<node>.PROB``, which must be in 0..1."""
-    prob = float(cfg.INPUT[node].PROB)
-    check_values(f"INPUT.{node}", PROB=prob)
-    return prob
 
 
 def _size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:

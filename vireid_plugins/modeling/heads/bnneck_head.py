@@ -73,6 +73,8 @@ class BNNeckHead(EmbeddingHead):
 
     outputs = ("features", "bn_features", "logits")
     takes_modalities = True
+    #: keys of ``MODEL.HEADS`` that only this head, and heads derived from it, read
+    own_keys = ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS")
     pool_layer: nn.Module
 
     @configurable

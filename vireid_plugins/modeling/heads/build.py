@@ -7,17 +7,10 @@ from torch import Tensor, nn
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
 from ...keys import check_unread, check_values
-from ...registry import lookup
-from .bnneck_head import BNNeckHead
+from ...registry import lookup, registered_names
 from .evaluated import check_choice
-from .hct_head import HCTHead
 
 HOST_OUTPUTS = ("features", "logits")  # outputs of FastReID's heads, by the names used here
-#: keys of how a network begins and pools, by the head that reads them, as its subclasses do
-_READERS = {
-    BNNeckHead: tuple(f"MODEL.HEADS.{name}" for name in ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS")),
-    HCTHead: ("MODEL.HEADS.GEM_EXPONENT",),
-}
 
 
 def build_head(cfg: Any) -> nn.Module:
@@ -28,15 +21,22 @@ def build_head(cfg: Any) -> nn.Module:
             the feature that ``TEST.FEATURE`` names.
     """
     check_values("MODEL.HEADS", NECK_FEAT=cfg.MODEL.HEADS.NECK_FEAT)
-    name = cfg.MODEL.HEADS.NAME
-    kind = lookup(REID_HEADS_REGISTRY, name, "MODEL.HEADS.NAME")
-    for reader, keys in _READERS.items():
-        if not (isinstance(kind, type) and issubclass(kind, reader)):
-            readers = f"{reader.__name__}, or a head derived from it,"
-            check_unread(cfg, keys, f"MODEL.HEADS.NAME {name}", readers)
+    kind = lookup(REID_HEADS_REGISTRY, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
+    _check_keys_of_other_heads(cfg, kind)
     head = kind(cfg)
     check_choice(head, cfg.TEST.FEATURE)
     return head
+
+
+def _check_keys_of_other_heads(cfg: Any, kind: Any) -> None:
+    """Raise ``UserError`` if a key is set that another head names among its ``own_keys``."""
+    for name in registered_names(REID_HEADS_REGISTRY):
+        reader = REID_HEADS_REGISTRY.get(name)
+        own = vars(reader).get("own_keys", ())  # not those that it inherits
+        if own and not (isinstance(kind, type) and issubclass(kind, reader)):
+            keys = [f"MODEL.HEADS.{key}" for key in own]
+            chosen = f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME}"
+            check_unread(cfg, keys, chosen, f"{name}, or a head derived from it,")
 
 
 def output_names(head: nn.Module) -> Tuple[str, ...]:

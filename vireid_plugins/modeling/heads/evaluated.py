@@ -69,3 +69,14 @@ def check_choice(head: Any, choice: str) -> None:
             "TEST.FEATURE bn, or use a head with a batch norm: MODEL.HEADS.NAME BNNeckHead and "
             "MODEL.HEADS.WITH_BNNECK True."
         )
+
+
+def refuse_bnneck(cfg: Any, why: str) -> None:
+    """Raise ``UserError`` if a config names a BNNeck, and so a table of results would, too.
+
+    Args:
+        cfg: the config of a head without one.
+        why: what the head has instead, for the message.
+    """
+    if cfg.MODEL.HEADS.WITH_BNNECK:
+        raise UserError(f"{why}; set MODEL.HEADS.WITH_BNNECK False.")

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...errors import UserError
 from ...keys import Key, above, check_values, declare
 from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
+from .evaluated import refuse_bnneck
 from .stripe_branch import StripeBranch
 
 declare(
@@ -52,6 +52,7 @@ class HCTHead(nn.Module):
     outputs = ("features", "logits")
     test_feature = "stripes, pooled and embedded"
     takes_modalities = True
+    own_keys = ("GEM_EXPONENT",)  # see ``BNNeckHead``
 
     @configurable
     def __init__(
@@ -81,11 +82,7 @@ class HCTHead(nn.Module):
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
         heads = cfg.MODEL.HEADS
-        if heads.WITH_BNNECK:  # the table of results would name a BNNeck that is not there
-            raise UserError(
-                "HCTHead has no batch norm before its classifiers; set MODEL.HEADS.WITH_BNNECK "
-                "False."
-            )
+        refuse_bnneck(cfg, "HCTHead has no batch norm before its classifiers")
         return {
             "in_channels": cfg.MODEL.BACKBONE.FEAT_DIM,
             "num_classes": heads.NUM_CLASSES,

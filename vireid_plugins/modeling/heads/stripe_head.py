@@ -15,10 +15,10 @@ from fastreid.config import configurable
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...errors import UserError
 from ...keys import Key, at_least, check_values, declare
 from ..layers import split_stripes
 from ..maps import Tap, class_scores_tap
+from .evaluated import refuse_bnneck
 
 declare(
     "MODEL.HEADS",
@@ -75,11 +75,7 @@ class StripeHead(nn.Module):
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
         heads = cfg.MODEL.HEADS
-        if heads.WITH_BNNECK:  # the table of results would name a BNNeck that is not there
-            raise UserError(
-                "StripeHead has no batch norm before its classifier; set MODEL.HEADS.WITH_BNNECK "
-                "False."
-            )
+        refuse_bnneck(cfg, "StripeHead has no batch norm before its classifier")
         return {
             "in_channels": cfg.MODEL.BACKBONE.FEAT_DIM,
             "num_classes": heads.NUM_CLASSES,

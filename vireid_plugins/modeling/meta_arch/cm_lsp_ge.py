@@ -61,6 +61,7 @@ from ..heads.evaluated import (
     check_choice,
     evaluated_feature,
     feature_words,
+    refuse_bnneck,
 )
 from ..heads.stripe_branch import StripeBranch
 from ..layers import CBAM, candidate_path_distances
@@ -169,11 +170,9 @@ class CMLSPGEHead(nn.Module):
                 embedding or another classifier.
         """
         heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
-        if heads.WITH_BNNECK:
-            raise UserError(
-                "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) instead of a BNNeck; set "
-                "MODEL.HEADS.WITH_BNNECK False."
-            )
+        refuse_bnneck(
+            cfg, "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) instead of a BNNeck"
+        )
         if heads.EMBEDDING_DIM > 0 or heads.CLS_LAYER != "Linear":
             raise UserError(
                 "CMLSPGEHead classifies the pooled feature by a linear layer; set "

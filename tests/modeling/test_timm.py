@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import sys
 
 import pytest
 import torch
@@ -254,6 +255,12 @@ def test_offline_the_file_and_the_key_are_named(monkeypatch):
         build(CONVNEXT, PRETRAIN=True)
     with pytest.raises(CheckpointError, match="publishes no pretrained weights for tiny_swin"):
         build(SWIN, PRETRAIN=True)
+
+
+def test_a_fetch_names_the_library_that_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(CheckpointError, match="pip install huggingface_hub. .*False"):
+        build(CONVNEXT, PRETRAIN=True)
 
 
 def test_weights_in_timms_cache_need_no_network(monkeypatch, tmp_path, caplog):

@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping
 import torch
 from torch import Tensor
 
-from ....errors import CheckpointError
+from ....errors import CheckpointError, MissingLibraryError
 from ..pretrained import fetched_once
 from .cutting import first_sentence
 
@@ -25,7 +25,8 @@ def fetch(name: str, about: Any, build: Callable[..., Any]) -> Mapping[str, Tens
         build: builds the network, with further options of ``timm.create_model``.
 
     Raises:
-        CheckpointError: there are no such weights, or the download failed.
+        CheckpointError: there are no such weights, or the download failed, or it needs a library
+            that is not installed.
     """
     if about is None or not about.has_weights:
         raise CheckpointError(
@@ -43,6 +44,11 @@ def _fetch(name: str, about: Any, build: Callable[..., Any]) -> Mapping[str, Ten
         options = {"pretrained_cfg_overlay": {"file": cached}} if cached else {}
         with torch.random.fork_rng(devices=[]):  # the rest of the model draws the same numbers
             return build(pretrained=True, **options).state_dict()
+    except ModuleNotFoundError as error:  # timm was installed without what it needs
+        raise MissingLibraryError(
+            f"timm's pretrained weights of {name} are fetched with {error.name}, which is not "
+            f"installed: pip install {error.name}."
+        ) from error
     except Exception as error:  # of the network, of the disk, of an unknown server
         where = f"https://huggingface.co/{about.hf_hub_id}" if about.hf_hub_id else about.url
         raise CheckpointError(

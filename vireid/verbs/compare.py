@@ -75,22 +75,7 @@ started, the message says why."""
         parser.add_argument(
             "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"
         )
-        parser.add_argument(
-            "--baseline",
-            metavar="CONFIG",
-            help="what the others are compared with; default: baseline[/*].yml, or the first",
-        )
-        parser.add_argument(
-            "--protocol", default="", help="shown in table.md: SYSUMM01/all/single, ..."
-        )
-        parser.add_argument("--title", default="", help="title of the table and the plot")
-        parser.add_argument(
-            "--tables", metavar="FOLDER", help="where table and plot go; default: --output"
-        )
-        parser.add_argument(
-            "--table-only", action="store_true", help="write the table; start no run"
-        )
-        parser.add_argument("--dry-run", action="store_true", help="list runs and their state")
+        _add_table_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Run what is not done."""
@@ -123,3 +108,21 @@ def trial_number(text: str) -> int:
 
 
 _OF_THE_COMMAND = ("command", "dry_run", "table_only")
+
+
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words about the table, and those that only look."""
+    parser.add_argument(
+        "--baseline",
+        metavar="CONFIG",
+        help="what the others are compared with; default: baseline[/*].yml, or the first",
+    )
+    parser.add_argument(
+        "--protocol", default="", help="shown in table.md: SYSUMM01/all/single, ..."
+    )
+    parser.add_argument("--title", default="", help="title of the table and the plot")
+    parser.add_argument(
+        "--tables", metavar="FOLDER", help="where table and plot go; default: --output"
+    )
+    parser.add_argument("--table-only", action="store_true", help="write the table; start no run")
+    parser.add_argument("--dry-run", action="store_true", help="list runs and their state")

@@ -11,6 +11,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from ..data.datasets.build import split_facts
+from ..data.datasets.trials import trial_keys
 from ..data.reading import range_facts
 from ..errors import CheckpointError, ExistingFileError, UserError
 from ..files import check_can_write, write_atomically
@@ -40,7 +41,6 @@ from .trained_on import dataset_of, short_name, trial_of
 #: keys that are no matter of taste: who says them
 _SAID_BY = {
     "DATASETS.NAMES": "--dataset says what the model was trained on",
-    "DATASETS.REGDB_TRIAL": "--trial says it",
     "MODEL.HEADS.NUM_CLASSES": "the file says it",
     **{
         f"MODEL.{name}": "the weights are those of the file"
@@ -198,9 +198,10 @@ def _check_pairs(opts: Sequence[Any]) -> None:
             f"Overrides come as KEY VALUE pairs; got {' '.join(map(str, opts))}. Add the value "
             "that is missing."
         )
+    said_by = {**_SAID_BY, **dict.fromkeys(trial_keys(), "--trial says it")}
     for key in opts[::2]:
-        if key in _SAID_BY:
-            raise UserError(f"{key} cannot be set here: {_SAID_BY[key]}. Leave the pair out.")
+        if key in said_by:
+            raise UserError(f"{key} cannot be set here: {said_by[key]}. Leave the pair out.")
 
 
 def _checked_network(

@@ -1,8 +1,8 @@
 """Datasets whose published result is the mean over several models, one for each split."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vireid_plugins.registry import lookup
+from vireid_plugins.registry import lookup, registered_names
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -37,6 +37,12 @@ def separate_trials(cfg: CfgNode) -> Optional[SeparateTrials]:
         for argument, numbers in getattr(kind, "separate_trials", {}).items():
             return SeparateTrials(name, argument, kind.config_keys[argument], tuple(numbers))
     return None
+
+
+def trial_keys() -> Set[str]:
+    """Return the keys that choose a trial of some registered dataset."""
+    kinds = map(DATASET_REGISTRY.get, registered_names(DATASET_REGISTRY))
+    return {kind.config_keys[one] for kind in kinds for one in getattr(kind, "separate_trials", {})}
 
 
 def check_trials(

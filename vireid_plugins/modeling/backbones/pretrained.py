@@ -2,7 +2,17 @@
 
 import logging
 import os
-from typing import Callable, Collection, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -158,25 +168,37 @@ def fill(
             own.update({place: tensor for place in fits})
         else:
             unexpected.append(name)
-    if not any(name.endswith("weight") for name in loaded):
+    done = set(loaded)
+    expected = [name for name in own if not name.endswith("num_batches_tracked")]
+    report = LoadReport(
+        tuple(loaded), tuple(name for name in expected if name not in done), tuple(unexpected)
+    )
+    _check_fit(report, len(expected), state, source)
+    network.load_state_dict(own)
+    left = [n for n in unexpected if state[n].dim() == 4 and n not in outside]
+    left += [n for n in report.missing if own[n].dim() == 4 and ".non_local." not in n]
+    _log(report, left)
+    return report
+
+
+def _check_fit(report: LoadReport, expected: int, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ``CheckpointError`` if a file belongs to another network than one of ``expected``."""
+    if not any(name.endswith("weight") for name in report.loaded):
         found = recognize(shapes_of(state))
         what = "" if found is None else f"It is a checkpoint of {found.title}. "
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
             f"{', '.join(list(state)[:3]) or 'none'}). {what}{_FITTING}"
         )
-    done = set(loaded)
-    expected = [name for name in own if not name.endswith("num_batches_tracked")]
-    missing = tuple(name for name in expected if name not in done)
-    if len(missing) > len(expected) / 2:
+    if len(report.missing) > expected / 2:
         raise CheckpointError(
-            f"{source} lacks {len(missing)} of the {len(expected)} tensors of this backbone, or "
-            f"has them in another shape (the first: {', '.join(missing[:3])}). {_FITTING}"
+            f"{source} lacks {len(report.missing)} of the {expected} tensors of this backbone, or "
+            f"has them in another shape (the first: {', '.join(report.missing[:3])}). {_FITTING}"
         )
-    network.load_state_dict(own)
-    report = LoadReport(tuple(loaded), missing, tuple(unexpected))
-    left = [n for n in unexpected if state[n].dim() == 4 and n not in outside]
-    left += [name for name in missing if own[name].dim() == 4 and ".non_local." not in name]
+
+
+def _log(report: LoadReport, left: Sequence[str]) -> None:
+    """Log what was loaded; ``left`` are the convolutions that are not expected to be left over."""
     logger.log(
         logging.WARNING if left else logging.INFO,
         "Pretrained weights: %d tensors loaded, %d missing%s, %d unexpected%s.%s",
@@ -187,7 +209,6 @@ def fill(
         _first(report.unexpected),
         f" Convolutions are among them, such as {left[0]}. {_FITTING}" if left else "",
     )
-    return report
 
 
 def _first(names: Tuple[str, ...]) -> str:

@@ -59,6 +59,15 @@ def test_mistakes_are_one_line(video, tmp_path, capsys, words, said):
     assert status == 2 and len(lines) == 1 and said in lines[0], error
 
 
+def test_a_list_of_persons_and_a_damaged_folder_are_named_without_models(video, tmp_path, capsys):
+    words = [video, "--out", tmp_path / "out"]
+    status, _, error = run(capsys, *words, "--persons", "no.csv")
+    assert status == 2 and "no.csv" in error
+    (tmp_path / "out" / "video.json").write_text("{")
+    status, _, error = run(capsys, *words)
+    assert status == 2 and "video.json is not JSON" in error and "into a new folder" in error
+
+
 @pytest.mark.slow
 def test_nothing_but_the_sentence_is_written_about_a_wrong_file(tmp_path):
     """Libraries inside OpenCV write about it too, and are told not to before they are loaded."""

@@ -92,3 +92,15 @@ def test_wrong_folders_are_named(pictures, tmp_path):
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e6])
 def test_wrong_frames_per_second_are_named(fps, tmp_path):
     refused(tmp_path, "--fps must be above 0 and at most 1000", fps=fps)
+
+
+def test_a_name_that_opencv_would_crash_at_is_refused(pictures, tmp_path):
+    video = write_video(tmp_path / "a.avi", pictures)
+    other = tmp_path / os.fsdecode(b"a\xff.avi")
+    try:
+        os.rename(video, other)
+    except OSError as error:
+        pytest.skip(f"no such names here: {error}")
+    refused(other, "a\\xff.avi is not a name in UTF-8")
+    os.symlink(other, tmp_path / "link.avi")  # the remedy works
+    assert len(list(open_frames(tmp_path / "link.avi"))) == 12

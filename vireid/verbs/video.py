@@ -115,13 +115,14 @@ Exit status: 0: done; 2: not done, and the message says why."""
             f"{args.out}: {len(cut.sightings):,} crops of {cut.num_tracks} tracks, one person each "
             "(a person who was hidden in between has several)."
         )
+        persons = read_persons(args.persons, cut) if args.persons else {}
         if not args.weights:
             say("To measure models, add --weights random:mobilenetv2 weights:mobilenetv2")
             return 0
         rows = measure(
             cut,
             args.weights,
-            persons=read_persons(args.persons, cut) if args.persons else {},
+            persons=persons,
             gaps=args.gaps,
             seeds=args.seeds,
             size=args.size,

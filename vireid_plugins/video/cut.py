@@ -133,7 +133,7 @@ def read_cut(folder: Path) -> Cut:
         MissingFileError: it has no such table.
         FileContentError: a table is damaged.
     """
-    facts = read_json(folder / FACTS)
+    facts = read_json(folder / FACTS, remedy="Cut the video into a new folder.")
     rows = read_csv(folder / TRACKS, COLUMNS)
     numbers = ("track", "frame", "left", "top", "width", "height")
     try:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import MissingFileError, UserError
 from ..readers.image import is_image_name, read_image
+from ..readers.text import is_utf8, shown
 from ..search.folder import natural_key
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,11 @@ class VideoFrames(Frames):
         return {"name": self.path.name, "bytes": found.st_size}
 
     def _open(self) -> Any:
+        if not is_utf8(self.path):  # OpenCV 5.0 ends the process at such a name
+            raise UserError(
+                f"{shown(self.path)} is not a name in UTF-8, and OpenCV opens no other ones. Rename "
+                "the file or its folder, or name a link to it."
+            )
         os.environ.setdefault(*_FFMPEG_QUIET)
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():

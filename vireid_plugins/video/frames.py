@@ -124,7 +124,7 @@ class VideoFrames(Frames):
     def _open(self) -> Any:
         if not is_utf8(self.path):  # OpenCV 5.0 ends the process at such a name
             raise UserError(
-                f"{shown(self.path)} is not a name in UTF-8, and OpenCV opens no other ones. Rename "
+                f"{shown(self.path)} is not a name in UTF-8, and OpenCV opens no others. Rename "
                 "the file or its folder, or name a link to it."
             )
         os.environ.setdefault(*_FFMPEG_QUIET)

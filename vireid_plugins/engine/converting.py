@@ -15,7 +15,6 @@ from ..data.datasets.trials import trial_keys
 from ..data.reading import range_facts
 from ..errors import CheckpointError, ExistingFileError, UserError
 from ..files import check_can_write, write_atomically
-from ..keys import value_of
 from ..published import (
     SOURCES,
     NameMap,
@@ -34,6 +33,7 @@ from ..readers.weights import check_weights, shapes_of, tensors_in
 from ..runs.names import FACTS
 from ..version import __version__
 from .checkpoint import TRAINING_ONLY
+from .converted import Converted, assumed_words, result_words
 from .model import build_model
 from .setup import build_config
 from .trained_on import dataset_of, short_name, trial_of
@@ -47,36 +47,6 @@ _SAID_BY = {
         for name in ("WEIGHTS", "BACKBONE.PRETRAIN", "BACKBONE.PRETRAIN_PATH")
     },
 }
-
-
-class Converted(NamedTuple):
-    """What was written, and what was found out about it.
-
-    Attributes:
-        out: the new file.
-        source: the word of ``--from``.
-        title: the published program.
-        dataset: the dataset that the model was trained on.
-        trial: the split of it; None: it has only one.
-        num_classes: identities that it was trained on.
-        config: the config that was taken, a file below ``configs/``.
-        used: tensors of the file that were taken over.
-        dropped: tensors of the file that the public network does not use.
-        assumed: what the file does not say and the code's defaults decide, in words.
-        results: what the file says of its own test, in words; empty: nothing.
-    """
-
-    out: str
-    source: str
-    title: str
-    dataset: str
-    trial: Optional[int]
-    num_classes: int
-    config: str
-    used: int
-    dropped: int
-    assumed: str
-    results: str
 
 
 def convert(
@@ -130,8 +100,8 @@ def convert(
         config=SOURCES[found.source].config,
         used=len(found.tensors) - len(found.mapping.dropped),
         dropped=len(found.mapping.dropped),
-        assumed=_assumed(cfg, found.network),
-        results=_results(content),
+        assumed=assumed_words(cfg, found.network),
+        results=result_words(content),
     )
 
 
@@ -282,27 +252,3 @@ def _on_cpu(cfg: CfgNode) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     return cfg
-
-
-def _assumed(cfg: CfgNode, network: Network) -> str:
-    """Return in words what decides features and is not in the file, with the keys to change it."""
-    height, width = cfg.INPUT.SIZE_TEST
-    words = [f"images of {height} x {width} (INPUT.SIZE_TEST)"]
-    form, key = network.unsaid
-    words.append(f"{form.format(value_of(cfg, key))} ({key})")
-    if cfg.TEST.FLIP.ENABLED:
-        words.append("the mean of an image and its mirror image (TEST.FLIP.ENABLED)")
-    return ", ".join(words)
-
-
-def _results(content: Dict[str, Any]) -> str:
-    """Return in words what a file says of the test that its training has made."""
-    cmc, words = content.get("cmc"), []
-    if isinstance(content.get("epoch"), int):
-        words.append(f"epoch {content['epoch']}")
-    if isinstance(cmc, Tensor) and cmc.ndim == 1 and len(cmc):
-        words.append(f"rank-1 {100 * float(cmc[0]):.2f}")
-    for name in ("mAP", "mINP"):
-        if isinstance(content.get(name), float):
-            words.append(f"{name} {100 * content[name]:.2f}")
-    return ", ".join(words)

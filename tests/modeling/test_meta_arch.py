@@ -350,6 +350,14 @@ def test_bytes_are_normalized_to_the_bits_of_floats():
     assert images[0, 0].flatten().tolist() == list(range(256))
 
 
+def test_a_float64_model_sees_float64_images():
+    """Rounded to float32, they would move its features by 1e-7 of what the images do."""
+    model = make_model(SYNTHETIC).double()
+    images = torch.rand(2, 3, 4, 5, dtype=torch.float64) * 255
+    expected = (images - model.pixel_mean) / model.pixel_std
+    assert torch.equal(model.normalize(images), expected) and expected.dtype is torch.float64
+
+
 def test_a_subclass_may_write_its_own_sum():
     class Doubled(DualStreamBaseline):
         def losses(self, outputs, batch):

@@ -78,6 +78,20 @@ def test_a_file_that_does_not_fit_is_refused(state, tmp_path, change, words):
         build(path)
 
 
+def test_a_deeper_network_is_refused_though_most_of_its_tensors_fit(tmp_path):
+    """A ResNet-50 has all batch norms of a ResNet-18 and half of its convolutions."""
+    path = str(tmp_path / "resnet50.pth")
+    torch.save(build(depth="50x").state_dict(), path)
+    with pytest.raises(CheckpointError, match="another network: 11 convolutions.*DEPTH fit"):
+        build(path)
+
+
+def test_a_first_layer_of_other_channels_is_only_a_warning(state, tmp_path, caplog):
+    torch.save({**state, "conv1.weight": torch.ones(64, 1, 7, 7)}, tmp_path / "gray.pth")
+    build(str(tmp_path / "gray.pth"))
+    assert "such as conv1.weight" in caplog.text
+
+
 def test_a_text_is_no_file_of_weights(tmp_path):
     """``KeyError: 105`` came of it."""
     (tmp_path / "text.pth").write_text("import os\n")

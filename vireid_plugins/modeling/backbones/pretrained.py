@@ -155,8 +155,9 @@ def fill(
             a classifier's own layers; they are no reason for a warning.
 
     Raises:
-        CheckpointError: less than half of the network fits, so the file belongs to another; or one
-            tensor holds numbers of another kind.
+        CheckpointError: less than half of the network fits or a tenth of its convolutions has
+            another shape, so the file belongs to another; or one tensor holds numbers of another
+            kind.
     """
     own = network.state_dict()
     loaded, unexpected = [], []
@@ -174,6 +175,7 @@ def fill(
         tuple(loaded), tuple(name for name in expected if name not in done), tuple(unexpected)
     )
     _check_fit(report, len(expected), state, source)
+    _check_shapes(own, places, state, source)
     network.load_state_dict(own)
     left = [n for n in unexpected if state[n].dim() == 4 and n not in outside]
     left += [n for n in report.missing if own[n].dim() == 4 and ".non_local." not in n]
@@ -194,6 +196,31 @@ def _check_fit(report: LoadReport, expected: int, state: Mapping[str, Tensor], s
         raise CheckpointError(
             f"{source} lacks {len(report.missing)} of the {expected} tensors of this backbone, or "
             f"has them in another shape (the first: {', '.join(report.missing[:3])}). {_FITTING}"
+        )
+
+
+def _check_shapes(
+    own: Mapping[str, Tensor],
+    places: Mapping[str, Tuple[str, ...]],
+    state: Mapping[str, Tensor],
+    source: str,
+) -> None:
+    """Raise ``CheckpointError`` if a tenth of the convolutions has another shape in the file.
+
+    A ResNet-50 has all batch norms of a ResNet-18, and half of its convolutions. One or two, such
+    as a first layer of other input channels, are left to the warning.
+    """
+    convolutions = {name for name, tensor in own.items() if tensor.dim() == 4}
+    others = [
+        place
+        for name, tensor in state.items()
+        for place in places.get(name, ())
+        if place in convolutions and own[place].shape != tensor.shape
+    ]
+    if len(others) > max(2, len(convolutions) / 10):
+        raise CheckpointError(
+            f"{source} holds the weights of another network: {len(others)} convolutions of this "
+            f"backbone have another shape in the file (the first: {others[0]}). {_FITTING}"
         )
 
 

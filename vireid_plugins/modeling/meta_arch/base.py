@@ -161,12 +161,12 @@ class DualStreamBaseline(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Subtract the mean from images in 0..255, float or uint8, and divide by the deviation.
 
-        The result is float32. The batch is never changed: the difference is a copy, which is
-        divided in place.
+        The result has the type of the mean: float32, or float64 in a model made ``double()``. The
+        batch is never changed: the difference is a copy, which is divided in place.
         """
         images = images.to(self.device)
-        if images.dtype is not torch.uint8:  # those become float32 in the subtraction
-            images = images.to(torch.float32)
+        if images.dtype is not torch.uint8:  # those take the mean's type in the subtraction
+            images = images.to(self.pixel_mean.dtype)
         return (images - self.pixel_mean).div_(self.pixel_std)
 
     def modalities_of(self, batch: Dict[str, Any]) -> Tensor:

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.engine.hooks import FreezeLayers
 from vireid_plugins.engine.step import StepTrainer
-from vireid_plugins.errors import CheckpointError
+from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.files import write_atomically
 from vireid_plugins.readers.checkpoint import read_checkpoint
 from vireid_plugins.solver.amp import build_grad_scaler
@@ -97,6 +98,20 @@ def test_each_epoch_draws_its_own_batches(monkeypatch):
     for epoch in (0, 1, 5):
         stepper.start_epoch(epoch)
     assert told == [0, 1, 5]
+
+
+def test_an_activation_without_a_gradient_in_bfloat16_is_named(monkeypatch):
+    """PyTorch 1.13 has none for ReLU6 on a CPU."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU6())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    StepTrainer(model, Loader(), optimizer)
+
+    def without_kernel(self, values):
+        raise RuntimeError("not implemented for 'BFloat16'")
+
+    monkeypatch.setattr(nn.ReLU6, "forward", without_kernel)
+    with pytest.raises(UserError, match="lacks the gradient of ReLU6 .*SOLVER.AMP.ENABLED False"):
+        StepTrainer(model, Loader(), optimizer, "bfloat16")
 
 
 @pytest.mark.parametrize("amp,seen", [(None, torch.float32), ("bfloat16", torch.bfloat16)])

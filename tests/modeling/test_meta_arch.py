@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import vireid_plugins  # noqa: F401
 from vireid_plugins.engine.setup import build_config
@@ -265,6 +266,8 @@ def test_bfloat16_is_finite_and_near_float32(config):
         for name, value in plain.items():
             assert terms[name].dtype is torch.float32
             torch.testing.assert_close(terms[name], value, rtol=0.02, atol=0.02)
+    if torch.__version__.startswith("1.") and any(type(m) is nn.ReLU6 for m in model.modules()):
+        pytest.skip("PyTorch 1 has no gradient of ReLU6 in bfloat16 on a CPU")
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     by_phase = gradients_by_phase(model.train(), batch, half=True)
     assert set.union(*by_phase.values()) == trainable

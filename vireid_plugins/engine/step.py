@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastreid.engine.train_loop import SimpleTrainer
 
-from ..solver.amp import amp_dtype, build_grad_scaler
+from ..solver.amp import amp_dtype, build_grad_scaler, check_gradients
 from .loss_report import LossReport, log_losses
 
 
@@ -26,7 +26,7 @@ class StepTrainer(SimpleTrainer):
             an epoch takes what is left. If it is above 1, the loader must have a length.
 
     Raises:
-        UserError: the precision is unknown, or the device does not have it.
+        UserError: the precision is unknown, or the device does not have it for this model.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class StepTrainer(SimpleTrainer):
         self.accumulation = accumulation
         self._batches_left = 0  # in this epoch; counted only if gradients are accumulated
         self.amp_dtype = amp_dtype(amp, self.device)
+        if self.device.type == "cpu":
+            check_gradients(model, self.amp_dtype)
         self.grad_scaler = build_grad_scaler(self.amp_dtype)
         self.reads_late = self.device.type != "cpu"  # see loss_report.py
         self._unread: List[LossReport] = []

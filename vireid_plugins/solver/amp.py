@@ -4,6 +4,7 @@ import logging
 from typing import Any, Optional
 
 import torch
+from torch import nn
 
 from ..errors import UserError
 from ..keys import Key, declare, one_of
@@ -12,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _SCALED = torch.float16  # its small gradients vanish, unless the loss is scaled
+_WITHOUT_GRADIENT = (nn.ReLU6, nn.Hardtanh, nn.Mish)  # in bfloat16, on a CPU, in PyTorch 1.13
 
 declare(
     "SOLVER.AMP",
@@ -49,6 +51,28 @@ def check_amp(name: Optional[str], device: torch.device) -> None:
             "SOLVER.AMP.DTYPE float16 needs a GPU; on the CPU set SOLVER.AMP.DTYPE bfloat16, or "
             "SOLVER.AMP.ENABLED False."
         )
+
+
+def check_gradients(model: nn.Module, dtype: Optional[torch.dtype]) -> None:
+    """Raise ``UserError`` if PyTorch has no gradient of one of the model's activations on a CPU.
+
+    Can be deleted when PyTorch 1.13 is no longer supported.
+
+    Args:
+        model: the network.
+        dtype: number format of the forward pass; None: that of the weights, which has them all.
+    """
+    used = {type(module) for module in model.modules()} if dtype is not None else set()
+    for kind in [kind for kind in _WITHOUT_GRADIENT if kind in used]:
+        values = torch.ones(1, dtype=dtype, requires_grad=True)
+        try:
+            kind()(values).sum().backward()
+        except RuntimeError as error:
+            raise UserError(
+                "This model cannot be trained with SOLVER.AMP.DTYPE bfloat16 on a CPU: PyTorch "
+                f"{torch.__version__} lacks the gradient of {kind.__name__} ({error}). Set "
+                "SOLVER.AMP.ENABLED False, or use PyTorch 2."
+            ) from error
 
 
 def is_scaled(name: Optional[str]) -> bool:

@@ -252,6 +252,17 @@ def test_missing_and_failed_trials_are_named(tmp_path):
     assert r"\\  % incomplete: 6 of 10 trials" in format_latex(collect(found.runs))
 
 
+def test_the_printed_row_of_some_trials_says_which_they_are(tmp_path):
+    for trials in ((3,), (3, 5)):
+        found = planned(tmp_path / str(len(trials)), trials=trials)
+        for run in found.runs:
+            write_result(run, 40.0, 20.0)
+        printed = format_plain(collect(found.runs))
+        named = ", ".join(map(str, trials))
+        assert f"Trials of RegDB: {named}, of 10; a published row is the mean over all" in printed
+        assert ("1 seed " in printed) == (len(trials) == 1) and "1 seeds" not in printed
+
+
 def test_runs_are_named_by_trial_and_seed(tmp_path):
     runs = planned(tmp_path, trials=(1, 2), seeds=(0, 1)).runs
     assert name_runs(runs) == "trial 1, 2 seed 0, 1"

@@ -81,7 +81,9 @@ def _difference_cells(row: Row, baseline: Row, protocols: Dict[str, str]) -> Cel
 def count_runs(row: Row) -> str:
     """Return how many runs of a config are complete: ``10 trials``, ``2 of 3 seeds``."""
     ((name, number),) = _count(row).items()
-    return number if name in number or "runs" in number else f"{number} {name}"
+    if name in number or "runs" in number:
+        return number
+    return f"1 {name[:-1]}" if number == "1" else f"{number} {name}"
 
 
 def _count(row: Row) -> Cells:

@@ -6,7 +6,7 @@ from tabulate import tabulate
 
 from ..readers.text import readable
 from .columns import count_runs, directions_of, metric_cells
-from .notes import spread_over_trials
+from .notes import spread_over_trials, trial_facts
 from .summary import Row, choose_protocols
 
 
@@ -27,9 +27,11 @@ def format_plain(rows: Sequence[Row], protocol: str = "") -> str:
 
 
 def _meaning(rows: Sequence[Row]) -> str:
+    what = "`a ± s`: mean and sample standard deviation over seeds."
     if any(row.over_trials for row in rows):
-        return f"percent. {spread_over_trials(rows)}".replace("**", "")
-    return "percent. `a ± s`: mean and sample standard deviation over seeds."
+        what = spread_over_trials(rows)
+    facts = "".join(f" {one}." for one in trial_facts(rows))
+    return f"percent. {what}{facts}".replace("**", "")
 
 
 def format_latex(rows: Sequence[Row], protocol: str = "") -> str:

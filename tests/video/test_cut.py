@@ -10,7 +10,8 @@ from PIL import Image
 
 from vireid_plugins.errors import ExistingFileError, UnwritableError, UserError
 from vireid_plugins.video import cut_video, read_cut
-from vireid_plugins.video.cut import image_name
+from vireid_plugins.video.cut import _crop, image_name
+from vireid_plugins.video.sightings import Sighting
 
 from .drawn import BLUE, RED, frames, write_frames, write_video
 
@@ -42,6 +43,13 @@ def test_crops_are_parts_of_the_frames(cut, pictures):
         height, width = crop.shape[:2]
         assert (crop == pictures[one.frame][top : top + height, left : left + width]).all()
         assert one.height <= height <= one.height + 2 * margin
+
+
+def test_a_margin_ends_at_the_border_of_the_frame():
+    """A person of 60 pixels has a margin of 3, of which 2 and 1 are left."""
+    frame = np.arange(100 * 50 * 3).reshape(100, 50, 3)
+    assert (_crop(frame, Sighting(1, 0, 2, 1, 20, 60)) == frame[0:64, 0:25]).all()
+    assert (_crop(frame, Sighting(1, 0, 29, 38, 20, 60)) == frame[35:100, 26:50]).all()
 
 
 def test_gray_crops_are_the_red_channel(cut):
@@ -89,11 +97,11 @@ def test_another_video_or_setting_is_refused(cut, folder):
 
 def test_a_stopped_cut_begins_anew(cut, folder, tmp_path):
     (tmp_path / "video.json").write_text("{}")  # it is written first, tracks.csv last
-    stale = tmp_path / "crops" / "track0009"
-    stale.mkdir(parents=True)
-    (stale / "frame000000.png").write_bytes(b"")
+    for name in ("crops", "gray"):
+        (tmp_path / name / "track0009").mkdir(parents=True)
+        (tmp_path / name / "track0009" / "frame000000.png").write_bytes(b"")
     assert cut_video(folder, tmp_path, fps=10).sightings == cut.sightings
-    assert not stale.exists()
+    assert not list(tmp_path.rglob("track0009"))
 
 
 def test_a_folder_with_other_things_is_left_alone(folder, tmp_path):
@@ -128,6 +136,8 @@ def test_nobody_is_said_with_what_moved(tmp_path):
 def test_a_video_that_was_cut_off_is_warned_of(pictures, tmp_path, caplog):
     whole = write_video(tmp_path / "whole.avi", pictures).read_bytes()
     (tmp_path / "part.avi").write_bytes(whole[: len(whole) * 3 // 4])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".DS_Store").touch()  # of a file manager; the folder counts as empty
     cut_video(tmp_path / "part.avi", tmp_path / "out")
     assert "of 40 frames can be decoded; the file was cut off" in caplog.text
 

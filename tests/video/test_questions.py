@@ -78,6 +78,19 @@ def test_rate_is_the_mean_and_its_interval_is_over_persons():
     assert nine.low == pytest.approx(30, abs=6) and nine.high == pytest.approx(70, abs=6)
 
 
+def test_the_interval_holds_95_percent_of_the_same_drawings_each_time():
+    """Of 2000 drawings in their order, 50 are below it and 50 above it."""
+    right = np.linspace(0, 1, 20)
+    found = rate(right, list(range(20)))
+    drawn = sorted(found.drawn)
+    assert len(drawn) == 2000
+    assert drawn[49] <= found.low <= drawn[50] < drawn[1949] <= found.high <= drawn[1950]
+    over = difference(found, rate(1 - right, list(range(20))))
+    drawn = sorted(over.drawn)
+    assert drawn[49] <= over.low <= drawn[50] < drawn[1949] <= over.high <= drawn[1950]
+    assert (rate(right, list("abcdefghijklmnopqrst")).drawn == found.drawn).all()
+
+
 def test_persons_with_more_questions_count_more():
     right = np.array([1.0, 1.0, 1.0, 0.0])
     found = rate(right, ["a", "a", "a", "b"])

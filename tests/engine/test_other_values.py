@@ -1,6 +1,8 @@
 """Other values than those of the training. Oracle: the two configs, whose values the test sets."""
 
+import contextlib
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import yaml
 import vireid_plugins as vp
 from vireid_plugins import keys
 from vireid_plugins.engine.loading import open_checkpoint
-from vireid_plugins.engine.other_values import other_values
+from vireid_plugins.engine.other_values import check_pixel_scale, other_values
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import Key, at_least, declare
@@ -49,6 +51,7 @@ def test_the_config_file_of_the_training_is_silent(caplog, weights, tmp_path):
     "key,value,words",
     [
         ("MODEL.PIXEL_MEAN", "[0, 0, 0]", "[123.675, 116.28, 103.53] -> [0, 0, 0]"),
+        ("MODEL.PIXEL_MEAN", "[123.68, 116.28, 103.53]", "-> [123.68, 116.28, 103.53]"),
         ("MODEL.PIXEL_STD", "[50.0, 50.0, 50.0]", "57.375] -> [50.0, 50.0, 50.0]"),
         ("INPUT.SIZE_TEST", "[48, 24]", "[32, 16] -> [48, 24]"),
         ("INPUT.INTERPOLATION", "nearest", "'bicubic' -> 'nearest'"),
@@ -124,6 +127,13 @@ def test_means_of_pixels_from_0_to_1_are_refused_with_the_values_to_write(weight
         open_checkpoint(weights, "", [*CPU, "MODEL.PIXEL_STD", "[0.229, 0.224, 0.225]"])
     plain = ["MODEL.PIXEL_MEAN", "[0, 0, 0]", "MODEL.PIXEL_STD", "[1, 1, 1]"]
     assert open_checkpoint(weights, "", [*CPU, *plain]).cfg.MODEL.PIXEL_STD == [1, 1, 1]
+
+
+@pytest.mark.parametrize("mean, refused", [((1.0, 0.5, 0.5), True), ((0.5, 1.5, 0.5), False)])
+def test_the_largest_mean_tells_the_range_of_pixels(mean, refused):
+    cfg = SimpleNamespace(MODEL=SimpleNamespace(PIXEL_MEAN=mean))
+    with pytest.raises(UserError) if refused else contextlib.nullcontext():
+        check_pixel_scale(cfg)
 
 
 def test_a_checkpoint_that_was_trained_with_such_means_still_opens(tmp_path):

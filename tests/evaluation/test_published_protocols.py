@@ -155,6 +155,18 @@ def test_pairs_are_left_out_by_the_rule_of_the_variant(llcm, variant):
     assert not across.rules.skip_camera_pairs  # or rows and columns could not change places
 
 
+def test_a_check_of_the_dataset_tries_all_variants():
+    keys = SimpleNamespace(TRIALS=7, DIRECTIONS=(V_TO_I, I_TO_V), LLCM="paper")
+    cfg = SimpleNamespace(TEST=SimpleNamespace(PROTOCOL=keys))
+    found = LLCMProtocol.for_check(cfg, None)
+    assert {(one.variant, one.direction) for one in found} == {
+        (variant, way) for variant, way in RECORDED
+    }
+    assert {(one.variant, one.num_trials) for one in found} == {
+        *(("paper", 7), ("released_code", 7), ("all_images", 1))
+    }
+
+
 @pytest.mark.parametrize("word", ["Paper", "released", "", None, True])
 def test_an_unknown_variant_gets_the_valid_words(word):
     with pytest.raises(UserError, match="TEST.PROTOCOL.LLCM.*'paper', 'released_code', 'all_ima"):

@@ -14,6 +14,7 @@ from vireid_plugins.errors import FileContentError, MissingFileError, UserError
 from vireid_plugins.search import SearchIndex
 from vireid_plugins.video import cut_video, measure, read_cut, read_persons, table
 from vireid_plugins.video.cut import image_name
+from vireid_plugins.video.measure import _questions
 from vireid_plugins.video.models import models_of
 
 from tests.engine.small import small_cfg
@@ -186,6 +187,12 @@ def test_a_gap_without_questions_is_left_out(cut, checkpoint, caplog):
     rows = measure(cut, [str(checkpoint)], gaps=[2, 100])
     assert {row.gap for row in rows} == {2}
     assert "--gaps 100: no question has this gap" in caplog.text
+
+
+def test_a_gap_is_that_of_the_nearest_moment(cut):
+    """Moments are 0.5 s apart: 1.3 s is nearer to 1.5 s than to 1 s, and none is below 0.5 s."""
+    who = [one.track for one in cut.sightings]
+    assert list(_questions(cut, who, [0.1, 1.3, 2])) == [0.5, 1.5, 2]
 
 
 def test_wrong_words_are_named(cut, checkpoint, tmp_path):

@@ -82,6 +82,13 @@ def test_a_config_file_with_other_values_is_named(caplog, weights):
     assert "MODEL." not in line.split("(trained")[1] and "SIZE_TRAIN" not in line
 
 
+def test_a_config_file_beside_a_given_key_is_named_too(caplog, weights):
+    given = ["MODEL.BACKBONE.WITH_NL", "False", "MODEL.PIXEL_MEAN", "[0, 0, 0]"]
+    (line,) = warned(caplog, weights, *given, config_file=CONFIG)
+    assert "INPUT.SIZE_TEST" in line and "MODEL.PIXEL_MEAN" in line
+    assert "Leave --config-file out" in line
+
+
 def test_keys_of_the_training_are_said_to_have_no_effect(caplog, weights):
     (line,) = warned(caplog, weights, "INPUT.FLIP.PROB", "0.1", "MODEL.HEADS.MARGIN", "0.3")
     assert line.startswith("INPUT.FLIP.PROB: read only in training")

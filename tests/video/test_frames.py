@@ -1,6 +1,7 @@
 """Videos and folders of frames. Oracles: the pictures that were written; reasons of refusals."""
 
 import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -104,3 +105,18 @@ def test_a_name_that_opencv_would_crash_at_is_refused(pictures, tmp_path):
     refused(other, "a\\xff.avi is not a name in UTF-8")
     os.symlink(other, tmp_path / "link.avi")  # the remedy works
     assert len(list(open_frames(tmp_path / "link.avi"))) == 12
+
+
+@pytest.mark.parametrize("count, announced", [(-9e18, 0), (0, 0), (795, 795), (2.0**31, 0)])
+def test_a_number_of_frames_that_cannot_be_is_none(monkeypatch, tmp_path, count, announced):
+    """As some containers give it."""
+    said = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_FRAME_COUNT: count}
+    capture = SimpleNamespace(
+        isOpened=lambda: True,
+        get=said.get,
+        read=lambda: (True, np.zeros((4, 3, 3), np.uint8)),
+        release=lambda: None,
+    )
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: capture)
+    (tmp_path / "a.avi").write_text("x")
+    assert open_frames(tmp_path / "a.avi").announced == announced

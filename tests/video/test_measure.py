@@ -167,11 +167,13 @@ def test_tracks_that_somebody_joined_are_one_person(cut, checkpoint, tmp_path):
     [
         ("track,person\n99,anna\n", "line 2: track '99' is no track of"),
         ("track,person\nx,anna\n", "line 2: track 'x' is no track of"),
+        ("track,person\nFIRST,anna\nFIRST,bert\n", "line 3: track '[0-9]+' is listed twice"),
         ("track,who\n1,anna\n", "person"),
     ],
 )
 def test_wrong_tables_of_persons_are_named(cut, tmp_path, text, words):
-    (tmp_path / "persons.csv").write_text(text)
+    first = str(cut.sightings[0].track)
+    (tmp_path / "persons.csv").write_text(text.replace("FIRST", first))
     with pytest.raises(FileContentError, match=words):
         read_persons(tmp_path / "persons.csv", cut)
 
@@ -206,6 +208,7 @@ def test_wrong_words_are_named(cut, checkpoint, tmp_path):
     refused(UserError, "mobilenetv2", "random:mobilenet")
     refused(UserError, "--seeds must be 1 or more", str(checkpoint), seeds=0)
     refused(UserError, "--gaps must be above 0", str(checkpoint), gaps=[0])
+    refused(UserError, "--gaps must be above 0", str(checkpoint), gaps=[math.inf])
     refused(UserError, "No model is named")
     (tmp_path / "no.pth").write_text("x")
     refused(UserError, "no.pth", str(tmp_path / "no.pth"))

@@ -163,6 +163,7 @@ def test_weights_under_another_name_are_found(content, tmp_path, wrapper, need):
     "wrapper,need,words",
     [
         ("state_dict", "all", r"under 'state_dict'.*torch.load\(PATH\)\['state_dict'\]"),
+        ("weights", "all", r"model with torch.save\({'model': state_dict}, PATH\)"),
         ("weights", "features", r"model with torch.save\({'model': state_dict}, PATH\)"),
     ],
 )
@@ -170,6 +171,16 @@ def test_another_name_of_the_weights_is_told(content, tmp_path, wrapper, need, w
     torch.save({wrapper: content["model"]}, str(tmp_path / "other.pth"))
     with pytest.raises(CheckpointError, match=f"holds no 'model'.*{words}"):
         small_run(tmp_path)[0].load(str(tmp_path / "other.pth"), [], need=need)
+
+
+@pytest.mark.parametrize("wrapper", ["net", ""])
+def test_weights_of_another_model_are_refused(tmp_path, wrapper):
+    """A name for the entry would not help, so none is advised."""
+    weights = {"trunk.weight": torch.zeros(2)}
+    torch.save({wrapper: weights} if wrapper else weights, str(tmp_path / "other.pth"))
+    with pytest.raises(CheckpointError, match="trunk.weight.*another model") as caught:
+        small_run(tmp_path)[0].load(str(tmp_path / "other.pth"), [], need="features")
+    assert "torch.save" not in str(caught.value)
 
 
 def test_old_checkpoints_load_with_a_note(content, tmp_path, caplog):

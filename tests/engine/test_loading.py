@@ -124,6 +124,15 @@ def test_a_checkpoint_of_another_program_needs_a_config(tmp_path):
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("content", [{}, {"optimizer": {"state": {}}, "epoch": 3}])
+def test_a_checkpoint_without_weights_is_not_advised_to_be_converted(tmp_path, content):
+    path = tmp_path / "state.pth"
+    torch.save(content, str(path))
+    with pytest.raises(CheckpointError, match="state.pth holds no weights") as caught:
+        open_checkpoint(str(path))
+    assert "convert" not in str(caught.value)
+
+
 def test_without_a_file_another_program_s_checkpoint_has_the_defaults(tmp_path):
     """As ``train_net.py --eval-only`` without --config-file: FastReID's defaults and the opts."""
     path, _ = write_checkpoint(tmp_path, facts=False)

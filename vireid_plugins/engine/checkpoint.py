@@ -146,8 +146,10 @@ class AtomicCheckpointer(Checkpointer):
         """
         tensors = tensors_in(content)
         own = self.model.state_dict()
-        if self._need == "all" or not any(name in own for name in with_new_names(tensors, own)):
+        if self._need == "all":
             raise CheckpointError(_no_model(content, self._path))
+        if not any(name in own for name in with_new_names(tensors, own)):
+            raise CheckpointError(_another_model(content, self._path))
         logger.info(
             "%s has no entry 'model'; its weights were found elsewhere in it.",
             self._path,
@@ -223,8 +225,22 @@ class AtomicCheckpointer(Checkpointer):
         return str(last_checkpoint(Path(self.save_dir)) or "")
 
 
+def _another_model(checkpoint: Mapping[str, Any], path: str) -> str:
+    """Return the message about a checkpoint of which no tensor has a name of this model's."""
+    tensors = tensors_in(checkpoint)
+    if not tensors or advice_about(shapes_of(tensors), path):
+        return _no_model(checkpoint, path)
+    first = ", ".join(list(tensors)[:3])
+    return (
+        f"{path} holds no 'model', and none of its {len(tensors)} tensors (the first: {first}) has "
+        "a name of this model's: it belongs to another model. Give the config that it was trained "
+        "with. Weights of an ordinary backbone belong in MODEL.BACKBONE.PRETRAIN_PATH, not in "
+        "MODEL.WEIGHTS."
+    )
+
+
 def _no_model(checkpoint: Mapping[str, Any], path: str) -> str:
-    """Return the message about a checkpoint without weights of this model."""
+    """Return the message about a checkpoint without weights under the name ``model``."""
     advice = advice_about(shapes_of(tensors_in(checkpoint)), path)
     if advice:
         return f"{path} cannot be loaded into this model. {advice}"

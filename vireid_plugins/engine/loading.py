@@ -15,7 +15,7 @@ from ..data.reading import restore_ranges
 from ..errors import CheckpointError, UserError
 from ..published import describe, recognize
 from ..readers.checkpoint import read_checkpoint
-from ..readers.weights import shapes_of, tensors_in
+from ..readers.weights import WRAPPERS, shapes_of, tensors_in
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
 from .fingerprint import fingerprint
@@ -139,14 +139,20 @@ def configure(
 
 
 def check_not_foreign(weights: str, *, only_convertible: bool = False) -> None:
-    """Raise ``CheckpointError`` if a file holds a known network of another program.
+    """Raise ``CheckpointError`` if a file holds no weights, or a network of another program.
 
     Args:
         weights: path of a checkpoint without facts.
         only_convertible: accept networks that cannot be converted, because some of their tensors
             may fit.
     """
-    network = recognize(shapes_of(tensors_in(read_checkpoint(weights, entries=[]))))
+    tensors = tensors_in(read_checkpoint(weights, entries=[]))
+    if not tensors:
+        raise CheckpointError(
+            f"{weights} holds no weights: it has no tensors at its top or under one of "
+            f"{', '.join(WRAPPERS)}. Use another checkpoint."
+        )
+    network = recognize(shapes_of(tensors))
     if network is None or (only_convertible and not network.is_converted):
         return
     if not network.is_host:

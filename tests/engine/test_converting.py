@@ -226,6 +226,7 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
         ("sysu_a.t", 9, {"trial": 1}, "--trial is 1, and SYSUMM01 has only one split. Leave it"),
         ("a.t", 395, {"dataset": "regdb"}, "395 identities, as many as SYSUMM01.*--dataset sysu"),
         ("regdb_trial_1.t", 395, {}, "its name says RegDB. Rename the file"),
+        (REGDB, 9, {"dataset": "sysu"}, "--dataset is sysu, and the name of .* says RegDB. Leave"),
         ("a.t", 9, {"dataset": "regbd"}, "--dataset.*RegDB"),
         (REGDB, 9, {"source": "agv"}, "--from is 'agv'; expected one of agw, caj"),
         (REGDB, 9, {"source": "hct"}, None),

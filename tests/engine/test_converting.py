@@ -232,6 +232,7 @@ def test_the_number_of_identities_tells_a_published_training_set(tmp_path, count
         (REGDB, 9, {"source": "hct"}, None),
         (REGDB, 9, {"opts": ["TEST.FLIP.ENABLED"]}, "KEY VALUE pairs; got TEST.FLIP.ENABLED. Add"),
         (REGDB, 9, {"opts": ["MODEL.BACKBONE.DEPTH", "50x"]}, "does not fill the network"),
+        (REGDB, 9, {"opts": ["MODEL.BACKBONE.WITH_NL", False]}, "non_local.*is without a place"),
         (REGDB, 9, {"opts": ["MODEL.BACKBON.DEPTH", "50x"]}, "MODEL.BACKBON"),
         (REGDB, 9, {"opts": ["DATASETS.REGDB_TRIAL", 5]}, "REGDB_TRIAL cannot .* --trial says it"),
         (REGDB, 9, {"opts": ["MODEL.HEADS.NUM_CLASSES", 8]}, "NUM_CLASSES cannot .* the file says"),
@@ -291,21 +292,23 @@ def poisoned(weights):
     weights["bottleneck.weight"] = torch.full((512,), float("nan"))
 
 
-def wider(weights):
-    weights["NL_2.0.theta.weight"] = weights["NL_2.0.theta.weight"].repeat(3, 1, 1, 1)
+def wider(weights, factor=3):
+    theta = weights["NL_2.0.theta.weight"]
+    weights["NL_2.0.theta.weight"] = theta.repeat(factor, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
         (without("thermal_module"), "backbone.infrared.stem.bn1.bias, which is missing"),
-        (without("base_resnet.base.layer3"), "base_resnet.base.layer3 is missing"),
+        (without("base_resnet.base.layer3"), "base_resnet.base.layer3 is missing. Use an intact"),
         (without("base_resnet.base.layer4.1."), r"its layers have \[2, 2, 2, 1\] blocks"),
         (without("NL_3.0.W"), "backbone.shared.layer3.non_local.1.W.0.bias, which is missing"),
         (without("classifier"), "has no classifier.weight"),
         (shortened, r"heads.bottleneck.0.weight, which is \(511,\) instead of \(512,\)"),
         (poisoned, "bottleneck.weight holds NaN"),
         (wider, "NL_2.0.theta.weight has 3 inner channels; expected 1"),
+        (lambda weights: wider(weights, 64), "non-local blocks have different inner widths"),
     ],
 )
 def test_a_file_that_is_not_complete_says_what_is_wrong(tmp_path, change, message):
@@ -315,6 +318,30 @@ def test_a_file_that_is_not_complete_says_what_is_wrong(tmp_path, change, messag
     with pytest.raises(CheckpointError, match=message):
         vp.convert(tmp_path / REGDB, tmp_path / "new.pth")
     assert os.listdir(tmp_path) == [REGDB]
+
+
+def test_a_stripe_that_is_missing_between_others_is_named(tmp_path):
+    weights = public.weights_of(public.hct_shapes(9, depth=18, stripes=3))
+    without("fc_list.1.")(weights)
+    torch.save({"net": weights}, tmp_path / "sysu_hct.t")
+    with pytest.raises(CheckpointError, match="of its 2 stripes, tensors are missing"):
+        vp.convert(tmp_path / "sysu_hct.t", tmp_path / "new.pth", dataset="sysu")
+
+
+def test_a_file_of_an_old_pytorch_has_no_numbers_of_batches(tmp_path):
+    weights = public.weights_of(public.agw_shapes(9, **SMALL))
+    for name in [name for name in weights if name.endswith("num_batches_tracked")]:
+        del weights[name]
+    torch.save({"net": weights}, tmp_path / REGDB)
+    made = vp.convert(tmp_path / REGDB, tmp_path / "new.pth")
+    assert open_checkpoint(made.out).model is not None
+
+
+@pytest.mark.parametrize("epoch, kept", [(0, 0), (-1, None), ("last", None)])
+def test_an_epoch_is_kept_if_it_is_one(tmp_path, epoch, kept):
+    path = public.save(tmp_path / REGDB, public.agw_shapes(9, **SMALL), epoch=epoch)
+    made = vp.convert(path, tmp_path / "new.pth")
+    assert read_checkpoint(made.out).get("epoch") == kept
 
 
 def test_half_width_non_local_blocks_are_recognized(tmp_path):

@@ -146,6 +146,21 @@ def test_non_local_follows_the_last_blocks_and_starts_as_identity():
         torch.testing.assert_close(backbone(IMAGES, MODALITIES), plain(IMAGES, MODALITIES))
 
 
+def test_fastreids_own_non_local_blocks_have_their_places():
+    """Oracle: FastReID's network. A block that is not built here is left over."""
+    plain = build_resnet_backbone(make_cfg("50x", WITH_NL=True)).eval()
+    for name, parameter in plain.named_parameters():
+        if name.startswith("NL_"):  # the norm's weight of 0 would hide which block it is
+            torch.nn.init.normal_(parameter, std=0.1)
+    backbone = build("50x", WITH_NL=True, NL_LEGACY_WIDTH=True)
+    state = {**plain.state_dict(), "NL_3.3.g.weight": torch.ones(1, 1024, 1, 1)}
+    report = backbone.load_ordinary(state)
+    assert report.missing == () and report.unexpected == ("NL_3.3.g.weight",)
+    with torch.no_grad():
+        found, expected = backbone(IMAGES[:2], MODALITIES[:2]), plain(IMAGES[:2])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_non_local_by_its_formula():
     """y_i = W(sum_j theta(x_i).phi(x_j) g(x_j) / N) + x_i, position by position."""
     layer = NonLocal(4).eval().double()

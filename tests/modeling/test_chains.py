@@ -11,6 +11,11 @@ def convolution():
     return nn.Conv2d(3, 3, 3, padding=1)
 
 
+class Scale(nn.Module):
+    def forward(self, x, by=1):
+        return by * x
+
+
 class Block(nn.Module):
     """Two layers, whose forward pass is the function that a test gives."""
 
@@ -19,6 +24,7 @@ class Block(nn.Module):
         self.second, self.first = convolution(), convolution()  # not the order of running
         self.act = nn.ReLU(inplace=True)
         self.idle = nn.Linear(2, 2)
+        self.scale = Scale()
         self.run = run
 
     def forward(self, x):
@@ -47,6 +53,7 @@ OTHERS = {
     "sum in place": in_place,
     "change of the result in place": last_in_place,
     "twice": lambda self, x: self.first(self.first(x)),
+    "a keyword beside the map": lambda self, x: self.scale(self.first(x), by=2),
     "a keyword": lambda self, x: self.first(input=x),
     "two ways": lambda self, x: self.second(x) + 0 * self.first(x),
     "changed input": lambda self, x: self.second(self.first(2 * x)),
@@ -78,6 +85,11 @@ def test_the_children_of_a_chain_can_run_in_its_place(run, names):
 def test_a_module_that_does_more_is_no_chain(run):
     block = Block(run)
     assert watch(nn.Sequential(block)).parts(block) == []
+
+
+def test_a_module_that_ran_twice_has_no_output_of_its_own():
+    block = Block(OTHERS["twice"])
+    assert watch(block).output(block.first) is None
 
 
 def test_modules_are_left_as_they_were():

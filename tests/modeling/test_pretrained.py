@@ -34,6 +34,9 @@ WRAPPED = {
     "state_dict": lambda state: {"state_dict": state, "epoch": "no matter"},
     "DDP": lambda state: {"model": {f"module.{k}": v for k, v in state.items()}},
     "of a whole model": lambda state: {"model": {f"backbone.{k}": v for k, v in state.items()}},
+    "with a head": lambda state: {
+        "model": {"heads.weight": torch.ones(2, 512), **{f"backbone.{k}": state[k] for k in state}}
+    },
     "half": lambda state: {k: v.half() if v.dim() else v for k, v in state.items()},
 }
 
@@ -63,6 +66,7 @@ def test_another_wrapper_than_fastreid_expects(state, tmp_path):
     [
         (lambda state: {"conv1.weight": state["conv1.weight"] * float("nan")}, "holds NaN"),
         (lambda state: {"blocks.0.weight": torch.ones(3)}, "fits this backbone.*MODEL.WEIGHTS"),
+        (lambda state: {"bn1.bias": state["bn1.bias"]}, "fits this backbone .the first: bn1.bias"),
         (lambda state: {"conv1.weight": state["conv1.weight"].long()}, "of the type torch.int64"),
         (lambda state: {"conv1.weight": state["conv1.weight"]}, "lacks 99 of the 100 .*DEPTH fit"),
         (lambda state: {}, "holds no tensors"),

@@ -10,6 +10,7 @@ from torch import nn
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.modeling.backbones import build_dual_stream_backbone
 from vireid_plugins.modeling.backbones.dual_stream import STAGES
+from vireid_plugins.modeling.backbones.stages import Stages
 from vireid_plugins.modeling.maps import recorded_maps
 from vireid_plugins.registry import NETWORK_REGISTRY
 
@@ -246,6 +247,43 @@ def test_every_norm_of_a_mobilenet_is_the_one_that_is_asked_for():
 def test_group_norm_that_does_not_fit_is_named():
     with pytest.raises(UserError, match="NORM GN does not fit .*osnet: num_channels .*must be"):
         build("osnet", NORM="GN")
+
+
+def test_another_error_of_a_network_is_not_explained_by_its_norm(monkeypatch):
+    def fail(cfg):
+        raise ValueError("of another kind")
+
+    monkeypatch.setattr(NETWORK_REGISTRY.get("osnet"), "from_config", fail)
+    with pytest.raises(ValueError, match="^of another kind$"):
+        build("osnet", NORM="GN")
+
+
+def test_parts_of_one_stage_with_equal_last_names_are_told_apart():
+    network = nn.ModuleDict({name: nn.Sequential(nn.Conv2d(3, 3, 1)) for name in "ab"})
+    cut = Stages(network, {**dict.fromkeys(STAGES, ()), "layer1": ("a.0", "b.0")})
+    assert sorted(name for name, _ in cut.stages["layer1"].named_parameters()) == [
+        "a_0.bias", "a_0.weight", "b_0.bias", "b_0.weight",
+    ]  # fmt: skip
+    assert cut.place("b.0.weight") == "layer1.b_0.weight"
+
+
+def test_the_parts_of_a_stem_are_no_blocks():
+    stages = build("resnet").network.stages
+    assert [len(stage.blocks) for stage in stages.values()] == [0, 2, 2, 2, 2]
+
+
+def test_checkpointing_keeps_the_inputs_of_the_stem_and_of_each_block(monkeypatch):
+    kept = []
+
+    def recomputed(run, stage, feature_map):
+        kept.append(stage)
+        return run(feature_map)
+
+    monkeypatch.setattr("vireid_plugins.modeling.backbones.stages.base.recomputed", recomputed)
+    backbone = build("resnet", UNSHARED_STAGES=0)
+    backbone.checkpoint_activations()
+    backbone(IMAGES, MODALITIES)
+    assert [kept.count(stage) for stage in backbone.network.stages.values()] == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import CheckpointError, MissingFileError, UnknownNameError, UserError
-from vireid_plugins.modeling.backbones.start import check_start, odd_start
+from vireid_plugins.modeling.backbones.start import check_fit, check_start, odd_start
 from vireid_plugins.pretrained import catalog
 
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -104,6 +104,21 @@ def test_listed_weights_of_another_network_name_what_fits(words, said):
             check(cfg)
 
 
+@pytest.mark.parametrize("tag", ["", ".in1k"])
+def test_weights_of_a_network_without_depths_fit(tag):
+    node = config(MOBILE.replace("mobilenetv2", f"timm/tf_efficientnet_lite0{tag}")).MODEL.BACKBONE
+    check_fit("weights:efficientnet_lite0", node)
+    with pytest.raises(UserError, match=r"timm/tf_.*use weights of that network: .*_lite0"):
+        check_fit("weights:mobilenetv2", node)
+
+
+def test_a_users_own_backbone_may_start_from_any_weights(monkeypatch):
+    """Its name does not say what its network is."""
+    own = config(STOCK.replace("mobilenetv2", "osnet")).MODEL.BACKBONE
+    monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, own.NAME, lambda cfg: None)
+    check_fit("weights:mobilenetv2", own)
+
+
 def test_names_that_are_not_listed():
     with pytest.raises(UnknownNameError, match="Did you mean mobilenetv2"):
         check_start(config("MODEL.BACKBONE.PRETRAIN_PATH weights:mobilnet"))
@@ -131,6 +146,21 @@ def test_odd_starts_are_said(words, pretrain, said):
         raise UserError(found)
 
 
-@pytest.mark.parametrize("words", [LISTED, ""])
-def test_usual_starts_are_not(words):
-    assert odd_start(config(words)) == []
+@pytest.mark.parametrize("entry", catalog.CATALOG, ids=lambda entry: entry.name)
+def test_the_listed_keys_are_those_that_the_weights_need(entry):
+    cfg = build_config("baseline/synthetic.yml", entry.keys)
+    check_fit(cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.BACKBONE)
+    assert odd_start(cfg) == [] and cfg.MODEL.BACKBONE.PRETRAIN
+
+
+@pytest.mark.parametrize(
+    ("words", "pretrain"),
+    [
+        (LISTED, True),
+        ("", True),
+        ("", False),
+        (f"{LISTED} MODEL.PIXEL_MEAN [124.0,116.0,104.0]", True),  # rounded
+    ],
+)
+def test_usual_starts_are_not(words, pretrain):
+    assert odd_start(config(words, pretrain)) == []

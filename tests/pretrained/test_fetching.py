@@ -254,6 +254,17 @@ def test_the_state_of_the_cache(index):
     assert "is not the file" in other.wrong
 
 
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(index, monkeypatch):
+    def unreadable(path, expected):
+        raise CheckpointError(f"{path} cannot be read: Permission denied.")
+
+    folder().mkdir(parents=True)
+    (folder() / "weights.pt").write_bytes(CONTENT)
+    monkeypatch.setattr("vireid_plugins.pretrained.cache.wrong_sha256", unreadable)
+    (found,) = pretrained.examine()
+    assert found.path and "weights.pt cannot be read: Permission denied" in found.wrong
+
+
 def test_the_cache_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("VIREID_CACHE", "~/kept")

@@ -97,12 +97,6 @@ class TrialEstimate:
         """Return what stands after ± in a table: the deviation over trials; None for one trial."""
         return self.trials_std if len(self.by_trial) > 1 else None
 
-    @property
-    def squared_error(self) -> Optional[float]:
-        """Return s² / n, s the sample standard deviation over trials; None for one trial."""
-        values = list(self.by_trial.values())
-        return statistics.variance(values) / len(values) if len(values) > 1 else None
-
 
 AnyEstimate = Union[Estimate, TrialEstimate]
 
@@ -143,6 +137,7 @@ def difference(own: AnyEstimate, baseline: AnyEstimate) -> Optional[MeanDifferen
     """
     if isinstance(own, TrialEstimate) and isinstance(baseline, TrialEstimate):
         return _paired(own.by_trial, baseline.by_trial)
+    assert isinstance(own, Estimate) and isinstance(baseline, Estimate), "all run the same trials"
     errors = [e for e in (own.squared_error, baseline.squared_error) if e is not None]
     known = len(errors) == 2
     return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..drawing.style import plain
 from .columns import directions_of
-from .estimate import AnyEstimate, TrialEstimate
+from .estimate import AnyEstimate, Estimate, TrialEstimate
 from .summary import Row
 
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
@@ -71,7 +71,8 @@ def _draw_panel(axes: Axes, estimates: Sequence[Optional[AnyEstimate]], referenc
     dot = "one trial" if over_trials else "one seed"
     if base is not None and len(estimates) > 1:
         # Configs are compared trial by trial: no band tells where a difference begins.
-        error = 0.0 if over_trials else 2 * (base.squared_error or 0.0) ** 0.5
+        squared = base.squared_error if isinstance(base, Estimate) else None
+        error = 2 * (squared or 0.0) ** 0.5
         label = "baseline ± 2 standard errors" if error else "baseline"
         axes.axvline(base.mean, color=_BASELINE, ls="--", lw=1.2, zorder=1, label=label)
         if error:

@@ -50,7 +50,7 @@ def map_names(shapes: Shapes, where: str) -> NameMap:
     Raises:
         CheckpointError: tensors are missing, or have other shapes than the public code gives them.
     """
-    first_shared = _first_shared(shapes, where)
+    first_shared = _first_shared(shapes)
     blocks = _blocks(shapes, first_shared, where)
     names = _backbone_names(shapes, first_shared, blocks)
     head = _stripe_head if "fc_list.0.weight" in shapes else _neck_head
@@ -73,18 +73,12 @@ def map_names(shapes: Shapes, where: str) -> NameMap:
     return NameMap(names, tuple(name for name in shapes if name not in names), num_classes, opts)
 
 
-def _first_shared(shapes: Shapes, where: str) -> int:
+def _first_shared(shapes: Shapes) -> int:
     """Return how many of the five stages, from the image on, are separate for each modality."""
     if not any(name.startswith(_STREAMS[0][0]) for name in shapes):
         return 0
     shared = [any(name.startswith(f"{_BASE}{layer}.") for name in shapes) for layer in _LAYERS]
-    first = shared.index(True) if True in shared else len(_LAYERS)
-    if not all(shared[first:]):
-        raise CheckpointError(
-            f"{where} is not complete: {_BASE}{_LAYERS[first:][shared[first:].index(False)]} is "
-            "missing. Use an intact copy of the file."
-        )
-    return first + 1
+    return (shared.index(True) if True in shared else len(_LAYERS)) + 1
 
 
 def _prefix(layer: int, first_shared: int) -> str:

@@ -188,15 +188,19 @@ class DualStreamBackbone(nn.Module):
             return ()
         if rest.startswith("non_local."):
             rest = self._non_local_place(stage, rest[len("non_local.") :])
+            if not rest:
+                return ()
         streams = ("visible", "infrared") if stage in self.unshared else ("shared",)
         return tuple(f"{stream}.{stage}.{rest}" for stream in streams)
 
     def _non_local_place(self, stage: str, rest: str) -> str:
+        """Return the place of a non-local block's tensor in a stage; empty: no such block."""
         counter, _, rest = rest.partition(".")
         streams = self.visible if stage in self.unshared else self.shared
         names = list(streams[stage].non_local)  # type: ignore[arg-type]  # a ModuleDict
-        block = names[int(counter)] if int(counter) < len(names) else counter
-        return f"non_local.{block}.{rest}"
+        if not counter.isdecimal() or int(counter) >= len(names):
+            return ""
+        return f"non_local.{names[int(counter)]}.{rest}"
 
     def _frozen_stages(self) -> List[nn.Module]:
         streams = (self.visible, self.infrared, self.shared)

@@ -64,11 +64,10 @@ def check_fit(path: str, node: Any) -> None:
         UserError: they are those of another network.
     """
     entry, network = lookup(path), _network_of(node)
-    if not network or (
-        network.partition(".")[0] == entry.network and entry.depth in ("", node.DEPTH)
-    ):
+    plain = network.partition(".")[0]  # without the tag of timm's weights
+    if not network or (plain == entry.network and entry.depth in ("", node.DEPTH)):
         return
-    others = [PREFIX + one.name for one in entries_for(network, node.DEPTH)]
+    others = [PREFIX + one.name for one in entries_for(plain, node.DEPTH)]
     instead = f", or use weights of that network: {', '.join(others)}" if others else ""
     raise UserError(
         f"MODEL.BACKBONE.PRETRAIN_PATH is {PREFIX}{entry.name}, weights of {entry.title}, and the "

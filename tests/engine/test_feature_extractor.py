@@ -151,7 +151,7 @@ def test_mistakes_are_named(weights, tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             vp.FeatureExtractor(weights, **options)
-    torch.save({"model": {}}, tmp_path / "foreign.pth")
+    torch.save({"model": {"weight": torch.ones(1)}}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="says nothing about its model"):
         vp.FeatureExtractor(str(tmp_path / "foreign.pth"))
 

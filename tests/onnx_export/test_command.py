@@ -177,7 +177,7 @@ def test_mistakes_are_named_in_one_line(words, reason, weights, tmp_path, capsys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "text.pth").write_text("no checkpoint")
-    torch.save({"model": {}}, "foreign.pth")
+    torch.save({"model": {"weight": torch.ones(1)}}, "foreign.pth")
     state = read_checkpoint(weights)
     text = state["vireid"]["config"]
     state["vireid"]["config"] = text.replace("DualStreamBaseline", "Unheard")

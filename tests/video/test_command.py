@@ -1,5 +1,6 @@
 """``vireid video``. Oracles: the folder that it makes, and sentences about wrong words."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,9 +15,12 @@ from .drawn import BLUE, RED, frames, write_video
 
 
 def run(capsys, *words):
-    """Run the verb in this process; return its status, output and error."""
+    """Run the verb in this process, and leave logging as it was: status, output and error."""
+    loggers = [logging.getLogger(name) for name in ("fastreid", "vireid_plugins.engine")]
+    levels = [logger.level for logger in loggers]
     status = main(["video", *map(str, words)])
     said = capsys.readouterr()
+    assert [logger.level for logger in loggers] == levels
     return status, said.out, said.err
 
 

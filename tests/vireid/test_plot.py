@@ -234,7 +234,7 @@ def test_mistakes_are_reported_in_one_line(run, datasets, capsys, tmp_path):
 
 
 def test_weights_of_another_program_need_a_config(datasets, tmp_path, capsys):
-    torch.save({"model": {}}, tmp_path / "host.pth")
+    torch.save({"model": {"weight": torch.ones(1)}}, tmp_path / "host.pth")
     words = ["tsne", "--out", str(tmp_path / "o"), "MODEL.WEIGHTS", str(tmp_path / "host.pth")]
     assert "carries no config ('vireid' is absent): another program" in said(capsys, words)
 

@@ -3,7 +3,9 @@
 import argparse
 import logging
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 from ..verb import Verb, register, say
 from .render import image_size
@@ -88,6 +90,13 @@ Exit status: 0: done; 2: not done, and the message says why."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Cut the video and measure the models."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        # What is said of each checkpoint that is opened, and of the letters of the figure.
+        with _warnings_only("fastreid", "vireid_plugins.engine", "fontTools"):
+            self._cut_and_measure(args)
+        return 0
+
+    def _cut_and_measure(self, args: argparse.Namespace) -> None:
         from vireid_plugins.video import (
             check_words,
             cut_video,
@@ -97,10 +106,6 @@ Exit status: 0: done; 2: not done, and the message says why."""
             write_rank1,
         )
 
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        # What is said of each checkpoint that is opened, and of the letters of the figure.
-        for name in ("fastreid", "vireid_plugins.engine", "fontTools"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         if args.weights:
             check_words(args.weights, args.gaps, args.seeds, args.device)
         cut = cut_video(
@@ -118,7 +123,7 @@ Exit status: 0: done; 2: not done, and the message says why."""
         persons = read_persons(args.persons, cut) if args.persons else {}
         if not args.weights:
             say("To measure models, add --weights random:mobilenetv2 weights:mobilenetv2")
-            return 0
+            return
         rows = measure(
             cut,
             args.weights,
@@ -132,4 +137,17 @@ Exit status: 0: done; 2: not done, and the message says why."""
         say(table(rows))
         picture, *_ = write_rank1(rows, args.out)
         say(f"Also in {args.out / 'results.json'}, and as a figure: {picture}")
-        return 0
+
+
+@contextmanager
+def _warnings_only(*names: str) -> Iterator[None]:
+    """Let these loggers say warnings alone inside the ``with`` block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

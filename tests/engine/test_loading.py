@@ -9,7 +9,7 @@ import yaml
 
 import vireid_plugins as vp
 from vireid_plugins import keys
-from vireid_plugins.engine.fingerprint import model_words
+from vireid_plugins.engine.fingerprint import fingerprint, model_words
 from vireid_plugins.engine.loading import named_weights, open_checkpoint
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.engine.setup import build_config
@@ -72,6 +72,19 @@ def test_an_index_outlives_new_keys(config, recorded):
     for pair in (["MODEL.BACKBONE.STEM_POOL", "padded"], ["MODEL.HEADS.GEM_EPS", "mean"]):
         other = model_words(build_config(f"configs/{config}", [*CPU, *pair]))
         assert other != words and pair[1] in other
+    start = build_config(f"configs/{config}", [*CPU, "MODEL.BACKBONE.PRETRAIN_PATH", "a.pth"])
+    assert model_words(start) == words  # the weights themselves are in the fingerprint
+
+
+@pytest.mark.parametrize(
+    "config, recorded",
+    [("agw/synthetic.yml", "0638d0adb9b3157c"), ("mrda/sysu.yml", "3e6f4a7e5cec1559")],
+)
+def test_an_index_outlives_new_versions(config, recorded):
+    """The text that is hashed must stay as it is. If it fails, indexes have to be made again."""
+    model = torch.nn.Linear(2, 1)
+    model.load_state_dict({"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])})
+    assert fingerprint(build_config(f"configs/{config}", CPU), model) == recorded
 
 
 def test_an_index_outlives_keys_of_a_method_that_comes_later(monkeypatch):

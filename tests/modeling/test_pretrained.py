@@ -1,7 +1,9 @@
 """Files of pretrained weights. Oracles: the tensors that were saved; SHA-256 by hashlib."""
 
+import errno
 import hashlib
 import shutil
+from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
@@ -26,6 +28,12 @@ def build(path="", name="build_resnet_backbone", depth="18x"):
 def state():
     torch.manual_seed(3)
     return build().state_dict()
+
+
+def first(state, count):
+    """The first tensors that every file has."""
+    names = [name for name in state if not name.endswith("num_batches_tracked")]
+    return {name: state[name] for name in names[:count]}
 
 
 WRAPPED = {
@@ -69,6 +77,7 @@ def test_another_wrapper_than_fastreid_expects(state, tmp_path):
         (lambda state: {"bn1.bias": state["bn1.bias"]}, "fits this backbone .the first: bn1.bias"),
         (lambda state: {"conv1.weight": state["conv1.weight"].long()}, "of the type torch.int64"),
         (lambda state: {"conv1.weight": state["conv1.weight"]}, "lacks 99 of the 100 .*DEPTH fit"),
+        (lambda state: first(state, 45), "lacks 55 of the 100 .*DEPTH fit"),
         (lambda state: {}, "holds no tensors"),
         (lambda state: {"model": {"a": "word"}}, "holds no tensors"),
         (lambda state: [state], "of the type list"),
@@ -148,6 +157,26 @@ def test_a_download_that_is_cut_off_is_not_kept(cache, tmp_path, url):
     with pytest.raises(CheckpointError, match="could not be fetched.*PRETRAIN_PATH"):
         fetch_pretrained("18x", {"18x": url or with_hash})
     assert files_in(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot be written: No space left"),
+        (PermissionError(errno.EACCES, "Denied", "/a/file"), "cannot be written: Denied"),
+        (URLError(OSError(errno.ENETUNREACH, "Unreachable")), "was not reached .URLError"),
+        (HTTPError("https://host/a", 403, "Forbidden", {}, None), "was not reached .HTTPError"),
+        (ConnectionResetError(errno.ECONNRESET, "Reset"), "was not reached .ConnectionReset"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_the_disk_and_the_network_are_told_apart(cache, monkeypatch, error, said):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(CheckpointError, match=f"{said}.*PRETRAIN False"):
+        fetch_pretrained("18x", {"18x": cache[1]})
 
 
 def test_another_file_in_the_cache_is_named_and_kept(cache, state):

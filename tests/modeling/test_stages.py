@@ -10,7 +10,7 @@ from torch import nn
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.modeling.backbones import build_dual_stream_backbone
 from vireid_plugins.modeling.backbones.dual_stream import STAGES
-from vireid_plugins.modeling.backbones.stages import Stages
+from vireid_plugins.modeling.backbones.stages import Stages, find_network
 from vireid_plugins.modeling.maps import recorded_maps
 from vireid_plugins.registry import NETWORK_REGISTRY
 
@@ -180,10 +180,28 @@ def test_non_local_blocks_have_the_width_of_the_block_before():
         assert backbone(IMAGES, MODALITIES).shape == (4, 1280, 4, 2)
 
 
-def test_an_x_that_is_built_after_a_y_has_no_squeeze_and_excitation():
+def test_the_stages_of_a_large_mobilenetv3_begin_with_its_strides():
+    backbone = build("mobilenetv3", "Large", LAST_STRIDE=2)
+    with recorded_maps(backbone, STAGES) as maps:
+        backbone(IMAGES, MODALITIES)
+    assert [maps[stage].shape[2] for stage in STAGES] == [32, 16, 8, 4, 2]
+    for stage in STAGES[1:]:
+        first_block = next(backbone.network.stages[stage].children())
+        strides = [m.stride for m in first_block.modules() if isinstance(m, nn.Conv2d)]
+        assert (2, 2) in strides
+
+
+def test_an_x_that_is_built_after_a_y_has_no_squeeze_and_excitation(monkeypatch):
+    """What FastReID's settings were, they are again."""
+    from fastreid.modeling.backbones.regnet.regnet import regnet_cfg
+
+    before = regnet_cfg.dump()
     names = {depth: set(build("regnet", depth).state_dict()) for depth in ("200y", "200x")}
     assert any(".se." in name for name in names["200y"])
     assert not any(".se." in name for name in names["200x"])
+    assert regnet_cfg.dump() == before
+    monkeypatch.setitem(regnet_cfg.REGNET, "SE_ON", True)  # as FastReID's own builder leaves it
+    assert set(build("regnet", "200x").state_dict()) == names["200x"]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +236,35 @@ def test_weights_that_nobody_publishes_are_named():
         build("osnet", PRETRAIN=True)
 
 
+@pytest.mark.parametrize(
+    "network, depth, keys, file",
+    [
+        ("resnet", "18x", {}, "resnet18-5c106cde"),
+        ("resnet", "50x", {"WITH_IBN": True}, "resnet50_ibn_a-d9d0bb7b"),
+        ("resnet", "101x", {"WITH_SE": True, "WITH_IBN": True}, "se_resnet101_ibn_a-fabed4e2"),
+        ("resnext", "101x", {"WITH_IBN": True}, "resnext101_ibn_a-6ace051d"),
+        ("resnest", "50x", {}, "resnest50-528c19ca"),
+        ("regnet", "1600y", {}, "RegNetY-1.6GF_dds_8gpu"),
+        ("mobilenetv3", "Large", {}, "mobilenet_v3_large-8738ca79"),
+    ],
+)
+def test_weights_without_a_path_are_fastreids(monkeypatch, network, depth, keys, file):
+    asked = []
+    module = "vireid_plugins.modeling.backbones.pretrained"
+    monkeypatch.setattr(f"{module}.fetch_url", lambda url: asked.append(url) or "none")
+    monkeypatch.setattr(f"{module}._tensors_in", lambda path: {})
+    cfg = network_cfg(network, depth, **keys)
+    assert find_network(cfg).fetch(cfg) == {}
+    assert len(asked) == 1 and file in asked[0]
+
+
+def test_an_address_of_another_size_is_not_used():
+    """FastReID has that of RegNetX-200MF for 800x."""
+    cfg = network_cfg("regnet", "800x")
+    with pytest.raises(CheckpointError, match="known for the network regnet, .*DEPTH 800x"):
+        find_network(cfg).fetch(cfg)
+
+
 def plain_state(network, depth):
     builder = BACKBONE_REGISTRY.get(f"build_{network}_backbone")
     return builder(network_cfg(network, depth)).state_dict()
@@ -236,6 +283,14 @@ def test_a_file_of_another_depth_is_a_warning(depth, level, caplog):
         build("resnet").load_ordinary(plain_state("resnet", depth), "a.pth")
     assert [record.levelname for record in caplog.records] == [level]
     assert ("such as layer1.2.conv1.weight. Do MODEL" in caplog.text) == (level == "WARNING")
+
+
+def test_non_local_blocks_are_not_expected_in_a_file(caplog):
+    report = build("resnet", WITH_NL=True, NL_BLOCKS=[0, 1, 0, 0]).load_ordinary(
+        plain_state("resnet", "18x")
+    )
+    assert all(".non_local." in name for name in report.missing) and report.missing
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_every_norm_of_a_mobilenet_is_the_one_that_is_asked_for():

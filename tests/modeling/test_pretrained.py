@@ -105,6 +105,20 @@ def test_a_first_layer_of_other_channels_is_only_a_warning(state, tmp_path, capl
     assert "such as conv1.weight" in caplog.text
 
 
+def test_a_tenth_of_the_convolutions_may_have_another_shape(tmp_path):
+    """A ResNet-34 has 36 convolutions."""
+    path, state = str(tmp_path / "other.pth"), build(depth="34x").state_dict()
+    names = [name for name, tensor in state.items() if tensor.dim() == 4]
+    assert len(names) == 36
+    for count in (3, 4):
+        torch.save({**state, **dict.fromkeys(names[:count], torch.ones(1, 1, 1, 1))}, path)
+        if count == 3:
+            build(path, depth="34x")
+            continue
+        with pytest.raises(CheckpointError, match="another network: 4 convolutions"):
+            build(path, depth="34x")
+
+
 def test_a_text_is_no_file_of_weights(tmp_path):
     """``KeyError: 105`` came of it."""
     (tmp_path / "text.pth").write_text("import os\n")

@@ -122,8 +122,9 @@ def test_a_users_own_backbone_may_start_from_any_weights(monkeypatch):
 def test_names_that_are_not_listed():
     with pytest.raises(UnknownNameError, match="Did you mean mobilenetv2"):
         check_start(config("MODEL.BACKBONE.PRETRAIN_PATH weights:mobilnet"))
-    with pytest.raises(MissingFileError, match="'mobilenetv2'.*Did you mean weights:mobilenetv2"):
-        check_start(config("MODEL.BACKBONE.PRETRAIN_PATH mobilenetv2"))
+    for word in ("mobilenetv2", "MobileNetV2"):
+        with pytest.raises(MissingFileError, match=f"'{word}'.*Did you mean weights:mobilenetv2"):
+            check_start(config(f"MODEL.BACKBONE.PRETRAIN_PATH {word}"))
 
 
 def test_listed_weights_that_cannot_be_fetched_are_said_at_the_start(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 import builtins
 import re
 import sys
+from types import SimpleNamespace
+from urllib.parse import urlparse
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from vireid_plugins.errors import CheckpointError, MissingLibraryError, UserErro
 from vireid_plugins.modeling.backbones import build_dual_stream_backbone
 from vireid_plugins.modeling.backbones.dual_stream import STAGES
 from vireid_plugins.modeling.backbones.stages.efficientnet_names import own_names
+from vireid_plugins.modeling.backbones.stages.timm_weights import _cached, _check_host
 from vireid_plugins.modeling.maps import recorded_maps
 
 from tests.modeling.test_backbone import make_cfg
@@ -256,6 +259,35 @@ def test_offline_the_file_and_the_key_are_named(monkeypatch):
         build(CONVNEXT, PRETRAIN=True)
     with pytest.raises(CheckpointError, match="publishes no pretrained weights for tiny_swin"):
         build(SWIN, PRETRAIN=True)
+
+
+def test_the_host_of_the_weights_is_looked_up_unless_a_proxy_does_it(monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    asked, proxies = [], {}
+    module = "vireid_plugins.modeling.backbones.stages.timm_weights"
+    monkeypatch.setattr(f"{module}.socket.getaddrinfo", lambda host, port: asked.append(host))
+    monkeypatch.setattr(f"{module}.urllib.request.getproxies", lambda: proxies)
+    own = SimpleNamespace(hf_hub_id="", url="https://host.example/net.pth")
+    of_hub = SimpleNamespace(hf_hub_id="nobody/tiny", url="")
+    for about in (own, of_hub):
+        _check_host(about)
+    assert asked == ["host.example", urlparse(constants.ENDPOINT).hostname]
+    proxies["https"] = "http://proxy.example"
+    _check_host(own)
+    assert len(asked) == 2
+
+
+def test_which_files_of_timms_cache_are_used(monkeypatch):
+    """Oracle: the two names of the Hub; timm itself loads a network with a loader of its own."""
+    pytest.importorskip("huggingface_hub")
+    held = {"pytorch_model.bin": "/cache/pytorch_model.bin"}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: held.get(file))
+    about = SimpleNamespace(hf_hub_id="nobody/tiny", hf_hub_filename=None, custom_load=False)
+    assert _cached(about) == "/cache/pytorch_model.bin"
+    held["model.safetensors"] = "/cache/model.safetensors"
+    assert _cached(about) == "/cache/model.safetensors"
+    about.custom_load = True
+    assert _cached(about) == ""
 
 
 def test_a_fetch_names_the_library_that_it_lacks(monkeypatch):

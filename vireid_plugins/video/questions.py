@@ -17,6 +17,7 @@ from .sightings import Sighting
 
 _RESAMPLED = 2000  # times that the persons are drawn again
 _INTERVAL = (2.5, 97.5)  # percentiles
+_PAIRS = 1 << 13  # pairs of crops that are compared at once
 
 
 class Question(NamedTuple):
@@ -73,12 +74,22 @@ def answers(questions: Sequence[Question], queries: np.ndarray, gallery: np.ndar
         queries: (S, D) features of all sightings as queries.
         gallery: (S, D) features of all sightings in galleries.
     """
-    right = np.empty(len(questions))
-    for number, question in enumerate(questions):
-        scores = gallery[question.gallery] @ queries[question.query]
-        best = scores == scores.max()
-        right[number] = best[question.gallery.index(question.right)] / best.sum()
-    return right
+    if not questions:
+        return np.zeros(0)
+    asked, galleries, right = zip(*questions)
+    sizes = np.array([len(gallery_of) for gallery_of in galleries])
+    rows = np.concatenate(galleries)  # P pairs of a query and a crop of its gallery
+    asked_for, right_one = np.repeat(asked, sizes), np.repeat(right, sizes)
+    scores = np.concatenate(
+        [
+            np.einsum("pd,pd->p", gallery[rows[pairs]], queries[asked_for[pairs]])
+            for pairs in (slice(i, i + _PAIRS) for i in range(0, len(rows), _PAIRS))
+        ]
+    )
+    starts = np.cumsum(sizes) - sizes
+    best = scores == np.repeat(np.maximum.reduceat(scores, starts), sizes)
+    hits = np.add.reduceat(best & (rows == right_one), starts, dtype=float)
+    return hits / np.add.reduceat(best, starts, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -101,9 +112,8 @@ def rate(right: np.ndarray, persons: Sequence[Hashable]) -> Rate:
     """Return rank-1, and how far it would differ with other persons of the same kind.
 
     The persons are drawn with replacement, each with all questions that ask for them (a bootstrap
-    over clusters). The
-    drawings are the same in each call with the same persons, so two models can be compared drawing
-    by drawing.
+    over clusters). The drawings are the same in each call with the same persons, so two models can
+    be compared drawing by drawing.
 
     Args:
         right: (Q,) from ``answers``.

@@ -1,9 +1,8 @@
 """Find the modules of a network that run one after the other, by watching one forward pass.
 
 A module is a *chain* of its children if it does nothing but pass its input through them, each one
-once. Then the children can run in its place, one at a time. Anything else that
-a module computes, such as an addition, makes another tensor or changes one in place, and the
-watched pass shows both.
+once. Then the children can run in its place, one at a time. Anything else that a module computes,
+such as an addition, makes another tensor or changes one in place, and the watched pass shows both.
 """
 
 import functools

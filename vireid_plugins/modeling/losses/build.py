@@ -34,6 +34,12 @@ class LossTerms(nn.ModuleDict):
         assert isinstance(loss, Loss)
         return loss
 
+    @property
+    def weight_keys(self) -> Dict[str, str]:
+        """Return the config key of each term's weight, by log name."""
+        losses = map(self.loss, self.keys())
+        return {loss.log_name: f"MODEL.LOSSES.{loss.config_node}.SCALE" for loss in losses}
+
     def forward(
         self, tensors: Mapping[str, Tensor], names: Optional[Iterable[str]] = None
     ) -> Dict[str, Tensor]:

@@ -8,7 +8,7 @@ TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``conf
 B images, H x W pixels, D features, N identities.
 """
 
-from typing import Any, Dict, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class DualStreamBaseline(nn.Module):
     # Names of the method's own parts that features do not pass through: an evaluation accepts
     # weights that lack them, or that have them in other sizes.
     training_only: Tuple[str, ...] = ()
+    # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
+    own_weight_keys: Mapping[str, str] = {}
 
     @configurable
     def __init__(
@@ -107,6 +109,11 @@ class DualStreamBaseline(nn.Module):
     def test_feature(self) -> str:
         """Return in words what the test features are; empty if the head does not say it."""
         return getattr(self.heads, "test_feature", "")
+
+    @property
+    def weight_keys(self) -> Dict[str, str]:
+        """Return the config key of the weight of each term of the objective, by log name."""
+        return {**self.loss_terms.weight_keys, **self.own_weight_keys}
 
     def phase_of(self, epoch: int) -> str:
         """Return the name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""

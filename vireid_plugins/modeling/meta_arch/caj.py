@@ -78,6 +78,11 @@ class CAJ(DualStreamBaseline):
         UserError: a number is out of its range, or a term needs logits and the head has none.
     """
 
+    own_weight_keys = {
+        "loss_kl": "MODEL.CAJ.KL_SCALE",
+        "loss_refine": "MODEL.CAJ.REFINE_SCALE",
+    }
+
     @configurable
     def __init__(
         self,

@@ -311,6 +311,14 @@ class CMLSPGE(DualStreamBaseline):
     """
 
     training_only = ("heads.classifier", "heads.enhanced_classifier", "heads.local.classifiers")
+    own_weight_keys = {
+        "loss_id_global": "MODEL.LOSSES.LABEL_SMOOTHING.SCALE",
+        "loss_id_enhanced": "MODEL.LOSSES.LABEL_SMOOTHING.SCALE",
+        "loss_id_local_visible": "MODEL.LOSSES.LABEL_SMOOTHING.SCALE",
+        "loss_id_local_infrared": "MODEL.LOSSES.LABEL_SMOOTHING.SCALE",
+        "loss_triplet_global": "MODEL.LOSSES.HETERO_CENTER.SCALE",
+        "loss_triplet_enhanced": "MODEL.LOSSES.HETERO_CENTER.SCALE",
+    }
 
     @configurable
     def __init__(self, *, rescorer: Optional[PathRescorer] = None, **baseline: Any) -> None:

@@ -99,6 +99,11 @@ class MAUM(DualStreamBaseline):
         "visible_memory",
         "infrared_memory",
     )
+    own_weight_keys = {
+        "loss_modality_id": "MODEL.MAUM.MODALITY_ID_SCALE",
+        "loss_visible_to_infrared": "MODEL.MAUM.UNIDIRECTIONAL_SCALE",
+        "loss_infrared_to_visible": "MODEL.MAUM.UNIDIRECTIONAL_SCALE",
+    }
 
     @configurable
     def __init__(

@@ -229,6 +229,8 @@ class MRDA(DualStreamBaseline):
         UserError: a word or number is out of range, or the backbone has no stages to stop at.
     """
 
+    own_weight_keys = {RegionalCenterLoss.log_name: "MODEL.LOSSES.REGIONAL_CENTER.SCALE"}
+
     @configurable
     def __init__(
         self,

@@ -175,6 +175,14 @@ class MSCLNet(DualStreamBaseline):
     """
 
     training_only = ("synergy", "pair_losses")
+    own_weight_keys = {
+        DiversityLoss.log_name: "MODEL.LOSSES.DIVERSITY.SCALE",
+        LocalComplementLoss.log_name: "MODEL.LOSSES.LOCAL_COMPLEMENT.SCALE",
+        GlobalComplementLoss.log_name: "MODEL.LOSSES.GLOBAL_COMPLEMENT.SCALE",
+        "loss_sub": "MODEL.LOSSES.CASCADED_AGGREGATION.SUB_SCALE",
+        "loss_intra": "MODEL.LOSSES.CASCADED_AGGREGATION.INTRA_SCALE",
+        "loss_inter": "MODEL.LOSSES.CASCADED_AGGREGATION.INTER_SCALE",
+    }
 
     @configurable
     def __init__(

@@ -76,6 +76,10 @@ class MutualPrediction(DualStreamBaseline):
     phases = (SHARED, OWN, CROSSED)
     may_leave_parameters_unused = True  # W_v and W_t, except in the phase "own"
     training_only = ("visible_classifier", "infrared_classifier")
+    own_weight_keys = {
+        "loss_own_prediction": "MODEL.MUTUAL_PREDICTION.ALPHA",
+        "loss_crossed_prediction": "MODEL.MUTUAL_PREDICTION.BETA",
+    }
 
     @configurable
     def __init__(

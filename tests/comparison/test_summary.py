@@ -1,10 +1,13 @@
-"""Statistics over seeds. Oracle: hand arithmetic, beside each number."""
+"""Statistics over seeds. Oracle: hand arithmetic, beside each number; scipy's t distribution."""
 
 import math
 
 import pytest
+from scipy import stats
 
-from vireid_plugins.comparison.estimate import Estimate, difference
+from vireid_plugins.comparison.contrasts import Contrasts, with_one_baseline
+from vireid_plugins.comparison.estimate import Estimate, TrialEstimate
+from vireid_plugins.comparison.noise import Noise, difference, pooled, student
 from vireid_plugins.comparison.summary import choose_baseline, choose_protocols, collect
 from vireid_plugins.errors import PlanError
 
@@ -16,36 +19,77 @@ def estimate(*values):
 
 
 def test_mean_and_deviations():
-    """10, 12, 14: mean 12; ((-2)² + 0² + 2²) / (3 - 1) = 4, so s = 2; s² / n = 4 / 3."""
+    """10, 12, 14: mean 12; ((-2)² + 0² + 2²) / (3 - 1) = 4, so s = 2."""
     found = Estimate([10.0, 12.0, 14.0], [1.0, 2.0, 6.0])
     assert (found.mean, found.std, found.trials_std) == (12.0, 2.0, 3.0)
-    assert found.squared_error == pytest.approx(4 / 3)
 
 
-def test_difference_of_unequal_numbers_of_seeds():
-    """s1² / n1 = 4 / 3 and, of 9 and 11, s2² / n2 = 2 / 2: sqrt(7 / 3)."""
-    found = difference(estimate(10, 12, 14), estimate(9, 11))
-    assert found.delta == 2.0 and found.standard_error == pytest.approx(math.sqrt(7 / 3))
+def test_the_deviation_is_pooled_over_all_rows():
+    """Squares 8 of 10, 12, 14; 2 of 9, 11; none of one seed: 10 over (3 - 1) + (2 - 1) = 3."""
+    rows = [estimate(10, 12, 14), estimate(9, 11), estimate(50), None]
+    found = pooled(rows)
+    assert (found.std, found.degrees) == (pytest.approx(math.sqrt(10 / 3)), 3)
+    assert pooled(rows[2:]) is None and pooled([TrialEstimate({(1, 0): 1.0, (2, 0): 5.0})]) is None
+    # t of three degrees is 3.1824 in every table of it: 3.1824 · 1.8257 · sqrt(1/3 + 1/2) = 5.304
+    assert found.bound(3, 2) == pytest.approx(5.304, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "own,verdict",
-    [
-        # baseline 5, 5: no error of its own; own s² / n = 2 / 2 = 1, so the bound is 2
-        ((6.0, 8.0), "within noise"),  # + 2 exactly
-        ((6.001, 8.001), "beyond noise"),
-        ((2.0, 4.0), "within noise"),  # - 2 exactly
-        ((1.999, 3.999), "beyond noise"),
-        ((9.0,), "one seed: not judged"),
-    ],
-)
-def test_verdict_at_its_bound(own, verdict):
-    assert difference(estimate(*own), estimate(5.0, 5.0)).verdict == verdict
+@pytest.mark.parametrize("degrees", [1, 2, 16, 60])
+def test_t_is_scipys(degrees):
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
 
 
-def test_a_baseline_of_one_seed_judges_nothing():
-    found = difference(estimate(9.0, 9.0), estimate(5.0))
-    assert (found.delta, found.standard_error, found.beyond_noise) == (4.0, None, None)
+def test_an_interval_is_that_of_scipys_two_sample_test():
+    """With two rows of equal n, pooling over the table is the textbook's t test."""
+    own, other = [10.0, 12.0, 14.0], [9.0, 11.0, 11.5]
+    found = difference(estimate(*own), estimate(*other), pooled([estimate(*own), estimate(*other)]))
+    interval = stats.ttest_ind(own, other).confidence_interval(0.95)
+    assert found.interval == pytest.approx((interval.low, interval.high))
+    assert found.degrees == 4
+    assert found.standard_error == pytest.approx(math.sqrt((8 + 3.5) / 4 * 2 / 3))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("beyond", [False, True])
+def test_the_verdict_flips_at_its_bound(sign, beyond):
+    """s = 1 with 10 degrees, 3 and 2 seeds: 2.2281 · sqrt(1/3 + 1/2) = 2.0340."""
+    delta = sign * (2.0341 if beyond else 2.0339)
+    found = difference(estimate(*[5 + delta] * 3), estimate(5.0, 5.0), Noise(1.0, 10))
+    assert found.verdict == ("beyond noise" if beyond else "within noise")
+    low, high = found.interval
+    assert (low > 0 or high < 0) == beyond
+
+
+def test_one_seed_is_judged_by_the_scatter_of_other_rows_alone():
+    alone = difference(estimate(9.0), estimate(5.0), pooled([estimate(9.0), estimate(5.0)]))
+    assert (alone.delta, alone.bound, alone.standard_error) == (4.0, None, None)
+    assert (alone.interval, alone.beyond_noise, alone.verdict) == (
+        None,
+        None,
+        "one seed: not judged",
+    )
+    known = difference(estimate(9.0), estimate(5.0), Noise(1.0, 16))
+    assert known.bound == pytest.approx(student(16) * 2**0.5) and known.beyond_noise is True
+
+
+def test_every_row_has_its_own_baselines(tmp_path):
+    """a 30, 32; b 35, 37; c 40 against both: s² = 4 / 2; no difference without a result."""
+    runs = fake_runs(tmp_path, ["a", "b", "c", "d"], [0, 1])
+    for place, value in ((0, 30.0), (4, 32.0), (1, 35.0), (5, 37.0), (2, 40.0)):
+        finish(runs[place], value, 20.0)
+    rows = collect(runs)
+    table = Contrasts(rows, {"b": ["a"], "c": ["b", "a"], "d": ["a"]})
+    assert [other.name for other in table.of(rows[2])] == ["b", "a"] and table.of(rows[0]) == []
+    assert table.baselines == ["a", "b"]
+    assert [(row.name, other.name) for row, other in table.pairs] == [
+        ("b", "a"),
+        ("c", "b"),
+        ("c", "a"),
+    ]
+    assert table.noise(KEYS[0], "Rank-1") == Noise(pytest.approx(2**0.5), 2)
+    assert table.difference(rows[2], rows[1], KEYS[0], "Rank-1").delta == 4.0
+    assert table.difference(rows[3], rows[0], KEYS[0], "Rank-1") is None
+    assert with_one_baseline(rows, "b").against == {"a": ["b"], "c": ["b"], "d": ["b"]}
 
 
 def test_rows_hold_what_is_complete(tmp_path):

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from vireid_plugins.comparison import plot
 from vireid_plugins.comparison.columns import format_seconds
+from vireid_plugins.comparison.contrasts import with_one_baseline
 from vireid_plugins.comparison.estimate import Estimate
 from vireid_plugins.comparison.export import format_runs, format_summary
+from vireid_plugins.comparison.noise import Noise
 from vireid_plugins.comparison.summary import collect
 from vireid_plugins.comparison.table import (
     Outcome,
@@ -50,9 +52,10 @@ GFLOPs per test image | peak memory (MiB) | remarks |
 | baseline | 2 | 31.0 ± 1.4 (trials 2.0) | 21.0 ± 1.4 (trials 1.0) | 10.5 ± 0.7 (trials 0.5) | \
 baseline | baseline | 01:02 | 11.20 | 0.171 | 700 |  |
 | mask | 2 | 36.0 ± 1.4 (trials 2.0) | 20.5 ± 2.1 (trials 1.0) | 10.2 ± 1.1 (trials 0.5) | \
-+5.0 (beyond noise) | -0.5 (within noise) | 01:02 | 11.20 | 0.171 | 700 |  |
++5.0 [-1.1, +11.1] (within noise) | -0.5 [-8.3, +7.3] (within noise) | \
+01:02 | 11.20 | 0.171 | 700 |  |
 | one | 1 of 2 seeds | 40.0 (trials 2.0) | 30.0 (trials 1.0) | 15.0 (trials 0.5) | \
-+9.0 (one seed: not judged) | +9.0 (one seed: not judged) | n/a | 11.20 | n/a | 700 |  |
++9.0 [+1.5, +16.5] (beyond noise) | +9.0 [-0.5, +18.5] (within noise) | n/a | 11.20 | n/a | 700 |  |
 | bad | 0 of 2 seeds | – | – | – | – | – | n/a | n/a | n/a | n/a | \
 seed 0 failed: ValueError: …/b \\| c; see `bad/seed*/output.txt` |
 
@@ -63,8 +66,9 @@ Percent. """
 def runs(tmp_path):
     """Two rows of two seeds, one of one, one that failed.
 
-    rank-1 30, 32 and 35, 37: s² / n = 1 each, so the bound is 2 sqrt(2) = 2.83.
-    mAP 20, 22 and 19, 22: sqrt(1 + 2.25) = 1.80, the bound 3.61.
+    rank-1 30, 32 and 35, 37: s² = (2 + 2) / 2 with two degrees, of which t is 4.303. Two means of
+    two seeds: 4.303 · sqrt(2) · sqrt(1/2 + 1/2) = 6.1; of two and one: 4.303 · sqrt(2 · 1.5) = 7.5.
+    mAP 20, 22 and 19, 22: s² = (2 + 4.5) / 2; 4.303 · sqrt(3.25) = 7.8; times sqrt(1.5), 9.5.
     """
     runs = fake_runs(tmp_path, ["baseline", "mask", "one", "bad"], [0, 1])
     for index, values in ((0, (30.0, 20.0)), (4, (32.0, 22.0)), (1, (35.0, 19.0))):
@@ -82,7 +86,9 @@ def outcome_of(runs, **options):
 def test_the_table_as_it_stands(runs, tmp_path):
     text = format_markdown(outcome_of(runs, title="Masks"), tmp_path)
     assert text[: len(TABLE)] == TABLE
-    assert "baseline's (baseline)" in text and "2 · sqrt(s₁²/n₁ + s₂²/n₂)" in text
+    assert "minus that of the baseline (baseline)" in text and "t · s · sqrt(1/n₁ + 1/n₂)" in text
+    assert "rank-1 1.41, mAP 1.80, with 2 degrees of freedom" in text and "t = 4.30" in text
+    assert "one in twenty would be beyond noise; 4 are judged here" in text
     assert "`model_final`" in text and str(tmp_path) not in text
 
 
@@ -90,7 +96,7 @@ def test_another_protocol_and_another_baseline(runs, tmp_path):
     """Indoor is ten more; differences turn their sign."""
     text = format_markdown(outcome_of(runs, protocol=KEYS[1], baseline="mask"), tmp_path)
     line = next(line for line in text.splitlines() if line.startswith("| baseline |"))
-    assert "| 41.0 ± 1.4" in line and "| -5.0 (beyond noise) | +0.5 (within noise)" in line
+    assert "| 41.0 ± 1.4" in line and "| -5.0 [-11.1, +1.1] (within noise) | +0.5 [" in line
 
 
 def test_a_table_in_the_checkout_links_to_its_configs(runs):
@@ -152,11 +158,15 @@ def test_csv_of_runs(runs):
 
 
 def test_csv_of_means(runs):
-    lines = list(csv.DictReader(io.StringIO(format_summary(collect(runs)))))
+    lines = list(csv.DictReader(io.StringIO(format_summary(with_one_baseline(collect(runs))))))
     assert [line["config"] for line in lines] == ["baseline"] * 2 + ["mask"] * 2 + ["one"] * 2
     mask = lines[2]
     assert mask["seeds"] == "2" and float(mask["Rank-1_delta"]) == 5.0
-    assert float(mask["Rank-1_standard_error"]) == pytest.approx(2**0.5)
+    assert float(mask["Rank-1_standard_error"]) == float(mask["Rank-1_pooled_std"])
+    assert float(mask["Rank-1_pooled_std"]) == pytest.approx(2**0.5)
+    assert float(mask["Rank-1_bound"]) == pytest.approx(4.3027 * 2**0.5, rel=1e-4)
+    assert (mask["Rank-1_degrees"], mask["against"]) == ("2", "baseline")
+    assert lines[0]["against"] == lines[0]["Rank-1_delta"] == ""
     assert mask["mAP_verdict"] == "within noise" and lines[0]["mAP_verdict"] == ""
     assert lines[4]["Rank-1_std"] == ""
 
@@ -177,19 +187,19 @@ def test_the_plot_grows_with_its_rows(runs):
     rows = collect(runs)
     heights = []
     for some in (rows[:2], rows):
-        content = plot.draw_plot(some, rows[0], KEYS[:1], "title")
+        content = plot.draw_plot(with_one_baseline(some), KEYS[:1], "title")
         assert content.startswith(b"\x89PNG")
         heights.append(struct.unpack(">I", content[20:24])[0])
     assert heights[1] - heights[0] == pytest.approx(2 * 0.34 * 130, abs=1)
 
 
 def test_a_panel_shows_every_seed_every_mean_and_the_baselines_band():
-    """Baseline 30, 32: mean 31, two standard errors 2. The other has one seed, the last none."""
+    """Baseline 30, 32: mean 31; of s = 1 with two degrees, the band is 4.303 · sqrt(2/2) wide."""
     figure = Figure()
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     estimates = [Estimate([30.0, 32.0], [1.0] * 2), Estimate([40.0], [1.0]), None]
-    plot._draw_panel(axes, estimates, reference=0)
+    plot._draw_panel(axes, estimates, 0, Noise(1.0, 2))
     (dots, *_), (line, means, *_) = axes.collections, axes.lines
     assert dots.get_offsets().tolist() == [[30.0, 0.24], [32.0, 0.24], [40.0, 1.24]]
     assert means.get_xydata().tolist() == [[31.0, 0.0], [40.0, 1.0]]
@@ -202,6 +212,6 @@ def test_a_panel_shows_every_seed_every_mean_and_the_baselines_band():
     assert whiskers == [pytest.approx([31 - 2**0.5, 31 + 2**0.5])]  # s² = (1 + 1) / (2 - 1)
     (band,) = axes.patches
     assert band.get_extents().transformed(axes.transData.inverted()).intervalx.tolist() == (
-        pytest.approx([29.0, 33.0])
+        pytest.approx([31 - 4.3027, 31 + 4.3027], rel=1e-5)
     )
     assert [text.get_text() for text in axes.texts] == ["no result"]

@@ -13,8 +13,10 @@ import pytest
 from vireid.cli import run_verb
 from vireid_plugins.comparison import Comparison, compare, comparison, worker
 from vireid_plugins.comparison.columns import format_difference, format_estimate
-from vireid_plugins.comparison.estimate import TrialEstimate, difference
+from vireid_plugins.comparison.contrasts import with_one_baseline
+from vireid_plugins.comparison.estimate import TrialEstimate
 from vireid_plugins.comparison.export import format_runs, format_summary
+from vireid_plugins.comparison.noise import difference
 from vireid_plugins.comparison.plot import draw_plot
 from vireid_plugins.comparison.printed import format_latex, format_plain
 from vireid_plugins.comparison.summary import collect, name_runs
@@ -221,17 +223,21 @@ def test_a_seed_that_lacks_a_trial_has_no_part_in_deviations():
 
 
 def test_configs_are_compared_trial_by_trial():
-    """Differences 1, 3: mean 2, s² = 2, error sqrt(2 / 2) = 1; 2 is not above twice that."""
+    """Differences 1, 3: mean 2, s² = 2, error 1; t of one degree is 12.71.
+
+    1, 1.2 and 1.1: mean 1.1, s = 0.1; 4.303 · 0.1 / sqrt(3) = 0.248.
+    """
     base = TrialEstimate({(1, 0): 10.0, (2, 0): 50.0, (3, 0): 99.0})
     found = difference(TrialEstimate({(1, 0): 11.0, (2, 0): 53.0}), base)
     assert (found.delta, found.standard_error) == (2.0, pytest.approx(1.0))
+    assert (found.bound, found.degrees) == (pytest.approx(12.7062, rel=1e-5), 1)
     assert found.verdict == "within noise"
-    clear = TrialEstimate({(1, 0): 12.0, (2, 0): 52.1})
-    assert format_difference(clear, base) == "+2.1 (beyond noise)"
-    assert format_difference(TrialEstimate({(3, 0): 98.0}), base) == (
+    clear = TrialEstimate({(1, 0): 11.0, (2, 0): 51.2, (3, 0): 100.1})
+    assert format_difference(difference(clear, base)) == "+1.1 [+0.9, +1.3] (beyond noise)"
+    assert format_difference(difference(TrialEstimate({(3, 0): 98.0}), base)) == (
         "-1.0 (one trial: not judged)"
     )
-    assert format_difference(TrialEstimate({(4, 0): 98.0}), base) == "–"
+    assert format_difference(difference(TrialEstimate({(4, 0): 98.0}), base)) == "–"
 
 
 # ------------------------------------------------------------------ what is written
@@ -298,7 +304,7 @@ def test_csv_has_every_trial_and_the_deviation_over_them(ten):
     lines = list(csv.DictReader(io.StringIO(format_runs(collect(ten.runs)))))
     assert [line["trial"] for line in lines[::2]] == [str(n) for n in range(1, 11)]
     assert [float(line["Rank-1"]) for line in lines[::2]] == VALUES
-    forth, back = csv.DictReader(io.StringIO(format_summary(collect(ten.runs))))
+    forth, back = csv.DictReader(io.StringIO(format_summary(with_one_baseline(collect(ten.runs)))))
     assert (forth["trials"], forth["seeds"], forth["runs"]) == ("10", "1", "10")
     assert float(forth["Rank-1_trials_std"]) == pytest.approx(np.std(VALUES))
     assert float(back["Rank-1"]) == pytest.approx(43.0) and back["Rank-1_std"] == ""
@@ -324,7 +330,7 @@ def test_the_plot_has_a_line_of_panels_for_each_direction(ten):
     rows = collect(ten.runs)
     heights = []
     for protocols in ([FORTH], [FORTH, BACK]):
-        content = draw_plot(rows, rows[0], protocols, "title")
+        content = draw_plot(with_one_baseline(rows), protocols, "title")
         heights.append(struct.unpack(">I", content[20:24])[0])
     assert heights[1] - heights[0] == pytest.approx((0.34 + 0.62) * 130, abs=1)
 

@@ -6,14 +6,16 @@ from typing import Dict, List, Optional, Sequence
 
 from ..files import PACKAGE
 from .config_files import hide_paths
-from .estimate import AnyEstimate, Estimate, difference
+from .contrasts import Contrasts
+from .estimate import AnyEstimate, Estimate
 from .kept import METRICS
+from .noise import MeanDifference
 from .summary import Row, short_direction
 
 Cells = Dict[str, str]
 
-_SHOWN = {"Rank-1": "rank-1"}
-_COMPARED = ("Rank-1", "mAP")  # metrics that are compared with the baseline
+SHOWN = {"Rank-1": "rank-1"}  # what metrics are called
+COMPARED = ("Rank-1", "mAP")  # metrics that are compared with the baseline
 
 
 def markdown_table(lines: Sequence[Cells]) -> str:
@@ -37,19 +39,19 @@ def directions_of(rows: Sequence[Row], protocols: Sequence[str]) -> Dict[str, st
     }
 
 
-def row_cells(row: Row, baseline: Optional[Row], protocols: Dict[str, str], folder: Path) -> Cells:
+def row_cells(row: Row, contrasts: Contrasts, protocols: Dict[str, str], folder: Path) -> Cells:
     """Return the cells of a config, by column.
 
     Args:
         row: the config.
-        baseline: the config that it is compared with; None: it is the only one.
+        contrasts: the table; it says which configs this one is compared with.
         protocols: for each protocol line that is shown, what stands behind a metric's name.
         folder: where the table will be, for links.
     """
     cells = {"config": _link(row, folder), **_count(row)}
     cells.update(metric_cells(row, protocols))
-    if baseline is not None:
-        cells.update(_difference_cells(row, baseline, protocols))
+    if contrasts.against:
+        cells.update(difference_cells(row, contrasts, protocols))
     cells["training"] = format_seconds(row.cost("train_seconds"))
     cells["parameters (M)"] = _scaled(row.cost("parameters"), 1e6, 2)
     cells["GFLOPs per test image"] = _scaled(row.cost("flops_per_image"), 1e9, 3)
@@ -61,21 +63,28 @@ def row_cells(row: Row, baseline: Optional[Row], protocols: Dict[str, str], fold
 def metric_cells(row: Row, protocols: Dict[str, str]) -> Cells:
     """Return the means and deviations of a config, by column."""
     return {
-        f"{_SHOWN.get(metric, metric)}{end}": format_estimate(row.estimate(protocol, metric))
+        f"{SHOWN.get(metric, metric)}{end}": format_estimate(row.estimate(protocol, metric))
         for protocol, end in protocols.items()
         for metric in METRICS
     }
 
 
-def _difference_cells(row: Row, baseline: Row, protocols: Dict[str, str]) -> Cells:
-    cells = {}
-    for protocol, end in protocols.items():
-        for metric in _COMPARED:
-            own, other = row.estimate(protocol, metric), baseline.estimate(protocol, metric)
-            cells[f"Δ {_SHOWN.get(metric, metric)}{end}"] = (
-                "baseline" if row is baseline else format_difference(own, other)
-            )
-    return cells
+def difference_cells(row: Row, contrasts: Contrasts, protocols: Dict[str, str]) -> Cells:
+    """Return the differences of a config to those that it is compared with, by column.
+
+    A config that is only compared with is called a baseline.
+    """
+    others = contrasts.of(row)
+    alone = "baseline" if row.name in contrasts.baselines else "–"
+    return {
+        f"Δ {SHOWN.get(metric, metric)}{end}": "<br>".join(
+            format_difference(contrasts.difference(row, other, protocol, metric))
+            for other in others
+        )
+        or alone
+        for protocol, end in protocols.items()
+        for metric in COMPARED
+    }
 
 
 def count_runs(row: Row) -> str:
@@ -112,7 +121,7 @@ def trial_cells(row: Row, protocols: Dict[str, str]) -> List[Cells]:
             for protocol, end in protocols.items():
                 for metric in METRICS:
                     value = result["metrics"][f"{protocol}/{metric}"]
-                    cells[f"{_SHOWN.get(metric, metric)}{end}"] = f"{value:.2f}"
+                    cells[f"{SHOWN.get(metric, metric)}{end}"] = f"{value:.2f}"
             found.append(cells)
     return found
 
@@ -140,10 +149,12 @@ def format_estimate(estimate: Optional[AnyEstimate]) -> str:
     return f"{estimate.mean:.1f}{spread}" + ("" if other is None else f" ({name} {other:.1f})")
 
 
-def format_difference(own: Optional[AnyEstimate], baseline: Optional[AnyEstimate]) -> str:
-    """Return ``+2.3 (beyond noise)``."""
-    found = None if own is None or baseline is None else difference(own, baseline)
-    return "–" if found is None else f"{found.delta:+.1f} ({found.verdict})"
+def format_difference(found: Optional[MeanDifference]) -> str:
+    """Return ``+2.3 [+0.4, +4.2] (beyond noise)``, with the 95 % interval if it is known."""
+    if found is None:
+        return "–"
+    ends = "" if found.interval is None else " [{:+.1f}, {:+.1f}]".format(*found.interval)
+    return f"{found.delta:+.1f}{ends} ({found.verdict})"
 
 
 def format_seconds(seconds: Optional[float]) -> str:

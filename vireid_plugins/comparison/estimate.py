@@ -1,6 +1,5 @@
 """Means and deviations of one metric, over seeds alone or over trials and seeds."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,11 +32,6 @@ class Estimate:
     def spread(self) -> Optional[float]:
         """Return what stands after ± in a table: the deviation over seeds."""
         return self.std
-
-    @property
-    def squared_error(self) -> Optional[float]:
-        """Return the squared standard error of the mean, s² / n; None for one seed."""
-        return None if self.std is None else self.std**2 / len(self.values)
 
 
 @dataclass(frozen=True)
@@ -99,53 +93,3 @@ class TrialEstimate:
 
 
 AnyEstimate = Union[Estimate, TrialEstimate]
-
-
-@dataclass(frozen=True)
-class MeanDifference:
-    """The mean of a config minus the mean of the baseline, in percentage points."""
-
-    delta: float
-    standard_error: Optional[float]  # None if one of them has one seed, or both one common trial
-    unit: str = "seed"  # what the error is over
-
-    @property
-    def beyond_noise(self) -> Optional[bool]:
-        """Return whether ``|delta|`` is above twice its standard error; None if unknown."""
-        return None if self.standard_error is None else abs(self.delta) > 2 * self.standard_error
-
-    @property
-    def verdict(self) -> str:
-        """Return what the difference means, in words."""
-        words = {
-            None: f"one {self.unit}: not judged",
-            True: "beyond noise",
-            False: "within noise",
-        }
-        return words[self.beyond_noise]
-
-
-def difference(own: AnyEstimate, baseline: AnyEstimate) -> Optional[MeanDifference]:
-    """Return the difference of two means, with its standard error.
-
-    Over seeds, the error is sqrt(s1² / n1 + s2² / n2). Over trials, both are compared trial by
-    trial, since a hard split is hard for both: with d the differences of the n trials that both
-    have, it is s_d / sqrt(n).
-
-    Returns:
-        None if they have no trial in common.
-    """
-    if isinstance(own, TrialEstimate) and isinstance(baseline, TrialEstimate):
-        return _paired(own.by_trial, baseline.by_trial)
-    assert isinstance(own, Estimate) and isinstance(baseline, Estimate), "all run the same trials"
-    errors = [e for e in (own.squared_error, baseline.squared_error) if e is not None]
-    known = len(errors) == 2
-    return MeanDifference(own.mean - baseline.mean, math.sqrt(sum(errors)) if known else None)
-
-
-def _paired(own: Mapping[int, float], other: Mapping[int, float]) -> Optional[MeanDifference]:
-    pairs = [own[trial] - other[trial] for trial in own if trial in other]
-    if not pairs:
-        return None
-    error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
-    return MeanDifference(statistics.fmean(pairs), error, "trial")

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 from ..cells import safe_cells
 from .config_files import hide_paths
-from .estimate import difference
+from .contrasts import Contrasts
 from .kept import METRICS
 from .runs import PlannedRun
-from .summary import COSTS, Row, choose_baseline
+from .summary import COSTS, Row
 
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
 
@@ -71,18 +71,20 @@ def _missing_line(run: PlannedRun) -> Dict[str, Any]:
     return {**_identity(run, "failed" if error else run.state), "error": error}
 
 
-def format_summary(rows: Sequence[Row], baseline_name: Optional[str] = None) -> str:
+def format_summary(contrasts: Contrasts) -> str:
     """Return a line for each config and protocol: means, deviations over seeds, verdicts.
 
-    ``..._std`` is over seeds, ``..._trials_std`` over trials.
+    ``..._std`` is over seeds, ``..._trials_std`` over trials, ``..._pooled_std`` over the seeds of
+    all configs, with ``..._degrees`` of freedom. ``..._delta`` is to the config ``against``, the
+    first with which this one is compared, and ``..._bound`` is half of its 95 % interval.
     """
-    baseline = choose_baseline(rows, baseline_name)
     lines: List[Dict[str, Any]] = []
-    for row in rows:
+    for row in contrasts.rows:
         for protocol in row.results[0]["protocols"] if row.results else []:
             line = {"config": row.name, "protocol": protocol["key"], **_counts(row)}
+            line["against"] = next((other.name for other in contrasts.of(row)), "")
             for metric in METRICS:
-                line.update(_summary_cells(row, baseline, protocol["key"], metric))
+                line.update(_summary_cells(row, contrasts, protocol["key"], metric))
             lines.append({**line, **{name: row.cost(name) for name in COSTS}})
     return _csv(lines)
 
@@ -97,19 +99,22 @@ def _counts(row: Row) -> Dict[str, int]:
     }
 
 
-def _summary_cells(row: Row, baseline: Row, protocol: str, metric: str) -> Dict[str, Any]:
-    own, reference = row.estimate(protocol, metric), baseline.estimate(protocol, metric)
+def _summary_cells(row: Row, contrasts: Contrasts, protocol: str, metric: str) -> Dict[str, Any]:
+    own, noise = row.estimate(protocol, metric), contrasts.noise(protocol, metric)
     assert own is not None, "lines are written only for rows that have results"
     cells: Dict[str, Any] = {
         metric: own.mean,
         f"{metric}_std": own.std,
         f"{metric}_trials_std": own.trials_std,
+        f"{metric}_pooled_std": None if noise is None else noise.std,
     }
-    if reference is not None and row is not baseline:
-        found = difference(own, reference)
+    for other in contrasts.of(row)[:1]:
+        found = contrasts.difference(row, other, protocol, metric)
         if found is not None:
             cells[f"{metric}_delta"] = found.delta
             cells[f"{metric}_standard_error"] = found.standard_error
+            cells[f"{metric}_bound"] = found.bound
+            cells[f"{metric}_degrees"] = found.degrees or None
             cells[f"{metric}_verdict"] = found.verdict
     return cells
 

@@ -2,6 +2,9 @@
 
 from typing import List, Sequence
 
+from .columns import COMPARED, SHOWN
+from .contrasts import Contrasts
+from .noise import student
 from .summary import Row
 
 _OVER_SEEDS = """\
@@ -15,11 +18,17 @@ _AND_SEEDS = """\
  With several seeds, s is the mean over seeds of that deviation; `seeds` is the sample standard \
 deviation (n - 1) over seeds of the mean over {word}s."""
 _DIFFERENCE = """\
-Δ: mean minus the baseline's ({baseline}); *beyond noise* means |Δ| > 2 · sqrt(s₁²/n₁ + s₂²/n₂)."""
+Δ: mean minus that of {baseline}, with its 95 % interval, Δ ± t · s · sqrt(1/n₁ + 1/n₂); *beyond \
+noise* means that 0 lies outside. s is the deviation over seeds, **pooled over all rows**: \
+{pooled}."""
+_POOLED = "{values}, with {degrees} degrees of freedom (the sum of n - 1), so t = {t:.2f}"
+_UNKNOWN = "not known yet, since no row has two seeds"
 _PAIRED = """\
-Δ: mean of the differences to the baseline ({baseline}) {word} by {word}, over those n that both \
-have; *beyond noise* means |Δ| > 2 · s/√n, with s the sample standard deviation of these \
-differences."""
+Δ: mean of the differences to {baseline} {word} by {word}, over those n that both have, with its \
+95 % interval, Δ ± t · s/√n; *beyond noise* means that 0 lies outside. s is the sample standard \
+deviation of these differences, and t Student's for n - 1 degrees of freedom."""
+_CHANCE = """\
+Without any true difference, one in twenty would be beyond noise; {number} {are} judged here."""
 _COSTS = """\
 Every number is of `{weights}`, the weights after the last iteration; none was chosen on the test \
 set. Training: mean wall time of all epochs, without start-up, checkpoints and evaluation{jobs}. \
@@ -31,8 +40,16 @@ _MEMORY = {
 }
 
 
-def format_notes(rows: Sequence[Row], baseline: Row) -> str:
-    """Return what the columns of the table mean. At least one run must be complete."""
+def format_notes(contrasts: Contrasts, protocols: Sequence[str], baseline: str = "") -> str:
+    """Return what the columns of the table mean. At least one run must be complete.
+
+    Args:
+        contrasts: the table.
+        protocols: the protocol lines that are shown.
+        baseline: what the rows are compared with, in words; empty: the only baseline.
+    """
+    rows = contrasts.rows
+    over_trials = rows[0].over_trials
     results = [result for row in rows for result in row.results]
     devices = sorted({result["device"] for result in results})
     jobs = max(result["runs_at_once"] for result in results)
@@ -40,15 +57,42 @@ def format_notes(rows: Sequence[Row], baseline: Row) -> str:
         weights=results[0]["weights"],
         jobs=f" (up to {jobs} runs shared the machine: compare with care)" if jobs > 1 else "",
         memory="; ".join(_MEMORY.get(device, device) for device in devices),
-        runs="runs" if baseline.over_trials else "seeds",
+        runs="runs" if over_trials else "seeds",
     )
-    if not baseline.over_trials:
-        parts = [_OVER_SEEDS, _DIFFERENCE.format(baseline=baseline.name)]
-    else:
-        parts = [spread_over_trials(rows)]
-        word = _word(baseline)
-        parts += [_PAIRED.format(baseline=baseline.name, word=word)] if len(rows) > 1 else []
+    baseline = baseline or f"the baseline ({', '.join(contrasts.baselines)})"
+    parts = [spread_over_trials(rows) if over_trials else _OVER_SEEDS]
+    if contrasts.against and over_trials:
+        parts += [_PAIRED.format(baseline=baseline, word=_word(rows[0]))]
+    elif contrasts.against:
+        parts += [_DIFFERENCE.format(baseline=baseline, pooled=_pooled(contrasts, protocols))]
+    parts += chance(contrasts, protocols)
     return " ".join(["Percent.", *parts, costs])
+
+
+def _pooled(contrasts: Contrasts, protocols: Sequence[str]) -> str:
+    """Return the pooled deviations of the metrics that are compared, in words."""
+    values, degrees = [], 0
+    for protocol in protocols:
+        for metric in COMPARED:
+            noise = contrasts.noise(protocol, metric)
+            if noise is not None:
+                values.append(f"{SHOWN.get(metric, metric)} {noise.std:.2f}")
+                degrees = noise.degrees
+    if not values:
+        return _UNKNOWN
+    return _POOLED.format(values=", ".join(values), degrees=degrees, t=student(degrees))
+
+
+def chance(contrasts: Contrasts, protocols: Sequence[str]) -> List[str]:
+    """Return a sentence on how many differences are judged; nothing if none is."""
+    found = [
+        contrasts.difference(row, other, protocol, metric)
+        for row, other in contrasts.pairs
+        for protocol in protocols
+        for metric in COMPARED
+    ]
+    number = sum(one is not None and one.bound is not None for one in found)
+    return [_CHANCE.format(number=number, are="is" if number == 1 else "are")] if number else []
 
 
 def spread_over_trials(rows: Sequence[Row]) -> str:

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from ..drawing.style import plain
 from .columns import directions_of
+from .contrasts import Contrasts
 from .estimate import AnyEstimate, Estimate, TrialEstimate
-from .summary import Row
+from .noise import Noise
 
 _PANELS = (("Rank-1", "rank-1 (%)"), ("mAP", "mAP (%)"))
 _DOT, _MEAN, _BASELINE = "#5dade2", "#1b4f72", "#d55e00"
@@ -22,17 +23,20 @@ _BELOW = 0.24  # in rows: seeds are drawn below their mean, so that they do not 
 _DPI = 130
 
 
-def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], title: str) -> bytes:
+def draw_plot(contrasts: Contrasts, protocols: Sequence[str], title: str) -> bytes:
     """Return a PNG with a panel for rank-1 and one for mAP, and a line for each config.
 
     With several protocol lines, each has a line of panels.
 
     Args:
-        rows: the configs from top to bottom, as in the table.
-        baseline: one of ``rows``; its mean and twice its standard error cross the panels.
+        contrasts: the configs from top to bottom, as in the table. If all are compared with one
+            of them, its mean crosses the panels, with a band for what is within the noise.
         protocols: the protocol lines whose metrics are drawn.
         title: title above both panels.
     """
+    rows, baselines = contrasts.rows, contrasts.baselines
+    base = baselines[0] if len(baselines) == 1 else ""
+    reference = next((place for place, row in enumerate(rows) if row.name == base), None)
     names = max(len(row.name) for row in rows) * _LETTER
     ends = directions_of(rows, protocols)
     each, between = _ROW * len(rows), _BETWEEN * (len(ends) - 1)
@@ -43,7 +47,7 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], titl
     for line, (protocol, end) in zip(panels, ends.items()):
         for axes, (metric, label) in zip(line, _PANELS):
             estimates = [row.estimate(protocol, metric) for row in rows]
-            _draw_panel(axes, estimates, rows.index(baseline))
+            _draw_panel(axes, estimates, reference, contrasts.noise(protocol, metric))
             axes.set_xlabel(label.replace(" (%)", f"{end} (%)"))
         line[0].set_yticks(range(len(rows)), [plain(row.name) for row in rows])
     panels[0, 0].set_ylim(len(rows) - 0.4, -0.6)
@@ -65,18 +69,23 @@ def draw_plot(rows: Sequence[Row], baseline: Row, protocols: Sequence[str], titl
     return content.getvalue()
 
 
-def _draw_panel(axes: Axes, estimates: Sequence[Optional[AnyEstimate]], reference: int) -> None:
-    base = estimates[reference]
+def _draw_panel(
+    axes: Axes,
+    estimates: Sequence[Optional[AnyEstimate]],
+    reference: Optional[int] = None,
+    noise: Optional[Noise] = None,
+) -> None:
+    base = None if reference is None else estimates[reference]
     over_trials = any(isinstance(one, TrialEstimate) for one in estimates)
     dot = "one trial" if over_trials else "one seed"
-    if base is not None and len(estimates) > 1:
-        # Configs are compared trial by trial: no band tells where a difference begins.
-        squared = base.squared_error if isinstance(base, Estimate) else None
-        error = 2 * (squared or 0.0) ** 0.5
-        label = "baseline ± 2 standard errors" if error else "baseline"
+    if base is not None:
+        # Configs over trials are compared trial by trial: no band tells where a difference begins.
+        number = len(base.values) if isinstance(base, Estimate) else 0
+        bound = noise.bound(number, number) if noise and number else 0.0
+        label = "baseline, and what is within its noise" if bound else "baseline"
         axes.axvline(base.mean, color=_BASELINE, ls="--", lw=1.2, zorder=1, label=label)
-        if error:
-            axes.axvspan(base.mean - error, base.mean + error, color=_BASELINE, alpha=0.12, lw=0)
+        if bound:
+            axes.axvspan(base.mean - bound, base.mean + bound, color=_BASELINE, alpha=0.12, lw=0)
     known = [(place, one) for place, one in enumerate(estimates) if one is not None]
     dots = [(value, place + _BELOW) for place, one in known for value in one.values]
     x, y = zip(*dots)

@@ -12,11 +12,12 @@ from ..files import write_atomically
 from ..readers.text import readable
 from .columns import directions_of, markdown_table, row_cells, trial_cells
 from .config_files import hide_paths
+from .contrasts import with_one_baseline
 from .export import VERSIONS, format_runs, format_summary
 from .notes import format_notes, trial_facts
 from .plot import draw_plot
 from .printed import format_latex
-from .summary import Row, choose_baseline, choose_protocols
+from .summary import Row, choose_protocols
 
 TABLE, RUNS, SUMMARY, PLOT = "table.md", "table.csv", "summary.csv", "plot.png"
 LATEX = "table.tex"
@@ -52,13 +53,12 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
     }
     if has_results:
         protocols = choose_protocols(outcome.rows, outcome.protocol)
-        baseline = choose_baseline(outcome.rows, outcome.baseline)
+        contrasts = with_one_baseline(outcome.rows, outcome.baseline)
         latex = format_latex(outcome.rows, outcome.protocol)
         contents[LATEX] = readable(latex).encode()
-        contents[SUMMARY] = readable(format_summary(outcome.rows, outcome.baseline)).encode()
-        contents[PLOT] = draw_plot(
-            outcome.rows, baseline, protocols, outcome.title or default_title(outcome)
-        )
+        contents[SUMMARY] = readable(format_summary(contrasts)).encode()
+        title = outcome.title or default_title(outcome)
+        contents[PLOT] = draw_plot(contrasts, protocols, title)
     for name, content in contents.items():
         write_atomically(folder / name, partial(_write, content))
     return [folder / name for name in contents]
@@ -91,12 +91,11 @@ def format_markdown(outcome: Outcome, folder: Path) -> str:
         ]
         return head + command + "\nNo run is complete.\n\n" + "\n".join(failed) + "\n"
     protocols = choose_protocols(outcome.rows, outcome.protocol)
-    baseline = choose_baseline(outcome.rows, outcome.baseline)
+    contrasts = with_one_baseline(outcome.rows, outcome.baseline)
     facts = "\n".join(f"- {fact}" for fact in provenance(results, protocols, outcome))
     ends = directions_of(outcome.rows, protocols)
-    other = baseline if len(outcome.rows) > 1 else None
-    table = markdown_table([row_cells(row, other, ends, folder) for row in outcome.rows])
-    notes = format_notes(outcome.rows, baseline)
+    table = markdown_table([row_cells(row, contrasts, ends, folder) for row in outcome.rows])
+    notes = format_notes(contrasts, protocols)
     singles = [cells for row in outcome.rows for cells in trial_cells(row, ends)]
     each = f"\n## Each trial\n\n{markdown_table(singles)}\n" if singles else ""
     picture = f"![rank-1 and mAP]({PLOT})\n"

@@ -1,4 +1,4 @@
-"""SynthVI is hard in the right way: nothing but shape is shared between the modalities.
+"""SynthVI's free form is hard in the right way: nothing but shape is shared between the modalities.
 
 Oracle: chance. Pictures come from memory; no network is trained here.
 """
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vireid_plugins.synthvi.person.dyes import FREE
 from vireid_plugins.synthvi.person.identity import sample_identity
 from vireid_plugins.synthvi.person.looks import Material
 from vireid_plugins.synthvi.place.camera import make_camera
@@ -39,7 +40,7 @@ def pictures():
     drawn = {}
     for seed in SEEDS:
         for number in range(1, PEOPLE + 1):
-            person = sample_identity(seed, SYSU, number)
+            person = sample_identity(seed, SYSU, number, FREE)
             for camera in cameras:
                 rendered = render_image(seed, SYSU, person, camera, 0, (96, 48))
                 drawn[seed, number, camera.spec.number] = rendered.image
@@ -113,7 +114,7 @@ def test_pixels_within_a_modality_match_much_better(pictures, feature, band):
 
 @pytest.fixture(scope="module")
 def crowd():
-    return [sample_identity(7, SYSU, number) for number in range(1, MANY + 1)]
+    return [sample_identity(7, SYSU, number, FREE) for number in range(1, MANY + 1)]
 
 
 @pytest.mark.parametrize("material", GARMENTS, ids=lambda m: m.name.lower())

@@ -58,6 +58,14 @@ Exit status: 0: rendered; 2: not rendered, the message says why."""
             "--difficulty", type=float, default=1.0, help="0 tidy .. 1 as designed .. 3"
         )
         parser.add_argument(
+            "--infrared",
+            nargs="+",
+            metavar="SHARES",
+            help="how near infrared is linked to the visible colors: the shares of dense, clear "
+            "and free dyes, such as 0.5,0.3,0.2; or linked (default), free (as in version 2: "
+            "nothing is linked), dense, clear",
+        )
+        parser.add_argument(
             "--seed", type=int, default=0, help="another seed: other people and places"
         )
         parser.add_argument(
@@ -86,6 +94,8 @@ Exit status: 0: rendered; 2: not rendered, the message says why."""
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         names = ("ids", "images_per_camera", "size", "difficulty")
         choice = {name: getattr(args, name) for name in names}
+        if args.infrared is not None:
+            choice["infrared"] = " ".join(args.infrared)
         root = render_dataset(
             args.layout,
             args.out,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from .annotations import IDENTITY_FILE, INDEX_FILE, pack
 from .folder import SCRATCH_FOLDER, claim, is_complete, write_marker, write_whole
+from .person.dyes import LINKED, DyeShares, InfraredChoice
 from .person.identity import Identity, sample_identity
 from .place.camera import Camera, make_camera
 from .place.domains import DOMAINS, CameraSpec
@@ -43,6 +44,7 @@ def render_dataset(
     images_per_camera: Optional[int] = None,
     size: Optional[Tuple[int, int]] = None,
     difficulty: float = 1.0,
+    infrared: InfraredChoice = LINKED,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -62,6 +64,8 @@ def render_dataset(
         images_per_camera: images of an identity in each camera.
         size: (height, width) in pixels.
         difficulty: 0 = tidy, 1 = as designed, up to 3.
+        infrared: how near infrared is linked to the visible colors: a name of
+            `person.dyes.NAMED_SHARES`, or the shares of dense, clear and free dyes.
         overwrite: replace a dataset that this function made with other settings.
         progress: show a progress bar.
 
@@ -81,6 +85,7 @@ def render_dataset(
         images_per_camera=images_per_camera,
         size=size,
         difficulty=difficulty,
+        infrared=infrared,
     )
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1; got {jobs}")
@@ -115,8 +120,8 @@ def _render_tracklets(
 
 
 @lru_cache(maxsize=4)
-def _identity(seed: int, layout: str, number: int) -> Identity:
-    return sample_identity(seed, DOMAINS[layout], number)
+def _identity(seed: int, layout: str, number: int, infrared: DyeShares) -> Identity:
+    return sample_identity(seed, DOMAINS[layout], number, infrared)
 
 
 @lru_cache(maxsize=64)
@@ -126,7 +131,7 @@ def _camera(layout: str, spec: CameraSpec) -> Camera:
 
 def _render_tracklet(root: str, settings: Settings, tracklet: Tracklet) -> None:
     """Render the images of one identity in one camera, and then write their side file."""
-    identity = _identity(settings.seed, settings.layout, tracklet.identity)
+    identity = _identity(settings.seed, settings.layout, tracklet.identity, settings.infrared)
     camera = _camera(settings.layout, tracklet.spec)
     domain = DOMAINS[settings.layout]
     scratch = Path(root, SCRATCH_FOLDER)
@@ -169,7 +174,7 @@ def _side_tables(settings: Settings, plan: Plan) -> Dict[str, bytes]:
     bands = {spec.band for spec in plan.domain.cameras}
     people = []
     for number in sorted({tracklet.identity for tracklet in plan.tracklets}):
-        person = asdict(_identity(settings.seed, settings.layout, number))
+        person = asdict(_identity(settings.seed, settings.layout, number, settings.infrared))
         person["looks"] = {
             band: [[round(float(v), 4) for v in row] for row in look]
             for band, look in person["looks"].items()

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..errors import UserError
 from ..readers.json_file import read_json
 from ..readers.shape import field
+from .person.dyes import FREE
 from .plan import Tracklet
-from .settings import Settings
+from .settings import RENDERER_VERSION, Settings
 
 MARKER_FILE = "synthvi.json"
 SCRATCH_FOLDER = "synthvi/writing"
@@ -50,18 +52,38 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
         )
     found = _read_marker(marker)
     wanted = settings.as_json()
-    there = found["parameters"]
+    there = in_todays_words(found["parameters"])
     differing = [name for name in wanted if there.get(name) != wanted[name]]
     if not differing:
         return bool(found["finished"])
     if not overwrite:
-        told = "; ".join(f"{n}: {there.get(n)} there, {wanted[n]} wanted" for n in differing)
+        told = "; ".join(
+            f"{name}: {_shown(there.get(name))} there, {_shown(wanted[name])} wanted"
+            for name in differing
+        )
+        if "infrared" not in found["parameters"] and settings.infrared.linked:
+            told += "; earlier versions rendered the free form, which --infrared free reuses"
         raise OccupiedFolderError(
             f"{root} holds a SynthVI dataset with other settings ({told}); "
             "name another folder (--out), or replace it (--overwrite)"
         )
     shutil.rmtree(root)
     return False
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as it is written on the command line."""
+    return ",".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+def in_todays_words(parameters: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parameters of a marker with what an earlier renderer did not write.
+
+    Version 2 of the renderer knew the free form of infrared only, whose images are still the same.
+    """
+    if parameters.get("version") == 2 and "infrared" not in parameters:
+        return {**parameters, "infrared": asdict(FREE), "version": RENDERER_VERSION}
+    return parameters
 
 
 def _read_marker(marker: Path) -> Dict[str, Any]:

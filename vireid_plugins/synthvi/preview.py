@@ -58,7 +58,7 @@ def write_preview(path: Union[str, Path], settings: Settings) -> Path:
         kept = MOST_CAMERAS // 2 if others else MOST_CAMERAS
         specs = [s for s in specs if s.band == "visible"][:kept] + others[:kept]
     cameras = [make_camera(domain, spec) for spec in specs]
-    people = [sample_identity(settings.seed, domain, number) for number in numbers]
+    people = [sample_identity(settings.seed, domain, n, settings.infrared) for n in numbers]
     cells = [[_cell(settings, person, camera) for camera in cameras] for person in people]
     rows = [_header(cameras, cells[0])]
     for person, row in zip(people, cells):

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     VIEW = 10
     PHOTOMETRY = 11
     OCCLUSION = 12
+    DYE = 13  # what near infrared sees of the colors of an identity
     NUMBERING = 20  # identity numbers
     SPLIT = 21  # who trains and who tests
     PRESENCE = 22  # which identity passes which camera

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
 from ..errors import UserError
+from .person.dyes import LINKED, DyeShares, InfraredChoice, dye_shares
 
-RENDERER_VERSION = 2  # increase it when the same settings give other images
+RENDERER_VERSION = 3  # increase it when the same settings give other images
 
 LAYOUT_FOLDERS = {
     "sysu": "SYSU-MM01",
@@ -55,6 +56,7 @@ class Settings:
     absence: float
     seed: int
     difficulty: float
+    infrared: DyeShares = LINKED
     version: int = RENDERER_VERSION
 
     def as_json(self) -> Dict[str, object]:
@@ -73,6 +75,7 @@ def make_settings(
     images_per_camera: Optional[int] = None,
     size: Optional[Tuple[int, int]] = None,
     difficulty: float = 1.0,
+    infrared: InfraredChoice = LINKED,
 ) -> Settings:
     """Return the settings of a preset; given arguments replace its values.
 
@@ -84,6 +87,8 @@ def make_settings(
         images_per_camera: images of an identity in each camera.
         size: (height, width) in pixels.
         difficulty: 0 = tidy, 1 = as designed, up to 3.
+        infrared: how near infrared is linked to the visible colors: a name of
+            `person.dyes.NAMED_SHARES`, or the shares of dense, clear and free dyes.
 
     Raises:
         UserError: an argument is unknown or out of range.
@@ -108,6 +113,7 @@ def make_settings(
         absence=base.absence,
         seed=int(seed),
         difficulty=float(difficulty),
+        infrared=dye_shares(infrared),
     )
     _check(settings)
     return settings

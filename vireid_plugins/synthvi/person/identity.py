@@ -1,8 +1,8 @@
 """Draw the body, garments and carried things of one identity at random.
 
 The bands share the shapes that are drawn here: body, cut and layout of garments, hair, carried
-things and most patterns. The shades of the surfaces in each band are drawn in `looks`, from a
-random stream of that band, so that one band says nothing about another.
+things and patterns. The shades of the surfaces in each band are drawn in `looks`; how far one band
+tells something about another there depends on the shares of the `dyes`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..place.domains import Domain
 from ..seeding import Stream, generator
+from .dyes import LINKED, DyeShares
 from .looks import make_looks
 
 
@@ -45,7 +46,11 @@ class Gait:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern of cloth, seen in ``band``: 'both', 'visible' or 'infrared'."""
+    """A pattern of cloth.
+
+    ``band``: 'both', or the only band, 'visible' or 'infrared', in which it may differ from its
+    cloth; one in twenty is 'infrared', so by day it cannot be seen. Dyes decide about the night.
+    """
 
     kind: str
     count: int
@@ -111,7 +116,8 @@ class Identity:
     """Everything about a person that is the same in every camera and frame.
 
     ``looks[band]`` is a table (16, 3) of intensities in 0-1: a row for each ``Material``, columns
-    blue, green, red, which are equal outside the visible band.
+    blue, green, red, which are equal outside the visible band. ``dyes`` holds the dye of each
+    garment and pattern, see `looks.make_looks`.
     """
 
     number: int
@@ -122,10 +128,18 @@ class Identity:
     head: Head
     carried: Carried
     looks: Dict[str, np.ndarray]
+    dyes: Dict[str, str]
 
 
-def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
-    """Return identity ``number`` of a domain; the same arguments give the same person."""
+def sample_identity(
+    seed: int, domain: Domain, number: int, infrared: DyeShares = LINKED
+) -> Identity:
+    """Return identity ``number`` of a domain; the same arguments give the same person.
+
+    Args:
+        infrared: the shares of the dyes. Other shares change how the person looks in infrared and
+            thermal images, and nothing else.
+    """
     rng = generator(seed, domain.code, Stream.SHAPE, number)
     body = _sample_body(rng)
     gait = Gait(
@@ -150,9 +164,8 @@ def sample_identity(seed: int, domain: Domain, number: int) -> Identity:
         side=int(rng.choice((-1, 1))),
         size=rng.uniform(0.75, 1.45),
     )
-    bands = {"upper": upper.pattern.band, "lower": lower.pattern.band}
-    looks = make_looks(seed, domain, number, bands)
-    return Identity(number, body, gait, upper, lower, head, carried, looks)
+    looks, dyes = make_looks(seed, domain, number, upper.pattern, lower.pattern, infrared)
+    return Identity(number, body, gait, upper, lower, head, carried, looks, dyes)
 
 
 def _pick(rng: np.random.Generator, shares: Dict[str, float]) -> str:

@@ -1,18 +1,38 @@
-"""Draw the shades of surfaces in each band, independently of their shape and of other bands.
+"""Draw the shades of surfaces in each band, independently of their shape.
 
 A table (16, 3) holds intensities in 0-1: a row for each `Material`, columns blue, green, red, which
 are equal outside the visible band.
+
+Each band is first drawn from its own random stream, so that none says anything about another: this
+is the *free* form. In the *linked* form, near infrared then follows the visible colors as the dye
+of each surface says (`dyes`), and skin and hair follow them too. A look by day is the same in every
+form, and the infrared shade of a surface with a free dye is that of the free form.
+
+What a pattern shows in near infrared, by its kind:
+
+- Stripes and checks are woven of yarns in one dye, so they have the dye of their cloth.
+- Dots and logos are printed: they have a dye of their own, on the cloth. A print of a dense pigment
+  stays visible on a clear cloth; a clear one shows the cloth below it, whatever that is.
+- Yokes, sleeves, hems and other panels are pieces of another cloth, with a dye and a fiber of their
+  own; so are pockets and handles of bags.
+
+In the linked form thermal images show no patterns, since they see no color and a pattern is as warm
+as its cloth. Pockets and handles of bags stay: they are things of their own.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Callable, Dict, TypeVar
+from typing import TYPE_CHECKING, Callable, Dict, Tuple, TypeVar
 
 import numpy as np
 
 from ..place.domains import Domain
 from ..seeding import Stream, generator
+from .dyes import DyeShares, draw_dye
+
+if TYPE_CHECKING:
+    from .identity import Pattern
 
 Shade = TypeVar("Shade", float, np.ndarray)
 
@@ -53,16 +73,30 @@ GARMENTS = (
     Material.SCARF,
 )
 CONTRAST = 0.42  # smallest difference of brightness between a pattern and its cloth
+WOVEN = ("hstripes", "vstripes", "check", "diagonal")
+PRINTED = ("dots", "logo")
+CLEAR_FIBER = (0.55, 0.9)  # near-infrared reflectance of cloth in a clear dye
+DENSE_NOISE = 0.04  # deviation of a dense dye's near-infrared reflectance from that of red
+MELANIN = 0.41  # melanin absorbs as wavelength ** -3.33 (Jacques, 1998): (850 nm / 650 nm) ** -3.33
+MELANIN_NOISE = 0.03
+
+Looks = Dict[str, np.ndarray]
+Dyes = Dict[str, str]
 
 
 def make_looks(
-    seed: int, domain: Domain, number: int, pattern_bands: Dict[str, str]
-) -> Dict[str, np.ndarray]:
-    """Return the table of identity ``number`` in every band, each from its own random stream.
+    seed: int, domain: Domain, number: int, upper: Pattern, lower: Pattern, shares: DyeShares
+) -> Tuple[Looks, Dyes]:
+    """Return the table of identity ``number`` in every band, and the dyes of its surfaces.
 
     Args:
-        pattern_bands: for 'upper' and 'lower', where the pattern is seen: 'both', 'visible' or
-            'infrared'; in other bands it has the shade of its cloth.
+        upper, lower: the patterns of both garments. In the free form a pattern has the shade of
+            its cloth outside its ``band``; by day this is so in every form.
+        shares: how frequent each dye is.
+
+    Returns:
+        The tables by band, and 'dense', 'clear' or 'free' by the name of each garment and pattern,
+        in lower case.
     """
     key = (seed, domain.code)
     looks = {
@@ -70,15 +104,62 @@ def make_looks(
         "infrared": _infrared_look(generator(*key, Stream.INFRARED, number)),
         "thermal": _thermal_look(generator(*key, Stream.THERMAL, number)),
     }
+    patterns = {Material.UPPER_PATTERN: upper, Material.LOWER_PATTERN: lower}
     for name, look in looks.items():
-        for garment, pattern in (
-            ("upper", Material.UPPER_PATTERN),
-            ("lower", Material.LOWER_PATTERN),
-        ):
-            band = pattern_bands[garment]
-            if band != "both" and (name == "visible") != (band == "visible"):
-                look[pattern] = look[DETAILS[pattern]]
-    return looks
+        for material, pattern in patterns.items():
+            if pattern.band != "both" and (name == "visible") != (pattern.band == "visible"):
+                look[material] = look[DETAILS[material]]
+    kinds = {material: pattern.kind for material, pattern in patterns.items()}
+    rng = generator(*key, Stream.DYE, number)
+    dyes = _draw_dyes(rng, kinds, shares)
+    if shares.linked:
+        _link_infrared(rng, looks, dyes, kinds)
+        for material in patterns:
+            looks["thermal"][material] = looks["thermal"][DETAILS[material]]
+    return looks, {material.name.lower(): dye for material, dye in dyes.items()}
+
+
+def _draw_dyes(
+    rng: np.random.Generator, kinds: Dict[Material, str], shares: DyeShares
+) -> Dict[Material, str]:
+    dyes = {material: draw_dye(rng, shares) for material in (*GARMENTS, *DETAILS)}
+    for material, kind in kinds.items():
+        if kind in WOVEN:
+            dyes[material] = dyes[DETAILS[material]]
+    return dyes
+
+
+def _link_infrared(
+    rng: np.random.Generator, looks: Looks, dyes: Dict[Material, str], kinds: Dict[Material, str]
+) -> None:
+    """Let near infrared follow the visible colors; each surface takes the same draws always."""
+    red, gray = looks["visible"][:, 2].astype(float), looks["infrared"][:, 0].astype(float)
+    for material in (Material.SKIN, Material.HAIR):
+        gray[material] = _through_melanin(red[material]) + MELANIN_NOISE * rng.normal()
+    dense, clear = {}, {}
+    for material in dyes:
+        dense[material] = DENSE_NOISE * rng.normal()
+        clear[material] = rng.uniform(*CLEAR_FIBER)
+    for material, dye in dyes.items():
+        cloth = DETAILS.get(material, material)
+        kind = kinds.get(material, "")
+        one_cloth = cloth if kind in WOVEN else material
+        if dye == "dense":
+            gray[material] = red[material] + dense[one_cloth]
+        elif dye == "clear":
+            gray[material] = gray[cloth] if kind in WOVEN + PRINTED else clear[material]
+    seen = [Material.SKIN, Material.HAIR, *dyes]
+    looks["infrared"][seen] = np.clip(gray[seen], 0.03, 0.95)[:, None]
+
+
+def _through_melanin(red: float) -> float:
+    """Return the near-infrared reflectance of skin or hair with this reflectance in red.
+
+    By Kubelka and Munk (1931), absorption over scattering is (1 - R)^2 / 2R of the reflectance R.
+    """
+    red = min(max(red, 0.01), 0.99)
+    absorption = MELANIN * (1 - red) ** 2 / (2 * red)
+    return 1 + absorption - float(np.sqrt(absorption**2 + 2 * absorption))
 
 
 def _visible_look(rng: np.random.Generator, domain: Domain) -> np.ndarray:

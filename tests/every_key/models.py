@@ -99,6 +99,7 @@ MODELS = [
     loss(
         "CorrelationConsistencyLoss",
         "CORRELATION",
+        FEATURE="bn_features",
         LEVEL="image",
         NORM="row",
         REDUCTION="mse",
@@ -161,12 +162,14 @@ MODELS = [
         {
             "MODEL.MRDA.CONSTRAINT_STAGE": 2,
             "MODEL.MRDA.LOSS_VIEWS": "original",
-            "MODEL.MRDA.MASK": False,
+            "MODEL.MRDA.MASK": With(False, "MODEL.LOSSES.NAME ('LabelSmoothingCrossEntropyLoss',)"),
+            "MODEL.MRDA.MASK_INPUT": "normalized",
             "MODEL.MRDA.TEST_VIEW": "mean",
             "MODEL.HEADS.ATTENTION.KEPT": 2,
             "MODEL.HEADS.ATTENTION.NAME": "cbam",
             "MODEL.HEADS.ATTENTION.SCALED": False,
             "MODEL.HEADS.ATTENTION.STRIPES": 3,
+            "MODEL.HEADS.ATTENTION.ZERO_START": True,
             "MODEL.HEADS.ATTENTION.COMBINE": With("product", "MODEL.HEADS.ATTENTION.NAME bam"),
             "MODEL.LOSSES.REGIONAL_CENTER.SCALE": 2.0,
             "MODEL.LOSSES.REGIONAL_CENTER.CROSS_TERM": "masked",

@@ -68,6 +68,32 @@ def test_what_keeps_the_generalized_mean_above_zero(layer, gem_eps, dead):
     assert pooled[1:] == pytest.approx(public[1:], rel=tolerance)
 
 
+@pytest.mark.parametrize("gem_eps", ["activation", "mean"])
+@pytest.mark.parametrize("layer", [GEM, GEM + "P"])
+@pytest.mark.parametrize("exponent", [1.0, 6.0, 10.0])
+def test_the_exponent_of_the_generalized_mean(exponent, layer, gem_eps):
+    """The formula, channel by channel, and gradients where some activations are near 0."""
+    opts = ["MODEL.HEADS.GEM_EPS", gem_eps, "MODEL.HEADS.GEM_EXPONENT", exponent]
+    pool = head("MODEL.HEADS.POOL_LAYER", layer, *opts).pool_layer
+    rows = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 1e-5, 0.0], [0.5, 0.0, 0.0, 0.2]])
+    feature_map = rows.view(1, 3, 2, 2).requires_grad_()
+    pooled = pool(feature_map)
+    for place in (0, 2):
+        mean = sum(v**exponent for v in rows[place].tolist()) / 4
+        assert pooled[0, place].item() == pytest.approx(mean ** (1 / exponent), rel=1e-3)
+    pooled.sum().backward()
+    gradients = [feature_map.grad, *(p.grad for p in pool.parameters())]
+    assert all(one.isfinite().all() for one in gradients)
+    assert len(gradients) == 1 + (layer != GEM)  # the exponent is learned, or is no parameter
+
+
+def test_an_exponent_needs_a_pooling_that_has_one():
+    with pytest.raises(UserError, match="GEM_EXPONENT is 10, and .* GlobalAvgPool has no exponent"):
+        head("MODEL.HEADS.GEM_EXPONENT", 10.0)
+    with pytest.raises(UserError, match="MODEL.HEADS.GEM_EXPONENT is 0"):
+        head("MODEL.HEADS.GEM_EXPONENT", 0.0)
+
+
 def test_negative_activations_count_as_zero():
     made = head("MODEL.HEADS.POOL_LAYER", GEM, "MODEL.HEADS.GEM_EPS", "mean").double()
     feature_map = torch.tensor([[-3.0, 2.0], [-1.0, 0.0]], dtype=torch.float64)

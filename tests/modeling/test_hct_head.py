@@ -58,8 +58,8 @@ def test_wrong_values_are_named():
     with pytest.raises(SmallMapError, match="2 rows cannot be cut into 3"):
         made()(torch.rand(2, 8, 2, 3, dtype=torch.float64))
     cfg = get_cfg()
-    cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.GEM_EXPONENT = "BNNeckHead", 10.0
-    with pytest.raises(UserError, match="BNNeckHead does not read MODEL.HEADS.GEM_EXPONENT 10"):
+    cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.GEM_EXPONENT = "EmbeddingHead", 10.0
+    with pytest.raises(UserError, match="EmbeddingHead does not read MODEL.HEADS.GEM_EXPONENT 10"):
         build_head(cfg)
     cfg.MODEL.HEADS.WITH_BNNECK = True
     with pytest.raises(UserError, match="HCTHead has no batch norm before its classifiers"):

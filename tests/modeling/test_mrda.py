@@ -14,19 +14,17 @@ import torch.nn.functional as F
 
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling import map_names, recorded_maps
-from vireid_plugins.modeling.layers import BAM, CBAM, IWPAM
+from vireid_plugins.modeling.heads import MRDAHead
+from vireid_plugins.modeling.layers import BAM, CBAM, IWPAM, DynamicAttention
 from vireid_plugins.modeling.losses import RegionalCenterLoss
-from vireid_plugins.modeling.meta_arch.mrda import (
-    DynamicAttention,
-    MRDAHead,
-    _labels_of_both_views,
-    mask_of,
-)
+from vireid_plugins.modeling.meta_arch.mrda import _labels_of_both_views, mask_of, masked_view
 
 from tests.modeling.test_meta_arch import ROOT, make_batch, make_model, statistics_free, take
 
 CONFIG = "configs/mrda/synthetic.yml"
 P, K = 3, 2
+LOSSES = "'LabelSmoothingCrossEntropyLoss','HeteroCenterTripletLoss','CorrelationConsistencyLoss'"
+NO_MASK = ["MODEL.MRDA.MASK", "False", "MODEL.LOSSES.NAME", f"({LOSSES})"]
 
 
 # ------------------------------------------------------------------------------- mask, Eq. 1-4
@@ -70,11 +68,34 @@ def test_mask_has_no_gradient():
 def test_views_are_the_image_its_body_and_its_background():
     model = make_model(CONFIG, "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", "1.0")
     images = torch.rand(2, 3, 6, 4) * 255
-    original, body, background = model.views(images)
-    assert original is images
-    torch.testing.assert_close(body, mask_of(images) * images)  # Eq. (3)
-    torch.testing.assert_close(body + background, images)  # Eq. (2), (4)
-    assert len(make_model(CONFIG).views(images)) == 2
+    original, body, background = model.regions(images)
+    assert torch.equal(original, model.normalize(images))
+    torch.testing.assert_close(body, model.normalize(masked_view(images)))  # Eq. (3)
+    left = images - masked_view(images)  # Eq. (2), (4)
+    torch.testing.assert_close(background, model.normalize(left))
+    assert len(make_model(CONFIG).regions(images)) == 2
+
+
+def test_the_mask_of_normalized_images():
+    """Eq. 1-4 pixel by pixel, x being the normalized image; the network sees their results."""
+    opts = ["MODEL.MRDA.MASK_INPUT", "normalized"]
+    opts += ["MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", "1.0"]
+    model = make_model(CONFIG, *opts)
+    images = torch.rand(2, 3, 3, 2) * 255
+    regions = model.regions(images)
+    mean, std = model.pixel_mean.flatten().tolist(), model.pixel_std.flatten().tolist()
+    for i in range(2):
+        x = [[(v.item() - mean[c]) / std[c] for v in images[i, c].flatten()] for c in range(3)]
+        low, high = min(map(min, x)), max(map(max, x))
+        for pixel in range(6):
+            scaled = [(x[c][pixel] - low) / (high - low) for c in range(3)]
+            mask = math.sqrt(sum(v * v for v in scaled) / 3)
+            for c in range(3):
+                value = x[c][pixel]
+                for region, factor in zip(regions, (1, mask, 1 - mask)):
+                    found = region[i, c].flatten()[pixel].item()
+                    assert found == pytest.approx(factor * value, rel=1e-4, abs=1e-5)
+    assert not torch.allclose(regions[1], make_model(CONFIG).regions(images)[1], atol=0.1)
 
 
 # ---------------------------------------------------------------- dynamic attention, Eq. 9-16
@@ -197,8 +218,27 @@ def test_more_stripes_than_rows_is_an_error_that_names_the_remedy():
 
 @pytest.mark.parametrize("kept", [0, 7])
 def test_kept_stripes_out_of_range(kept):
-    with pytest.raises(ValueError, match=f"KEPT is {kept}; expected 1 to STRIPES, 6"):
+    with pytest.raises(ValueError, match=f"num_kept must be 1 to num_stripes, 6; got {kept}"):
         DynamicAttention(8, 6, kept)
+
+
+def test_more_kept_stripes_than_stripes_names_the_keys():
+    with pytest.raises(ValueError, match="ATTENTION.KEPT is 7; expected 1 to STRIPES, 6"):
+        make_model(CONFIG, "MODEL.HEADS.ATTENTION.KEPT", "7")
+
+
+def test_with_a_zero_start_the_attention_adds_nothing_until_it_has_learned():
+    opts = ["MODEL.HEADS.ATTENTION.ZERO_START", "True"]
+    model, plain = make_model(CONFIG, *opts), make_model(CONFIG)
+    f = torch.rand(2, 512, 6, 3)
+    with torch.no_grad():
+        assert torch.equal(model.heads.pool(f), model.heads.pool_layer(f))
+        assert not torch.allclose(plain.heads.pool(f), plain.heads.pool_layer(f))
+    # nothing else starts differently, and V itself gets a gradient
+    for (name, own), other in zip(model.named_parameters(), plain.parameters()):
+        assert torch.equal(own, other) != name.startswith("heads.attention.value.")
+    model.heads.pool(f).square().sum().backward()
+    assert model.heads.attention.value.weight.grad.abs().max() > 0
 
 
 # --------------------------------------------------------------------------- head, Eq. 16, 17
@@ -225,8 +265,22 @@ def test_head_pools_as_the_attention_asks(name, kind):
         torch.testing.assert_close(head.pool(f)[..., 0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gem_exponent_is_learned_from_three():
-    pool = make_model(CONFIG).heads.pool_layer
+@pytest.mark.parametrize("config, exponent", [("sysu", 3), ("llcm", 3), ("regdb", 10)])
+def test_the_exponent_is_a_constant_of_the_dataset(config, exponent):
+    """Eq. 17 by a loop."""
+    opts = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.BACKBONE.DEPTH", "18x"]
+    head = make_model(f"configs/mrda/{config}.yml", *opts).heads
+    f = torch.rand(1, 4, 3, 2, dtype=torch.float64) + 0.1
+    expected = [
+        (sum(v.item() ** exponent for v in channel.flatten()) / 6) ** (1 / exponent)
+        for channel in f[0]
+    ]
+    assert head.pool_layer(f).flatten().tolist() == pytest.approx(expected)
+    assert not list(head.pool_layer.parameters())
+
+
+def test_a_learned_exponent_is_a_variant():
+    pool = make_model("configs/mrda/ablation/learned_exponent.yml").heads.pool_layer
     assert pool.p.requires_grad and pool.p.item() == 3
 
 
@@ -351,6 +405,24 @@ def test_image_level_correlation_pairs_images_of_one_view():
     torch.testing.assert_close(found, (grams[0] - grams[1]).norm(), rtol=1e-3, atol=1e-5)
 
 
+def test_the_correlation_of_the_features_after_batch_norm():
+    opts = ["MODEL.LOSSES.CORRELATION.FEATURE", "bn_features"]
+    model, batch = statistics_free(make_model(CONFIG, *opts)), make_batch()
+    scale = torch.rand(512) + 0.5
+    model.heads.bottleneck[0].running_mean.copy_(scale)
+    with torch.no_grad():
+        found = model(batch)["loss_correlation"]
+        _, features, _ = outputs_by_hand(model, batch, stage=1)
+        features = model.heads.bottleneck(features[..., None, None])[..., 0, 0]
+    targets, modalities = batch["targets"].repeat(2), batch["modalities"].repeat(2)
+    grams = []
+    for m in (0, 1):
+        centers = [features[(targets == t) & (modalities == m)].mean(0) for t in targets.unique()]
+        gram = torch.stack(centers) @ torch.stack(centers).T
+        grams.append(gram / gram.norm())
+    torch.testing.assert_close(found, (grams[0] - grams[1]).norm(), rtol=1e-3, atol=1e-5)
+
+
 def test_an_image_and_its_masked_view_have_an_index_each():
     """By which all visible originals are paired with infrared originals, masked with masked."""
     labels = {"targets": torch.tensor([4, 4, 4]), "index": torch.tensor([9, 2, 9])}
@@ -363,25 +435,37 @@ def test_an_image_and_its_masked_view_have_an_index_each():
 @pytest.mark.parametrize(
     "key, value, attribute",
     [
-        ("MODEL.MRDA.MASK", False, "masked_view"),
+        ("MODEL.MRDA.MASK_INPUT", "normalized", "mask_input"),
         ("MODEL.MRDA.LOSS_VIEWS", "original", "loss_views"),
         ("MODEL.MRDA.TEST_VIEW", "mean", "test_view"),
         ("MODEL.HEADS.ATTENTION.STRIPES", 5, "heads.attention.num_stripes"),
         ("MODEL.HEADS.ATTENTION.KEPT", 2, "heads.attention.num_kept"),
         ("MODEL.HEADS.ATTENTION.SCALED", False, "heads.attention.scale"),
-        ("MODEL.LOSSES.REGIONAL_CENTER.CROSS_TERM", "masked", "regional_center.cross_term"),
-        ("MODEL.LOSSES.REGIONAL_CENTER.PER_ELEMENT", False, "regional_center.per_element"),
+        (
+            "MODEL.LOSSES.REGIONAL_CENTER.CROSS_TERM",
+            "masked",
+            "loss_terms.RegionalCenterLoss.cross_term",
+        ),
+        (
+            "MODEL.LOSSES.REGIONAL_CENTER.PER_ELEMENT",
+            False,
+            "loss_terms.RegionalCenterLoss.per_element",
+        ),
         (
             "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE",
             0.5,
-            "regional_center.background_scale",
+            "loss_terms.RegionalCenterLoss.background_scale",
         ),
         (
             "MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_MARGIN",
             0.7,
-            "regional_center.background_margin",
+            "loss_terms.RegionalCenterLoss.background_margin",
         ),
-        ("MODEL.LOSSES.REGIONAL_CENTER.SCALE", 2.0, "regional_center_scale"),
+        (
+            "MODEL.LOSSES.CORRELATION.FEATURE",
+            "bn_features",
+            "loss_terms.CorrelationConsistencyLoss.inputs",
+        ),
         ("MODEL.LOSSES.CORRELATION.NORM", "row", "loss_terms.CorrelationConsistencyLoss.norm"),
         (
             "MODEL.LOSSES.CORRELATION.REDUCTION",
@@ -405,6 +489,8 @@ def test_each_key_reaches_the_part_it_is_for(key, value, attribute):
     """One key alone changes the part; its formula is tested with the part."""
     part = operator.attrgetter(attribute)
     expected = 1.0 if key.endswith("SCALED") else value
+    if key.endswith("FEATURE"):
+        expected = ("bn_features", "targets", "modalities")
     assert part(make_model(CONFIG, key, str(value))) == expected != part(make_model(CONFIG))
 
 
@@ -455,7 +541,7 @@ def test_every_weight_is_a_key():
 
 
 def test_without_the_mask_it_is_the_baseline():
-    model, batch = statistics_free(make_model(CONFIG, "MODEL.MRDA.MASK", "False")), make_batch()
+    model, batch = statistics_free(make_model(CONFIG, *NO_MASK)), make_batch()
     terms = model(batch)
     assert terms.keys() == {"loss_id", "loss_hetero_center", "loss_correlation"}
     assert "mask" in map_names(model)
@@ -501,6 +587,12 @@ def test_test_views():
     assert make_model(CONFIG).test_feature == "after BNNeck"
     assert model.test_feature == "after BNNeck, mean of both views"  # of the last one
     torch.testing.assert_close(features["mean"], (features["original"] + features["masked"]) / 2)
+    opts = ["MODEL.MRDA.TEST_VIEW", "masked", "MODEL.MRDA.MASK_INPUT", "normalized"]
+    other = make_model(CONFIG, *opts).eval()
+    images = other.regions(batch["images"])[1] * other.pixel_std + other.pixel_mean
+    with torch.no_grad():
+        expected = make_model(CONFIG).eval()({**batch, "images": images})
+        torch.testing.assert_close(other(batch), expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(features["original"], features["masked"])
 
 
@@ -508,6 +600,7 @@ def test_test_views():
     "key, value, message",
     [
         ("MODEL.MRDA.TEST_VIEW", "body", "TEST_VIEW is 'body'; expected one of"),
+        ("MODEL.MRDA.MASK_INPUT", "255", "MASK_INPUT is '255'; expected 'raw' or"),
         ("MODEL.MRDA.LOSS_VIEWS", "masked", "LOSS_VIEWS is 'masked'; expected 'both' or"),
         ("MODEL.MRDA.CONSTRAINT_STAGE", "5", "CONSTRAINT_STAGE is 5; expected 0"),
         ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_dual_stream_resnet_backbone"),
@@ -518,13 +611,21 @@ def test_bad_keys_are_named(key, value, message):
         make_model(CONFIG, key, value)
 
 
-@pytest.mark.parametrize(
-    "key, value",
-    [("MODEL.MRDA.TEST_VIEW", "mean"), ("MODEL.LOSSES.REGIONAL_CENTER.BACKGROUND_SCALE", "1.0")],
-)
-def test_without_the_mask_nothing_may_ask_for_it(key, value):
-    with pytest.raises(ValueError, match=f"MODEL.MRDA.MASK is False.*now .*{value}"):
-        make_model(CONFIG, key, value, "MODEL.MRDA.MASK", "False")
+def test_without_the_mask_nothing_may_ask_for_it():
+    with pytest.raises(ValueError, match="MASK is False, .* which RegionalCenterLoss of MODEL"):
+        make_model(CONFIG, *NO_MASK[:2])
+    with pytest.raises(ValueError, match="MASK is False, .* which MODEL.MRDA.TEST_VIEW mean needs"):
+        make_model(CONFIG, *NO_MASK, "MODEL.MRDA.TEST_VIEW", "mean")
+    make_model(CONFIG, *NO_MASK)
+
+
+def test_regional_centers_are_one_of_the_named_losses():
+    """Without its name there is no L_ac, and both views still train."""
+    model = statistics_free(make_model(CONFIG, "MODEL.LOSSES.NAME", f"({LOSSES})"))
+    terms = model(make_batch())
+    assert terms.keys() == {"loss_id", "loss_hetero_center", "loss_correlation"}
+    plain = statistics_free(make_model(CONFIG))(make_batch())
+    assert all(torch.equal(terms[name], plain[name]) for name in terms)
 
 
 def test_a_recording_of_both_views_keeps_the_original_ones_maps():

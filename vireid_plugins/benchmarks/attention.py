@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
-from ..modeling.meta_arch.mrda import DynamicAttention
+from ..modeling.layers import DynamicAttention
 from .measuring import markdown_table
 
 MAPS = ((18, 9), (36, 18))

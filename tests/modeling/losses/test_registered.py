@@ -73,6 +73,7 @@ OTHER_WORDS = {
     "HETERO_CENTER.REDUCTION": "sum",
     "WEIGHTED_TRIPLET.REDUCTION": "hinge",
     "CORRELATION.REDUCTION": "mse",
+    "CORRELATION.FEATURE": "bn_features",
 }
 NODES = {LOSS_REGISTRY.get(name): LOSS_REGISTRY.get(name).config_node for name in OWN}
 

@@ -4,11 +4,13 @@ from .bnneck_head import BNNeckHead
 from .build import build_head, retrieval_features, training_outputs
 from .evaluated import check_choice
 from .hct_head import HCTHead
+from .mrda_head import MRDAHead
 from .stripe_head import StripeHead
 
 __all__ = [
     "BNNeckHead",
     "HCTHead",
+    "MRDAHead",
     "StripeHead",
     "build_head",
     "check_choice",

@@ -15,12 +15,14 @@ from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 
+from ...errors import UserError
 from ...keys import Key, above, at_least, check_values, declare, one_of
 from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
 from .evaluated import CHOICES, ONE_FEATURE, check_choice, evaluated_feature, feature_words
 
 GEM_EPS = ("activation", "mean")
+_HOST_EXPONENT = 3.0  # of FastReID's generalized-mean pooling
 
 declare(
     "MODEL.HEADS",
@@ -45,6 +47,12 @@ declare(
         "BNNeckHead, generalized-mean pooling: activations are at least 1e-6, or 1e-12 is added "
         "to the mean of their powers (AGW's code)",
     ),
+    Key(
+        "GEM_EXPONENT",
+        3.0,
+        above(0),
+        "BNNeckHead and HCTHead, generalized-mean pooling: exponent; the initial one if learned",
+    ),
 )
 
 
@@ -52,9 +60,9 @@ declare(
 class BNNeckHead(EmbeddingHead):
     """Pool (``MODEL.HEADS.POOL_LAYER``), normalize, classify.
 
-    ``GlobalAvgPool``, ``GlobalMaxPool``, ``GeneralizedMeanPooling`` (exponent 3, fixed) and
-    ``GeneralizedMeanPoolingP`` (learnable) are FastReID's. ``MODEL.HEADS.NECK_FEAT`` chooses the
-    feature that metric losses see: ``"before"`` or ``"after"`` batch norm.
+    ``GlobalAvgPool``, ``GlobalMaxPool``, ``GeneralizedMeanPooling`` (fixed exponent) and
+    ``GeneralizedMeanPoolingP`` (learned exponent) are FastReID's. ``MODEL.HEADS.NECK_FEAT`` chooses
+    the feature that metric losses see: ``"before"`` or ``"after"`` batch norm.
 
     Args:
         classifier_std: standard deviation of the initial weights of the classifier, around 0.
@@ -64,17 +72,18 @@ class BNNeckHead(EmbeddingHead):
         gem_eps: what keeps generalized-mean pooling above 0: ``"activation"``: each activation is
             at least 1e-6, as in FastReID; ``"mean"``: 1e-12 is added to the mean of the powers, as
             in the public code of AGW. Other kinds of pooling ignore it.
+        gem_exponent: of generalized-mean pooling; where it is learned, the initial one.
         kwargs: arguments of ``EmbeddingHead``.
 
     Raises:
-        UserError: a number or word is not allowed, or ``evaluated`` is not ``"bn"`` where there is
-            no batch norm.
+        UserError: a number or word is not allowed; an exponent other than 3 is given, and the
+            pooling has none; or ``evaluated`` is not ``"bn"`` where there is no batch norm.
     """
 
     outputs = ("features", "bn_features", "logits")
     takes_modalities = True
     #: keys of ``MODEL.HEADS`` that only this head, and heads derived from it, read
-    own_keys = ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS")
+    own_keys = ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS", "GEM_EXPONENT")
     pool_layer: nn.Module
 
     @configurable
@@ -84,15 +93,21 @@ class BNNeckHead(EmbeddingHead):
         classifier_std: float = 0.01,
         neck_std: float = 0.0,
         gem_eps: str = "activation",
+        gem_exponent: float = 3.0,
         evaluated: str = "bn",
         **kwargs: Any,
     ) -> None:
         check_values(
-            "MODEL.HEADS", CLASSIFIER_STD=classifier_std, NECK_STD=neck_std, GEM_EPS=gem_eps
+            "MODEL.HEADS",
+            CLASSIFIER_STD=classifier_std,
+            NECK_STD=neck_std,
+            GEM_EPS=gem_eps,
+            GEM_EXPONENT=gem_exponent,
         )
         # FastReID's constructor calls reset_parameters, which reads them.
         self._classifier_std, self._neck_std = classifier_std, neck_std
         super().__init__(**kwargs)
+        self.pool_layer = _with_exponent(self.pool_layer, float(gem_exponent))
         if gem_eps == "mean" and isinstance(self.pool_layer, GeneralizedMeanPooling):
             self.pool_layer = MeanFloorPooling(self.pool_layer.p)
         self.scores_tap = class_scores_tap()
@@ -108,6 +123,7 @@ class BNNeckHead(EmbeddingHead):
             "classifier_std": heads.CLASSIFIER_STD,
             "neck_std": heads.NECK_STD,
             "gem_eps": heads.GEM_EPS,
+            "gem_exponent": heads.GEM_EXPONENT,
             "evaluated": cfg.TEST.FEATURE,
         }
 
@@ -168,3 +184,24 @@ class BNNeckHead(EmbeddingHead):
     def pool(self, feature_map: Tensor) -> Tensor:
         """Pool a map (B, C, H, W) to (B, C, 1, 1)."""
         return self.pool_layer(feature_map)
+
+
+def _with_exponent(pooling: nn.Module, exponent: float) -> nn.Module:
+    """Return FastReID's generalized-mean pooling with another exponent than its 3.
+
+    FastReID raises activations to 1e-6. The power of that number leaves the range of float32 if
+    the exponent is above 6, and the gradient would be NaN: there the least activation is the one
+    whose power is 1e-36.
+
+    Raises:
+        UserError: it is another kind of pooling.
+    """
+    if exponent == _HOST_EXPONENT:
+        return pooling
+    if not isinstance(pooling, GeneralizedMeanPooling):
+        raise UserError(
+            f"MODEL.HEADS.GEM_EXPONENT is {exponent:g}, and MODEL.HEADS.POOL_LAYER "
+            f"{type(pooling).__name__} has no exponent. Set POOL_LAYER GeneralizedMeanPooling or "
+            f"GeneralizedMeanPoolingP, or GEM_EXPONENT {_HOST_EXPONENT:g}."
+        )
+    return type(pooling)(norm=exponent, eps=max(1e-6, 1e-36 ** (1 / exponent)))

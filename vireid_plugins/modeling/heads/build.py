@@ -30,11 +30,12 @@ def build_head(cfg: Any) -> nn.Module:
 
 def _check_keys_of_other_heads(cfg: Any, kind: Any) -> None:
     """Raise ``UserError`` if a key is set that another head names among its ``own_keys``."""
+    read = {key for one in getattr(kind, "__mro__", ()) for key in vars(one).get("own_keys", ())}
     for name in registered_names(REID_HEADS_REGISTRY):
         reader = REID_HEADS_REGISTRY.get(name)
-        own = vars(reader).get("own_keys", ())  # not those that it inherits
+        own = set(vars(reader).get("own_keys", ())) - read  # not those that it inherits
         if own and not (isinstance(kind, type) and issubclass(kind, reader)):
-            keys = [f"MODEL.HEADS.{key}" for key in own]
+            keys = [f"MODEL.HEADS.{key}" for key in sorted(own)]
             chosen = f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME}"
             check_unread(cfg, keys, chosen, f"{name}, or a head derived from it,")
 

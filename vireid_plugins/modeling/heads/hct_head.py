@@ -19,16 +19,11 @@ from torch import Tensor, nn
 from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...keys import Key, above, check_values, declare
+from ...keys import check_values
 from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
 from .evaluated import refuse_bnneck
 from .stripe_branch import StripeBranch
-
-declare(
-    "MODEL.HEADS",
-    Key("GEM_EXPONENT", 3.0, above(0), "exponent of HCTHead's pooling (HCT's code: 10 for RegDB)"),
-)
 
 
 @REID_HEADS_REGISTRY.register()

@@ -2,6 +2,7 @@
 
 from .bam import BAM
 from .cbam import CBAM, ChannelAttention, SpatialAttention
+from .dynamic_attention import DynamicAttention
 from .gem import MeanFloorPooling
 from .iwpam import IWPAM
 from .modality_classifiers import modality_classifiers
@@ -22,6 +23,7 @@ __all__ = [
     "CBAM",
     "IWPAM",
     "ChannelAttention",
+    "DynamicAttention",
     "MeanFloorPooling",
     "MogrifierLSTM",
     "MogrifierLSTMCell",

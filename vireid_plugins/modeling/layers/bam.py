@@ -6,7 +6,7 @@ Jongchan/attention-module.
 Shapes: B images, C channels, H x W positions, r the reduction.
 """
 
-from typing import ClassVar, List
+from typing import List
 
 from torch import Tensor, nn
 
@@ -43,8 +43,6 @@ class BAM(nn.Module):
     Raises:
         UserError: an argument is out of its range.
     """
-
-    gives_map: ClassVar[bool] = True
 
     def __init__(
         self, in_channels: int, reduction: int = 16, dilation: int = 4, combine: str = "sum"

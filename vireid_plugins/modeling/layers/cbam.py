@@ -6,8 +6,6 @@ public code Jongchan/attention-module.
 Shapes: B images, C channels, H x W positions, r the reduction.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +26,6 @@ class ChannelAttention(nn.Module):
     Raises:
         UserError: ``in_channels // reduction`` is below 1.
     """
-
-    gives_map: ClassVar[bool] = True
 
     def __init__(self, in_channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -59,8 +55,6 @@ class SpatialAttention(nn.Module):
     Raises:
         UserError: ``kernel_size`` is not a positive odd number.
     """
-
-    gives_map: ClassVar[bool] = True
 
     def __init__(self, kernel_size: int = 7, norm: bool = True) -> None:
         super().__init__()
@@ -103,8 +97,6 @@ class CBAM(nn.Module):
     Raises:
         UserError: an argument is out of its range.
     """
-
-    gives_map: ClassVar[bool] = True
 
     def __init__(self, in_channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
         super().__init__()

@@ -6,8 +6,6 @@ Person Re-Identification, ECCV 2020, arXiv 2007.09314; public code mangye16/DDAG
 Shapes: B images, C channels, H x W positions, P parts (horizontal stripes).
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +33,6 @@ class IWPAM(nn.Module):
     Raises:
         UserError: ``in_channels`` is below 1, or ``num_parts`` below 2.
     """
-
-    gives_map: ClassVar[bool] = False
 
     def __init__(self, in_channels: int, num_parts: int = 3) -> None:
         super().__init__()

@@ -1,7 +1,9 @@
 """Correlation consistency between the modalities: their Gram matrices should agree.
 
-MRDA's modality correlation loss and, with ``norm="row", reduction="mse"``, the loss of the
-CM-NAS code (Fu et al., ICCV 2021, arXiv 2101.08467).
+MRDA's modality correlation loss. The public code of CM-NAS (Fu et al., ICCV 2021, arXiv 2101.08467;
+JDAI-CV/CM-NAS, losses/sp.py and train_base.py) has a relative of it, which is ``norm="row",
+reduction="mse", level="image", feature="bn_features"`` with the weight 5: Gram matrices of all
+images of a batch instead of the identities' centers, from the features after BNNeck.
 
 Shapes: B rows, D feature size, n paired rows of each modality (identities, or images).
 """
@@ -27,6 +29,7 @@ declare(
     "MODEL.LOSSES.CORRELATION",
     Key("NORM", "matrix", one_of("matrix", "row"), "norm that divides a Gram matrix"),
     Key("REDUCTION", "frobenius", one_of("frobenius", "mse"), "size of the matrices' difference"),
+    Key("FEATURE", "features", one_of("features", "bn_features"), "or features after batch norm"),
     Key("LEVEL", "identity", one_of("identity", "image"), "compare identity centers, or images"),
     Key("SCALE", 1.0, at_least(0), "weight in the sum of losses"),
 )
@@ -47,6 +50,10 @@ class CorrelationConsistencyLoss(Loss):
             images; within an identity the visible and infrared rows are paired by ascending
             ``index``. Images paired in this way have nothing in common but the identity:
             the value depends on the order of the dataset's list.
+        feature: tensor of the head that is compared: ``"features"``, which metric losses see, or
+            ``"bn_features"``, after batch norm. Pooled features before batch norm are not
+            negative and point nearly the same way, so their normalized Gram matrices are nearly
+            equal whatever the identities are; after batch norm they differ.
 
     Raises:
         UserError: an argument is not one of these words.
@@ -58,13 +65,18 @@ class CorrelationConsistencyLoss(Loss):
     only_pulls = True
 
     def __init__(
-        self, norm: str = "matrix", reduction: str = "frobenius", level: str = "identity"
+        self,
+        norm: str = "matrix",
+        reduction: str = "frobenius",
+        level: str = "identity",
+        feature: str = "features",
     ) -> None:
         super().__init__()
-        self.check(norm=norm, reduction=reduction, level=level)
+        self.check(norm=norm, reduction=reduction, level=level, feature=feature)
         self.norm, self.reduction, self.level = norm, reduction, level
+        self.inputs = (feature, *type(self).inputs[1:])
         if level == "image":
-            self.inputs = (*type(self).inputs, "index")
+            self.inputs = (*self.inputs, "index")
 
     @full_precision
     def forward(

@@ -5,7 +5,7 @@ The defaults of the words stand in ``vireid_plugins/benchmarks``, in the signatu
 """
 
 import argparse
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple, Sequence
 
 from ..verb import Verb, register
 
@@ -18,6 +18,7 @@ class Topic(NamedTuple):
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
+    folder: str = ""  # of results, if the topic has its own
 
 
 @register
@@ -25,11 +26,13 @@ class Bench(Verb):
     """Measure one topic."""
 
     name = "bench"
-    help = "measure speed and memory of this package beside what it replaces"
-    description = """Measure this package beside what it replaces, in one run.
+    help = "measure speed and memory, and what each loss term does to the backbone"
+    description = """Measure this package beside what it replaces, in one run; or, with the topic
+gradients, the loss terms of a training.
 
   vireid bench ranking
   vireid bench ranking --help
+  vireid bench gradients maum/synthetic.yml --updates 130
 
 Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
 to largest) are shown. A result is written as JSON whose file name carries PyTorch's version, the
@@ -47,7 +50,18 @@ device and the threads."""
             )
             topic.add_arguments(words)
             words.add_argument("--threads", type=int, help="CPU threads")
-            words.add_argument("--out", metavar="DIR", help="folder of results; default logs/bench")
+            default = topic.folder or "logs/bench"
+            words.add_argument("--out", metavar="DIR", help=f"folder of results; default {default}")
+
+    def parse(self, words: Sequence[str], prog: str) -> argparse.Namespace:
+        """Read the words; KEY VALUE pairs may also come after options."""
+        parser = self.make_parser(prog)
+        args, rest = parser.parse_known_args(words)
+        if rest and (not hasattr(args, "opts") or any(word.startswith("--") for word in rest)):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:
+            args.opts = [*args.opts, *rest]
+        return args
 
     def run(self, args: argparse.Namespace) -> int:
         """Measure the topic."""
@@ -177,6 +191,21 @@ def startup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", help="MODEL.BACKBONE.DEPTH of the network that is asked")
 
 
+def gradients(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``gradients``."""
+    parser.add_argument("config", metavar="CONFIG", help="a path, or a file below configs/")
+    parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help="config keys")
+    parser.add_argument(
+        "--updates", type=int, metavar="N", help="updates to make; default: the whole training"
+    )
+    parser.add_argument(
+        "--moments",
+        type=int,
+        metavar="N",
+        help="moments of each phase at which gradients are measured; default 10",
+    )
+
+
 TOPICS: Dict[str, Topic] = {
     "ranking": Topic("metrics, against the per-query loop", ranking),
     "million": Topic("metrics in a gallery of a million, against faiss", million),
@@ -188,5 +217,10 @@ TOPICS: Dict[str, Topic] = {
     "memory": Topic("peak memory of training, method by method", memory),
     "evaluations": Topic("memory over many re-ranked evaluations in one process", evaluations),
     "attention": Topic("MRDA's attention, against full attention", attention),
+    "gradients": Topic(
+        "value, gradient and cosines of each loss term over a training",
+        gradients,
+        "logs/gradients/CONFIG",
+    ),
     "startup": Topic("imports, help and one query, in fresh processes", startup),
 }

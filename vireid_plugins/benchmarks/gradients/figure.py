@@ -1,0 +1,151 @@
+"""Draw value and gradient of each loss term over the training, and the cosines between them."""
+
+import textwrap
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from ...drawing.style import COLORS, GRAY, LINES, MARKERS, PALE, new_figure, plain, styled
+from .findings import Summary, summaries
+from .table import mean_cosine
+from .training import Watched
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLORS = COLORS[:7]  # yellow is too pale for a line
+# Inches: the panels of lines, a matrix, a line of the legend, a letter of its words.
+_WIDTH, _LINES_HEIGHT, _LEGEND_LINE = 9.4, 2.9, 0.2
+_CELL, _MATRIX_MARGIN = 0.44, 0.65
+_LETTER = 0.075
+_TITLE = 105  # letters in a line of the title
+_SMALL_LETTERS = 4  # more terms than this get smaller numbers
+
+
+@styled()
+def draw(watched: Watched, title: str) -> "Figure":
+    """Draw the values, the lengths of the gradients on a logarithmic axis, and the cosines.
+
+    The matrices of cosines are means over the moments of each phase.
+    """
+    every = summaries(watched)
+    phases = list(dict.fromkeys(one.phase for one in every))
+    of_phase = [[one for one in every if one.phase == phase] for phase in phases]
+    names = list(dict.fromkeys(one.name for one in every))
+    looks = {name: _look(number) for number, name in enumerate(names)}
+    longest = max(map(len, names)) * _LETTER
+    in_a_line = max(1, int(_WIDTH / (longest + 0.55)))
+    legend = _LEGEND_LINE * (-(-len(names) // in_a_line) + 1)
+    matrix = _CELL * max(map(len, of_phase)) + _MATRIX_MARGIN + longest * 0.6
+    figure = new_figure(_WIDTH, _LINES_HEIGHT + legend + matrix + 0.3)
+    heights = [_LINES_HEIGHT + 0.3, legend, matrix]
+    parts: Any = figure.subfigures(3, 1, height_ratios=heights)  # typed as a single one
+    top, middle, bottom = parts
+    figure.suptitle("\n".join(textwrap.wrap(plain(title), _TITLE)), fontsize=10)
+    left, right = top.subplots(1, 2)
+    _draw_values(left, watched, looks)
+    _draw_gradients(right, watched, looks)
+    handles = [left.plot([], [], label=plain(name), **looks[name])[0] for name in names]
+    middle.legend(handles=handles, loc="center", ncol=in_a_line)
+    panels = bottom.subplots(1, len(phases), squeeze=False)[0]
+    for panel, own in zip(panels, of_phase):
+        _draw_cosines(panel, own, len(phases) > 1)
+    return figure
+
+
+def _look(number: int) -> Dict[str, Any]:
+    return {
+        "color": _COLORS[number % len(_COLORS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "ls": LINES[number // len(_COLORS) % len(LINES)],
+        "ms": 4,
+        "lw": 1.2,
+    }
+
+
+def _draw_values(axes: "Axes", watched: Watched, looks: Dict[str, Dict[str, Any]]) -> None:
+    for name, look in looks.items():
+        axes.plot(*_series(watched, name, "value"), **look)
+    axes.set_title("value, with its weight", loc="left")
+    _finish(axes, watched)
+
+
+def _draw_gradients(axes: "Axes", watched: Watched, looks: Dict[str, Dict[str, Any]]) -> None:
+    positive = []
+    for name, look in looks.items():
+        updates, lengths = _series(watched, name, "gradient")
+        axes.plot(updates, np.where(lengths > 0, lengths, np.nan), **look)
+        positive += lengths[lengths > 0].tolist()
+    if positive:
+        axes.set_yscale("log")
+    axes.set_title("gradient on the backbone, length", loc="left")
+    _finish(axes, watched)
+
+
+def _series(watched: Watched, name: str, what: str) -> Tuple[np.ndarray, np.ndarray]:
+    """Return updates and numbers of a term; where it is not computed, the line is broken."""
+    updates = [moment.update for moment in watched.moments]
+    terms = [moment.terms.get(name) for moment in watched.moments]
+    values = [getattr(term, what) if term is not None else None for term in terms]
+    return np.array(updates), np.array([np.nan if v is None else v for v in values], float)
+
+
+def _finish(axes: "Axes", watched: Watched) -> None:
+    """Mark where phases change, and label the axis."""
+    moments = watched.moments
+    axes.set_xlabel("update")
+    axes.grid(axis="y")
+    changes = [
+        (before.update + after.update) / 2
+        for before, after in zip(moments[:-1], moments[1:])
+        if before.phase != after.phase
+    ]
+    for place in changes:
+        axes.axvline(place, color=GRAY, ls=":", lw=0.9)
+    edges = [*changes, None]
+    names = [moments[0].phase] + [
+        after.phase for before, after in zip(moments, moments[1:]) if before.phase != after.phase
+    ]
+    if changes:
+        begins = [moments[0].update, *changes]
+        for begin, name, _ in zip(begins, names, edges):
+            axes.annotate(
+                plain(name),
+                (begin, 1),
+                (3, -2),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=7,
+                color=GRAY,
+                va="top",
+            )
+
+
+def _draw_cosines(axes: "Axes", own: Sequence[Summary], named: bool) -> None:
+    """Draw the mean cosines of one phase: blue where terms pull apart, red where they agree."""
+    cosines = [[mean_cosine(one, other) for other in own] for one in own]
+    values = np.array([[np.nan if c is None else c for c in line] for line in cosines], float)
+    np.fill_diagonal(values, np.nan)  # always 1: a color would only draw the eye
+    axes.imshow(np.ma.masked_invalid(values), cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_facecolor(PALE)
+    size = 8 if len(own) <= _SMALL_LETTERS else 6.5
+    for row, line in enumerate(cosines):
+        for column, cosine in enumerate(line):
+            strong = row != column and cosine is not None and abs(cosine) > 0.6
+            axes.text(
+                column,
+                row,
+                "–" if cosine is None else "1" if row == column else f"{cosine:.2f}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if strong else "black",
+            )
+    labels: List[str] = [plain(one.name) for one in own]
+    axes.set_xticks(range(len(own)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(own)), labels)
+    axes.tick_params(length=0, labelsize=7)
+    axes.spines[:].set_visible(False)
+    phase = f", phase {plain(own[0].phase)}" if named else ""
+    axes.set_title(f"mean cosine of gradients{phase}", fontsize=9)

@@ -9,7 +9,6 @@ import pytest
 from vireid_plugins.data.datasets import LLCM, SYSUMM01, RegDB
 from vireid_plugins.data.datasets.base import MARKER
 from vireid_plugins.modality import Modality
-from vireid_plugins.synthvi.folder import MARKER_FILE
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
@@ -196,15 +195,13 @@ def test_published_counts_are_consistent(kind):
 
 
 def test_notes_name_the_trial_and_rendered_images(tmp_path):
-    from vireid_plugins.synthvi import render_dataset
+    from vireid_plugins.synthvi import LAYOUT_FOLDERS, render_dataset
 
     options = dict(ids=(2, 2), images_per_camera=1, size=(48, 32), jobs=1, progress=False)
     for layout in ("sysu", "regdb"):
         render_dataset(layout, tmp_path, "tiny", **options)
-    assert SYSUMM01(root=str(tmp_path)).note.startswith("Rendered images (SynthVI)")
+        assert (tmp_path / LAYOUT_FOLDERS[layout] / MARKER).is_file()
+    note = SYSUMM01(root=str(tmp_path)).note
+    assert note.startswith("Rendered images (SynthVI, infrared 0.5 dense + 0.3 clear + 0.2 free):")
     note = RegDB(root=str(tmp_path), trial=3).note
     assert note.startswith("RegDB trial 3;") and "Rendered" in note
-
-
-def test_rendered_folders_are_known_by_the_renderers_marker():
-    assert MARKER == MARKER_FILE

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..evaluation.rules import CMC_COUNTS
 from ..files import write_atomically
+from ..readers.rendering import setting_words
 from ..readers.text import readable
 from .columns import directions_of, markdown_table, row_cells, trial_cells
 from .config_files import hide_paths
@@ -198,7 +199,7 @@ def feature_words(line: Dict[str, Any]) -> str:
 def _data_words(result: Dict[str, Any]) -> str:
     words = []
     for name, rendered in result["rendered"].items():
-        settings = ", ".join(f"{key} {value}" for key, value in sorted(rendered.items()))
+        settings = ", ".join(f"{k} {setting_words(v)}" for k, v in sorted(rendered.items()))
         words.append(f"{name}, rendered by SynthVI ({settings})" if rendered else name)
     trained = f"{result['train_identities']} identities, {result['train_images']} images"
     return f"{'; '.join(words)}; trained on {trained}"

@@ -18,14 +18,13 @@ from typing import Any, Dict, Sequence
 import torch
 
 from .. import evaluation
-from ..data.datasets.base import MARKER
 from ..engine import VIReIDTrainer
 from ..engine.loading import open_checkpoint
 from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
 from ..errors import UserError, is_foreseen, report
 from ..files import write_json
-from ..readers.json_file import read_json
+from ..readers.rendering import rendering
 from ..runs.environment import environment
 from ..runs.names import COMPARED, SETTINGS
 from ..runs.record import record_session, source_commit, utc_now
@@ -138,7 +137,7 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
         table = evaluation.evaluate(cfg, name, dataset, features)
         seconds += time.perf_counter() - began
         found.add(table)
-        rendered[name] = _rendering(dataset)
+        rendered[name] = rendering(getattr(dataset, "dataset_dir", ""))
     return {
         "weights": WEIGHTS,
         "metrics": found,
@@ -147,12 +146,6 @@ def evaluate_final(folder: Path) -> Dict[str, Any]:
         "test_sets": found.test_sets(),
         "evaluation_seconds": seconds,
     }
-
-
-def _rendering(dataset: Any) -> Dict[str, Any]:
-    """Return the settings of SynthVI if it rendered the images; otherwise an empty dict."""
-    marker = Path(getattr(dataset, "dataset_dir", "")) / MARKER
-    return read_json(marker).get("parameters", {}) if marker.is_file() else {}
 
 
 def describe_error(error: BaseException) -> str:

@@ -6,18 +6,16 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..errors import UserError
 from ..readers.json_file import read_json
+from ..readers.rendering import MARKER, complete, setting_words
 from ..readers.shape import field
-from .person.dyes import FREE
 from .plan import Tracklet
 from .settings import RENDERER_VERSION, Settings
 
-MARKER_FILE = "synthvi.json"
 SCRATCH_FOLDER = "synthvi/writing"
 
 
@@ -44,25 +42,25 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
         raise OccupiedFolderError(f"{root} is a file; name another folder (--out)")
     if not root.is_dir() or not any(root.iterdir()):
         return False
-    marker = root / MARKER_FILE
+    marker = root / MARKER
     if not marker.is_file():
         raise OccupiedFolderError(
-            f"{root} holds files that SynthVI did not make (it has no {MARKER_FILE}); "
+            f"{root} holds files that SynthVI did not make (it has no {MARKER}); "
             "nothing was written: name another folder (--out)"
         )
     found = _read_marker(marker)
     wanted = settings.as_json()
-    there = in_todays_words(found["parameters"])
+    there = _in_todays_words(found["parameters"])
     differing = [name for name in wanted if there.get(name) != wanted[name]]
     if not differing:
         return bool(found["finished"])
     if not overwrite:
         told = "; ".join(
-            f"{name}: {_shown(there.get(name))} there, {_shown(wanted[name])} wanted"
+            f"{name}: {setting_words(there.get(name))} there, {setting_words(wanted[name])} wanted"
             for name in differing
         )
-        if "infrared" not in found["parameters"] and settings.infrared.linked:
-            told += "; earlier versions rendered the free form, which --infrared free reuses"
+        if differing == ["infrared"] and "infrared" not in found["parameters"]:
+            told += "; an earlier version rendered it, and --infrared free reuses it"
         raise OccupiedFolderError(
             f"{root} holds a SynthVI dataset with other settings ({told}); "
             "name another folder (--out), or replace it (--overwrite)"
@@ -71,19 +69,14 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
     return False
 
 
-def _shown(value: Any) -> str:
-    """Return a setting as it is written on the command line."""
-    return ",".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+def _in_todays_words(parameters: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the settings of a marker as today's renderer would write them.
 
-
-def in_todays_words(parameters: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the parameters of a marker with what an earlier renderer did not write.
-
-    Version 2 of the renderer knew the free form of infrared only, whose images are still the same.
+    What version 2 of the renderer wrote is today's form without any link, to the byte.
     """
-    if parameters.get("version") == 2 and "infrared" not in parameters:
-        return {**parameters, "infrared": asdict(FREE), "version": RENDERER_VERSION}
-    return parameters
+    version = parameters.get("version")
+    today = RENDERER_VERSION if version == 2 else version
+    return {**complete(parameters), "version": today}
 
 
 def _read_marker(marker: Path) -> Dict[str, Any]:
@@ -104,7 +97,7 @@ def write_marker(root: Path, settings: Settings, finished: bool) -> None:
     This file shows that the folder belongs to this package, see :func:`claim`.
     """
     content = {"made_by": "SynthVI", "parameters": settings.as_json(), "finished": finished}
-    write_whole(root / MARKER_FILE, (json.dumps(content, indent=2) + "\n").encode("utf-8"))
+    write_whole(root / MARKER, (json.dumps(content, indent=2) + "\n").encode("utf-8"))
 
 
 def is_complete(root: Path, tracklet: Tracklet) -> bool:

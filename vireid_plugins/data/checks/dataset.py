@@ -11,6 +11,7 @@ from vireid_plugins.errors import UnknownNameError, UserError
 from vireid_plugins.keys import check_ranges, value_of
 from vireid_plugins.merge import merge_config
 from vireid_plugins.modality import Modality
+from vireid_plugins.readers.rendering import rendering, setting_words
 from vireid_plugins.registry import registered_names, suggest
 
 from fastreid.config import CfgNode, get_cfg
@@ -157,6 +158,10 @@ def _describe(
             "These images were rendered (SynthVI, vireid render). They are not the real dataset, "
             "and its published counts do not apply."
         )
+        settings = rendering(dataset.dataset_dir).items()
+        if settings:
+            told = ", ".join(f"{name} {setting_words(value)}" for name, value in sorted(settings))
+            lines.append(f"Its settings: {told}.")
     lines += ["", "Images per camera and split:", _camera_table(splits), ""]
     lines += ["Counts:", _count_table(dataset, splits, problems), ""]
     lines += dataset.remarks()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Iterable, List, Mapping, Sequence, Tuple
 from tabulate import tabulate
 
 from vireid_plugins.modality import Modality
+from vireid_plugins.readers.rendering import MARKER, rendering, setting_words
 
 from fastreid.data.datasets.bases import ImageDataset
 
@@ -17,7 +18,6 @@ from ..labels import first_few
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
-MARKER = "synthvi.json"  # a folder that holds this file was rendered, not photographed
 _MOST = 12  # how many cameras one line names
 
 
@@ -54,9 +54,11 @@ class DescribedDataset(ImageDataset):
     @property
     def note(self) -> str:
         """A sentence for the end of a table of results; empty if there is nothing to add."""
-        if self.synthetic:
-            return "Rendered images (SynthVI): these numbers say nothing about the real dataset."
-        return ""
+        if not self.synthetic:
+            return ""
+        settings = rendering(self.dataset_dir)
+        dyes = f", infrared {setting_words(settings['infrared'])}" if settings else ""
+        return f"Rendered images (SynthVI{dyes}): these numbers say nothing about the real dataset."
 
     def summary(self, splits: Iterable[str] = SPLITS) -> List[List[Any]]:
         """Return rows ``[split, modality, identities, images, camera numbers]``."""

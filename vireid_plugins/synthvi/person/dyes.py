@@ -2,7 +2,7 @@
 
 A *clear* dye lets near infrared through: the cloth is as bright as its undyed fiber. A *dense* one
 (carbon black, pigments) does not: near infrared follows red, the nearest visible band. A *free* one
-has an infrared shade of its own, which its color says nothing about. docs/synthvi.md names what is
+has an infrared shade of its own, which its color says nothing about. docs/infrared.md names what is
 known of real cloth.
 """
 

@@ -98,6 +98,7 @@ AREAS = {
     "readers": "base",
     "published": "base",
     "registry": "base",
+    "removed_keys": "base",
     "version": "base",
     "benchmarks": "benchmarks",
     "clustering": "clustering",

@@ -12,6 +12,7 @@ from .readers.shape import found
 from .readers.text import shown
 from .readers.yaml_file import parse_yaml
 from .registry import suggest
+from .removed_keys import REMOVED, check_removed, without_removed
 
 _SHOWN = 80  # characters of a wrong value that a message shows
 _TYPES = {
@@ -69,18 +70,23 @@ def merge_config(
     Raises:
         MissingFileError: a file does not exist or cannot be read.
         UnknownNameError: a key is unknown; the message has the nearest valid ones.
-        UserError: ``opts`` does not come in pairs, or a value has the wrong type.
+        UserError: ``opts`` does not come in pairs, a value has the wrong type, or a removed key
+            asks for what is no longer done.
     """
     for file in filter(None, (base_file, config_file)):
         alone = bool(base_file) and file == config_file
         for one in reversed(read_chain(file, alone)):
-            _merge_values(cfg, one.values, shown(one.path))
+            source = shown(one.path)
+            _merge_values(cfg, without_removed(one.values, source), source)
     opts = list(opts)
     keys = list(map(str, opts[0::2]))
     _check_pairs(opts, keys, cfg)
-    check_known_keys(keys, cfg, "the command line")
+    check_known_keys([key for key in keys if key not in REMOVED], cfg, "the command line")
     for key, value in zip(keys, opts[1::2]):
-        _merge_pair(cfg, key, value)
+        if key in REMOVED:
+            check_removed(key, value, "the command line")
+        else:
+            _merge_pair(cfg, key, value)
 
 
 def _check_pairs(words: Sequence[Any], keys: Sequence[str], cfg: CN) -> None:
@@ -113,7 +119,8 @@ def merge_text(cfg: CN, text: str, source: str) -> None:
     Raises:
         UserError: as ``merge_config``.
     """
-    _merge_values(cfg, parse_yaml(text, source), source)
+    values = without_removed(parse_yaml(text, source), source, only_read=True)
+    _merge_values(cfg, values, source)
 
 
 def _merge_values(cfg: CN, values: Dict[str, Any], source: str) -> None:

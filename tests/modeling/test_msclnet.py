@@ -11,6 +11,7 @@ from vireid_plugins import Modality
 from vireid_plugins.comparison.measure import flops_per_image
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling.heads import BNNeckHead
+from vireid_plugins.modeling.layers import SynergyModule
 from vireid_plugins.modeling.losses import (
     CascadedAggregationLoss,
     DiversityLoss,
@@ -20,7 +21,6 @@ from vireid_plugins.modeling.losses import (
 )
 from vireid_plugins.modeling.losses.build import LossTerms
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline, MSCLNet
-from vireid_plugins.modeling.meta_arch.msclnet import SynergyModule, rank_in_identity
 
 from fastreid.modeling.meta_arch import build_model
 
@@ -56,7 +56,7 @@ def make_head():
     )
 
 
-def make_model(scales=SCALES, synergy=None, **arguments):
+def make_model(scales=SCALES, synergy=None, feature="features", **arguments):
     """Two parts of 5 rows, float64; the literal forms, whose loops are short."""
     identity_loss = LabelSmoothingCrossEntropyLoss(0.0, per_modality=True)
     model = MSCLNet(
@@ -70,7 +70,7 @@ def make_model(scales=SCALES, synergy=None, **arguments):
             "diversity": DiversityLoss(0.0),
             "local": LocalComplementLoss(literal=True),
             "global": GlobalComplementLoss(normalise=False),
-            "cascade": CascadedAggregationLoss(**CASCADE),
+            "cascade": CascadedAggregationLoss(feature=feature, **CASCADE),
         },
         scales={**SCALES, **scales},
         **arguments,
@@ -210,39 +210,21 @@ def test_the_objective_term_by_term(joint):
         torch.testing.assert_close(found[name], value)
 
 
-def test_ranked_pairs_give_each_image_one_partner():
-    model, batch = make_model(pairs="ranked"), make_batch()
-    pairs = []
-    for target in (0, 1, 2):
-        order = [
-            sorted(
-                (int(batch["index"][i]), i)
-                for i in range(9)
-                if (batch["targets"][i], batch["modalities"][i]) == (target, m)
-            )
-            for m in Modality
-        ]
-        pairs += [(i, j) for (_, i), (_, j) in zip(*order)]
-    assert len(pairs) == 4
-    expected, found = objective_by_loop(model, batch, pairs), model(batch)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value)
-
-
-def test_ranks_of_one_index_go_by_the_features():
-    """An image drawn twice; whatever the order, and equal rows are equal."""
-    tensors = {
-        "targets": torch.tensor([4, 4, 4, 4, 5, 4]),
-        "modalities": torch.tensor([0, 0, 0, 1, 0, 0]),
-        "index": torch.tensor([8, 3, 8, 1, 0, 9]),
-        "features": torch.tensor(
-            [[2.0, 3.0], [9.0, 9.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
-        ),
-    }
-    expected = torch.tensor([2, 0, 1, 0, 0, 3])
-    assert torch.equal(rank_in_identity(tensors), expected)
-    rows = torch.randperm(6)
-    assert torch.equal(rank_in_identity(take(tensors, rows)), expected[rows])
+def test_the_cascade_gathers_the_feature_that_is_named():
+    """Before or after batch norm; f^s has no batch norm."""
+    model, batch = make_model(feature="bn_features"), make_batch()
+    outputs = outputs_of(model, batch)
+    targets, kinds, cameras = (batch[name].tolist() for name in ("targets", "modalities", "camids"))
+    pairs = pairs_of(batch)
+    maps = outputs["feature_map"]
+    fs = [synergy_by_loop(model, maps[i], maps[j])[1] for i, j in pairs]
+    of_pair = [targets[i] for i, _ in pairs]
+    images = cascade_by_loop(outputs["bn_features"], targets, list(zip(kinds, cameras)))
+    by_visible = cascade_by_loop(fs, of_pair, [cameras[i] for i, _ in pairs])
+    by_infrared = cascade_by_loop(fs, of_pair, [cameras[j] for _, j in pairs])
+    found = model(batch)
+    for name, a, v, r in zip(("sub", "intra", "inter"), images, by_visible, by_infrared):
+        torch.testing.assert_close(found[f"loss_{name}"], 2 / 3 * a + 1 / 3 * (v + r) / 2)
 
 
 # -------------------------------------------------------------------------- who is updated
@@ -307,13 +289,14 @@ def method_cfg(name, *opts):
 
 def test_the_synergy_module_costs_nothing_at_test():
     """Features, operations and modules run are those of the baseline with the same weights."""
-    model = build_model(method_cfg("synthetic"))
-    baseline = build_model(method_cfg("synthetic", "MODEL.META_ARCHITECTURE", "DualStreamBaseline"))
+    model = build_model(method_cfg("ablation/eq8"))
+    words = ("MODEL.META_ARCHITECTURE", "DualStreamBaseline")
+    baseline = build_model(method_cfg("ablation/eq8", *words))
     assert type(baseline) is DualStreamBaseline
     left = baseline.load_state_dict(model.state_dict(), strict=False)
     assert not left.missing_keys and all(k.startswith("synergy.") for k in left.unexpected_keys)
     calls = []
-    for module in [*model.synergy.modules(), *model.pair_losses.modules()]:
+    for module in [*model.synergy.modules(), *model.pair_losses.values()]:
         module.register_forward_hook(lambda module, *_: calls.append(module))
     batch = take(make_batch(), torch.tensor([0, 1, 2, 4]))
     batch["images"] = torch.rand(4, 3, 96, 48) * 255
@@ -358,21 +341,11 @@ def test_learned_masks_in_the_place_of_stripes():
     assert model.synergy.masks.weight.grad.abs().sum() > 0
 
 
-def test_another_state_size_is_brought_back_to_the_maps():
-    module = SynergyModule(C, R, hidden=10, rounds=2, rank=3)
-    rows = torch.tensor([0, 1])
-    synergy = module(torch.rand(2, C, 5, 4), rows, rows.flip(0))
-    assert synergy.features.shape == (2, C) and synergy.parts.shape == (2, R, C)
-    assert module.encoder.cell.hidden_size == 10 and module.project.weight.shape == (C, 10)
-    assert isinstance(SynergyModule(C, R, rank=2).project, nn.Identity)
-
-
 # ------------------------------------------------------------------- order, absence, precision
 
 
-@pytest.mark.parametrize("pairs", ["all", "ranked"])
-def test_order_means_nothing(pairs):
-    model, batch = make_model(pairs=pairs), make_batch()
+def test_order_means_nothing():
+    model, batch = make_model(), make_batch()
     rows = torch.randperm(9)
     expected, found = model(batch), model(take(batch, rows))
     for name, value in expected.items():
@@ -419,40 +392,92 @@ def test_l_div_over_channels_takes_the_features():
     torch.testing.assert_close(model(batch)["loss_diversity"], expected)
 
 
-ROWS = {
+MS, MC, CA = {"diversity"}, {"local", "global"}, {"sub", "intra", "inter"}
+ROWS = {  # Table 1: the losses of each row beside B and L_t, which is a part of the identity loss
     "baseline": set(),
-    "ms": {"loss_diversity"},
-    "mc": {"loss_local", "loss_global"},
-    "ca": {"loss_sub", "loss_intra", "loss_inter"},
-    "ms_mc": {"loss_diversity", "loss_local", "loss_global"},
-    "ms_ca": {"loss_diversity", "loss_sub", "loss_intra", "loss_inter"},
-    "mc_ca": {"loss_local", "loss_global", "loss_sub", "loss_intra", "loss_inter"},
-    "full": TERMS - {"loss_id"},
+    "div": MS,
+    "t": set(),
+    "global": {"global"},
+    "local": {"local"},
+    "sub": {"sub"},
+    "intra": {"intra"},
+    "inter": {"inter"},
+    "ms": MS,
+    "mc": MC,
+    "ca": CA,
+    "ms_mc": MS | MC,
+    "ms_ca": MS | CA,
+    "mc_ca": MC | CA,
+    "full": MS | MC | CA,
 }
+WITH_L_T = {"t", "ms", "ms_mc", "ms_ca", "full"}
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_rows_of_table_1(row):
     """B = identity loss (a mean over all rows) and weighted triplet in each; L_t with MS."""
-    model = build_model(method_cfg(f"ablation/{row}", "MODEL.MSCLNET.PARTS", 2))
+    cfg = method_cfg(f"ablation/{row}")
+    nodes, cascade = cfg.MODEL.LOSSES, cfg.MODEL.LOSSES.CASCADED_AGGREGATION
+    scales = {
+        "diversity": nodes.DIVERSITY.SCALE,
+        "local": nodes.LOCAL_COMPLEMENT.SCALE,
+        "global": nodes.GLOBAL_COMPLEMENT.SCALE,
+        **{name: cascade.SCALE * cascade[f"{name.upper()}_SCALE"] for name in CA},
+    }
+    printed = {"diversity": 0.5, "local": 0.8, "global": 1.5, "sub": 1, "intra": 1, "inter": 1}
+    assert scales == {name: printed[name] * (name in ROWS[row]) for name in printed}
+    assert list(nodes.NAME) == ["LabelSmoothingCrossEntropyLoss", "WeightedTripletLoss"]
+    assert nodes.LABEL_SMOOTHING.PER_MODALITY  # half of the sum of two means is B's mean
+    assert nodes.LABEL_SMOOTHING.SCALE == 0.5 + 1.25 * (row in WITH_L_T)
+    assert cfg.MODEL.MSCLNET.JOINT
+
+
+@pytest.mark.parametrize("row", ["baseline", "ms", "mc", "sub"])
+def test_a_row_trains_what_it_lists(row):
+    """The synergy module is there only for the losses that need it."""
+    model = build_model(method_cfg(f"ablation/{row}", "MODEL.MSCLNET.PARTS", "2"))
     batch = make_batch()
     batch["images"] = torch.rand(9, 3, 32, 16) * 255  # a map of 2 x 1
-    terms = model.train()(batch)
-    assert terms.keys() == {"loss_id", "loss_weighted_triplet"} | ROWS[row]
-    assert model.loss_terms["LabelSmoothingCrossEntropyLoss"].per_modality
-    scale = model.loss_terms.scales["LabelSmoothingCrossEntropyLoss"]
-    assert scale == (1.75 if "ms" in row or row == "full" else 0.5)
+    terms = {name: float(value) for name, value in model.train()(batch).items()}
+    wanted = {f"loss_{name}" for name in ROWS[row] | (CA if row == "sub" else set())}
+    assert terms.keys() == {"loss_id", "loss_weighted_triplet"} | wanted
+    if row == "sub":  # one node has the three terms of the cascade; the others weigh nothing
+        assert (terms["loss_intra"], terms["loss_inter"]) == (0, 0) and terms["loss_sub"] > 0
     assert (model.synergy is None) == (row in ("baseline", "ms"))
-    assert not model.complemented or model.joint
 
 
-def test_the_terms_of_the_printed_total_are_the_default():
-    """Eq. (17) has no triplet loss; Eq. (8) trains S only."""
-    eq17, default = (build_model(method_cfg(name)) for name in ("ablation/eq17", "synthetic"))
-    for model in (eq17, default):
-        assert list(model.loss_terms) == ["LabelSmoothingCrossEntropyLoss"] and not model.joint
-        assert model.loss_terms.scales == {"LabelSmoothingCrossEntropyLoss": 1.25}
-        assert model.scales == SCALES
+def test_the_method_has_b_and_eq17_has_not():
+    """Table 1 ticks B in every row, also in the last; Eq. (8) trains S only."""
+    full, default, eq17 = (
+        method_cfg(name) for name in ("ablation/full", "synthetic", "ablation/eq17")
+    )
+    assert full.MODEL == default.MODEL and default.MODEL.MSCLNET.JOINT
+    model = build_model(eq17)
+    assert list(model.loss_terms) == ["LabelSmoothingCrossEntropyLoss"] and not model.joint
+    assert model.loss_terms.scales == {"LabelSmoothingCrossEntropyLoss": 1.25}
+    assert model.scales == SCALES
+    eq8 = method_cfg("ablation/eq8")
+    assert not eq8.MODEL.MSCLNET.JOINT and eq8.MODEL.LOSSES == default.MODEL.LOSSES
+
+
+def test_rows_with_and_without_erasing_differ_in_nothing_else():
+    """Like with like: the method and B, each with both augmentations."""
+    for row, plain in (
+        ("full", "plain_augmentation"),
+        ("baseline", "baseline_plain_augmentation"),
+    ):
+        with_erasing, without = method_cfg(f"ablation/{row}"), method_cfg(f"ablation/{plain}")
+        assert with_erasing.MODEL == without.MODEL
+        assert with_erasing.INPUT.CHANNEL_ERASING.ENABLED
+        with_erasing.INPUT.CHANNEL_ERASING.ENABLED = False
+        assert with_erasing.INPUT == without.INPUT
+
+
+def test_all_convolution_blocks_can_be_unshared():
+    """Fig. 3; S and the head are one for both modalities."""
+    model = build_model(method_cfg("ablation/unshared"))
+    shared = [n for n, _ in model.backbone.named_parameters() if "visible" not in n]
+    assert not any("layer" in name for name in shared if "infrared" not in name)
 
 
 def test_the_numbers_of_the_paper():
@@ -464,7 +489,7 @@ def test_the_numbers_of_the_paper():
     assert (cascade.sub_scale, cascade.intra_scale, cascade.inter_scale) == (1.0, 1.0, 1.0)
     assert cell.hidden_size == 512 and len(cell.gates) == 5  # as wide as the map: here ResNet-18's
     assert cell.gates[0][0].weight.shape == (256, 512)
-    solver, erasing = cfg.SOLVER, cfg.INPUT.REA
+    solver, erasing = cfg.SOLVER, cfg.INPUT.CHANNEL_ERASING
     assert (solver.OPT, solver.BASE_LR, solver.MOMENTUM) == ("SGD", 0.1, 0.9)
     assert (solver.MAX_EPOCH, list(solver.STEPS)) == (200, [20, 50, 100])
     assert list(solver.STEP_FACTORS) == [0.5, 0.1, 0.01]
@@ -476,21 +501,22 @@ def test_the_numbers_of_the_paper():
 def test_every_key_reaches_what_it_names():
     """Values that are no default anywhere; keys of the losses: losses/test_registered.py."""
     node, diversity = "MODEL.MSCLNET.", "MODEL.LOSSES.DIVERSITY."
-    words = (node + "PARTITION", "masks", node + "HIDDEN", 24, node + "ROUNDS", 3)
-    words += (node + "RANK", 8, node + "PARTS", 4, node + "PAIRS", "ranked", node + "JOINT", True)
+    words = (node + "PARTITION", "masks", node + "ROUNDS", 3)
+    words += (node + "RANK", 8, node + "PARTS", 4, node + "JOINT", True)
     words += (diversity + "OF", "channels", diversity + "START_EPOCH", 7)
     words += (diversity + "CLAMP", 2.5, "MODEL.LOSSES.LOCAL_COMPLEMENT.LITERAL", True)
     words += ("MODEL.LOSSES.GLOBAL_COMPLEMENT.NORMALISE", False)
-    words += ("MODEL.LOSSES.CASCADED_AGGREGATION.DISPERSION", "literal")
+    words += ("MODEL.LOSSES.CASCADED_AGGREGATION.DISPERSION", "hinge")
+    words += ("MODEL.LOSSES.CASCADED_AGGREGATION.FEATURE", "features")
     model = build_model(method_cfg("synthetic", *map(str, words)))
     synergy, cell, losses = model.synergy, model.synergy.encoder.cell, model.pair_losses
     assert synergy.masks.out_channels == synergy.num_parts == 4
-    assert (cell.hidden_size, len(cell.gates), synergy.project.in_features) == (24, 3, 24)
-    assert cell.gates[0][0].weight.shape == (8, 24)
-    assert (model.pairing, model.joint) == ("ranked", True)
+    assert len(cell.gates) == 3 and cell.gates[0][0].weight.shape == (8, cell.hidden_size)
+    assert model.joint
     assert (model.diversity_tensor, model.diversity_start) == ("features", 7)
     assert (losses["diversity"].clamp, losses["local"].literal) == (2.5, True)
-    assert (losses["global"].normalise, losses["cascade"].dispersion) == (False, "literal")
+    assert (losses["global"].normalise, losses["cascade"].dispersion) == (False, "hinge")
+    assert losses["cascade"].feature == "features"
 
 
 # ------------------------------------------------------------------------------------- errors
@@ -499,7 +525,6 @@ def test_every_key_reaches_what_it_names():
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        ({"pairs": "index"}, "PAIRS is 'index'; expected 'all' or 'ranked'"),
         ({"diversity_of": "pixels"}, "OF is 'pixels'; expected 'classes' or 'channels'"),
         ({"diversity_start": -1}, "START_EPOCH is -1; expected 0 or more"),
         ({"scales": {"local": -0.1}}, "LOCAL_COMPLEMENT.SCALE is -0.1; expected 0 or more"),
@@ -521,9 +546,15 @@ def test_missing_labels_and_losses_named_twice_are_refused():
         build_model(method_cfg("synthetic", *words))
 
 
+def test_a_head_without_the_feature_of_the_cascade_is_refused():
+    words = "MODEL.LOSSES.CASCADED_AGGREGATION.FEATURE is 'bn_features', which EmbeddingHead does"
+    with pytest.raises(ValueError, match=words):
+        build_model(method_cfg("synthetic", "MODEL.HEADS.NAME", "EmbeddingHead"))
+
+
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match="MODEL.MSCLNET.RANK is 2; .*state's 2 .HIDDEN"):
-        SynergyModule(C, R, hidden=2, rank=2)
+    with pytest.raises(ValueError, match="MODEL.MSCLNET.RANK is 6; .*map's 6 channels"):
+        SynergyModule(C, R, rank=6)
     with pytest.raises(ValueError, match="PARTITION is '.*'; expected 'stripes' or 'masks'"):
         SynergyModule(C, R, partition="rows", rank=2)
     with pytest.raises(ValueError, match="PARTS is 0; expected 1 or more"):

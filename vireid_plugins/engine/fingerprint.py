@@ -11,6 +11,7 @@ from ..data.reading import ImageReader
 from ..data.transforms.chains import build_transforms
 from ..keys import HOST_DEFAULT, declared_keys
 from ..readers.checksum import tensor_bytes
+from ..removed_keys import REMOVED
 
 # The keys of this package that ``MODEL`` had when the first indexes were made. A fingerprint names
 # them, and FastReID's, with any value, and every other key only if it has not its default: so an
@@ -81,6 +82,12 @@ def model_words(cfg: CfgNode) -> str:
         if key.default is not HOST_DEFAULT and name not in _ALWAYS_NAMED
     }
     _leave_out(node, "MODEL", later)
+    for key in _ALWAYS_NAMED.intersection(REMOVED):
+        *groups, name = key.split(".")[1:]
+        group = node
+        for one in groups:
+            group = group[one]
+        group[name] = REMOVED[key].value
     return node.dump()
 
 

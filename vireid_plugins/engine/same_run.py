@@ -16,6 +16,7 @@ from ..errors import CheckpointError
 from ..keys import SWITCH, Key, declare, value_of
 from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
+from ..removed_keys import REMOVED
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
     defaults = get_cfg()
     add_vireid_config(defaults)
     plain = flat_values(parse_yaml(defaults.dump(), "the defaults"))
+    plain.update({key: gone.value for key, gone in REMOVED.items()})
     theirs = flat_values(parse_yaml(held, f"the config in {source}"))
     ours = flat_values(parse_yaml(cfg.dump(), "the config"))
     found = []
@@ -110,7 +112,7 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
         before = theirs.get(key, plain.get(key))
         if is_open_range(key, own):  # the trainer finds it in the same images as before
             continue
-        if key not in ours or before == own:  # a removed key cannot be set any more
+        if before == own or (key not in ours and key not in REMOVED):  # nobody reads it
             continue
         if key != _CLASSES or own != 0:  # 0: they are taken from the data
             found.append(Difference(key, before, own))

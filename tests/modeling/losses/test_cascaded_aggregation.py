@@ -1,5 +1,6 @@
 """Cascaded aggregation. Oracles: loops from Eq. (10)-(12) as printed, and arithmetic by hand."""
 
+import math
 from typing import Callable, Dict, List
 
 import pytest
@@ -84,6 +85,48 @@ def by_hand() -> Dict[str, Tensor]:
         "camids": torch.tensor([1, 1, 2, 1]),
         "modalities": torch.tensor([0, 0, 1, 0]),
     }
+
+
+def test_the_feature_that_is_gathered_can_be_chosen() -> None:
+    assert CascadedAggregationLoss().inputs[0] == "features"
+    loss = CascadedAggregationLoss(feature="bn_features")
+    assert loss.inputs == ("bn_features", "targets", "camids", "modalities")
+    with pytest.raises(ValueError, match="feature is 'logits'; expected 'features' or 'bn_feat"):
+        CascadedAggregationLoss(feature="logits")
+
+
+def test_of_unit_features_the_printed_dispersion_is_bounded_and_the_bound_does_not_separate() -> (
+    None
+):
+    """-4 B / (B - 1): reached by four identities in two opposite points, two in each."""
+    points = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
+    batch = {
+        "features": 7 * points,
+        "targets": torch.tensor([0, 1, 2, 3]),
+        "camids": torch.zeros(4),
+        "modalities": torch.tensor([0, 1, 0, 1]),
+    }
+    # 8 of the 12 ordered pairs are 2 apart: -(8 * 4) / 6 = -16 / 3 = -4 * 4 / 3.
+    printed = CascadedAggregationLoss(dispersion="literal")
+    assert call(printed, batch)[2] == pytest.approx(-16 / 3)
+    # The hinge sees two of the six pairs at distance 0: 2 * 1 / 6.
+    assert call(CascadedAggregationLoss(), batch)[2] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_the_printed_dispersion_pushes_near_identities_least() -> None:
+    """The slope of -d^2 is -2 d, that of the hinge is -2 (1 - d) below its margin."""
+    slopes = {}
+    for dispersion in ("literal", "hinge"):
+        for degrees in (10.0, 50.0):
+            angle = torch.tensor(math.radians(degrees), requires_grad=True)
+            second = torch.stack([angle.cos(), angle.sin()])
+            features = torch.stack([torch.tensor([1.0, 0.0]), second])
+            labels = torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([0, 0])
+            CascadedAggregationLoss(dispersion=dispersion).terms(features, *labels)[2].backward()
+            slopes[dispersion, degrees] = float(angle.grad)
+    assert max(slopes.values()) < 0
+    assert slopes["literal", 50.0] < slopes["literal", 10.0]
+    assert slopes["hinge", 10.0] < slopes["hinge", 50.0]
 
 
 def test_the_literal_form_by_hand() -> None:

@@ -17,6 +17,7 @@ from .path_distance import (
     stripe_distances,
 )
 from .stripes import split_stripes, stripe_heights, stripe_means, stripe_rows
+from .synergy import Synergy, SynergyModule
 
 __all__ = [
     "BAM",
@@ -29,6 +30,8 @@ __all__ = [
     "MogrifierLSTMCell",
     "NonLocal",
     "SpatialAttention",
+    "Synergy",
+    "SynergyModule",
     "aligned_path_distances",
     "candidate_path_distances",
     "modality_classifiers",

@@ -29,8 +29,14 @@ class CascadeTerms(NamedTuple):
 
 declare(
     "MODEL.LOSSES.CASCADED_AGGREGATION",
+    Key(
+        "FEATURE",
+        "features",
+        one_of("features", "bn_features"),
+        "feature that is gathered: as MODEL.HEADS.NECK_FEAT chooses, or after batch norm",
+    ),
     Key("NORMALISE", True, SWITCH, "scale features to length 1; False: as printed"),
-    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "form of L_inter; literal has no bound"),
+    Key("DISPERSION", "hinge", one_of("hinge", "literal"), "form of L_inter; literal: as printed"),
     Key("MARGIN", 1.0, at_least(0), "distance of centers at which hinge stops pushing"),
     Key("SUB_SCALE", 1.0, at_least(0), "weight of L_sub"),
     Key("INTRA_SCALE", 1.0, at_least(0), "weight of L_intra"),
@@ -62,15 +68,20 @@ class CascadedAggregationLoss(Loss):
 
     Args:
         normalise: use L2-normalized features; False: features as they are, as printed.
-        dispersion: ``"hinge"``: mean over pairs of identities of ``[margin - d]_+^2``, where d
-            is the distance of their L2-normalized centers. ``"literal"``: as printed,
-            ``-1 / C(B, 2) sum_i sum_(j != i) |C_y(i) - C_y(j)|^2`` over rows i, j, which counts
-            each pair twice and has no lower bound unless ``normalise``.
+        dispersion: ``"literal"``: as printed, ``-1 / C(B, 2) sum_i sum_(j != i)
+            |C_y(i) - C_y(j)|^2`` over rows i, j, which counts each pair twice. Of unit features it
+            is at least ``-4 B / (B - 1)``. It pushes far identities more than near ones, and
+            identities that share a center may reach the bound. ``"hinge"``: mean over pairs of
+            identities of ``[margin - d]_+^2``, where d is the distance of their L2-normalized
+            centers: only near identities are pushed, the nearest most.
         margin: margin of ``"hinge"``, 0 or more; 1 is an angle of 60 degrees.
         sub_scale, intra_scale, inter_scale: weights, 0 or more.
+        feature: the feature of the head that is gathered: ``"features"``, as
+            ``MODEL.HEADS.NECK_FEAT`` chooses, or ``"bn_features"``, after batch norm. Before batch
+            norm all entries are positive, and L2-normalized centers are close to each other.
 
     Raises:
-        UserError: ``dispersion`` is unknown, or a number is negative.
+        UserError: a word is unknown, or a number is negative.
     """
 
     inputs = ("features", "targets", "camids", "modalities")
@@ -85,10 +96,13 @@ class CascadedAggregationLoss(Loss):
         sub_scale: float = 1.0,
         intra_scale: float = 1.0,
         inter_scale: float = 1.0,
+        feature: str = "features",
     ) -> None:
         super().__init__()
-        self.check(dispersion=dispersion, margin=margin)
+        self.check(feature=feature, dispersion=dispersion, margin=margin)
         self.check(sub_scale=sub_scale, intra_scale=intra_scale, inter_scale=inter_scale)
+        self.feature = feature
+        self.inputs = (feature, *type(self).inputs[1:])
         self.normalise, self.dispersion, self.margin = normalise, dispersion, margin
         self.sub_scale, self.intra_scale, self.inter_scale = sub_scale, intra_scale, inter_scale
 

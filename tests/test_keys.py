@@ -330,7 +330,7 @@ def test_arguments_are_held_against_the_declaration():
 def test_keys_are_described():
     lines = describe_keys("MODEL.MAUM.ALPHA").splitlines()
     assert lines == [
-        "MODEL.MAUM.ALPHA: 64.0 (above 0)",
+        "MODEL.MAUM.ALPHA: 20.0 (above 0)",
         "    scale of the unidirectional metrics (alpha)",
     ]
     everything = describe_keys()

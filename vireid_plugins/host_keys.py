@@ -142,7 +142,7 @@ declare(
         "FREEZE_ITERS", whole(at_least(0)), "iterations for which MODEL.FREEZE_LAYERS stand still"
     ),
     host_key("GAMMA", above(0, at_most=1), "factor on the learning rate at each of STEPS"),
-    host_key("HEADS_LR_FACTOR", _FACTOR, "factor on BASE_LR for the head"),
+    host_key("HEADS_LR_FACTOR", _FACTOR, "factor on BASE_LR for all but the backbone"),
     host_key(
         "IMS_PER_BATCH", whole(at_least(1)), "images in a batch, of all processes together (2 P K)"
     ),

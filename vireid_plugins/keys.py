@@ -2,7 +2,7 @@
 
     declare(
         "MODEL.MAUM",
-        Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
+        Key("ALPHA", 20.0, above(0), "scale of the unidirectional metrics (alpha)"),
         Key("REDUCTION", "sum", one_of("sum", "mean"), "over the snapshots of a memory"),
     )
 

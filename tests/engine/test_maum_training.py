@@ -119,6 +119,27 @@ def test_the_log_holds_the_terms_of_each_epochs_phase(whole):
         assert all(line[name] > 0 for name in names if epoch > 1)
 
 
+def test_the_log_says_how_far_apart_the_proxies_of_a_memory_are(whole):
+    """The last line of an epoch, against the snapshots of its checkpoint: the visible memory has 2
+    places, the infrared one 20; there is nothing to say before the second snapshot."""
+    folder, trainer = whole
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    names = {"visible": "visible_memory_cosine", "infrared": "infrared_memory_cosine"}
+    for epoch in range(EPOCHS):
+        last = (epoch + 1) * trainer.iters_per_epoch - 1
+        (line,) = [line for line in lines if line["iteration"] == last and "total_loss" in line]
+        state = after(folder, epoch)
+        for modality, name in names.items():
+            snapshots = state[f"{modality}_memory.snapshots"]
+            taken = int(state[f"{modality}_memory.num_taken"])
+            assert (name in line) == (taken >= 2)
+            if taken >= 2:
+                oldest = snapshots[max(0, taken - len(snapshots)) % len(snapshots)]
+                newest = snapshots[(taken - 1) % len(snapshots)]
+                expected = F.cosine_similarity(oldest, newest).mean()
+                assert line[name] == pytest.approx(float(expected), abs=1e-5)
+
+
 def test_two_processes_hold_the_same_memories(datasets, tmp_path, monkeypatch):
     """Metrics from the first epoch on: weights and memories equal those that averaged gradients
     give; a memory of the other process that differed would bend its gradient."""

@@ -12,6 +12,7 @@ from vireid_plugins import Modality
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modeling.losses import LabelSmoothingCrossEntropyLoss, UnidirectionalMetricLoss
 from vireid_plugins.modeling.meta_arch import MAUM, DualStreamBaseline
+from vireid_plugins.modeling.meta_arch.maum import updates_until_return
 
 from fastreid.modeling.meta_arch import build_model
 
@@ -229,6 +230,46 @@ def test_interval_and_delay_count_steps_of_the_phase():
     assert held == [(0, 0)] * 3 + [(1, 1)] * 4 + [(2, 2)] * 3
 
 
+@pytest.mark.parametrize(
+    "identities,batch,instances,accumulation,expected",
+    [
+        (395, 64, 4, 1, 50),  # SYSU-MM01: P = 8
+        (96, 64, 4, 1, 12),
+        (97, 64, 4, 1, 13),
+        (96, 64, 4, 3, 4),  # 24 identities in an update
+        (5, 64, 4, 1, 1),  # a batch could hold all of them
+        (96, 4, 4, 1, 96),  # less than an identity, of another sampler
+    ],
+)
+def test_by_default_a_snapshot_waits_until_an_identity_returns(
+    identities, batch, instances, accumulation, expected
+):
+    """N / P, rounded up."""
+    keys = ["MODEL.HEADS.NUM_CLASSES", identities, "SOLVER.IMS_PER_BATCH", batch]
+    keys += ["DATALOADER.NUM_INSTANCE", instances, "SOLVER.ACCUMULATION", accumulation]
+    cfg = maum_cfg("synthetic", *keys)
+    assert updates_until_return(cfg) == expected
+    memories = build_model(cfg).visible_memory, build_model(cfg).infrared_memory
+    assert {memory.interval for memory in memories} == {expected}
+
+
+def test_what_is_logged_of_the_memories():
+    """Nothing before there are two snapshots; a training without metrics has no memories."""
+    model = build_model(maum_cfg("synthetic", "MODEL.MAUM.PUSH_INTERVAL", 1))
+    model.phase = "metrics"
+    model.after_step()
+    assert model.measures() == {}
+    with torch.no_grad():
+        model.infrared_classifier.weight.neg_()
+    model.after_step()
+    found = {name: float(value) for name, value in model.measures().items()}
+    assert found == {
+        "visible_memory_cosine": pytest.approx(1.0),
+        "infrared_memory_cosine": pytest.approx(-1.0),
+    }
+    assert build_model(maum_cfg("ablation/classifiers")).measures() == {}
+
+
 def test_bfloat16_is_finite_and_near_float32():
     model, batch = build_model(maum_cfg()).train(), images_batch()
     model.phase = "metrics"
@@ -334,10 +375,10 @@ def test_the_known_structure_and_our_decisions(name):
     assert model.identity_loss.smoothing == 0.0 and model.identity_loss.per_modality
     assert not model.loss_terms["LabelSmoothingCrossEntropyLoss"].per_modality
     metric = model.metric_loss
-    assert (metric.alpha, metric.delta, metric.reduction) == (64.0, 0.1, "sum")
-    for memory in (model.visible_memory, model.infrared_memory):
+    assert (metric.alpha, metric.delta, metric.reduction) == (20.0, 0.1, "sum")
+    for memory in (model.visible_memory, model.infrared_memory):  # N 5, P 8
         assert (memory.capacity, memory.interval, memory.delay) == (8, 1, 0)
-    assert model.modality_id_scale == model.unidirectional_scale == 1.0
+    assert (model.modality_id_scale, model.unidirectional_scale) == (1.0, 1 / 20.0)
     assert model.test_feature == "after BNNeck"
     solver = cfg.SOLVER
     assert (solver.BASE_LR, solver.MAX_EPOCH, list(solver.STEPS)) == (0.1, 80, [20, 50])
@@ -357,7 +398,26 @@ def flat(node, prefix=""):
     [
         ("ablation/baseline", {"MODEL.META_ARCHITECTURE": "DualStreamBaseline"}),
         ("ablation/classifiers", {"MODEL.MAUM.UNIDIRECTIONAL_SCALE": 0.0}),
-        ("ablation/metrics", {"MODEL.MAUM.VISIBLE_SIZE": 1, "MODEL.MAUM.INFRARED_SIZE": 1}),
+        (
+            "ablation/metrics",
+            {
+                "MODEL.MAUM.VISIBLE_SIZE": 1,
+                "MODEL.MAUM.INFRARED_SIZE": 1,
+                "MODEL.MAUM.PUSH_INTERVAL": 1,
+            },
+        ),
+        (
+            "ablation/first",
+            {
+                "MODEL.MAUM.ALPHA": 64.0,
+                "MODEL.MAUM.UNIDIRECTIONAL_SCALE": 1.0,
+                "MODEL.MAUM.PUSH_INTERVAL": 1,
+            },
+        ),
+        (
+            "ablation/triplet",
+            {"MODEL.LOSSES.NAME": ("LabelSmoothingCrossEntropyLoss", "BatchHardTripletLoss")},
+        ),
         ("ablation/full", {}),
         ("imbalance/baseline", {"MODEL.META_ARCHITECTURE": "DualStreamBaseline"}),
         ("imbalance/equal", {}),

@@ -123,3 +123,22 @@ def test_tables_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"tables of \(3, 4\) rows and features; got \(4, 3\)"):
         memory.push(torch.randn(D, C))
     assert memory.num_held == 0 and int(memory.num_pushed) == 0
+
+
+def test_the_cosine_is_that_of_the_oldest_and_the_newest():
+    """Before the memory is full, when it has just been filled, and after it has dropped some."""
+    memory, queue = SnapshotMemory(3, C, D), deque(maxlen=3)
+    assert memory.cosine() is None
+    for push in range(8):
+        table = torch.randn(C, D)
+        memory.push(table)
+        queue.append(unit(table))
+        if push == 0:
+            assert memory.cosine() is None
+            continue
+        expected = sum(float(a @ b) for a, b in zip(queue[0], queue[-1])) / C
+        assert float(memory.cosine()) == pytest.approx(expected, abs=1e-6)
+    alone = SnapshotMemory(1, C, D)
+    alone.push(torch.randn(C, D))
+    alone.push(torch.randn(C, D))
+    assert alone.cosine() is None

@@ -108,6 +108,7 @@ class Model(nn.Module):
         super().__init__()
         self.backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         self.heads = nn.Linear(2, 1)
+        self.visible_classifier = nn.Linear(2, 1)
         self.centers = nn.Linear(2, 1, bias=False)
         self.centers.param_group_overrides = {"lr": 0.5, "weight_decay": 0.0, "momentum": 0.0}
 
@@ -137,6 +138,8 @@ def test_learning_rates_and_decay_of_each_part():
         "backbone.1.bias": (pytest.approx(0.01), 0.03, 0.9),
         "heads.weight": (0.2, 0.01, 0.9),
         "heads.bias": (0.2, 0.03, 0.9),
+        "visible_classifier.weight": (0.2, 0.01, 0.9),  # a method's own part
+        "visible_classifier.bias": (0.2, 0.03, 0.9),
         "centers.weight": (0.5, 0.0, 0.0),
     }
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(found)

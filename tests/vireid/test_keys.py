@@ -6,7 +6,7 @@ from vireid.cli import main
 def test_keys_of_a_method_are_listed_with_default_values_and_meaning(capsys):
     assert main(["keys", "maum.alpha"]) == 0
     assert capsys.readouterr().out == (
-        "MODEL.MAUM.ALPHA: 64.0 (above 0)\n    scale of the unidirectional metrics (alpha)\n"
+        "MODEL.MAUM.ALPHA: 20.0 (above 0)\n    scale of the unidirectional metrics (alpha)\n"
     )
 
 

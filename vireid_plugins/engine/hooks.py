@@ -191,6 +191,10 @@ class WriteEvents(HookBase):
     def write(self) -> None:
         """Write the measurements that are not in the files yet."""
         self.trainer._trainer.finish()
+        model: Any = unwrap(self.trainer.model)
+        if hasattr(model, "measures"):  # FastReID's own models have none
+            for name, value in model.measures().items():
+                self.trainer.storage.put_scalar(name, float(value), smoothing_hint=False)
         for writer in self._writers:
             writer.write()
 

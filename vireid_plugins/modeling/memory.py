@@ -3,6 +3,8 @@
 S snapshots at most, C rows in each (for example one for each identity), d features in a row.
 """
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,6 +99,19 @@ class SnapshotMemory(nn.Module):
         """Forget all snapshots and pushes."""
         for buffer in self.buffers():
             buffer.zero_()
+
+    def cosine(self) -> Optional[Tensor]:
+        """Return the mean cosine, (), of the rows of the oldest and of the newest snapshot.
+
+        Near 1, all snapshots are about the same, and the memory adds nothing to its newest one.
+        None with fewer than two snapshots.
+        """
+        taken = int(self.num_taken)
+        if self.num_held < 2:
+            return None
+        oldest = taken % self.capacity if taken >= self.capacity else 0
+        newest = (taken - 1) % self.capacity
+        return (self.snapshots[oldest] * self.snapshots[newest]).sum(dim=1).mean()
 
     def read(self) -> Tensor:
         """Return the snapshots, (``num_held``, C, d), in no particular order, not copied."""

@@ -44,9 +44,11 @@ declare(
 def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """Return an optimizer of the model's parameters, grouped by learning rate and weight decay.
 
-    Weight decay and the rate of the head (``HEADS_LR_FACTOR``) follow FastReID's rules; the rate of
-    ``model.backbone`` is multiplied by ``BACKBONE_LR_FACTOR``; a module with
-    ``param_group_overrides``, such as the center loss, sets the values of its own parameters.
+    Weight decay follows FastReID's rules. The rate of ``model.backbone`` is multiplied by
+    ``BACKBONE_LR_FACTOR``, that of everything else by ``HEADS_LR_FACTOR``: the head, and what a
+    method adds to it, such as classifiers of each modality. (FastReID's factor stops at
+    ``model.heads``.) A module with ``param_group_overrides``, such as the center loss, sets the
+    values of its own parameters.
     Gradients are always set to None, because with a gradient of zero a frozen parameter would still
     move by momentum and weight decay.
 
@@ -137,7 +139,6 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
-        heads_lr_factor=solver.HEADS_LR_FACTOR,
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     overrides = _overrides_by_parameter(model)
@@ -145,8 +146,8 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     for group in single:
         del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
         (parameter,) = group.pop("params")
-        if names[id(parameter)].startswith("backbone."):
-            group["lr"] *= solver.BACKBONE_LR_FACTOR
+        is_backbone = names[id(parameter)].startswith("backbone.")
+        group["lr"] *= solver.BACKBONE_LR_FACTOR if is_backbone else solver.HEADS_LR_FACTOR
         group.update(overrides.get(id(parameter), {}))
         key = tuple(sorted(group.items()))
         groups.setdefault(key, {**group, "params": []})["params"].append(parameter)

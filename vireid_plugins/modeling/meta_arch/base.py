@@ -129,6 +129,13 @@ class DualStreamBaseline(nn.Module):
         finding that out would cost a synchronization with the GPU.
         """
 
+    def measures(self) -> Dict[str, Tensor]:
+        """Return numbers () by name that describe the state of the method, for the log only.
+
+        The main process asks for them whenever the log is written, after a step.
+        """
+        return {}
+
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """Return features (B, D) of a batch (``data/dataset.py``), or loss terms in training."""
         modalities = self.modalities_of(batch)

@@ -51,16 +51,21 @@ from .base import DualStreamBaseline
 
 declare(
     "MODEL.MAUM",
-    Key("ALPHA", 64.0, above(0), "scale of the unidirectional metrics (alpha)"),
+    Key("ALPHA", 20.0, above(0), "scale of the unidirectional metrics (alpha)"),
     Key("DELTA", 0.1, any_number("similarities lie in -1..1"), "margin of the metrics (delta)"),
     Key("REDUCTION", "sum", one_of(*REDUCTIONS), "over the snapshots of a memory; paper: sum"),
     Key("VISIBLE_SIZE", 8, at_least(1), "snapshots in the visible memory (S_RGB)"),
     Key("INFRARED_SIZE", 8, at_least(1), "snapshots in the infrared memory (S_IR)"),
     Key("START_EPOCH", 10, at_least(0), "first epoch, from 0, with the unidirectional metrics"),
-    Key("PUSH_INTERVAL", 1, at_least(1), "steps from one snapshot to the next"),
+    Key(
+        "PUSH_INTERVAL",
+        0,
+        at_least(0),
+        "updates from one snapshot to the next; 0: N / P, until an identity returns",
+    ),
     Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH on before the first snapshot"),
     Key("MODALITY_ID_SCALE", 1.0, at_least(0), "weight of L_RGB + L_IR"),
-    Key("UNIDIRECTIONAL_SCALE", 1.0, at_least(0), "weight of both metrics; 0: without memories"),
+    Key("UNIDIRECTIONAL_SCALE", 0.05, at_least(0), "weight of both metrics; 0: without memories"),
     features=False,
 )
 
@@ -81,7 +86,7 @@ class MAUM(DualStreamBaseline):
         identity_loss: cross-entropy of the modality classifiers, ``per_modality``.
         metric_loss: L_{R->I} and L_{I->R}.
         visible_size, infrared_size: S_RGB and S_IR, snapshots, 1 or more.
-        push_interval: steps from one snapshot to the next, 1 or more.
+        push_interval: updates from one snapshot to the next, 1 or more.
         push_delay: steps of the phase ``"metrics"`` before the first snapshot, 0 or more.
         start_epoch: first epoch of that phase, 0 or more.
         modality_id_scale: weight of L_RGB + L_IR, 0 or more.
@@ -131,6 +136,11 @@ class MAUM(DualStreamBaseline):
             MODALITY_ID_SCALE=modality_id_scale,
             UNIDIRECTIONAL_SCALE=unidirectional_scale,
         )
+        if push_interval == 0:
+            raise UserError(
+                "MODEL.MAUM.PUSH_INTERVAL is 0; expected 1 or more: 0 stands for N / P, which only "
+                "a config tells (updates_until_return)."
+            )
         if unidirectional_scale > 0 and modality_id_scale == 0:
             raise UserError(
                 "MODEL.MAUM.MODALITY_ID_SCALE is 0, so the proxies never learn, but the metrics "
@@ -177,7 +187,7 @@ class MAUM(DualStreamBaseline):
             "metric_loss": UnidirectionalMetricLoss(node.ALPHA, node.DELTA, node.REDUCTION),
             "visible_size": node.VISIBLE_SIZE,
             "infrared_size": node.INFRARED_SIZE,
-            "push_interval": node.PUSH_INTERVAL,
+            "push_interval": node.PUSH_INTERVAL or updates_until_return(cfg),
             "push_delay": node.PUSH_DELAY,
             "start_epoch": node.START_EPOCH,
             "modality_id_scale": node.MODALITY_ID_SCALE,
@@ -199,6 +209,19 @@ class MAUM(DualStreamBaseline):
         if self.phase == METRICS:
             self.visible_memory.push(self.visible_classifier.weight)
             self.infrared_memory.push(self.infrared_classifier.weight)
+
+    def measures(self) -> Dict[str, Tensor]:
+        """Return the cosines of the oldest and the newest proxies of both memories.
+
+        A memory whose cosine is near 1 is inert: its proxies are all the same.
+        """
+        if METRICS not in self.phases:
+            return {}
+        cosines = {
+            "visible_memory_cosine": self.visible_memory.cosine(),
+            "infrared_memory_cosine": self.infrared_memory.cosine(),
+        }
+        return {name: value for name, value in cosines.items() if value is not None}
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Compute L_common + L_RGB + L_IR, in ``"metrics"`` also L_{R->I} + L_{I->R}."""
@@ -241,3 +264,15 @@ class MAUM(DualStreamBaseline):
             *self.heads.weight.shape,
             *(size / 1e6 for size in sizes),
         )
+
+
+def updates_until_return(cfg: Any) -> int:
+    """Return N / P, rounded up: the updates in which each identity is drawn once on average.
+
+    Between two updates a proxy hardly moves unless its identity is in the batch, so snapshots of
+    neighboring updates are nearly equal. N is ``MODEL.HEADS.NUM_CLASSES``; P counts the identities
+    of all batches of an update.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATION
+    identities = max(1, batch // (2 * cfg.DATALOADER.NUM_INSTANCE))
+    return max(1, -(-cfg.MODEL.HEADS.NUM_CLASSES // identities))

@@ -1,6 +1,8 @@
 """CM-LSP-GE (reconstruction). Oracles: the printed losses by loops over images, identities and
 stripes; batch norm and pooling by their formulas; the ordinary ranking of whole distances."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -29,11 +31,10 @@ from vireid_plugins.modeling.meta_arch.cm_lsp_ge import (
     GLOBAL_ENHANCEMENT_REGISTRY,
     BatchNormEnhancement,
     CMLSPGEHead,
-    PathRescorer,
     StripeBranch,
+    path_rescorer,
 )
 
-from fastreid.layers.pooling import GeneralizedMeanPooling
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT
@@ -48,12 +49,20 @@ PATH = ["loss_path_triplet"]
 
 def make_head(enhanced=True, local=True, shared=True):
     head = CMLSPGEHead(
-        in_channels=C,
+        feat_dim=C,
+        embedding_dim=0,
         num_classes=N,
-        pool_layer=GeneralizedMeanPooling(),
+        neck_feat="before",
+        pool_type="GeneralizedMeanPooling",
+        cls_type="Linear",
+        scale=1,
+        margin=0,
+        with_bnneck=False,
+        norm_type="BN",
         enhancement=BatchNormEnhancement(C) if enhanced else None,
         local=StripeBranch(C, N, R, S, shared) if local else None,
     )
+    nn.init.normal_(head.weight)
     for module in head.modules():  # nothing at its initial value hides a slip
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight)
@@ -133,7 +142,7 @@ def head_by_loop(head, feature_map):
         found["stripe_logits"].append(torch.stack(logits))
     found = {name: torch.stack(rows) for name, rows in found.items()}
     found["logits"] = found["features"] @ head.classifier.weight.T
-    found["enhanced_logits"] = found["enhanced_features"] @ head.enhanced_classifier.weight.T
+    found["enhanced_logits"] = found["enhanced_features"] @ head.weight.T
     return found
 
 
@@ -178,12 +187,41 @@ def test_the_local_branch_costs_nothing_at_test_unless_somebody_looks():
 def test_the_sizes_of_the_config():
     """2048 channels, six stripes of 256, five identities; the bias of BN-GE does not learn."""
     head = build_model(method_cfg("sysu", "MODEL.BACKBONE.DEPTH", "50x")).heads
-    assert head.classifier.weight.shape == head.enhanced_classifier.weight.shape == (5, 2048)
+    assert head.classifier.weight.shape == head.weight.shape == (5, 2048)
     assert [c.weight.shape for c in head.local.classifiers] == [(5, 256)] * 6
     assert len(head.local.embeddings) == 1
     assert head.local.embeddings[0][0].weight.shape == (256, 2048, 1, 1)
     assert not head.enhancement.bias.requires_grad and head.enhancement.weight.requires_grad
     assert head.test_feature == "after BN-GE" and head.attention is None
+
+
+@pytest.mark.parametrize(
+    "enhanced,local,names",
+    [
+        (True, False, {"classifier.weight", "enhanced_classifier.weight"}),
+        (False, False, {"classifier.weight"}),
+        (True, True, {"classifier.weight", "enhanced_classifier.weight"}),
+    ],
+)
+def test_checkpoints_name_each_classifier_by_its_feature(enhanced, local, names):
+    """The names of the first checkpoints, when the head was no BNNeckHead; both ways."""
+    head, other = make_head(enhanced, local).eval(), make_head(enhanced, local).eval()
+    held = nn.ModuleDict({"heads": head}).state_dict()
+    assert {n[6:] for n in held if re.fullmatch(r"heads\.\w*classifier\.weight", n)} == names
+    assert "heads.weight" not in held and all(name.startswith("heads.") for name in held)
+    last = "heads.enhanced_classifier.weight" if enhanced else "heads.classifier.weight"
+    assert torch.equal(held[last], head.weight)
+    nn.ModuleDict({"heads": other}).load_state_dict(held, strict=True)
+    for (name, value), loaded in zip(head.named_parameters(), other.parameters()):
+        assert torch.equal(value, loaded), name
+    del held[last]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        nn.ModuleDict({"heads": other}).load_state_dict(held, strict=True)
+
+
+def test_the_initial_deviation_is_that_of_both_classifiers():
+    head = small_model("synthetic", "MODEL.HEADS.CLASSIFIER_STD", 0.5).heads
+    assert [round(w.std().item(), 1) for w in (head.weight, head.classifier.weight)] == [0.5, 0.5]
 
 
 # ---------------------------------------------------------------------------------- the losses
@@ -334,7 +372,7 @@ def test_order_means_nothing():
 
 def test_rescoring_ranks_by_both_distances():
     """All gallery images are candidates, so the order is that of the whole distance."""
-    model, rescorer = make_model(), PathRescorer(top=50, weight=0.6)
+    model, rescorer = make_model(), path_rescorer(top=50, weight=0.6)
     model.rescorer = rescorer
     images, targets = torch.rand(24, 3, 7, 4) * 255, torch.arange(24) % 4
     camids = torch.tensor([3] * 8 + [1, 2] * 8)
@@ -382,14 +420,14 @@ def test_half_the_path_is_the_sum_of_alignedreid():
     """The default weight: twice the whole distance is ||f - f'||^2 + S, for unit features."""
     f, g = F.normalize(torch.randn(2, 7, dtype=torch.float64))
     path = 1.7
-    whole = 1 - f @ g + PathRescorer(1).weight * path
+    whole = 1 - f @ g + path_rescorer(1).weight * path
     torch.testing.assert_close(2 * whole, (f - g).square().sum() + path)
 
 
 def test_candidates_are_those_that_are_asked_for():
     x, y = torch.rand(3, R, S), torch.rand(5, R, S)
     candidates = torch.tensor([[4, 0], [1, 1], [2, 3]])
-    found = PathRescorer(2).distances(x, y, candidates)
+    found = path_rescorer(2).distances(x, y, candidates)
     torch.testing.assert_close(found, path_distances(x, y).gather(1, candidates))
 
 
@@ -431,7 +469,7 @@ def test_the_rows_of_the_ablation(row, terms, feature):
 
 def test_the_margins_and_the_rescorer_of_the_config():
     model = small_model("ablation/rescored", "MODEL.CM_LSP_GE.RESCORE_WEIGHT", 0.25)
-    assert model.rescorer == PathRescorer(top=20, weight=0.25)
+    assert model.rescorer == path_rescorer(top=20, weight=0.25)
     assert model.loss_terms["HeteroCenterTripletLoss"].margin == 0.3
     path = model.loss_terms["PathTripletLoss"]
     assert (path.margin, path.distance, path.mining, path.reduction) == (
@@ -487,7 +525,10 @@ TWO_LOSSES = ("LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss")
             ("MODEL.CM_LSP_GE.RESCORE_TOP", -3),
             "RESCORE_TOP is -3; expected 0 or more, a whole number: nearest images re-scored",
         ),
+        ((*RESCORED, "TEST.AQE.ENABLED", True), "TEST.AQE.ENABLED False .now True"),
         (("MODEL.HEADS.EMBEDDING_DIM", 64), "set MODEL.HEADS.EMBEDDING_DIM 0 .now 64"),
+        (("MODEL.HEADS.NECK_FEAT", "after"), "set MODEL.HEADS.NECK_FEAT before .now after"),
+        (("MODEL.HEADS.NECK_STD", 0.01), "set MODEL.HEADS.NECK_STD 0.0 .now 0.01"),
         (("MODEL.HEADS.CLS_LAYER", "CircleSoftmax"), "CLS_LAYER Linear .now CircleSoftmax"),
         (("MODEL.HEADS.POOL_LAYER", "Identity"), "POOL_LAYER must be one of .*; got 'Identity'"),
         (("MODEL.HEADS.WITH_BNNECK", True), "set MODEL.HEADS.WITH_BNNECK False"),

@@ -13,7 +13,7 @@ from .features import TestFeatures
 from .protocols import Protocol, Trial
 from .ranking.arguments import labels_of
 from .ranking.ranker import RankMetrics
-from .ranking.rescoring import Rescorer, RescoringScorer
+from .ranking.rescoring import RescoringScorer, check_alone
 from .ranking.scores import FeatureScorer, TrialScorer
 from .ranking.trials import rank_with
 from .rehearsal import rehearse, why_no_match
@@ -132,7 +132,8 @@ class VIReIDEvaluator:
         self._check_finite(features, items)
         reranking = ", ".join(str(step) for step in (self.expansion, self.reranking) if step)
         if features.rescorer is not None:
-            self._check_rescoring(features.rescorer)
+            others = self.reranking is not None, self.expansion is not None
+            check_alone(features.rescorer.description, *others, self.metric)
             reranking = features.rescorer.description
         rows = [self._row(protocol, features) for protocol in self.protocols]
         feature = features.feature or self.feature
@@ -153,17 +154,6 @@ class VIReIDEvaluator:
                 f"NaN or infinity, so ranks would mean nothing: {paths}. If these are all images, "
                 "the weights are damaged or have diverged: evaluate an earlier checkpoint. If they "
                 "are few, look at these files."
-            )
-
-    def _check_rescoring(self, rescorer: Rescorer) -> None:
-        """Raise ``UserError`` if something else re-orders the images, too."""
-        if self.reranking or self.expansion or self.metric != "cosine":
-            raise UserError(
-                f"The model re-orders its nearest images ({rescorer.description}), which works "
-                "on cosine distances that nothing else re-ranks: set TEST.RERANK.ENABLED False "
-                f"(now {self.reranking is not None}), TEST.AQE.ENABLED False (now "
-                f"{self.expansion is not None}) and TEST.METRIC cosine (now {self.metric}), or "
-                "switch the model's re-scoring off."
             )
 
     def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:

@@ -2,7 +2,7 @@
 from the rule; hand arithmetic; the ordinary numbers."""
 
 import dataclasses
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from evaluation_oracles import fake_dataset, loop_metrics, loop_scores
 from torch import nn
 
+from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import (
     CrossModalityProtocol,
     LLCMProtocol,
@@ -296,3 +297,34 @@ def test_the_features_of_a_rescored_table_say_so():
     features = features_of(dataset, Rescorer(5))
     assert evaluator.evaluate(features).reranking == "by parts, top 5"
     assert evaluator.evaluate(dataclasses.replace(features, rescorer=None)).reranking == ""
+
+
+@pytest.mark.parametrize(
+    ("top", "weight", "said"),
+    [
+        (0, 0.5, "Rescorer's top must be at least 1; got 0"),
+        (1.5, 0.5, "Rescorer's top must be a whole number; got 1.5"),
+        (3, -0.1, "Rescorer's weight must be at least 0; got -0.1"),
+        (3, float("nan"), "Rescorer's weight must be a finite number; got nan"),
+    ],
+)
+def test_numbers_of_a_rescorer_are_checked(top, weight, said):
+    with pytest.raises(UserError, match=said):
+        rescoring.Rescorer("a distance", top, weight, "parts", nullcontext, min)
+
+
+def test_a_rescorer_reads_the_recorded_map_of_the_last_pass():
+    """It works inside the block, and its words name the distance, the weight and the candidates."""
+    maps = {}
+
+    @contextmanager
+    def record(model, name):
+        assert (model, name) == ("a model", "parts")
+        yield maps
+
+    made = rescoring.Rescorer("part distance", 20, 0.25, "parts", record, min)
+    assert made.description == "part distance × 0.25, top 20"
+    with made.recording("a model") as local_of_last:
+        for value in (1, 2):
+            maps["parts"] = value
+            assert local_of_last() == value

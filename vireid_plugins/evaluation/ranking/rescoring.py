@@ -1,17 +1,20 @@
 """Re-order each query's nearest gallery images by a second, local distance.
 
-A model may have a :class:`Rescorer`; evaluation knows nothing else about it. Shapes: N test images,
-Q queries, G gallery items, K candidates of a query, D features, R local parts of S features.
+A model may have a :class:`Rescorer` as its attribute ``rescorer``; if that is None or absent, it is
+not re-scored. Shapes: B images of a batch, N test images, Q queries, G gallery items, K candidates
+of a query, D features, R local parts of S features.
 """
 
-from typing import Any, Callable, ContextManager, Iterator, Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, ContextManager, Dict, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import UserError
-from ..arguments import shown
+from ..arguments import real_number, shown, whole_number
 from ..rules import Labels, RankRules
 from ..similarity import Array, Scorer, all_finite, as_features
 from .arguments import Device, check_rules, device_of, labels_of, trials_of
@@ -22,36 +25,68 @@ from .trials import rank_with
 _BLOCK_BYTES = 64 << 20
 
 
-class Rescorer(Protocol):
-    """The interface of ``model.rescorer``; a model whose ``rescorer`` is None is not re-scored.
+@dataclass(frozen=True)
+class Rescorer:
+    """Adds, at test, a distance of local features for the nearest images of each query.
 
-    Attributes:
-        description: the text in the table's column *re-ranking*.
+    A candidate's total distance is ``1 - cos + weight * local distance``.
+
+    Args:
+        name: what the local distance is, for tables of results.
         top: K, how many candidates of each query are re-ordered, at least 1.
-        weight: weight of the local distance; the cosine distance 1 - cos of the features has 1.
+        weight: of the local distance, 0 or more; the cosine distance of the features has 1.
+        local: the name of the map (B, R, S) that the model records (``modeling/maps.py``).
+        record: ``recorded_maps`` of that file.
+        distances: computes the local distances (Q, K) from local features of queries (Q, R, S) and
+            of the gallery (G, R, S) and from candidates (Q, K), numbers of gallery items; in
+            bounded memory.
+
+    Raises:
+        UserError: ``top`` or ``weight`` is out of its range.
     """
 
-    description: str
+    name: str
     top: int
     weight: float
+    local: str
+    record: Callable[[nn.Module, str], ContextManager[Dict[str, Tensor]]]
+    distances: Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    def recording(self, model: Any) -> ContextManager[Callable[[], Tensor]]:
-        """Return a context whose function returns the local features of the last forward pass.
+    def __post_init__(self) -> None:
+        whole_number(self.top, "Rescorer's top")
+        real_number(self.weight, "Rescorer's weight", least=0)
 
-        They are (B, R, S); the function works inside the context only.
-        """
+    @property
+    def description(self) -> str:
+        """Return the text in the table's column *re-ranking*."""
+        return f"{self.name} × {self.weight:g}, top {self.top}"
 
-    def distances(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
-        """Return the local distances of each query and its candidates, in bounded memory.
+    @contextmanager
+    def recording(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+        """Yield a function that returns the local features (B, R, S) of the last forward pass."""
+        with self.record(model, self.local) as maps:
+            yield lambda: maps[self.local]
 
-        Args:
-            query: (Q, R, S) local features.
-            gallery: (G, R, S) local features.
-            candidates: (Q, K) numbers of gallery items.
 
-        Returns:
-            (Q, K).
-        """
+def check_alone(what: str, others: bool, expansion: bool, metric: str) -> None:
+    """Check that nothing else re-orders the images of a model that has a rescorer.
+
+    Args:
+        what: what re-orders them, as a part of the message.
+        others: whether ``TEST.RERANK`` is on.
+        expansion: whether ``TEST.AQE`` is on.
+        metric: ``TEST.METRIC``.
+
+    Raises:
+        UserError: something else does, or the metric is not cosine.
+    """
+    if others or expansion or metric != "cosine":
+        raise UserError(
+            f"The model re-orders its nearest images ({what}), which works on cosine distances "
+            f"that nothing else re-ranks: set TEST.RERANK.ENABLED False (now {others}), "
+            f"TEST.AQE.ENABLED False (now {expansion}) and TEST.METRIC cosine (now {metric}), or "
+            "switch the model's re-scoring off."
+        )
 
 
 class RescoringScorer:

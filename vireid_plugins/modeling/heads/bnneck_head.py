@@ -80,10 +80,12 @@ class BNNeckHead(EmbeddingHead):
             pooling has none; or ``evaluated`` is not ``"bn"`` where there is no batch norm.
     """
 
-    outputs = ("features", "bn_features", "logits")
+    outputs: Tuple[str, ...] = ("features", "bn_features", "logits")
     takes_modalities = True
     #: keys of ``MODEL.HEADS`` that only this head, and heads derived from it, read
     own_keys = ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS", "GEM_EXPONENT")
+    #: what tables of results call the feature after :meth:`neck`
+    neck_words = "after BNNeck"
     pool_layer: nn.Module
 
     @configurable
@@ -149,7 +151,7 @@ class BNNeckHead(EmbeddingHead):
         - ``logits`` (B, N): the classifier's output, with its margin and scale.
         """
         pooled = self.pool(feature_map)
-        bn_features = self.bottleneck(pooled)[..., 0, 0]
+        bn_features = self.neck(pooled)
         if not self.training:
             if self.scores_tap.wanted:
                 self.scores_tap(self._class_scores(bn_features))
@@ -170,7 +172,7 @@ class BNNeckHead(EmbeddingHead):
     def test_feature(self) -> str:
         """Return in words which features evaluation uses."""
         evaluated = getattr(self, "evaluated", "bn")  # not set yet while it is checked
-        return feature_words(evaluated, "after BNNeck") if self._has_neck else "pooled"
+        return feature_words(evaluated, self.neck_words) if self._has_neck else "pooled"
 
     @property
     def test_choices(self) -> Tuple[str, ...]:
@@ -184,6 +186,10 @@ class BNNeckHead(EmbeddingHead):
     def pool(self, feature_map: Tensor) -> Tensor:
         """Pool a map (B, C, H, W) to (B, C, 1, 1)."""
         return self.pool_layer(feature_map)
+
+    def neck(self, pooled: Tensor) -> Tensor:
+        """Normalize pooled features (B, C, 1, 1): (B, D)."""
+        return self.bottleneck(pooled)[..., 0, 0]
 
 
 def _with_exponent(pooling: nn.Module, exponent: float) -> nn.Module:

@@ -23,7 +23,7 @@ from ...keys import check_values
 from ..layers import MeanFloorPooling
 from ..maps import class_scores_tap
 from .evaluated import refuse_bnneck
-from .stripe_branch import StripeBranch
+from .stripe_branch import StripeBranch, stripe_arguments
 
 
 @REID_HEADS_REGISTRY.register()
@@ -76,15 +76,8 @@ class HCTHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
-        heads = cfg.MODEL.HEADS
         refuse_bnneck(cfg, "HCTHead has no batch norm before its classifiers")
-        return {
-            "in_channels": cfg.MODEL.BACKBONE.FEAT_DIM,
-            "num_classes": heads.NUM_CLASSES,
-            "num_stripes": heads.NUM_STRIPES,
-            "stripe_dim": heads.STRIPE_DIM,
-            "exponent": heads.GEM_EXPONENT,
-        }
+        return {**stripe_arguments(cfg), "exponent": cfg.MODEL.HEADS.GEM_EXPONENT}
 
     def forward(
         self,

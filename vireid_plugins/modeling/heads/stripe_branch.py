@@ -4,16 +4,32 @@ As in the public code of the hetero-center triplet (Liu et al., TMM 2021); also 
 CM-LSP-GE. B images, C x H x W a feature map, R stripes of S features, N identities.
 """
 
-from typing import Callable
+from typing import Any, Callable, Dict
 
 import torch
 from torch import Tensor, nn
 
 from fastreid.layers.weight_init import weights_init_kaiming
 
-from ...keys import check_values
+from ...keys import Key, at_least, check_values, declare
 from ..layers import split_stripes
 from ..maps import Tap
+
+declare(
+    "MODEL.HEADS",
+    Key("NUM_STRIPES", 6, at_least(1), "horizontal stripes of StripeHead, CMLSPGEHead, HCTHead"),
+    Key("STRIPE_DIM", 256, at_least(1), "width of the feature of each stripe"),
+)
+
+
+def stripe_arguments(cfg: Any) -> Dict[str, Any]:
+    """Read what every head with stripes reads from ``MODEL.HEADS`` and ``MODEL.BACKBONE``."""
+    return {
+        "in_channels": cfg.MODEL.BACKBONE.FEAT_DIM,
+        "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
+        "num_stripes": cfg.MODEL.HEADS.NUM_STRIPES,
+        "stripe_dim": cfg.MODEL.HEADS.STRIPE_DIM,
+    }
 
 
 class StripeBranch(nn.Module):

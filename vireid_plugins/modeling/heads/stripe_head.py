@@ -15,16 +15,11 @@ from fastreid.config import configurable
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
-from ...keys import Key, at_least, check_values, declare
+from ...keys import check_values
 from ..layers import split_stripes
 from ..maps import Tap, class_scores_tap
 from .evaluated import refuse_bnneck
-
-declare(
-    "MODEL.HEADS",
-    Key("NUM_STRIPES", 6, at_least(1), "horizontal stripes of StripeHead, CMLSPGEHead, HCTHead"),
-    Key("STRIPE_DIM", 256, at_least(1), "width of the feature of each stripe"),
-)
+from .stripe_branch import stripe_arguments
 
 
 @REID_HEADS_REGISTRY.register()
@@ -74,14 +69,8 @@ class StripeHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.BACKBONE.FEAT_DIM``."""
-        heads = cfg.MODEL.HEADS
         refuse_bnneck(cfg, "StripeHead has no batch norm before its classifier")
-        return {
-            "in_channels": cfg.MODEL.BACKBONE.FEAT_DIM,
-            "num_classes": heads.NUM_CLASSES,
-            "num_stripes": heads.NUM_STRIPES,
-            "stripe_dim": heads.STRIPE_DIM,
-        }
+        return stripe_arguments(cfg)
 
     def _reset_parameters(self) -> None:
         for name, parameter in self.stripe_convs.named_parameters():

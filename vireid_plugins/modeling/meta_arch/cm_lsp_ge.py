@@ -8,9 +8,9 @@ feature is learned together with its "enhanced", batch-normalized form, which th
 *A reconstruction*: it was written from the paper's equations of d_ij, S_ij, the losses and their
 sum. Its figures, and all numbers except those of the abstract, were not available. It claims none
 of the paper's results.
-*Here*: ``BatchNormEnhancement`` (BN-GE), ``StripeBranch``, ``CMLSPGEHead``, ``PathRescorer``,
-``CMLSPGE`` (L_total). d_ij and S_ij: ``layers/path_distance.py``; L_PA: ``PathTripletLoss``;
-L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.
+*Here*: ``BatchNormEnhancement`` (BN-GE), ``CMLSPGEHead``, ``CMLSPGE`` (L_total). d_ij and S_ij:
+``layers/path_distance.py``; L_PA: ``PathTripletLoss``; L_tri: ``HeteroCenterTripletLoss``; L_id:
+``LabelSmoothingCrossEntropyLoss``; re-scoring: ``Rescorer`` of ``evaluation``.
 *Departs*, or decides what is not known:
 
 - BN-GE is drawn, not described: f^eg is f^g after a batch norm whose bias stays 0. It is a
@@ -38,35 +38,27 @@ L_tri: ``HeteroCenterTripletLoss``; L_id: ``LabelSmoothingCrossEntropyLoss``.
 B images, C x H x W a feature map, R stripes of S features, N identities.
 """
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Union
 
 from torch import Tensor, nn
 
 from fastreid.config import configurable
 from fastreid.layers import pooling
-from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.registry import Registry
 
 from ...errors import UserError
+from ...evaluation.ranking.rescoring import Rescorer, check_alone
 from ...keys import SWITCH, Key, at_least, check_values, declare, text
 from ...modality import modality_rows
 from ...registry import lookup
-from ..heads.evaluated import (
-    CHOICES,
-    ONE_FEATURE,
-    check_choice,
-    evaluated_feature,
-    feature_words,
-    refuse_bnneck,
-)
-from ..heads.stripe_branch import StripeBranch
+from ..heads import BNNeckHead
+from ..heads.evaluated import refuse_bnneck
+from ..heads.stripe_branch import StripeBranch, stripe_arguments
 from ..layers import CBAM, candidate_path_distances
 from ..losses.base import require_choice
-from ..maps import class_scores_tap, recorded_maps
+from ..maps import recorded_maps
 from .base import DualStreamBaseline
 
 declare(
@@ -88,6 +80,7 @@ GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
 GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
 
 _POOLINGS = tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten"))
+_FIXED_KEYS = {"EMBEDDING_DIM": 0, "CLS_LAYER": "Linear", "NECK_FEAT": "before", "NECK_STD": 0.0}
 IDENTITY, CENTERS, PATH = (
     "LabelSmoothingCrossEntropyLoss",
     "HeteroCenterTripletLoss",
@@ -109,109 +102,79 @@ class BatchNormEnhancement(nn.BatchNorm1d):
 
 
 @REID_HEADS_REGISTRY.register()
-class CMLSPGEHead(nn.Module):
-    """A global feature, its enhanced form, and stripes; each with classifiers of its own.
+class CMLSPGEHead(BNNeckHead):
+    """``BNNeckHead`` with BN-GE as its neck, a second classifier, of f^g, and stripes.
 
-    ``MODEL.HEADS.WITH_BNNECK`` must be False: BN-GE replaces the BNNeck.
+    ``weight`` classifies f^eg or, without BN-GE, f^g. Checkpoints call it accordingly
+    ``enhanced_classifier.weight`` or ``classifier.weight``.
 
     Args:
-        in_channels: C, of the feature map.
-        num_classes: N.
-        pool_layer: turns a map (B, C, H, W) into (B, C, 1, 1).
         enhancement: turns f^g (B, C) into f^eg (B, C); None: there is no f^eg, the test uses f^g.
         local: the branch of the stripes; None: there is none.
         attention: refines the map before both branches; None: no attention.
-        evaluated: the feature for evaluation: ``"bn"``: f^eg, ``"pooled"``: f^g, or ``"both"``, see
-            ``heads/evaluated.py``.
-
-    Raises:
-        UserError: ``evaluated`` is not ``"bn"`` where there is no f^eg.
-
-    Attributes:
-        outputs: names of the tensors that training returns.
+        head: arguments of ``BNNeckHead``, with ``neck_feat`` "before" and without a BNNeck.
     """
 
-    takes_modalities = True
+    neck_words = "after BN-GE"
 
     @configurable
     def __init__(
         self,
         *,
-        in_channels: int,
-        num_classes: int,
-        pool_layer: nn.Module,
         enhancement: Optional[nn.Module] = None,
         local: Optional[StripeBranch] = None,
         attention: Optional[nn.Module] = None,
-        evaluated: str = "bn",
+        **head: Any,
     ) -> None:
-        super().__init__()
-        self.pool_layer, self.evaluated = pool_layer, evaluated
+        self._enhanced = enhancement is not None  # the base class asks for it
+        super().__init__(**head)
         self.enhancement, self.local, self.attention = enhancement, local, attention
-        self.classifier = nn.Linear(in_channels, num_classes, bias=False)
-        self.classifier.apply(weights_init_kaiming)
-        self.scores_tap = class_scores_tap()
-        self.outputs: Tuple[str, ...] = ("features", "logits")
+        self.outputs = ("features", "logits")
         if enhancement is not None:
-            self.enhanced_classifier = nn.Linear(in_channels, num_classes, bias=False)
-            self.enhanced_classifier.apply(weights_init_kaiming)
+            self.classifier = nn.Linear(self.weight.shape[1], self.weight.shape[0], bias=False)
+            nn.init.normal_(self.classifier.weight, std=self._classifier_std)
             self.outputs += ("enhanced_features", "enhanced_logits")
         if local is not None:
             self.outputs += ("stripe_features", "stripe_logits")
-        check_choice(self, evaluated)
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read the arguments from ``MODEL.HEADS`` and ``MODEL.CM_LSP_GE``.
 
         Raises:
-            UnknownNameError: ``ENHANCEMENT`` is not registered.
-            UserError: ``POOL_LAYER`` is unknown or pools nothing, or a key asks for a BNNeck, an
-                embedding or another classifier.
+            UserError: ``ENHANCEMENT`` is not registered, ``POOL_LAYER`` is unknown or pools
+                nothing, or a key asks for a BNNeck or has not its value in ``_FIXED_KEYS``.
         """
         heads, node, channels = cfg.MODEL.HEADS, cfg.MODEL.CM_LSP_GE, cfg.MODEL.BACKBONE.FEAT_DIM
-        refuse_bnneck(
-            cfg, "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) instead of a BNNeck"
-        )
-        if heads.EMBEDDING_DIM > 0 or heads.CLS_LAYER != "Linear":
-            raise UserError(
-                "CMLSPGEHead classifies the pooled feature by a linear layer; set "
-                f"MODEL.HEADS.EMBEDDING_DIM 0 (now {heads.EMBEDDING_DIM}) and CLS_LAYER Linear "
-                f"(now {heads.CLS_LAYER})."
-            )
+        refuse_bnneck(cfg, "CMLSPGEHead has BN-GE (MODEL.CM_LSP_GE.ENHANCEMENT) instead")
+        for key, value in _FIXED_KEYS.items():
+            if heads[key] != value:
+                raise UserError(
+                    "CMLSPGEHead has losses of f^g and of f^eg, each with a linear classifier; "
+                    f"set MODEL.HEADS.{key} {value} (now {heads[key]})."
+                )
         require_choice("MODEL.HEADS", "POOL_LAYER", heads.POOL_LAYER, _POOLINGS)
         enhancement = local = None
         if node.ENHANCEMENT:
-            key = "MODEL.CM_LSP_GE.ENHANCEMENT"
-            enhancement = lookup(GLOBAL_ENHANCEMENT_REGISTRY, node.ENHANCEMENT, key)(channels)
+            found = (GLOBAL_ENHANCEMENT_REGISTRY, node.ENHANCEMENT, "MODEL.CM_LSP_GE.ENHANCEMENT")
+            enhancement = lookup(*found)(channels)
         if node.LOCAL:
-            local = StripeBranch(
-                channels,
-                heads.NUM_CLASSES,
-                heads.NUM_STRIPES,
-                heads.STRIPE_DIM,
-                node.SHARED_EMBEDDING,
-            )
+            local = StripeBranch(**stripe_arguments(cfg), shared_embedding=node.SHARED_EMBEDDING)
         return {
-            "in_channels": channels,
-            "num_classes": heads.NUM_CLASSES,
-            "pool_layer": getattr(pooling, heads.POOL_LAYER)(),
+            **super().from_config(cfg),
             "enhancement": enhancement,
             "local": local,
             "attention": CBAM(channels) if node.CBAM else None,
-            "evaluated": cfg.TEST.FEATURE,
         }
 
     @property
-    def test_feature(self) -> str:
-        """Return in words which features evaluation uses."""
-        enhanced = self.enhancement is not None
-        return feature_words(self.evaluated, "after BN-GE") if enhanced else "pooled"
+    def _has_neck(self) -> bool:
+        return self._enhanced
 
-    @property
-    def test_choices(self) -> Tuple[str, ...]:
-        """Return the values of ``TEST.FEATURE`` that this head has."""
-        return CHOICES if self.enhancement is not None else ONE_FEATURE
+    def neck(self, pooled: Tensor) -> Tensor:
+        """Compute f^eg (B, C) of pooled features (B, C, 1, 1); without BN-GE, f^g."""
+        features = pooled[..., 0, 0]
+        return features if self.enhancement is None else self.enhancement(features)
 
     def forward(
         self,
@@ -227,71 +190,41 @@ class CMLSPGEHead(nn.Module):
         """
         if self.attention is not None:
             feature_map = self.attention(feature_map)
-        features = self.pool_layer(feature_map)[..., 0, 0]  # f^g
-        outputs = {"features": features}
-        if self.enhancement is not None:
-            outputs["enhanced_features"] = self.enhancement(features)  # f^eg
+        stripes = {}
         if self.local is not None and (self.training or self.local.tap.wanted):
-            outputs["stripe_features"] = self.local(feature_map, self.pool_layer)
-        if not self.training:
-            tested = outputs.get("enhanced_features", features)
-            if self.scores_tap.wanted:
-                enhanced = self.enhancement is not None
-                classify = self.enhanced_classifier if enhanced else self.classifier
-                self.scores_tap(classify(tested))
-            return evaluated_feature(self.evaluated, features, tested)
-        outputs["logits"] = self.classifier(features)
+            stripes["stripe_features"] = self.local(feature_map, self.pool_layer)
+            stripes["stripe_logits"] = self.local.classify(stripes["stripe_features"])
+        found = super().forward(feature_map, targets, modalities)
+        if isinstance(found, Tensor):  # at test
+            return found
+        outputs = {"features": found["features"], "logits": found["logits"]}
         if self.enhancement is not None:
-            outputs["enhanced_logits"] = self.enhanced_classifier(outputs["enhanced_features"])
-        if self.local is not None:
-            outputs["stripe_logits"] = self.local.classify(outputs["stripe_features"])
-        return outputs
-
-
-@dataclass(frozen=True)
-class PathRescorer:
-    """Add, at test, the path distance of stripes for the nearest images of each query.
-
-    The total distance is ``1 - cos(f^eg, f^eg') + weight * S``. S adds 2R - 1 mean absolute
-    differences of normalized stripes, whatever reduction the training has. With a weight of 1/2
-    the order is that of ``||f - f'||^2 + S`` on features of length 1, AlignedReID's sum.
-
-    Args:
-        top: candidates of each query, at least 1.
-        weight: of S, 0 or more.
-
-    Raises:
-        UserError: a number is out of its range.
-    """
-
-    top: int
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_values("MODEL.CM_LSP_GE", RESCORE_TOP=self.top, RESCORE_WEIGHT=self.weight)
-        if self.top == 0:
-            raise UserError("PathRescorer needs at least one candidate of each query; got top 0.")
+            outputs["enhanced_features"] = found["bn_features"]  # f^eg
+            outputs["enhanced_logits"] = found["logits"]
+            outputs["logits"] = self.classifier(found["features"])
+        return {**outputs, **stripes}
 
     @property
-    def description(self) -> str:
-        """Return the words that tables of results show."""
-        return f"path distance × {self.weight:g}, top {self.top}"
+    def _name_in_files(self) -> str:
+        return "enhanced_classifier.weight" if self._enhanced else "classifier.weight"
 
-    @contextmanager
-    def recording(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-        """Yield a function that returns the stripes (B, R, S) of the last forward pass."""
-        with recorded_maps(model, "stripe_features") as maps:
-            yield lambda: maps["stripe_features"]
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + self._name_in_files] = destination.pop(prefix + "weight")
 
-    def distances(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
-        """Compute S (Q, K) of queries (Q, R, S) and their ``candidates`` (Q, K) in the gallery.
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if prefix + self._name_in_files in state_dict:
+            state_dict[prefix + "weight"] = state_dict.pop(prefix + self._name_in_files)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
-        Args:
-            query: (Q, R, S).
-            gallery: (G, R, S).
-            candidates: (Q, K) row numbers of ``gallery``.
-        """
-        return candidate_path_distances(query, gallery, candidates)
+
+def path_rescorer(top: int, weight: float = 0.5) -> Rescorer:
+    """Return the rescorer by S, which adds 2R - 1 *mean* differences (``REDUCTION`` or not).
+
+    With a weight of 1/2 the order is that of ``||f - f'||^2 + S``, AlignedReID's sum.
+    """
+    distance, of = candidate_path_distances, "stripe_features"
+    return Rescorer("path distance", top, weight, of, recorded_maps, distance)
 
 
 @META_ARCH_REGISTRY.register()
@@ -321,7 +254,7 @@ class CMLSPGE(DualStreamBaseline):
     }
 
     @configurable
-    def __init__(self, *, rescorer: Optional[PathRescorer] = None, **baseline: Any) -> None:
+    def __init__(self, *, rescorer: Optional[Rescorer] = None, **baseline: Any) -> None:
         super().__init__(**baseline)
         if not isinstance(self.heads, CMLSPGEHead):
             raise UserError(
@@ -348,52 +281,44 @@ class CMLSPGE(DualStreamBaseline):
             UserError: re-scoring is on together with a setting in ``TEST`` that it does not allow.
         """
         node, test = cfg.MODEL.CM_LSP_GE, cfg.TEST
-        if node.RESCORE_TOP and (test.RERANK.ENABLED or test.METRIC != "cosine"):
-            raise UserError(
-                f"MODEL.CM_LSP_GE.RESCORE_TOP is {node.RESCORE_TOP}: that needs "
-                f"TEST.RERANK.ENABLED False (now {test.RERANK.ENABLED}) and TEST.METRIC cosine "
-                f"(now {test.METRIC}). Set them so, or RESCORE_TOP 0."
-            )
-        rescorer = PathRescorer(node.RESCORE_TOP, node.RESCORE_WEIGHT) if node.RESCORE_TOP else None
+        top, weight, rescorer = node.RESCORE_TOP, node.RESCORE_WEIGHT, None
+        check_values("MODEL.CM_LSP_GE", RESCORE_TOP=top, RESCORE_WEIGHT=weight)
+        if top:
+            others = test.RERANK.ENABLED, test.AQE.ENABLED
+            check_alone(f"MODEL.CM_LSP_GE.RESCORE_TOP {top}", *others, test.METRIC)
+            rescorer = path_rescorer(top, weight)
         return {**super().from_config(cfg), "rescorer": rescorer}
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Compute the terms of L_total, each times its ``SCALE``, of the branches that are on."""
-        labels = self.labels(batch)
-        tensors = {**outputs, **labels}
-        y, m = labels["targets"], labels["modalities"]
-        terms = {
-            "loss_id_global": self._identity(outputs["logits"], y, m),  # L_id^g
-            "loss_triplet_global": self._centers(outputs["features"], y, m),  # L_tri^g
-        }
-        if self.heads.enhancement is not None:
-            enhanced, logits = outputs["enhanced_features"], outputs["enhanced_logits"]
-            terms["loss_id_enhanced"] = self._identity(logits, y, m)  # L_id^eg
-            terms["loss_triplet_enhanced"] = self._centers(enhanced, y, m)  # L_tri^eg
+        tensors, terms = {**outputs, **self.labels(batch)}, {}
+        for branch, of in (("global", ""), ("enhanced", "enhanced_")):
+            if of + "logits" in outputs:
+                logits, features = outputs[of + "logits"], outputs[of + "features"]
+                terms[f"loss_id_{branch}"] = self._term(IDENTITY, tensors, logits=logits)
+                terms[f"loss_triplet_{branch}"] = self._term(CENTERS, tensors, features=features)
         if self.heads.local is not None:
-            visible, infrared = modality_rows(m)
-            logits = outputs["stripe_logits"]
-            terms["loss_id_local_visible"] = self._stripes(logits, y, m, visible)  # L_id^lv
-            terms["loss_id_local_infrared"] = self._stripes(logits, y, m, infrared)  # L_id^lt
-        if PATH in self.loss_terms:
-            terms.update(self.loss_terms(tensors, [PATH]))  # L_PA^vt: loss_path_triplet
-        others = [name for name in self.loss_terms if name not in (IDENTITY, CENTERS, PATH)]
+            visible, infrared = modality_rows(tensors["modalities"])
+            terms["loss_id_local_visible"] = self._stripes(tensors, visible)  # L_id^lv
+            terms["loss_id_local_infrared"] = self._stripes(tensors, infrared)  # L_id^lt
+        # L_PA^vt (loss_path_triplet), and what else the config names
+        others = [name for name in self.loss_terms if name not in (IDENTITY, CENTERS)]
         return {**terms, **self.loss_terms(tensors, others)}
 
-    def _identity(self, logits: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-        loss, scale = self.loss_terms[IDENTITY], self.loss_terms.scales[IDENTITY]
-        return scale * loss(logits, targets, modalities)
+    def _term(self, name: str, tensors: Dict[str, Tensor], **instead: Tensor) -> Tensor:
+        """Compute one weighted loss of ``tensors``, with some of them replaced."""
+        (term,) = self.loss_terms({**tensors, **instead}, [name]).values()
+        return term
 
-    def _centers(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-        loss, scale = self.loss_terms[CENTERS], self.loss_terms.scales[CENTERS]
-        return scale * loss(features, targets, modalities)
-
-    def _stripes(self, logits: Tensor, targets: Tensor, modalities: Tensor, rows: Tensor) -> Tensor:
-        """Sum the identity loss of ``rows`` over the stripes, from logits (B, R, N)."""
+    def _stripes(self, tensors: Dict[str, Tensor], rows: Tensor) -> Tensor:
+        """Sum the identity loss of ``rows`` over the R stripes."""
+        logits = tensors["stripe_logits"][rows]  # (rows, R, N)
         count = logits.shape[1]
         # All stripes have the same number of rows: R times the mean over all is the sum of means.
-        return count * self._identity(
-            logits[rows].flatten(0, 1),
-            targets[rows].repeat_interleave(count),
-            modalities[rows].repeat_interleave(count),
+        return count * self._term(
+            IDENTITY,
+            tensors,
+            logits=logits.flatten(0, 1),
+            targets=tensors["targets"][rows].repeat_interleave(count),
+            modalities=tensors["modalities"][rows].repeat_interleave(count),
         )

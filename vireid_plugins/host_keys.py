@@ -187,9 +187,14 @@ declare(
 declare("TEST.FLIP", host_key("ENABLED", SWITCH, "average the features of an image and its mirror"))
 declare(
     "TEST.PRECISE_BN",
-    host_key("DATASET", _NAME, "dataset of the statistics of FastReID's PreciseBN"),
-    host_key("ENABLED", SWITCH, "FastReID's PreciseBN; refused here"),
-    host_key("NUM_ITER", whole(at_least(1)), "batches from which the statistics are computed"),
+    host_key("DATASET", _NAME, "not needed: the images are those of DATASETS.NAMES"),
+    host_key(
+        "ENABLED",
+        SWITCH,
+        "before each evaluation of a training, compute the statistics of batch norm again, on "
+        "training images as the evaluation shows them to the network",
+    ),
+    host_key("NUM_ITER", whole(at_least(1)), "batches they are averaged over; at most an epoch's"),
 )
 declare(
     "TEST.RERANK",

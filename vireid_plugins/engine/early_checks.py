@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..keys import check_ranges
 from ..modeling.backbones.start import check_start, odd_start
 from ..registry import LOSS_REGISTRY
-from . import runtime
+from . import precise_bn, runtime
 from .checks import check_losses, check_model_names
 from .devices import check_devices
 
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 #: features of FastReID that this package does not have, and what to do instead
 REFUSED = {
     "KD.EMA": "no method here reads it",
-    "TEST.PRECISE_BN": "the statistics are those of the training",
 }
 
 
@@ -43,6 +42,7 @@ def check_training(cfg: Any, processes: int = 1) -> None:
     runtime.check_config(cfg)
     _check_freezing(cfg)
     _check_evaluation(cfg)
+    precise_bn.check_config(cfg)
     check_start(cfg)
 
 

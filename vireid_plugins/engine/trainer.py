@@ -36,6 +36,7 @@ from .checks import check_run, make_output_folder
 from .early_checks import check_training, odd_values
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
+from .precise_bn import recompute_statistics
 from .resume import Continuation, continue_from
 from .run_folder import log_move, move_earlier_run, write_config
 from .same_run import check_same_config, check_same_data, log_differences
@@ -286,6 +287,8 @@ class VIReIDTrainer(DefaultTrainer):
     # ---------------------------------------------------------------------------- evaluation
 
     def _evaluate(self) -> Dict[str, float]:
+        with runtime.uncompiled_calls():
+            recompute_statistics(self)
         synchronize_buffers(self.model)
         with runtime.uncompiled_calls():
             found = self.test(self.cfg, unwrap(self.model))

@@ -1,4 +1,4 @@
-"""Statistics of batch norm before an evaluation. Oracles: means and variances by hand, other runs."""
+"""Statistics of batch norm before an evaluation. Oracles: means by hand, and other runs."""
 
 import pytest
 import torch

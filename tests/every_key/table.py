@@ -247,9 +247,7 @@ RUNS = [
             "TEST.EVAL_PERIOD": 1,
             "TEST.FLIP.ENABLED": With(True, "TEST.EVAL_PERIOD 2"),
             "TEST.PRECISE_BN.ENABLED": With(True, "TEST.EVAL_PERIOD 2"),
-            "TEST.PRECISE_BN.NUM_ITER": With(
-                1, "TEST.EVAL_PERIOD 2 TEST.PRECISE_BN.ENABLED True"
-            ),
+            "TEST.PRECISE_BN.NUM_ITER": With(1, "TEST.EVAL_PERIOD 2 TEST.PRECISE_BN.ENABLED True"),
             "TEST.FLIP.NORMALIZED": With(True, "TEST.EVAL_PERIOD 2 TEST.FLIP.ENABLED True"),
             "TEST.RETRIEVAL_PICTURES": With(1, "TEST.EVAL_PERIOD 2"),
             "CUDNN_BENCHMARK": True,

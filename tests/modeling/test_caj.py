@@ -348,27 +348,44 @@ def test_the_legacy_switches_are_on_in_reference_alone():
         assert (model.backbone.shared["layer2"].non_local["1"].inter_channels == 1) == legacy
 
 
+def pieces(row):
+    """Views of a visible image, and whether exchange, gray and erasing are on; the loss."""
+    cfg = caj_cfg(f"ablation/{row}")
+    inputs, losses = cfg.INPUT, cfg.MODEL.LOSSES
+    triplet = losses.NAME[1]
+    return (
+        inputs.NUM_VIEWS.VISIBLE,
+        inputs.CHANNEL_EXCHANGE.ENABLED,
+        inputs.ADAPTIVE_GREY.ENABLED,
+        inputs.CHANNEL_ERASING.ENABLED,
+        losses.WEIGHTED_TRIPLET.REDUCTION if triplet == "WeightedTripletLoss" else triplet,
+    )
+
+
 def test_the_rows_of_the_ablation_add_one_piece_each():
-    """Baseline without any; then exchange, erasing, signed square."""
-    rows = []
-    for row in ("baseline", "exchange", "erasing", "full"):
-        cfg = caj_cfg(f"ablation/{row}")
-        inputs = cfg.INPUT
-        rows.append(
-            (
-                inputs.NUM_VIEWS.VISIBLE,
-                inputs.CHANNEL_EXCHANGE.ENABLED,
-                inputs.ADAPTIVE_GREY.ENABLED,
-                inputs.CHANNEL_ERASING.ENABLED,
-                cfg.MODEL.LOSSES.WEIGHTED_TRIPLET.REDUCTION,
-            )
-        )
-    assert rows == [
-        (1, False, False, False, "softplus"),
-        (2, True, True, False, "softplus"),
-        (2, True, True, True, "softplus"),
-        (2, True, True, True, "signed_square"),
-    ]
+    """Baseline without any; then exchange, erasing, signed square, each with and without."""
+    assert pieces("baseline") == (1, False, False, False, "softplus")
+    assert pieces("exchange") == (2, True, True, False, "softplus")
+    assert pieces("softplus") == (2, True, True, True, "softplus")
+    assert pieces("no_erasing") == (2, True, True, False, "signed_square")
+    assert pieces("full") == (2, True, True, True, "signed_square")
+    assert pieces("baseline_same_augmentation") == (2, True, True, True, "BatchHardTripletLoss")
+
+
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ("softplus", "full"),
+        ("baseline_same_augmentation", "full"),
+        ("plus_softplus", "plus"),
+        ("plus_baseline_same_augmentation", "plus"),
+    ],
+)
+def test_rows_with_other_losses_have_the_same_images(row, other):
+    cfg, method = caj_cfg(f"ablation/{row}"), caj_cfg(f"ablation/{other}")
+    assert cfg.INPUT == method.INPUT and cfg.MODEL.BACKBONE == method.MODEL.BACKBONE
+    assert cfg.MODEL.HEADS == method.MODEL.HEADS and cfg.SOLVER == method.SOLVER
+    assert cfg.MODEL.LOSSES != method.MODEL.LOSSES
 
 
 def test_refinement_with_one_view_is_refused_when_built():

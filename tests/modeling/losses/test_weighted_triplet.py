@@ -119,6 +119,57 @@ def test_signed_square_at_zero_and_beyond_its_limit() -> None:
     assert float(value) == pytest.approx(88.0)
 
 
+def test_the_gradient_of_the_signed_square_by_hand() -> None:
+    # Positions 0, 1 and 3, 5 on a line; alpha 0 weights all pairs of an anchor alike.
+    # mu: 1 - (3 + 5) / 2 = -3, 1 - (2 + 4) / 2 = -2, 2 - (3 + 2) / 2 = -1/2, 2 - (5 + 4) / 2 = -5/2.
+    # Moving the first row by +1 changes them by -1 + 1 = 0, -1, +1/2 and +1/2.
+    # The slope of log(1 + exp(-mu^2)) by mu is 2 |mu| sigmoid(-mu^2).
+    line = torch.tensor([[0.0], [1.0], [3.0], [5.0]], dtype=torch.float64, requires_grad=True)
+    WeightedTripletLoss("signed_square", alpha=0.0)(line, PAIRS).backward()
+    slopes = [2 * mu / (1 + math.exp(mu**2)) for mu in (3.0, 2.0, 0.5, 2.5)]
+    changes = [0.0, -1.0, 0.5, 0.5]
+    expected = sum(slope * change for slope, change in zip(slopes, changes)) / 4
+    assert line.grad is not None
+    assert float(line.grad[0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("mu", "softplus", "signed_square"),
+    [
+        (0.0, 0.5, 0.0),  # sigmoid(0), and 2 * 0 * sigmoid(0)
+        (0.1, 0.52498, 0.10050),  # sigmoid(0.1); 0.2 sigmoid(0.01)
+        (-0.1, 0.47502, 0.09950),
+        (3.0, 0.95257, 5.99926),  # sigmoid(3); 6 sigmoid(9)
+        (9.0, 0.99988, 18.0),
+        (10.0, 0.99995, 0.0),  # mu^2 is above 88
+    ],
+)
+def test_the_slope_by_mu(mu: float, softplus: float, signed_square: float) -> None:
+    """The signed square has none at 0, much between, and none beyond its limit."""
+    # The anchors (-12, 0) and (12, 0) are 24 apart; the only negative, (0, h), is d from both.
+    # So mu = 24 - d, and moving h changes it by -h / d.
+    d = 24 - mu
+    h = math.sqrt(d**2 - 144)
+    for name, expected in (("softplus", softplus), ("signed_square", signed_square)):
+        rows = torch.tensor([[-12.0, 0.0], [12.0, 0.0], [0.0, h]], dtype=torch.float64)
+        rows.requires_grad_()
+        WeightedTripletLoss(name)(rows, torch.tensor([0, 0, 1])).backward()
+        assert rows.grad is not None
+        assert float(-rows.grad[2, 1] * d / h) == pytest.approx(expected, abs=1e-5)
+
+
+def test_at_mu_zero_only_softplus_moves_the_features() -> None:
+    """All distances of the tetrahedron are 1: every anchor has mu = 0."""
+    found = {}
+    for name in ("softplus", "signed_square"):
+        tetrahedron = (torch.eye(4, dtype=torch.float64) / math.sqrt(2.0)).requires_grad_()
+        WeightedTripletLoss(name)(tetrahedron, PAIRS).backward()
+        assert tetrahedron.grad is not None
+        found[name] = float(tetrahedron.grad.norm())
+    assert found["signed_square"] == pytest.approx(0.0, abs=1e-12)
+    assert found["softplus"] > 0.3
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
 def test_legacy_weights_equal_the_host(seed: int, scale: float, make_batch: Callable) -> None:

@@ -121,7 +121,7 @@ def test_signed_square_at_zero_and_beyond_its_limit() -> None:
 
 def test_the_gradient_of_the_signed_square_by_hand() -> None:
     # Positions 0, 1 and 3, 5 on a line; alpha 0 weights all pairs of an anchor alike.
-    # mu: 1 - (3 + 5) / 2 = -3, 1 - (2 + 4) / 2 = -2, 2 - (3 + 2) / 2 = -0.5, 2 - (5 + 4) / 2 = -2.5.
+    # mu: 1 - (3 + 5) / 2 = -3, 1 - (2 + 4) / 2 = -2, 2 - (3 + 2) / 2 = -0.5, 2 - 9 / 2 = -2.5.
     # Moving the first row by +1 changes them by -1 + 1 = 0, -1, +1/2 and +1/2.
     # The slope of log(1 + exp(-mu^2)) by mu is 2 |mu| sigmoid(-mu^2).
     line = torch.tensor([[0.0], [1.0], [3.0], [5.0]], dtype=torch.float64, requires_grad=True)

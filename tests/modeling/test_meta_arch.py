@@ -49,6 +49,16 @@ def on_a_small_network(config):
 
 def of_models(cfg):
     """The part of a config that a model is built of; its builders are given nothing else."""
+    found = of_networks(cfg)
+    # how long an identity takes to return, for a memory
+    found.SOLVER.ACCUMULATION = cfg.SOLVER.ACCUMULATION
+    found.SOLVER.IMS_PER_BATCH = cfg.SOLVER.IMS_PER_BATCH
+    found.DATALOADER = CfgNode({"NUM_INSTANCE": cfg.DATALOADER.NUM_INSTANCE})
+    return found
+
+
+def of_networks(cfg):
+    """That part without the size of a batch."""
     return CfgNode(
         {
             "MODEL": cfg.MODEL.clone(),
@@ -69,7 +79,7 @@ def distinct_models(words_of=lambda config: ()):
     The configs of one method for three datasets, or an ablation's full row, would repeat each
     other's test to the last bit.
     """
-    found = {of_models(settings(config, *words_of(config))).dump(): config for config in CONFIGS}
+    found = {of_networks(settings(config, *words_of(config))).dump(): config for config in CONFIGS}
     return sorted(found.values())
 
 

@@ -15,8 +15,12 @@ the formulas of both losses, first-in-first-out memories of independent sizes th
 proxies after each iteration once these are trained. It is the variant without parts, "MAUM (G)".
 *Departs*, or rather decides, as the notes do not say:
 
-- alpha 64, delta 0.1, all weights 1, memories of 8 and 8. A memory's unit is a snapshot: the
-  proxies of all identities after one step, of length 1.
+- alpha 20, delta 0.1, weight 0.05 = 1 / alpha for the metrics and 1 for the rest, memories of 8
+  and 8. At weight 1 (and alpha 64, the first choice here) the gradient of the metrics drowns that
+  of the classifiers under SGD; multi-similarity losses have the factor 1 / alpha too. A memory's
+  unit is a snapshot: the proxies of all identities after one update, of length 1.
+- A snapshot is taken every N / P updates, when each identity has been drawn once on average, and
+  not "after each iteration": neighboring ones are nearly equal (``PUSH_INTERVAL``).
 - The sum over proxies grows with the size of the memory, by 2 log S inside the logarithm;
   ``REDUCTION: "mean"`` takes this out. The printed sum is the default.
 - "Trained" means: from ``START_EPOCH`` 10 on, after the warm-up. All three classifiers go on
@@ -32,6 +36,7 @@ B images, D features, N identities, S snapshots.
 """
 
 import logging
+import math
 from typing import Any, Dict, Tuple
 
 from torch import Tensor
@@ -70,6 +75,7 @@ declare(
 )
 
 PROXIES, METRICS = "proxies", "metrics"
+UNTRAINED = 0.75  # of 2 log N: above this part, proxies are said to have hardly learned
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +166,7 @@ class MAUM(DualStreamBaseline):
         self.modality_id_scale = modality_id_scale
         self.unidirectional_scale = unidirectional_scale
         self.start_epoch = start_epoch
+        self._judged = False  # whether the proxies were judged at the start of the metrics
         if unidirectional_scale > 0:
             table = (num_classes, feat_dim, push_interval, push_delay)
             self.visible_memory = SnapshotMemory(visible_size, *table)
@@ -229,8 +236,10 @@ class MAUM(DualStreamBaseline):
             raise UserError(f"phase is {self.phase!r}; expected one of {self.phases}.")
         terms = super().losses(outputs, batch)  # of the common classifier, both modalities
         tensors = {**outputs, **self.labels(batch)}
-        terms["loss_modality_id"] = self.modality_id_scale * self.modality_identity(tensors)
+        identity = self.modality_identity(tensors)
+        terms["loss_modality_id"] = self.modality_id_scale * identity
         if self.phase == METRICS:
+            self._judge_proxies(identity)
             for name, value in self.unidirectional_metrics(tensors).items():
                 terms[name] = self.unidirectional_scale * value
         return terms
@@ -254,6 +263,21 @@ class MAUM(DualStreamBaseline):
                 features[infrared], targets[infrared], self.visible_memory.read()
             ),
         }
+
+    def _judge_proxies(self, identity: Tensor) -> None:
+        """Warn once, at the start of the metrics, if the classifiers know little: they are pulled
+        to proxies that mean nothing yet. ``identity``: L_RGB + L_IR, (); by chance 2 log N."""
+        if self._judged or self.visible_memory.num_held:
+            return
+        self._judged = True
+        chance = 2 * math.log(len(self.heads.weight))
+        if float(identity.detach()) > UNTRAINED * chance:
+            logger.warning(
+                "The unidirectional metrics start while L_RGB + L_IR is %.2f on this batch; by "
+                "chance it is 2 log N = %.2f. The proxies have hardly learned: raise "
+                "MODEL.MAUM.START_EPOCH (or PUSH_DELAY).",
+                *(float(identity.detach()), chance),
+            )
 
     def _log_size(self) -> None:
         sizes = [self.visible_memory.num_bytes, self.infrared_memory.num_bytes]

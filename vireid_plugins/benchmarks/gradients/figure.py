@@ -4,6 +4,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ...drawing.style import COLORS, GRAY, LINES, MARKERS, PALE, new_figure, plain, styled
 from .findings import Summary, summaries
@@ -19,7 +20,7 @@ _COLORS = COLORS[:7]  # yellow is too pale for a line
 _WIDTH, _LINES_HEIGHT, _LEGEND_LINE = 9.4, 2.9, 0.2
 _CELL, _MATRIX_MARGIN = 0.44, 0.65
 _LETTER = 0.075
-_TITLE = 105  # letters in a line of the title
+_TITLE = 125  # letters in a line of the title
 _SMALL_LETTERS = 4  # more terms than this get smaller numbers
 
 
@@ -42,7 +43,8 @@ def draw(watched: Watched, title: str) -> "Figure":
     heights = [_LINES_HEIGHT + 0.3, legend, matrix]
     parts: Any = figure.subfigures(3, 1, height_ratios=heights)  # typed as a single one
     top, middle, bottom = parts
-    figure.suptitle("\n".join(textwrap.wrap(plain(title), _TITLE)), fontsize=10)
+    lines = textwrap.wrap(title, _TITLE, max_lines=3, placeholder=" …")
+    figure.suptitle(plain("\n".join(lines)), fontsize=10 if len(lines) == 1 else 8)
     left, right = top.subplots(1, 2)
     _draw_values(left, watched, looks)
     _draw_gradients(right, watched, looks)
@@ -67,8 +69,7 @@ def _look(number: int) -> Dict[str, Any]:
 def _draw_values(axes: "Axes", watched: Watched, looks: Dict[str, Dict[str, Any]]) -> None:
     for name, look in looks.items():
         axes.plot(*_series(watched, name, "value"), **look)
-    axes.set_title("value, with its weight", loc="left")
-    _finish(axes, watched)
+    _finish(axes, watched, "value, with its weight")
 
 
 def _draw_gradients(axes: "Axes", watched: Watched, looks: Dict[str, Dict[str, Any]]) -> None:
@@ -79,8 +80,10 @@ def _draw_gradients(axes: "Axes", watched: Watched, looks: Dict[str, Dict[str, A
         positive += lengths[lengths > 0].tolist()
     if positive:
         axes.set_yscale("log")
-    axes.set_title("gradient on the backbone, length", loc="left")
-    _finish(axes, watched)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    _finish(axes, watched, "gradient on the backbone, length")
 
 
 def _series(watched: Watched, name: str, what: str) -> Tuple[np.ndarray, np.ndarray]:
@@ -91,35 +94,30 @@ def _series(watched: Watched, name: str, what: str) -> Tuple[np.ndarray, np.ndar
     return np.array(updates), np.array([np.nan if v is None else v for v in values], float)
 
 
-def _finish(axes: "Axes", watched: Watched) -> None:
-    """Mark where phases change, and label the axis."""
-    moments = watched.moments
+def _finish(axes: "Axes", watched: Watched, title: str) -> None:
+    """Mark where phases change, and label the axes."""
     axes.set_xlabel("update")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
-    changes = [
-        (before.update + after.update) / 2
-        for before, after in zip(moments[:-1], moments[1:])
-        if before.phase != after.phase
-    ]
-    for place in changes:
+    moments = watched.moments
+    pairs = [pair for pair in zip(moments, moments[1:]) if pair[0].phase != pair[1].phase]
+    places = [(before.update + after.update) / 2 for before, after in pairs]
+    for place in places:
         axes.axvline(place, color=GRAY, ls=":", lw=0.9)
-    edges = [*changes, None]
-    names = [moments[0].phase] + [
-        after.phase for before, after in zip(moments, moments[1:]) if before.phase != after.phase
-    ]
-    if changes:
-        begins = [moments[0].update, *changes]
-        for begin, name, _ in zip(begins, names, edges):
-            axes.annotate(
-                plain(name),
-                (begin, 1),
-                (3, -2),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                fontsize=7,
-                color=GRAY,
-                va="top",
-            )
+    axes.set_title(title, loc="left", pad=16 if pairs else None)
+    if not pairs:
+        return
+    names = [moments[0].phase, *(after.phase for _, after in pairs)]
+    for begin, name in zip([moments[0].update, *places], names):
+        axes.annotate(
+            plain(name),
+            (begin, 1),
+            (3, 2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=7,
+            color=GRAY,
+        )
 
 
 def _draw_cosines(axes: "Axes", own: Sequence[Summary], named: bool) -> None:
@@ -148,4 +146,4 @@ def _draw_cosines(axes: "Axes", own: Sequence[Summary], named: bool) -> None:
     axes.tick_params(length=0, labelsize=7)
     axes.spines[:].set_visible(False)
     phase = f", phase {plain(own[0].phase)}" if named else ""
-    axes.set_title(f"mean cosine of gradients{phase}", fontsize=9)
+    axes.set_title(f"mean cosines{phase}", fontsize=9)

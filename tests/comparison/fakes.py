@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from vireid_plugins.comparison.runs import Entry, plan_runs
+from vireid_plugins.comparison.entries import Entry
+from vireid_plugins.comparison.runs import plan_runs
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.files import write_json
 from vireid_plugins.runs.names import COMPARED, PROGRESS

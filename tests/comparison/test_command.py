@@ -10,7 +10,7 @@ import time
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins.comparison import compare, comparison
+from vireid_plugins.comparison import compare, queue
 from vireid_plugins.comparison.comparison import default_name
 from vireid_plugins.comparison.config_files import expand_configs
 from vireid_plugins.comparison.progress import Progress
@@ -162,7 +162,7 @@ def test_dry_run_lists_every_run(planned, capsys):
 
 
 def test_table_only_starts_nothing(planned, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(queue, "execute", lambda *_: pytest.fail("started"))
     words = [*planned[0], "--table-only", "--tables", str(tmp_path / "docs"), "--baseline", "b.yml"]
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1  # not all runs are complete
@@ -184,7 +184,7 @@ def test_only_what_is_not_done_is_run(planned, monkeypatch, capsys):
             finish(run, 31.0, 21.0)
             on_end(run, 62.0)
 
-    monkeypatch.setattr(comparison, "execute", end_all)
+    monkeypatch.setattr(queue, "execute", end_all)
     assert main(words) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
     assert [line.split(", log")[0] for line in lines] == [
@@ -196,7 +196,7 @@ def test_only_what_is_not_done_is_run(planned, monkeypatch, capsys):
 
 def test_from_python_it_returns_what_is_unfinished(planned, tmp_path, monkeypatch):
     words, runs = planned
-    monkeypatch.setattr(comparison, "execute", lambda todo, *_: finish(todo[0], 31.0, 21.0))
+    monkeypatch.setattr(queue, "execute", lambda todo, *_: finish(todo[0], 31.0, 21.0))
     said = []
     found = compare(words[:2], seeds=(0, 1), output=tmp_path / "out", title="mine", say=said.append)
     assert [run.title for run in found.unfinished] == ["a seed 1", "b seed 1"]

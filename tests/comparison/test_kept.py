@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vireid_plugins.comparison import Comparison, comparison
+from vireid_plugins.comparison import Comparison, queue
 from vireid_plugins.comparison.kept import read_kept, rename_damaged
 from vireid_plugins.comparison.summary import collect
 from vireid_plugins.comparison.table import Outcome, format_markdown
@@ -126,7 +126,7 @@ def test_a_damaged_run_is_done_again_and_the_others_count(tmp_path, monkeypatch)
             finish(one, 20.0, 10.0)
             on_end(one, 1.0)
 
-    monkeypatch.setattr(comparison, "execute", pretend)
+    monkeypatch.setattr(queue, "execute", pretend)
     done = Comparison([config], [0, 1], **options).execute()
     assert started == [1] and done.unfinished == []
     names = {path.name for path in spoiled.parent.iterdir()}

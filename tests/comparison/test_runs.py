@@ -3,14 +3,15 @@
 import pytest
 import yaml
 
-from vireid_plugins.comparison import runs
+from vireid_plugins.comparison import entries
 from vireid_plugins.comparison.config_files import (
     expand_configs,
     hide_paths,
     shown_path,
     unique_names,
 )
-from vireid_plugins.comparison.runs import build_entries, differing_settings, plan_runs
+from vireid_plugins.comparison.entries import build_entries
+from vireid_plugins.comparison.runs import differing_settings, plan_runs
 from vireid_plugins.errors import MissingFileError, PlanError
 from vireid_plugins.runs.names import LAST, SETTINGS
 
@@ -163,7 +164,7 @@ def test_only_a_users_mistake_becomes_a_plan_error(tmp_path, monkeypatch):
     path = write_config(tmp_path, "a", SOLVER__BASE_LRR=1)
     with pytest.raises(PlanError, match=r"a.yml: .*SOLVER.BASE_LRR"):
         build_entries([path], [])
-    monkeypatch.setattr(runs, "build_evaluator", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(entries, "build_evaluator", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # keeps its traceback
         build_entries([write_config(tmp_path, "b")], [])
 

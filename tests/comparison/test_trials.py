@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins.comparison import Comparison, compare, comparison, worker
+from vireid_plugins.comparison import Comparison, compare, queue, worker
 from vireid_plugins.comparison.columns import format_difference, format_estimate
 from vireid_plugins.comparison.contrasts import with_one_baseline
 from vireid_plugins.comparison.estimate import TrialEstimate
@@ -133,7 +133,7 @@ def test_a_word_that_is_no_number_of_a_trial(capsys):
 
 
 def test_without_the_option_it_says_that_there_are_more_trials(tmp_path, monkeypatch, datasets):
-    monkeypatch.setattr(comparison, "execute", lambda *_: None)
+    monkeypatch.setattr(queue, "execute", lambda *_: None)
     said = []
     compare([REGDB], seeds=(0,), output=tmp_path, opts=TINY, say=said.append)
     assert "RegDB has 10 trials, and each needs a model" in said[1] and "--trials" in said[1]
@@ -148,7 +148,7 @@ def test_lists_that_are_absent_are_said_before_the_first_training(tmp_path, data
     (tmp_path / "RegDB/idx/train_visible_7.txt").unlink()
     (tmp_path / "RegDB/idx/test_thermal_9.txt").unlink()
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    monkeypatch.setattr(comparison, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(queue, "execute", lambda *_: pytest.fail("started"))
     found = planned(tmp_path / "out")
     with pytest.raises(DatasetError, match="2 of 10 trials cannot be used") as caught:
         found.execute()
@@ -351,7 +351,7 @@ def test_the_row_is_the_mean_of_the_trials_trained_one_by_one(
             worker.run(run.folder, {"name": run.entry.name, "runs_at_once": 1})
             on_end(run, 1.0)
 
-    monkeypatch.setattr(comparison, "execute", run_here)
+    monkeypatch.setattr(queue, "execute", run_here)
     opts = small_words(tmp_path / "one", **KEYS_OF_SECONDS, SEED=0, DATASETS__REGDB_TRIAL=2)
     session.train(str(REGDB), opts)
     weights = str(tmp_path / "one" / "model_final.pth")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "configs").glob("*/**/*.yml")
-    if not path.name.startswith("Base-")
+    if not path.name.startswith("Base-") and not path.name.endswith(("plan.yml", "setting.yml"))
 )
 P, K, NUM_CLASSES = 3, 2, 5
 SIZE = [96, 48]  # pixels; a map of 6 x 3, a row for each of the six parts that some methods cut

@@ -1,6 +1,7 @@
 """``vireid compare``: train and evaluate configs with several seeds, one table of all."""
 
 import argparse
+from typing import Any
 
 from ..verb import Verb, register, say
 
@@ -16,6 +17,7 @@ class Compare(Verb):
   vireid compare CONFIG [CONFIG ...] --seeds 0 1 2 [--set KEY VALUE ...]
   vireid compare configs/mrda/ablation/*.yml --on configs/mrda/sysu.yml
   vireid compare configs/agw/regdb.yml --trials        (RegDB's ten trials, a model for each)
+  vireid compare --plan configs/evidence/plan.yml      (rows, baselines, seeds: all in one file)
 
 The same command continues where it was interrupted. Nothing is ever deleted.
 
@@ -27,15 +29,16 @@ started, the message says why."""
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words."""
         parser.add_argument(
-            "configs", nargs="+", metavar="CONFIG", help="paths, files below configs/, or patterns"
+            "configs", nargs="*", metavar="CONFIG", help="paths, files below configs/, or patterns"
         )
+        _add_plan_arguments(parser)
         parser.add_argument(
             "--seeds",
             nargs="+",
             type=int,
             metavar="N",
             help="values of SEED; each config is run with each of them; default 0 1 2, with "
-            "--trials 0",
+            "--trials 0, with --plan those of the plan",
         )
         parser.add_argument(
             "--trials",
@@ -79,22 +82,39 @@ started, the message says why."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Run what is not done."""
-        from vireid_plugins.comparison import Comparison
+        from vireid_plugins.comparison import Comparison, PlanComparison
+        from vireid_plugins.errors import PlanError
 
         chosen = {key: value for key, value in vars(args).items() if key not in _OF_THE_COMMAND}
-        comparison = Comparison(**chosen, say=say)
-        if args.dry_run:
-            comparison.list_runs()
-            return 0
-        if args.table_only:
-            compared = comparison.write()
-            written = ", ".join(map(str, compared.written))
-            comparison.show_rows()
-            say(f"Written: {written}" if written else "No run is complete.")
+        of_a_plan = {name: chosen.pop(name) for name in ("plan", *_WITH_A_PLAN)}
+        unfit = _WITHOUT_A_PLAN if args.plan else _WITH_A_PLAN
+        for name, word in unfit.items():
+            if getattr(args, name) not in _NOT_GIVEN[name == "trials"]:
+                raise PlanError(f"{word} is not possible {_WHY[bool(args.plan)]}")
+        if args.plan:
+            chosen = {key: one for key, one in chosen.items() if key not in _WITHOUT_A_PLAN}
+            comparison: Any = PlanComparison(**chosen, **of_a_plan, say=say)
+        elif args.configs:
+            comparison = Comparison(**chosen, say=say)
         else:
-            compared = comparison.execute()
-            say(f"Table: {compared.tables / 'table.md'}")
-        return 1 if compared.unfinished else 0
+            raise PlanError("Name the configs that are compared, or --plan FILE.")
+        return _work(comparison, args)
+
+
+def _work(comparison: Any, args: argparse.Namespace) -> int:
+    """Do what was asked: list the runs, write the table, or run."""
+    if args.dry_run:
+        comparison.list_runs()
+        return 0
+    if args.table_only:
+        compared = comparison.write()
+        written = ", ".join(map(str, compared.written))
+        comparison.show_rows()
+        say(f"Written: {written}" if written else "No run is complete.")
+    else:
+        compared = comparison.execute()
+        say(f"Table: {compared.tables / 'table.md'}")
+    return 1 if compared.unfinished else 0
 
 
 def trial_number(text: str) -> int:
@@ -108,6 +128,43 @@ def trial_number(text: str) -> int:
 
 
 _OF_THE_COMMAND = ("command", "dry_run", "table_only")
+_WITH_A_PLAN = {"only": "--only", "setting": "--setting"}
+_WITHOUT_A_PLAN = {
+    "configs": "CONFIG",
+    "trials": "--trials",
+    "on": "--on",
+    "baseline": "--baseline",
+}
+_NOT_GIVEN: Any = ((None, "", []), (None,))  # --trials without numbers stands for all trials
+_WHY = {
+    True: "with --plan: the plan says which rows there are, and what each is compared with.",
+    False: "without --plan FILE.",
+}
+
+
+def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words about a plan."""
+    parser.add_argument(
+        "--plan",
+        default="",
+        metavar="FILE",
+        help="a file with the rows, what each is compared with, their setting and the seeds; see "
+        "docs/compare.md",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ROW",
+        help="run these rows of the plan alone: names, or patterns such as 'CAJ*'",
+    )
+    parser.add_argument(
+        "--setting",
+        default="",
+        metavar="CONFIG",
+        help="a config that takes the place of the plan's setting, for another machine or size",
+    )
 
 
 def _add_table_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,7 @@ def row_cells(row: Row, contrasts: Contrasts, protocols: Dict[str, str], folder:
         protocols: for each protocol line that is shown, what stands behind a metric's name.
         folder: where the table will be, for links.
     """
-    cells = {"config": _link(row, folder), **_count(row)}
+    cells = {"config": _link(row, folder), **count_cells(row)}
     cells.update(metric_cells(row, protocols))
     if contrasts.against:
         cells.update(difference_cells(row, contrasts, protocols))
@@ -56,7 +56,7 @@ def row_cells(row: Row, contrasts: Contrasts, protocols: Dict[str, str], folder:
     cells["parameters (M)"] = _scaled(row.cost("parameters"), 1e6, 2)
     cells["GFLOPs per test image"] = _scaled(row.cost("flops_per_image"), 1e9, 3)
     cells["peak memory (MiB)"] = _scaled(row.cost("peak_memory_mib"), 1, 0)
-    cells["remarks"] = _remarks(row)
+    cells["remarks"] = remarks(row)
     return cells
 
 
@@ -89,13 +89,13 @@ def difference_cells(row: Row, contrasts: Contrasts, protocols: Dict[str, str]) 
 
 def count_runs(row: Row) -> str:
     """Return how many runs of a config are complete: ``10 trials``, ``2 of 3 seeds``."""
-    ((name, number),) = _count(row).items()
+    ((name, number),) = count_cells(row).items()
     if name in number or "runs" in number:
         return number
     return f"1 {name[:-1]}" if number == "1" else f"{number} {name}"
 
 
-def _count(row: Row) -> Cells:
+def count_cells(row: Row) -> Cells:
     wanted, there = len(row.runs), len(row.results)
     if not row.over_trials:
         return {"seeds": str(there) if there == wanted else f"{there} of {wanted} seeds"}
@@ -105,9 +105,12 @@ def _count(row: Row) -> Cells:
     return {"trials": str(trials) if seeds == 1 else f"{trials} trials × {seeds} seeds"}
 
 
-def _remarks(row: Row) -> str:
+def remarks(row: Row) -> str:
+    """Return which runs failed or are missing, and where to read more."""
     lacking = [f"lacks {row.missing}"] if row.over_trials and row.missing else []
-    logs = f"; see `{row.name}/{'trial*/' if row.trials else ''}seed*/output.txt`"
+    logs = (
+        f"; see `{row.runs[0].entry.run_folder}/{'trial*/' if row.trials else ''}seed*/output.txt`"
+    )
     told = hide_paths("; ".join([*row.failures, *lacking]))
     return told + (logs if row.failures else "")
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Union
 
 from ..errors import PlanError
-from ..files import writing
-from .columns import format_seconds
 from .config_files import expand_configs, shown_path
-from .jobs import OUTPUT, execute, sole_user
-from .kept import rename_damaged
+from .entries import build_entries
+from .jobs import sole_user
 from .printed import format_plain
-from .runs import DONE, PlannedRun, build_entries, plan_runs
+from .queue import Queue
+from .runs import DONE, PlannedRun, plan_runs
 from .summary import collect
 from .table import Outcome, repeat_command, write_outcome
 from .trials import check_lists, choose_trials, hint, trial_words
@@ -91,7 +90,7 @@ class Comparison:
         say: Callable[[str], Any] = lambda line: None,
     ) -> None:
         self._seeds = list(default_seeds(trials) if seeds is None else seeds)
-        _check(self._seeds, jobs)
+        check_seeds_and_jobs(self._seeds, jobs)
         self._jobs, self._opts, self._say = jobs, list(opts), say
         self._title, self._protocol = title, protocol
         paths = expand_configs([str(one) for one in configs])
@@ -107,9 +106,7 @@ class Comparison:
         self.trials = choose_trials(self.entries, trials, self._opts)
         self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._also)
         self._check_protocol()
-        self._todo = [run for run in self.runs if run.state != DONE]
-        self._started, self._ended = 0, 0
-        self._durations = self._known_durations()  # seconds
+        self._queue = Queue(self.runs, self.output, jobs, say, self.write)
 
     def _baseline_name(self, wanted: Optional[str]) -> Optional[str]:
         if wanted is None:
@@ -132,29 +129,9 @@ class Comparison:
                 f"--protocol {wanted!r} is not evaluated; there are: {', '.join(known)}."
             )
 
-    def _known_durations(self) -> List[float]:
-        results = [run.result() for run in self.runs]
-        done = [result for result in results if result is not None]
-        return [(one["train_seconds"] or 0.0) + one["evaluation_seconds"] for one in done]
-
     def list_runs(self) -> None:
         """Report for each run whether it is done."""
-        for run in self.runs:
-            error = run.error() if run.state != DONE else ""
-            self._say(f"{run.state:10} {run.title}{f'  (failed: {error})' if error else ''}")
-            for path, reason in run.kept().damaged:
-                self._say(f"{'':10} {path} is damaged: {reason}. It will be renamed.")
-        self._say(
-            f"{len(self.runs)} runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
-        )
-
-    def _rename_damaged(self) -> None:
-        """Rename the damaged files of all runs, so that their work is done again."""
-        for run in self.runs:
-            for path, reason in run.kept().damaged:
-                with writing(path):
-                    kept = rename_damaged(path)
-                self._say(f"{run.title}: {reason}. It is kept as {kept}; the run is {run.state}.")
+        self._queue.list_runs()
 
     def execute(self) -> Compared:
         """Run all runs that are not done, and write the table after each.
@@ -164,56 +141,24 @@ class Comparison:
         trials = "" if self.trials is None else f" x {len(self.trials)} trials"
         self._say(
             f"{len(self.entries)} configs{trials} x {len(self._seeds)} seeds = {len(self.runs)} "
-            f"runs, {len(self.runs) - len(self._todo)} done, in {self.output}"
+            f"runs, {self._queue.done} done, in {self.output}"
         )
         if hint(self.entries, self.trials):
             self._say(hint(self.entries, self.trials))
         check_lists(self.runs)
         with sole_user(self.output):
-            self._rename_damaged()
+            self._queue.rename_damaged()
             self.write()
-            execute(self._todo, self._jobs, self._on_start, self._on_end)
+            self._queue.work()
         compared = self.write()
         self.show_rows()
-        for run in compared.unfinished:
-            self._say(f"FAILED  {run.title}: {run.error()}  ({run.folder / OUTPUT})")
+        self._queue.report_failures()
         return compared
 
     def show_rows(self) -> None:
         """Report the means of all configs that have a complete run."""
         for line in format_plain(collect(self.runs), self._protocol).splitlines():
             self._say(line)
-
-    def _on_start(self, run: PlannedRun) -> None:
-        self._started += 1
-        number = len(self.runs) - len(self._todo) + self._started
-        self._say(
-            f"run {number} of {len(self.runs)}: {run.title}, {run.state}, eta {self._eta()}, "
-            f"log {run.folder / 'log.txt'}"
-        )
-
-    def _on_end(self, run: PlannedRun, seconds: float) -> None:
-        self._ended += 1
-        self._durations.append(seconds)
-        result = run.result()
-        if result is None:
-            why = run.error() or f"the cause is unknown; see {run.folder / OUTPUT}"
-            self._say(f"  {run.title}: failed: {why}")
-        else:
-            first = result["protocols"][0]["key"]
-            scores = ", ".join(
-                f"{name} {result['metrics'][f'{first}/{name}']:.1f}" for name in ("Rank-1", "mAP")
-            )
-            self._say(f"  {run.title}: {scores}, {format_seconds(seconds)}")
-        self.write()
-
-    def _eta(self) -> str:
-        """Return the remaining hours and minutes, estimated from the runs that are done."""
-        if not self._durations:
-            return "?"
-        each = sum(self._durations) / len(self._durations)
-        minutes = round((len(self._todo) - self._ended) * each / self._jobs / 60)
-        return f"{minutes // 60}:{minutes % 60:02d}"
 
     def write(self) -> Compared:
         """Write the table of the runs that are complete, without starting a run."""
@@ -246,7 +191,7 @@ def default_seeds(trials: Optional[Sequence[int]]) -> Sequence[int]:
     return (0, 1, 2) if trials is None else (0,)
 
 
-def _check(seeds: Sequence[int], jobs: int) -> None:
+def check_seeds_and_jobs(seeds: Sequence[int], jobs: int) -> None:
     if jobs < 1:
         raise PlanError(f"--jobs is {jobs}; expected 1 or more.")
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):

@@ -2,12 +2,14 @@
 
 import csv
 import io
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..cells import safe_cells
+from .claims import Claim
 from .config_files import hide_paths
 from .contrasts import Contrasts
 from .kept import METRICS
+from .noise import MeanDifference
 from .runs import PlannedRun
 from .summary import COSTS, Row
 
@@ -57,9 +59,11 @@ def _result_lines(run: PlannedRun, result: Dict[str, Any]) -> List[Dict[str, Any
 def _identity(run: PlannedRun, state: str) -> Dict[str, Any]:
     entry = run.entry
     trial = {} if run.trial is None else {"trial": run.trial}
+    point = {} if run.point is None else {"at": run.point.value}
     return {
         "config": entry.name,
         "config_file": entry.shown_path,
+        **point,
         **trial,
         "seed": run.seed,
         "state": state,
@@ -87,6 +91,40 @@ def format_summary(contrasts: Contrasts) -> str:
                 line.update(_summary_cells(row, contrasts, protocol["key"], metric))
             lines.append({**line, **{name: row.cost(name) for name in COSTS}})
     return _csv(lines)
+
+
+def format_differences(contrasts: Contrasts, claims: Mapping[str, Claim]) -> str:
+    """Return a line for each row, each row that it is compared with, each protocol and metric.
+
+    ``low`` and ``high`` are the ends of the 95 % interval, ``paper`` is what is printed.
+    """
+    lines: List[Dict[str, Any]] = []
+    for row, other in contrasts.pairs:
+        claim = claims.get(row.name)
+        claim = claim if claim and claim.over == other.name else None
+        for protocol in row.results[0]["protocols"]:
+            for metric in METRICS:
+                found = contrasts.difference(row, other, protocol["key"], metric)
+                if found is not None:
+                    names = {"row": row.name, "against": other.name, "protocol": protocol["key"]}
+                    lines.append({**names, **_difference_line(metric, found, claim)})
+    return _csv(lines or [{"row": ""}])
+
+
+def _difference_line(metric: str, found: MeanDifference, claim: Optional[Claim]) -> Dict[str, Any]:
+    low, high = found.interval or (None, None)
+    return {
+        "metric": metric,
+        "delta": found.delta,
+        "bound": found.bound,
+        "low": low,
+        "high": high,
+        "degrees": found.degrees or None,
+        "verdict": found.verdict,
+        "paper": claim.values.get(metric) if claim else None,
+        "source": claim.source if claim else "",
+        "agreement": claim.agreement(metric, found) if claim else "",
+    }
 
 
 def _counts(row: Row) -> Dict[str, int]:

@@ -79,6 +79,10 @@ def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
         "config_file": run.entry.shown_path,
         "runs_at_once": jobs,
     }
+    environment = child_environment(slot, jobs)
+    if run.point is not None:
+        facts["point"] = run.point.value
+        environment["FASTREID_DATASETS"] = str(run.point.folder.resolve())
     words = [sys.executable, "-m", "vireid_plugins.comparison.worker"]
     words += [str(run.folder), json.dumps(facts), "--end-with-stdin"]
     with open(run.folder / OUTPUT, "ab") as output:
@@ -87,7 +91,7 @@ def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=child_environment(slot, jobs),
+            env=environment,
             start_new_session=True,  # Ctrl-C is for this process, which stops the others in order
         )
     return Job(run, slot, process, time.monotonic())

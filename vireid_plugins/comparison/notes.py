@@ -29,9 +29,10 @@ _PAIRED = """\
 deviation of these differences, and t Student's for n - 1 degrees of freedom."""
 _CHANCE = """\
 Without any true difference, one in twenty would be beyond noise; {number} {are} judged here."""
-_COSTS = """\
+_WEIGHTS = """\
 Every number is of `{weights}`, the weights after the last iteration; none was chosen on the test \
-set. Training: mean wall time of all epochs, without start-up, checkpoints and evaluation{jobs}. \
+set. Training: mean wall time of all epochs, without start-up, checkpoints and evaluation{jobs}."""
+_COSTS = """\
 Parameters: all of the model in training, classifiers included. FLOPs: two per multiply-add, of \
 convolutions and matrix products. Memory: {memory}, mean over {runs}."""
 _MEMORY = {
@@ -40,22 +41,27 @@ _MEMORY = {
 }
 
 
-def format_notes(contrasts: Contrasts, protocols: Sequence[str], baseline: str = "") -> str:
+def format_notes(
+    contrasts: Contrasts, protocols: Sequence[str], baseline: str = "", with_costs: bool = True
+) -> str:
     """Return what the columns of the table mean. At least one run must be complete.
 
     Args:
         contrasts: the table.
         protocols: the protocol lines that are shown.
         baseline: what the rows are compared with, in words; empty: the only baseline.
+        with_costs: whether the table has columns of parameters, operations and memory.
     """
     rows = contrasts.rows
     over_trials = rows[0].over_trials
     results = [result for row in rows for result in row.results]
     devices = sorted({result["device"] for result in results})
     jobs = max(result["runs_at_once"] for result in results)
-    costs = _COSTS.format(
+    weights = _WEIGHTS.format(
         weights=results[0]["weights"],
         jobs=f" (up to {jobs} runs shared the machine: compare with care)" if jobs > 1 else "",
+    )
+    costs = _COSTS.format(
         memory="; ".join(_MEMORY.get(device, device) for device in devices),
         runs="runs" if over_trials else "seeds",
     )
@@ -66,7 +72,7 @@ def format_notes(contrasts: Contrasts, protocols: Sequence[str], baseline: str =
     elif contrasts.against:
         parts += [_DIFFERENCE.format(baseline=baseline, pooled=_pooled(contrasts, protocols))]
     parts += chance(contrasts, protocols)
-    return " ".join(["Percent.", *parts, costs])
+    return " ".join(["Percent.", *parts, weights, *([costs] if with_costs else [])])
 
 
 def _pooled(contrasts: Contrasts, protocols: Sequence[str]) -> str:

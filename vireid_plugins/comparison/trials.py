@@ -6,7 +6,8 @@ from ..data.datasets.trials import SeparateTrials, check_trials
 from ..data.labels import first_few
 from ..errors import PlanError
 from ..keys import value_of
-from .runs import DONE, Entry, PlannedRun
+from .entries import Entry
+from .runs import DONE, PlannedRun
 
 _MOST = 20  # how many numbers a message names
 

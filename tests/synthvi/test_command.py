@@ -40,6 +40,22 @@ def test_one_command_renders_and_shows(tmp_path, ids):
 
 
 @pytest.mark.parametrize(
+    "words, shares",
+    [
+        ([], [0.5, 0.3, 0.2]),
+        (["--infrared", "free"], [0, 0, 1]),
+        (["--infrared", "0.25,0.75,0"], [0.25, 0.75, 0]),
+        (["--infrared", "0.25", "0.75", "0"], [0.25, 0.75, 0]),
+    ],
+)
+def test_shares_of_dyes_are_words(tmp_path, words, shares):
+    arguments = ["--layout", "regdb", "--out", str(tmp_path), "--ids", "1+1"]
+    assert render([*arguments, *FEW, *words]) == 0
+    told = json.loads((tmp_path / "RegDB" / "synthvi.json").read_text())["parameters"]
+    assert list(told["infrared"].values()) == shares
+
+
+@pytest.mark.parametrize(
     "extra, named",
     [
         (["--ids", "2x4"], "TRAIN"),
@@ -47,6 +63,8 @@ def test_one_command_renders_and_shows(tmp_path, ids):
         (["--layout", "casia"], "casia"),
         (["--ids", "1+2"], "even"),
         (["--jobs", "0"], "jobs"),
+        (["--infrared", "0.5,0.3"], "infrared"),
+        (["--infrared", "0.5", "0.3", "0.3"], "sum is 1.1"),
     ],
 )
 def test_wrong_words_end_with_status_two_and_a_reason(tmp_path, capsys, extra, named):

@@ -20,6 +20,7 @@ from vireid_plugins.synthvi.person.identity import sample_identity
 from vireid_plugins.synthvi.place.camera import make_camera
 from vireid_plugins.synthvi.place.domains import SYSU
 from vireid_plugins.synthvi.render import render_image
+from vireid_plugins.synthvi.settings import RENDERER_VERSION
 
 from tests.synthvi.small import ALL_LAYOUTS, SMALL, numbers_in
 
@@ -165,6 +166,41 @@ def test_other_settings_need_overwrite(copy):
     assert digest(copy) != before
 
 
+def test_dyes_are_in_the_marker_and_other_ones_need_overwrite(copy):
+    told = json.loads((copy / "synthvi.json").read_text())["parameters"]
+    assert told["infrared"] == {"dense": 0.5, "clear": 0.3, "free": 0.2}
+    assert told["version"] == RENDERER_VERSION
+    before = digest(copy)
+    words = "infrared: 0.5 dense .* 0.3 clear .* 0.2 free there, 1 dense wanted.*--overwrite"
+    with pytest.raises(FileExistsError, match=words):
+        render_dataset("sysu", copy.parent, jobs=1, infrared="dense", **SMALL)
+    assert digest(copy) == before
+    render_dataset("sysu", copy.parent, jobs=1, infrared="dense", overwrite=True, **SMALL)
+    changed = {name for name, value in digest(copy).items() if before[name] != value}
+    assert {name for name in changed if name.endswith(".jpg")} == {
+        name for name in before if name.startswith(("cam3/", "cam6/"))
+    }
+    assert changed >= {"synthvi.json", "synthvi/identities.json"}
+    assert not any(name.endswith((".npz", ".txt", ".mat")) for name in changed)
+
+
+def test_a_folder_from_before_the_dyes_is_the_free_form(tmp_path, caplog):
+    options = {**SMALL, "images_per_camera": 1, "jobs": 1}
+    root = render_dataset("regdb", tmp_path, infrared="free", **options)
+    marker = root / "synthvi.json"
+    content = json.loads(marker.read_text())
+    del content["parameters"]["infrared"]
+    content["parameters"]["version"] = 2
+    marker.write_text(json.dumps(content))
+    before = digest(root)
+    with caplog.at_level("INFO"):
+        render_dataset("regdb", tmp_path, infrared="free", **options)
+    assert "reusing" in caplog.text and digest(root) == before
+    with pytest.raises(FileExistsError, match="1 free there.*--infrared free reuses it"):
+        render_dataset("regdb", tmp_path, **options)
+    assert digest(root) == before
+
+
 @pytest.mark.parametrize(
     "arguments, named",
     [
@@ -178,6 +214,7 @@ def test_other_settings_need_overwrite(copy):
         ({"size": (16, 8)}, "size"),
         ({"seed": -1}, "seed"),
         ({"difficulty": 7.0}, "difficulty"),
+        ({"infrared": "0.5,0.5"}, "infrared"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, named):

@@ -61,9 +61,10 @@ Exit status: 0: rendered; 2: not rendered, the message says why."""
             "--infrared",
             nargs="+",
             metavar="SHARES",
-            help="how near infrared is linked to the visible colors: the shares of dense, clear "
-            "and free dyes, such as 0.5,0.3,0.2; or linked (default), free (as in version 2: "
-            "nothing is linked), dense, clear",
+            help="how near infrared is linked to the visible colors: the shares of cloth in dense, "
+            "clear and free dyes, such as 0.5,0.3,0.2, or a name: linked (default: 0.5,0.3,0.2), "
+            "dense (1,0,0), clear (0,1,0), free (0,0,1: nothing is linked, as before version 3); "
+            "see docs/infrared.md",
         )
         parser.add_argument(
             "--seed", type=int, default=0, help="another seed: other people and places"

@@ -31,12 +31,14 @@ class Rendered:
     ``image`` (H, W, 3) uint8 is blue, green, red; the channels are equal outside the visible band.
     ``keypoints`` (17, 3) float32 has x and y in pixels and 1 for a joint that is seen, 0 for one
     that is hidden or outside, in COCO's order. ``mask`` (H, W) bool is True where the person, with
-    the things carried, covers more than half of a pixel.
+    the things carried, covers more than half of a pixel. ``materials`` (H, W) uint8 has the
+    ``Material`` in the middle of each pixel.
     """
 
     image: np.ndarray
     keypoints: np.ndarray
     mask: np.ndarray
+    materials: np.ndarray
 
 
 def render_image(
@@ -87,6 +89,7 @@ def render_image(
         image=image,
         keypoints=_keypoints(skeleton, view, canvas, factor, (height, width)),
         mask=cv2.resize(canvas[..., 2], (width, height), interpolation=cv2.INTER_AREA) > 127,
+        materials=canvas[factor // 2 :: factor, factor // 2 :: factor, 0].copy(),
     )
 
 

@@ -165,6 +165,14 @@ def test_a_garment_that_keeps_its_dye_keeps_its_shade(crowds):
                 assert np.array_equal(*pair)
 
 
+def test_dyes_know_nothing_of_colors(crowds):
+    crowd = crowds["0.5,0.3,0.2"]
+    red = shades(crowd, "visible")[:, 1:13]
+    dense = np.array([[dye == "dense" for dye in person.dyes.values()] for person in crowd])
+    table = np.corrcoef(red.T, dense.T.astype(float))[:12, 12:]
+    assert np.abs(table).max() < 5 / np.sqrt(PEOPLE)
+
+
 # --- what each dye shows
 
 

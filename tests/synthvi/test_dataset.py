@@ -227,4 +227,4 @@ def test_a_picture_sheet_is_written(tmp_path):
     sheet = cv2.imread(str(write_preview(tmp_path / "sheet.png", settings)))
     # one row per identity, two strips of overlays, 160 pixels each, below a header of 26
     assert sheet.shape[0] == 26 + (2 + 2) * 160
-    assert sheet.shape[1] == 54 + 6 * 2 * 80  # six cameras, two moments, 80 pixels wide
+    assert sheet.shape[1] == 82 + 6 * 2 * 80  # six cameras, two moments, 80 pixels wide

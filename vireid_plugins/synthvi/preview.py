@@ -22,7 +22,8 @@ HEADER = 26
 ROWS = 7
 FRAMES = 2
 MOST_CAMERAS = 6
-MARGIN = 54
+MARGIN = 82
+LINE = 14  # pixels from one line of words to the next
 LIMBS = (
     (5, 6),
     (5, 7),
@@ -47,7 +48,8 @@ SEEN, HIDDEN, MASK_TINT = (60, 230, 60), (60, 60, 255), (255, 160, 0)
 def write_preview(path: Union[str, Path], settings: Settings) -> Path:
     """Render a sheet of the dataset that ``settings`` describe, as a PNG file; return its path.
 
-    Rows are identities, columns cameras with two moments each, labeled with their modality. Two
+    Rows are identities, labeled with the dyes of their upper and lower garments if the domain has
+    infrared cameras. Columns are cameras with two moments each, labeled with their modality. Two
     strips below show key points (green: seen, red: hidden) and masks. No dataset is read.
     """
     domain = DOMAINS[settings.layout]
@@ -63,10 +65,10 @@ def write_preview(path: Union[str, Path], settings: Settings) -> Path:
     rows = [_header(cameras, cells[0])]
     for person, row in zip(people, cells):
         images = [_scaled(r.image) for cell in row for r in cell]
-        rows.append(_labeled(f"id {person.number}", np.hstack(images)))
+        rows.append(_labeled(_about(person, cameras), np.hstack(images)))
     for name, draw in (("joints", draw_keypoints), ("mask", draw_mask)):
         images = [draw(cells[i % len(cells)][j][k]) for i, j, k in _diagonal(cells)]
-        rows.append(_labeled(name, np.hstack([_scaled(image) for image in images])))
+        rows.append(_labeled([name], np.hstack([_scaled(image) for image in images])))
     path = Path(path)
     write_whole(path, encode_image(np.vstack(rows), ".png"))
     return path
@@ -96,9 +98,17 @@ def _text(image: np.ndarray, words: str, at: Tuple[int, int]) -> None:
     cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1, cv2.LINE_AA)
 
 
-def _labeled(words: str, strip: np.ndarray) -> np.ndarray:
+def _about(person: Identity, cameras: List[Camera]) -> List[str]:
+    lines = [f"id {person.number}"]
+    if any(camera.band == "infrared" for camera in cameras):
+        lines += [f"{name} {person.dyes[name]}" for name in ("upper", "lower")]
+    return lines
+
+
+def _labeled(lines: List[str], strip: np.ndarray) -> np.ndarray:
     margin = np.full((strip.shape[0], MARGIN, 3), 255, np.uint8)
-    _text(margin, words, (4, strip.shape[0] // 2))
+    for number, words in enumerate(lines):
+        _text(margin, words, (4, strip.shape[0] // 2 + LINE * number))
     return np.hstack([margin, strip])
 
 

@@ -3,9 +3,12 @@
 import logging
 
 import pytest
+import yaml
 
 from vireid_plugins import add_vireid_config
+from vireid_plugins.comparison.runs import differing_settings
 from vireid_plugins.engine.fingerprint import model_words
+from vireid_plugins.engine.other_values import other_values
 from vireid_plugins.engine.same_run import differences_to
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import declared_keys
@@ -65,6 +68,21 @@ def test_a_run_with_the_old_defaults_is_resumed_and_another_is_not():
     assert differences_to(older(), cfg, "old.pth") == []
     (difference,) = differences_to(older(pairs="ranked"), cfg, "old.pth")
     assert difference.words == f"{PAIRS} 'ranked' -> 'all'" and not difference.free
+
+
+def test_an_evaluation_does_not_warn_of_a_removed_key():
+    cfg = fresh()
+    cfg.MODEL.MSCLNET.JOINT, cfg.SEED = True, 7
+    assert other_values(cfg, {"config": older(pairs="ranked")}, "old.pth") == []
+
+
+def test_a_comparison_with_the_old_defaults_is_continued_and_another_is_not():
+    cfg = fresh()
+    cfg.MODEL.MSCLNET.JOINT, cfg.SEED = True, 7
+    wanted = yaml.safe_load(cfg.dump())
+    assert differing_settings(yaml.safe_load(older()), wanted) == []
+    told = differing_settings(yaml.safe_load(older(hidden=24)), wanted)
+    assert told == [f"{HIDDEN}: was 24, is 0"]
 
 
 def test_fingerprints_of_older_models_still_name_the_removed_keys():

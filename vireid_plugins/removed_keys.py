@@ -16,7 +16,7 @@ _ABSENT = object()
 
 
 class Removed(NamedTuple):
-    """What became of a key. No removed key changes the features of a trained model."""
+    """What became of a key. A removed key must not have changed the features of a model."""
 
     value: Any
     today: str  # a sentence: what the code does without the key
@@ -37,8 +37,8 @@ def check_removed(key: str, value: Any, source: str) -> None:
     gone = REMOVED[key]
     if value not in (gone.value, str(gone.value)):
         raise UserError(
-            f"{source}: the key {key} was removed, and its value {value!r} cannot be had any more. "
-            f"{gone.today} Delete the key, or train with the version that has it."
+            f"{source}: the key {key} was removed; its value {value!r} is no longer possible. "
+            f"{gone.today} Delete the key, or use the version that has it."
         )
 
 

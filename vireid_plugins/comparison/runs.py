@@ -13,6 +13,7 @@ from ..engine.setup import build_config
 from ..errors import PlanError
 from ..keys import value_of
 from ..merge import flat_values
+from ..removed_keys import REMOVED
 from ..runs.names import COMPARED
 from .entries import Entry
 from .kept import Kept, parse_config, read_kept
@@ -220,14 +221,14 @@ def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[s
     """Return ``KEY: was ..., is ...`` for every key whose value changed.
 
     Keys of the machine, such as ``OUTPUT_DIR`` and ``MODEL.DEVICE``, do not count, and neither
-    does a new key that has its default.
+    does a new key that has its default, or a removed one that had it.
     """
     defaults = _defaults()
     old, new = flat_values(stored), flat_values(wanted)
     told = []
     for key in sorted(set(old) | set(new)):
         was = old.get(key, defaults.get(key, "absent"))
-        now = new.get(key, "absent")
+        now = new.get(key, REMOVED[key].value if key in REMOVED else "absent")
         if not of_machine(key) and was != now:
             told.append(f"{key}: was {was}, is {now}")
     return told

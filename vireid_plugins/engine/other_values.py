@@ -16,6 +16,7 @@ from ..host_model_keys import times_255
 from ..keys import declared_keys, is_number
 from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
+from ..removed_keys import REMOVED
 from .same_run import Difference, differences_to
 
 _LOSSES = "MODEL.LOSSES."  # losses are computed in training alone
@@ -110,6 +111,8 @@ def _same(held: Any, own: Any) -> bool:
 def _changes_features(name: str) -> bool:
     """Return whether a key is declared to change the features of a trained model."""
     if not name.startswith(_GROUPS) or name.startswith(_LOSSES) or name in READER_KEYS:
+        return False
+    if name in REMOVED:
         return False
     key = declared_keys().get(name)
     return key is None or key.features

@@ -314,12 +314,14 @@ def demo_calls(monkeypatch, tmp_path):
     return calls, statuses
 
 
-def test_demo_stops_at_the_first_failure(demo_calls, tmp_path):
+def test_demo_stops_at_the_first_failure(demo_calls, tmp_path, capsys):
     calls, statuses = demo_calls
     statuses["tools/make_synthetic.py"] = 3
     assert bootstrap.demo(Path("py"), []) == 3
     assert [command[1] for command, _ in calls] == ["-m", "tools/make_synthetic.py"]
     assert calls[1][1] == {"FASTREID_DATASETS": str(tmp_path / "datasets" / "SynthVI")}
+    printed = "".join(capsys.readouterr())
+    assert "if datasets/SynthVI holds other images, move it away" in printed
 
 
 @pytest.mark.parametrize(

@@ -491,6 +491,8 @@ def demo(python: Path, arguments: Sequence[str]) -> int:
         # a folder of its own, so that rendered images never lie among real ones
         status = call(command, FASTREID_DATASETS=str(ROOT / "datasets" / "SynthVI"))
         if status:
+            if "tools/make_synthetic.py" in command:
+                say("nothing was trained; if datasets/SynthVI holds other images, move it away")
             return status
     say(f"log, metrics, checkpoint, events and pictures are in {output}")
     return 0

@@ -215,3 +215,14 @@ def test_a_panel_shows_every_seed_every_mean_and_the_baselines_band():
         pytest.approx([31 - 4.3027, 31 + 4.3027], rel=1e-5)
     )
     assert [text.get_text() for text in axes.texts] == ["no result"]
+
+
+def test_runs_on_images_of_other_dyes_are_marked(runs, tmp_path):
+    dyes = [{"dense": share, "clear": 0.0, "free": 1 - share} for share in (0.0, 0.5)]
+    finish(runs[4], 32.0, 22.0, rendered={"SYSUMM01": {"train": 8, "test": 4, "infrared": dyes[0]}})
+    text = format_markdown(outcome_of(runs), tmp_path)  # older results are of the free form
+    assert "different settings" not in text and "infrared 1 free" in text
+    finish(runs[4], 32.0, 22.0, rendered={"SYSUMM01": {"train": 8, "test": 4, "infrared": dyes[1]}})
+    text = format_markdown(outcome_of(runs), tmp_path)
+    assert "**Images were rendered with different settings" in text
+    assert "rendered by SynthVI (infrared 0.5 dense + 0.5 free, test 4, train 8)" in text

@@ -18,7 +18,7 @@ def test_a_marker_from_before_the_dyes_is_read_as_free(tmp_path):
     (tmp_path / MARKER).write_text(json.dumps({"parameters": {"train": 2, "version": 2}}))
     assert rendering(tmp_path) == {
         "train": 2,
-        "version": 2,
+        "version": 3,
         "infrared": {"dense": 0, "clear": 0, "free": 1},
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..evaluation.rules import CMC_COUNTS
 from ..files import write_atomically
-from ..readers.rendering import setting_words
+from ..readers.rendering import complete, setting_words
 from ..readers.text import readable
 from .columns import directions_of, markdown_table, row_cells, trial_cells
 from .config_files import hide_paths
@@ -147,6 +147,10 @@ def provenance(
     for verb, name in (("trained", "train_fingerprint"), ("tested", "test_sets")):
         if _differ(outcome.rows, name):
             facts.insert(0, f"**Runs were {verb} on different images: they cannot be compared.**")
+    if _differ(outcome.rows, "rendered"):
+        facts.insert(
+            0, "**Images were rendered with different settings: runs cannot be compared.**"
+        )
     return facts
 
 
@@ -156,6 +160,8 @@ def _differ(rows: Sequence[Row], name: str) -> bool:
     for row in rows:
         for run, result in zip(row.runs, row.found):
             value = result.get(name) if result else None
+            if name == "rendered" and value:
+                value = {dataset: complete(settings) for dataset, settings in value.items()}
             if value and first.setdefault(run.chosen_trial, value) != value:
                 return True
     return False

@@ -27,8 +27,13 @@ def rendering(folder: Union[str, Path]) -> Dict[str, Any]:
 
 
 def complete(parameters: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the settings of a marker together with those that an earlier renderer left out."""
-    return {"infrared": dict(FREE), **parameters}
+    """Return the settings of a marker as today's renderer would write them.
+
+    What version 2 of the renderer wrote is the free form of version 3, to the byte.
+    """
+    version = parameters.get("version")
+    today = {"version": 3 if version == 2 else version} if version else {}
+    return {"infrared": dict(FREE), **parameters, **today}
 
 
 def setting_words(value: Any) -> str:

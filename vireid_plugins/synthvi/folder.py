@@ -14,7 +14,7 @@ from ..readers.json_file import read_json
 from ..readers.rendering import MARKER, complete, setting_words
 from ..readers.shape import field
 from .plan import Tracklet
-from .settings import RENDERER_VERSION, Settings
+from .settings import Settings
 
 SCRATCH_FOLDER = "synthvi/writing"
 
@@ -50,7 +50,7 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
         )
     found = _read_marker(marker)
     wanted = settings.as_json()
-    there = _in_todays_words(found["parameters"])
+    there = complete(found["parameters"])
     differing = [name for name in wanted if there.get(name) != wanted[name]]
     if not differing:
         return bool(found["finished"])
@@ -67,16 +67,6 @@ def claim(root: Path, settings: Settings, overwrite: bool) -> bool:
         )
     shutil.rmtree(root)
     return False
-
-
-def _in_todays_words(parameters: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the settings of a marker as today's renderer would write them.
-
-    What version 2 of the renderer wrote is today's form without any link, to the byte.
-    """
-    version = parameters.get("version")
-    today = RENDERER_VERSION if version == 2 else version
-    return {**complete(parameters), "version": today}
 
 
 def _read_marker(marker: Path) -> Dict[str, Any]:

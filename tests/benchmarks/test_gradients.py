@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from vireid.cli import run_verb
 from vireid_plugins.benchmarks import gradients
 from vireid_plugins.benchmarks.gradients import training
+from vireid_plugins.benchmarks.gradients.figure import draw
 from vireid_plugins.benchmarks.gradients.findings import findings, summaries, verdict
 from vireid_plugins.benchmarks.gradients.measure import Moment, Term, measure, weights_of
 from vireid_plugins.benchmarks.gradients.training import Watched, choose_moments
@@ -20,7 +22,7 @@ from tests.engine.small import ROOT, small_cfg, small_words
 from tests.every_key.narrow import NAME
 
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/*/synthetic.yml"))
-# Four updates in an epoch; each phase of every method begins within three epochs.
+# Two updates in an epoch; each phase of every method begins within three epochs.
 WORDS = {
     "MODEL__BACKBONE__NAME": NAME,
     "MODEL__BACKBONE__LAST_STRIDE": 1,
@@ -33,6 +35,8 @@ WORDS = {
     "MODEL__MUTUAL_PREDICTION__START_EPOCH": 1,
     "MODEL__MUTUAL_PREDICTION__PERIOD": 1,
     "SOLVER__MAX_EPOCH": 3,
+    "SOLVER__IMS_PER_BATCH": 32,
+    "DATALOADER__NUM_INSTANCE": 4,
     "SOLVER__AMP__ENABLED": False,
 }
 PHASES = {"maum": 2, "mutual_prediction": 3}
@@ -70,7 +74,7 @@ def test_every_method_is_watched_and_trains_as_without(config, datasets, tmp_pat
 
     method = config.split("/")[1]
     assert len({moment.phase for moment in watched.moments}) == PHASES.get(method, 1)
-    assert (watched.updates, watched.whole, watched.per_epoch) == (12, 12, 4)
+    assert (watched.updates, watched.whole, watched.per_epoch) == (6, 6, 2)
     terms = {name for moment in watched.moments for name in moment.terms}
     assert [name for name in terms if not value_of(plain.cfg, watched.weight_keys[name]) > 0] == []
     for moment in watched.moments:
@@ -214,7 +218,7 @@ def test_the_command_writes_table_picture_and_numbers(datasets, tmp_path, capsys
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.md"} | {f"gradients.{end}" for end in ("png", "pdf", "csv", "json")}
     assert (tmp_path / "table.md").read_text(encoding="utf-8") in said
-    assert "## Phase 'metrics': updates 1, 3" in said and "3 of 12 updates" in said
+    assert "## Phase 'metrics': updates 1, 3" in said and "3 of 6 updates" in said
     # The memories take up their first snapshot after the first update.
     for name in ("loss_visible_to_infrared", "loss_infrared_to_visible"):
         key = "MODEL.MAUM.UNIDIRECTIONAL_SCALE"
@@ -263,6 +267,23 @@ def test_a_weight_of_zero_and_a_diverged_training_are_said(datasets, tmp_path):
 def test_mistakes_end_with_status_2(given, reason, capsys):
     assert run_verb("bench", ["gradients", "maum/synthetic.yml", *given]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_only_terms_on_the_backbone_have_cosines():
+    watched = watched_of(
+        moment_of(1, "one", a=1.0, b=2.0, head=None), moment_of(2, "two", head=None)
+    )
+    figure = draw(watched, "title")
+    values, gradients, cosines, frozen = (axes for part in figure.subfigs for axes in part.axes)
+    assert [label.get_text() for label in cosines.get_yticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in cosines.texts] == ["–"] * 4  # none was measured
+    assert not frozen.axison and gradients.get_yscale() == "log"
+    drawn = [line.get_ydata().tolist() for line in gradients.lines[:2]]
+    assert drawn == [
+        pytest.approx([1.0, np.nan], nan_ok=True),
+        pytest.approx([2, np.nan], nan_ok=True),
+    ]
+    assert len(values.lines) == 3 + 1 + 3  # terms, the change of phase, the legend
 
 
 def test_the_default_folder_is_named_after_the_config(monkeypatch, tmp_path):

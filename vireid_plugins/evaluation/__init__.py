@@ -7,6 +7,7 @@ Nothing here depends on a particular model.
 - ``rules.py`` decides who may see whom; ``ranking/`` ranks a trial by scores and counts hits.
 - ``reranking/`` and ``neighbors/`` look at more than one pair of images.
 - ``evaluator.py`` puts the results into a table (``result.py``); ``build.py`` reads the config.
+- ``cameras.py`` searches from each camera to each other.
 - ``pair_distances.py`` counts the distances of all pairs, for histograms and thresholds.
 """
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ...drawing.style import COLORS, GRAY, LINES, MARKERS, PALE, new_figure, plain, styled
 from .findings import Summary, summaries
-from .table import mean_cosine
+from .table import cosine_text, mean_cosine, on_backbone
 from .training import Watched
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw(watched: Watched, title: str) -> "Figure":
     """
     every = summaries(watched)
     phases = list(dict.fromkeys(one.phase for one in every))
-    of_phase = [[one for one in every if one.phase == phase] for phase in phases]
+    of_phase = [on_backbone([one for one in every if one.phase == phase]) for phase in phases]
     names = list(dict.fromkeys(one.name for one in every))
     looks = {name: _look(number) for number, name in enumerate(names)}
     longest = max(map(len, names)) * _LETTER
@@ -52,7 +52,10 @@ def draw(watched: Watched, title: str) -> "Figure":
     middle.legend(handles=handles, loc="center", ncol=in_a_line)
     panels = bottom.subplots(1, len(phases), squeeze=False)[0]
     for panel, own in zip(panels, of_phase):
-        _draw_cosines(panel, own, len(phases) > 1)
+        if own:
+            _draw_cosines(panel, own, len(phases) > 1)
+        else:  # a frozen backbone
+            panel.axis("off")
     return figure
 
 
@@ -134,7 +137,7 @@ def _draw_cosines(axes: "Axes", own: Sequence[Summary], named: bool) -> None:
             axes.text(
                 column,
                 row,
-                "–" if cosine is None else "1" if row == column else f"{cosine:.2f}",
+                "1" if row == column and cosine is not None else cosine_text(cosine),
                 ha="center",
                 va="center",
                 fontsize=size,

@@ -27,9 +27,10 @@ def format_table(watched: Watched, title: str) -> str:
         at = ", ".join(map(str, updates))
         parts.append(f"## Phase {phase!r}: updates {at}\n")
         parts.append(markdown_table([list(HEAD), *map(_line, own)]))
-        if len(own) > 1:
+        compared = on_backbone(own)
+        if len(compared) > 1:
             parts.append("Mean cosines of the gradients on the backbone:\n")
-            parts.append(markdown_table(_cosine_lines(own)))
+            parts.append(markdown_table(_cosine_lines(compared)))
     parts.append("## What is found\n")
     parts.append("".join(f"- {sentence}\n" for sentence in findings(watched)))
     parts.append(f"{RULE} The table has medians (smallest to largest).\n")
@@ -47,7 +48,7 @@ def _line(one: Summary) -> List[str]:
         places or "–",
         spread([100 * share for share in one.shares()], " %"),
         spread(one.ratios()),
-        spread(one.norms(ELSEWHERE)[:]) if one.norms(ELSEWHERE) else "–",
+        spread(one.norms(ELSEWHERE)),
         verdict(one),
     ]
 
@@ -67,6 +68,16 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def cosine_text(cosine: Optional[float]) -> str:
+    """Return a cosine with two digits, without a sign before 0.00; "–": there is none."""
+    return "–" if cosine is None else f"{round(cosine, 2) + 0.0:.2f}"
+
+
+def on_backbone(own: Sequence[Summary]) -> List[Summary]:
+    """Return the terms that reach the backbone: the others have no cosines."""
+    return [one for one in own if one.gradients()]
+
+
 def mean_cosine(one: Summary, other: Summary) -> Optional[float]:
     """Return the mean cosine of two terms over the moments at which both have a gradient."""
     found = [moment.cosine(one.name, other.name) for moment in one.moments]
@@ -78,7 +89,7 @@ def _cosine_lines(own: Sequence[Summary]) -> List[List[str]]:
     lines = [["", *(one.name for one in own)]]
     for one in own:
         cosines = [mean_cosine(one, other) for other in own]
-        lines.append([one.name, *("–" if c is None else f"{c:.2f}" for c in cosines)])
+        lines.append([one.name, *map(cosine_text, cosines)])
     return lines
 
 

@@ -32,6 +32,11 @@ class HeteroCenterTripletLoss(Loss):
     ``targets`` and ``modalities``, with the same value on an ordered batch. An identity with images
     of only one modality gives no triplet, but its center is still a negative of the others.
 
+    Features are not normalized. An active triplet pulls and pushes its centers with gradients of
+    length 1 whatever the features' length is, and ``margin`` is in their unit. In the first
+    iterations of a short training this can be nine tenths of the whole gradient
+    (``configs/mrda/README.md``); ``MODEL.LOSSES.HETERO_CENTER.SCALE`` weighs it.
+
     Args:
         margin: Euclidean distance (rho).
         reduction: ``"mean"`` over the centers (the public code) or ``"sum"`` (the paper).

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import pytest
 import torch
@@ -141,6 +142,29 @@ def test_every_way_gives_the_same_model(tmp_path, config_file):
     assert checkpoint.cfg.MODEL.HEADS.NUM_CLASSES == 5
     assert checkpoint.cfg.MODEL.WEIGHTS == path
     assert checkpoint.fingerprint == vp.FeatureExtractor(path).fingerprint
+
+
+@pytest.mark.parametrize("config_file", ["", CONFIG])
+def test_another_number_of_identities_is_refused_and_not_ignored(tmp_path, config_file):
+    """Its own number, and 0 (taken from the data), are no contradiction."""
+    path, _ = write_checkpoint(tmp_path)
+    words = small_words(tmp_path) if config_file else []
+    for number in (0, 5):
+        opts = [*words, "MODEL.HEADS.NUM_CLASSES", number]
+        assert open_checkpoint(path, config_file, opts).cfg.MODEL.HEADS.NUM_CLASSES == 5
+    with pytest.raises(UserError, match="NUM_CLASSES is 7, but .* trained on 5 identities.*leave"):
+        open_checkpoint(path, config_file, [*words, "MODEL.HEADS.NUM_CLASSES", 7])
+
+
+def test_another_number_of_identities_in_a_config_file_is_named(tmp_path, caplog):
+    """The file may be that of another dataset, so this is a warning."""
+    path, _ = write_checkpoint(tmp_path)
+    (tmp_path / "own.yml").write_text(
+        f"_BASE_: {(ROOT / CONFIG).resolve()}\nMODEL: {{HEADS: {{NUM_CLASSES: 7}}}}\n"
+    )
+    cfg = open_checkpoint(path, str(tmp_path / "own.yml"), small_words(tmp_path)).cfg
+    assert cfg.MODEL.HEADS.NUM_CLASSES == 5
+    assert re.search("NUM_CLASSES 7 of .*own.yml is not read: .* on 5 identities", caplog.text)
 
 
 def test_a_checkpoint_of_another_program_needs_a_config(tmp_path):

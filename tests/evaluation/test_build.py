@@ -71,6 +71,11 @@ def test_every_key_of_reranking_and_expansion_reaches_the_evaluator():
     with pytest.raises(ValueError, match="NEIGHBORS is 'queries', but .*METHOD aim .*set NEIGH"):
         build_evaluator(cfg, "SYSUMM01", None)
     cfg.TEST.RERANK.NEIGHBORS, cfg.TEST.RERANK.CROSS_MODALITY = "all", True
+    unread = {"CROSS_MODALITY": False, "DEFINITION": "original", "LAMBDA": 0.3}
+    for key, value in unread.items():  # no key that aim does not read is ignored in silence
+        with pytest.raises(ValueError, match=f"{key} is .*, but .*METHOD aim .*set {key} {value}"):
+            build_evaluator(cfg, "SYSUMM01", None)
+        cfg.TEST.RERANK[key] = value
     assert str(build_evaluator(cfg, "SYSUMM01", None).reranking) == "AIM k1=9 k2=3"
     cfg.TEST.METRIC = "euclidean"
     with pytest.raises(ValueError, match="AQE.* and AIM.*needs TEST.METRIC cosine; got euclidean"):

@@ -55,7 +55,7 @@ def test_the_file_says_what_it_is_and_gives_the_extractors_features(
     rates = re.findall(r"batches of (\d): PyTorch ([\d.]+), onnxruntime ([\d.]+)", said)
     assert [int(rate[0]) for rate in rates] == [1, 7]
     assert all(float(number) > 0 for rate in rates for number in rate[1:])
-    assert files_in(tmp_path / "new") == ["model.onnx"]
+    assert files_in(tmp_path / "new") == ["model.onnx"] and "replaced" not in said
 
     session = onnxruntime.InferenceSession(
         str(tmp_path / "new" / "model.onnx"), providers=["CPUExecutionProvider"]
@@ -140,6 +140,7 @@ def test_what_cannot_be_exported_says_why_and_leaves_the_old_file(
     assert run(path, out) == status
     said = capsys.readouterr()
     assert re.fullmatch(rf"error: .*{reason}.*\n", said.err), said.err
+    assert f"{out} exists; it is replaced if the features are the same." in said.out
     assert out.read_bytes() == b"as before"
     assert files_in(tmp_path) == ["model.onnx", "model.pth"]
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "MODEL.WEIGHTS"
 
 Facts = Dict[str, Any]
+_CLASSES = "MODEL.HEADS.NUM_CLASSES"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,7 @@ def configure(
         raise CheckpointError(_no_config(weights))
     check_pixel_scale(cfg, facts)
     if facts is not None:
+        _check_classes(cfg, facts, weights, config_file, given=opts[0::2])
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
         restore_splits(cfg, facts, weights, given=opts[0::2])
         restore_ranges(cfg, facts, weights, given=opts[0::2])
@@ -136,6 +138,28 @@ def configure(
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
+
+
+def _check_classes(
+    cfg: CfgNode, facts: Facts, weights: str, config_file: str, given: Sequence[Any]
+) -> None:
+    """Check the number of identities that a config asks for; the checkpoint decides it.
+
+    Raises:
+        UserError: a KEY VALUE pair gives another number; that of a config file is only named in a
+            warning.
+    """
+    wanted, held = cfg.MODEL.HEADS.NUM_CLASSES, facts["num_classes"]
+    if wanted in (0, held):
+        return
+    trained = f"{weights} was trained on {held} identities"
+    if _CLASSES in given:
+        raise UserError(
+            f"{_CLASSES} is {wanted}, but {trained}. Features do not depend on this number: leave "
+            "it out."
+        )
+    if config_file:
+        logger.warning("%s %s of %s is not read: %s.", _CLASSES, wanted, config_file, trained)
 
 
 def check_not_foreign(weights: str, *, only_convertible: bool = False) -> None:

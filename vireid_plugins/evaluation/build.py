@@ -21,6 +21,13 @@ from .result import ResultTable
 logger = logging.getLogger(__name__)
 
 RERANKING_METHODS = ("k_reciprocal", "aim")
+#: keys of ``TEST.RERANK`` that METHOD aim does not read, with the value that each must have
+_NOT_READ_BY_AIM = {
+    "NEIGHBORS": "all",
+    "CROSS_MODALITY": False,
+    "DEFINITION": "original",
+    "LAMBDA": 0.3,
+}
 #: keys that are read only if another one is True
 _SWITCHES = {
     "TEST.FLIP.NORMALIZED": "TEST.FLIP.ENABLED",
@@ -71,11 +78,13 @@ def build_reranking(cfg: Any) -> Union[Reranking, AffinityInference, None]:
     if not node.ENABLED:
         return None
     if node.METHOD == "aim":
-        if node.NEIGHBORS != "all":
-            raise UserError(
-                f"TEST.RERANK.NEIGHBORS is {node.NEIGHBORS!r}, but TEST.RERANK.METHOD aim takes "
-                "its neighbors from the gallery: set NEIGHBORS all, or METHOD k_reciprocal."
-            )
+        for key, value in _NOT_READ_BY_AIM.items():
+            if node[key] != value:
+                raise UserError(
+                    f"TEST.RERANK.{key} is {node[key]!r}, but TEST.RERANK.METHOD aim takes its "
+                    "neighbors from the gallery and has no Jaccard distance: "
+                    f"set {key} {value}, or METHOD k_reciprocal."
+                )
         return AffinityInference(node.K1, node.K2)
     return Reranking(
         node.K1,

@@ -71,6 +71,8 @@ def export_onnx(
     if isinstance(modality, str):
         modality = Modality.parse(modality)
     extractor = _open(Path(weights))
+    if target.exists():
+        say(f"{target} exists; it is replaced if the features are the same.")
     model, size = extractor.model, list(extractor.cfg.INPUT.SIZE_TEST)
     exported = Exported(target, _metadata(extractor, modality), _notes(extractor))
     _say_what(exported, extractor, size, say)

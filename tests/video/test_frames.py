@@ -87,7 +87,7 @@ def test_wrong_folders_are_named(pictures, tmp_path):
     cv2.imwrite(str(folder / "9.png"), pictures[0][:100])
     refused(folder, "9.png", f"{WIDTH} x 100", f"{WIDTH} x {HEIGHT}", fps=10)
     (folder / "9.png").write_bytes(b"no image")
-    refused(folder, "9.png", fps=10)
+    refused(folder, "9.png", "Write this frame again from the video", fps=10)
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e6])

@@ -154,16 +154,28 @@ def _unread_keys(cfg: Any) -> List[str]:
     """Return the keys that are set, but belong to protocols that no test set has, with values."""
     if not cfg.DATASETS.TESTS:
         return []
-    known = map(PROTOCOL_REGISTRY.get, registered_names(PROTOCOL_REGISTRY))
-    owners = {key: kind.__name__ for kind in known for key in getattr(kind, "own_keys", ())}
+    owners = {
+        key: _test_sets_of(name) or name
+        for name in registered_names(PROTOCOL_REGISTRY)
+        for key in getattr(PROTOCOL_REGISTRY.get(name), "own_keys", ())
+    }
     tested = [one for name in cfg.DATASETS.TESTS for one in build_protocols(cfg, name)]
     read = {key for protocol in tested for key in getattr(protocol, "own_keys", ())}
     return [
-        f"TEST.PROTOCOL.{key} (now {cfg.TEST.PROTOCOL[key]!r}), which only {owner} does"
+        f"TEST.PROTOCOL.{key} (now {cfg.TEST.PROTOCOL[key]!r}), which is for {owner}"
         for key, owner in owners.items()
         if key not in read
         and cfg.TEST.PROTOCOL[key] != declared_keys()[f"TEST.PROTOCOL.{key}"].default
     ]
+
+
+def _test_sets_of(protocol: str) -> str:
+    """Return the names of the registered datasets that are tested by a protocol."""
+    names = registered_names(DATASET_REGISTRY)
+    own = [
+        name for name in names if getattr(DATASET_REGISTRY.get(name), "protocol", "") == protocol
+    ]
+    return ", ".join(own)
 
 
 def evaluate(cfg: Any, dataset_name: str, dataset: Any, features: TestFeatures) -> ResultTable:

@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 
 from ..errors import MissingFileError, UserError
-from ..readers.image import is_image_name, read_image
+from ..readers.image import REMEDY, ImageError, is_image_name, read_image
 from ..readers.text import is_utf8, shown
 from ..search.folder import natural_key
 
 logger = logging.getLogger(__name__)
 
 _AS_IMAGES = "ffmpeg -i VIDEO FOLDER/%06d.png"
+_WRITE_AGAIN = "Write this frame again from the video, or take it out of the folder."
 # FFmpeg inside OpenCV writes about damaged files to the standard error; -8: never
 _FFMPEG_QUIET = ("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -176,7 +177,10 @@ class FolderFrames(Frames):
         }
 
     def _read(self, name: str) -> np.ndarray:
-        return np.asarray(read_image(str(self.path / name)))[..., ::-1]
+        try:
+            return np.asarray(read_image(str(self.path / name)))[..., ::-1]
+        except ImageError as error:
+            raise ImageError(str(error).replace(REMEDY, _WRITE_AGAIN)) from error
 
 
 def _other_size(path: Path, frame: np.ndarray, size: Tuple[int, int]) -> str:

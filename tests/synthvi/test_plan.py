@@ -21,8 +21,8 @@ RECORDED_PERMUTATIONS = [[3, 2, 4, 1], [2, 4, 3, 1]]
 
 @pytest.mark.parametrize(
     "preset, train, validation, test",
-    # validation: the real share 99 / 395, rounded: 16 -> 4.01, 96 -> 24.06, 395 -> 99
-    [("tiny", 12, 4, 8), ("small", 72, 24, 48), ("sysu", 296, 99, 96)],
+    # validation: the real share 99 / 395, rounded: 16 -> 4.01, 96 -> 24.06, 160 -> 40.1, 395 -> 99
+    [("tiny", 12, 4, 8), ("small", 72, 24, 48), ("medium", 120, 40, 160), ("sysu", 296, 99, 96)],
 )
 def test_sysu_splits_have_the_sizes_of_their_preset(preset, train, validation, test):
     files = make_plan(make_settings("sysu", preset)).files

@@ -9,7 +9,7 @@ from typing import Sequence, Tuple
 from ..verb import Verb, register
 
 LAYOUTS = ("sysu", "regdb", "llcm", "market", "duke")
-PRESETS = ("tiny", "small", "sysu")
+PRESETS = ("tiny", "small", "medium", "sysu")
 
 
 @register
@@ -42,7 +42,7 @@ Exit status: 0: rendered; 2: not rendered, the message says why."""
             default="small",
             choices=PRESETS,
             help="how many people and images: tiny for tests, small for a training on a CPU "
-            "(default), sysu for the numbers of SYSU-MM01",
+            "(default), medium for tables of methods, sysu for the numbers of SYSU-MM01",
         )
         parser.add_argument(
             "--ids",

@@ -56,8 +56,8 @@ def render_dataset(
     Args:
         layout: 'sysu', 'regdb', 'llcm', 'market' or 'duke'.
         out: folder that will hold the dataset's own folder; set ``FASTREID_DATASETS`` to it.
-        preset: 'tiny', 'small' or 'sysu', which sets identities, images and size if they are not
-            given here.
+        preset: 'tiny', 'small', 'medium' or 'sysu', which sets identities, images and size if they
+            are not given here.
         seed: whole number >= 0; another seed gives other people and places.
         jobs: number of processes; None: one for each usable core, if there is enough to render.
         ids: numbers of training and test identities.

@@ -37,6 +37,7 @@ class Preset:
 PRESETS: Dict[str, Preset] = {
     "tiny": Preset(train=16, test=8, size=(96, 48), images_per_camera=4, absence=0.0),
     "small": Preset(train=96, test=48, size=(96, 48), images_per_camera=6, absence=0.1),
+    "medium": Preset(train=160, test=160, size=(96, 48), images_per_camera=6, absence=0.1),
     "sysu": Preset(train=395, test=96, size=(288, 144), images_per_camera=20, absence=0.2),
 }
 REGDB_IMAGES = 10  # images of an identity in each modality, whatever the preset
@@ -81,7 +82,7 @@ def make_settings(
 
     Args:
         layout: 'sysu', 'regdb', 'llcm', 'market' or 'duke'.
-        preset: 'tiny', 'small' or 'sysu'.
+        preset: 'tiny', 'small', 'medium' or 'sysu'.
         seed: whole number >= 0.
         ids: numbers of training and test identities.
         images_per_camera: images of an identity in each camera.

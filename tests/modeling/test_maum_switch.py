@@ -144,6 +144,23 @@ def test_it_rises_under_the_first_settings(proxies):
     assert min(after[1:]) > before + 0.5 * (math.log(N) - before)
 
 
+@pytest.mark.slow
+def test_the_rise_follows_alpha_times_the_weight(proxies):
+    """The gradient of a metric is at most 2 alpha / |x|, so alpha times the weight bounds what it
+    does; each alone says little. The README's table is made in this way."""
+    run, before = proxies
+
+    def rise(alpha, weight):
+        keys = ["MODEL.MAUM.ALPHA", alpha, "MODEL.MAUM.UNIDIRECTIONAL_SCALE", weight]
+        return max(course(run, *keys)[0]) - before
+
+    one = rise(20.0, 0.05), rise(64.0, 1 / 64)
+    five, twenty, many = rise(20.0, 0.25), rise(20.0, 1.0), rise(64.0, 1.0)
+    assert max(one) < 0 and abs(one[0] - one[1]) < 0.05
+    assert max(one) < five < twenty < many
+    assert many > 2 * twenty
+
+
 def test_a_memory_that_waits_for_identities_to_return_holds_more_different_proxies(proxies):
     """24 identities, 8 of them in a batch: 3 updates."""
     run, _ = proxies

@@ -16,6 +16,7 @@ import vireid_plugins  # noqa: F401
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
+from vireid_plugins.solver.build import parameter_groups
 
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
@@ -159,6 +160,24 @@ def statistics_free(model):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
     return model
+
+
+def test_every_parameter_has_the_rate_of_its_part(config, model):
+    """That of the backbone, of everything else, or its own."""
+    words = ("SOLVER.BACKBONE_LR_FACTOR", 0.25, "SOLVER.HEADS_LR_FACTOR", 4.0)
+    cfg = settings(config, "SOLVER.BASE_LR", 0.5, "SOLVER.BIAS_LR_FACTOR", 1.0, *words)
+    found = {id(p): group["lr"] for group in parameter_groups(cfg, model) for p in group["params"]}
+    own = {
+        id(parameter): module.param_group_overrides["lr"]
+        for module in model.modules()
+        if "lr" in getattr(module, "param_group_overrides", {})
+        for parameter in module.parameters(recurse=False)
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = 0.125 if name.startswith("backbone.") else 2.0
+            assert found.pop(id(parameter)) == own.get(id(parameter), rate), name
+    assert not found
 
 
 def test_every_method_has_a_config():

@@ -145,6 +145,25 @@ def test_learning_rates_and_decay_of_each_part():
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(found)
 
 
+def test_factors_multiply_and_zero_stands_still():
+    """Biases of both parts have both factors; a factor of 0 leaves its part where it is."""
+    words = dict(SOLVER__OPT="SGD", SOLVER__BASE_LR=0.1, SOLVER__BIAS_LR_FACTOR=2.0)
+    words.update(SOLVER__BACKBONE_LR_FACTOR=0.0, SOLVER__HEADS_LR_FACTOR=3.0)
+    model = Model()
+    optimizer = build_optimizer(make_cfg(**words), model)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.heads.weight)] == pytest.approx(0.3)
+    assert rates[id(model.heads.bias)] == pytest.approx(0.6)
+    assert rates[id(model.visible_classifier.bias)] == pytest.approx(0.6)
+    assert rates[id(model.centers.weight)] == 0.5  # its own, without factors
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.visible_classifier(model.backbone[0](torch.ones(4, 2))).sum().backward()
+    optimizer.step()
+    after = model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {"visible_classifier.weight", "visible_classifier.bias"}
+
+
 def test_gradients_are_clipped_and_set_to_none():
     cfg = make_cfg(
         SOLVER__OPT="SGD",

@@ -1,4 +1,6 @@
-"""SynthVI's free form is hard in the right way: nothing but shape is shared between the modalities.
+"""SynthVI is hard in the right way: in its free form, the modalities share nothing but shape.
+
+In the linked form, gray levels help to match people across the modalities, but not far.
 
 Oracle: chance. Pictures come from memory; no network is trained here.
 """
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vireid_plugins.synthvi.person.dyes import FREE
+from vireid_plugins.synthvi.person.dyes import FREE, LINKED
 from vireid_plugins.synthvi.person.identity import sample_identity
 from vireid_plugins.synthvi.person.looks import Material
 from vireid_plugins.synthvi.place.camera import make_camera
@@ -101,6 +103,22 @@ def test_pixels_across_modalities_are_near_chance(pictures):
     scores = [rank1(pictures, f, *direction) for f in FEATURES for direction in DIRECTIONS]
     assert np.mean(scores) < 2.5 * CHANCE
     assert max(scores) < 4 * CHANCE
+
+
+@pytest.mark.slow
+def test_linked_pixels_across_modalities_are_far_from_enough(pictures):
+    linked = dict(pictures)
+    for spec in (spec for spec in SYSU.cameras if spec.band == "infrared"):  # days do not change
+        camera = make_camera(SYSU, spec)
+        for seed in SEEDS:
+            for number in range(1, PEOPLE + 1):
+                person = sample_identity(seed, SYSU, number, LINKED)
+                image = render_image(seed, SYSU, person, camera, 0, (96, 48)).image
+                linked[seed, number, spec.number] = image
+    scores = [rank1(linked, f, *direction) for f in FEATURES for direction in DIRECTIONS]
+    within = [rank1(linked, f, band, band) for f in FEATURES for band in (VISIBLE, INFRARED)]
+    assert 1.5 * CHANCE < np.mean(scores) < 4 * CHANCE
+    assert max(scores) < 5 * CHANCE and min(within) > 2 * np.mean(scores)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -38,8 +38,9 @@ def measure_link(
 
     Returns:
         Rows with 'infrared' (the shares); 'red' and 'luminance', the correlations with the gray
-        level over all garments; 'skin' and 'hair', the correlations of red there; and 'patterns',
-        the percentage of the patterns seen by day that are seen in infrared too.
+        level over all garments; 'upper', 'lower', 'shoes', 'bag', 'headwear', 'skin' and 'hair',
+        the correlations of red there; and 'patterns', the percentage of the patterns seen by day
+        that are seen in infrared too.
     """
     numbers = range(1, people + 1)
     # days are the same whatever the dyes are
@@ -54,7 +55,7 @@ def _row(seed: int, days: Sequence[Means], shares: DyeShares) -> Dict[str, objec
     colors, grays = _pairs(days, nights, CLOTH)
     row["red"] = _correlation(colors[:, 2], grays)
     row["luminance"] = _correlation(colors @ LUMINANCE, grays)
-    for material in BODY:
+    for material in (*CLOTH, *BODY):
         colors, grays = _pairs(days, nights, (material,))
         row[material.name.lower()] = _correlation(colors[:, 2], grays)
     row["patterns"] = seen_patterns(crowd)

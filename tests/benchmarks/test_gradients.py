@@ -157,7 +157,7 @@ def test_inactive_and_dominating_terms_are_named_with_their_keys():
     big, a, mc = findings(watched)
     assert big == (
         "big (MODEL.BIG) dominates in phase 'train': its gradient is 20 times the median of the "
-        "others (at most 30 times), and 91 % of the sum."
+        "others (at most 30 times), and 90.9 % of the sum."
     )
     assert a == (
         "a dominates at 1 of 3 moments in phase 'train': at most 30 times the median of the "
@@ -165,7 +165,7 @@ def test_inactive_and_dominating_terms_are_named_with_their_keys():
     )
     # The median of 0.01 / 32.01, 0.01 / 22.01 and 0.01 / 41.01.
     assert mc == (
-        "mc (MODEL.MC.SCALE) is inactive in phase 'train': it has 0.031 % of the gradient on the "
+        "mc (MODEL.MC.SCALE) is inactive in phase 'train': it has 0.0312 % of the gradient on the "
         "backbone."
     )
 

@@ -135,7 +135,7 @@ def _why_zero(one: Summary) -> str:
 
 
 def _percent(shares: Sequence[float]) -> str:
-    return f"{100 * statistics.median(shares):.2g} %"
+    return f"{100 * statistics.median(shares):.3g} %"
 
 
 def _about_phases(watched: Watched) -> List[str]:

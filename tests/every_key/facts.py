@@ -122,7 +122,7 @@ def _batch(cfg):
         "targets": torch.tensor([0, 0, 1, 1] * (count + 1)),
         "modalities": modalities,
         "camids": modalities + 1,
-        "index": torch.tensor([*[0, 1, 2, 3] * count, 4, 5, 6, 7]),
+        "index": torch.tensor([*[0, 0, 2, 3] * count, 4, 5, 6, 7]),
         "views": torch.tensor([view for view in [*range(count), 0] for _ in range(4)]),
     }
 

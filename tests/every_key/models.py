@@ -112,6 +112,7 @@ MODELS = [
         {
             "MODEL.CAJ.KL_SCALE": 0.5,
             "MODEL.CAJ.REFINE_SCALE": 0.5,
+            "MODEL.CAJ.REFINE_PAIRS": "draw",
             "MODEL.CAJ.TEMPERATURE": 1.0,
         },
     ),

@@ -167,6 +167,24 @@ def test_refinement_by_loop(seed):
     assert found.item() == pytest.approx(sum(terms) / len(terms), rel=1e-9)
 
 
+def test_refinement_of_an_image_drawn_twice_by_loop():
+    """``draw``: the k-th row of view 0 with the k-th of view 1, whatever stands between them."""
+    torch.manual_seed(0)
+    logits = torch.randn(8, N, dtype=torch.float64)
+    index = torch.tensor([5, 5, 5, 2, 5, 2, 7, 9])
+    views = torch.tensor([0, 1, 0, 0, 1, 1, 0, 1])
+    modalities = torch.zeros(8, dtype=torch.int64)
+    pairs = [(0, 1), (2, 4), (3, 5)]  # 7 has no view 1, 9 no view 0
+    predictions = [softmax(z) for z in logits.tolist()]
+    terms = [
+        -sum(w * math.log(p) for w, p in zip(predictions[strong], predictions[weak]))
+        for weak, strong in pairs
+    ]
+    found = co_refinement(logits, index, modalities, views, "draw")
+    assert found.item() == pytest.approx(sum(terms) / 3, rel=1e-12)
+    assert co_refinement(logits, index, modalities, views).item() != pytest.approx(sum(terms) / 3)
+
+
 def test_no_pair_gives_a_zero_in_its_graph():
     labels = three_views([0, 1, 2])
     for rows in (labels["modalities"] == 0, labels["modalities"] == 1):  # one modality

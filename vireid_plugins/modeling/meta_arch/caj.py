@@ -20,9 +20,9 @@ Views: ``data/transforms/channels.py``, in the chains of ``data/transforms/chain
   original visible image is paired with all infrared images of its identity, so that the order of
   rows is free: the same where an identity has one image in each modality, else the mean over all
   such pairings. It is off in the code by default.
-- CAJ+: the target of an image drawn twice is the mean over its exchanged rows. The code's other
-  directions (also infrared images learn from the exchanged ones; or these from the originals) are
-  not here.
+- CAJ+: the target of an image drawn twice is the mean over its exchanged rows; ``REFINE_PAIRS
+  draw`` pairs row with row, as the code does. The code's other directions (also infrared images
+  learn from the exchanged ones; or these from the originals) are not here.
 - phi[0], not printed, is 0.
 - Softmax weights without the anchor and non-local blocks of C/2 channels, as in AGW here;
   ``MODEL.LOSSES.WEIGHTED_TRIPLET.LEGACY_WEIGHTS`` and ``MODEL.BACKBONE.NL_LEGACY_WIDTH`` are the
@@ -44,7 +44,7 @@ from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
-from ...keys import Key, above, at_least, check_values, declare
+from ...keys import Key, above, at_least, check_values, declare, one_of
 from ...modality import identity_pairs, modality_rows
 from ..heads.build import output_names
 from ..losses.pairs import zero_of
@@ -56,6 +56,7 @@ declare(
     Key("KL_SCALE", 0.0, at_least(0), "weight of L_KL, visible toward infrared; 0: off"),
     Key("TEMPERATURE", 3.0, above(0), "temperature of L_KL (T)"),
     Key("REFINE_SCALE", 0.0, at_least(0), "weight of CAJ+'s term, view 0 to view 1; 0: off"),
+    Key("REFINE_PAIRS", "image", one_of("image", "draw"), "an image drawn twice; code: draw"),
     features=False,
 )
 
@@ -72,6 +73,7 @@ class CAJ(DualStreamBaseline):
         kl_scale: weight of L_KL, 0 or more; 0: off.
         temperature: T of L_KL, above 0.
         refine_scale: weight of CAJ+'s co-refinement, 0 or more; 0: off.
+        refine_pairs: ``"image"`` or ``"draw"``, see :func:`co_refinement`.
         baseline: arguments of ``DualStreamBaseline``.
 
     Raises:
@@ -90,11 +92,16 @@ class CAJ(DualStreamBaseline):
         kl_scale: float = 0.0,
         temperature: float = 3.0,
         refine_scale: float = 0.0,
+        refine_pairs: str = "image",
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
         check_values(
-            "MODEL.CAJ", KL_SCALE=kl_scale, TEMPERATURE=temperature, REFINE_SCALE=refine_scale
+            "MODEL.CAJ",
+            KL_SCALE=kl_scale,
+            TEMPERATURE=temperature,
+            REFINE_SCALE=refine_scale,
+            REFINE_PAIRS=refine_pairs,
         )
         for key, value in (("KL_SCALE", kl_scale), ("REFINE_SCALE", refine_scale)):
             if value > 0 and "logits" not in output_names(self.heads):
@@ -104,7 +111,7 @@ class CAJ(DualStreamBaseline):
                     f"MODEL.CAJ.{key} 0."
                 )
         self.kl_scale, self.temperature = kl_scale, temperature
-        self.refine_scale = refine_scale
+        self.refine_scale, self.refine_pairs = refine_scale, refine_pairs
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
@@ -124,6 +131,7 @@ class CAJ(DualStreamBaseline):
             "kl_scale": node.KL_SCALE,
             "temperature": node.TEMPERATURE,
             "refine_scale": node.REFINE_SCALE,
+            "refine_pairs": node.REFINE_PAIRS,
         }
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
@@ -149,7 +157,9 @@ class CAJ(DualStreamBaseline):
                     f"{' and no '.join(missing)} (B,); INPUT.NUM_VIEWS.VISIBLE 2 lets the loader "
                     "give them. Or set REFINE_SCALE 0."
                 )
-            refinement = co_refinement(outputs["logits"], labels["index"], modalities, views)
+            refinement = co_refinement(
+                outputs["logits"], labels["index"], modalities, views, self.refine_pairs
+            )
             terms["loss_refine"] = self.refine_scale * refinement
         return terms
 
@@ -183,7 +193,9 @@ def modality_divergence(
         return temperature**2 * (weights * divergences).sum() / weights.sum()
 
 
-def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor) -> Tensor:
+def co_refinement(
+    logits: Tensor, index: Tensor, modalities: Tensor, views: Tensor, pairs: str = "image"
+) -> Tensor:
     """Compute CAJ+'s mean of -sum_c p_1c log p_0c over the original visible images, a scalar.
 
     p_0 is the prediction of an image's view 0, which learns; p_1 is that of its view 1, which does
@@ -193,12 +205,19 @@ def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tens
         logits: (B, N).
         index: (B,), the same for all views of an image.
         modalities, views: (B,).
+        pairs: what an image that was drawn twice into the batch learns from. ``"image"``: the mean
+            of its view 1 rows. ``"draw"``, as the code: its first view 0 row from its first view 1
+            row, its second from its second, which are the views of one draw in batches of our
+            loader.
     """
     logits = at_least_float32(logits)
     visible = modality_rows(modalities)[0]
     original = visible[views[visible] == _ORIGINAL]
     exchanged = visible[views[visible] == _EXCHANGED]
     same = index[original].unsqueeze(1) == index[exchanged]  # (originals, exchanged)
+    if pairs == "draw":
+        draws = [_occurrences(index[rows]) for rows in (original, exchanged)]
+        same = same & (draws[0].unsqueeze(1) == draws[1])
     paired = same.any(dim=1)
     original, same = original[paired], same[paired].to(logits)
     if len(original) == 0:
@@ -206,3 +225,8 @@ def co_refinement(logits: Tensor, index: Tensor, modalities: Tensor, views: Tens
     with without_autocast(logits):
         wanted = same / same.sum(dim=1, keepdim=True) @ logits[exchanged].detach().softmax(dim=1)
         return -(wanted * F.log_softmax(logits[original], dim=1)).sum(dim=1).mean()
+
+
+def _occurrences(index: Tensor) -> Tensor:
+    """Return for each row of ``index`` (B,) how many earlier rows have the same number: (B,)."""
+    return (index.unsqueeze(1) == index).tril(diagonal=-1).sum(dim=1)

@@ -1,0 +1,1 @@
+"""The methods, one file each; every file of this folder is loaded."""

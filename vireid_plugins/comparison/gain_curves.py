@@ -41,8 +41,9 @@ def draw_curves(sections: Sequence[Any], axis: str, title: str) -> bytes:
     for axes, (name, other) in zip(panels, pairs):
         _draw_panel(axes, sections, name, other)
         axes.set_title(plain(f"{name}\nover {other}"), fontsize=8)
-    for axes in panels[len(pairs) :]:
-        axes.set_visible(False)
+    for place, axes in enumerate(panels):
+        axes.set_visible(place < len(pairs))
+        axes.tick_params(labelbottom=place + columns >= len(pairs))  # the lowest of its column
     figure.suptitle(plain(title), x=0.02, y=1 - 0.1 / height, ha="left", va="top")
     figure.supxlabel(plain(axis), y=0.3 / height, fontsize=9)
     figure.supylabel("gain (points)", fontsize=9)
@@ -97,6 +98,12 @@ _COLOR = (0, 3)  # blue, vermilion
 
 def _legend() -> List[Any]:
     return [
-        Line2D([], [], color=COLORS[color], marker=marker, label=SHOWN.get(metric, metric))
+        Line2D(
+            [],
+            [],
+            color=COLORS[color],
+            marker=marker,
+            label=f"{SHOWN.get(metric, metric)} (95 % interval)",
+        )
         for color, marker, metric in zip(_COLOR, MARKERS, COMPARED)
     ]

@@ -1,6 +1,6 @@
 """Say in which config keys the rows of a plan differ from the rows that they are compared with."""
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 from ..merge import flat_values
 from .config_files import hide_paths
@@ -32,8 +32,14 @@ def differing_keys(own: Entry, other: Entry) -> List[Tuple[str, Any, Any]]:
     return [
         (key, theirs.get(key), mine.get(key))
         for key in sorted(set(mine) | set(theirs))
-        if mine.get(key) != theirs.get(key) and not of_machine(key)
+        if mine.get(key) != theirs.get(key) and not of_machine(key) and _is_read(key, mine, theirs)
     ]
+
+
+def _is_read(key: str, *configs: Mapping[str, Any]) -> bool:
+    """Return whether a key belongs to no group that ``ENABLED`` switches off in all configs."""
+    switch = f"{key.rpartition('.')[0]}.ENABLED"
+    return key == switch or any(config.get(switch, True) for config in configs)
 
 
 def unlike(own: Entry, other: Entry) -> str:

@@ -61,5 +61,7 @@ def fresh_config() -> CfgNode:
 def read_pairs(values: Dict[str, Any], where: str) -> Pairs:
     """Return the keys and values of a ``set`` of the plan, whose names are checked."""
     pairs = flat_values(values)
+    if not pairs:
+        return ()
     check_known_keys(pairs, fresh_config(), f"{where}: set")
     return tuple(pairs.items())

@@ -51,9 +51,8 @@ class CorrelationConsistencyLoss(Loss):
             ``index``. Images paired in this way have nothing in common but the identity:
             the value depends on the order of the dataset's list.
         feature: tensor of the head that is compared: ``"features"``, which metric losses see, or
-            ``"bn_features"``, after batch norm. Pooled features before batch norm are not
-            negative and point nearly the same way, so their normalized Gram matrices are nearly
-            equal whatever the identities are; after batch norm they differ.
+            ``"bn_features"``, after batch norm. Pooled features share a large mean, which makes the
+            Gram matrices of all identities alike; batch norm takes it away.
 
     Raises:
         UserError: an argument is not one of these words.

@@ -1,7 +1,7 @@
 """The fingerprint of a model: equal for two models whose features can be compared."""
 
 import hashlib
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from torch import nn
 
@@ -48,6 +48,12 @@ _FIRST = {
 _ALWAYS_NAMED = {
     f"MODEL.{group}.{name}" for group, names in _FIRST.items() for name in names.split()
 }
+# Defaults of these keys that have changed since: a fingerprint names the first one in their place.
+_FIRST_DEFAULTS = {
+    "MODEL.MAUM.ALPHA": 64.0,
+    "MODEL.MAUM.PUSH_INTERVAL": 1,
+    "MODEL.MAUM.UNIDIRECTIONAL_SCALE": 1.0,
+}
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
@@ -83,12 +89,21 @@ def model_words(cfg: CfgNode) -> str:
     }
     _leave_out(node, "MODEL", later)
     for key in _ALWAYS_NAMED.intersection(REMOVED):
-        *groups, name = key.split(".")[1:]
-        group = node
-        for one in groups:
-            group = group[one]
+        group, name = _place(node, key)
         group[name] = REMOVED[key].value
+    for key, first in _FIRST_DEFAULTS.items():
+        group, name = _place(node, key)
+        if group[name] == declared_keys()[key].default:
+            group[name] = first
     return node.dump()
+
+
+def _place(node: CfgNode, key: str) -> Tuple[CfgNode, str]:
+    """Return the group below ``MODEL`` that holds ``key``, and the last word of the key."""
+    *groups, name = key.split(".")[1:]
+    for group in groups:
+        node = node[group]
+    return node, name
 
 
 def _leave_out(node: CfgNode, group: str, defaults: Dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""MAUM's switch under its own SGD: the identity loss must not rise towards ln N. Oracle: its own
+"""MAUM's switch under its own SGD: the identity loss must not rise toward ln N. Oracle: its own
 course before the switch, and the settings of the first reconstruction, under which it does rise."""
 
 import copy

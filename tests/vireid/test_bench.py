@@ -35,6 +35,7 @@ def test_the_names_are_those_of_the_topics():
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (["ranking", "--device", "gpu"], "--device is 'gpu'; expected cpu, cuda, or cuda:N"),
         (["ranking", "--repeats", "0"], "--repeats must be at least 1; got 0"),
         (["training", "fast"], "unknown variant fast; valid: usual; "),
         (["training", "--batch", "20"], "--batch 20: expected a multiple of 8"),

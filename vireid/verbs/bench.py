@@ -78,6 +78,7 @@ def ranking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop-trials", type=int, help="trials that the loop ranks")
     parser.add_argument("--size", type=int, help="dimensions of a feature")
     parser.add_argument("--repeats", type=int, help="timed runs")
+    parser.add_argument("--device", help="cpu or cuda; the loop always runs on the CPU")
 
 
 def million(parser: argparse.ArgumentParser) -> None:

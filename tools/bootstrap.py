@@ -4,9 +4,11 @@
     python tools/bootstrap.py demo [ARGUMENTS]        render SynthVI, train AGW on it, evaluate it
     python tools/bootstrap.py test-fast [ARGUMENTS]   the linter, and the tests not marked slow
     python tools/bootstrap.py test [ARGUMENTS]        linter, formatter, types, all tests
+    python tools/bootstrap.py gpu [ARGUMENTS]         tests, benchmarks and a table on a GPU
 
-`make setup`, `make demo`, `make test-fast` and `make test` do the same. ARGUMENTS are passed on to
-the training (`SOLVER.MAX_EPOCH 5`) or to pytest (`-k sampler`).
+`make setup`, `make demo`, `make test-fast`, `make test` and `make gpu` do the same. ARGUMENTS are
+passed on to the training (`SOLVER.MAX_EPOCH 5`), to pytest (`-k sampler`) or to `tools/gpu`
+(`--device cpu --tiny`). `gpu --no-setup` installs nothing and uses the Python that runs this file.
 
 The demo starts from ImageNet weights if `vireid weights fetch mobilenetv2` can bring them, or else
 from random ones, and says which. `--config-file configs/agw/synthetic.yml` chooses the latter.
@@ -98,6 +100,7 @@ TIMM = "timm>=1.0,<2"
 DEMO_WEIGHTS = "mobilenetv2"
 DEMO_PRETRAINED = "configs/agw/synthetic_pretrained.yml"
 DEMO_RANDOM = "configs/agw/synthetic.yml"
+NO_SETUP = "--no-setup"  # of `gpu`
 
 
 class BootstrapError(Exception):
@@ -514,19 +517,26 @@ def test_fast(python: Path, arguments: Sequence[str]) -> int:
     return test(python, arguments, fast=True)
 
 
+def gpu(python: Path, arguments: Sequence[str]) -> int:
+    """Run tests, benchmarks and the evidence table on a GPU; docs/gpu.md tells the words."""
+    return call([str(python), "-m", "tools.gpu", *arguments])
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("setup", "demo", "test-fast", "test"))
+    parser.add_argument("command", choices=("setup", "demo", "test-fast", "test", "gpu"))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on; setup: --force")
     options = parser.parse_args(argv)
     if options.command == "setup" and options.arguments not in ([], ["--force"]):
         parser.error(f"setup takes only --force; got {' '.join(options.arguments)}")
-    runs = {"setup": None, "demo": demo, "test-fast": test_fast, "test": test}
+    runs = {"setup": None, "demo": demo, "test-fast": test_fast, "test": test, "gpu": gpu}
     run = runs[options.command]
     try:
+        if options.command == "gpu" and NO_SETUP in options.arguments:
+            return gpu(Path(sys.executable), [w for w in options.arguments if w != NO_SETUP])
         venv = choose_venv(running_python(), os.environ.get("VENV"))
         install(venv, force=run is None and "--force" in options.arguments)
         return run(venv_python(venv), options.arguments) if run else 0

@@ -162,14 +162,19 @@ def test_the_table_starts_from_the_best_weights_that_are_here(here, tmp_path, mo
     monkeypatch.setattr(running.Runner, "vireid", fetch)
     runner = make_runner(tmp_path / "evidence", 600)
     start = evidence.choose_start(runner)
-    assert start.weights == (sorted(here)[-1] if here else "")
-    assert ("RANDOM" in start.title) is not here or here
+    assert start.weights == (sorted(here)[-1] if here else evidence.RANDOM)
     known = evidence.choose(runner)
     assert (known["start"], known["epochs"], known["updates"]) == (start.title, 2, 216)
     here.clear()
     assert evidence.choose(make_runner(tmp_path / "evidence", 600)) == known  # of the same table
     asked = evidence.choose(make_runner(tmp_path / "evidence", 600, epochs=4))
-    assert (asked["epochs"], asked["why"], asked["folder"]) == (4, "as asked for", "4_epochs_cpu")
+    assert (asked["epochs"], asked["why"], asked["folder"]) == (
+        4,
+        "as asked for",
+        "4_epochs_random_cpu",
+    )
+    with pytest.raises(running.PartError, match="no network"):
+        evidence.choose(make_runner(tmp_path / "evidence", 600, start="resnet50"))
 
 
 @pytest.mark.slow

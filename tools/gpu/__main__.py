@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from .evidence import STARTS
 from .parts import PARTS, Part
 from .running import (
     FAILED,
@@ -123,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
     add("--rows", nargs="+", metavar="ROW", default=[], help="rows of the table; default all")
     add("--seeds", nargs="+", type=int, metavar="N", default=[0], help="of the table; default 0")
     add("--epochs", type=int, default=0, help="of every row; default: as many as fit, 2 or 3")
+    starts = [start.weights for start in STARTS]
+    add("--start", choices=starts, default="", help="of the table; default: the first that is here")
     add("--jobs", type=int, default=0, help="rows at once; default 2 on a GPU, 1 on the CPU")
     add("--afresh", action="store_true", help="delete earlier results of the parts first")
     add("--out", default="", help="folder; default logs/gpu, for a rehearsal logs/gpu_rehearsal")
@@ -157,6 +160,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         rows=tuple(options.rows),
         seeds=tuple(options.seeds),
         epochs=options.epochs,
+        start=options.start,
     )
     names = options.only or [part.name for part in PARTS]
     folder = folder.resolve()

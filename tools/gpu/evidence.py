@@ -26,11 +26,14 @@ TINY = {
 }
 
 
+RANDOM = "random"
+
+
 class Start(NamedTuple):
     """What the rows start from."""
 
     title: str
-    weights: str  # a name of `vireid weights`; empty: none
+    weights: str  # a name of `vireid weights`, or RANDOM
     words: Dict[str, str]  # config keys, on top of the setting's
 
 
@@ -48,8 +51,8 @@ STARTS = (
         },
     ),
     Start(
-        "ResNet-50 from RANDOM weights (no pretrained ones are here)",
-        "",
+        "ResNet-50 from RANDOM weights (no pretrained ones are here, or they were not asked for)",
+        RANDOM,
         {"MODEL.BACKBONE.PRETRAIN": "False", "SOLVER.BACKBONE_LR_FACTOR": "1.0"},
     ),
 )
@@ -71,15 +74,21 @@ def render(runner: Runner) -> Dict[str, Any]:
 
 
 def choose_start(runner: Runner) -> Start:
-    """Return the first start whose weights are here or can be fetched."""
-    if runner.settings.tiny:
-        return STARTS[-1]
-    for start in STARTS[:-1]:
+    """Return the start that is asked for, or the first whose weights are here or can be fetched.
+
+    Raises:
+        PartError: the weights that are asked for cannot be had.
+    """
+    asked = RANDOM if runner.settings.tiny else runner.settings.start
+    starts = [start for start in STARTS if asked in ("", start.weights)]
+    for start in starts:
+        if start.weights == RANDOM:
+            return start
         try:
-            runner.vireid("weights", "fetch", start.weights, most=90)
+            runner.vireid("weights", "fetch", start.weights, most=60)
             return start
         except (PartError, OutOfTime):
-            if runner.seconds_left <= 0:
+            if runner.seconds_left <= 0 or len(starts) == 1:
                 raise
     return STARTS[-1]
 
@@ -150,7 +159,8 @@ def evidence(runner: Runner) -> Dict[str, Any]:
 def choose(runner: Runner) -> Dict[str, Any]:
     """Return start, length and folder of the table: those of an earlier call, or new ones."""
     settings, path = runner.settings, runner.folder / CHOICE
-    known, asked = read_state(path), [settings.device, settings.tiny, settings.epochs]
+    known = read_state(path)
+    asked = [settings.device, settings.tiny, settings.epochs, settings.start]
     if known.get("asked") == asked:
         return known
     speed = images_per_second(read_state(runner.folder.parent / "training.json"))
@@ -160,7 +170,7 @@ def choose(runner: Runner) -> Dict[str, Any]:
         epochs, why = EPOCHS[-1], "the rehearsal's length, with tiny images"
     if settings.epochs:
         epochs, why = settings.epochs, "as asked for"
-    place = f"{epochs}_epochs_{settings.device.replace(':', '')}"
+    place = f"{epochs}_epochs_{start.weights}_{settings.device.replace(':', '')}"
     known = {"asked": asked, "start": start.title, "epochs": epochs, "why": why, "folder": place}
     if not settings.tiny:
         known["updates"] = epochs * UPDATES

@@ -39,12 +39,13 @@ class Settings:
     rows: Sequence[str]
     seeds: Sequence[int]
     epochs: int  # of the table; 0: as many as fit
+    start: str = ""  # of the table: a name of STARTS; empty: the best that is here
 
     def fingerprint(self, about_rows: bool) -> str:
         """Return a word that changes with the settings, this checkout's code and PyTorch."""
         words = [self.device, self.tiny, *sorted(code_checksums())]
         if about_rows:
-            words += [self.rows, self.seeds, self.epochs]
+            words += [self.rows, self.seeds, self.epochs, self.start]
         return hashlib.sha256(json.dumps(words, default=list).encode()).hexdigest()[:16]
 
 

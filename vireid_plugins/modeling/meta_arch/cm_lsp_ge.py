@@ -5,9 +5,8 @@ Visible-Thermal Person Re-Identification", 2022, arXiv 2206.04401 (no public cod
 *Idea*: two images are compared by their horizontal stripes along the cheapest monotone path, so
 that the parts of a shifted or half-hidden body are still compared with the same parts; a global
 feature is learned together with its "enhanced", batch-normalized form, which the test uses.
-*A reconstruction*: it was written from the paper's equations of d_ij, S_ij, the losses and their
-sum. Its figures, and all numbers except those of the abstract, were not available. It claims none
-of the paper's results.
+*A reconstruction* from the paper's equations of d_ij, S_ij, the losses and their sum. The figures,
+and the numbers outside the abstract, were not available. It claims none of the paper's results.
 *Here*: ``BatchNormEnhancement`` (BN-GE), ``CMLSPGEHead``, ``CMLSPGE`` (L_total). d_ij and S_ij:
 ``layers/path_distance.py``; L_PA: ``PathTripletLoss``; L_tri: ``HeteroCenterTripletLoss``; L_id:
 ``LabelSmoothingCrossEntropyLoss``; re-scoring: ``Rescorer`` of ``evaluation``.
@@ -75,26 +74,17 @@ declare(  # choices of the evaluation, which its result names
     features=False,
 )
 
-
 GLOBAL_ENHANCEMENT_REGISTRY = Registry("GLOBAL_ENHANCEMENT")
 GLOBAL_ENHANCEMENT_REGISTRY.__doc__ = "f^g to f^eg: ``cls(C)`` maps (B, C) to (B, C)."
 
 _POOLINGS = tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten"))
 _FIXED_KEYS = {"EMBEDDING_DIM": 0, "CLS_LAYER": "Linear", "NECK_FEAT": "before", "NECK_STD": 0.0}
-IDENTITY, CENTERS, PATH = (
-    "LabelSmoothingCrossEntropyLoss",
-    "HeteroCenterTripletLoss",
-    "PathTripletLoss",
-)
+IDENTITY, CENTERS = "LabelSmoothingCrossEntropyLoss", "HeteroCenterTripletLoss"
 
 
 @GLOBAL_ENHANCEMENT_REGISTRY.register()
 class BatchNormEnhancement(nn.BatchNorm1d):
-    """BN-GE as reconstructed: f^eg = BN(f^g), with a bias that stays 0.
-
-    Args:
-        in_channels: C.
-    """
+    """BN-GE as reconstructed: f^eg = BN(f^g), (B, C) each, with a bias that stays 0."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels)
@@ -103,9 +93,9 @@ class BatchNormEnhancement(nn.BatchNorm1d):
 
 @REID_HEADS_REGISTRY.register()
 class CMLSPGEHead(BNNeckHead):
-    """``BNNeckHead`` with BN-GE as its neck, a second classifier, of f^g, and stripes.
+    """``BNNeckHead`` with BN-GE as its neck, a second classifier (of f^g), and stripes.
 
-    ``weight`` classifies f^eg or, without BN-GE, f^g. Checkpoints call it accordingly
+    The parameter ``weight`` classifies f^eg or, without BN-GE, f^g. In checkpoints its name is
     ``enhanced_classifier.weight`` or ``classifier.weight``.
 
     Args:
@@ -116,6 +106,7 @@ class CMLSPGEHead(BNNeckHead):
     """
 
     neck_words = "after BN-GE"
+    _has_neck = False  # True with BN-GE
 
     @configurable
     def __init__(
@@ -126,7 +117,8 @@ class CMLSPGEHead(BNNeckHead):
         attention: Optional[nn.Module] = None,
         **head: Any,
     ) -> None:
-        self._enhanced = enhancement is not None  # the base class asks for it
+        self._has_neck = enhancement is not None  # the base class asks for it
+        self._name_in_files = f"{'enhanced_' * self._has_neck}classifier.weight"  # of ``weight``
         super().__init__(**head)
         self.enhancement, self.local, self.attention = enhancement, local, attention
         self.outputs = ("features", "logits")
@@ -154,22 +146,15 @@ class CMLSPGEHead(BNNeckHead):
                     f"set MODEL.HEADS.{key} {value} (now {heads[key]})."
                 )
         require_choice("MODEL.HEADS", "POOL_LAYER", heads.POOL_LAYER, _POOLINGS)
-        enhancement = local = None
-        if node.ENHANCEMENT:
-            found = (GLOBAL_ENHANCEMENT_REGISTRY, node.ENHANCEMENT, "MODEL.CM_LSP_GE.ENHANCEMENT")
-            enhancement = lookup(*found)(channels)
-        if node.LOCAL:
-            local = StripeBranch(**stripe_arguments(cfg), shared_embedding=node.SHARED_EMBEDDING)
+        name, key, own = node.ENHANCEMENT, "MODEL.CM_LSP_GE.ENHANCEMENT", stripe_arguments(cfg)
+        enhancement = lookup(GLOBAL_ENHANCEMENT_REGISTRY, name, key)(channels) if name else None
+        local = StripeBranch(**own, shared_embedding=node.SHARED_EMBEDDING) if node.LOCAL else None
         return {
             **super().from_config(cfg),
             "enhancement": enhancement,
             "local": local,
             "attention": CBAM(channels) if node.CBAM else None,
         }
-
-    @property
-    def _has_neck(self) -> bool:
-        return self._enhanced
 
     def neck(self, pooled: Tensor) -> Tensor:
         """Compute f^eg (B, C) of pooled features (B, C, 1, 1); without BN-GE, f^g."""
@@ -197,16 +182,11 @@ class CMLSPGEHead(BNNeckHead):
         found = super().forward(feature_map, targets, modalities)
         if isinstance(found, Tensor):  # at test
             return found
-        outputs = {"features": found["features"], "logits": found["logits"]}
-        if self.enhancement is not None:
-            outputs["enhanced_features"] = found["bn_features"]  # f^eg
-            outputs["enhanced_logits"] = found["logits"]
-            outputs["logits"] = self.classifier(found["features"])
-        return {**outputs, **stripes}
-
-    @property
-    def _name_in_files(self) -> str:
-        return "enhanced_classifier.weight" if self._enhanced else "classifier.weight"
+        features, logits = found["features"], found["logits"]
+        if self.enhancement is None:
+            return {"features": features, "logits": logits, **stripes}
+        enhanced = {"enhanced_features": found["bn_features"], "enhanced_logits": logits}
+        return {"features": features, "logits": self.classifier(features), **enhanced, **stripes}
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -219,12 +199,12 @@ class CMLSPGEHead(BNNeckHead):
 
 
 def path_rescorer(top: int, weight: float = 0.5) -> Rescorer:
-    """Return the rescorer by S, which adds 2R - 1 *mean* differences (``REDUCTION`` or not).
+    """Return the rescorer by S, the sum of 2R - 1 mean differences, whatever ``REDUCTION`` is.
 
     With a weight of 1/2 the order is that of ``||f - f'||^2 + S``, AlignedReID's sum.
     """
-    distance, of = candidate_path_distances, "stripe_features"
-    return Rescorer("path distance", top, weight, of, recorded_maps, distance)
+    distances = candidate_path_distances
+    return Rescorer("path distance", top, weight, "stripe_features", recorded_maps, distances)
 
 
 @META_ARCH_REGISTRY.register()
@@ -263,8 +243,8 @@ class CMLSPGE(DualStreamBaseline):
         missing = [name for name in (IDENTITY, CENTERS) if name not in self.loss_terms]
         if missing:
             raise UserError(
-                f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTERS} (and {PATH} "
-                f"for L_PA); missing: {', '.join(missing)}."
+                f"CMLSPGE needs MODEL.LOSSES.NAME to list {IDENTITY} and {CENTERS} (and "
+                f"PathTripletLoss for L_PA); missing: {', '.join(missing)}."
             )
         if rescorer is not None and self.heads.local is None:
             raise UserError(
@@ -314,11 +294,6 @@ class CMLSPGE(DualStreamBaseline):
         """Sum the identity loss of ``rows`` over the R stripes."""
         logits = tensors["stripe_logits"][rows]  # (rows, R, N)
         count = logits.shape[1]
+        labels = {n: tensors[n][rows].repeat_interleave(count) for n in ("targets", "modalities")}
         # All stripes have the same number of rows: R times the mean over all is the sum of means.
-        return count * self._term(
-            IDENTITY,
-            tensors,
-            logits=logits.flatten(0, 1),
-            targets=tensors["targets"][rows].repeat_interleave(count),
-            modalities=tensors["modalities"][rows].repeat_interleave(count),
-        )
+        return count * self._term(IDENTITY, tensors, logits=logits.flatten(0, 1), **labels)

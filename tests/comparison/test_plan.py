@@ -118,6 +118,17 @@ def test_more_seeds_wait_for_all_first_ones_and_never_change(folder):
     assert planned(path, seeds=(0,))._more_runs() == []
 
 
+def test_more_seeds_of_another_machine_are_taken_too(folder):
+    path, _ = folder
+    other = PlanComparison(path / "plan.yml", output=path / "other")
+    for run in [*other._first, *other._planned([2])]:
+        finish(run, *(value + (-1, 1, 0)[run.seed] for value in VALUES[run.entry.name]))
+    more = planned(path, also=[path / "other"])._more_runs()
+    assert len(more) == 4 and {run.folder.parts[-3] for run in more} == {"other"}
+    with pytest.raises(PlanError, match="--also nowhere: no complete run of this comparison"):
+        planned(path, also=["nowhere"])
+
+
 def test_some_rows_alone(folder):
     path, started = folder
     found = planned(path, only=["near", "own*"], seeds=(0,)).execute()
@@ -215,7 +226,7 @@ def test_a_row_on_several_folders_of_datasets(folder, monkeypatch):
             called.append((words, options["env"]["FASTREID_DATASETS"]))
 
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
-    run = found._planned([7], found.entries, found.plan.points)[-1]
+    run = found._planned([7])[-1]
     jobs._start(run, 0, 1)
     assert called[0][1] == str(path / "b")
     assert json.loads(called[0][0][4])["point"] == 0.5

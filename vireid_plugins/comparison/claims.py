@@ -18,7 +18,6 @@ class Claim:
     """The printed gain of a row over one of the rows that it is compared with."""
 
     over: str  # name of that row
-
     values: Mapping[str, float]  # percentage points by metric; empty: only a direction is printed
     direction: int  # 1, 0 or -1, where no value is printed
     source: str  # dataset, protocol, table

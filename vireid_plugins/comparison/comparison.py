@@ -10,7 +10,7 @@ from .entries import build_entries
 from .jobs import sole_user
 from .printed import format_plain
 from .queue import Queue
-from .runs import DONE, PlannedRun, plan_runs
+from .runs import DONE, PlannedRun, check_also, plan_runs
 from .summary import collect
 from .table import Outcome, repeat_command, write_outcome
 from .trials import check_lists, choose_trials, hint, trial_words
@@ -105,6 +105,7 @@ class Comparison:
         self._baseline = self._baseline_name(baseline)
         self.trials = choose_trials(self.entries, trials, self._opts)
         self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._also)
+        check_also(self._also, self.runs)
         self._check_protocol()
         self._queue = Queue(self.runs, self.output, jobs, say, self.write)
 

@@ -16,7 +16,7 @@ from .plan_file import Plan, PlanRow, read_plan, row_folder
 from .plan_table import PlanOutcome, Section, write_plan
 from .printed import format_plain
 from .queue import Queue
-from .runs import DONE, DataPoint, PlannedRun, plan_runs
+from .runs import DONE, PlannedRun, check_also, plan_runs
 from .stop_rule import rows_that_need_more
 from .summary import choose_protocols, collect
 from .table import repeat_command
@@ -89,7 +89,8 @@ class PlanComparison:
         )
         self.entries = _entries(self.plan, opts)
         self._protocol = self._checked_protocol(protocol or self.plan.protocol)
-        self._first = self._planned(self._seeds, self.entries, self.plan.points, self._also)
+        self._first = self._planned(self._seeds)
+        check_also(self._also, [*self._first, *self._planned(self._more)])
 
     def _checked_protocol(self, wanted: str) -> str:
         known = self.entries[0].protocols
@@ -97,14 +98,9 @@ class PlanComparison:
             raise PlanError(f"protocol {wanted!r} is not evaluated; there are: {', '.join(known)}.")
         return wanted
 
-    def _planned(
-        self,
-        seeds: Sequence[int],
-        entries: Sequence[Entry],
-        points: Sequence[DataPoint],
-        also: Sequence[Path] = (),
-    ) -> List[PlannedRun]:
-        return plan_runs(entries, seeds, self.output, also=also, points=points)
+    def _planned(self, seeds: Sequence[int]) -> List[PlannedRun]:
+        points = self.plan.points
+        return plan_runs(self.entries, seeds, self.output, also=self._also, points=points)
 
     # ------------------------------------------------------------------ more seeds
 
@@ -123,7 +119,7 @@ class PlanComparison:
             for section in self._sections(self._first)
             for name in rows_that_need_more(section.contrasts, self._claims(), section.protocols)
         }
-        runs = self._planned(self._more, self.entries, self.plan.points)
+        runs = self._planned(self._more)
         return [run for run in runs if (run.point, run.entry.name) in needed or run.state == DONE]
 
     def _claims(self) -> Dict[str, Any]:

@@ -129,8 +129,7 @@ def plan_runs(
         points: folders of datasets, all configs on each; empty: the one of the environment.
 
     Raises:
-        PlanError: a finished or unfinished run has other settings, or a folder of ``also`` holds
-            none of the runs.
+        PlanError: a finished or unfinished run has other settings.
     """
     numbers: List[Optional[int]] = list(trials or []) or [None]
     spots: List[Optional[DataPoint]] = list(points) or [None]
@@ -143,8 +142,6 @@ def plan_runs(
     ]
     for run in runs:
         _check_settings(run)
-    for folder in also:
-        _check_use(folder, runs)
     return runs
 
 
@@ -163,16 +160,17 @@ def _first_complete(
     return next((run for run in found if run.state == DONE), found[0])
 
 
-def _check_use(folder: Path, runs: Sequence[PlannedRun]) -> None:
-    """Raise ``PlanError`` if ``folder`` holds none of the runs: its name may be mistyped."""
-    parts = [
-        run_folder(folder, run.entry, run.seed, run.trial, run.point) / COMPARED for run in runs
-    ]
-    if not any(part.is_file() for part in parts):
-        raise PlanError(
-            f"--also {folder}: no complete run of this comparison is there, such as {parts[0]}. "
-            "Name the folder that was the other machine's --output."
-        )
+def check_also(folders: Sequence[Path], runs: Sequence[PlannedRun]) -> None:
+    """Raise ``PlanError`` if one of ``folders`` holds none of the runs: it may be mistyped."""
+    for folder in folders:
+        parts = [
+            run_folder(folder, run.entry, run.seed, run.trial, run.point) / COMPARED for run in runs
+        ]
+        if not any(part.is_file() for part in parts):
+            raise PlanError(
+                f"--also {folder}: no complete run of this comparison is there, such as "
+                f"{parts[0]}. Name the folder that was the other machine's --output."
+            )
 
 
 def run_folder(

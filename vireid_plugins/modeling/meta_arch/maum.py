@@ -265,18 +265,22 @@ class MAUM(DualStreamBaseline):
         }
 
     def _judge_proxies(self, identity: Tensor) -> None:
-        """Warn once, at the start of the metrics, if the classifiers know little: they are pulled
-        to proxies that mean nothing yet. ``identity``: L_RGB + L_IR, (); by chance 2 log N."""
+        """Warn once, at the start of the metrics, if the proxies have hardly learned.
+
+        Args:
+            identity: L_RGB + L_IR, a scalar; by chance it is 2 log N.
+        """
         if self._judged or self.visible_memory.num_held:
             return
         self._judged = True
-        chance = 2 * math.log(len(self.heads.weight))
-        if float(identity.detach()) > UNTRAINED * chance:
+        chance, found = 2 * math.log(len(self.heads.weight)), float(identity.detach())
+        if found > UNTRAINED * chance:
             logger.warning(
                 "The unidirectional metrics start while L_RGB + L_IR is %.2f on this batch; by "
                 "chance it is 2 log N = %.2f. The proxies have hardly learned: raise "
                 "MODEL.MAUM.START_EPOCH (or PUSH_DELAY).",
-                *(float(identity.detach()), chance),
+                found,
+                chance,
             )
 
     def _log_size(self) -> None:

@@ -28,7 +28,7 @@ attend most.
   are divided by sqrt(C / 8) (``SCALED``).
 - Eq. 16: avg runs over the kept positions. It is linear, as Eq. 15 is, so the mean of alpha comes
   first and V is computed for one position per image: the same value, far fewer products.
-- Eq. 17: b is the data set's constant, 3 on SYSU-MM01 and 10 on RegDB (``GEM_EXPONENT``). LLCM is
+- Eq. 17: b is a constant of the dataset, 3 on SYSU-MM01 and 10 on RegDB (``GEM_EXPONENT``). LLCM is
   not in the paper: 3.
 - Eq. 18, 21 run over both views (Eq. 5-8 leave both in f). Eq. 19 averages the M images of an
   identity, which may mean the originals alone: ``LOSS_VIEWS original`` restricts Eq. 19 and 21.

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Union
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Union
 
 import platformdirs
 
@@ -40,6 +40,13 @@ def find_config(name: str) -> str:
     raise MissingFileError(
         f"No config file {name!r}. {hint or 'This package has: ' + ', '.join(known) + '.'}"
     )
+
+
+def training_configs() -> List[Path]:
+    """Return this package's configs that describe a training: no bases, no plans, no settings."""
+    files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
+    ends = ("plan.yml", "setting.yml")
+    return [p for p in files if not p.name.startswith("Base-") and not p.name.endswith(ends)]
 
 
 def cache_folder() -> Path:

@@ -33,8 +33,9 @@ ACCEPTED = {
     # means for the centers and for the correlation, whose shared identities are masks; pairs of
     # the regional center loss
     "configs/mrda/synthetic.yml": 13,
-    # means on four levels of the cascade and for both complements; pairs of an identity
-    "configs/msclnet/synthetic.yml": 18,
+    # means on four levels of the cascade and for both complements; pairs of an identity; the
+    # anchors of the triplet loss
+    "configs/msclnet/synthetic.yml": 19,
     # rows of each modality for the classifiers of each, and the check of its losses
     "configs/mutual_prediction/synthetic.yml": 7,
 }

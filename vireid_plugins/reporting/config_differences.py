@@ -8,7 +8,7 @@ from fastreid.config import CfgNode, get_cfg
 
 from ..config import add_vireid_config
 from ..errors import UserError
-from ..files import CONFIG_FOLDERS, PACKAGE, find_config
+from ..files import PACKAGE, find_config, training_configs
 from ..keys import value_of
 from ..merge import flat_keys, merge_config
 from ..readers.config_file import ConfigFile, read_chain
@@ -75,11 +75,10 @@ def _nearest(cfg: CfgNode) -> Optional[Path]:
     Of equal files, the one with the shortest name is taken. A run of another program does not say
     which file it was made from.
     """
-    files = {path.resolve() for folder in CONFIG_FOLDERS for path in folder.glob("*/*.yml")}
+    files = sorted(training_configs(), key=lambda one: (len(one.parts), str(one)))
     found: List[Tuple[int, int, Path]] = []
-    for path in sorted(files, key=lambda one: (len(one.parts), str(one))):
-        if not path.name.startswith("Base-"):
-            found.append((len(_differing(cfg, _config_of(path))), len(found), path))
+    for path in files:
+        found.append((len(_differing(cfg, _config_of(path))), len(found), path))
     return min(found)[-1] if found else None
 
 

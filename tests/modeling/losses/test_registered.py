@@ -74,6 +74,7 @@ OTHER_WORDS = {
     "WEIGHTED_TRIPLET.REDUCTION": "hinge",
     "CORRELATION.REDUCTION": "mse",
     "CORRELATION.FEATURE": "bn_features",
+    "CASCADED_AGGREGATION.FEATURE": "bn_features",
 }
 NODES = {LOSS_REGISTRY.get(name): LOSS_REGISTRY.get(name).config_node for name in OWN}
 

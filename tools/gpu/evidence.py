@@ -23,6 +23,10 @@ TINY = {
     "DATALOADER.NUM_INSTANCE": "2",
     "SOLVER.IMS_PER_BATCH": "16",
     "SOLVER.LOG_PERIOD": "1",
+    "MODEL.HEADS.NUM_STRIPES": "2",  # a map of two rows cannot be cut into more
+    "MODEL.HEADS.ATTENTION.STRIPES": "2",
+    "MODEL.HEADS.ATTENTION.KEPT": "1",
+    "MODEL.MSCLNET.PARTS": "2",
 }
 
 

@@ -150,6 +150,14 @@ def training(runner: Runner) -> Dict[str, Any]:
     return benchmark(runner, "training", words)
 
 
+def attention(runner: Runner) -> Dict[str, Any]:
+    """Measure MRDA's attention beside full attention."""
+    words: List[Any] = ["--device", runner.settings.device]
+    if runner.settings.tiny:
+        words += ["--batch", 2, "--channels", 8, "--repeats", 1]
+    return benchmark(runner, "attention", words)
+
+
 def benchmark(runner: Runner, topic: str, words: List[Any]) -> Dict[str, Any]:
     """Run ``vireid bench``; return its result, and its table as Markdown if it has one."""
     for path in runner.folder.glob(f"{topic}_*"):
@@ -169,6 +177,7 @@ PARTS = (
     Part("tests", "Tests on the device", tests, 20, 150),
     Part("ranking", "Ranking beside the per-query loop", ranking, 20, 75),
     Part("training", "Training beside the usual loop", training, 30, 120),
+    Part("attention", "MRDA's attention beside full attention", attention, 15, 45),
     Part("data", "Images of the table", render, 10, 240),
     Part("evidence", "Every method beside its baseline", evidence, 30, 7200, about_rows=True),
 )

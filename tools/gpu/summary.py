@@ -115,6 +115,7 @@ SHOW: Dict[str, Callable[[Path, Dict[str, Any]], Iterator[str]]] = {
     "tests": show_tests,
     "ranking": show_ranking,
     "training": show_training,
+    "attention": show_training,
     "data": show_data,
     "evidence": show_evidence,
 }

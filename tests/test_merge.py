@@ -82,6 +82,8 @@ def refused(path):
         ("_BASE_: 5\n", "_BASE_: expected the path of a config file, found 5"),
         ("_BASE_: ''\n", "_BASE_: expected the path of a config file, found ''"),
         ("_BASE_: https://example.org/a.yml\n", "is not a path; download that file"),
+        ("rows: []\n", "is the plan of a comparison, not a config of a training. Run it by vireid"),
+        ("groups: []\n", "is the plan of a comparison"),
         ("_BASE_: absent.yml\n", "There is no file "),
         ("_BASE_: mine.yml\n", "inherit (_BASE_) in a circle: "),
         ("_BASE_: .\n", "is a folder; expected a file"),

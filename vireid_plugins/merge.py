@@ -77,6 +77,11 @@ def merge_config(
         alone = bool(base_file) and file == config_file
         for one in reversed(read_chain(file, alone)):
             source = shown(one.path)
+            if {"rows", "groups"} & set(one.values):
+                raise UserError(
+                    f"{source} is the plan of a comparison, not a config of a training. Run it by "
+                    f"vireid compare --plan {source}, or name the config of one of its rows."
+                )
             _merge_values(cfg, without_removed(one.values, source), source)
     opts = list(opts)
     keys = list(map(str, opts[0::2]))

@@ -329,7 +329,7 @@ def test_what_is_not_possible_ends_with_one_line(folder, capsys, words, message)
 
 def test_a_plan_that_stands_where_a_config_is_expected(folder, capsys):
     assert main(["plan.yml"]) == 2
-    assert "plan.yml: this is a plan; give it as --plan plan.yml" in capsys.readouterr().err
+    assert "vireid compare --plan " in capsys.readouterr().err
 
 
 def test_keys_that_a_plan_may_not_set(folder, capsys):

@@ -9,7 +9,6 @@ from typing import Dict, List, Sequence
 
 from ..errors import PlanError
 from ..files import CONFIG_FOLDERS, PACKAGE, find_config
-from ..readers.yaml_file import read_yaml
 
 
 def expand_configs(words: Sequence[str]) -> List[Path]:
@@ -39,11 +38,6 @@ def _matches(pattern: str) -> List[str]:
         if files:
             return files
     raise PlanError(f"No config file fits {pattern!r}, here or below configs/.")
-
-
-def is_plan(path: Path) -> bool:
-    """Return whether a file is a plan (``plan_file``) and not a config."""
-    return any(name in read_yaml(path) for name in ("rows", "groups", "only"))
 
 
 def unique_names(paths: Sequence[Path]) -> List[str]:

@@ -11,9 +11,9 @@ from ..data.datasets.trials import SeparateTrials, separate_trials
 from ..engine import VIReIDTrainer
 from ..engine.other_values import check_pixel_scale
 from ..engine.setup import build_config
-from ..errors import PlanError, UnknownNameError, is_foreseen, message_of
+from ..errors import PlanError, is_foreseen, message_of
 from ..evaluation import build_evaluator, build_protocols
-from .config_files import is_plan, shown_path, unique_names
+from .config_files import shown_path, unique_names
 
 # Keys that the comparison sets itself, and what to do instead.
 _OWN_KEYS = {
@@ -96,10 +96,7 @@ def build_entry(
     except Exception as error:
         if not is_foreseen(error):
             raise
-        told = message_of(error)
-        if isinstance(error, UnknownNameError) and is_plan(path):
-            told = f"this is a plan; give it as --plan {shown_path(path)}."
-        raise PlanError(f"{shown_path(path)}: {told}") from error
+        raise PlanError(f"{shown_path(path)}: {message_of(error)}") from error
 
 
 def check_same_tests(entries: Sequence[Entry]) -> None:

@@ -85,8 +85,8 @@ class MAUM(DualStreamBaseline):
     """The baseline with a classifier for each modality, whose rows attract the other's features.
 
     Phases: ``"proxies"``: the common classifier's loss and L_RGB + L_IR; ``"metrics"``: also
-    L_{R->I} + L_{I->R}, with a push to both memories after each step. Without the metrics
-    (``unidirectional_scale`` 0) there is the first phase only, and there are no memories.
+    L_{R->I} + L_{I->R}, with a push to both memories every ``push_interval`` updates. Without the
+    metrics (``unidirectional_scale`` 0) there is the first phase only, and there are no memories.
 
     Args:
         identity_loss: cross-entropy of the modality classifiers, ``per_modality``.
@@ -128,7 +128,7 @@ class MAUM(DualStreamBaseline):
         push_delay: int = 0,
         start_epoch: int = 10,
         modality_id_scale: float = 1.0,
-        unidirectional_scale: float = 1.0,
+        unidirectional_scale: float = 0.05,
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
@@ -142,11 +142,8 @@ class MAUM(DualStreamBaseline):
             MODALITY_ID_SCALE=modality_id_scale,
             UNIDIRECTIONAL_SCALE=unidirectional_scale,
         )
-        if push_interval == 0:
-            raise UserError(
-                "MODEL.MAUM.PUSH_INTERVAL is 0; expected 1 or more: 0 stands for N / P, which only "
-                "a config tells (updates_until_return)."
-            )
+        if push_interval == 0:  # N / P, which from_config computes
+            raise UserError("MODEL.MAUM.PUSH_INTERVAL is 0; expected 1 or more updates.")
         if unidirectional_scale > 0 and modality_id_scale == 0:
             raise UserError(
                 "MODEL.MAUM.MODALITY_ID_SCALE is 0, so the proxies never learn, but the metrics "
@@ -166,7 +163,7 @@ class MAUM(DualStreamBaseline):
         self.modality_id_scale = modality_id_scale
         self.unidirectional_scale = unidirectional_scale
         self.start_epoch = start_epoch
-        self._judged = False  # whether the proxies were judged at the start of the metrics
+        self._judged = False  # whether the proxies of the first snapshot were judged
         if unidirectional_scale > 0:
             table = (num_classes, feat_dim, push_interval, push_delay)
             self.visible_memory = SnapshotMemory(visible_size, *table)
@@ -265,12 +262,8 @@ class MAUM(DualStreamBaseline):
         }
 
     def _judge_proxies(self, identity: Tensor) -> None:
-        """Warn once, at the start of the metrics, if the proxies have hardly learned.
-
-        Args:
-            identity: L_RGB + L_IR, a scalar; by chance it is 2 log N.
-        """
-        if self._judged or self.visible_memory.num_held:
+        """Warn once, at the first snapshot, if ``identity``, L_RGB + L_IR (), is near chance."""
+        if self._judged or self.visible_memory.num_held != 1:
             return
         self._judged = True
         chance, found = 2 * math.log(len(self.heads.weight)), float(identity.detach())
@@ -279,8 +272,7 @@ class MAUM(DualStreamBaseline):
                 "The unidirectional metrics start while L_RGB + L_IR is %.2f on this batch; by "
                 "chance it is 2 log N = %.2f. The proxies have hardly learned: raise "
                 "MODEL.MAUM.START_EPOCH (or PUSH_DELAY).",
-                found,
-                chance,
+                *(found, chance),
             )
 
     def _log_size(self) -> None:

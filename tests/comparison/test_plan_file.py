@@ -215,7 +215,7 @@ def test_a_claim_needs_a_row_that_it_is_about(tmp_path):
         ({"direction": "up"}, 1.1, 1.0, "as printed"),
         ({"direction": "down"}, 1.1, 1.0, "opposite"),
         ({"direction": "same"}, 0.5, 1.0, "as printed"),
-        ({"direction": "same"}, 1.5, 1.0, "opposite"),
+        ({"direction": "same"}, 1.5, 1.0, "a change"),
         ({"rank-1": 2.0}, 1.5, 1.0, ""),  # of mAP nothing is claimed
         ({"mAP": 2.0}, 1.5, None, ""),  # nothing is known of the scatter
     ],

@@ -11,6 +11,7 @@ from .noise import MeanDifference
 METRIC_NAMES = {"rank-1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
 _DIRECTIONS = {"up": 1, "down": -1, "same": 0}
 AS_PRINTED, OPPOSITE, UNDECIDED = "as printed", "opposite", "within noise"
+CHANGED = "a change"  # where the paper prints none
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Claim:
             return ""
         if not found.beyond_noise:
             return AS_PRINTED if sign == 0 else UNDECIDED
+        if sign == 0:
+            return CHANGED
         return AS_PRINTED if found.delta * sign > 0 else OPPOSITE
 
     @property

@@ -28,8 +28,9 @@ ACCEPTED = {
     # two hetero-center losses (means, anchors, check); mined pairs, of which there are any number
     "configs/cm_lsp_ge/synthetic.yml": 13,
     # four are one_hot's own check, which it leaves out on a GPU; counters of both memories are
-    # buffers, for the checkpoint; rows of each modality, for either classifier
-    "configs/maum/synthetic.yml": 15,
+    # buffers, for the checkpoint; rows of each modality, for either classifier; two only once, when
+    # the proxies of the first snapshot are judged
+    "configs/maum/synthetic.yml": 17,
     # means for the centers and for the correlation, whose shared identities are masks; pairs of
     # the regional center loss
     "configs/mrda/synthetic.yml": 13,

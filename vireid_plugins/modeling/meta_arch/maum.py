@@ -263,9 +263,12 @@ class MAUM(DualStreamBaseline):
 
     def _judge_proxies(self, identity: Tensor) -> None:
         """Warn once, at the first snapshot, if ``identity``, L_RGB + L_IR (), is near chance."""
-        if self._judged or self.visible_memory.num_held != 1:
+        held = 0 if self._judged else self.visible_memory.num_held
+        if held == 0:
             return
         self._judged = True
+        if held > 1:  # a resumed run, judged before
+            return
         chance, found = 2 * math.log(len(self.heads.weight)), float(identity.detach())
         if found > UNTRAINED * chance:
             logger.warning(

@@ -264,10 +264,8 @@ class MAUM(DualStreamBaseline):
     def _judge_proxies(self, identity: Tensor) -> None:
         """Warn once, at the first snapshot, if ``identity``, L_RGB + L_IR (), is near chance."""
         held = 0 if self._judged else self.visible_memory.num_held
-        if held == 0:
-            return
-        self._judged = True
-        if held > 1:  # a resumed run, judged before
+        self._judged = self._judged or held > 0  # with more snapshots, a resumed run: judged before
+        if held != 1:
             return
         chance, found = 2 * math.log(len(self.heads.weight)), float(identity.detach())
         if found > UNTRAINED * chance:

@@ -85,7 +85,7 @@ def merge_config(
             _merge_values(cfg, without_removed(one.values, source), source)
     opts = list(opts)
     keys = list(map(str, opts[0::2]))
-    _check_pairs(opts, keys, cfg)
+    check_pairs(opts, cfg)
     check_known_keys([key for key in keys if key not in REMOVED], cfg, "the command line")
     for key, value in zip(keys, opts[1::2]):
         if key in REMOVED:
@@ -94,8 +94,9 @@ def merge_config(
             _merge_pair(cfg, key, value)
 
 
-def _check_pairs(words: Sequence[Any], keys: Sequence[str], cfg: CN) -> None:
+def check_pairs(words: Sequence[Any], cfg: CN) -> None:
     """Raise ``UserError`` if words are no ``KEY VALUE`` pairs; say which word is out of place."""
+    keys = list(map(str, words[0::2]))
     for word in map(str, words[: 2 * len(keys)]):
         name, sign, value = word.partition("=")
         if word.startswith("--") and (len(words) % 2 or word in keys):

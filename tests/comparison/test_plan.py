@@ -296,6 +296,9 @@ def test_the_command(folder, capsys):
     assert printed.startswith("to do      plain seed 0\n") and started == []
     assert printed.endswith("not decided before all runs with the first seeds ended.\n")
     words = ["--plan", "plan.yml", "--output", "out", "--only", "plain", "near", "--seeds", "0"]
+    assert main([*words, "--dry-run"]) == 0
+    listed = [line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert listed[:3] == ["plain seed 0", "near seed 0", "2 runs, 0 done, in out"]
     assert main(words) == 0 and started == ["plain seed 0", "near seed 0"]
     assert main(["--plan", "plan.yml", "--output", "out", "--table-only"]) == 1
     assert "Written: " in capsys.readouterr().out
@@ -318,6 +321,10 @@ def test_the_command(folder, capsys):
         (["--plan", "plan.yml", "--seeds", "1", "1"], "--seeds is [1, 1]"),
         (["--plan", "plan.yml", "--protocol", "x"], "protocol 'x' is not evaluated"),
         (["--plan", "plan.yml", "--set", "SEED", "1"], "--set SEED: use --seeds"),
+        (
+            ["--plan", "plan.yml", "--set", "SOLVER.MAX_EPOCH"],
+            "error: Overrides come as KEY VALUE pairs; got 1 words: SOLVER.MAX_EPOCH.",
+        ),
         (["--plan", "plan.yml", "--setting", "no.yml"], "No config file 'no.yml'"),
     ],
 )

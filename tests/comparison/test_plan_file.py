@@ -180,6 +180,13 @@ def test_a_wrong_key_of_a_setting_is_named_with_its_file(tmp_path):
         read_plan(str(write(tmp_path, {**BASE, "setting": "setting.yml"})))
 
 
+def test_an_empty_group_of_a_setting_sets_nothing(tmp_path):
+    write(tmp_path, {"SOLVER": {"MAX_EPOCH": 2}, "MODEL": {"HEADS": {}}}, "setting.yml")
+    rows = [{**ROWS[0], "set": {"MODEL": {"HEADS": {}}}}, ROWS[1]]
+    plan = read_plan(str(write(tmp_path, {"rows": rows, "setting": "setting.yml"})))
+    assert plan.setting_pairs == (("SOLVER.MAX_EPOCH", 2),) and plan.rows[0].pairs == ()
+
+
 @pytest.mark.parametrize(
     "claim,message",
     [

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from ..errors import PlanError
 from ..files import find_config
+from ..merge import check_pairs
 from ..registry import suggest
 from .comparison import Compared, check_seeds_and_jobs
 from .config_files import shown_path
@@ -13,6 +14,7 @@ from .contrasts import Contrasts
 from .entries import Entry, build_entry, check_own_keys, check_same_tests
 from .jobs import sole_user
 from .plan_file import Plan, PlanRow, read_plan, row_folder
+from .plan_settings import fresh_config
 from .plan_table import PlanOutcome, Section, write_plan
 from .printed import format_plain
 from .queue import Queue
@@ -141,7 +143,8 @@ class PlanComparison:
     def list_runs(self) -> None:
         """Report for each run whether it is done, and what the rule says of more seeds."""
         more = self._more_runs()
-        self._queue([*self._first, *(more or [])]).list_runs()
+        runs = [*self._first, *(more or [])]
+        self._queue([run for run in runs if run.entry.name in self._only]).list_runs()
         self._say(self._state(more))
 
     def execute(self) -> Compared:
@@ -221,6 +224,7 @@ def _chosen(only: Sequence[str], rows: Sequence[PlanRow]) -> List[str]:
 
 def _entries(plan: Plan, opts: Sequence[Any]) -> List[Entry]:
     """Read and check the config of every row."""
+    check_pairs(opts, fresh_config())  # here, where no words of the plan stand before them
     check_own_keys(opts[0::2], "--set")
     check_own_keys([key for key, _ in plan.setting_pairs], f"{shown_path(plan.path)}: setting:")
     entries = []

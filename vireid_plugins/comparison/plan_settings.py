@@ -48,7 +48,7 @@ def read_setting(path: Optional[Path]) -> Pairs:
     values: Dict[str, Any] = {}
     for file in reversed(read_chain(path)):
         values.update(flat_values(file.values))
-    return tuple(values.items())
+    return _without_empty_groups(values)
 
 
 def fresh_config() -> CfgNode:
@@ -64,4 +64,9 @@ def read_pairs(values: Dict[str, Any], where: str) -> Pairs:
     if not pairs:
         return ()
     check_known_keys(pairs, fresh_config(), f"{where}: set")
-    return tuple(pairs.items())
+    return _without_empty_groups(pairs)
+
+
+def _without_empty_groups(values: Dict[str, Any]) -> Pairs:
+    """Return keys and values without groups that hold nothing, such as ``HEADS: {}``."""
+    return tuple((key, value) for key, value in values.items() if value != {})

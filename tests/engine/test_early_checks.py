@@ -47,7 +47,6 @@ STAGED = "MODEL.BACKBONE.NAME build_dual_stream_backbone "
         ("INPUT.AUTOAUG.ENABLED True", "INPUT.AUTOAUG.ENABLED is not supported"),
         ("INPUT.FLIP.VIEWS (1,)", "INPUT.FLIP.VIEWS is \\[1\\]"),
         ("KD.EMA.ENABLED True", "KD.EMA.ENABLED is not supported"),
-        ("TEST.PRECISE_BN.ENABLED True TEST.EVAL_PERIOD 0", "before each evaluation, and there is"),
         (
             "TEST.PRECISE_BN.ENABLED True TEST.PRECISE_BN.DATASET RegDB TEST.EVAL_PERIOD 1",
             "PRECISE_BN.DATASET is 'RegDB': the statistics are always those of the training",

@@ -61,6 +61,11 @@ def test_a_training_keeps_its_losses_and_a_resumed_one_its_statistics(datasets, 
         if not name.endswith("num_batches_tracked"):
             same = torch.equal(value, plain.model.state_dict()[name])
             assert same != name.endswith(STATISTICS), name
+    unseen = trained(small_cfg(tmp_path / "unseen", MRDA, **{**words, "TEST__EVAL_PERIOD": 0}))
+    last = read_checkpoint(str(tmp_path / "unseen" / "model_final.pth"))["model"]
+    assert unseen._last_eval_results == {}  # no evaluation, as in ``vireid compare``
+    for name, value in whole.model.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(last[name], value), name
     first = small_cfg(tmp_path / "parts", MRDA, **words, SOLVER__MAX_EPOCH=1)
     trained(first)
     words["SOLVER__RESUME_OTHER_CONFIG"] = True

@@ -82,6 +82,8 @@ class EvaluateAndSave(HookBase):
         save: takes a file name without suffix, ``pending`` and ``resumable``. It is called in the
             main process.
         write: writes the measurements. It is called in the main process.
+        renew: computes what the last weights need if no evaluation did: the statistics of
+            ``TEST.PRECISE_BN``. It is called in all processes.
         eval_period: epochs between evaluations; 0 or less: never.
         checkpoint_period: epochs between checkpoints; 0 or less: only at the end.
     """
@@ -91,12 +93,14 @@ class EvaluateAndSave(HookBase):
         evaluate: Callable[[], Dict[str, float]],
         save: Callable[..., None],
         write: Callable[[], None],
+        renew: Callable[[], None],
         eval_period: int,
         checkpoint_period: int,
     ) -> None:
         self._evaluate = evaluate
         self._save = save
         self._write = write
+        self._renew = renew
         self._eval_period = eval_period
         self._checkpoint_period = checkpoint_period
 
@@ -109,6 +113,8 @@ class EvaluateAndSave(HookBase):
         if evaluates:
             self._save_in_main_process(UNFINISHED, pending=True)
             results = self._evaluated()
+        elif last:
+            self._renew()
         if results.get("metric", float("-inf")) > self.trainer.best_metric:
             self.trainer.best_metric = results["metric"]
             self._save_in_main_process(BEST, pending=True, resumable=False)

@@ -1,4 +1,6 @@
-"""Compute the statistics of batch norm again before an evaluation (``TEST.PRECISE_BN``).
+"""Compute the statistics of batch norm again (``TEST.PRECISE_BN``).
+
+This is done before each evaluation of a training and, if there is none, for the last weights.
 
 During a training they are running averages over weights that change, and over everything that the
 training shows to the network: in MRDA, masked images are half of it. FastReID's ``PreciseBN``
@@ -30,12 +32,6 @@ def check_config(cfg: Any) -> None:
     node = cfg.TEST.PRECISE_BN
     if not node.ENABLED:
         return
-    if cfg.TEST.EVAL_PERIOD <= 0:
-        raise UserError(
-            f"TEST.PRECISE_BN.ENABLED is True and TEST.EVAL_PERIOD is {cfg.TEST.EVAL_PERIOD}: the "
-            "statistics are computed before each evaluation, and there is none. Set "
-            "TEST.EVAL_PERIOD, for example to SOLVER.MAX_EPOCH."
-        )
     if node.DATASET != _HOST_DATASET and [node.DATASET] != list(cfg.DATASETS.NAMES):
         raise UserError(
             f"TEST.PRECISE_BN.DATASET is {node.DATASET!r}: the statistics are always those of the "

@@ -178,6 +178,7 @@ class VIReIDTrainer(DefaultTrainer):
             self._evaluate,
             self.save,
             events.write,
+            self._renew_statistics,
             cfg.TEST.EVAL_PERIOD,
             cfg.SOLVER.CHECKPOINT_PERIOD,
         )
@@ -286,10 +287,13 @@ class VIReIDTrainer(DefaultTrainer):
 
     # ---------------------------------------------------------------------------- evaluation
 
-    def _evaluate(self) -> Dict[str, float]:
+    def _renew_statistics(self) -> None:
         with runtime.uncompiled_calls():
             recompute_statistics(self)
         synchronize_buffers(self.model)
+
+    def _evaluate(self) -> Dict[str, float]:
+        self._renew_statistics()
         with runtime.uncompiled_calls():
             found = self.test(self.cfg, unwrap(self.model))
         # ``test`` has FastReID's two arguments, and does not know how far the weights are trained.

@@ -190,13 +190,26 @@ def test_pairs_may_stand_anywhere(seen, tmp_path):
     assert subjects[1].words == ("other.pth", "other.yml", shared, "")
 
 
-def test_equal_names_of_two_models_are_numbered(seen, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        loading, "load_subject", lambda *words, label: Loaded("seed0", *words[1:], label)
-    )
-    words = ["looking", "--compare", "-", "b.pth", "--out", str(tmp_path)]
-    assert main(words) == 0
-    assert [subject.label for subject in seen[0][0]] == ["seed0 (1)", "seed0 (2)"]
+@pytest.mark.parametrize(
+    "weights,words,names",
+    [
+        (("x/agw/seed0/a.pth", "x/caj/seed0/a.pth"), [], ["agw/seed0", "caj/seed0"]),
+        (("x/agw/seed0/a.pth", "x/agw/seed0/b.pth"), [], ["agw/seed0 (1)", "agw/seed0 (2)"]),
+        (("x/a.pth", "y/a.pth"), ["--label", "own", "--label", "own"], ["own (1)", "own (2)"]),
+    ],
+)
+def test_equal_names_of_two_models_are_told_apart(
+    seen, monkeypatch, tmp_path, weights, words, names
+):
+    def load(path, *rest, label):
+        found = Loaded(label or loading.folder_name(weights[path == weights[1]]), *rest, label)
+        found.weights = weights[path == weights[1]]
+        return found
+
+    monkeypatch.setattr(loading, "load_subject", load)
+    given = ["looking", "MODEL.WEIGHTS", weights[0], "--compare", "-", weights[1], *words]
+    assert main([*given, "--out", str(tmp_path)]) == 0
+    assert [subject.label for subject in seen[0][0]] == names
 
 
 def said(capsys, words):

@@ -184,7 +184,7 @@ def load_subjects(
         subjects.append(
             load_subject(weights, None if other == "-" else other, shared, label=names[1])
         )
-        _tell_apart(subjects)
+        _tell_apart(subjects, bool(labels))
     return subjects
 
 
@@ -195,8 +195,16 @@ def _shared(opts: Sequence[Any]) -> List[Any]:
     return [word for pair in kept for word in pair]
 
 
-def _tell_apart(subjects: Sequence[Subject]) -> None:
-    """Number models that have the same name, such as two checkpoints of one folder."""
+def _tell_apart(subjects: Sequence[Subject], chosen: bool) -> None:
+    """Give models that have the same name, unless a user chose it, the folder above, or a number.
+
+    ``agw/seed0`` and ``caj/seed0`` are two runs of a comparison; two checkpoints of one folder are
+    numbered.
+    """
+    if not chosen and len({subject.label for subject in subjects}) < len(subjects):
+        for subject in subjects:
+            above = folder_name(os.path.dirname(os.path.abspath(subject.weights)))
+            subject.label = f"{above}/{subject.label}" if above else subject.label
     if len({subject.label for subject in subjects}) < len(subjects):
         for number, subject in enumerate(subjects, start=1):
             subject.label = f"{subject.label} ({number})"

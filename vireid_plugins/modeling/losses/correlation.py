@@ -109,13 +109,13 @@ class CorrelationConsistencyLoss(Loss):
         difference = self._normalized_gram(visible) - self._normalized_gram(infrared)
         if self.reduction == "mse":
             return difference.square().mean()
-        return torch.linalg.vector_norm(difference)
+        return torch.linalg.vector_norm(difference)  # Eq. (22) of MRDA
 
     def _normalized_gram(self, rows: Tensor) -> Tensor:
         gram = rows @ rows.t()
         if self.norm == "row":
             return F.normalize(gram, dim=1, eps=_EPSILON)
-        return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)
+        return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)  # Eq. (21) of MRDA
 
 
 def _paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ class HeteroCenterTripletLoss(Loss):
             UserError: ``modalities`` is missing, has another length or holds unknown numbers.
         """
         modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
-        centers = identity_centers(x, targets, modalities)
+        centers = identity_centers(x, targets, modalities)  # Eq. (19) of MRDA
         positives, negatives = pair_masks(centers.targets)
         anchors = anchor_rows(positives, negatives)
         if len(anchors) == 0:
@@ -70,5 +70,5 @@ class HeteroCenterTripletLoss(Loss):
         distances = pairwise_distances(centers.features)[anchors]
         to_positive = farthest(distances, positives[anchors])  # the one other center
         to_negative = nearest(distances, negatives[anchors])
-        terms = F.relu(self.margin + to_positive - to_negative)
+        terms = F.relu(self.margin + to_positive - to_negative)  # Eq. (20) of MRDA
         return terms.sum() if self.reduction == "sum" else terms.mean()

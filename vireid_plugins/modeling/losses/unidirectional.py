@@ -42,7 +42,7 @@ class UnidirectionalMetricLoss(nn.Module):
         UserError: an argument is out of range.
     """
 
-    def __init__(self, alpha: float = 64.0, delta: float = 0.1, reduction: str = "sum") -> None:
+    def __init__(self, alpha: float = 20.0, delta: float = 0.1, reduction: str = "sum") -> None:
         super().__init__()
         name = type(self).__name__
         if not 0 < alpha < math.inf or not math.isfinite(delta):

@@ -72,8 +72,9 @@ def chosen_photos(subject: Subject, options: PhotoOptions) -> Tuple[List[Photo],
             else (f"test set of {subject.dataset_name}")
         )
         photos = choose_pairs(items, options.count, options.seed)
-        names = ", ".join(str(name) for name in dict.fromkeys(photo.target for photo in photos))
-        why = f"Identities {names} drawn from the {where}, seed {options.seed}."
+        names = list(dict.fromkeys(str(photo.target) for photo in photos))
+        word = "Identity" if len(names) == 1 else "Identities"
+        why = f"{word} {', '.join(names)} drawn from the {where}, seed {options.seed}."
     if len(photos) > _MOST:
         raise PlotError(f"{len(photos)} images are asked for; a sheet has room for {_MOST}.")
     return photos, why

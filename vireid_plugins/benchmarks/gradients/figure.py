@@ -134,10 +134,11 @@ def _draw_cosines(axes: "Axes", own: Sequence[Summary], named: bool) -> None:
     for row, line in enumerate(cosines):
         for column, cosine in enumerate(line):
             strong = row != column and cosine is not None and abs(cosine) > 0.6
+            text = "1" if row == column and cosine is not None else cosine_text(cosine)
             axes.text(
                 column,
                 row,
-                "1" if row == column and cosine is not None else cosine_text(cosine),
+                text.replace("-", "−"),
                 ha="center",
                 va="center",
                 fontsize=size,

@@ -11,7 +11,7 @@ from torch import nn
 from vireid.cli import run_verb
 from vireid_plugins.benchmarks import gradients
 from vireid_plugins.benchmarks.gradients import training
-from vireid_plugins.benchmarks.gradients.figure import draw
+from vireid_plugins.benchmarks.gradients.figure import draw, title_lines
 from vireid_plugins.benchmarks.gradients.findings import findings, summaries, verdict
 from vireid_plugins.benchmarks.gradients.measure import Moment, Term, measure, weights_of
 from vireid_plugins.benchmarks.gradients.training import Watched, choose_moments
@@ -208,6 +208,16 @@ def test_moments_are_spread_over_each_phase():
     # 21 updates of phase a: its 1st, 11th (after phase b) and last.
     assert choose_moments(phases, 3) == [0, 10, 11, 12, 22]
     assert choose_moments(phases, 1) == [0, 10]
+
+
+def test_the_title_is_broken_before_keys_only():
+    pairs = [f"SOLVER.KEY_NUMBER_{number} [{number}, 48]" for number in range(9)]
+    lines = [
+        line.replace("\N{NO-BREAK SPACE}", " ") for line in title_lines(" ".join(["a.yml", *pairs]))
+    ]
+    assert len(lines) == 3 and " ".join(lines) == " ".join(["a.yml", *pairs])
+    assert all(line.endswith(", 48]") for line in lines)
+    assert title_lines(" ".join(pairs * 9))[-1].endswith(" …")
 
 
 def test_the_command_writes_table_picture_and_numbers(datasets, tmp_path, capsys):

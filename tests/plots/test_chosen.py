@@ -77,6 +77,8 @@ def test_numbers_out_of_range_are_refused(sysu):
     subject = subject_of(sysu)
     photos, why = chosen_photos(subject, PhotoOptions(count=3))
     assert len(photos) == 6 and "drawn from the test set of SYSUMM01, seed 0" in why
+    assert why.startswith("Identities ")
+    assert chosen_photos(subject, PhotoOptions(count=1))[1].startswith("Identity ")
     for strange in ({"count": 0}, {"seed": -1}):
         with pytest.raises(PlotError, match="expected 1 or more, and 0 or more"):
             PhotoOptions(**strange)

@@ -1,5 +1,6 @@
 """Draw value and gradient of each loss term over the training, and the cosines between them."""
 
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
@@ -43,7 +44,7 @@ def draw(watched: Watched, title: str) -> "Figure":
     heights = [_LINES_HEIGHT + 0.3, legend, matrix]
     parts: Any = figure.subfigures(3, 1, height_ratios=heights)  # typed as a single one
     top, middle, bottom = parts
-    lines = textwrap.wrap(title, _TITLE, max_lines=3, placeholder=" …")
+    lines = title_lines(title)
     figure.suptitle(plain("\n".join(lines)), fontsize=10 if len(lines) == 1 else 8)
     left, right = top.subplots(1, 2)
     _draw_values(left, watched, looks)
@@ -57,6 +58,12 @@ def draw(watched: Watched, title: str) -> "Figure":
         else:  # a frozen backbone
             panel.axis("off")
     return figure
+
+
+def title_lines(title: str) -> List[str]:
+    """Return a config and its KEY VALUE pairs in at most three lines, which begin with a key."""
+    unbroken = re.sub(r" (?![A-Z][A-Z0-9_]*\.)", "\N{NO-BREAK SPACE}", title)
+    return textwrap.wrap(unbroken, _TITLE, max_lines=3, placeholder=" …")
 
 
 def _look(number: int) -> Dict[str, Any]:

@@ -271,7 +271,7 @@ def test_a_weight_of_zero_and_a_diverged_training_are_said(datasets, tmp_path):
         (["--moments", "1001"], "--moments must be at most 1000; got 1001"),
         (["RUNTIME.COMPILE", "True"], "RUNTIME.COMPILE is True, and a compiled backbone"),
         (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16"], "SOLVER.AMP.ENABLED is Tr"),
-        (["MODEL.MAUM"], "KEY VALUE"),
+        (["MODEL.MAUM"], "KEY VALUE pairs; got 1 words: MODEL.MAUM."),
     ],
 )
 def test_mistakes_end_with_status_2(given, reason, capsys):

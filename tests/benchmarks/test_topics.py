@@ -113,6 +113,14 @@ def test_the_query_of_startup_is_answered(tmp_path, capfd):
     assert "20 visible images" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("topic", ["neighbors", "gradients agw/synthetic.yml"])
+def test_a_folder_that_cannot_be_made_is_said_before_the_measurement(tmp_path, capsys, topic):
+    (tmp_path / "file").write_text("")
+    words = [*topic.split(), "--out", str(tmp_path / "file")]
+    assert run_verb("bench", words) == 2
+    assert capsys.readouterr().err.endswith("it is a file. Choose another folder.\n")
+
+
 def test_what_a_new_process_returns_and_raises():
     assert measuring.in_own_process(textwrap.shorten, text="a b c", width=100) == "a b c"
     with pytest.raises(RuntimeError, match="unexpected keyword argument 'color'"):

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping
 import torch
 from threadpoolctl import threadpool_limits
 
+from ..engine.checks import make_output_folder
 from ..errors import UserError
 from .measuring import OUT, write_result
 
@@ -35,7 +36,7 @@ def run_topic(topic: str, *, out: str = "", **options: Any) -> List[Path]:
         the threads.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: an option is out of range, or ``out`` cannot be written to.
     """
     module = importlib.import_module(f"{__package__}.{topic}")
     given = inspect.signature(module.run).bind(**options)
@@ -46,6 +47,8 @@ def run_topic(topic: str, *, out: str = "", **options: Any) -> List[Path]:
     for name in ("threads", "repeats"):
         if words.get(name, 1) < 1:
             raise UserError(f"--{name} must be at least 1; got {words[name]}")
+    if out:
+        make_output_folder(out, "--out")  # before a measurement of minutes, not after it
     torch.set_num_threads(words["threads"])
     with threadpool_limits(words["threads"]):  # NumPy's and faiss's
         result = module.run(**words)

@@ -17,6 +17,7 @@ from ...engine.hooks import EvaluateAndSave, WriteEvents
 from ...engine.setup import build_config
 from ...engine.trial import try_model
 from ...errors import NonFiniteError, UserError
+from ...merge import check_pairs
 from ...runs.log import close_log
 from .measure import Moment, measure, weights_of
 
@@ -86,6 +87,7 @@ def watch(config: str, opts: Sequence[str], updates: Optional[int], moments: int
             moment is measured.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
+        check_pairs(opts, build_config("", ["MODEL.DEVICE", "cpu"]))  # before others join them
         cfg = build_config(config, [*_FIRST, *opts, *_LAST, "OUTPUT_DIR", folder])
         _check_precision(cfg)
         check_training(cfg, 1)

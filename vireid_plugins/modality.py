@@ -206,3 +206,28 @@ def identity_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> C
     """
     means = group_means(features, targets, modalities)
     return Centers(means.features, *means.labels.unbind(dim=1))
+
+
+def shared_identity_rows(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return the visible and the infrared rows, ascending, of the identities that have both.
+
+    Args:
+        targets, modalities: (B,).
+    """
+    visible, infrared = modality_rows(modalities)
+    seen_visible, seen_infrared = targets[visible], targets[infrared]
+    return (
+        visible[torch.isin(seen_visible, seen_infrared)],
+        infrared[torch.isin(seen_infrared, seen_visible)],
+    )
+
+
+def paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
+    """Average ``features`` (B, D) of the identities that are seen in both modalities.
+
+    Returns:
+        Visible and infrared centers, (n, D) each, ordered by identity.
+    """
+    centers = identity_centers(features, targets, modalities)
+    visible, infrared = shared_identity_rows(centers.targets, centers.modalities)
+    return centers.features[visible], centers.features[infrared]

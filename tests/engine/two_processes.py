@@ -25,6 +25,8 @@ CONFIGS = sorted(path.parent.name for path in ROOT.glob("configs/*/synthetic.yml
 LOSSES = [
     "LabelSmoothingCrossEntropyLoss",
     "CorrelationConsistencyLoss",
+    "CrossModalityTripletLoss",
+    "MeanDiscrepancyLoss",
     "CircleLoss",
     "TripletLoss",
     "CascadedAggregationLoss",

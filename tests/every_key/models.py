@@ -86,6 +86,8 @@ MODELS = [
     loss("Cosface", "COSFACE", MARGIN=0.5, GAMMA=64, SCALE=2.0),
     loss("CenterLoss", "CENTER", SCALE=0.01),
     loss("HeteroCenterTripletLoss", "HETERO_CENTER", MARGIN=3.0, REDUCTION="sum", SCALE=2.0),
+    loss("CrossModalityTripletLoss", "CROSS_MODALITY_TRIPLET", MARGIN=3.0, SCALE=2.0),
+    loss("MeanDiscrepancyLoss", "MEAN_DISCREPANCY", FEATURE="features", SCALE=2.0),
     loss(
         "WeightedTripletLoss",
         "WEIGHTED_TRIPLET",

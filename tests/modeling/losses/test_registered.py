@@ -22,8 +22,8 @@ OWN = [name for name in NAMES if not LOSS_REGISTRY.get(name).__module__.endswith
 BY_ROW = ("CenterLoss", "LabelSmoothingCrossEntropyLoss", "RegionalCenterLoss")
 # Losses of whole identities or pairs: without a pair they are zero.
 PAIRED = [name for name in OWN if name not in BY_ROW]
-# Paired losses to which the modality is a label like others, so that one is enough.
-MODALITY_IS_A_LABEL = ("CascadedAggregationLoss",)
+# Paired losses that also compare images of one modality, so that one is enough.
+ONE_MODALITY_IS_ENOUGH = ("CascadedAggregationLoss", "CrossModalityTripletLoss")
 # The host detaches the circle loss's weights, so its gradient is none of its value.
 DIFFERENTIABLE = [name for name in NAMES if name != "CircleLoss"]
 DIM = 5
@@ -34,6 +34,7 @@ def default_cfg() -> CfgNode:
     vp.add_vireid_config(cfg)
     cfg.MODEL.HEADS.NUM_CLASSES = 6
     cfg.MODEL.BACKBONE.FEAT_DIM = DIM
+    cfg.MODEL.LOSSES.MEAN_DISCREPANCY.FEATURE = "features"  # as the batches below have them
     return cfg
 
 
@@ -75,6 +76,7 @@ OTHER_WORDS = {
     "CORRELATION.REDUCTION": "mse",
     "CORRELATION.FEATURE": "bn_features",
     "CASCADED_AGGREGATION.FEATURE": "bn_features",
+    "MEAN_DISCREPANCY.FEATURE": "bn_features",
 }
 NODES = {LOSS_REGISTRY.get(name): LOSS_REGISTRY.get(name).config_node for name in OWN}
 
@@ -174,7 +176,7 @@ def test_a_batch_of_one_modality_works(
     value, gradient = evaluate(loss, take(tensors, tensors["modalities"] == modality))
     assert value.isfinite() and gradient.isfinite().all()
     needs_both = "modalities" in loss.inputs and name in PAIRED
-    needs_both = needs_both and name not in MODALITY_IS_A_LABEL
+    needs_both = needs_both and name not in ONE_MODALITY_IS_ENOUGH
     assert (gradient.abs().max() == 0) == needs_both
 
 

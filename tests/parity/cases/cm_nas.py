@@ -1,33 +1,38 @@
-"""The losses of CM-NAS that this package has: cross-entropy, and the correlation of the modalities.
+"""The losses of CM-NAS: cross-entropy, triplets in four pairings, and two of the modalities.
 
-The script's own ``train`` runs on a small network. Its other two losses, the hardest triplets
-between modalities and the maximum mean discrepancy of classes (CMMD), are set to 0: this package
-does not have them.
+The script's own ``train`` runs on a small network, with the script's weights. The two losses of the
+modalities are the correlation (SP) and the maximum mean discrepancy of the classes (CMMD).
 """
 
-import torch
 from torch import nn
 
 from vireid_plugins.modeling.losses import (
     CorrelationConsistencyLoss,
+    CrossModalityTripletLoss,
     LabelSmoothingCrossEntropyLoss,
+    MeanDiscrepancyLoss,
 )
 
 from ..side import Side
-from ..small_network import Losses, SmallNetwork, batch_of
+from ..small_network import IMAGES, Losses, SmallNetwork, batch_of
 
-SP_WEIGHT = 5.0  # --sp_lambda
+WEIGHTS = {"loss_correlation": 5.0, "loss_mean_discrepancy": 0.05}
+MARGIN = 0.4  # --margin
 
 
 class CMNAS(Losses):
     def terms(self, features, bn_features, logits, labels):
         targets, modalities = labels["targets"], labels["modalities"]
         correlation = CorrelationConsistencyLoss(norm="row", reduction="mse", level="image")
-        return {
+        found = {
             "loss_id": LabelSmoothingCrossEntropyLoss(smoothing=0.0)(logits, targets),
-            "loss_correlation": SP_WEIGHT
-            * correlation(bn_features, targets, modalities, labels["index"]),
+            "loss_cross_modality_triplet": CrossModalityTripletLoss(margin=MARGIN)(
+                features, targets, modalities
+            ),
+            "loss_correlation": correlation(bn_features, targets, modalities, labels["index"]),
+            "loss_mean_discrepancy": MeanDiscrepancyLoss()(bn_features, targets, modalities),
         }
+        return {name: WEIGHTS.get(name, 1.0) * value for name, value in found.items()}
 
     def theirs(self, public, variant):
         network = SmallNetwork()
@@ -36,14 +41,18 @@ class CMNAS(Losses):
             ("parser", "args", "train"),
             ("--data_root", "", "--dataset", "sysu", "--cuda", "0"),
         )
-        assert values["args"].sp_lambda == SP_WEIGHT
+        args = values["args"]
+        assert [args.sp_lambda, args.cmmd_lambda] == list(WEIGHTS.values())
+        assert (args.margin, args.label_smooth, args.triplet_feat_norm) == (MARGIN, 0.0, "no")
         losses, seen = public.module("losses"), {}
-        criterions = {
-            "criterionCE": recorded(nn.CrossEntropyLoss(), "loss_id", 1, seen),
-            "criterionSP": recorded(losses.SP(), "loss_correlation", SP_WEIGHT, seen),
-            "criterionTri": nothing,
-            "criterionCMMD": nothing,
+        modules = {
+            "criterionCE": (nn.CrossEntropyLoss(), "loss_id", 1.0),
+            # called for each pairing of the modalities; the script divides their sum by four
+            "criterionTri": (losses.TripletLoss(args.margin), "loss_cross_modality_triplet", 0.25),
+            "criterionSP": (losses.SP(), "loss_correlation", args.sp_lambda),
+            "criterionCMMD": (losses.CMMD(IMAGES), "loss_mean_discrepancy", args.cmmd_lambda),
         }
+        criterions = {key: recorded(*module, seen) for key, module in modules.items()}
         optimizer = network.optimizer()
 
         def step(number):
@@ -54,10 +63,6 @@ class CMNAS(Losses):
             return {**seen, "total": sum(seen.values())}
 
         return Side(network.tensors, step)
-
-
-def nothing(*tensors):
-    return torch.zeros(())
 
 
 def recorded(module, name, weight, seen):

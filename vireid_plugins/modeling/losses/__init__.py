@@ -7,8 +7,10 @@ from .cascaded_aggregation import CascadedAggregationLoss
 from .center import CenterLoss
 from .correlation import CorrelationConsistencyLoss
 from .cross_entropy import LabelSmoothingCrossEntropyLoss
+from .cross_modality_triplet import CrossModalityTripletLoss
 from .hetero_center import HeteroCenterTripletLoss
 from .host import CircleLoss, Cosface, CrossEntropyLoss, FocalLoss, TripletLoss
+from .mean_discrepancy import MeanDiscrepancyLoss
 from .modality_synergy import DiversityLoss, GlobalComplementLoss, LocalComplementLoss
 from .path_triplet import PathTripletLoss
 from .regional_center import RegionalCenterLoss
@@ -25,6 +27,7 @@ __all__ = [
     "CorrelationConsistencyLoss",
     "Cosface",
     "CrossEntropyLoss",
+    "CrossModalityTripletLoss",
     "DiversityLoss",
     "FocalLoss",
     "GlobalComplementLoss",
@@ -33,6 +36,7 @@ __all__ = [
     "LocalComplementLoss",
     "Loss",
     "LossTerms",
+    "MeanDiscrepancyLoss",
     "PathTripletLoss",
     "RegionalCenterLoss",
     "TripletLoss",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...keys import Key, at_least, declare, one_of
-from ...modality import identity_centers, modality_rows
+from ...modality import paired_centers, shared_identity_rows
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_modalities, require_rows
 from .pairs import zero_of
@@ -100,7 +100,7 @@ class CorrelationConsistencyLoss(Loss):
         name = type(self).__name__
         modalities = require_modalities(name, modalities, len(x))
         if self.level == "identity":
-            visible, infrared = _paired_centers(x, targets, modalities)
+            visible, infrared = paired_centers(x, targets, modalities)
         else:
             index = require_rows(name + "(level='image')", "index", index, len(x))
             visible, infrared = _paired_images(x, targets, modalities, index)
@@ -118,13 +118,6 @@ class CorrelationConsistencyLoss(Loss):
         return gram / torch.linalg.vector_norm(gram).clamp_min(_EPSILON)  # Eq. (21) of MRDA
 
 
-def _paired_centers(features: Tensor, targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Average the identities seen in both modalities: visible and infrared centers, (n, D) each."""
-    centers = identity_centers(features, targets, modalities)
-    visible, infrared = _shared_rows(centers.targets, centers.modalities)
-    return centers.features[visible], centers.features[infrared]
-
-
 def _paired_images(
     features: Tensor, targets: Tensor, modalities: Tensor, index: Tensor
 ) -> Tuple[Tensor, Tensor]:
@@ -134,7 +127,9 @@ def _paired_images(
     tie_break = features.detach().mean(dim=1)
     keys = [key.cpu().numpy() for key in (tie_break, index, targets)]
     order = torch.from_numpy(np.lexsort(keys)).to(features.device)
-    visible, infrared = (order[rows] for rows in _shared_rows(targets[order], modalities[order]))
+    visible, infrared = (
+        order[rows] for rows in shared_identity_rows(targets[order], modalities[order])
+    )
     if not torch.equal(targets[visible], targets[infrared]):
         raise UserError(
             "CorrelationConsistencyLoss(level='image') pairs the visible and infrared rows of "
@@ -144,16 +139,6 @@ def _paired_images(
             "'identity'."
         )
     return features[visible], features[infrared]
-
-
-def _shared_rows(targets: Tensor, modalities: Tensor) -> Tuple[Tensor, Tensor]:
-    """Return the visible and the infrared rows, ascending, of the identities that have both."""
-    visible, infrared = modality_rows(modalities)
-    seen_visible, seen_infrared = targets[visible], targets[infrared]
-    return (
-        visible[torch.isin(seen_visible, seen_infrared)],
-        infrared[torch.isin(seen_infrared, seen_visible)],
-    )
 
 
 def _counts(targets: Tensor) -> Dict[int, int]:

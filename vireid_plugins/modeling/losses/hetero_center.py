@@ -5,14 +5,13 @@ Shapes: B rows, D feature size, M centers, P identities.
 
 from typing import Optional
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...keys import Key, at_least, declare, one_of
 from ...modality import identity_centers
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision, require_modalities
-from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import hardest_triplets, pair_masks, pairwise_distances, zero_of
 
 declare(
     "MODEL.LOSSES.HETERO_CENTER",
@@ -63,12 +62,9 @@ class HeteroCenterTripletLoss(Loss):
         """
         modalities = require_modalities("HeteroCenterTripletLoss", modalities, len(x))
         centers = identity_centers(x, targets, modalities)  # Eq. (19) of MRDA
-        positives, negatives = pair_masks(centers.targets)
-        anchors = anchor_rows(positives, negatives)
-        if len(anchors) == 0:
+        masks = pair_masks(centers.targets)  # the one positive is the other center
+        distances = pairwise_distances(centers.features)
+        terms = hardest_triplets(distances, *masks, self.margin)  # Eq. (20) of MRDA
+        if len(terms) == 0:
             return zero_of(x)
-        distances = pairwise_distances(centers.features)[anchors]
-        to_positive = farthest(distances, positives[anchors])  # the one other center
-        to_negative = nearest(distances, negatives[anchors])
-        terms = F.relu(self.margin + to_positive - to_negative)  # Eq. (20) of MRDA
         return terms.sum() if self.reduction == "sum" else terms.mean()

@@ -64,6 +64,27 @@ def nearest(distances: Tensor, mask: Tensor) -> Tensor:
     return distances.masked_fill(~mask, torch.inf).amin(dim=1)
 
 
+def hardest_triplets(
+    distances: Tensor, positives: Tensor, negatives: Tensor, margin: float
+) -> Tensor:
+    """Return ``[margin + max_p d(a, p) - min_n d(a, n)]_+`` of each anchor a: (A,).
+
+    A row without a positive or without a negative is no anchor.
+
+    Args:
+        distances: (R, B), those of R rows to B rows.
+        positives, negatives: (R, B) bool.
+        margin: a distance.
+    """
+    anchors = anchor_rows(positives, negatives)
+    if len(anchors) == 0:
+        return distances.new_zeros(0)
+    distances = distances[anchors]
+    hardest_positive = farthest(distances, positives[anchors])
+    hardest_negative = nearest(distances, negatives[anchors])
+    return F.relu(margin + hardest_positive - hardest_negative)
+
+
 def zero_of(inputs: Tensor) -> Tensor:
     """Return a zero whose gradient with respect to ``inputs`` is 0, even where they are inf."""
     return inputs[:0].sum()

@@ -5,13 +5,12 @@ Shapes: B rows, D feature size.
 
 from typing import Optional
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import hardest_triplets, pair_masks, pairwise_distances, zero_of
 
 declare(
     "MODEL.LOSSES.BATCH_HARD",
@@ -41,11 +40,5 @@ class BatchHardTripletLoss(Loss):
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
-        positives, negatives = pair_masks(targets)
-        anchors = anchor_rows(positives, negatives)
-        if len(anchors) == 0:
-            return zero_of(x)
-        distances = pairwise_distances(x)[anchors]
-        hardest_positive = farthest(distances, positives[anchors])
-        hardest_negative = nearest(distances, negatives[anchors])
-        return F.relu(self.margin + hardest_positive - hardest_negative).mean()
+        terms = hardest_triplets(pairwise_distances(x), *pair_masks(targets), self.margin)
+        return terms.mean() if len(terms) else zero_of(x)

@@ -64,11 +64,14 @@ class CrossModalityTripletLoss(Loss):
             UserError: ``modalities`` is missing, has another length or holds unknown numbers.
         """
         modalities = require_modalities(type(self).__name__, modalities, len(x))
-        all_pairs = (pairwise_distances(x), *pair_masks(targets))
+        distances = pairwise_distances(x)
+        positives, negatives = pair_masks(targets)
         losses = []
         for anchors, others in itertools.product(modality_rows(modalities), repeat=2):
-            pairs = (values[anchors][:, others] for values in all_pairs)
-            terms = hardest_triplets(*pairs, margin=self.margin)
+            place = anchors.unsqueeze(1), others
+            terms = hardest_triplets(
+                distances[place], positives[place], negatives[place], self.margin
+            )
             if len(terms):
                 losses.append(terms.mean())
         return torch.stack(losses).mean() if losses else zero_of(x)

@@ -250,6 +250,12 @@ def test_the_rule_flips_at_the_bound(tmp_path):
         assert rows_that_need_more(rows, {}, [KEYS[0]]) == []
     only_mAP = Claim("a", {"mAP": 1.0}, 0, "")  # mAP is equal: within the noise
     assert rows_that_need_more(rows, {"b": only_mAP}, [KEYS[0]]) == ["a", "b"]
+    both = Claim("a", {"Rank-1": 1.0, "mAP": 1.0}, 0, "")  # one of them within the noise is enough
+    assert rows_that_need_more(rows, {"b": both}, [KEYS[0]]) == ["a", "b"]
+    only_mINP = Claim("a", {"mINP": 1.0}, 0, "")  # here half of mAP
+    assert rows_that_need_more(rows, {"b": only_mINP}, [KEYS[0]]) == ["a", "b"]
+    of_another_row = Claim("c", {"mAP": 1.0}, 0, "")
+    assert rows_that_need_more(rows, {"b": of_another_row}, [KEYS[0]]) == []
 
 
 def size(png):

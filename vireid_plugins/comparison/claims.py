@@ -6,6 +6,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from ..errors import PlanError
 from ..readers.shape import expect, field
 from ..registry import suggest
+from .columns import COMPARED
 from .noise import MeanDifference
 
 METRIC_NAMES = {"rank-1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
@@ -22,6 +23,11 @@ class Claim:
     values: Mapping[str, float]  # percentage points by metric; empty: only a direction is printed
     direction: int  # 1, 0 or -1, where no value is printed
     source: str  # dataset, protocol, table
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Return the metrics that are judged: those with a value, or rank-1 and mAP."""
+        return [name for name in METRIC_NAMES.values() if name in self.values] or COMPARED
 
     def sign(self, metric: str) -> Optional[int]:
         """Return the printed direction of a metric: 1, 0, -1; None if nothing is claimed of it."""

@@ -9,7 +9,6 @@ from ..files import write_atomically
 from ..readers.text import readable
 from .claims import Claim
 from .columns import (
-    COMPARED,
     SHOWN,
     Cells,
     count_cells,
@@ -205,7 +204,7 @@ def _agreement(row: Row, section: Section, claim: Optional[Claim]) -> str:
         return "–"
     told = []
     for protocol, end in directions_of(section.contrasts.rows, section.protocols).items():
-        for metric in COMPARED:
+        for metric in claim.metrics:
             found = section.contrasts.difference(row, others[0], protocol, metric)
             words = claim.agreement(metric, found)
             told += [f"{SHOWN.get(metric, metric)}{end}: {words}"] if words else []

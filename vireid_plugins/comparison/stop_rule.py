@@ -3,7 +3,6 @@
 from typing import Dict, List, Mapping, Sequence
 
 from .claims import Claim
-from .columns import COMPARED
 from .contrasts import Contrasts
 from .summary import Row
 
@@ -13,9 +12,8 @@ def rows_that_need_more(
 ) -> List[str]:
     """Return the rows that get more seeds: claimed ones within the noise, and their baselines.
 
-    A row counts if its paper claims a gain of rank-1 or mAP over a row that it is compared with,
-    and the difference here is within the noise in one of the claimed metrics. Both rows then get
-    more seeds.
+    A row counts if its paper claims a gain over a row that it is compared with, and the difference
+    here is within the noise in one of the claimed metrics. Both rows then get more seeds.
 
     Args:
         contrasts: the rows with the plan's first seeds alone, so that a finished run with a later
@@ -41,7 +39,6 @@ def _undecided(
     found = [
         contrasts.difference(row, other, protocol, metric)
         for protocol in protocols
-        for metric in COMPARED
-        if claim.sign(metric) is not None
+        for metric in claim.metrics
     ]
     return any(one is not None and not one.beyond_noise for one in found)

@@ -170,6 +170,13 @@ def test_inactive_and_dominating_terms_are_named_with_their_keys():
     )
 
 
+def test_the_median_over_the_moments_decides():
+    """Lengths of 1 and 0.001 have shares of 0.1 % and 99.9 %; two moments of three decide."""
+    for lengths, word in (((0.001, 0.001, 1), "inactive"), ((0.001, 1, 1), "")):
+        watched = watched_of(*(moment_of(n, a=1, mc=one) for n, one in enumerate(lengths)))
+        assert verdict(summaries(watched)[1]) == word
+
+
 def test_limits_are_not_crossed_by_equal_numbers():
     """A share of 1 % is active, and 10 times the others does not dominate."""
     watched = watched_of(moment_of(1, a=99.0, b=1.0), moment_of(2, a=10.0, b=1.0))

@@ -253,6 +253,8 @@ def change_fact(path, name, value):
         ("config", "NOWHERE: 3", "Unknown config key 'NOWHERE' in the config in .*weights.pth"),
         ("train_datasets", "RegDB", "train_datasets: expected a list, found 'RegDB'"),
         ("train_datasets", [3], "train_datasets: expected text, found 3"),
+        ("rendered", "", "rendered: expected a list, found ''"),
+        ("rendered", [{}], "rendered: expected text, found "),
         ("regdb_trial", ..., "does not say on which trial.*'regdb_trial' is None"),
         ("regdb_trial", "three", "does not say on which trial.*'regdb_trial' is 'three'"),
         ("regdb_trial", 99, "regdb_trial: DATASETS.REGDB_TRIAL is 99; expected 1 to 10"),

@@ -109,7 +109,10 @@ def test_other_content(path, content):
 
 
 @QUICK
-@given(st.sampled_from(["config", "num_classes", "seed", "train_datasets", "version"]), VALUES)
+@given(
+    st.sampled_from(["config", "num_classes", "rendered", "seed", "train_datasets", "version"]),
+    VALUES,
+)
 def test_other_facts(name, value):
     content = {**CONTENT, "vireid": {**CONTENT["vireid"], name: value}}
     try:

@@ -39,6 +39,7 @@ from .parallel import synchronize_buffers, unwrap, wrap
 from .precise_bn import recompute_statistics
 from .resume import Continuation, continue_from
 from .run_folder import log_move, move_earlier_run, write_config
+from .same_rendering import check_same_rendering, rendered_facts
 from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
@@ -221,7 +222,9 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         facts = read_facts(path) or {}
-        check_same_data(facts, self.facts(), path)
+        own = self.facts()
+        check_same_data(facts, own, path)
+        check_same_rendering(facts, own, path)
         differences = check_same_config(facts, self.cfg, path)
         continue_from(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
         log_differences(differences)
@@ -282,6 +285,7 @@ class VIReIDTrainer(DefaultTrainer):
             **split_facts(self.cfg),
             **range_facts(self.cfg),
             "fingerprint": dataset.fingerprint,
+            **rendered_facts(getattr(self.data_loader, "sources", ())),
             "iters_per_epoch": self.iters_per_epoch,
         }
 

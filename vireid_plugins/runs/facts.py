@@ -38,8 +38,9 @@ def facts_in(content: Mapping[str, Any], path: str) -> Optional[Dict[str, Any]]:
         )
     for name in ("version", "fingerprint"):
         expect(facts.get(name, ""), str, f"{where}: {name}", _REMEDY)
-    for name in expect(facts.get("train_datasets", []), list, f"{where}: train_datasets", _REMEDY):
-        expect(name, str, f"{where}: train_datasets", _REMEDY)
+    for name in ("train_datasets", "rendered"):
+        for one in expect(facts.get(name, []), list, f"{where}: {name}", _REMEDY):
+            expect(one, str, f"{where}: {name}", _REMEDY)
     return facts
 
 

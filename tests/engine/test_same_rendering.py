@@ -18,7 +18,7 @@ SETTINGS["version"] = 3
 
 
 def facts(*settings):
-    """What a checkpoint says of images that were rendered with these settings; None: photographs."""
+    """What a checkpoint says of images with these settings of the renderer; None: photographs."""
     texts = ["" if one is None else json.dumps(one) for one in settings]
     return {"train_datasets": ["SYSUMM01", "RegDB"][: len(texts)], "rendered": texts}
 

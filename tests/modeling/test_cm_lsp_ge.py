@@ -453,10 +453,14 @@ def small_model(name, *opts):
         ("path", GLOBAL + LOCAL + PATH, "pooled"),
         ("full", GLOBAL + ENHANCED + LOCAL + PATH, "after BN-GE"),
         ("rescored", GLOBAL + ENHANCED + LOCAL + PATH, "after BN-GE"),
+        ("hetero_center_02_baseline", GLOBAL, "pooled"),
+        ("hetero_center_02", GLOBAL + ENHANCED + LOCAL + PATH, "after BN-GE"),
     ],
 )
 def test_the_rows_of_the_ablation(row, terms, feature):
     model = stand_still(small_model(f"ablation/{row}"))
+    scale = 0.2 if row.startswith("hetero_center_02") else 1.0
+    assert method_cfg(f"ablation/{row}").MODEL.LOSSES.HETERO_CENTER.SCALE == scale
     batch = make_batch()
     batch["images"] = torch.rand(9, 3, 96, 16) * 255
     assert model(batch).keys() == set(terms)

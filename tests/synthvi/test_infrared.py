@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.synthvi.link import measure_link, seen_patterns
+from vireid_plugins.synthvi.link import LUMINANCE, measure_link, seen_patterns
 from vireid_plugins.synthvi.person.dyes import (
     FREE,
     LINKED,
@@ -301,6 +302,12 @@ def test_the_link_is_measured_in_images():
     assert abs(free["red"]) < 0.35 < linked["red"] < 0.8 < dense["red"]
     assert dense["luminance"] < dense["red"]
     assert dense["hair"] > 0.9 and abs(free["hair"]) < 0.6
+
+
+def test_luminance_is_opencvs_of_blue_green_red():
+    colors = np.random.default_rng(0).random((7, 1, 3), dtype=np.float32)
+    expected = cv2.cvtColor(colors, cv2.COLOR_BGR2GRAY)[:, 0]
+    np.testing.assert_allclose(colors[:, 0] @ LUMINANCE, expected, atol=1e-5)
 
 
 # --- words and numbers

@@ -14,7 +14,7 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 from ..keys import check_unread
-from ..modeling.backbones.stages import find_network
+from ..modeling.backbones import build_dual_stream_backbone, build_dual_stream_timm_backbone
 from ..modeling.losses import check_loss_names
 from ..modeling.meta_arch import DualStreamBaseline
 from ..readers.text import is_text
@@ -56,10 +56,14 @@ def _check_network(cfg: Any, backbone: Any) -> None:
     """
     name = f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME}"
     of_host = backbone.__module__.partition(".")[0] == "fastreid"
-    if getattr(backbone, "takes_network", False):
-        find_network(cfg)
-    elif getattr(backbone, "takes_modalities", False) or of_host:
-        check_unread(cfg, ["MODEL.BACKBONE.NETWORK"], name, "build_dual_stream_backbone")
+    if hasattr(backbone, "check_names"):
+        backbone.check_names(cfg)
+    if getattr(backbone, "takes_modalities", False) or of_host:
+        for reader in (build_dual_stream_backbone, build_dual_stream_timm_backbone):
+            own: Any = reader
+            if reader is not backbone:
+                unread = [f"MODEL.BACKBONE.{key}" for key in own.own_keys]
+                check_unread(cfg, unread, name, own.__name__)
     if of_host:
         reader = "build_dual_stream_resnet_backbone"
         check_unread(cfg, ["MODEL.BACKBONE.STEM_POOL"], name, reader)

@@ -123,12 +123,13 @@ def what_was_run(run: RunFolder, comparison: Optional[ConfigDifferences]) -> Sec
 
 def _backbone_words(node: Any) -> str:
     """Return the backbone's name, with the network and the depth that it is built of."""
-    builder = BACKBONE_REGISTRY._obj_map.get(node.NAME)
-    if not getattr(builder, "takes_network", False):
+    builder: Any = BACKBONE_REGISTRY._obj_map.get(node.NAME)
+    if not hasattr(builder, "network_of"):
         return f"{node.NAME}, depth {node.DEPTH}"
-    adapter: Any = NETWORK_REGISTRY._obj_map.get(node.NETWORK.partition("/")[0])
+    network = builder.network_of(node)
+    adapter: Any = NETWORK_REGISTRY._obj_map.get(network.partition("/")[0])
     depth = f" {node.DEPTH}" if getattr(adapter, "depths", ()) else ""  # or the name has the size
-    return f"{node.NAME}, {node.NETWORK}{depth}"
+    return f"{node.NAME}, {network}{depth}"
 
 
 def _method_facts(run: RunFolder) -> Markup:

@@ -46,9 +46,9 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
 
     Weight decay follows FastReID's rules. The rate of ``model.backbone`` is multiplied by
     ``BACKBONE_LR_FACTOR``, that of everything else by ``HEADS_LR_FACTOR``: the head, and what a
-    method adds to it, such as classifiers of each modality. (FastReID's factor stops at
-    ``model.heads``.) A module with ``param_group_overrides``, such as the center loss, sets the
-    values of its own parameters.
+    method adds to it, such as classifiers of each modality, and the ``new_parameters`` of a
+    backbone. (FastReID's factor stops at ``model.heads``.) A module with ``param_group_overrides``,
+    such as the center loss, sets the values of its own parameters.
     Gradients are always set to None, because with a gradient of zero a frozen parameter would still
     move by momentum and weight decay.
 
@@ -142,11 +142,13 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     overrides = _overrides_by_parameter(model)
+    new = {f"backbone.{n}" for n in getattr(getattr(model, "backbone", None), "new_parameters", ())}
     groups: Dict[Any, Dict[str, Any]] = {}
     for group in single:
         del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
         (parameter,) = group.pop("params")
-        is_backbone = names[id(parameter)].startswith("backbone.")
+        name = names[id(parameter)]
+        is_backbone = name.startswith("backbone.") and name not in new
         group["lr"] *= solver.BACKBONE_LR_FACTOR if is_backbone else solver.HEADS_LR_FACTOR
         group.update(overrides.get(id(parameter), {}))
         key = tuple(sorted(group.items()))

@@ -2,10 +2,14 @@
 
 from .dual_stream import DualStreamBackbone, build_dual_stream_backbone
 from .dual_stream_resnet import DualStreamResNet, build_dual_stream_resnet_backbone
+from .dual_stream_timm import build_dual_stream_timm_backbone
+from .dual_stream_vit import DualStreamViT
 
 __all__ = [
     "DualStreamBackbone",
     "DualStreamResNet",
+    "DualStreamViT",
     "build_dual_stream_backbone",
     "build_dual_stream_resnet_backbone",
+    "build_dual_stream_timm_backbone",
 ]

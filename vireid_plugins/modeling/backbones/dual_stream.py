@@ -5,26 +5,20 @@ separate stems). The network is any one that ``stages`` can cut; its blocks are 
 of (H, W) pixels; a stage's output is (B, C, H', W').
 """
 
-import copy
-import logging
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastreid.config import configurable
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
 from ...errors import UserError
-from ...keys import SWITCH, Key, at_least, between, check_values, declare, each, one_of, text
-from ...modality import apply_per_modality
-from ..maps import Tap
+from ...keys import SWITCH, Key, at_least, declare, each, one_of, text
 from .pretrained import LoadReport, fill
 from .stages import STAGES, Stage, Stages, find_network
 from .start import read_start
+from .streams import TwoStreams
 
-logger = logging.getLogger(__name__)
-
-_STAGE_COUNT = between(0, len(STAGES))
 #: what messages say to a user whose backbone has no stages
 USE_STAGES = (
     "set MODEL.BACKBONE.NAME to build_dual_stream_resnet_backbone, or to "
@@ -35,9 +29,9 @@ USE_STAGES = (
 declare(
     "MODEL.BACKBONE",
     Key("NETWORK", "resnet", text("a network"), "network of build_dual_stream_backbone"),
-    Key("UNSHARED_STAGES", 1, _STAGE_COUNT, "stages with weights per modality; 1: stem, 5: all"),
+    Key("UNSHARED_STAGES", 1, at_least(0), "stages with weights per modality; 1: the first one"),
     Key(
-        "FROZEN_STAGES", 0, _STAGE_COUNT, "stages that never train; 1: stem, 5: all", features=False
+        "FROZEN_STAGES", 0, at_least(0), "stages that never train; 1: the first one", features=False
     ),
     Key("NL_BLOCKS", [0, 2, 3, 0], each(at_least(0), count=4), "non-local blocks, layer1..layer4"),
     Key("NL_LEGACY_WIDTH", False, SWITCH, "one inner channel, as in AGW's code; False: C / 2"),
@@ -50,7 +44,7 @@ declare(
 )
 
 
-class DualStreamBackbone(nn.Module):
+class DualStreamBackbone(TwoStreams):
     """A network with a stream for each modality: ``backbone(images, modalities) -> feature_map``.
 
     Args:
@@ -66,8 +60,6 @@ class DualStreamBackbone(nn.Module):
         UserError: a number is out of its range.
     """
 
-    takes_modalities = True
-
     @configurable
     def __init__(
         self,
@@ -79,21 +71,10 @@ class DualStreamBackbone(nn.Module):
         norm: str = "BN",
         legacy_non_local: bool = False,
     ) -> None:
-        super().__init__()
-        check_values("MODEL.BACKBONE", UNSHARED_STAGES=unshared_stages, FROZEN_STAGES=frozen_stages)
+        _add_non_local(network.stages, non_local, norm, legacy_non_local)
+        super().__init__(network.stages, unshared_stages, frozen_stages)
         self.network = network
-        stages = network.stages
-        _add_non_local(stages, non_local, norm, legacy_non_local)
-        self.unshared = STAGES[:unshared_stages]
-        self.frozen = STAGES[:frozen_stages]
-        self.visible = nn.ModuleDict({name: stages[name] for name in self.unshared})
-        self.infrared = copy.deepcopy(self.visible)
-        self.shared = nn.ModuleDict({n: stages[n] for n in STAGES if n not in self.unshared})
-        self.taps = nn.ModuleDict(
-            {name: Tap(name, f"output of {name}, (B, C, H, W)") for name in STAGES}
-        )
-        self.feat_dim = stages[STAGES[-1]].channels
-        self._freeze()
+        self.feat_dim = network.stages[STAGES[-1]].channels
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
@@ -114,58 +95,6 @@ class DualStreamBackbone(nn.Module):
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Return the map (B, C, H', W') of images (B, 3, H, W) with modalities (B,)."""
         return self.forward_stages(images, modalities, STAGES)
-
-    def forward_stages(self, inputs: Tensor, modalities: Tensor, stages: Sequence[str]) -> Tensor:
-        """Run only ``stages``, for a method that works on a map between two of them.
-
-        Args:
-            inputs: images, or the output of the stage before; (B, ...).
-            modalities: (B,).
-            stages: consecutive names of ``STAGES``, such as ``STAGES[:2]``; if there are none,
-                ``inputs`` are returned.
-
-        Returns:
-            The last of these stages' output (B, C, H', W'), rows in batch order.
-
-        Raises:
-            UserError: ``stages`` are not consecutive stages.
-        """
-        stages = tuple(stages)
-        if stages not in {STAGES[i : i + len(stages)] for i in range(len(STAGES))}:
-            raise UserError(f"Expected consecutive stages of {STAGES}; got {stages}.")
-        feature_map = inputs
-        for names in self._segments([name for name in stages if name in self.unshared]):
-            streams = [
-                nn.Sequential(*(stream[name] for name in names))
-                for stream in (self.visible, self.infrared)
-            ]
-            feature_map = self.taps[names[-1]](apply_per_modality(streams, feature_map, modalities))
-        for name in stages:
-            if name in self.shared:
-                feature_map = self.taps[name](self.shared[name](feature_map))
-        return feature_map
-
-    def _segments(self, names: Sequence[str]) -> List[List[str]]:
-        """Cut ``names`` into segments that end at a recorded map; each sorts the rows once."""
-        segments: List[List[str]] = [[]]
-        for name in names:
-            segments[-1].append(name)
-            if self.taps[name].wanted:
-                segments.append([])
-        return [segment for segment in segments if segment]
-
-    def train(self, mode: bool = True) -> "DualStreamBackbone":
-        """Set the mode; frozen stages stay in evaluation mode, so their batch norm is constant."""
-        super().train(mode)
-        for stage in self._frozen_stages():
-            stage.eval()
-        return self
-
-    def checkpoint_activations(self, on: bool = True) -> None:
-        """Keep only the inputs of stem and blocks for the backward pass; compute the rest again."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.checkpointed = on
 
     def load_ordinary(
         self, state: Mapping[str, Tensor], source: str = "the checkpoint"
@@ -190,8 +119,7 @@ class DualStreamBackbone(nn.Module):
             rest = self._non_local_place(stage, rest[len("non_local.") :])
             if not rest:
                 return ()
-        streams = ("visible", "infrared") if stage in self.unshared else ("shared",)
-        return tuple(f"{stream}.{stage}.{rest}" for stream in streams)
+        return tuple(f"{stream}.{stage}.{rest}" for stream in self.streams_of(stage))
 
     def _non_local_place(self, stage: str, rest: str) -> str:
         """Return the place of a non-local block's tensor in a stage; empty: no such block."""
@@ -201,14 +129,6 @@ class DualStreamBackbone(nn.Module):
         if not counter.isdecimal() or int(counter) >= len(names):
             return ""
         return f"non_local.{names[int(counter)]}.{rest}"
-
-    def _frozen_stages(self) -> List[nn.Module]:
-        streams = (self.visible, self.infrared, self.shared)
-        return [stream[name] for name in self.frozen for stream in streams if name in stream]
-
-    def _freeze(self) -> None:
-        for stage in self._frozen_stages():
-            stage.requires_grad_(False)
 
 
 def _build_network(cfg: Any) -> Stages:
@@ -271,4 +191,6 @@ def build_dual_stream_backbone(cfg: Any) -> DualStreamBackbone:
 
 
 build_dual_stream_backbone.takes_modalities = True  # the methods of FastReID name none
-build_dual_stream_backbone.takes_network = True  # it reads MODEL.BACKBONE.NETWORK
+build_dual_stream_backbone.own_keys = ("NETWORK",)
+build_dual_stream_backbone.network_of = lambda node: node.NETWORK  # it reads that key
+build_dual_stream_backbone.check_names = find_network

@@ -132,9 +132,24 @@ class LoadReport(NamedTuple):
     unexpected: Tuple[str, ...]  # in the file, without a place or of another shape
 
 
-_FITTING = (
-    "Do MODEL.BACKBONE.NETWORK and MODEL.BACKBONE.DEPTH fit the file? The weights of a whole model "
-    "belong in MODEL.WEIGHTS."
+class Layers(NamedTuple):
+    """The layers of a kind of network, as a file of weights is compared with it."""
+
+    words: str  # what they are called
+    dimensions: Tuple[int, ...]  # of their weights
+    fitting: str  # a sentence on the keys of the config that must fit the file
+
+
+_WHOLE = "The weights of a whole model belong in MODEL.WEIGHTS."
+CONVOLUTIONS = Layers(
+    "convolutions",
+    (4,),
+    f"Do MODEL.BACKBONE.NETWORK and MODEL.BACKBONE.DEPTH fit the file? {_WHOLE}",
+)
+TRANSFORMER = Layers(
+    "linear maps and convolutions",
+    (2, 4),
+    f"Does MODEL.BACKBONE.TIMM_NAME fit the file? {_WHOLE}",
 )
 
 
@@ -144,6 +159,7 @@ def fill(
     state: Mapping[str, Tensor],
     source: str = "the checkpoint",
     outside: Collection[str] = (),
+    layers: Layers = CONVOLUTIONS,
 ) -> LoadReport:
     """Copy tensors into ``network``; one tensor of the file may fill several places.
 
@@ -153,9 +169,11 @@ def fill(
         source: what messages call the file.
         outside: names in the file of tensors that nobody expects to have a place, such as those of
             a classifier's own layers; they are no reason for a warning.
+        layers: which tensors are the weights of layers: each that is left over or missing is a
+            reason for a warning.
 
     Raises:
-        CheckpointError: less than half of the network fits or a tenth of its convolutions has
+        CheckpointError: less than half of the network fits or a tenth of its layers has
             another shape, so the file belongs to another; or one tensor holds numbers of another
             kind.
     """
@@ -170,32 +188,37 @@ def fill(
         else:
             unexpected.append(name)
     done = set(loaded)
-    expected = [name for name in own if not name.endswith("num_batches_tracked")]
+    new = getattr(network, "new_parameters", ())
+    expected = [n for n in own if not n.endswith("num_batches_tracked") and n not in new]
     report = LoadReport(
         tuple(loaded), tuple(name for name in expected if name not in done), tuple(unexpected)
     )
-    _check_fit(report, len(expected), state, source)
-    _check_shapes(own, places, state, source)
+    _check_fit(report, len(expected), state, source, layers)
+    _check_shapes(own, places, state, source, layers)
     network.load_state_dict(own)
-    left = [n for n in unexpected if state[n].dim() == 4 and n not in outside]
-    left += [n for n in report.missing if own[n].dim() == 4 and ".non_local." not in n]
-    _log(report, left)
+    sizes = layers.dimensions
+    left = [n for n in unexpected if state[n].dim() in sizes and n not in outside]
+    left += [n for n in report.missing if own[n].dim() in sizes and ".non_local." not in n]
+    _log(report, left, layers)
     return report
 
 
-def _check_fit(report: LoadReport, expected: int, state: Mapping[str, Tensor], source: str) -> None:
+def _check_fit(
+    report: LoadReport, expected: int, state: Mapping[str, Tensor], source: str, layers: Layers
+) -> None:
     """Raise ``CheckpointError`` if a file belongs to another network than one of ``expected``."""
     if not any(name.endswith("weight") for name in report.loaded):
         found = recognize(shapes_of(state))
         what = "" if found is None else f"It is a checkpoint of {found.title}. "
         raise CheckpointError(
             f"None of the {len(state)} tensors of {source} fits this backbone (the first: "
-            f"{', '.join(list(state)[:3]) or 'none'}). {what}{_FITTING}"
+            f"{', '.join(list(state)[:3]) or 'none'}). {what}{layers.fitting}"
         )
     if len(report.missing) > expected / 2:
         raise CheckpointError(
             f"{source} lacks {len(report.missing)} of the {expected} tensors of this backbone, or "
-            f"has them in another shape (the first: {', '.join(report.missing[:3])}). {_FITTING}"
+            f"has them in another shape (the first: {', '.join(report.missing[:3])}). "
+            f"{layers.fitting}"
         )
 
 
@@ -204,28 +227,30 @@ def _check_shapes(
     places: Mapping[str, Tuple[str, ...]],
     state: Mapping[str, Tensor],
     source: str,
+    layers: Layers,
 ) -> None:
-    """Raise ``CheckpointError`` if a tenth of the convolutions has another shape in the file.
+    """Raise ``CheckpointError`` if a tenth of the layers has another shape in the file.
 
     A ResNet-50 has all batch norms of a ResNet-18, and half of its convolutions. One or two, such
     as a first layer of other input channels, are left to the warning.
     """
-    convolutions = {name for name, tensor in own.items() if tensor.dim() == 4}
+    known = {name for name, tensor in own.items() if tensor.dim() in layers.dimensions}
     others = [
         place
         for name, tensor in state.items()
         for place in places.get(name, ())
-        if place in convolutions and own[place].shape != tensor.shape
+        if place in known and own[place].shape != tensor.shape
     ]
-    if len(others) > max(2, len(convolutions) / 10):
+    if len(others) > max(2, len(known) / 10):
         raise CheckpointError(
-            f"{source} holds the weights of another network: {len(others)} convolutions of this "
-            f"backbone have another shape in the file (the first: {others[0]}). {_FITTING}"
+            f"{source} holds the weights of another network: {len(others)} {layers.words} of "
+            f"this backbone have another shape in the file (the first: {others[0]}). "
+            f"{layers.fitting}"
         )
 
 
-def _log(report: LoadReport, left: Sequence[str]) -> None:
-    """Log what was loaded; ``left`` are the convolutions that are not expected to be left over."""
+def _log(report: LoadReport, left: Sequence[str], layers: Layers) -> None:
+    """Log what was loaded; ``left`` are the layers that are not expected to be left over."""
     logger.log(
         logging.WARNING if left else logging.INFO,
         "Pretrained weights: %d tensors loaded, %d missing%s, %d unexpected%s.%s",
@@ -234,7 +259,9 @@ def _log(report: LoadReport, left: Sequence[str]) -> None:
         _first(report.missing),
         len(report.unexpected),
         _first(report.unexpected),
-        f" Convolutions are among them, such as {left[0]}. {_FITTING}" if left else "",
+        f" {layers.words.capitalize()} are among them, such as {left[0]}. {layers.fitting}"
+        if left
+        else "",
     )
 
 

@@ -78,12 +78,14 @@ def check_fit(path: str, node: Any) -> None:
 
 def _network_of(node: Any) -> str:
     """Return the network's name of a backbone of ours or of FastReID; empty for another one."""
-    builder = BACKBONE_REGISTRY._obj_map.get(node.NAME)
+    builder: Any = BACKBONE_REGISTRY._obj_map.get(node.NAME)
+    if hasattr(builder, "network_of"):
+        return builder.network_of(node)
     ours = getattr(builder, "__module__", "").startswith(("vireid_plugins.", "fastreid."))
     found = re.fullmatch(r"build_(dual_stream_)?(?:(\w+)_)?backbone", node.NAME)
     if not (ours and found):
         return ""
-    return found[2] or str(node.get("NETWORK", ""))
+    return found[2] or ""
 
 
 def build_with_file(build: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:

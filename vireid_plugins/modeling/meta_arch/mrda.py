@@ -129,7 +129,8 @@ class MRDA(DualStreamBaseline):
             TEST_VIEW=test_view,
             CONSTRAINT_STAGE=constraint_stage,
         )
-        if not hasattr(self.backbone, "forward_stages"):
+        backbone = self.backbone
+        if not hasattr(backbone, "forward_stages") or getattr(backbone, "passes_tokens", False):
             raise UserError(
                 f"MRDA compares maps inside the backbone, so it needs stages: {USE_STAGES}."
             )

@@ -6,27 +6,25 @@ between two of the feature maps that timm lists. Together the five stages do wha
 ``forward_features`` does. Blocks are found by watching the network on one black image.
 """
 
-import difflib
 import functools
 from collections import OrderedDict
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ....errors import MissingLibraryError, UnknownNameError, UserError
+from ....errors import UserError
 from .base import STAGES, Stage, Stages, register_network
-from .cutting import CutBlock, RefusedSizeError, UncutError, cut, first_sentence
+from .cutting import CutBlock, RefusedSizeError, UncutError, cut
 from .efficientnet_names import own_names
+from .timm_library import RefusedError, asked_for, build_network, import_timm, network_name
 from .timm_weights import compare_pixels, fetch
 
-#: what timm raises if a network has no such option, or cannot be built with it
-_REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError, KeyError)
 #: timm's options for ``MODEL.BACKBONE.LAST_STRIDE`` 2 and 1
 _LAST_STRIDE: Sequence[Mapping[str, Any]] = ({}, {"output_stride": 16})
 
 
-class _RefusedError(UserError):
-    """A network that timm cannot build with the options of the config."""
+#: what messages say to a user whose network passes tokens
+VIT_KEYS = "MODEL.BACKBONE.NAME build_dual_stream_timm_backbone MODEL.BACKBONE.TIMM_NAME NAME"
 
 
 class MapBlock(nn.Sequential):
@@ -82,37 +80,37 @@ class TimmNetwork(Stages):
     def from_config(cls, cfg: Any) -> Stages:
         node = cfg.MODEL.BACKBONE
         try:
-            stages = cls._cut(_build(cfg, **_LAST_STRIDE[node.LAST_STRIDE == 1]), cfg)
-        except _RefusedError:
+            stages = cls._cut(build_network(cfg, **_LAST_STRIDE[node.LAST_STRIDE == 1]), cfg)
+        except RefusedError:
             if node.LAST_STRIDE != 1:
                 raise
             # does this key cause the error, or does the network fail without it too?
-            stages = cls._cut(_build(cfg), cfg)
+            stages = cls._cut(build_network(cfg), cfg)
         if node.LAST_STRIDE == 1 and stages.sizes["layer4"] != stages.sizes["layer3"]:
             raise UserError(
-                f"MODEL.BACKBONE.LAST_STRIDE is 1, and {node.NETWORK} has no such form: timm does "
-                "not build it with output_stride=16. Set MODEL.BACKBONE.LAST_STRIDE 2: its last "
-                "stage then halves the map."
+                f"MODEL.BACKBONE.LAST_STRIDE is 1, and {network_name(cfg)} has no such form: timm "
+                "does not build it with output_stride=16. Set MODEL.BACKBONE.LAST_STRIDE 2: its "
+                "last stage then halves the map."
             )
         if node.NORM == "syncBN":  # only now, since PyTorch 1 cannot run it on a CPU
             for stage in stages.stages.values():
-                _timm(cfg).layers.convert_sync_batchnorm(stage)
+                import_timm(cfg).layers.convert_sync_batchnorm(stage)
         return stages
 
     @classmethod
     def _cut(cls, network: Any, cfg: Any) -> "TimmNetwork":
-        name, size = cfg.MODEL.BACKBONE.NETWORK, list(cfg.INPUT.SIZE_TEST)
+        name, size = asked_for(cfg), list(cfg.INPUT.SIZE_TEST)
         try:
             return cls(network, size)
         except UncutError as error:
             raise UserError(
-                f"MODEL.BACKBONE.NETWORK {name} cannot be cut into stages: {error}. Use one that "
-                "is a sequence of stages, such as a ConvNeXt, EfficientNet, MobileNet, RegNet, "
-                "ResNet or Swin."
+                f"{name} cannot be cut into stages: {error}. Use one that is a sequence of stages, "
+                "such as a ConvNeXt, EfficientNet, MobileNet, RegNet, ResNet or Swin; or a ViT or "
+                f"DeiT with {VIT_KEYS}."
             ) from error
         except RefusedSizeError as error:
             raise UserError(
-                f"MODEL.BACKBONE.NETWORK {name} does not take images of INPUT.SIZE_TEST {size}: "
+                f"{name} does not take images of INPUT.SIZE_TEST {size}: "
                 f"{error}. Set another size, such as a multiple of 32 pixels, or use another "
                 "network."
             ) from error
@@ -120,9 +118,11 @@ class TimmNetwork(Stages):
     @classmethod
     def fetch(cls, cfg: Any) -> Mapping[str, Tensor]:
         """Return the weights that timm downloads for the network, or has in its cache."""
-        name = _name(cfg)
-        about = _timm(cfg).models.get_pretrained_cfg(name)
-        state = fetch(name, about, functools.partial(_build, cfg))  # no stride changes a shape
+        name = network_name(cfg)
+        about = import_timm(cfg).models.get_pretrained_cfg(name)
+        state = fetch(
+            name, about, functools.partial(build_network, cfg)
+        )  # no stride changes a shape
         compare_pixels(cfg, about)
         return state
 
@@ -131,97 +131,6 @@ class TimmNetwork(Stages):
         return own_names(names, self._places)
 
 
-def _timm(cfg: Any) -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingLibraryError(
-            f"MODEL.BACKBONE.NETWORK {cfg.MODEL.BACKBONE.NETWORK} needs timm, which cannot be "
-            f"imported ({error}). {_remedy(error)}"
-        ) from error
-    return timm
-
-
-def _remedy(error: ImportError) -> str:
-    """Return what the user can do where timm, or a library that it imports, is not installed."""
-    absent = (error.name or "timm").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and absent != "timm":
-        return f"timm is installed, and {absent}, which it imports, is not: pip install {absent}."
-    return (
-        "Install it: pip install 'vireid_plugins[timm]', or in a checkout pip install -e '.[timm]'."
-    )
-
-
-def _name(cfg: Any) -> str:
-    """Return timm's name of the network, with the tag of its weights if the user gave one.
-
-    Raises:
-        UnknownNameError: timm has no network, or no weights, of that name.
-    """
-    timm, asked = _timm(cfg), cfg.MODEL.BACKBONE.NETWORK
-    name = asked.partition("/")[2]
-    network, dot, _ = name.partition(".")
-    if not timm.is_model(network):
-        near = difflib.get_close_matches(network.strip().lower(), timm.list_models(), 3, 0.6)
-        hint = (
-            f"Did you mean {_or('timm/' + one for one in near)}?"
-            if near
-            else "Expected timm/NAME, such as timm/convnext_tiny; timm.list_models() has all names."
-        )
-        raise UnknownNameError(
-            f"MODEL.BACKBONE.NETWORK is {asked!r}; timm {timm.__version__} has no network "
-            f"{network!r}. {hint}"
-        )
-    known = timm.list_models(f"{network}.*", pretrained=True) if dot else []
-    if dot and name not in known:
-        raise UnknownNameError(
-            f"MODEL.BACKBONE.NETWORK is {asked!r}; timm {timm.__version__} has no weights of that "
-            f"name. Known: {_or('timm/' + one for one in [network, *known])}."
-        )
-    return name
-
-
-def _build(cfg: Any, **options: Any) -> Any:
-    """Return timm's network without its classifier.
-
-    Raises:
-        UserError: the network does not exist, or cannot be built with the keys of ``cfg``.
-    """
-    timm, name, node = _timm(cfg), _name(cfg), cfg.MODEL.BACKBONE
-    size = list(cfg.INPUT.SIZE_TEST)
-    if node.NORM not in ("BN", "syncBN"):
-        raise UserError(
-            f"MODEL.BACKBONE.NORM is {node.NORM!r}, and a network of timm has its own "
-            "normalization. Set it to 'BN' (as it is) or 'syncBN' (its batch norm over all "
-            "processes)."
-        )
-    about = timm.models.get_pretrained_cfg(name)
-    if about is not None and getattr(about, "fixed_input_size", False):
-        if size != list(cfg.INPUT.SIZE_TRAIN):
-            raise UserError(
-                f"MODEL.BACKBONE.NETWORK {node.NETWORK} is built for one size of images, and "
-                f"INPUT.SIZE_TRAIN is {list(cfg.INPUT.SIZE_TRAIN)}, INPUT.SIZE_TEST {size}. Set "
-                "both to the same."
-            )
-        options["img_size"] = tuple(size)
-    try:
-        return timm.create_model(name, num_classes=0, **options)
-    except _REFUSALS as error:
-        raise _RefusedError(
-            f"timm cannot build {name} with {_settings(options)}: {first_sentence(error)}. Set "
-            "another INPUT.SIZE_TRAIN and INPUT.SIZE_TEST (some networks take only square images), "
-            "or use another network."
-        ) from error
-
-
 def _flat(name: str) -> str:
     """Return the name of a module inside a network as a name without dots."""
     return name.replace(".", "_")
-
-
-def _settings(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in options.items()) or "its usual options"
-
-
-def _or(names: Iterable[str]) -> str:
-    return " or ".join(names)

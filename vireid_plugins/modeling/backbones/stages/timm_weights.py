@@ -12,6 +12,7 @@ from torch import Tensor
 from ....errors import CheckpointError, MissingLibraryError
 from ..pretrained import fetched_once
 from .cutting import first_sentence
+from .timm_library import network_name
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def compare_pixels(cfg: Any, about: Any) -> None:
         logger.warning(
             "timm's weights of %s were trained with MODEL.PIXEL_MEAN %s and MODEL.PIXEL_STD %s; "
             "the config has %s and %s.",
-            cfg.MODEL.BACKBONE.NETWORK,
+            network_name(cfg),
             *own,
             *ours,
         )

@@ -1,0 +1,178 @@
+"""Find the library timm, the network that a config names, and build it.
+
+A config names it by ``MODEL.BACKBONE.TIMM_NAME``, or by ``MODEL.BACKBONE.NETWORK: timm/NAME``.
+"""
+
+import ast
+import difflib
+from typing import Any, Dict, Iterable, Mapping, Tuple
+
+from ....errors import MissingLibraryError, UnknownNameError, UserError
+from ....keys import Key, declare, each, text
+from .cutting import first_sentence
+
+PREFIX = "timm/"
+
+declare(
+    "MODEL.BACKBONE",
+    Key("TIMM_NAME", "", text("a name"), "network of build_dual_stream_timm_backbone"),
+    Key(
+        "TIMM_OPTIONS",
+        [],
+        each(text("NAME=VALUE")),
+        "other sizes of a network of timm, such as 'depth=6': arguments of timm.create_model",
+    ),
+)
+#: what timm raises if a network has no such option, or cannot be built with it
+_REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError, KeyError)
+
+
+class RefusedError(UserError):
+    """A network that timm cannot build with the options of the config."""
+
+
+def asked_for(cfg: Any) -> str:
+    """Return the key and the value that name the network, with a space between them."""
+    return " ".join(_asked(cfg))
+
+
+def import_timm(cfg: Any) -> Any:
+    """Return the library.
+
+    Raises:
+        MissingLibraryError: it, or a library that it imports, is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingLibraryError(
+            f"{asked_for(cfg)} needs timm, which cannot be imported ({error}). {_remedy(error)}"
+        ) from error
+    return timm
+
+
+def _remedy(error: ImportError) -> str:
+    """Return what the user can do where timm, or a library that it imports, is not installed."""
+    absent = (error.name or "timm").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and absent != "timm":
+        return f"timm is installed, and {absent}, which it imports, is not: pip install {absent}."
+    return (
+        "Install it: pip install 'vireid_plugins[timm]', or in a checkout pip install -e '.[timm]'."
+    )
+
+
+def network_name(cfg: Any) -> str:
+    """Return timm's name of the network, with the tag of its weights if the user gave one.
+
+    Raises:
+        UnknownNameError: timm has no network, or no weights, of that name.
+    """
+    timm, (key, asked) = import_timm(cfg), _asked(cfg)
+    prefix = PREFIX if key.endswith("NETWORK") else ""
+    name = asked[len(PREFIX) :] if asked.startswith(PREFIX) or prefix else asked
+    network, dot, _ = name.partition(".")
+    if not timm.is_model(network):
+        near = difflib.get_close_matches(network.strip().lower(), timm.list_models(), 3, 0.6)
+        hint = (
+            f"Did you mean {_or(prefix + one for one in near)}?"
+            if near
+            else f"Expected {prefix}NAME, such as {prefix}convnext_tiny; timm.list_models() has "
+            "all names."
+        )
+        raise UnknownNameError(
+            f"{key} is {asked!r}; timm {timm.__version__} has no network {network!r}. {hint}"
+        )
+    known = timm.list_models(f"{network}.*", pretrained=True) if dot else []
+    if dot and name not in known:
+        raise UnknownNameError(
+            f"{key} is {asked!r}; timm {timm.__version__} has no weights of that "
+            f"name. Known: {_or(prefix + one for one in [network, *known])}."
+        )
+    return name
+
+
+def build_network(cfg: Any, **options: Any) -> Any:
+    """Return timm's network without its classifier.
+
+    Raises:
+        UserError: the network does not exist, or cannot be built with the keys of ``cfg``.
+    """
+    timm, name, node = import_timm(cfg), network_name(cfg), cfg.MODEL.BACKBONE
+    size = list(cfg.INPUT.SIZE_TEST)
+    if node.NORM not in ("BN", "syncBN"):
+        raise UserError(
+            f"MODEL.BACKBONE.NORM is {node.NORM!r}, and a network of timm has its own "
+            "normalization. Set it to 'BN' (as it is) or 'syncBN' (its batch norm over all "
+            "processes)."
+        )
+    about = timm.models.get_pretrained_cfg(name)
+    if about is not None and getattr(about, "fixed_input_size", False):
+        if size != list(cfg.INPUT.SIZE_TRAIN):
+            raise UserError(
+                f"{asked_for(cfg)} is built for one size of images, and "
+                f"INPUT.SIZE_TRAIN is {list(cfg.INPUT.SIZE_TRAIN)}, INPUT.SIZE_TEST {size}. Set "
+                "both to the same."
+            )
+        options["img_size"] = tuple(size)
+    return create(cfg, **options)
+
+
+def create(cfg: Any, **options: Any) -> Any:
+    """Return timm's network without its classifier, built with options of ``timm.create_model``.
+
+    Raises:
+        RefusedError: timm cannot build it with them.
+        UserError: timm is missing, or has no such network.
+    """
+    timm, name = import_timm(cfg), network_name(cfg)
+    options.update(own_options(cfg))
+    try:
+        return timm.create_model(name, num_classes=0, **options)
+    except _REFUSALS as error:
+        raise RefusedError(
+            f"timm cannot build {name} with {_settings(options)}: {first_sentence(error)}. Set "
+            "another INPUT.SIZE_TRAIN and INPUT.SIZE_TEST (some networks take only square images) "
+            "or MODEL.BACKBONE.TIMM_OPTIONS, or use another network."
+        ) from error
+
+
+def own_options(cfg: Any) -> Dict[str, Any]:
+    """Return ``MODEL.BACKBONE.TIMM_OPTIONS`` as arguments of ``timm.create_model``.
+
+    Raises:
+        UserError: an entry is no ``NAME=VALUE``.
+    """
+    options = {}
+    for entry in cfg.MODEL.BACKBONE.TIMM_OPTIONS:
+        name, sign, value = entry.partition("=")
+        if not (sign and name.strip().isidentifier()):
+            raise UserError(
+                f"MODEL.BACKBONE.TIMM_OPTIONS has the entry {entry!r}; expected NAME=VALUE, such "
+                "as 'depth=6'."
+            )
+        options[name.strip()] = _value(value.strip())
+    return options
+
+
+def _value(text: str) -> Any:
+    """Return what a text says in Python, such as 6 or (1, 2); a word stays a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _settings(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "its usual options"
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
+
+
+def _asked(cfg: Any) -> Tuple[str, str]:
+    node = cfg.MODEL.BACKBONE
+    other = node.NETWORK.startswith(PREFIX) and node.NETWORK != PREFIX + node.TIMM_NAME
+    if node.TIMM_NAME and not other:
+        return "MODEL.BACKBONE.TIMM_NAME", node.TIMM_NAME
+    return "MODEL.BACKBONE.NETWORK", node.NETWORK

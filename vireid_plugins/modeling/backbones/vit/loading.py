@@ -1,0 +1,160 @@
+"""Fill a vision transformer in two streams from the file of an ordinary one.
+
+The names in a file may be those of timm, of FastReID's ViT (which are the same), of DINO and of
+what is trained with it for re-identification (TransReID-SSL: timm's names again, below
+``teacher``), and of PASS, whose class token has its position apart.
+"""
+
+import logging
+import re
+from typing import Any, Dict, Mapping, Tuple
+
+import torch
+from torch import Tensor
+
+from ....errors import CheckpointError
+from ..pretrained import TRANSFORMER, LoadReport, fill
+from .positions import infer_grid, resize_positions
+
+logger = logging.getLogger(__name__)
+
+#: what programs put before the names of a network that is part of a larger model
+_PREFIXES = ("module.", "backbone.", "base.", "base_encoder.", "encoder.", "visual.trunk.")
+#: names that follow a vision transformer: classifiers, and layers of its pretraining
+_OUTSIDE = re.compile(
+    r"(head|head_dist|fc|fc_norm|pre_logits|mask_token|bottleneck|classifier|attn_pool)(\.|$)"
+)
+
+
+def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadReport:
+    """Fill ``backbone``, a ``DualStreamViT``; see its ``load_ordinary``.
+
+    Raises:
+        CheckpointError: the file belongs to another network.
+    """
+    tensors = _with_positions(backbone, _without_prefix(state), source)
+    _check_depth(backbone, tensors, source)
+    _check_stem(tensors, source)
+    places = {name: _places(backbone, name) for name in tensors}
+    outside = [name for name in tensors if _OUTSIDE.match(name)]
+    return fill(backbone, places, tensors, source, outside, TRANSFORMER)
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """Return the tensors by the network's own names."""
+    tensors = dict(state)
+    for prefix in _PREFIXES:
+        inside = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+        if any(name.startswith("blocks.") for name in tensors):
+            break
+        tensors = inside or tensors
+    return tensors
+
+
+def _with_positions(backbone: Any, state: Mapping[str, Tensor], source: str) -> Dict[str, Tensor]:
+    """Return the tensors with positions for the tokens and the grid of ``backbone``."""
+    pooled_first = "norm.weight" not in state  # its last norm follows an average of the patches
+    tensors = {_own_name(name, pooled_first): tensor for name, tensor in state.items()}
+    weight = tensors.get("patch_embed.proj.weight")
+    own = backbone.patch_size
+    if weight is not None and weight.dim() == 2 and weight.shape[1] == 3 * own[0] * own[1]:
+        tensors["patch_embed.proj.weight"] = weight.reshape(len(weight), 3, *own)  # older files
+    positions, sequence = tensors.get("pos_embed"), backbone.sequence
+    if positions is None or sequence.pos_embed is None:
+        return tensors
+    if positions.dim() == 2:
+        positions = positions.unsqueeze(0)
+    if positions.dim() != 3 or positions.shape[2] != backbone.feat_dim:
+        return tensors  # of another width, which is reported
+    placed = _placed(tensors, positions.shape[1], sequence)
+    grid = infer_grid(positions.shape[1] - placed, sequence.grid)
+    if grid != sequence.grid:
+        logger.info(
+            "Position embeddings of %s: resized from %d x %d to %d x %d patches (bicubic).",
+            *(source, *grid, *sequence.grid),
+        )
+    resized = resize_positions(positions, grid, sequence.grid, placed)
+    tensors["pos_embed"] = _for_prefix(resized, placed, tensors, sequence)
+    return tensors
+
+
+def _own_name(name: str, pooled_first: bool) -> str:
+    """Return timm's name of a tensor; DeiT III has another one for its layer scale."""
+    if pooled_first and name.startswith("fc_norm."):
+        return name[len("fc_") :]
+    return re.sub(r"^(blocks\.\d+\.)gamma_(\d)$", r"\1ls\2.gamma", name)
+
+
+def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> int:
+    """Return how many of ``count`` positions in a file are of tokens before the patches."""
+    if "cls_pos" in tensors or "cls_token" not in tensors:
+        return 0
+    with_class = 2 if "dist_token" in tensors else 1
+    if count == sequence.pos_embed.shape[1] and with_class == sequence.num_prefix:
+        return sequence.placed
+    if sequence.places_prefix:
+        return 0 if _is_square(count) and not _is_square(count - with_class) else with_class
+    return with_class if _is_square(count - with_class) and not _is_square(count) else 0
+
+
+def _is_square(count: int) -> bool:
+    return count > 0 and round(count**0.5) ** 2 == count
+
+
+def _for_prefix(
+    positions: Tensor, placed: int, tensors: Mapping[str, Tensor], sequence: Any
+) -> Tensor:
+    """Return positions (1, placed here + N, D) of positions with ``placed`` ones in the file.
+
+    Those of tokens that the network does not have are left out; where the file has none, they are
+    0, which is what its network added.
+    """
+    patches = positions[:, placed:]
+    prefix = {"cls_token": positions[:, :1]} if placed else {}
+    if placed == 2:
+        prefix["dist_token"] = positions[:, 1:2]
+    if "cls_pos" in tensors:
+        prefix["cls_token"] = tensors["cls_pos"].reshape(1, 1, -1)
+    if not sequence.places_prefix:
+        return patches
+    zeros = torch.zeros_like(patches[:, :1])
+    own = [prefix.get(name, zeros) for name in sequence.names for _ in range(_size(sequence, name))]
+    return torch.cat([*own, patches], dim=1)
+
+
+def _size(sequence: Any, name: str) -> int:
+    return getattr(sequence, name).shape[1]
+
+
+def _check_depth(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> None:
+    numbers = [int(n.split(".")[1]) for n in tensors if re.match(r"blocks\.\d+\.", n)]
+    found, own = max(numbers, default=-1) + 1, len(backbone.stages) - 1
+    if found and found != own:
+        raise CheckpointError(
+            f"{source} holds a transformer of {found} blocks, and this backbone has {own}. "
+            f"{TRANSFORMER.fitting}"
+        )
+
+
+def _check_stem(tensors: Mapping[str, Tensor], source: str) -> None:
+    if any(name.startswith("patch_embed.conv.") for name in tensors):
+        raise CheckpointError(
+            f"{source} holds a transformer whose patches are embedded by several convolutions with "
+            "instance and batch norm (the ICS stem of TransReID-SSL), and timm's have one "
+            "convolution. Use a file without that stem."
+        )
+
+
+def _places(backbone: Any, name: str) -> Tuple[str, ...]:
+    """Return the names in ``backbone`` of a tensor of the ordinary network."""
+    first, _, rest = name.partition(".")
+    if first == "blocks":
+        number, _, rest = rest.partition(".")
+        stage, rest = f"block{int(number) + 1}", f"block.{rest}"
+    elif first == "norm":
+        stage, rest = backbone.stages[-1], name
+    elif first == "patch_embed":
+        stage = backbone.stages[0]
+    else:
+        return (f"sequence.{name}",)
+    return tuple(f"{stream}.{stage}.{rest}" for stream in backbone.streams_of(stage))

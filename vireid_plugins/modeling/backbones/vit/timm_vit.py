@@ -1,0 +1,84 @@
+"""Build the vision transformers of timm that consist of a sequence of tokens and of blocks.
+
+These are all networks of timm's ``VisionTransformer`` and its subclass for DeiT's distillation,
+with one convolution as patch embedding: ViT, DeiT, DeiT III, AugReg, CLIP, SigLIP, DINO, DINOv2,
+MAE, FlexiViT. Other transformers add something to their blocks (rotary or relative positions) or
+between them.
+"""
+
+from typing import Any, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..stages.timm_library import create, import_timm, network_name
+from ..stages.timm_weights import compare_pixels, fetch
+
+#: what messages name as supported
+SUPPORTED = (
+    "networks of timm's class VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINO, DINOv2, MAE), such "
+    "as vit_small_patch16_224, and networks that are a sequence of stages (ConvNeXt, ResNet, "
+    "EfficientNet, MobileNet, RegNet, Swin), such as convnext_tiny"
+)
+
+
+def is_vit(network: nn.Module) -> bool:
+    """Return whether a network of timm is a sequence of tokens and of blocks, and nothing else."""
+    from timm.layers import PatchEmbed
+    from timm.models.deit import VisionTransformerDistilled
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not isinstance(network, VisionTransformer):
+        return False
+    kind: Any = type(network)
+    return (
+        kind.forward_features is VisionTransformer.forward_features
+        and kind._pos_embed in (VisionTransformer._pos_embed, VisionTransformerDistilled._pos_embed)
+        and type(network.patch_embed) is PatchEmbed
+    )
+
+
+def ordinary(cfg: Any) -> nn.Module:
+    """Return the network that ``MODEL.BACKBONE.TIMM_NAME`` names as timm builds it, untrained.
+
+    The rest of the model draws the same numbers as without this call.
+
+    Raises:
+        UserError: timm is missing, or has no such network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return create(cfg)
+
+
+def build_vit(cfg: Any) -> nn.Module:
+    """Return the vision transformer that ``MODEL.BACKBONE.TIMM_NAME`` names, untrained.
+
+    Its last norm comes before any pooling, also in networks in which it follows.
+    """
+    node = cfg.MODEL.BACKBONE
+    return create(
+        cfg,
+        img_size=tuple(cfg.INPUT.SIZE_TRAIN),
+        drop_path_rate=node.DROP_PATH_RATIO,
+        proj_drop_rate=node.DROP_RATIO,
+        pos_drop_rate=node.DROP_RATIO,
+        attn_drop_rate=node.ATT_DROP_RATE,
+        fc_norm=False,
+    )
+
+
+def fetch_vit(cfg: Any) -> Mapping[str, Tensor]:
+    """Return the weights that timm downloads for the network, or has in its cache.
+
+    Raises:
+        CheckpointError: there are none, or the download failed.
+    """
+    name = network_name(cfg)
+    about = import_timm(cfg).models.get_pretrained_cfg(name)
+
+    def build(**options: Any) -> nn.Module:
+        return create(cfg, **options)
+
+    state = fetch(name, about, build)
+    compare_pixels(cfg, about)
+    return state

@@ -82,3 +82,31 @@ def test_a_network_without_a_transformer_is_refused():
     assert find_transformer(nn.Linear(2, 2)) is None
     with pytest.raises(PlotError, match="Linear has no transformer.*VisionTransformer"):
         rollout_map(nn.Linear(2, 2), {})
+
+
+@pytest.mark.parametrize("unshared", [1, 2, 3])
+def test_both_streams_are_read_in_the_order_of_the_batch(unshared):
+    """Oracle: timm's network with the weights of each image's own stream, one image at a time."""
+    tiny = pytest.importorskip("tests.modeling.tiny_vit")
+    model = nn.Module()
+    model.backbone = tiny.build(UNSHARED_STAGES=unshared, STRIDE_SIZE=(4, 8)).eval()
+    for parameter in model.backbone.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model.forward = lambda batch: model.backbone(batch["images"], batch["modalities"])
+    modalities = torch.tensor([1, 0, 0, 1, 1])
+    batch = {"images": torch.rand(5, 3, *tiny.IMAGE), "modalities": modalities}
+    found = rollout_map(model, batch).maps
+    assert found.shape == (5, 7, 2) and find_transformer(model).module is model.backbone
+    for row, modality in enumerate(modalities.tolist()):
+        image = batch["images"][row : row + 1]
+        tokens = model.backbone.forward_stages(image, modalities[row : row + 1], ("embedding",))
+        flow = torch.eye(15)
+        for stage in model.backbone.stages[1:]:
+            streams = model.backbone.streams_of(stage)
+            stream = streams[modality] if len(streams) == 2 else streams[0]
+            block = getattr(model.backbone, stream)[stage].block
+            flow = (attention_of(block, tokens)[0].mean(0) + torch.eye(15)) / 2 @ flow
+            tokens = block(tokens)
+        np.testing.assert_allclose(found[row].reshape(-1), flow[0, 1:].detach(), rtol=1e-4)
+    attention = model.backbone.shared if unshared < 3 else model.backbone.visible
+    assert attention["block2"].block.attn.fused_attn  # as it was

@@ -7,11 +7,26 @@ To add a transformer, register a reader that finds its attention:
     @register_transformer(MyTransformer)
     class MyReader(TransformerReader): ...
 
-FastReID's ``build_vit_backbone`` has one. B images, L layers, H heads, T tokens, h x w patches.
+FastReID's ``build_vit_backbone`` and ``DualStreamViT`` have one. B images, L layers, H heads, T
+tokens, h x w patches.
 """
 
+import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
 import numpy as np
 import torch
@@ -21,26 +36,37 @@ from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
+from ..modality import modality_rows
+from ..modeling.backbones import DualStreamViT
 from .grad_cam import Activation
 
 READERS: Dict[Type[nn.Module], "TransformerReader"] = {}
+#: the module that has the attention of a layer or, where each modality has its own, both of them
+Layer = Union[nn.Module, Tuple[nn.Module, nn.Module]]
 
 
 class TransformerReader:
     """Read the attention of one class of transformers."""
 
-    extra_tokens = 1  # number of tokens before the patches; the first of them becomes the feature
+    def extra_tokens(self, transformer: Any) -> int:
+        """Return the number of tokens before the patches; the first one becomes the feature."""
+        return 1
 
-    def attention_modules(self, transformer: Any) -> List[nn.Module]:
+    def attention_modules(self, transformer: Any) -> List[Layer]:
         """Return the modules whose output is attention (B, H, T, T), in the order of the layers.
 
-        Rows of attention add up to 1.
+        Rows of attention add up to 1. A layer that is separate for each modality is a pair of
+        modules, for visible and for infrared rows.
         """
         raise NotImplementedError
 
-    def grid(self, transformer: Any) -> Tuple[int, int]:
-        """Return the numbers of patches down and across, (h, w)."""
+    def grid(self, transformer: Any, image_size: Sequence[int]) -> Tuple[int, int]:
+        """Return the numbers of patches down and across, (h, w), of images (H, W)."""
         raise NotImplementedError
+
+    def readable(self, transformer: Any) -> ContextManager[Any]:
+        """Return a context inside which the modules compute their attention."""
+        return contextlib.nullcontext()
 
 
 def register_transformer(
@@ -59,13 +85,53 @@ def register_transformer(
 class FastReIDReader(TransformerReader):
     """FastReID's ViT: attention is read behind its dropout, which does nothing at test."""
 
-    def attention_modules(self, transformer: Any) -> List[nn.Module]:
+    def attention_modules(self, transformer: Any) -> List[Layer]:
         """Return the dropout behind the softmax of each block."""
         return [block.attn.attn_drop for block in transformer.blocks]
 
-    def grid(self, transformer: Any) -> Tuple[int, int]:
+    def grid(self, transformer: Any, image_size: Sequence[int]) -> Tuple[int, int]:
         """Return the grid of the patch embedding."""
         return transformer.patch_embed.num_y, transformer.patch_embed.num_x
+
+
+@register_transformer(DualStreamViT)
+class DualStreamReader(TransformerReader):
+    """A vision transformer of timm in two streams."""
+
+    def extra_tokens(self, transformer: Any) -> int:
+        """Return the number of class, distillation and register tokens."""
+        return transformer.num_prefix
+
+    def attention_modules(self, transformer: Any) -> List[Layer]:
+        """Return the dropout behind the softmax of each block."""
+        return [
+            _alone_or_both(transformer, stage, "block.attn.attn_drop")
+            for stage in transformer.stages[1:]
+        ]
+
+    def grid(self, transformer: Any, image_size: Sequence[int]) -> Tuple[int, int]:
+        """Return the grid of the patch embedding."""
+        return transformer.grid_of(image_size)
+
+    @contextlib.contextmanager
+    def readable(self, transformer: Any) -> Iterator[None]:
+        """Compute attention step by step instead of by PyTorch's fused function."""
+        fused = [m for m in transformer.modules() if getattr(m, "fused_attn", False)]
+        for module in fused:
+            module.fused_attn = False
+        try:
+            yield
+        finally:
+            for module in fused:
+                module.fused_attn = True
+
+
+def _alone_or_both(transformer: Any, stage: str, path: str) -> Layer:
+    found = [
+        getattr(transformer, stream)[stage].get_submodule(path)
+        for stream in transformer.streams_of(stage)
+    ]
+    return found[0] if len(found) == 1 else (found[0], found[1])
 
 
 class FoundTransformer(NamedTuple):
@@ -131,22 +197,36 @@ def rollout_map(model: nn.Module, batch: Dict[str, Any]) -> Activation:
     Raises:
         PlotError: there is no such transformer.
     """
-    found = require_transformer(model)
-    attentions: List[Tensor] = []
-    handles = [
-        module.register_forward_hook(partial(_keep, attentions))
-        for module in found.reader.attention_modules(found.module)
-    ]
-    try:
-        with evaluation_mode(model), torch.no_grad():
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    flow = attention_rollout(attentions)[:, 0, found.reader.extra_tokens :]
-    maps = flow.reshape(len(flow), *found.reader.grid(found.module)).cpu().numpy()
+    module, reader = require_transformer(model)
+    layers = reader.attention_modules(module)
+    kept: Dict[nn.Module, Tensor] = {}
+    with contextlib.ExitStack() as stack:
+        for one in _modules_of(layers):
+            stack.callback(one.register_forward_hook(partial(_keep, kept)).remove)
+        stack.enter_context(reader.readable(module))
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(torch.no_grad())
+        model(batch)
+    attentions = [_in_order(layer, kept, batch) for layer in layers]
+    flow = attention_rollout(attentions)[:, 0, reader.extra_tokens(module) :]
+    grid = reader.grid(module, batch["images"].shape[-2:])
+    maps = flow.reshape(len(flow), *grid).cpu().numpy()
     return Activation(maps, np.full(len(maps), np.nan, np.float32), "attention roll-out")
 
 
-def _keep(attentions: List[Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
-    attentions.append(output.detach())
+def _modules_of(layers: Sequence[Layer]) -> List[nn.Module]:
+    return [one for layer in layers for one in (layer if isinstance(layer, tuple) else (layer,))]
+
+
+def _keep(kept: Dict[nn.Module, Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
+    kept[module] = output.detach()
+
+
+def _in_order(layer: Layer, kept: Dict[nn.Module, Tensor], batch: Dict[str, Any]) -> Tensor:
+    """Return the attention of a layer with its rows in the order of the batch."""
+    if not isinstance(layer, tuple):
+        return kept[layer]
+    rows = [list(where) for where in modality_rows(torch.as_tensor(batch["modalities"]))]
+    found = [kept[one] for one, where in zip(layer, rows) if where]
+    order = torch.argsort(torch.tensor([row for where in rows for row in where]))
+    return torch.cat(found)[order.to(found[0].device)]

@@ -13,10 +13,10 @@ from ...keys import check_unread
 from .dual_stream import DualStreamBackbone, load_pretrained
 from .dual_stream_vit import DualStreamViT
 from .stages.base import OPTIONS
-from .stages.timm_library import asked_for, network_name
+from .stages.timm_library import SUPPORTED, asked_for, network_name
 from .start import read_start
 from .streams import TwoStreams
-from .vit.timm_vit import SUPPORTED, fetch_vit, is_vit, ordinary
+from .vit.timm_vit import fetch_vit, is_vit, ordinary
 
 #: keys that only a vision transformer reads
 VIT_KEYS = ("MODALITY_EMBEDDING", "MODALITY_SCALE", "VIT_OUTPUT")

@@ -47,8 +47,8 @@ class TwoStreams(nn.Module):
     ) -> None:
         super().__init__()
         names = tuple(stages)
+        check_values("MODEL.BACKBONE", UNSHARED_STAGES=unshared_stages, FROZEN_STAGES=frozen_stages)
         for key, count in (("UNSHARED_STAGES", unshared_stages), ("FROZEN_STAGES", frozen_stages)):
-            check_values("MODEL.BACKBONE", **{key: count})
             if count > len(names):
                 raise UserError(
                     f"MODEL.BACKBONE.{key} is {count}; expected 0 to {len(names)}, the number of "
@@ -121,7 +121,7 @@ class TwoStreams(nn.Module):
         """Keep only the inputs of stem and blocks for the backward pass; compute the rest again."""
         for module in self.modules():
             if hasattr(module, "checkpointed"):
-                module.checkpointed = on
+                setattr(module, "checkpointed", on)  # noqa: B010  its type is not known here
 
     def streams_of(self, stage: str) -> Tuple[str, ...]:
         """Return the names of the module dicts that hold a stage: one, or one for each modality."""

@@ -27,6 +27,14 @@ declare(
 _REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError, KeyError)
 
 
+#: what messages name as supported by build_dual_stream_timm_backbone
+SUPPORTED = (
+    "networks of timm's class VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINO, DINOv2, MAE), such "
+    "as vit_small_patch16_224, and networks that are a sequence of stages (ConvNeXt, ResNet, "
+    "EfficientNet, MobileNet, RegNet, Swin), such as convnext_tiny"
+)
+
+
 class RefusedError(UserError):
     """A network that timm cannot build with the options of the config."""
 
@@ -34,6 +42,17 @@ class RefusedError(UserError):
 def asked_for(cfg: Any) -> str:
     """Return the key and the value that name the network, with a space between them."""
     return " ".join(_asked(cfg))
+
+
+def remedy(cfg: Any) -> str:
+    """Return sentences that say which networks of timm can take the place of one that cannot."""
+    if _asked(cfg)[0].endswith("TIMM_NAME"):
+        return f"Supported are {SUPPORTED}."
+    return (
+        "Use one that is a sequence of stages, such as a ConvNeXt, EfficientNet, MobileNet, "
+        "RegNet, ResNet or Swin. A ViT or DeiT needs MODEL.BACKBONE.NAME "
+        "build_dual_stream_timm_backbone, and its name in MODEL.BACKBONE.TIMM_NAME."
+    )
 
 
 def import_timm(cfg: Any) -> Any:
@@ -46,12 +65,13 @@ def import_timm(cfg: Any) -> Any:
         import timm
     except ImportError as error:
         raise MissingLibraryError(
-            f"{asked_for(cfg)} needs timm, which cannot be imported ({error}). {_remedy(error)}"
+            f"{asked_for(cfg)} needs timm, which cannot be imported ({error}). "
+            f"{_how_to_install(error)}"
         ) from error
     return timm
 
 
-def _remedy(error: ImportError) -> str:
+def _how_to_install(error: ImportError) -> str:
     """Return what the user can do where timm, or a library that it imports, is not installed."""
     absent = (error.name or "timm").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and absent != "timm":

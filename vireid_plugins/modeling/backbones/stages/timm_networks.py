@@ -16,15 +16,11 @@ from ....errors import UserError
 from .base import STAGES, Stage, Stages, register_network
 from .cutting import CutBlock, RefusedSizeError, UncutError, cut
 from .efficientnet_names import own_names
-from .timm_library import RefusedError, asked_for, build_network, import_timm, network_name
+from .timm_library import RefusedError, asked_for, build_network, import_timm, network_name, remedy
 from .timm_weights import compare_pixels, fetch
 
 #: timm's options for ``MODEL.BACKBONE.LAST_STRIDE`` 2 and 1
 _LAST_STRIDE: Sequence[Mapping[str, Any]] = ({}, {"output_stride": 16})
-
-
-#: what messages say to a user whose network passes tokens
-VIT_KEYS = "MODEL.BACKBONE.NAME build_dual_stream_timm_backbone MODEL.BACKBONE.TIMM_NAME NAME"
 
 
 class MapBlock(nn.Sequential):
@@ -103,11 +99,7 @@ class TimmNetwork(Stages):
         try:
             return cls(network, size)
         except UncutError as error:
-            raise UserError(
-                f"{name} cannot be cut into stages: {error}. Use one that is a sequence of stages, "
-                "such as a ConvNeXt, EfficientNet, MobileNet, RegNet, ResNet or Swin; or a ViT or "
-                f"DeiT with {VIT_KEYS}."
-            ) from error
+            raise UserError(f"{name} cannot be cut into stages: {error}. {remedy(cfg)}") from error
         except RefusedSizeError as error:
             raise UserError(
                 f"{name} does not take images of INPUT.SIZE_TEST {size}: "

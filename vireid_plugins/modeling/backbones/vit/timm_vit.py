@@ -14,13 +14,6 @@ from torch import Tensor, nn
 from ..stages.timm_library import create, import_timm, network_name
 from ..stages.timm_weights import compare_pixels, fetch
 
-#: what messages name as supported
-SUPPORTED = (
-    "networks of timm's class VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINO, DINOv2, MAE), such "
-    "as vit_small_patch16_224, and networks that are a sequence of stages (ConvNeXt, ResNet, "
-    "EfficientNet, MobileNet, RegNet, Swin), such as convnext_tiny"
-)
-
 
 def is_vit(network: nn.Module) -> bool:
     """Return whether a network of timm is a sequence of tokens and of blocks, and nothing else."""

@@ -67,6 +67,8 @@ class Bases:
         self.own, self._configs, self._facts = own, {}, {}
 
     def config(self, group, more):
+        if "TIMM_NAME" in group.words:
+            pytest.importorskip("timm")
         name = (group.config, group.words, more)
         if name not in self._configs:
             words = f"{group.words} {more}".format(own=self.own).split()

@@ -16,6 +16,11 @@ NETWORK = (
     "MODEL.BACKBONE.NAME build_dual_stream_backbone MODEL.BACKBONE.NETWORK shufflenetv2 "
     "MODEL.BACKBONE.DEPTH 0.5x"
 )
+VIT = (
+    "MODEL.BACKBONE.NAME build_dual_stream_timm_backbone "
+    "MODEL.BACKBONE.TIMM_NAME vit_tiny_patch16_224 MODEL.BACKBONE.STRIDE_SIZE [8,8] "
+    "MODEL.BACKBONE.TIMM_OPTIONS ['depth=2','embed_dim=16','num_heads=2','patch_size=8'] "
+)
 NON_LOCAL = "MODEL.BACKBONE.WITH_NL True MODEL.BACKBONE.NL_BLOCKS [0,0,1,0]"
 MODELS = [
     Group(
@@ -76,6 +81,22 @@ MODELS = [
             "MODEL.LOSSES.BATCH_HARD.SCALE": 2.0,
             "RUNTIME.CHANNELS_LAST": True,
             "TEST.FEATURE": "pooled",
+        },
+    ),
+    Group(
+        "model",
+        "baseline/synthetic.yml",
+        VIT,
+        {
+            "MODEL.BACKBONE.TIMM_NAME": "deit_tiny_distilled_patch16_224",
+            "MODEL.BACKBONE.TIMM_OPTIONS": ["depth=1", "embed_dim=16", "num_heads=2"],
+            "MODEL.BACKBONE.STRIDE_SIZE": [4, 4],
+            "MODEL.BACKBONE.MODALITY_EMBEDDING": "all",
+            "MODEL.BACKBONE.MODALITY_SCALE": With(9.0, "MODEL.BACKBONE.MODALITY_EMBEDDING all"),
+            "MODEL.BACKBONE.VIT_OUTPUT": "patches",
+            "MODEL.BACKBONE.DROP_PATH_RATIO": 0.9,
+            "MODEL.BACKBONE.DROP_RATIO": 0.5,
+            "MODEL.BACKBONE.ATT_DROP_RATE": 0.5,
         },
     ),
     loss("CrossEntropyLoss", "CE", ALPHA=With(0.4, "MODEL.LOSSES.CE.EPSILON -1.0")),

@@ -9,7 +9,7 @@ from ..errors import CheckpointError
 from .checksum import leaves
 
 #: names under which programs keep the weights of a model
-WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "net")
+WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "net", "teacher")
 _REMEDY = "Use an intact copy of the file, or another checkpoint."
 _DDP = "module."  # what DistributedDataParallel and DataParallel put before each name
 

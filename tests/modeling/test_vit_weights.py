@@ -1,0 +1,209 @@
+"""Files of weights for vision transformers. Oracle: timm's network with the file's own tensors."""
+
+import logging
+
+import pytest
+import torch
+
+from vireid_plugins.errors import CheckpointError
+
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
+
+from tests.modeling.tiny_vit import IMAGE, NAME, build, ordinary, timm, vit_cfg
+
+MODALITIES = torch.tensor([1, 0])
+IMAGES = torch.rand(2, 3, *IMAGE)
+
+
+def class_token(backbone):
+    with torch.no_grad():
+        return backbone.eval().float()(IMAGES, MODALITIES)[..., 0, 0]
+
+
+def state_of(**options):
+    return {name: one.float() for name, one in ordinary(**options).state_dict().items()}
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return str(path)
+
+
+WRAPPED = {
+    "timm": lambda state: state,
+    "FastReID": lambda state: {"model": {f"backbone.{n}": t for n, t in state.items()}},
+    "DDP": lambda state: {"state_dict": {f"module.{n}": t for n, t in state.items()}},
+    "PMT": lambda state: {f"base.{n}": t for n, t in state.items()},
+    "DINO": lambda state: {
+        "teacher": {
+            **{f"backbone.{n}": t for n, t in state.items()},
+            "head.mlp.0.weight": torch.rand(4, 32),
+            "head.last_layer.weight_v": torch.rand(9, 4),
+        },
+        "student": {f"module.backbone.{n}": 0 * t for n, t in state.items()},
+        "epoch": 99,
+    },
+    "MoCo": lambda state: {"state_dict": {f"module.base_encoder.{n}": t for n, t in state.items()}},
+}
+
+
+@pytest.mark.parametrize("program", WRAPPED)
+def test_the_names_of_other_programs(program, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    state = state_of()
+    path = saved(WRAPPED[program](state), tmp_path / "start.pth")
+    backbone = build(PRETRAIN=True, PRETRAIN_PATH=path, MODALITY_EMBEDDING="patches")
+    report = [one for one in caplog.records if "tensors loaded" in one.getMessage()]
+    assert len(report) == 1 and report[0].levelname == "INFO", report
+    backbone.modality_embedding.data.zero_()
+    plain = ordinary().float()
+    with torch.no_grad():
+        torch.testing.assert_close(class_token(backbone), plain.forward_features(IMAGES)[:, 0])
+    assert torch.equal(backbone.infrared["embedding"].proj.weight, state["patch_embed.proj.weight"])
+
+
+def test_a_file_of_safetensors_is_read_too(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(state_of(), str(tmp_path / "w.safetensors"))
+    path = str(tmp_path / "w.safetensors")
+    found = class_token(build(PRETRAIN=True, PRETRAIN_PATH=path))
+    torch.testing.assert_close(found, ordinary().float().forward_features(IMAGES)[:, 0].detach())
+
+
+def test_fastreids_vit_computes_the_same():
+    """Oracle: FastReID's own network, with steps of 4 pixels."""
+    host = VisionTransformer(
+        *(IMAGE, 8, 4), embed_dim=32, depth=2, num_heads=2, qkv_bias=True
+    ).eval()
+    for parameter in host.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    backbone = build(STRIDE_SIZE=(4, 4))
+    assert not backbone.load_ordinary(host.state_dict()).missing
+    with torch.no_grad():
+        torch.testing.assert_close(class_token(backbone), host(IMAGES)[..., 0, 0])
+
+
+def test_positions_of_another_grid_are_resized_and_the_log_says_it(caplog):
+    """Oracle: timm's own function for it."""
+    caplog.set_level(logging.INFO)
+    state = state_of(image=(48, 24))  # 6 x 3 patches
+    backbone = build(STRIDE_SIZE=(4, 4))  # 7 x 3
+    backbone.load_ordinary(state, "start.pth")
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [7, 3], [6, 3])
+    torch.testing.assert_close(backbone.sequence.pos_embed.detach(), expected)
+    assert "start.pth: resized from 6 x 3 to 7 x 3 patches (bicubic)" in caplog.text
+
+
+def test_a_square_grid_of_images_of_another_shape():
+    state = state_of(image=(64, 64))
+    backbone = build()
+    backbone.load_ordinary(state)
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [4, 2], [8, 8])
+    torch.testing.assert_close(backbone.sequence.pos_embed.detach(), expected)
+
+
+def test_pass_keeps_the_position_of_its_class_token_apart(caplog):
+    """Oracle: the positions of timm's file, from which PASS's is made."""
+    state = state_of()
+    whole = dict(state)
+    positions = whole.pop("pos_embed")
+    whole.update(pos_embed=positions[:, 1:], cls_pos=positions[:, :1])
+    for number in (1, 2, 3):
+        whole[f"part_token{number}"] = torch.rand(1, 1, 32)
+        whole[f"part{number}_pos"] = torch.rand(1, 1, 32)
+    backbone = build()
+    report = backbone.load_ordinary(whole)
+    assert torch.equal(backbone.sequence.pos_embed, positions) and not report.missing
+    assert len(report.unexpected) == 7 and "WARNING" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "of,into",
+    [
+        ("deit_tiny_distilled_patch16_224", NAME),
+        (NAME, "deit_tiny_distilled_patch16_224"),
+        ("vit_small_patch14_reg4_dinov2", NAME),
+        ("deit3_small_patch16_224", NAME),
+        (NAME, "deit3_small_patch16_224"),
+    ],
+)
+def test_positions_of_networks_with_other_tokens(of, into):
+    """Oracle: the positions by the kind of their token. Published grids are squares."""
+    state = state_of(network=of, image=(32, 32))
+    given = state["pos_embed"]
+    prefix = given.shape[1] - 16
+    backbone = build(into, (32, 32))
+    backbone.load_ordinary(state)
+    found = backbone.sequence.pos_embed.detach()
+    assert torch.equal(found[:, backbone.sequence.placed :], given[:, prefix:])
+    if backbone.sequence.placed:
+        expected = given[:, 0] if prefix else torch.zeros(1, 32)
+        assert torch.equal(found[:, 0], expected)
+
+
+def test_a_norm_behind_the_average_comes_before_it():
+    state = {n: t.float() for n, t in ordinary("vit_base_patch16_gap_224").state_dict().items()}
+    assert "fc_norm.weight" in state or "norm.weight" in state
+    state = {
+        n.replace("norm.", "fc_norm.", 1) if n[:5] == "norm." else n: t for n, t in state.items()
+    }
+    backbone = build("vit_base_patch16_gap_224", VIT_OUTPUT="patches")
+    assert not backbone.load_ordinary(state).missing
+    assert torch.equal(backbone.shared["block2"].norm.weight, state["fc_norm.weight"])
+
+
+def test_what_is_missing_and_left_over_is_reported(caplog):
+    state = state_of()
+    del state["blocks.1.mlp.fc2.weight"]
+    state["head.weight"] = torch.rand(3, 32)
+    state["more.weight"] = torch.rand(3, 32)
+    report = build().load_ordinary(state)
+    assert report.missing == ("shared.block2.block.mlp.fc2.weight",)
+    assert report.unexpected == ("head.weight", "more.weight")
+    assert "Linear maps and convolutions are among them, such as more.weight" in caplog.text
+
+
+REFUSED = {
+    "depth": (lambda: state_of(depth=3), "transformer of 3 blocks, and this backbone has 2"),
+    "width": (lambda: state_of(embed_dim=16), "None of the .* fits this backbone.*TIMM_NAME fit"),
+    "patch": (lambda: {"conv1.weight": torch.rand(4, 3, 7, 7)}, "None of the 1 tensors"),
+    "stem": (
+        lambda: {**state_of(), "patch_embed.conv.0.weight": torch.rand(4, 3, 7, 7)},
+        "ICS stem of TransReID-SSL",
+    ),
+    "mlp": (lambda: state_of(mlp_ratio=2), "lacks 6 of|another network: 4 linear maps"),
+}
+
+
+@pytest.mark.parametrize("state,message", REFUSED.values(), ids=REFUSED)
+def test_the_file_of_another_network_is_refused(state, message):
+    with pytest.raises(CheckpointError, match=message):
+        build().load_ordinary(state(), "start.pth")
+
+
+def test_weights_in_timms_cache_need_no_network(monkeypatch, tmp_path):
+    from safetensors.torch import save_file
+
+    name = "deit_tiny_patch16_224"  # timm reads the files of some others in a way of its own
+    state = state_of(network=name, image=(64, 64))
+    save_file(state, str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda name, file: str(tmp_path / file)
+    )
+    options = [*vit_cfg().MODEL.BACKBONE.TIMM_OPTIONS, "img_size=64"]
+    found = build(name, PRETRAIN=True, TIMM_OPTIONS=options)
+    assert torch.equal(found.shared["block1"].block.norm1.weight, state["blocks.0.norm1.weight"])
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [4, 2], [8, 8])
+    torch.testing.assert_close(found.sequence.pos_embed.detach(), expected)
+
+
+def test_offline_the_file_and_the_key_are_named(monkeypatch):
+    def no_address(*args):
+        raise OSError(-2, "Name or service not known")
+
+    module = "vireid_plugins.modeling.backbones.stages.timm_weights"
+    monkeypatch.setattr(f"{module}.socket.getaddrinfo", no_address)
+    monkeypatch.setattr(f"{module}.urllib.request.getproxies", dict)
+    with pytest.raises(CheckpointError, match="huggingface.co/timm/vit_tiny.*PRETRAIN_PATH to it"):
+        build(PRETRAIN=True)

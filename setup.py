@@ -59,6 +59,7 @@ setup(
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
         "onnx": ["onnx", "onnxruntime"],
         "timm": ["timm"],  # more networks for two streams; it takes the PyTorch that is there
+        "vit": ["timm", "safetensors"],  # the same, for vision transformers and their files
         "umap": ["umap-learn"],  # another map of features beside t-SNE
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },

@@ -1,10 +1,12 @@
 """Vision transformers in two streams. Oracle: timm's own ``forward_features``."""
 
+import builtins
+
 import pytest
 import torch
 from torch import nn
 
-from vireid_plugins.errors import UserError
+from vireid_plugins.errors import MissingLibraryError, UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.backbones import DualStreamBackbone, DualStreamViT
 from vireid_plugins.modeling.backbones.vit import infer_grid, resize_positions
@@ -286,6 +288,24 @@ REFUSED = {
 def test_what_cannot_be_built_is_named(keys, message):
     with pytest.raises(UserError, match=message):
         build(**keys)
+
+
+def test_a_missing_timm_is_one_clear_line(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "timm":
+            raise ModuleNotFoundError("No module named 'timm'", name="timm")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingLibraryError) as refusal:
+        build()
+    assert str(refusal.value) == (
+        f"MODEL.BACKBONE.TIMM_NAME {NAME} needs timm, which cannot be imported (No module named "
+        "'timm'). Install it: pip install 'vireid_plugins[vit]', or in a checkout pip install -e "
+        "'.[vit]'."
+    )
 
 
 def test_a_generalized_mean_of_a_class_token_is_refused():

@@ -186,8 +186,8 @@ NETWORKS: Tuple[Network, ...] = (
         "a vision transformer, as timm and DeiT publish it",
         "",
         (r"cls_token$", r"patch_embed\.proj\.weight$", r"blocks\.0\."),
-        use="It has no neck and no classifier of identities. It can start FastReID's "
-        "build_vit_backbone: MODEL.BACKBONE.PRETRAIN_PATH",
+        use="It has no neck and no classifier of identities. It can start a training with "
+        "build_dual_stream_timm_backbone: MODEL.BACKBONE.PRETRAIN_PATH",
     ),
     Network(
         "an ordinary ResNet, as torchvision publishes it",

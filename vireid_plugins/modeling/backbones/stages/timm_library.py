@@ -66,18 +66,20 @@ def import_timm(cfg: Any) -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f"{asked_for(cfg)} needs timm, which cannot be imported ({error}). "
-            f"{_how_to_install(error)}"
+            f"{_how_to_install(cfg, error)}"
         ) from error
     return timm
 
 
-def _how_to_install(error: ImportError) -> str:
+def _how_to_install(cfg: Any, error: ImportError) -> str:
     """Return what the user can do where timm, or a library that it imports, is not installed."""
     absent = (error.name or "timm").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and absent != "timm":
         return f"timm is installed, and {absent}, which it imports, is not: pip install {absent}."
+    extra = "vit" if cfg.MODEL.BACKBONE.TIMM_NAME else "timm"
     return (
-        "Install it: pip install 'vireid_plugins[timm]', or in a checkout pip install -e '.[timm]'."
+        f"Install it: pip install 'vireid_plugins[{extra}]', or in a checkout pip install -e "
+        f"'.[{extra}]'."
     )
 
 

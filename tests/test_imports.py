@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "modeling.pieces",
         "runs",
     },
+    "making": {"engine", "modeling.pieces", "pretrained", "synthvi"},
     "onnx_export": {"data", "engine"},
     "plots": {
         "data",
@@ -107,6 +108,7 @@ AREAS = {
     "drawing": "drawing",
     "engine": "engine",
     "evaluation": "evaluation",
+    "making": "making",
     "modeling.backbones": "modeling.pieces",
     "modeling.checkpointing": "modeling.pieces",
     "modeling.ema": "modeling.pieces",

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from vireid_plugins.engine.setup import build_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,4 +34,7 @@ def small_words(folder, **overrides):
 
 def small_cfg(folder, config="configs/agw/synthetic.yml", **overrides):
     """A config from :func:`small_words`."""
-    return build_config(str(ROOT / config), small_words(folder, **overrides))
+    cfg = build_config(str(ROOT / config), small_words(folder, **overrides))
+    if cfg.MODEL.BACKBONE.TIMM_NAME:
+        pytest.importorskip("timm", reason="timm is not installed: pip install timm")
+    return cfg

@@ -172,6 +172,8 @@ def test_the_modality_embedding_is_added_to_the_tokens_it_names(where):
         expected[row, begin:] += 3 * backbone.modality_embedding[modality]
     torch.testing.assert_close(found, expected)
     assert not torch.equal(*backbone.modality_embedding)
+    with pytest.raises(UserError, match=r"modalities must be 0 .* or 1 .*; got \[2\]"):
+        backbone(images, MODALITIES + 1)
 
 
 def test_a_method_can_stop_inside_and_go_on():

@@ -20,6 +20,7 @@ from vireid_plugins.onnx_export.graph import record  # noqa: E402
 
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/*/synthetic.yml"))
 AGW, MRDA = "configs/agw/synthetic.yml", "configs/mrda/synthetic.yml"
+VIT = "configs/vit/synthetic.yml"
 HOST = {"MODEL__BACKBONE__NAME": "build_resnet_backbone", "MODEL__HEADS__NAME": "EmbeddingHead"}
 # What a method can be told, beyond its synthetic.yml.
 VARIANTS = [
@@ -27,6 +28,19 @@ VARIANTS = [
     (AGW, {"MODEL__BACKBONE__UNSHARED_STAGES": 0, "MODEL__HEADS__POOL_LAYER": "GlobalMaxPool"}),
     (AGW, HOST),
     (AGW, {"TEST__FEATURE": "both"}),
+    (  # positions are resized to images of another size
+        VIT,
+        {
+            "INPUT__SIZE_TEST": [64, 40],
+            "MODEL__BACKBONE__TIMM_OPTIONS": "['depth=2']",
+            "MODEL__BACKBONE__UNSHARED_STAGES": 2,
+            "MODEL__BACKBONE__MODALITY_EMBEDDING": "all",
+        },
+    ),
+    (
+        VIT,
+        {"MODEL__BACKBONE__TIMM_OPTIONS": "['depth=1']", "MODEL__BACKBONE__VIT_OUTPUT": "patches"},
+    ),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "bam"}),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "cbam"}),
     (MRDA, {"MODEL__HEADS__ATTENTION__NAME": "iwpam"}),

@@ -5,6 +5,7 @@ import re
 from typing import List, NamedTuple, Tuple
 
 from ..errors import UnknownNameError
+from .made import Made, Recipe
 from .source import Source
 from .urls import Url
 from .wheels import Wheel
@@ -34,14 +35,17 @@ class Entry(NamedTuple):
     source: Source
     input: Tuple[Tuple[float, ...], Tuple[float, ...]] = _IMAGENET
     tried: str = "not run: it was never fetched here"  # what those who wrote this list have done
+    words: Tuple[str, ...] = ()  # the KEY VALUE words that name the network; empty: by its network
 
     @property
     def keys(self) -> List[str]:
         """The KEY VALUE words that train with it."""
         mean, std = (f"[{','.join(f'{v:g}' for v in values)}]" for values in self.input)
         node = "MODEL.BACKBONE"
-        words = [f"{node}.NAME", "build_dual_stream_backbone", f"{node}.NETWORK", self.network]
-        words += [f"{node}.DEPTH", self.depth] if self.depth else []
+        words = list(self.words)
+        if not words:
+            words = [f"{node}.NAME", "build_dual_stream_backbone", f"{node}.NETWORK", self.network]
+            words += [f"{node}.DEPTH", self.depth] if self.depth else []
         words += [f"{node}.PRETRAIN", "True", f"{node}.PRETRAIN_PATH", PREFIX + self.name]
         usual = self.input == _IMAGENET
         return words + ([] if usual else ["MODEL.PIXEL_MEAN", mean, "MODEL.PIXEL_STD", std])
@@ -142,6 +146,32 @@ CATALOG: Tuple[Entry, ...] = (
         "50x",
         "resnet50-0676ba61.pth",
         102.5,
+    ),
+    Entry(
+        name="vit_synthvi",
+        title="ViT-Tiny with 6 blocks, trained on SynthVI people of another seed",
+        network="timm/vit_tiny_patch16_224",
+        depth="",
+        file="vit_synthvi.safetensors",
+        sha256="",
+        megabytes=10.8,
+        license="that of this package (no image of a real person was used)",
+        origin="rendered people of SynthVI alone; see configs/vit/start.yml",
+        source=Made(
+            "vit_synthvi",
+            Recipe("vit/start.yml", "medium", (300, 16), seed=71, updates=4000, hours=1.5),
+        ),
+        tried="not made yet",
+        words=(
+            "MODEL.BACKBONE.NAME",
+            "build_dual_stream_timm_backbone",
+            "MODEL.BACKBONE.TIMM_NAME",
+            "vit_tiny_patch16_224",
+            "MODEL.BACKBONE.TIMM_OPTIONS",
+            '["depth=6"]',
+            "MODEL.BACKBONE.STRIDE_SIZE",
+            "[8,8]",
+        ),
     ),
     _torchvision(
         "resnet101",

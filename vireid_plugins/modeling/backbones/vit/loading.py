@@ -7,7 +7,7 @@ what is trained with it for re-identification (TransReID-SSL: timm's names again
 
 import logging
 import re
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Iterable, Mapping, Tuple
 
 import torch
 from torch import Tensor
@@ -158,3 +158,24 @@ def _places(backbone: Any, name: str) -> Tuple[str, ...]:
     else:
         return (f"sequence.{name}",)
     return tuple(f"{stream}.{stage}.{rest}" for stream in backbone.streams_of(stage))
+
+
+def ordinary_names(names: Iterable[str]) -> Dict[str, str]:
+    """Return the names in timm of tensors of a ``DualStreamViT``, of those that both streams share.
+
+    Args:
+        names: names of tensors, such as ``shared.block1.block.attn.qkv.weight``.
+    """
+    found = {}
+    for name in names:
+        place = re.fullmatch(r"shared\.block(\d+)\.block\.(.+)", name)
+        if place:
+            found[name] = f"blocks.{int(place[1]) - 1}.{place[2]}"
+        for begin, own in (
+            (r"shared\.embedding\.", "patch_embed."),
+            (r"shared\.block\d+\.norm\.", "norm."),
+            (r"sequence\.", ""),
+        ):
+            if re.match(begin, name):
+                found[name] = re.sub(f"^{begin}", own, name)
+    return found

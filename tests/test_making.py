@@ -1,0 +1,80 @@
+"""Weights that are made here. Oracle: the backbone of the run that made them."""
+
+import pytest
+import torch
+
+from vireid_plugins import making
+from vireid_plugins.errors import CheckpointError, UserError
+from vireid_plugins.pretrained import lookup
+from vireid_plugins.pretrained.made import Made, Recipe
+from vireid_plugins.pretrained.source import sha256_of
+from vireid_plugins.readers.checkpoint import read_checkpoint
+
+from tests.engine.small import ROOT
+from tests.modeling.tiny_vit import build, vit_cfg
+
+SHARED = {"UNSHARED_STAGES": 0}
+
+
+def config_of(folder):
+    """Write a config of seconds, which is otherwise that of the start."""
+    node = vit_cfg(**SHARED).MODEL.BACKBONE
+    nested = "\n".join(
+        [
+            f"_BASE_: {ROOT}/configs/vit/start.yml",
+            f"MODEL: {{BACKBONE: {{TIMM_OPTIONS: {list(node.TIMM_OPTIONS)}, LAST_STRIDE: 1}}}}",
+            "INPUT: {SIZE_TRAIN: [32, 16], SIZE_TEST: [32, 16]}",
+            "DATALOADER: {NUM_INSTANCE: 2}",
+            "SOLVER: {IMS_PER_BATCH: 16, MAX_EPOCH: 1, WARMUP_EPOCHS: 0, CHECKPOINT_PERIOD: 1}",
+            "TEST: {EVAL_PERIOD: 0, RETRIEVAL_PICTURES: 0}",
+        ]
+    )
+    path = folder / "tiny_start.yml"
+    path.write_text(nested + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.slow
+def test_what_is_made_is_the_network_of_the_run(tmp_path, monkeypatch, datasets):
+    pytest.importorskip("safetensors")
+    monkeypatch.setenv("VIREID_CACHE", str(tmp_path / "cache"))
+    rendered = []
+
+    def render(layout, out, preset, seed, ids):
+        rendered.append((layout, preset, seed, ids))
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "SYSU-MM01").exists():
+            (out / "SYSU-MM01").symlink_to(f"{datasets}/SYSU-MM01", target_is_directory=True)
+
+    monkeypatch.setattr(making, "render_dataset", render)
+    recipe = Recipe(config_of(tmp_path), "medium", (300, 16), 71, 4000, 1.5)
+    entry = lookup("vit_synthvi")._replace(source=Made("vit_synthvi", recipe, recorded="0" * 64))
+    monkeypatch.setattr(making, "lookup", lambda name: entry)
+    made = making.make("vit_synthvi")
+    assert rendered == [("sysu", "medium", 71, (300, 16))]
+    assert made.sha256 == sha256_of(made.path) and not made.is_recorded
+    run = tmp_path / "cache" / "made" / "vit_synthvi" / "run"
+    model = read_checkpoint(str(run / "model_final.pth"))["model"]
+    backbone = build(**SHARED, PRETRAIN=True, PRETRAIN_PATH=str(made.path))
+    own = backbone.state_dict()
+    assert own and all(torch.equal(own[name], model[f"backbone.{name}"]) for name in own)
+    again = making.make("vit_synthvi")  # it is there
+    assert again == made and len(rendered) == 1
+
+
+def test_a_network_with_separate_stages_is_refused():
+    state = {f"backbone.{name}": one for name, one in build().state_dict().items()}
+    with pytest.raises(CheckpointError, match="UNSHARED_STAGES 0.*visible.embedding.proj.weight"):
+        making.ordinary_state(state)
+    with pytest.raises(CheckpointError, match="no backbone"):
+        making.ordinary_state({"heads.weight": torch.ones(1)})
+
+
+def test_fetching_what_is_made_names_the_command(tmp_path, monkeypatch):
+    from vireid_plugins.pretrained import fetch
+
+    monkeypatch.setenv("VIREID_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="no file of them is published.*weights make vit_syn"):
+        fetch("vit_synthvi")
+    with pytest.raises(UserError, match="are fetched, and not made: vireid weights fetch mobilen"):
+        making.make("mobilenetv2")

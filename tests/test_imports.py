@@ -119,6 +119,7 @@ AREAS = {
     "modeling.maps": "modeling.pieces",
     "modeling.memory": "modeling.pieces",
     "modeling.precision": "modeling.pieces",
+    "modeling.sizes": "modeling.pieces",
     "modeling.meta_arch": "modeling.meta_arch",
     "onnx_export": "onnx_export",
     "plots": "plots",

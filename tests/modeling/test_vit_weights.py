@@ -4,8 +4,10 @@ import logging
 
 import pytest
 import torch
+from torch import nn
 
 from vireid_plugins.errors import CheckpointError
+from vireid_plugins.modeling.sizes import adapt_sizes
 
 from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 
@@ -140,6 +142,20 @@ def test_positions_of_networks_with_other_tokens(of, into):
     if backbone.sequence.placed:
         expected = given[:, 0] if prefix else torch.zeros(1, 32)
         assert torch.equal(found[:, 0], expected)
+
+
+def test_a_checkpoint_of_images_of_another_size_is_adapted():
+    """Oracle: timm's function. A resumed run and other tensors are left alone."""
+    trained, other = build(image=(48, 24)), nn.Module()
+    other.backbone = build()
+    held = {f"backbone.{name}": one for name, one in trained.state_dict().items()}
+    before = dict(held)
+    adapt_sizes(other, held)
+    changed = [name for name in held if held[name] is not before[name]]
+    assert changed == ["backbone.sequence.pos_embed"] and held.keys() == before.keys()
+    expected = timm.layers.resample_abs_pos_embed(before[changed[0]], [4, 2], [6, 3])
+    torch.testing.assert_close(held[changed[0]], expected)
+    other.load_state_dict(held)
 
 
 def test_a_norm_behind_the_average_comes_before_it():

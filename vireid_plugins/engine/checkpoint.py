@@ -14,6 +14,7 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from ..errors import CheckpointError, MissingFileError, one_line
 from ..files import write_atomically
+from ..modeling.sizes import adapt_sizes
 from ..pretrained import is_listed_name
 from ..published import advice_about
 from ..readers.checkpoint import read_checkpoint
@@ -171,6 +172,8 @@ class AtomicCheckpointer(Checkpointer):
             )
         own = self.model.state_dict()
         checkpoint["model"] = with_new_names(weights, own)
+        if self._need != "all":  # a run that is resumed has its own sizes
+            adapt_sizes(self.model, checkpoint["model"])
         self._check_fit(own, checkpoint["model"])
         return super()._load_model(checkpoint)
 

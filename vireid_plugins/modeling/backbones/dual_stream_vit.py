@@ -106,14 +106,14 @@ class DualStreamViT(TwoStreams):
             VIT_OUTPUT=output,
         )
         patches = network.patch_embed
-        self_patch, own_grid = patches.proj.kernel_size, tuple(patches.grid_size)
-        step = check_stride(self_patch if stride is None else stride, self_patch, image_size)
+        patch, own_grid = patches.proj.kernel_size, tuple(patches.grid_size)
+        step = check_stride(patch if stride is None else stride, patch, image_size)
         stages: Dict[str, nn.Module] = {EMBEDDING: PatchEmbedding(patches.proj, patches.norm, step)}
         for number, block in enumerate(network.blocks, start=1):
             last = number == len(network.blocks)
             stages[f"block{number}"] = TransformerStage(block, network.norm if last else None)
         super().__init__(stages, unshared_stages, frozen_stages, "its patches, (B, D, h, w)")
-        self.patch_size: Tuple[int, int] = self_patch
+        self.patch_size: Tuple[int, int] = patch
         self.stride = step
         self.feat_dim = int(network.embed_dim)
         self.sequence = TokenSequence(network, own_grid)

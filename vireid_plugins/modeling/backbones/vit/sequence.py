@@ -3,12 +3,15 @@
 B images, N = h * w patches, P tokens before them, D channels.
 """
 
-from typing import Any, List, Optional
+import logging
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
 
-from .positions import Grid, resize_positions
+from .positions import Grid, infer_grid, resize_positions
+
+logger = logging.getLogger(__name__)
 
 #: which tokens get the embedding of their image's modality
 MODALITY_EMBEDDINGS = ("none", "patches", "all")
@@ -78,6 +81,17 @@ class TokenSequence(nn.Module):
         if torch.jit.is_tracing():  # a constant of the graph: ONNX has no such interpolation
             return torch.from_numpy(resized.detach().cpu().numpy()).to(resized.device)
         return resized
+
+    def adapt_sizes(self, tensors: Dict[str, Tensor]) -> None:
+        """Resize the positions of a checkpoint that was trained with images of another size."""
+        held, own = tensors.get("pos_embed"), self.pos_embed
+        if held is None or own is None or held.dim() != 3 or held.shape[2] != own.shape[2]:
+            return
+        count = held.shape[1] - self.placed
+        if held.shape != own.shape and count > 0:
+            grid = infer_grid(count, self.grid)
+            logger.info("Position embeddings: resized from %d x %d to %d x %d.", *grid, *self.grid)
+            tensors["pos_embed"] = resize_positions(held, grid, self.grid, self.placed)
 
     def resize(self, grid: Grid) -> None:
         """Keep position embeddings for another grid from now on."""

@@ -29,6 +29,7 @@ CONFIGS = sorted(
     if not path.name.startswith("Base-") and not path.name.endswith(("plan.yml", "setting.yml"))
 )
 P, K, NUM_CLASSES = 3, 2, 5
+_OPTIONS = "MODEL.BACKBONE.TIMM_OPTIONS"
 SIZE = [96, 48]  # pixels; a map of 6 x 3, a row for each of the six parts that some methods cut
 
 
@@ -40,8 +41,13 @@ def settings(config, *opts):
 
 
 def on_a_small_network(config):
-    """Words that put ResNet-18, a tenth of the work, in the place of ResNet-50."""
+    """Words that put ResNet-18, a tenth of the work, in the place of ResNet-50, or a tiny ViT."""
     backbone = settings(config).MODEL.BACKBONE
+    if backbone.TIMM_NAME.startswith("vit_"):
+        sizes = "['depth=2','embed_dim=32','num_heads=2']"
+        return ("MODEL.BACKBONE.TIMM_NAME", "vit_tiny_patch16_224", _OPTIONS, sizes)
+    if backbone.TIMM_NAME.startswith("convnext_"):
+        return ("MODEL.BACKBONE.TIMM_NAME", "convnext_atto")
     if backbone.DEPTH not in ("50x", "101x"):
         return ()
     non_local = [min(blocks, 1) for blocks in backbone.NL_BLOCKS]
@@ -63,7 +69,11 @@ def of_networks(cfg):
     return CfgNode(
         {
             "MODEL": cfg.MODEL.clone(),
-            "INPUT": {"NUM_VIEWS": cfg.INPUT.NUM_VIEWS.clone(), "SIZE_TEST": SIZE},
+            "INPUT": {
+                "NUM_VIEWS": cfg.INPUT.NUM_VIEWS.clone(),
+                "SIZE_TRAIN": SIZE,
+                "SIZE_TEST": SIZE,
+            },
             "SOLVER": {"MAX_EPOCH": cfg.SOLVER.MAX_EPOCH},
             "TEST": {
                 "FEATURE": cfg.TEST.FEATURE,
@@ -87,6 +97,8 @@ def distinct_models(words_of=lambda config: ()):
 
 def make_model(config, *opts):
     """The config's model from random weights on the CPU."""
+    if settings(config).MODEL.BACKBONE.TIMM_NAME:
+        pytest.importorskip("timm")
     torch.manual_seed(0)
     return build_model(of_models(settings(config, *opts)))
 
@@ -155,10 +167,14 @@ def make_views(config, batch):
 
 
 def statistics_free(model):
-    """Training mode without batch norm's dependence on rounding order: statistics stand still."""
+    """Training mode without batch norm's dependence on rounding order: statistics stand still.
+
+    Nor is anything dropped: what is dropped depends on the place of a row.
+    """
     model.train()
     for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+        norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        if norm or isinstance(module, nn.Dropout) or type(module).__name__ == "DropPath":
             module.eval()
     return model
 
@@ -174,9 +190,10 @@ def test_every_parameter_has_the_rate_of_its_part(config, model):
         if "lr" in getattr(module, "param_group_overrides", {})
         for parameter in module.parameters(recurse=False)
     }
+    new = {f"backbone.{name}" for name in getattr(model.backbone, "new_parameters", ())}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = 0.125 if name.startswith("backbone.") else 2.0
+            rate = 0.125 if name.startswith("backbone.") and name not in new else 2.0
             assert found.pop(id(parameter)) == own.get(id(parameter), rate), name
     assert not found
 

@@ -189,6 +189,9 @@ class DualStreamViT(TwoStreams):
             return outputs
         prefix, patches = outputs[:, : self.num_prefix], outputs[:, self.num_prefix :]
         grid = infer_grid(patches.shape[1], self.sequence.grid)
+        if name == self.stages[-1] and self.output == "class":
+            self.taps[name](to_map(patches.detach(), grid))  # the class token takes no more of them
+            return outputs
         recorded = self.taps[name](to_map(patches, grid))  # part of the graph, for Grad-CAM
         return torch.cat([prefix, from_map(recorded)], dim=1)
 

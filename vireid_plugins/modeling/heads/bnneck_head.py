@@ -159,8 +159,12 @@ class BNNeckHead(EmbeddingHead):
         return {
             "features": pooled[..., 0, 0] if self.neck_feat == "before" else bn_features,
             "bn_features": bn_features,
-            "logits": self.cls_layer(self._class_scores(bn_features).clone(), targets),
+            "logits": self.classify(bn_features, targets),
         }
+
+    def classify(self, bn_features: Tensor, targets: Optional[Tensor]) -> Tensor:
+        """Return the logits (B, N) of features (B, D), with the classifier's margin and scale."""
+        return self.cls_layer(self._class_scores(bn_features).clone(), targets)
 
     def _class_scores(self, bn_features: Tensor) -> Tensor:
         """Classify features (B, D): (B, N), without margin and scale."""

@@ -6,6 +6,7 @@ from .dynamic_attention import DynamicAttention
 from .gem import MeanFloorPooling
 from .iwpam import IWPAM
 from .modality_classifiers import modality_classifiers
+from .modality_removal import ModalityRemoval
 from .mogrifier_lstm import MogrifierLSTM, MogrifierLSTMCell
 from .non_local import NonLocal
 from .path_distance import (
@@ -26,6 +27,7 @@ __all__ = [
     "ChannelAttention",
     "DynamicAttention",
     "MeanFloorPooling",
+    "ModalityRemoval",
     "MogrifierLSTM",
     "MogrifierLSTMCell",
     "NonLocal",

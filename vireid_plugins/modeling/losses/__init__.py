@@ -11,6 +11,7 @@ from .cross_modality_triplet import CrossModalityTripletLoss
 from .hetero_center import HeteroCenterTripletLoss
 from .host import CircleLoss, Cosface, CrossEntropyLoss, FocalLoss, TripletLoss
 from .mean_discrepancy import MeanDiscrepancyLoss
+from .modality_aware import ModalityAwareCenterLoss, ModalityAwareIdentityLoss
 from .modality_synergy import DiversityLoss, GlobalComplementLoss, LocalComplementLoss
 from .path_triplet import PathTripletLoss
 from .regional_center import RegionalCenterLoss
@@ -37,6 +38,8 @@ __all__ = [
     "Loss",
     "LossTerms",
     "MeanDiscrepancyLoss",
+    "ModalityAwareCenterLoss",
+    "ModalityAwareIdentityLoss",
     "PathTripletLoss",
     "RegionalCenterLoss",
     "TripletLoss",

@@ -3,9 +3,19 @@
 from .base import DualStreamBaseline
 from .caj import CAJ
 from .cm_lsp_ge import CMLSPGE
+from .cmtr import CMTR
 from .maum import MAUM
 from .mrda import MRDA
 from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
 
-__all__ = ["CAJ", "CMLSPGE", "MAUM", "MRDA", "DualStreamBaseline", "MSCLNet", "MutualPrediction"]
+__all__ = [
+    "CAJ",
+    "CMLSPGE",
+    "CMTR",
+    "MAUM",
+    "MRDA",
+    "DualStreamBaseline",
+    "MSCLNet",
+    "MutualPrediction",
+]

@@ -141,6 +141,21 @@ MODELS = [
     ),
     Group(
         "model",
+        "cmtr/synthetic.yml",
+        VIT,
+        {
+            "MODEL.CMTR.LAMBDA": 0.5,
+            "MODEL.CMTR.PHI": "affine",
+            "MODEL.CMTR.TEST_REMOVED": True,
+            "MODEL.LOSSES.MODALITY_AWARE_CENTER.CENTER": "per_modality",
+            "MODEL.LOSSES.MODALITY_AWARE_CENTER.SCALE": 2.0,
+            "MODEL.LOSSES.MODALITY_AWARE_ID.SCALE": 2.0,
+            "MODEL.LOSSES.MODALITY_AWARE_ID.SHARED": True,
+            "MODEL.LOSSES.MODALITY_AWARE_ID.SMOOTHING": 0.3,
+        },
+    ),
+    Group(
+        "model",
         "cm_lsp_ge/synthetic.yml",
         TALL + "MODEL.HEADS.STRIPE_DIM 8 MODEL.CM_LSP_GE.RESCORE_TOP 3",
         {

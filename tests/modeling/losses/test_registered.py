@@ -19,7 +19,13 @@ from fastreid.config import CfgNode, get_cfg
 NAMES = registered_names(LOSS_REGISTRY)
 OWN = [name for name in NAMES if not LOSS_REGISTRY.get(name).__module__.endswith(".host")]
 # Losses that also say something about a single row.
-BY_ROW = ("CenterLoss", "LabelSmoothingCrossEntropyLoss", "RegionalCenterLoss")
+BY_ROW = (
+    "CenterLoss",
+    "LabelSmoothingCrossEntropyLoss",
+    "ModalityAwareCenterLoss",
+    "ModalityAwareIdentityLoss",
+    "RegionalCenterLoss",
+)
 # Losses of whole identities or pairs: without a pair they are zero.
 PAIRED = [name for name in OWN if name not in BY_ROW]
 # Paired losses that also compare images of one modality, so that one is enough.
@@ -64,6 +70,7 @@ def test_declares_what_the_base_model_needs(name: str) -> None:
 
 # Another word than the default, for each key that takes one.
 OTHER_WORDS = {
+    "CENTER": "per_modality",
     "CROSS_TERM": "masked",
     "DISPERSION": "literal",
     "DISTANCE": "stripes",

@@ -30,7 +30,7 @@ optimizer, rates, epochs, batch, augmentation, and all results.
   0.693 times its weight, which the log says at the start.
 - L_MAC and L_MAID are means over the images where sums are printed: lambda does not depend on the
   batch. lambda is 1 (``LAMBDA``); each term has a weight of its own besides.
-- FC_id has weights of its own and no bias; ``MODALITY_AWARE_ID.SHARED`` takes the head's classifier.
+- FC_id has weights of its own and no bias; ``MODALITY_AWARE_ID.SHARED`` takes those of the head.
 - e^m is added to the tokens of patches, as printed; whether the class token gets it is not said
   (``MODEL.BACKBONE.MODALITY_EMBEDDING all``). Both modalities share all weights of the network,
   as LP has no m, and the statistics of the batch norm.

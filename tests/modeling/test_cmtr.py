@@ -1,0 +1,276 @@
+"""CMTR. Oracles: f - phi_m(e^m) and L_overall by loops over images; the baseline with the same
+weights; the weights that each term may move."""
+
+import copy
+import logging
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vireid_plugins.modeling.heads import BNNeckHead
+from vireid_plugins.modeling.layers import ModalityRemoval
+from vireid_plugins.modeling.losses import (
+    LabelSmoothingCrossEntropyLoss,
+    ModalityAwareCenterLoss,
+    ModalityAwareIdentityLoss,
+    WeightedTripletLoss,
+)
+from vireid_plugins.modeling.losses.build import LossTerms
+from vireid_plugins.modeling.meta_arch import CMTR, DualStreamBaseline
+
+from tests.modeling.small import CHANNELS, Backbone, stand_still
+
+N = 4
+NAMES = ("id", "triplet", "ModalityAwareCenterLoss", "ModalityAwareIdentityLoss")
+SCALES = {"ModalityAwareCenterLoss": 0.5, "ModalityAwareIdentityLoss": 3.0}
+OWN = ("loss_modality_aware_center", "loss_modality_aware_id")
+
+
+class Embedded(Backbone):
+    """Adds each image's modality embedding to its map."""
+
+    def __init__(self):
+        super().__init__()
+        self.modality_embedding = nn.Parameter(torch.randn(2, CHANNELS))
+
+    def forward(self, images, modalities):
+        return (
+            super().forward(images, modalities)
+            + self.modality_embedding[modalities][..., None, None]
+        )
+
+
+def make_head(**words):
+    return BNNeckHead(
+        feat_dim=CHANNELS,
+        embedding_dim=0,
+        num_classes=N,
+        neck_feat="before",
+        pool_type="GlobalAvgPool",
+        cls_type="Linear",
+        scale=1,
+        margin=0.0,
+        with_bnneck=True,
+        norm_type="BN",
+        **words,
+    )
+
+
+def make_model(kind=CMTR, names=NAMES, center="both", shared=False, backbone=Embedded, **words):
+    torch.manual_seed(0)
+    losses = {
+        "id": LabelSmoothingCrossEntropyLoss(0.0),
+        "triplet": WeightedTripletLoss(),
+        "ModalityAwareCenterLoss": ModalityAwareCenterLoss(center),
+        "ModalityAwareIdentityLoss": ModalityAwareIdentityLoss(N, CHANNELS, shared),
+    }
+    model = kind(
+        backbone=backbone(),
+        heads=words.pop("heads", None) or make_head(),
+        loss_terms=LossTerms({n: losses[n] for n in names}, {n: SCALES.get(n, 1) for n in names}),
+        pixel_mean=[120.0, 110.0, 100.0],
+        pixel_std=[60.0, 50.0, 40.0],
+        **words,
+    ).double()
+    for name, parameter in model.named_parameters():
+        if name.startswith(("heads", "loss_terms", "removal")):  # nothing stays at a special value
+            nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "images": torch.rand(8, 3, 5, 4, generator=generator, dtype=torch.float64) * 255,
+        "targets": torch.tensor([0, 2, 0, 2, 0, 2, 2, 0]),
+        "modalities": torch.tensor([0, 1, 0, 0, 1, 1, 0, 1]),
+    }
+
+
+def outputs_of(model, batch):
+    images = model.normalize(batch["images"])
+    feature_map = model.extract(images, batch["modalities"])
+    return model.heads(feature_map, batch["targets"], batch["modalities"])
+
+
+def phi(model, form, modality):
+    """The mapping of one modality's embedding, number by number."""
+    embedding = model.backbone.modality_embedding[modality]
+    if form == "identity":
+        return embedding
+    layer = model.removal.mappings[("visible", "infrared")[modality]]
+    rows = [sum(w * e for w, e in zip(row, embedding)) for row in layer.weight]
+    return torch.stack(rows) + (layer.bias if form == "affine" else 0)
+
+
+def removed_by_a_loop(model, form, features, modalities):
+    rows = zip(features, modalities.tolist())
+    return torch.stack([f - phi(model, form, m) for f, m in rows])
+
+
+@pytest.mark.parametrize("form", ["linear", "affine", "identity"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_objective_equals_its_formula(form, shared, batch):
+    """L_ID + L_WRT + lambda (L_MAC + L_MAID), on f = BN(V) without phi_m(e^m)."""
+    model = stand_still(make_model(phi=form, lambda_mae=0.25, shared=shared))
+    outputs = outputs_of(model, batch)
+    bare = removed_by_a_loop(model, form, outputs["bn_features"], batch["modalities"])
+    center, identity = 0.0, 0.0
+    own = model.heads.weight if shared else model.loss_terms["ModalityAwareIdentityLoss"].weight
+    for g, target in zip(bare, batch["targets"].tolist()):
+        c = bare[batch["targets"] == target].mean(0)  # all images of the identity
+        center += math.log(1 + math.exp((g - c).norm().item())) / 8
+        identity -= (own @ g).log_softmax(0)[target].item() / 8
+    found = model(batch)
+    labels = batch["targets"]
+    assert found["loss_modality_aware_center"].item() == pytest.approx(0.25 * 0.5 * center)
+    assert found["loss_modality_aware_id"].item() == pytest.approx(0.25 * 3.0 * identity)
+    torch.testing.assert_close(
+        found["loss_id"], nn.functional.cross_entropy(outputs["logits"], labels)
+    )
+    torch.testing.assert_close(
+        found["loss_weighted_triplet"], WeightedTripletLoss()(outputs["features"], labels)
+    )
+
+
+def test_an_example_worked_by_hand():
+    """e^vis = (1, 0) becomes (2, 3), e^ir = (0, 2) becomes (-2, 0)."""
+    removal = ModalityRemoval("linear", 2, 2)
+    with torch.no_grad():
+        removal.mappings["visible"].weight.copy_(torch.tensor([[2.0, 9.0], [3.0, 9.0]]))
+        removal.mappings["infrared"].weight.copy_(torch.tensor([[9.0, -1.0], [9.0, 0.0]]))
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    features = torch.tensor([[5.0, 5.0], [5.0, 5.0], [0.0, 1.0]])
+    found = removal(features, embeddings, torch.tensor([0, 1, 1]))
+    assert found.tolist() == [[3.0, 2.0], [7.0, 5.0], [2.0, 1.0]]
+
+
+@pytest.mark.parametrize("form", ["linear", "affine"])
+def test_what_is_removed_is_small_at_the_start(form):
+    torch.manual_seed(0)
+    removal = ModalityRemoval(form, 400, 300)
+    for layer in removal.mappings.values():
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert (layer.bias is None) == (form == "linear")
+        assert layer.bias is None or not layer.bias.any()
+    assert removal.removed(torch.zeros(2, 400)).abs().max() == 0
+
+
+def test_without_its_own_terms_it_is_the_baseline(batch):
+    model = stand_still(make_model())
+    plain = stand_still(make_model(DualStreamBaseline, names=NAMES[:2]))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    found, expected = model(batch), plain(batch)
+    assert set(found) == {*expected, *OWN}
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(model.eval()(batch), plain.eval()(batch))  # f is tested
+
+
+def test_without_removal_both_losses_see_f(batch):
+    model = stand_still(make_model(phi="none", backbone=Backbone))
+    assert model.removal is None and model.measures() == {}
+    features = outputs_of(model, batch)["bn_features"]
+    expected = 0.5 * ModalityAwareCenterLoss()(features, batch["targets"])
+    torch.testing.assert_close(model(batch)["loss_modality_aware_center"], expected)
+
+
+def gradients(model, batch, term):
+    model.zero_grad(set_to_none=True)
+    model(batch)[term].backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("term", OWN)
+def test_each_term_teaches_the_embedding_and_the_mappings(term, batch):
+    found = gradients(stand_still(make_model()), batch, term)
+    for modality in ("visible", "infrared"):
+        assert found[f"removal.mappings.{modality}.weight"].abs().min() > 0
+    assert found["backbone.modality_embedding"].abs().min() > 0
+
+
+def test_the_mappings_learn_nothing_of_centers_per_modality(batch):
+    """phi_m(e^m) is the same in a feature and in its center."""
+    found = gradients(stand_still(make_model(center="per_modality")), batch, OWN[0])
+    assert all(found[n].abs().max() < 1e-12 for n in found if n.startswith("removal"))
+
+
+def test_a_weight_of_zero_takes_both_terms_away(batch):
+    terms = stand_still(make_model(lambda_mae=0.0))(batch)
+    assert [terms[name].item() for name in OWN] == [0, 0] and terms["loss_id"] > 0
+
+
+def test_features_without_modality_can_be_tested(batch):
+    model = make_model(test_removed=True).eval()
+    plain = make_model().eval()
+    expected = removed_by_a_loop(model, "linear", plain(batch), batch["modalities"])
+    torch.testing.assert_close(model(batch), expected)
+    assert model.training_only == () and plain.training_only == ("removal",)
+    assert (model.test_feature, plain.test_feature) == (
+        "after BNNeck, modality removed",
+        "after BNNeck",
+    )
+
+
+def test_the_log_has_the_lengths_of_what_is_removed():
+    model = make_model()
+    visible, infrared = (phi(model, "linear", modality).detach() for modality in (0, 1))
+    found = {name: value.item() for name, value in model.measures().items()}
+    assert found == pytest.approx(
+        {
+            "removed_visible": visible.norm().item(),
+            "removed_infrared": infrared.norm().item(),
+            "removed_difference": (visible - infrared).norm().item(),
+        }
+    )
+
+
+def test_the_least_value_of_the_center_loss_is_said(caplog):
+    with caplog.at_level(logging.INFO, "vireid_plugins"):
+        make_model(lambda_mae=2.0)
+    assert "loss_modality_aware_center" in caplog.text and "below 0.693" in caplog.text
+    caplog.clear()
+    make_model(names=("id", "ModalityAwareIdentityLoss"))
+    assert "below" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"backbone": Backbone}, "MODALITY_EMBEDDING patches.*PHI none"),
+        ({"names": NAMES[:2]}, "MODEL.LOSSES.NAME names none of ModalityAwareCenterLoss and"),
+        ({"phi": "none", "test_removed": True}, "TEST_REMOVED is True.*PHI none"),
+        ({"test_removed": True, "heads": "both"}, "TEST.FEATURE is 'both'.*set TEST.FEATURE bn"),
+        ({"phi": "cubic"}, "MODEL.CMTR.PHI"),
+        ({"lambda_mae": -1.0}, "MODEL.CMTR.LAMBDA"),
+    ],
+)
+def test_mistakes_are_named(words, message):
+    if "heads" in words:
+        words = {**words, "heads": make_head(evaluated=words["heads"])}
+    with pytest.raises(ValueError, match=message):
+        make_model(**words)
+
+
+def test_a_head_without_the_feature_or_the_classifier_is_named():
+    class Host(nn.Module):
+        outputs = ("features", "logits")
+
+    with pytest.raises(ValueError, match="after the BNNeck, which Host.*BNNeckHead"):
+        make_model(heads=Host())
+    Host.outputs = ("features", "bn_features", "logits")
+    with pytest.raises(ValueError, match="SHARED is True, and the classifier of Host"):
+        make_model(heads=Host(), shared=True, phi="none")
+
+
+def test_an_embedding_of_another_width_than_the_feature_is_named():
+    with pytest.raises(ValueError, match="PHI is 'identity'.*3 numbers and the feature 5"):
+        ModalityRemoval("identity", 3, 5)
+
+
+def test_the_batch_is_not_changed(batch):
+    kept = copy.deepcopy(batch)
+    make_model().train()(batch)
+    assert all(torch.equal(batch[name], kept[name]) for name in kept)

@@ -19,6 +19,9 @@ from vireid_plugins.modeling.losses import (
 )
 from vireid_plugins.modeling.losses.build import LossTerms
 from vireid_plugins.modeling.meta_arch import CMTR, DualStreamBaseline
+from vireid_plugins.solver.build import parameter_groups
+
+from fastreid.modeling.meta_arch import build_model
 
 from tests.modeling.small import CHANNELS, Backbone, stand_still
 
@@ -274,3 +277,93 @@ def test_the_batch_is_not_changed(batch):
     kept = copy.deepcopy(batch)
     make_model().train()(batch)
     assert all(torch.equal(batch[name], kept[name]) for name in kept)
+
+
+def transformer(**backbone):
+    """CMTR on a vision transformer of two blocks, by its config; embeddings and phi not small."""
+    tiny = pytest.importorskip("tests.modeling.tiny_vit")
+    cfg = tiny.vit_cfg(
+        UNSHARED_STAGES=0, **{"MODALITY_EMBEDDING": "patches", "STRIDE_SIZE": (4, 8), **backbone}
+    )
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "CMTR", "cpu"
+    cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NUM_CLASSES = "BNNeckHead", N
+    cfg.MODEL.HEADS.WITH_BNNECK, cfg.MODEL.HEADS.POOL_LAYER = True, "GlobalAvgPool"
+    cfg.MODEL.LOSSES.NAME = ["LabelSmoothingCrossEntropyLoss", *NAMES[2:]]
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    for name, parameter in model.named_parameters():
+        if "modality_embedding" in name or "removal" in name:
+            nn.init.normal_(parameter)
+    return model, cfg
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = torch.Generator().manual_seed(2)
+    return {
+        "images": torch.rand(4, 3, 32, 16, generator=generator) * 255,
+        "targets": torch.tensor([1, 1, 3, 3]),
+        "modalities": torch.tensor([1, 0, 0, 1]),
+    }
+
+
+def test_the_embedding_that_is_removed_is_that_of_the_tokens(images):
+    """Oracle: the tokens before the first block, with and without the embedding."""
+    model, _ = transformer()
+    backbone = model.backbone
+    assert model.embeddings is backbone.modality_embedding
+    pixels, modalities = model.normalize(images["images"]), images["modalities"]
+    tokens = backbone.forward_stages(pixels, modalities, backbone.stages[:1])
+    with torch.no_grad():
+        kept = backbone.modality_embedding.clone()
+        backbone.modality_embedding.zero_()
+    plain = backbone.forward_stages(pixels, modalities, backbone.stages[:1])
+    difference = (tokens - plain)[:, 1:]
+    expected = kept[modalities].unsqueeze(1).expand_as(difference)
+    torch.testing.assert_close(difference, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(tokens[:, 0], plain[:, 0])  # the class token gets none
+
+
+def test_the_embedding_learns_at_the_rate_of_the_head():
+    model, cfg = transformer()
+    cfg.SOLVER.BACKBONE_LR_FACTOR, cfg.SOLVER.BASE_LR = 0.25, 1.0
+    rates = {id(p): g["lr"] for g in parameter_groups(cfg, model) for p in g["params"]}
+    assert rates[id(model.embeddings)] == 1.0
+    assert rates[id(model.backbone.shared["block1"].block.mlp.fc1.weight)] == 0.25
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_a_graph_gives_the_features_of_the_model(tested, images):
+    pytest.importorskip("onnxruntime")
+    compare = pytest.importorskip("vireid_plugins.onnx_export.compare")
+    graph = pytest.importorskip("vireid_plugins.onnx_export.graph")
+    model, _ = transformer()
+    model.eval().test_removed = tested
+    session = compare.open_session(graph.record(model, (32, 16)), threads=1)
+    labels = images["images"][:3], images["modalities"][:3]
+    expected = compare.pytorch_features(model, *labels)
+    torch.testing.assert_close(
+        *(torch.as_tensor(f) for f in (compare.onnx_features(session, *labels), expected)),
+        atol=2e-6,
+        rtol=0,
+    )
+
+
+def test_the_place_where_it_looks_can_be_drawn(images):
+    from vireid_plugins.plots.rollout import rollout_map
+
+    model, _ = transformer()
+    maps = rollout_map(model.eval(), images).maps
+    assert maps.shape == (4, 7, 2) and maps.min() > 0
+    other = rollout_map(model, {**images, "modalities": 1 - images["modalities"]}).maps
+    assert abs(maps - other).max() > 1e-4  # the modality changes where it looks
+
+
+def test_an_untrained_mapping_fits_a_file_without_it(images):
+    """What only training needs may be absent in an evaluation: ``training_only`` names it."""
+    model, _ = transformer()
+    needless = [n for n in model.state_dict() if n.startswith("removal.")]
+    assert len(needless) == 2 and model.training_only == ("removal",)
+    features = model.eval()(images)
+    nn.init.zeros_(model.removal.mappings["visible"].weight)
+    assert torch.equal(model(images), features)

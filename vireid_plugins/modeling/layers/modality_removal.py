@@ -3,7 +3,7 @@
 E size of the embedding, D feature size.
 """
 
-from typing import Dict, Tuple
+from typing import Tuple
 
 import torch
 from torch import Tensor, nn
@@ -34,23 +34,14 @@ class ModalityRemoval(nn.Module):
         super().__init__()
         if mapping not in MAPPINGS:
             raise UserError(f"mapping must be one of {', '.join(MAPPINGS)}; got {mapping!r}.")
-        layers: Dict[str, nn.Module] = {}
-        if mapping == "identity":
-            if embed_dim != feat_dim:
-                raise UserError(
-                    f"MODEL.CMTR.PHI is 'identity', but the modality embedding has {embed_dim} "
-                    f"numbers and the feature {feat_dim}. Set it to 'linear', or "
-                    "MODEL.HEADS.EMBEDDING_DIM 0."
-                )
-            layers = {modality.label: nn.Identity() for modality in Modality}
-        else:
-            bias = mapping == "affine"
-            layers = {m.label: nn.Linear(embed_dim, feat_dim, bias=bias) for m in Modality}
-            for layer in layers.values():
-                nn.init.normal_(layer.weight, std=_STD)
-                if bias:
-                    nn.init.zeros_(layer.bias)
-        self.mappings = nn.ModuleDict(layers)
+        if mapping == "identity" and embed_dim != feat_dim:
+            raise UserError(
+                f"MODEL.CMTR.PHI is 'identity', but the modality embedding has {embed_dim} numbers "
+                f"and the feature {feat_dim}. Set it to 'linear', or MODEL.HEADS.EMBEDDING_DIM 0."
+            )
+        self.mappings = nn.ModuleDict(
+            {modality.label: _mapping(mapping, embed_dim, feat_dim) for modality in Modality}
+        )
 
     def removed(self, embeddings: Tensor) -> Tensor:
         """Return phi_m(e^m) of both modalities, (2, D), from ``embeddings`` (2, E)."""
@@ -61,6 +52,17 @@ class ModalityRemoval(nn.Module):
     def forward(self, features: Tensor, embeddings: Tensor, modalities: Tensor) -> Tensor:
         """Return features (B, D) without what belongs to their modalities (B,)."""
         return features - self.removed(embeddings)[modalities.long()]  # g = f - phi_m(e^m)
+
+
+def _mapping(name: str, embed_dim: int, feat_dim: int) -> nn.Module:
+    """Return phi of one modality with its initial weights."""
+    if name == "identity":
+        return nn.Identity()
+    layer = nn.Linear(embed_dim, feat_dim, bias=name == "affine")
+    nn.init.normal_(layer.weight, std=_STD)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def sizes(removal: ModalityRemoval, embeddings: Tensor) -> Tuple[Tensor, Tensor, Tensor]:

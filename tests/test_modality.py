@@ -11,6 +11,7 @@ from vireid_plugins.modality import (
     identity_centers,
     identity_pairs,
     modality_rows,
+    of_modality,
 )
 
 
@@ -97,3 +98,9 @@ def test_identity_pairs_are_all_visible_infrared_pairs_of_one_person():
     assert len(visible) == 3
     alone = identity_pairs(targets[modalities == 0], modalities[modalities == 0])
     assert [len(rows) for rows in alone] == [0, 0]
+
+
+def test_each_row_gets_what_belongs_to_its_modality():
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    found = of_modality(values, torch.tensor([1, 0, 1]))
+    assert found.tolist() == [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]

@@ -130,6 +130,20 @@ def apply_per_modality(
     return outputs[order]
 
 
+def of_modality(values: Tensor, modalities: Tensor) -> Tensor:
+    """Return each row's own one of the two ``values``.
+
+    Args:
+        values: (2, D), of visible and of infrared images.
+        modalities: (B,), known numbers; others count as visible.
+
+    Returns:
+        (B, D).
+    """
+    visible, infrared = values.unbind()
+    return torch.where((modalities == Modality.INFRARED).unsqueeze(1), infrared, visible)
+
+
 @contextmanager
 def fixed_path(modality: Optional[Modality] = None) -> Iterator[None]:
     """Make :func:`apply_per_modality` do the same steps whatever ``modalities`` holds.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...modality import Modality
+from ...modality import Modality, of_modality
 from ..precision import without_autocast
 
 #: forms of the mapping: W e, W e + b, e itself
@@ -51,7 +51,7 @@ class ModalityRemoval(nn.Module):
 
     def forward(self, features: Tensor, embeddings: Tensor, modalities: Tensor) -> Tensor:
         """Return features (B, D) without what belongs to their modalities (B,)."""
-        return features - self.removed(embeddings)[modalities.long()]  # g = f - phi_m(e^m)
+        return features - of_modality(self.removed(embeddings), modalities)  # g = f - phi_m(e^m)
 
 
 def _mapping(name: str, embed_dim: int, feat_dim: int) -> nn.Module:

@@ -25,6 +25,9 @@ ACCEPTED = {
     "configs/adaptive_triplet/synthetic.yml": 2,
     "configs/baseline/synthetic.yml": 2,
     "configs/caj/synthetic.yml": 2,
+    # no stem asks; the check of the modalities by which embeddings are chosen, and the means of
+    # identities, beside the triplet loss
+    "configs/cmtr/synthetic.yml": 3,
     # two hetero-center losses (means, anchors, check); mined pairs, of which there are any number
     "configs/cm_lsp_ge/synthetic.yml": 13,
     # four are one_hot's own check, which it leaves out on a GPU; counters of both memories are

@@ -20,7 +20,7 @@ from fastreid.config import configurable
 
 from ...errors import UserError
 from ...keys import Key, any_number, check_values, declare, one_of
-from ...modality import Modality, check_modalities
+from ...modality import check_modalities, of_modality
 from .pretrained import LoadReport
 from .streams import TwoStreams
 from .vit import MODALITY_EMBEDDINGS, PatchEmbedding, Tokens, TokenSequence, TransformerStage
@@ -215,9 +215,7 @@ class DualStreamViT(TwoStreams):
             return None
         if not torch.jit.is_tracing():  # an exported graph marks the rows of unknown ones itself
             check_modalities(modalities)
-        visible, infrared = self.modality_embedding
-        is_infrared = (modalities == Modality.INFRARED).unsqueeze(1)
-        return self.modality_scale * torch.where(is_infrared, infrared, visible)
+        return self.modality_scale * of_modality(self.modality_embedding, modalities)
 
     def _check_class_token(self) -> None:
         if self.output == "class" and not self.has_class_token:

@@ -177,6 +177,7 @@ class CMTR(DualStreamBaseline):
         found = super().forward(batch)
         if self.training or not self.test_removed:
             return found
+        assert isinstance(found, Tensor)
         return self.without_modality(found, self.modalities_of(batch))
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:

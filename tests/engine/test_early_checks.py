@@ -146,6 +146,10 @@ def test_a_trainer_of_ones_own_script_checks_too(tmp_path):
         ("SOLVER.WARMUP_EPOCHS 1 SOLVER.MAX_EPOCH 2", None),
         ("SOLVER.WARMUP_EPOCHS 2 SOLVER.MAX_EPOCH 2", "SOLVER.WARMUP_EPOCHS is 2 of 2 epochs"),
         ("SOLVER.SCHED CosineAnnealingLR SOLVER.DELAY_EPOCHS 5", "SOLVER.DELAY_EPOCHS is 5 of 2"),
+        (
+            "INPUT.GREY.ENABLED True INPUT.GREY.EPOCHS [0,3]",
+            r"GREY.EPOCHS is [0, 3] and SOLVER.MAX",
+        ),
         ("SOLVER.FREEZE_ITERS 5", "nothing is frozen"),
         ("MODEL.LOSSES.NAME ('CenterLoss',)", "CenterLoss only pulls features together"),
     ],

@@ -42,6 +42,8 @@ ACCEPTED = {
     "configs/msclnet/synthetic.yml": 19,
     # rows of each modality for the classifiers of each, and the check of its losses
     "configs/mutual_prediction/synthetic.yml": 7,
+    # first stage: rows of each modality for two losses, their checks, and anchors of each modality
+    "configs/pmt/synthetic.yml": 6,
 }
 
 

@@ -169,7 +169,8 @@ def transforms(cfg):
         chains = build_transforms(cfg, is_train)
         for modality, image in ((Modality.VISIBLE, color), (Modality.INFRARED, gray)):
             with data.seeding.seeded(0):
-                found.append(digest(*(chains(image, modality) for _ in range(12))))
+                own = chains.at_epoch(0)
+                found.append(digest(*(own(image, modality) for _ in range(12))))
     return found
 
 

@@ -109,6 +109,9 @@ MODELS = [
     loss("HeteroCenterTripletLoss", "HETERO_CENTER", MARGIN=3.0, REDUCTION="sum", SCALE=2.0),
     loss("CrossModalityTripletLoss", "CROSS_MODALITY_TRIPLET", MARGIN=3.0, SCALE=2.0),
     loss("MeanDiscrepancyLoss", "MEAN_DISCREPANCY", FEATURE="features", SCALE=2.0),
+    loss("DiscriminativeCenterLoss", "DISCRIMINATIVE_CENTER", SCALE=2.0),
+    loss("IntraModalityTripletLoss", "INTRA_TRIPLET", MARGIN=2.0, SCALE=2.0),
+    loss("ModalitySharedEnhancementLoss", "MODALITY_SHARED", SCALE=2.0),
     loss(
         "WeightedTripletLoss",
         "WEIGHTED_TRIPLET",
@@ -263,6 +266,12 @@ MODELS = [
             "MODEL.MUTUAL_PREDICTION.START_EPOCH": 7,
             "MODEL.HEADS.STRIPE_DIM": 4,
         },
+    ),
+    Group(
+        "model",
+        "pmt/synthetic.yml",
+        NARROW + "SOLVER.HEADS_LR_LAYERS [] MODEL.BACKBONE.UNSHARED_STAGES 1",
+        {"MODEL.PMT.GRAY_LOSSES": ("LabelSmoothingCrossEntropyLoss",)},
     ),
     Group(
         "model",

@@ -16,6 +16,7 @@ def augmentation(node: str, view: str = "[1]", more: str = "", **others: Any) ->
     words += f"INPUT.{node}.ENABLED True " + more
     found = {f"INPUT.{node}.{key}": value for key, value in others.items()}
     found.update({f"INPUT.{node}.ENABLED": False, f"INPUT.{node}.VIEWS": view})
+    found[f"INPUT.{node}.EPOCHS"] = (1, 2)
     return Group("transforms", "baseline/synthetic.yml", words, found)
 
 
@@ -30,6 +31,9 @@ SOLVERS = [
             "SOLVER.BASE_LR": 0.5,
             "SOLVER.BIAS_LR_FACTOR": 0.5,
             "SOLVER.HEADS_LR_FACTOR": 0.5,
+            "SOLVER.HEADS_LR_LAYERS": With(
+                ["backbone.shared.layer1"], "SOLVER.BACKBONE_LR_FACTOR 0.1"
+            ),
             "SOLVER.GAMMA": 0.5,
             "SOLVER.MOMENTUM": With(0.5, "SOLVER.OPT SGD"),
             "SOLVER.NESTEROV": With(False, "SOLVER.OPT SGD"),
@@ -87,6 +91,16 @@ INPUTS = [
     ),
     augmentation("CHANNEL_EXCHANGE", GREY=True, MODALITIES=("infrared",), PROB=0.5),
     augmentation("ADAPTIVE_GREY", MODALITIES=ONE, PROB=0.9),
+    augmentation(
+        "JITTER_OR_BLUR",
+        more="INPUT.JITTER_OR_BLUR.KERNEL 5",
+        BRIGHTNESS=0.9,
+        CONTRAST=0.9,
+        KERNEL=3,
+        SIGMA=(0.5, 0.6),
+        MODALITIES=ONE,
+        PROB=0.5,
+    ),
     augmentation("GREY", MODALITIES=("infrared",), PROB=0.9),
     augmentation("TRIVIAL_AUGMENT", MODALITIES=ONE, PROB=0.5),
     augmentation("FLIP", MODALITIES=ONE, PROB=0.1),

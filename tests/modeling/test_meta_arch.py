@@ -6,6 +6,7 @@ its equations.
 
 import copy
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def of_networks(cfg):
         {
             "MODEL": cfg.MODEL.clone(),
             "INPUT": {
+                "GREY": cfg.INPUT.GREY.clone(),  # when the stages of PMT change
                 "NUM_VIEWS": cfg.INPUT.NUM_VIEWS.clone(),
                 "SIZE_TRAIN": SIZE,
                 "SIZE_TEST": SIZE,
@@ -193,7 +195,8 @@ def test_every_parameter_has_the_rate_of_its_part(config, model):
     new = {f"backbone.{name}" for name in getattr(model.backbone, "new_parameters", ())}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = 0.125 if name.startswith("backbone.") and name not in new else 2.0
+            of_heads = name in new or any(re.match(p, name) for p in cfg.SOLVER.HEADS_LR_LAYERS)
+            rate = 0.125 if name.startswith("backbone.") and not of_heads else 2.0
             assert found.pop(id(parameter)) == own.get(id(parameter), rate), name
     assert not found
 

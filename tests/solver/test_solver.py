@@ -85,6 +85,38 @@ def test_cosine_ends_at_its_floor():
     assert found == pytest.approx(expected)
 
 
+def test_timms_cosine():
+    """``CosineLRScheduler(t_initial=8, lr_min=0.01, warmup_t=3, warmup_lr_init=0.02)``, from 1 on.
+
+    By hand: 0.02 + t * 0.08 / 3, then 0.01 + 0.09 * (1 + cos(pi t / 8)) / 2. The public recipe:
+    ``tests/modeling/test_pmt.py``.
+    """
+    cfg = make_cfg(
+        SOLVER__SCHED="CosineLRScheduler",
+        SOLVER__BASE_LR=0.1,
+        SOLVER__WARMUP_EPOCHS=3,
+        SOLVER__WARMUP_METHOD="linear",
+        SOLVER__WARMUP_FACTOR=0.2,
+        SOLVER__MAX_EPOCH=8,
+        SOLVER__ETA_MIN_LR=0.01,
+    )
+    found = rates(cfg, 9)
+    assert found[::4] == found[3::4]  # the same within an epoch
+    cosine = [0.01 + 0.045 * (1 + math.cos(math.pi * t / 8)) for t in range(3, 8)]
+    expected = [0.02 + 0.08 / 3, 0.02 + 0.16 / 3, *cosine, 0.01, 0.01]
+    assert found[::4] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "others", [dict(WARMUP_EPOCHS=-1), dict(WARMUP_METHOD="epoch"), dict(DELAY_EPOCHS=2)]
+)
+def test_what_timms_cosine_does_not_have_is_named(others):
+    usual = dict(SCHED="CosineLRScheduler", WARMUP_EPOCHS=3, WARMUP_METHOD="linear")
+    cfg = make_cfg(**{f"SOLVER__{key}": value for key, value in {**usual, **others}.items()})
+    with pytest.raises(ValueError, match="has a linear warm-up of whole epochs inside its cosine"):
+        rates(cfg, 1)
+
+
 def test_state_is_the_iteration():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     schedule = build_lr_scheduler(make_cfg(**AGW), optimizer, 4)["lr_sched"]
@@ -186,3 +218,26 @@ def test_gradients_are_clipped_and_set_to_none():
 def test_unknown_optimizer_names_the_nearest():
     with pytest.raises(ValueError, match="SOLVER.OPT is 'AdmW'.*'AdamW'"):
         build_optimizer(make_cfg(SOLVER__OPT="AdmW"), nn.Linear(1, 1))
+
+
+def test_named_layers_of_the_backbone_learn_at_the_rate_of_the_head():
+    cfg = make_cfg(
+        SOLVER__BASE_LR=0.1, SOLVER__BACKBONE_LR_FACTOR=0.5, SOLVER__HEADS_LR_LAYERS=["backbone.1"]
+    )
+    model = Model()
+    found = {id(p): g["lr"] for g in build_optimizer(cfg, model).param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        if name.startswith(("backbone.", "heads.")):
+            assert found[id(parameter)] == (0.05 if name.startswith("backbone.0") else 0.1), name
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        ("backbone.layer9", r"HEADS_LR_LAYERS names 'backbone.layer9', which no parameter begins"),
+        ("backbone[", r"HEADS_LR_LAYERS names 'backbone\[', which is not a pattern"),
+    ],
+)
+def test_layers_that_are_not_there_are_named(pattern, message):
+    with pytest.raises(ValueError, match=message):
+        build_optimizer(make_cfg(SOLVER__HEADS_LR_LAYERS=[pattern]), Model())

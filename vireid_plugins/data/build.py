@@ -1,5 +1,6 @@
 """Build data loaders from a config: datasets, checks before training, samplers and workers."""
 
+import itertools
 import logging
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -41,7 +42,7 @@ _AUGMENTATION = 1  # keeps the seeds of augmentation apart from those of the sam
 
 
 class EpochBatchSampler(Sampler):
-    """Batches of :class:`ItemRequest`: a sampler's positions, each with a seed of its own.
+    """Batches of :class:`ItemRequest`: a sampler's positions, each with a seed and the epoch.
 
     The seed of a row is a function of (seed, epoch, rank, position in the epoch), so it does not
     matter which worker loads it. Incomplete batches are dropped.
@@ -71,7 +72,7 @@ class EpochBatchSampler(Sampler):
     def __iter__(self) -> Iterator[List[ItemRequest]]:
         key = (self._seed, self.epoch, self._rank, _AUGMENTATION)
         seeds = stream_seeds(len(self) * self.batch_size, *key)
-        requests = map(ItemRequest, self.sampler, seeds)
+        requests = map(ItemRequest, self.sampler, seeds, itertools.repeat(self.epoch))
         for place in range(len(self)):
             batch = [next(requests) for _ in range(self.batch_size)]
             if place >= self._skipped:

@@ -24,7 +24,8 @@ class ImageTransform(Protocol):
     """The interface of a transform from image to tensor, such as ``transforms.ModalityTransforms``.
 
     A call does the same as ``begin`` followed by ``end``. ``common`` says in words what ``begin``
-    does, whose result a cache can keep.
+    does, whose result a cache can keep. A transform that depends on the epoch also has
+    ``at_epoch(epoch)``, which returns the transform of that epoch.
     """
 
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor: ...
@@ -41,6 +42,7 @@ class ItemRequest(NamedTuple):
 
     position: int  # in the dataset's list
     seed: int  # of every random draw made for this item, 0 .. 2**64 - 1
+    epoch: int = 0  # on which augmentations with INPUT.<node>.EPOCHS depend
 
 
 class VIReIDDataset(Dataset):
@@ -94,23 +96,25 @@ class VIReIDDataset(Dataset):
     def __getitem__(self, request: Union[int, ItemRequest]) -> Sample:
         """Return one sample; an :class:`ItemRequest` fixes its random draws, an integer does not.
 
+        An integer gets the transform of epoch 0.
+
         Raises:
             ImageError: the image cannot be read; the message names the file.
         """
         try:
             if isinstance(request, ItemRequest):
                 with seeded(request.seed):
-                    return self._load(request.position)
-            return self._load(int(request))
+                    return self._load(request.position, request.epoch)
+            return self._load(int(request), epoch=0)
         except UserError as error:
             if get_worker_info() is None:
                 raise
             return {_ERROR: error}  # see ``Loader``
 
-    def _load(self, index: int) -> Sample:
+    def _load(self, index: int, epoch: int) -> Sample:
         item = self.items[index]
         return {
-            "images": self._pixels(item.path, Modality(item.modality)),
+            "images": self._pixels(item.path, Modality(item.modality), epoch),
             "targets": self._targets[item.pid],
             "camids": self._camids[item.camid],
             "modalities": item.modality,
@@ -118,9 +122,10 @@ class VIReIDDataset(Dataset):
             "img_paths": item.path,
         }
 
-    def _pixels(self, path: str, modality: Modality) -> Tensor:
-        transform = self.transform
-        assert transform is not None, "this dataset has no transform, so it has labels only"
+    def _pixels(self, path: str, modality: Modality, epoch: int) -> Tensor:
+        assert self.transform is not None, "this dataset has no transform, so it has labels only"
+        at_epoch = getattr(self.transform, "at_epoch", None)
+        transform: ImageTransform = at_epoch(epoch) if at_epoch is not None else self.transform
         if self.cache is None:
             return transform(self.reader(path, modality), modality)
         image = self.cache.image(

@@ -59,6 +59,13 @@ def odd_values(cfg: Any) -> List[str]:
             f"SOLVER.DELAY_EPOCHS is {node.DELAY_EPOCHS} of {node.MAX_EPOCH} epochs: the learning "
             "rate never falls."
         )
+    for name, part in cfg.INPUT.items():
+        epochs = part.get("EPOCHS", ()) if isinstance(part, dict) and part.get("ENABLED") else ()
+        if epochs and epochs[1] > node.MAX_EPOCH:
+            found.append(
+                f"INPUT.{name}.EPOCHS is {list(epochs)} and SOLVER.MAX_EPOCH is {node.MAX_EPOCH}: "
+                "the last of these epochs never come."
+            )
     if node.FREEZE_ITERS and not cfg.MODEL.FREEZE_LAYERS:
         found.append(
             f"SOLVER.FREEZE_ITERS is {node.FREEZE_ITERS} and MODEL.FREEZE_LAYERS names nothing: "

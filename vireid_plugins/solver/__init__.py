@@ -20,7 +20,7 @@ def check_config(cfg: Any) -> None:
     blank: Any = SimpleNamespace(param_groups=[{"lr": cfg.SOLVER.BASE_LR}])
     build_lr_scheduler(cfg, blank, iters_per_epoch=1)
     solver = cfg.SOLVER
-    if solver.SCHED == "CosineAnnealingLR" and solver.ETA_MIN_LR > solver.BASE_LR:
+    if solver.SCHED != "MultiStepLR" and solver.ETA_MIN_LR > solver.BASE_LR:
         raise UserError(
             f"SOLVER.ETA_MIN_LR is {solver.ETA_MIN_LR:g}, above SOLVER.BASE_LR "
             f"{solver.BASE_LR:g}: the learning rate would rise."

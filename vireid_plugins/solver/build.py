@@ -3,7 +3,8 @@
 import functools
 import inspect
 import logging
-from typing import Any, Dict, List
+import re
+from typing import Any, Dict, Iterable, List, Sequence, Set
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from fastreid.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from ..errors import UserError
-from ..keys import Key, between, check_values, declare, one_of
+from ..keys import Key, between, check_values, declare, each, one_of, text
 from ..registry import suggest
 from .amp import amp_name, is_scaled
 
@@ -38,6 +39,12 @@ declare(
     Key(
         "BACKBONE_LR_FACTOR", 1.0, between(0, 1000), "factor on BASE_LR for the backbone (AGW: 0.1)"
     ),
+    Key(
+        "HEADS_LR_LAYERS",
+        (),
+        each(text("a pattern")),
+        "patterns of parameters of the backbone that learn at the rate of the head",
+    ),
 )
 
 
@@ -45,10 +52,10 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """Return an optimizer of the model's parameters, grouped by learning rate and weight decay.
 
     Weight decay follows FastReID's rules. The rate of ``model.backbone`` is multiplied by
-    ``BACKBONE_LR_FACTOR``, that of everything else by ``HEADS_LR_FACTOR``: the head, and what a
-    method adds to it, such as classifiers of each modality, and the ``new_parameters`` of a
-    backbone. (FastReID's factor stops at ``model.heads``.) A module with ``param_group_overrides``,
-    such as the center loss, sets the values of its own parameters.
+    ``BACKBONE_LR_FACTOR``, that of everything else by ``HEADS_LR_FACTOR``: the head, what a method
+    adds to it, such as classifiers of each modality, the ``new_parameters`` of a backbone, and what
+    ``HEADS_LR_LAYERS`` names. (FastReID's factor stops at ``model.heads``.) A module with
+    ``param_group_overrides``, such as the center loss, sets the values of its own parameters.
     Gradients are always set to None, because with a gradient of zero a frozen parameter would still
     move by momentum and weight decay.
 
@@ -143,6 +150,7 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     overrides = _overrides_by_parameter(model)
     new = {f"backbone.{n}" for n in getattr(getattr(model, "backbone", None), "new_parameters", ())}
+    new |= _matching(names.values(), solver.HEADS_LR_LAYERS)
     groups: Dict[Any, Dict[str, Any]] = {}
     for group in single:
         del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
@@ -154,6 +162,30 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
         key = tuple(sorted(group.items()))
         groups.setdefault(key, {**group, "params": []})["params"].append(parameter)
     return list(groups.values())
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> Set[str]:
+    """Return the names that begin with one of ``SOLVER.HEADS_LR_LAYERS``.
+
+    Raises:
+        UserError: one of them is no pattern, or no name begins with it.
+    """
+    key, found = "SOLVER.HEADS_LR_LAYERS", set()
+    for pattern in patterns:
+        try:
+            own = {name for name in names if re.match(pattern, name)}
+        except re.error as error:
+            raise UserError(
+                f"{key} names {pattern!r}, which is not a pattern: {error}. Write the beginning "
+                "of a parameter's name, such as 'backbone.sequence'."
+            ) from error
+        if not own:
+            raise UserError(
+                f"{key} names {pattern!r}, which no parameter begins with; the first one is "
+                f" {next(iter(names), None)!r}. Set {key} [] for this network."
+            )
+        found |= own
+    return found
 
 
 def _overrides_by_parameter(model: nn.Module) -> Dict[int, Dict[str, Any]]:

@@ -17,6 +17,7 @@ from ..keys import Key, at_least, between, declare, each, exactly
 
 logger = logging.getLogger(__name__)
 
+SCHEDULES = ("MultiStepLR", "CosineAnnealingLR", "CosineLRScheduler")
 WARMUP_METHODS = ("constant", "linear", "exp", "epoch")
 
 declare(
@@ -117,9 +118,42 @@ def _build_decay(solver: Any, warmup_epochs: int) -> Callable[[float, int], floa
             return floor + (base - floor) * (1 + math.cos(math.pi * progress)) / 2
 
         return cosine
+    if solver.SCHED == "CosineLRScheduler":
+        return _timm_cosine(solver)
     raise UserError(
-        f"SOLVER.SCHED is {solver.SCHED!r}; expected 'MultiStepLR' or 'CosineAnnealingLR'."
+        f"SOLVER.SCHED is {solver.SCHED!r}; expected one of {', '.join(map(repr, SCHEDULES))}."
     )
+
+
+def _timm_cosine(solver: Any) -> Callable[[float, int], float]:
+    """Return the rates of timm's ``CosineLRScheduler`` whose epochs are counted from 1.
+
+    So the public code of TransReID and PMT calls it. During the warm-up, each epoch t = 1, 2, ...
+    has the rate r + t (base - r) / WARMUP_EPOCHS, with r = WARMUP_FACTOR * BASE_LR for all groups.
+    The cosine runs from epoch 0 to MAX_EPOCH, whose rate is ETA_MIN_LR, also for all groups.
+
+    Raises:
+        UserError: a key asks for what this schedule does not have.
+    """
+    if solver.WARMUP_EPOCHS < 0 or solver.WARMUP_METHOD != "linear" or solver.DELAY_EPOCHS:
+        raise UserError(
+            "SOLVER.SCHED 'CosineLRScheduler' has a linear warm-up of whole epochs inside its "
+            f"cosine; WARMUP_EPOCHS is {solver.WARMUP_EPOCHS}, WARMUP_METHOD "
+            f"{solver.WARMUP_METHOD!r}, DELAY_EPOCHS {solver.DELAY_EPOCHS}. Set SOLVER."
+            "WARMUP_EPOCHS to 0 or more, SOLVER.WARMUP_METHOD linear and SOLVER.DELAY_EPOCHS 0."
+        )
+    first, floor = solver.WARMUP_FACTOR * solver.BASE_LR, solver.ETA_MIN_LR
+    warmup, length = solver.WARMUP_EPOCHS, solver.MAX_EPOCH
+
+    def rate(base: float, epoch: int) -> float:
+        time = epoch + 1
+        if time < warmup:
+            return first + time * (base - first) / warmup
+        if time >= length:
+            return floor
+        return floor + (base - floor) * (1 + math.cos(math.pi * time / length)) / 2
+
+    return rate
 
 
 def _step_factors(solver: Any) -> List[float]:
@@ -140,6 +174,8 @@ def _build_warmup(solver: Any, iters: int, iters_per_epoch: int) -> Callable[[in
     method, start = solver.WARMUP_METHOD, solver.WARMUP_FACTOR
     if method not in WARMUP_METHODS:
         raise UserError(f"SOLVER.WARMUP_METHOD is {method!r}; expected one of {WARMUP_METHODS}.")
+    if solver.SCHED == "CosineLRScheduler":  # it has its own
+        return lambda iteration: 1.0
     if start == 0 and iters > 0 and method in ("constant", "exp"):
         raise UserError(
             f"SOLVER.WARMUP_FACTOR is 0, so with WARMUP_METHOD {method!r} nothing trains during "

@@ -29,7 +29,11 @@ BY_ROW = (
 # Losses of whole identities or pairs: without a pair they are zero.
 PAIRED = [name for name in OWN if name not in BY_ROW]
 # Paired losses that also compare images of one modality, so that one is enough.
-ONE_MODALITY_IS_ENOUGH = ("CascadedAggregationLoss", "CrossModalityTripletLoss")
+ONE_MODALITY_IS_ENOUGH = (
+    "CascadedAggregationLoss",
+    "CrossModalityTripletLoss",
+    "IntraModalityTripletLoss",
+)
 # The host detaches the circle loss's weights, so its gradient is none of its value.
 DIFFERENTIABLE = [name for name in NAMES if name != "CircleLoss"]
 DIM = 5

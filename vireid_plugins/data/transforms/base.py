@@ -1,9 +1,19 @@
 """What every transform is, and what transforms share: the keys of an augmentation, their checks."""
 
-from typing import Any, Callable, ClassVar, Sequence
+from typing import Any, Callable, ClassVar, Sequence, Tuple
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.keys import Key, above, at_least, between, check_values, declare, each, whole
+from vireid_plugins.keys import (
+    Key,
+    Rule,
+    above,
+    at_least,
+    between,
+    check_values,
+    declare,
+    each,
+    whole,
+)
 from vireid_plugins.modality import MODALITY, Modality
 
 from fastreid.config import CfgNode
@@ -14,6 +24,13 @@ BOTH = ("visible", "infrared")
 PROBABILITY = between(0, 1)
 AREA = each(above(0, at_most=1), count=2)
 MIN_ASPECT = above(0, at_most=1)
+EPOCHS = Rule(
+    "empty, or 2 epochs from 0 in ascending order",
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and (len(value) == 0 or each(whole(at_least(0)), count=2, ascending=True).allows(value))
+    ),
+)
 
 
 def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH) -> None:
@@ -28,6 +45,12 @@ def declare_augmentation(name: str, *keys: Key, modalities: Sequence[str] = BOTH
             each(whole(at_least(0))),
             "views of these images, from 0, that it applies to; empty: all",
         ),
+        Key(
+            "EPOCHS",
+            (),
+            EPOCHS,
+            "first epoch of it, and first epoch without it again, from 0; empty: all",
+        ),
         features=False,
     )
 
@@ -40,6 +63,8 @@ class Transform:
     """
 
     node: ClassVar[str] = ""
+    #: the first epoch in which the step is taken, and the first one after those; empty: always
+    epochs: Tuple[int, ...] = ()
 
     def __init__(self, apply: Callable[[Picture], Picture], **described: Any) -> None:
         self._apply = apply
@@ -54,12 +79,17 @@ class Transform:
         """Return the step for images of ``modality``; most steps are the same for both."""
         return self
 
+    def is_taken(self, epoch: int) -> bool:
+        """Return whether the step is taken in ``epoch``, from 0."""
+        return not self.epochs or self.epochs[0] <= epoch < self.epochs[1]
+
     def __call__(self, picture: Picture) -> Picture:
         return self._apply(picture)
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value}" for name, value in self._described.items())
-        return f"{type(self).__name__}({inside})"
+        when = f" in epochs {self.epochs[0]} to {self.epochs[1] - 1}" if self.epochs else ""
+        return f"{type(self).__name__}({inside}){when}"
 
 
 def check_rectangle(node: str, area: Sequence[float], min_aspect: float) -> None:
@@ -78,3 +108,11 @@ def probability(cfg: CfgNode, node: str) -> float:
     prob = float(cfg.INPUT[node].PROB)
     check_values(f"INPUT.{node}", PROB=prob)
     return prob
+
+
+def image_size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:
+    """Return ``INPUT.SIZE_TRAIN`` or ``INPUT.SIZE_TEST``, (H, W) in pixels, checked."""
+    key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
+    size: Any = tuple(cfg.INPUT[key])
+    check_values("INPUT", **{key: size})
+    return int(size[0]), int(size[1])

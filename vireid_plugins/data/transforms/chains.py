@@ -1,10 +1,10 @@
 """The chains of transforms, one for each modality and each view that is made of an image.
 
 Training applies, in this order: TrivialAugment, Resize, PadCrop, RandomFlip, ColorJitter,
-RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange, ChannelAdaptiveGray. Testing
-applies Resize and ToTensor. Each augmentation has a node in ``INPUT`` with ``ENABLED``,
-``MODALITIES`` and ``VIEWS``. ``INPUT.NUM_VIEWS`` says how many rows of the batch a training image
-becomes: each view passes its own chain, with its own random draws.
+JitterOrBlur, RandomGray, ToTensor, RandomErasing, ChannelErasing, ChannelExchange,
+ChannelAdaptiveGray. Testing applies Resize and ToTensor. Each augmentation has a node in ``INPUT``
+with ``ENABLED``, ``MODALITIES``, ``VIEWS`` and ``EPOCHS``. ``INPUT.NUM_VIEWS`` says how many rows
+of the batch a training image becomes: each view passes its own chain, with its own random draws.
 """
 
 from typing import Dict, List, Tuple
@@ -20,7 +20,7 @@ from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 
 from fastreid.config import CfgNode
 
-from . import channels  # noqa: F401  registers its transforms
+from . import channels, jitter_or_blur  # noqa: F401  they register their transforms
 from .base import Picture, Transform
 from .plain import Resize
 
@@ -30,6 +30,7 @@ TRAIN_ORDER = (
     "PadCrop",
     "RandomFlip",
     "ColorJitter",
+    "JitterOrBlur",
     "RandomGray",
     "ToTensor",
     "RandomErasing",
@@ -67,6 +68,7 @@ class ModalityTransforms:
 
     def __init__(self, chains: Views) -> None:
         self.chains = chains
+        self._timed = any(s.epochs for views in chains.values() for c in views for s in c)
         self._stacked = max(map(len, chains.values())) > 1
         firsts = {modality: [chain[:1] for chain in views] for modality, views in chains.items()}
         self._common = {
@@ -96,6 +98,17 @@ class ModalityTransforms:
         start = 1 if modality in self._common else 0
         views = [_applied(chain[start:], image) for chain in self.chains[modality]]
         return torch.stack(views) if self._stacked else views[0]
+
+    def at_epoch(self, epoch: int) -> "ModalityTransforms":
+        """Return the chains of the steps that are taken in ``epoch``, from 0."""
+        if not self._timed:
+            return self
+        return ModalityTransforms(
+            {
+                modality: [[step for step in chain if step.is_taken(epoch)] for chain in views]
+                for modality, views in self.chains.items()
+            }
+        )
 
     def common(self, modality: Modality) -> str:
         """Return in words what ``begin`` does; the words differ whenever the result differs."""
@@ -133,7 +146,9 @@ def build_transforms(cfg: CfgNode, is_train: bool) -> ModalityTransforms:
         if chosen:
             step = transform.from_config(cfg, is_train)
             for modality, view in chosen:
-                chains[modality][view].append(step.for_modality(modality))
+                own = step.for_modality(modality)
+                own.epochs = _epochs(cfg, transform.node)
+                chains[modality][view].append(own)
     return ModalityTransforms(chains)
 
 
@@ -167,6 +182,15 @@ def _choose(cfg: CfgNode, node: str, counts: Dict[Modality, int]) -> List[Tuple[
             "(INPUT.NUM_VIEWS). Empty: all."
         )
     return [(m, view) for m, view in everything if m in modalities and (view in views or not views)]
+
+
+def _epochs(cfg: CfgNode, node: str) -> Tuple[int, ...]:
+    """Return ``INPUT.<node>.EPOCHS``; a step without a node has none."""
+    if not node:
+        return ()
+    epochs = tuple(cfg.INPUT[node].EPOCHS)
+    check_values(f"INPUT.{node}", EPOCHS=epochs)
+    return epochs
 
 
 def _modalities(cfg: CfgNode, node: str) -> List[Modality]:

@@ -4,7 +4,7 @@ Infrared images are stored with three equal channels. Each docstring says what i
 visible and to infrared images; tests check what is said about equal channels.
 """
 
-from typing import Any, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from .base import (
     Transform,
     check_rectangle,
     declare_augmentation,
+    image_size,
     probability,
 )
 
@@ -98,7 +99,7 @@ class Resize(Transform):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "Resize":
-        return cls(_size(cfg, is_train), cfg.INPUT.INTERPOLATION)
+        return cls(image_size(cfg, is_train), cfg.INPUT.INTERPOLATION)
 
 
 @TRANSFORM_REGISTRY.register()
@@ -117,7 +118,7 @@ class PadCrop(Transform):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "PadCrop":
-        return cls(_size(cfg, is_train), cfg.INPUT.PADDING.SIZE, cfg.INPUT.PADDING.MODE)
+        return cls(image_size(cfg, is_train), cfg.INPUT.PADDING.SIZE, cfg.INPUT.PADDING.MODE)
 
 
 @TRANSFORM_REGISTRY.register()
@@ -229,13 +230,6 @@ class RandomErasing(Transform):
     def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomErasing":
         node = cfg.INPUT.REA
         return cls(probability(cfg, cls.node), tuple(node.AREA), node.MIN_ASPECT, node.VALUE)
-
-
-def _size(cfg: CfgNode, is_train: bool) -> Tuple[int, int]:
-    key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
-    size: Any = tuple(cfg.INPUT[key])
-    check_values("INPUT", **{key: size})
-    return int(size[0]), int(size[1])
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

@@ -8,10 +8,13 @@ from .center import CenterLoss
 from .correlation import CorrelationConsistencyLoss
 from .cross_entropy import LabelSmoothingCrossEntropyLoss
 from .cross_modality_triplet import CrossModalityTripletLoss
+from .discriminative_center import DiscriminativeCenterLoss
 from .hetero_center import HeteroCenterTripletLoss
 from .host import CircleLoss, Cosface, CrossEntropyLoss, FocalLoss, TripletLoss
+from .intra_triplet import IntraModalityTripletLoss
 from .mean_discrepancy import MeanDiscrepancyLoss
 from .modality_aware import ModalityAwareCenterLoss, ModalityAwareIdentityLoss
+from .modality_shared import ModalitySharedEnhancementLoss
 from .modality_synergy import DiversityLoss, GlobalComplementLoss, LocalComplementLoss
 from .path_triplet import PathTripletLoss
 from .regional_center import RegionalCenterLoss
@@ -29,10 +32,12 @@ __all__ = [
     "Cosface",
     "CrossEntropyLoss",
     "CrossModalityTripletLoss",
+    "DiscriminativeCenterLoss",
     "DiversityLoss",
     "FocalLoss",
     "GlobalComplementLoss",
     "HeteroCenterTripletLoss",
+    "IntraModalityTripletLoss",
     "LabelSmoothingCrossEntropyLoss",
     "LocalComplementLoss",
     "Loss",
@@ -40,6 +45,7 @@ __all__ = [
     "MeanDiscrepancyLoss",
     "ModalityAwareCenterLoss",
     "ModalityAwareIdentityLoss",
+    "ModalitySharedEnhancementLoss",
     "PathTripletLoss",
     "RegionalCenterLoss",
     "TripletLoss",

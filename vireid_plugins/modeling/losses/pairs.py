@@ -85,6 +85,14 @@ def hardest_triplets(
     return F.relu(margin + hardest_positive - hardest_negative)
 
 
+def mean_within(distances: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean distance of each row within ``mask``: (A, B), (A, B) -> (A,).
+
+    A row of ``mask`` without a True gives 0.
+    """
+    return (distances * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
 def zero_of(inputs: Tensor) -> Tensor:
     """Return a zero whose gradient with respect to ``inputs`` is 0, even where they are inf."""
     return inputs[:0].sum()

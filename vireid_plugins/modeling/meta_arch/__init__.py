@@ -8,6 +8,7 @@ from .maum import MAUM
 from .mrda import MRDA
 from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
+from .pmt import PMT
 
 __all__ = [
     "CAJ",
@@ -15,6 +16,7 @@ __all__ = [
     "CMTR",
     "MAUM",
     "MRDA",
+    "PMT",
     "DualStreamBaseline",
     "MSCLNet",
     "MutualPrediction",

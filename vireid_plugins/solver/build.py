@@ -182,7 +182,7 @@ def _matching(names: Iterable[str], patterns: Sequence[str]) -> Set[str]:
         if not own:
             raise UserError(
                 f"{key} names {pattern!r}, which no parameter begins with; the first one is "
-                f" {next(iter(names), None)!r}. Set {key} [] for this network."
+                f"{next(iter(names), None)!r}. Set {key} [] for this network."
             )
         found |= own
     return found

@@ -39,14 +39,13 @@ WORDS = {
     "DATALOADER__NUM_INSTANCE": 4,
     "SOLVER__AMP__ENABLED": False,
 }
-PHASES = {"maum": 2, "mutual_prediction": 3}
+PHASES = {"maum": 2, "mutual_prediction": 3, "pmt": 2}
 # Words of methods that need a network of their own.
-OWN = {
-    "cmtr": {
-        "MODEL__BACKBONE__NAME": "build_dual_stream_timm_backbone",
-        "MODEL__BACKBONE__TIMM_OPTIONS": "['depth=2','embed_dim=16','num_heads=2']",
-    },
+SMALL_VIT = {
+    "MODEL__BACKBONE__NAME": "build_dual_stream_timm_backbone",
+    "MODEL__BACKBONE__TIMM_OPTIONS": "['depth=2','embed_dim=16','num_heads=2']",
 }
+OWN = {"cmtr": SMALL_VIT, "pmt": SMALL_VIT}
 
 
 def words(folder, **overrides):

@@ -14,7 +14,11 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 from ..keys import check_unread
-from ..modeling.backbones import build_dual_stream_backbone, build_dual_stream_timm_backbone
+from ..modeling.backbones import (
+    build_crossvit_backbone,
+    build_dual_stream_backbone,
+    build_dual_stream_timm_backbone,
+)
 from ..modeling.losses import check_loss_names
 from ..modeling.meta_arch import DualStreamBaseline
 from ..readers.text import is_text
@@ -22,6 +26,12 @@ from ..registry import LOSS_REGISTRY, lookup, suggest
 
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 HEAD_NORMS = ("BN", "syncBN", "GhostBN", "GN")  # FastReID cannot initialize a neck of FrozenBN
+#: the backbones that read keys which others do not
+_READERS = (
+    build_dual_stream_backbone,
+    build_dual_stream_timm_backbone,
+    build_crossvit_backbone,
+)
 HOST_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 
 
@@ -59,11 +69,11 @@ def _check_network(cfg: Any, backbone: Any) -> None:
     if hasattr(backbone, "check_names"):
         backbone.check_names(cfg)
     if getattr(backbone, "takes_modalities", False) or of_host:
-        for reader in (build_dual_stream_backbone, build_dual_stream_timm_backbone):
+        read = getattr(backbone, "own_keys", ())
+        for reader in _READERS:
             own: Any = reader
-            if reader is not backbone:
-                unread = [f"MODEL.BACKBONE.{key}" for key in own.own_keys]
-                check_unread(cfg, unread, name, own.__name__)
+            unread = [f"MODEL.BACKBONE.{key}" for key in own.own_keys if key not in read]
+            check_unread(cfg, unread, name, own.__name__)
     if of_host:
         reader = "build_dual_stream_resnet_backbone"
         check_unread(cfg, ["MODEL.BACKBONE.STEM_POOL"], name, reader)

@@ -5,16 +5,18 @@ are the same as without it.
 """
 
 import contextlib
-from typing import Callable, Iterator
+from typing import Callable, Iterator, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+_T = TypeVar("_T")
 
-def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tensor) -> Tensor:
-    """Return ``part(inputs)``; only ``inputs`` are kept for the backward pass.
+
+def recomputed(part: Callable[..., _T], owner: nn.Module, *inputs: Tensor) -> _T:
+    """Return ``part(*inputs)``; only ``inputs`` are kept for the backward pass.
 
     The backward pass runs ``part`` a second time, with the random draws (dropout) and the autocast
     of the first time. Without gradients this is a plain call.
@@ -24,18 +26,18 @@ def recomputed(part: Callable[[Tensor], Tensor], owner: nn.Module, inputs: Tenso
         owner: the module whose batch norm must count each batch only once.
     """
     if not torch.is_grad_enabled():
-        return part(inputs)
+        return part(*inputs)
     passes = 0
 
-    def once_or_again(tensor: Tensor) -> Tensor:
+    def once_or_again(*tensors: Tensor) -> _T:
         nonlocal passes
         passes += 1
         if passes == 1:
-            return part(tensor)
+            return part(*tensors)
         with statistics_kept(owner):
-            return part(tensor)
+            return part(*tensors)
 
-    return checkpoint(once_or_again, inputs, use_reentrant=False)
+    return checkpoint(once_or_again, *inputs, use_reentrant=False)
 
 
 @contextlib.contextmanager

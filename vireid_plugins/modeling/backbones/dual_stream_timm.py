@@ -58,14 +58,23 @@ def check_timm_name(cfg: Any) -> None:
     network_name(cfg)
 
 
-def _build_vit(cfg: Any) -> DualStreamViT:
-    node = cfg.MODEL.BACKBONE
+def check_transformer_keys(node: Any) -> None:
+    """Raise ``UserError`` if a key of convolutional networks is set, which a transformer ignores.
+
+    Args:
+        node: ``MODEL.BACKBONE``.
+    """
     for key, usual in {**OPTIONS, "WITH_NL": False}.items():
         if key != "LAST_STRIDE" and node[key] != usual:  # recipes of ResNets set that one
             raise UserError(
                 f"MODEL.BACKBONE.{key} is {node[key]!r}, which a vision transformer does not read. "
                 f"Set it to {usual!r}."
             )
+
+
+def _build_vit(cfg: Any) -> DualStreamViT:
+    node = cfg.MODEL.BACKBONE
+    check_transformer_keys(node)
     if node.VIT_OUTPUT == "class" and cfg.MODEL.HEADS.POOL_LAYER in _CLIPPING:
         raise UserError(
             f"MODEL.HEADS.POOL_LAYER is {cfg.MODEL.HEADS.POOL_LAYER}, which raises values below "

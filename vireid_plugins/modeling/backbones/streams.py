@@ -81,9 +81,7 @@ class TwoStreams(nn.Module):
         Raises:
             UserError: ``stages`` are not consecutive stages.
         """
-        stages, known = tuple(stages), self.stages
-        if stages not in {known[i : i + len(stages)] for i in range(len(known))}:
-            raise UserError(f"Expected consecutive stages of {known}; got {stages}.")
+        stages = self.consecutive(stages)
         outputs = inputs
         for names in self._segments([name for name in stages if name in self.unshared]):
             streams = [
@@ -96,6 +94,17 @@ class TwoStreams(nn.Module):
             if name in self.shared:
                 outputs = self.after_stage(name, self.shared[name](outputs), modalities)
         return outputs
+
+    def consecutive(self, stages: Sequence[str]) -> Tuple[str, ...]:
+        """Return ``stages`` as a tuple.
+
+        Raises:
+            UserError: they are not consecutive stages of this backbone.
+        """
+        chosen, known = tuple(stages), self.stages
+        if chosen not in {known[i : i + len(chosen)] for i in range(len(known))}:
+            raise UserError(f"Expected consecutive stages of {known}; got {chosen}.")
+        return chosen
 
     def after_stage(self, name: str, outputs: Tensor, modalities: Tensor) -> Tensor:
         """Return the outputs of a stage; a subclass adds what belongs to no stream."""

@@ -2,6 +2,7 @@
 
 from .bam import BAM
 from .cbam import CBAM, ChannelAttention, SpatialAttention
+from .csa import CSA
 from .dynamic_attention import DynamicAttention
 from .gem import MeanFloorPooling
 from .iwpam import IWPAM
@@ -23,6 +24,7 @@ from .synergy import Synergy, SynergyModule
 __all__ = [
     "BAM",
     "CBAM",
+    "CSA",
     "IWPAM",
     "ChannelAttention",
     "DynamicAttention",

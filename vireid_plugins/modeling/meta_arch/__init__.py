@@ -4,6 +4,7 @@ from .base import DualStreamBaseline
 from .caj import CAJ
 from .cm_lsp_ge import CMLSPGE
 from .cmtr import CMTR
+from .crossvit_csa import CrossViTCSA
 from .maum import MAUM
 from .mrda import MRDA
 from .msclnet import MSCLNet
@@ -17,6 +18,7 @@ __all__ = [
     "MAUM",
     "MRDA",
     "PMT",
+    "CrossViTCSA",
     "DualStreamBaseline",
     "MSCLNet",
     "MutualPrediction",

@@ -85,7 +85,7 @@ class DualStreamBaseline(nn.Module):
         backbone = build_backbone(cfg)
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.BACKBONE.FEAT_DIM = _feat_dim(backbone, cfg.INPUT.SIZE_TEST)
+        cfg.MODEL.BACKBONE.FEAT_DIM = cls.head_channels(backbone, cfg)
         heads = build_head(cfg)
         return {
             "backbone": backbone,
@@ -94,6 +94,11 @@ class DualStreamBaseline(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
+
+    @classmethod
+    def head_channels(cls, backbone: nn.Module, cfg: Any) -> int:
+        """Return C of the map that the head is given: that of the backbone's."""
+        return map_channels(backbone, cfg.INPUT.SIZE_TEST)
 
     @classmethod
     def provided(cls, heads: nn.Module) -> Tuple[str, ...]:
@@ -213,7 +218,7 @@ class DualStreamBaseline(nn.Module):
 
 
 @torch.no_grad()
-def _feat_dim(backbone: nn.Module, size: Sequence[int]) -> int:
+def map_channels(backbone: nn.Module, size: Sequence[int]) -> int:
     """Return the channels of the backbone's map; for one of FastReID's, run it on one image."""
     if hasattr(backbone, "feat_dim"):
         return int(backbone.feat_dim)  # type: ignore[arg-type]  # a number, not a module

@@ -32,7 +32,7 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     Raises:
         CheckpointError: the file belongs to another network.
     """
-    tensors = _with_positions(backbone, _without_prefix(state), source)
+    tensors = _with_positions(backbone, without_prefix(state), source)
     _check_depth(backbone, tensors, source)
     _check_stem(tensors, source)
     places = {name: _places(backbone, name) for name in tensors}
@@ -40,7 +40,7 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     return fill(backbone, places, tensors, source, outside, TRANSFORMER)
 
 
-def _without_prefix(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+def without_prefix(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """Return the tensors by the network's own names."""
     tensors = dict(state)
     for prefix in _PREFIXES:

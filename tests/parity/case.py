@@ -18,6 +18,7 @@ class Case:
         commit: the commit that the constants were recorded from.
         script: the public training script, its path in the repository.
         variants: names of the comparisons, such as augmentation off and on.
+        needs: libraries that both sides import, and that may be missing.
     """
 
     name = ""
@@ -25,6 +26,7 @@ class Case:
     commit = ""
     script = ""
     variants = ("off", "on")
+    needs = ()
 
     def ours(self, variant):
         """Return this package's ``Side``; called in float64."""

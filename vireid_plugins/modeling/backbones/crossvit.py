@@ -30,7 +30,7 @@ from .start import read_start
 from .streams import TwoStreams
 from .vit import Tokens, TokenSequence
 from .vit.crossvit_loading import load_crossvit
-from .vit.crossvit_stage import BranchEmbedding, CrossStage
+from .vit.crossvit_stage import BranchEmbedding, CrossStage, beside, unpacked
 from .vit.positions import Grid, infer_grid
 from .vit.timm_vit import fetch_vit
 from .vit.tokens import from_map, to_map
@@ -94,7 +94,10 @@ class DualStreamCrossViT(TwoStreams):
             stages, unshared_stages, frozen_stages, "the coarse patches, (B, D_1, h_1, w_1)"
         )
         self.fine_taps = nn.ModuleDict(
-            {n: Tap(f"fine_{n}", f"output of {n}, the fine patches, (B, D_0, h_0, w_0)") for n in stages}
+            {
+                n: Tap(f"fine_{n}", f"output of {n}, the fine patches, (B, D_0, h_0, w_0)")
+                for n in stages
+            }
         )
         self.branch_dims: Tuple[int, ...] = tuple(int(one) for one in network.embed_dim)
         self.feat_dim = sum(self.branch_dims)
@@ -175,15 +178,15 @@ class DualStreamCrossViT(TwoStreams):
         results: List[torch.Size] = []
 
         def packed(stage: nn.Module, rows: Tensor) -> Tensor:
-            outputs = stage(*_unpacked(rows, shapes))
+            outputs = stage(*unpacked(rows, shapes))
             results[:] = [one.shape[1:] for one in outputs]
-            return _packed(outputs)
+            return beside(outputs)
 
         streams = [
             lambda rows, stage=stream[name]: packed(stage, rows)
             for stream in (self.visible, self.infrared)
         ]
-        return _unpacked(apply_per_modality(streams, _packed(inputs), modalities), results)
+        return unpacked(apply_per_modality(streams, beside(inputs), modalities), results)
 
     def _recorded(self, name: str, sequences: Sequences) -> Sequences:
         """Let the maps of patches be recorded, as part of the graph, for Grad-CAM."""
@@ -227,18 +230,6 @@ def _sequence(network: Any, branch: int) -> TokenSequence:
     return TokenSequence(parts, infer_grid(patches, own))
 
 
-def _packed(tensors: Sequence[Tensor]) -> Tensor:
-    """Put tensors (B, ...) side by side, (B, n): rows stay rows."""
-    return torch.cat([one.flatten(1) for one in tensors], dim=1)
-
-
-def _unpacked(rows: Tensor, shapes: Sequence[Sequence[int]]) -> Sequences:
-    """Return what ``_packed`` was given, whose rows had these shapes."""
-    lengths = [int(torch.Size(shape).numel()) for shape in shapes]
-    parts = rows.split(lengths, dim=1)
-    return tuple(part.unflatten(1, tuple(shape)) for part, shape in zip(parts, shapes))
-
-
 def _network(cfg: Any) -> nn.Module:
     """Return the CrossViT that ``MODEL.BACKBONE.TIMM_NAME`` names, untrained."""
     node = cfg.MODEL.BACKBONE
@@ -273,8 +264,8 @@ def build_crossvit_backbone(cfg: Any) -> DualStreamCrossViT:
     check_transformer_keys(node)
     if list(node.STRIDE_SIZE) != _STEP:
         raise UserError(
-            f"MODEL.BACKBONE.STRIDE_SIZE is {list(node.STRIDE_SIZE)}, which CrossViT does not read: "
-            f"its patches of 12 and of 16 pixels do not overlap. Set it to {_STEP}."
+            f"MODEL.BACKBONE.STRIDE_SIZE is {list(node.STRIDE_SIZE)}, which CrossViT does not "
+            f"read: its patches of 12 and of 16 pixels do not overlap. Set it to {_STEP}."
         )
     backbone = DualStreamCrossViT(cfg)
     if node.PRETRAIN and node.PRETRAIN_PATH:

@@ -65,7 +65,9 @@ declare(
     Key("REDUCTION", 16, at_least(1), "channels divided by those between C1 and C2 (Eq. 10)"),
     Key("SPATIAL", "concat", one_of(*SPATIAL_FORMS), "reading of Eq. 12; sum: as printed"),
     Key("KERNEL", 7, ODD, "window of the spatial attention (Eq. 12), patches"),
-    Key("CLASS_TOKEN", "concat", one_of(*CLASS_TOKENS), "how it joins the mean of its branch's map"),
+    Key(
+        "CLASS_TOKEN", "concat", one_of(*CLASS_TOKENS), "how it joins the mean of its branch's map"
+    ),
 )
 
 

@@ -26,12 +26,10 @@ def load_crossvit(backbone: Any, state: Mapping[str, Tensor], source: str) -> Lo
     Raises:
         CheckpointError: the file belongs to another network.
     """
-    tensors = {
-        _TOKEN.sub(r"\1_\2", name): tensor for name, tensor in without_prefix(state).items()
-    }
+    tensors = {_TOKEN.sub(r"\1_\2", name): tensor for name, tensor in without_prefix(state).items()}
     _check_depth(backbone, tensors, source)
     _resize(backbone, tensors, source)
-    places = {name: _places(backbone, name) for name in tensors}
+    places = {name: places_of(backbone, name) for name in tensors}
     outside = [name for name in tensors if _CLASSIFIER.match(name)]
     return fill(backbone, places, tensors, source, outside, TRANSFORMER)
 
@@ -69,8 +67,8 @@ def _check_depth(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> N
         )
 
 
-def _places(backbone: Any, name: str) -> Tuple[str, ...]:
-    """Return the names in ``backbone`` of a tensor of the ordinary network."""
+def places_of(backbone: Any, name: str) -> Tuple[str, ...]:
+    """Return the names in ``backbone`` of a tensor of the ordinary network, timm's or IBM's."""
     token = _TOKEN.match(name)
     if token:
         return (f"sequences.{token[2]}.{token[1]}",)

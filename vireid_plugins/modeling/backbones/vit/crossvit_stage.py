@@ -5,6 +5,7 @@ B images; branch i has h_i x w_i patches and sequences (B, 1 + h_i * w_i, D_i), 
 
 from typing import Any, Optional, Sequence, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,3 +87,15 @@ class CrossStage(nn.Module):
         if len(self.norms):
             outputs = [norm(one) for norm, one in zip(self.norms, outputs)]  # Eq. (4)
         return tuple(outputs)
+
+
+def beside(tensors: Sequence[Tensor]) -> Tensor:
+    """Put tensors (B, ...) side by side, (B, n): rows stay rows."""
+    return torch.cat([one.flatten(1) for one in tensors], dim=1)
+
+
+def unpacked(rows: Tensor, shapes: Sequence[Sequence[int]]) -> Tuple[Tensor, ...]:
+    """Return what ``beside`` was given, whose rows had these shapes."""
+    lengths = [int(torch.Size(shape).numel()) for shape in shapes]
+    parts = rows.split(lengths, dim=1)
+    return tuple(part.unflatten(1, tuple(shape)) for part, shape in zip(parts, shapes))

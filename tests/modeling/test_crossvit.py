@@ -1,4 +1,4 @@
-"""CrossViT in two streams. Oracles: timm's own ``forward_features``, and loops from the equations."""
+"""CrossViT in two streams. Oracles: timm's own ``forward_features``; loops from the equations."""
 
 import copy
 import math
@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from vireid_plugins.engine.checks import check_model_names
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.maps import recorded_maps
+
+from tests.engine.small import ROOT
 
 tiny = pytest.importorskip("tests.modeling.tiny_crossvit", reason="timm is not installed")
 
@@ -229,10 +232,12 @@ def test_wrong_keys_are_named(keys, message):
         ("build_crossvit_backbone", "VIT_OUTPUT", "patches"),
         ("build_crossvit_backbone", "MODALITY_EMBEDDING", "all"),
         ("build_crossvit_backbone", "NETWORK", "mobilenetv2"),
-        ("build_dual_stream_timm_backbone", "BRANCH_SCALES", [1.0, 0.5]),
+        ("build_dual_stream_timm_backbone", "BRANCH_SCALES", "[1.0, 0.5]"),
     ],
 )
 def test_keys_that_another_backbone_reads_are_refused(name, key, value):
-    check_model_names(tiny.crossvit_cfg())
+    words = ["MODEL.BACKBONE.NAME", name]
+    config = str(ROOT / "configs/crossvit_csa/synthetic.yml")
+    check_model_names(build_config(config, words))
     with pytest.raises(UserError, match=f"does not read MODEL.BACKBONE.{key}"):
-        check_model_names(tiny.crossvit_cfg(**{"NAME": name, key: value}))
+        check_model_names(build_config(config, [*words, f"MODEL.BACKBONE.{key}", value]))

@@ -1,0 +1,73 @@
+"""Files of weights that a CrossViT starts from. Oracle: timm's own network with the same file."""
+
+import re
+
+import pytest
+import torch
+
+from vireid_plugins.errors import CheckpointError
+from vireid_plugins.modeling.backbones.vit import resize_positions
+
+tiny = pytest.importorskip("tests.modeling.tiny_crossvit", reason="timm is not installed")
+
+IMAGES, MODALITIES = torch.rand(2, 3, *tiny.IMAGE, dtype=torch.float64), torch.tensor([1, 0])
+
+
+def of_ibm(name):
+    return re.sub(r"^(pos_embed|cls_token)_", r"\1.", name)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+@pytest.mark.parametrize("named", [str, of_ibm], ids=["timm", "IBM"])
+@pytest.mark.parametrize("unshared", [0, 2])
+def test_a_file_fills_both_streams(named, prefix, unshared):
+    plain = tiny.ordinary()
+    state = {prefix + named(name): value for name, value in plain.state_dict().items()}
+    state[prefix + "head.0.weight"] = torch.zeros(7, 8)  # of ImageNet's classes
+    backbone = tiny.wrapped(tiny.ordinary(spread=0.1), unshared_stages=unshared)
+    report = backbone.load_ordinary(state)
+    assert not report.missing and [n for n in report.unexpected] == ["head.0.weight"]
+    with torch.no_grad():
+        found = backbone.forward_stages(IMAGES, MODALITIES, backbone.stages)
+        expected = plain.forward_features(IMAGES)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+
+
+def test_positions_are_resized_to_the_grid_of_each_branch():
+    plain = tiny.ordinary()
+    backbone = tiny.wrapped(tiny.ordinary(), (96, 48), (1.0, 1.0))
+    backbone.load_ordinary(plain.state_dict())
+    for branch, (old, new) in enumerate((((4, 4), (8, 4)), ((2, 2), (6, 3)))):
+        positions = getattr(plain, f"pos_embed_{branch}")
+        found = backbone.sequences[branch].pos_embed
+        assert torch.equal(found, resize_positions(positions, old, new))
+        assert torch.equal(found[:, 0], positions[:, 0])
+
+
+def test_files_of_other_networks_are_named():
+    backbone = tiny.wrapped(tiny.ordinary())
+    with pytest.raises(CheckpointError, match="a CrossViT of 1 blocks, and this backbone has 2"):
+        backbone.load_ordinary(tiny.ordinary(((1, 2, 0),)).state_dict(), "own.pth")
+    with pytest.raises(CheckpointError, match="own.pth holds no CrossViT"):
+        backbone.load_ordinary({"blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, "own.pth")
+    state = {name: value[..., :3] for name, value in tiny.ordinary().state_dict().items()}
+    with pytest.raises(CheckpointError, match="Does MODEL.BACKBONE.TIMM_NAME fit the file"):
+        backbone.load_ordinary(state, "own.pth")
+
+
+def test_the_builder_reads_the_file(tmp_path):
+    first = tiny.build()
+    names = [n for n in first.state_dict() if n.startswith("shared.block")]
+    plain = tiny.timm.create_model(
+        "crossvit_tiny_240",
+        num_classes=0,
+        depth=tiny.DEPTH,
+        embed_dim=tiny.DIMS,
+        num_heads=tiny.HEADS,
+    )
+    torch.save(plain.state_dict(), tmp_path / "start.pth")
+    found = tiny.build(PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "start.pth"))
+    own = found.state_dict()
+    assert any((own[name] != first.state_dict()[name]).any() for name in names)
+    for name, value in plain.blocks[1].state_dict().items():
+        assert torch.equal(own[f"shared.block2.block.{name}"], value)

@@ -60,7 +60,7 @@ def require_transformer(model: nn.Module) -> FoundTransformer:
         raise PlotError(
             f"{type(model).__name__} has no transformer whose attention can be read (known: "
             f"{known}); use --method grad-cam, or register a reader of it in "
-            "vireid_plugins.plots.rollout."
+            "vireid_plugins.plots.transformer_readers."
         )
     return found
 

@@ -30,6 +30,8 @@ ACCEPTED = {
     "configs/cmtr/synthetic.yml": 3,
     # two hetero-center losses (means, anchors, check); mined pairs, of which there are any number
     "configs/cm_lsp_ge/synthetic.yml": 13,
+    # one network for both modalities
+    "configs/crossvit_csa/synthetic.yml": 1,
     # four are one_hot's own check, which it leaves out on a GPU; counters of both memories are
     # buffers, for the checkpoint; rows of each modality, for either classifier; two only once, when
     # the proxies of the first snapshot are judged

@@ -21,6 +21,7 @@ VIT = (
     "MODEL.BACKBONE.TIMM_NAME vit_tiny_patch16_224 MODEL.BACKBONE.STRIDE_SIZE [8,8] "
     "MODEL.BACKBONE.TIMM_OPTIONS ['depth=2','embed_dim=16','num_heads=2','patch_size=8'] "
 )
+CROSSVIT = "MODEL.BACKBONE.TIMM_OPTIONS ['depth=((1,1,0),)','embed_dim=(16,32)','num_heads=(2,2)'] "
 NON_LOCAL = "MODEL.BACKBONE.WITH_NL True MODEL.BACKBONE.NL_BLOCKS [0,0,1,0]"
 MODELS = [
     Group(
@@ -155,6 +156,19 @@ MODELS = [
             "MODEL.LOSSES.MODALITY_AWARE_ID.SCALE": 2.0,
             "MODEL.LOSSES.MODALITY_AWARE_ID.SHARED": True,
             "MODEL.LOSSES.MODALITY_AWARE_ID.SMOOTHING": 0.3,
+        },
+    ),
+    Group(
+        "model",
+        "crossvit_csa/synthetic.yml",
+        CROSSVIT,
+        {
+            "MODEL.BACKBONE.BRANCH_SCALES": [1.0, 0.5],
+            "MODEL.CROSSVIT_CSA.ATTENTION": "channel",
+            "MODEL.CROSSVIT_CSA.CLASS_TOKEN": "add",
+            "MODEL.CROSSVIT_CSA.KERNEL": 5,
+            "MODEL.CROSSVIT_CSA.REDUCTION": 8,
+            "MODEL.CROSSVIT_CSA.SPATIAL": "sum",
         },
     ),
     Group(

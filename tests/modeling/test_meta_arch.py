@@ -49,6 +49,9 @@ def on_a_small_network(config):
         return ("MODEL.BACKBONE.TIMM_NAME", "vit_tiny_patch16_224", _OPTIONS, sizes)
     if backbone.TIMM_NAME.startswith("convnext_"):
         return ("MODEL.BACKBONE.TIMM_NAME", "convnext_atto")
+    if backbone.TIMM_NAME.startswith("crossvit_"):
+        sizes = "['depth=((1,1,0),(1,1,0))','embed_dim=(24,48)','num_heads=(2,2)']"
+        return ("MODEL.BACKBONE.TIMM_NAME", "crossvit_tiny_240", _OPTIONS, sizes)
     if backbone.DEPTH not in ("50x", "101x"):
         return ()
     non_local = [min(blocks, 1) for blocks in backbone.NL_BLOCKS]

@@ -35,6 +35,9 @@ SUPPORTED = (
 )
 
 
+_CROSSVIT = "A CrossViT needs MODEL.BACKBONE.NAME build_crossvit_backbone."
+
+
 class RefusedError(UserError):
     """A network that timm cannot build with the options of the config."""
 
@@ -47,11 +50,12 @@ def asked_for(cfg: Any) -> str:
 def remedy(cfg: Any) -> str:
     """Return sentences that say which networks of timm can take the place of one that cannot."""
     if _asked(cfg)[0].endswith("TIMM_NAME"):
-        return f"Supported are {SUPPORTED}."
+        return f"Supported are {SUPPORTED}. {_CROSSVIT}"
     return (
         "Use one that is a sequence of stages, such as a ConvNeXt, EfficientNet, MobileNet, "
         "RegNet, ResNet or Swin. A ViT or DeiT needs MODEL.BACKBONE.NAME "
-        "build_dual_stream_timm_backbone, and its name in MODEL.BACKBONE.TIMM_NAME."
+        "build_dual_stream_timm_backbone, and its name in MODEL.BACKBONE.TIMM_NAME. "
+        f"{_CROSSVIT}"
     )
 
 

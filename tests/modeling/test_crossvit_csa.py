@@ -24,6 +24,7 @@ SMALL = [
     *("MODEL.BACKBONE.TIMM_OPTIONS", str(tiny.OPTIONS), "MODEL.BACKBONE.DROP_PATH_RATIO", "0.0"),
     *("MODEL.CROSSVIT_CSA.REDUCTION", "4", "MODEL.HEADS.NUM_CLASSES", "5"),
 ]
+CPU = ["MODEL.DEVICE", "cpu"]
 CONV = ["MODEL.BACKBONE.NAME", "build_dual_stream_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x"]
 CONV += ["MODEL.BACKBONE.TIMM_NAME", "", "MODEL.BACKBONE.TIMM_OPTIONS", "[]"]
 VIT = ["MODEL.BACKBONE.NAME", "build_dual_stream_timm_backbone"]
@@ -132,7 +133,7 @@ def test_an_unshared_embedding_keeps_rows_in_order():
 
 
 def test_a_visible_image_has_a_gray_copy_and_an_infrared_one_has_none():
-    cfg = build_config(str(FOLDER / "sysu.yml"), ["INPUT.REA.PROB", "0.0"])
+    cfg = build_config(str(FOLDER / "sysu.yml"), [*CPU, "INPUT.REA.PROB", "0.0"])
     chains = build_transforms(cfg, is_train=True)
     pixels = torch.randint(0, 256, (60, 30, 3), dtype=torch.uint8).numpy()
     views = chains(Image.fromarray(pixels), Modality.VISIBLE)
@@ -144,7 +145,7 @@ def test_a_visible_image_has_a_gray_copy_and_an_infrared_one_has_none():
 
 
 def test_the_printed_recipe_is_that_of_sgd_paper():
-    cfg = build_config(str(FOLDER / "sgd_paper.yml"), [])
+    cfg = build_config(str(FOLDER / "sgd_paper.yml"), CPU)
     solver = cfg.SOLVER
     assert (solver.OPT, solver.BASE_LR, solver.MOMENTUM) == ("SGD", 0.1, 0.9)
     assert (solver.WEIGHT_DECAY, solver.MAX_EPOCH, solver.IMS_PER_BATCH) == (5e-4, 100, 16)

@@ -30,7 +30,8 @@ def test_a_file_fills_both_streams(named, prefix, unshared):
     with torch.no_grad():
         found = backbone.forward_stages(IMAGES, MODALITIES, backbone.stages)
         expected = plain.forward_features(IMAGES)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+    for one, other in zip(found, expected):  # rows of two streams run apart
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_positions_are_resized_to_the_grid_of_each_branch():

@@ -215,6 +215,7 @@ def test_wrong_numbers_are_named():
             {"TIMM_NAME": "vit_tiny_patch16_224", "TIMM_OPTIONS": []},
             "vit_tiny_patch16_224 is no CrossViT.*crossvit_small_240.*build_dual_stream_timm",
         ),
+        ({"TIMM_NAME": "resnet18", "TIMM_OPTIONS": []}, "resnet18 is no CrossViT"),
         ({"STRIDE_SIZE": [12, 12]}, r"STRIDE_SIZE is \[12, 12\], which CrossViT does not read"),
         ({"WITH_IBN": True}, "WITH_IBN is True, which a vision transformer does not read"),
         ({"BRANCH_SCALES": [1.0, 0.0]}, "BRANCH_SCALES"),

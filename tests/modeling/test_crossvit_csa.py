@@ -162,6 +162,7 @@ def test_the_printed_recipe_is_that_of_sgd_paper():
     "words, message",
     [
         (["MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPooling"], "Set it to GlobalAvgPool"),
+        ([*CONV, "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP"], "features of either sign"),
         (["MODEL.CROSSVIT_CSA.REDUCTION", "9"], "REDUCTION is 9, and the maps .* 8 and 12"),
     ],
 )

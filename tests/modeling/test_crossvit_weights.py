@@ -34,6 +34,18 @@ def test_a_file_fills_both_streams(named, prefix, unshared):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("unshared", [0, 1, 3])
+def test_a_network_trained_here_is_a_start_for_both_streams(unshared):
+    trained = tiny.wrapped(tiny.ordinary())
+    state = {f"backbone.{name}": value for name, value in trained.state_dict().items()}
+    backbone = tiny.wrapped(tiny.ordinary(spread=0.1), unshared_stages=unshared)
+    report = backbone.load_ordinary({**state, "heads.weight": torch.zeros(7, 20)})
+    assert not report.missing and not report.unexpected
+    with torch.no_grad():
+        expected = trained(IMAGES, MODALITIES)
+        torch.testing.assert_close(backbone(IMAGES, MODALITIES), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_positions_are_resized_to_the_grid_of_each_branch():
     plain = tiny.ordinary()
     backbone = tiny.wrapped(tiny.ordinary(), (96, 48), (1.0, 1.0))

@@ -23,7 +23,7 @@ from ...errors import UserError
 from ...keys import Key, above, check_values, declare, each
 from ...modality import apply_per_modality
 from ..maps import Tap
-from .dual_stream_timm import check_timm_name, check_transformer_keys, network_of
+from .dual_stream_timm import check_pooling, check_timm_name, check_transformer_keys, network_of
 from .pretrained import LoadReport
 from .stages.timm_library import asked_for, create
 from .start import read_start
@@ -32,7 +32,7 @@ from .vit import Tokens, TokenSequence
 from .vit.crossvit_loading import load_crossvit
 from .vit.crossvit_stage import BranchEmbedding, CrossStage, beside, unpacked
 from .vit.positions import Grid, infer_grid
-from .vit.timm_vit import fetch_vit
+from .vit.timm_vit import fetch_vit, ordinary
 from .vit.tokens import from_map, to_map
 
 EMBEDDING = "embedding"
@@ -201,7 +201,7 @@ class DualStreamCrossViT(TwoStreams):
     def load_ordinary(
         self, state: Mapping[str, Tensor], source: str = "the checkpoint"
     ) -> LoadReport:
-        """Fill both streams from the checkpoint of an ordinary CrossViT, timm's or IBM's.
+        """Fill both streams from the checkpoint of an ordinary CrossViT: timm's, IBM's, or ours.
 
         Args:
             state: the tensors by their names. Positions of another grid are resized.
@@ -232,23 +232,22 @@ def _sequence(network: Any, branch: int) -> TokenSequence:
 
 def _network(cfg: Any) -> nn.Module:
     """Return the CrossViT that ``MODEL.BACKBONE.TIMM_NAME`` names, untrained."""
-    node = cfg.MODEL.BACKBONE
+    node, plain = cfg.MODEL.BACKBONE, ordinary(cfg)
     from timm.models.crossvit import CrossVit
 
-    network = create(
+    if not isinstance(plain, CrossVit):
+        raise UserError(
+            f"{asked_for(cfg)} is no CrossViT, and MODEL.BACKBONE.NAME build_crossvit_backbone "
+            "builds nothing else. Use one such as crossvit_small_240 (timm.list_models('crossvit*')"
+            " has all), or MODEL.BACKBONE.NAME build_dual_stream_timm_backbone."
+        )
+    return create(
         cfg,
         drop_path_rate=node.DROP_PATH_RATIO,
         proj_drop_rate=node.DROP_RATIO,
         pos_drop_rate=node.DROP_RATIO,
         attn_drop_rate=node.ATT_DROP_RATE,
     )
-    if not isinstance(network, CrossVit):
-        raise UserError(
-            f"{asked_for(cfg)} is no CrossViT, and MODEL.BACKBONE.NAME build_crossvit_backbone "
-            "builds nothing else. Use one such as crossvit_small_240 (timm.list_models('crossvit*')"
-            " has all), or MODEL.BACKBONE.NAME build_dual_stream_timm_backbone."
-        )
-    return network
 
 
 @BACKBONE_REGISTRY.register()
@@ -262,6 +261,7 @@ def build_crossvit_backbone(cfg: Any) -> DualStreamCrossViT:
     check_names(cfg)
     node = cfg.MODEL.BACKBONE
     check_transformer_keys(node)
+    check_pooling(cfg)
     if list(node.STRIDE_SIZE) != _STEP:
         raise UserError(
             f"MODEL.BACKBONE.STRIDE_SIZE is {list(node.STRIDE_SIZE)}, which CrossViT does not "

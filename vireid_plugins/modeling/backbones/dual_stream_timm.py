@@ -72,15 +72,21 @@ def check_transformer_keys(node: Any) -> None:
             )
 
 
-def _build_vit(cfg: Any) -> DualStreamViT:
-    node = cfg.MODEL.BACKBONE
-    check_transformer_keys(node)
-    if node.VIT_OUTPUT == "class" and cfg.MODEL.HEADS.POOL_LAYER in _CLIPPING:
+def check_pooling(cfg: Any) -> None:
+    """Raise ``UserError`` if the head would cut the negative values of a class token."""
+    if cfg.MODEL.HEADS.POOL_LAYER in _CLIPPING:
         raise UserError(
             f"MODEL.HEADS.POOL_LAYER is {cfg.MODEL.HEADS.POOL_LAYER}, which raises values below "
             "1e-6 to it, and half of a class token's values are negative. Set it to GlobalAvgPool, "
             "which leaves a class token as it is."
         )
+
+
+def _build_vit(cfg: Any) -> DualStreamViT:
+    node = cfg.MODEL.BACKBONE
+    check_transformer_keys(node)
+    if node.VIT_OUTPUT == "class":
+        check_pooling(cfg)
     backbone = DualStreamViT(cfg)
     if node.PRETRAIN and node.PRETRAIN_PATH:
         backbone.load_ordinary(read_start(cfg), node.PRETRAIN_PATH)

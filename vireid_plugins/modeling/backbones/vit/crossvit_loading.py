@@ -1,6 +1,8 @@
-"""Fill a CrossViT in two streams from the file of an ordinary one, timm's or IBM's.
+"""Fill a CrossViT in two streams from the file of an ordinary one: timm's, IBM's, or trained here.
 
 IBM's files have ``pos_embed.0`` where timm's have ``pos_embed_0``, and ``cls_token.0`` likewise.
+Checkpoints of this package have the names of ``DualStreamCrossViT``; one fits if both modalities
+share all of it.
 """
 
 import logging
@@ -18,6 +20,12 @@ logger = logging.getLogger(__name__)
 
 _CLASSIFIER = re.compile(r"head(_drop)?\.")
 _TOKEN = re.compile(r"(pos_embed|cls_token)[._](\d+)$")
+#: names here, and those of timm
+_OWN = (
+    (r"shared\.embedding\.projections\.(\d+)\.", r"patch_embed.\1.proj."),
+    (r"shared\.block\d+\.norms\.", "norm."),
+    (r"sequences\.(\d+)\.(pos_embed|cls_token)$", r"\2_\1"),
+)
 
 
 def load_crossvit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadReport:
@@ -26,12 +34,22 @@ def load_crossvit(backbone: Any, state: Mapping[str, Tensor], source: str) -> Lo
     Raises:
         CheckpointError: the file belongs to another network.
     """
-    tensors = {_TOKEN.sub(r"\1_\2", name): tensor for name, tensor in without_prefix(state).items()}
+    tensors = {ordinary_name(name): tensor for name, tensor in without_prefix(state).items()}
     _check_depth(backbone, tensors, source)
     _resize(backbone, tensors, source)
     places = {name: places_of(backbone, name) for name in tensors}
     outside = [name for name in tensors if _CLASSIFIER.match(name)]
     return fill(backbone, places, tensors, source, outside, TRANSFORMER)
+
+
+def ordinary_name(name: str) -> str:
+    """Return timm's name of a tensor of a CrossViT of IBM, or of one that both streams share."""
+    block = re.match(r"shared\.block(\d+)\.block\.", name)
+    if block:
+        return f"blocks.{int(block[1]) - 1}.{name[block.end() :]}"
+    for own, timms in _OWN:
+        name = re.sub(f"^{own}", timms, name)
+    return re.sub(f"^{_TOKEN.pattern}", r"\1_\2", name)
 
 
 def _resize(backbone: Any, tensors: Dict[str, Tensor], source: str) -> None:

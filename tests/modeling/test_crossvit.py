@@ -178,6 +178,10 @@ def test_maps_of_both_branches_can_be_recorded():
         fine = backbone.branches(IMAGES, MODALITIES)[0]
     assert torch.equal(maps["fine_block2"], fine.maps) and maps["block1"].shape == (4, 12, 2, 2)
     assert torch.autograd.grad(fine.class_token.sum(), maps["block1"])[0].abs().sum() > 0
+    with recorded_maps(backbone) as maps:
+        backbone(IMAGES, MODALITIES)
+    assert torch.equal(maps["fine_block2"], fine.maps) and not maps["fine_block2"].requires_grad
+    assert maps["block1"].requires_grad and not maps["block2"].requires_grad
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])

@@ -101,11 +101,10 @@ class DualStreamCrossViT(TwoStreams):
         )
         self.branch_dims: Tuple[int, ...] = tuple(int(one) for one in network.embed_dim)
         self.feat_dim = sum(self.branch_dims)
-        self.sequences = nn.ModuleList(
-            _sequence(network, branch) for branch in range(len(self.branch_dims))
-        )
-        for sequence, grid in zip(self.sequences, self.grids(image_size)):
+        sequences = [_sequence(network, branch) for branch in range(len(self.branch_dims))]
+        for sequence, grid in zip(sequences, self.grids(image_size)):
             sequence.resize(grid)
+        self.sequences: Any = nn.ModuleList(sequences)
         if frozen_stages:
             self.sequences.requires_grad_(False)
 
@@ -127,8 +126,11 @@ class DualStreamCrossViT(TwoStreams):
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Return both class tokens of images (B, 3, H, W), side by side: (B, D, 1, 1)."""
-        found = [one.class_token for one in self.branches(images, modalities)]
-        return torch.cat(found, dim=1)[..., None, None]
+        before = self.forward_stages(images, modalities, self.stages[:-1])
+        last = self._run(self.stages[-1], before, modalities)
+        self._recorded(self.stages[-1], tuple(one.detach() for one in last))
+        # class tokens take no more of these patches, so that Grad-CAM explains nothing by them
+        return torch.cat([one[:, 0] for one in last], dim=1)[..., None, None]
 
     def branches(self, images: Tensor, modalities: Tensor) -> Tuple[Tokens, ...]:
         """Return the tokens of each branch, fine and coarse, behind the last norms."""
@@ -141,7 +143,7 @@ class DualStreamCrossViT(TwoStreams):
         stream = getattr(self, self.streams_of(EMBEDDING)[0])
         return stream[EMBEDDING].grids(image_size)
 
-    def forward_stages(  # type: ignore[override]  # there are two sequences here
+    def forward_stages(
         self, inputs: Union[Tensor, Sequences], modalities: Tensor, stages: Sequence[str]
     ) -> Any:
         """Run only ``stages``, as ``TwoStreams.forward_stages``.

@@ -11,6 +11,7 @@ from .estimate import AnyEstimate, Estimate
 from .kept import METRICS
 from .noise import MeanDifference
 from .summary import Row, short_direction
+from .transductive import transductive_words
 
 Cells = Dict[str, str]
 
@@ -106,12 +107,13 @@ def count_cells(row: Row) -> Cells:
 
 
 def remarks(row: Row) -> str:
-    """Return which runs failed or are missing, and where to read more."""
+    """Return what the results are, which runs failed or are missing, and where to read more."""
     lacking = [f"lacks {row.missing}"] if row.over_trials and row.missing else []
     logs = (
         f"; see `{row.runs[0].entry.run_folder}/{'trial*/' if row.trials else ''}seed*/output.txt`"
     )
-    told = hide_paths("; ".join([*row.failures, *lacking]))
+    kinds = dict.fromkeys(filter(None, map(transductive_words, row.results)))
+    told = hide_paths("; ".join([*kinds, *row.failures, *lacking]))
     return told + (logs if row.failures else "")
 
 

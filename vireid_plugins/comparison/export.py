@@ -16,14 +16,17 @@ from .summary import COSTS, Row
 VERSIONS = ("vireid_plugins", "Python", "torch", "FastReID", "NumPy", "faiss")
 
 # what else decides the numbers; older records lack some of them
-CONDITIONS = ("gallery_rule", "cmc", "never_compared", "feature", "metric", "flip", "reranking")
+CONDITIONS = (
+    *("gallery_rule", "cmc", "never_compared", "feature", "metric", "flip", "reranking"),
+    "transductive",
+)
 
 
 def format_runs(rows: Sequence[Row]) -> str:
     """Return a line for each config, seed and protocol, with all that was measured."""
     lines: List[Dict[str, Any]] = []
     for row in rows:
-        for run in row.runs:
+        for run in [] if row.end else row.runs:  # a second row has the same runs
             result = run.result()
             lines += _result_lines(run, result) if result else [_missing_line(run)]
     return _csv(lines)

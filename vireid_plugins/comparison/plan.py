@@ -20,7 +20,7 @@ from .printed import format_plain
 from .queue import Queue
 from .runs import DONE, PlannedRun, check_also, plan_runs
 from .stop_rule import rows_that_need_more
-from .summary import choose_protocols, collect
+from .summary import choose_protocols, collect, with_second_rows
 from .table import repeat_command
 
 PathLike = Union[str, Path]
@@ -135,7 +135,8 @@ class PlanComparison:
             rows = collect([run for run in runs if run.point == point])
             has_results = any(row.results for row in rows)
             protocols = choose_protocols(rows, self._protocol) if has_results else []
-            sections.append(Section(point, Contrasts(rows, against), protocols))
+            contrasts = Contrasts(rows, with_second_rows(against, rows))
+            sections.append(Section(point, contrasts, protocols))
         return sections
 
     # ------------------------------------------------------------------ what a caller does

@@ -33,6 +33,7 @@ from .printed import format_latex
 from .runs import DataPoint
 from .summary import Row
 from .table import LATEX, PLOT, RUNS, SUMMARY, TABLE, Outcome, provenance
+from .transductive import PLAIN
 
 DIFFERENCES, GAINS, CURVES = "differences.csv", "gains.png", "gain_curves.png"
 
@@ -179,7 +180,8 @@ def _group_table(outcome: PlanOutcome, section: Section, planned: Sequence[PlanR
     for one in planned:
         row = by_name[one.name]
         cells: Cells = {"row": one.name, **count_cells(row), **metric_cells(row, ends)}
-        cells["compared with"] = "<br>".join(one.against) or "–"
+        others = [other.name for other in section.contrasts.of(row)] or one.against
+        cells["compared with"] = "<br>".join(others) or "–"
         cells.update(difference_cells(row, section.contrasts, ends))
         cells["the paper"] = _printed(one)
         cells["here"] = _agreement(row, section, one.claim)
@@ -187,6 +189,10 @@ def _group_table(outcome: PlanOutcome, section: Section, planned: Sequence[PlanR
         told = [unlike(entries[one.name], entries[other]) for other in one.against[:1]]
         cells["remarks"] = "; ".join(filter(None, [remarks(row), *told]))
         lines.append(cells)
+        plain = by_name.get(one.name + PLAIN)
+        if plain is not None:
+            same = {"row": plain.name, **count_cells(plain), **metric_cells(plain, ends)}
+            lines.append({**dict.fromkeys(cells, "–"), **same, "remarks": f"weights of {one.name}"})
     return markdown_table(lines)
 
 

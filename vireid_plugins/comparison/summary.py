@@ -2,11 +2,12 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..errors import PlanError
 from .estimate import AnyEstimate, Estimate, TrialEstimate
 from .runs import DONE, PlannedRun
+from .transductive import PLAIN, both_ways
 
 COSTS = (
     "train_seconds",
@@ -25,6 +26,7 @@ class Row:
 
     runs: Sequence[PlannedRun]  # all seeds and trials that were asked for
     found: Sequence[Optional[Dict[str, Any]]]  # the result of each; None: it is not complete
+    end: str = ""  # of its name: what its results are, if the config has several rows
 
     @property
     def results(self) -> List[Dict[str, Any]]:
@@ -38,8 +40,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Return the name of the config."""
-        return self.runs[0].entry.name
+        """Return the name of the config, and what the results are if it has several rows."""
+        return self.runs[0].entry.name + self.end
 
     @property
     def over_trials(self) -> bool:
@@ -112,11 +114,31 @@ def name_runs(runs: Sequence[PlannedRun]) -> str:
 
 
 def collect(runs: Sequence[PlannedRun]) -> List[Row]:
-    """Return a row for each config, in order."""
+    """Return a row for each config, in order, and one more for each that is transductive."""
     own: Dict[str, List[PlannedRun]] = {}
     for run in runs:
         own.setdefault(run.entry.name, []).append(run)
-    return [Row(runs, [run.result() for run in runs]) for runs in own.values()]
+    rows: List[Row] = []
+    for of in own.values():
+        found = [both_ways(run.result()) for run in of]
+        rows.append(Row(of, [first for first, _ in found]))
+        if any(plain for _, plain in found):
+            rows.append(Row(of, [plain for _, plain in found], PLAIN))
+    return rows
+
+
+def with_second_rows(
+    against: Mapping[str, Sequence[str]], rows: Sequence[Row]
+) -> Dict[str, Sequence[str]]:
+    """Return which rows are compared with which, each transductive one first with its second row.
+
+    Args:
+        against: names of rows, by the name of a row.
+        rows: from :func:`collect`.
+    """
+    names = {row.runs[0].entry.name: row.name for row in rows if row.end}
+    own = {name: (second, *against.get(name, ())) for name, second in names.items()}
+    return {**against, **own}
 
 
 def choose_protocols(rows: Sequence[Row], wanted: str) -> List[str]:

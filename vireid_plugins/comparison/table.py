@@ -199,7 +199,8 @@ def feature_words(line: Dict[str, Any]) -> str:
     """Return in words how images are compared: feature, metric, flip, re-ranking."""
     flip = "flip" if line["flip"] else "no flip"
     rerank = f"re-ranking {line['reranking']}" if line["reranking"] else "no re-ranking"
-    return f"{line['feature']}, {line['metric']}, {flip}, {rerank}"
+    words = f"{line['feature']}, {line['metric']}, {flip}, {rerank}"
+    return f"{words}; transductive: {line['transductive']}" if line.get("transductive") else words
 
 
 def _data_words(result: Dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..data.item import Item, fingerprint_of, test_items
 from ..data.labels import first_few
@@ -17,6 +18,7 @@ from .ranking.rescoring import RescoringScorer, check_alone
 from .ranking.scores import FeatureScorer, TrialScorer
 from .ranking.trials import rank_with
 from .rehearsal import rehearse, why_no_match
+from .relation import TRANSDUCTIVE, RelatedScorer, Relation
 from .reranking.expansion import QueryExpansion
 from .reranking.rerank import AffinityInference
 from .reranking.scorer import RerankingScorer, TrialReranking
@@ -112,7 +114,8 @@ class VIReIDEvaluator:
     def evaluate(self, features: TestFeatures) -> ResultTable:
         """Return the table of ``features``, which have one row per test image.
 
-        If the features come with a rescorer, it re-orders the nearest images of each query.
+        If the features come with a rescorer, it re-orders the nearest images of each query. If they
+        come with a relation, each protocol has a second, transductive row.
 
         Raises:
             UserError: the features are not those of the dataset's test images, or not finite; no
@@ -135,7 +138,8 @@ class VIReIDEvaluator:
             others = self.reranking is not None, self.expansion is not None
             check_alone(features.rescorer.description, *others, self.metric)
             reranking = features.rescorer.description
-        rows = [self._row(protocol, features) for protocol in self.protocols]
+        passes = [None] if features.relation is None else [None, features.relation]
+        rows = [self._row(one, features, each) for one in self.protocols for each in passes]
         feature = features.feature or self.feature
         if features.flip_normalized:
             feature += ", normalized before the mean with the mirror image"
@@ -156,10 +160,12 @@ class VIReIDEvaluator:
                 "are few, look at these files."
             )
 
-    def _row(self, protocol: Protocol, features: TestFeatures) -> ResultRow:
+    def _row(
+        self, protocol: Protocol, features: TestFeatures, relation: Optional[Relation]
+    ) -> ResultRow:
         trials = list(protocol.trials(self.dataset))
         rules = protocol.rules(max(RANKS))
-        results = self._rank(features, trials, rules)
+        results = self._rank(features, trials, rules, relation)
         for number, (trial, result) in enumerate(zip(trials, results)):
             if result.num_valid_queries == 0:
                 labels = Labels(features.targets, features.camids)
@@ -169,7 +175,7 @@ class VIReIDEvaluator:
         values = {name: [_value(result, name) for result in results] for name in METRIC_NAMES}
         queries = [len(trial.query) for trial in trials]
         return ResultRow(
-            key=f"{self.dataset_name}/{protocol.key}",
+            key=f"{self.dataset_name}/{protocol.key}" + (f"/{TRANSDUCTIVE}" if relation else ""),
             direction=protocol.direction,
             gallery_rule=protocol.gallery_rule,
             num_trials=len(trials),
@@ -182,10 +188,15 @@ class VIReIDEvaluator:
             std={name: float(np.std(value)) for name, value in values.items()},
             cmc=rules.cmc,
             never_compared=rules.words(),
+            transductive=relation.description if relation else "",
         )
 
     def _rank(
-        self, features: TestFeatures, trials: Sequence[Trial], rules: RankRules
+        self,
+        features: TestFeatures,
+        trials: Sequence[Trial],
+        rules: RankRules,
+        relation: Optional[Relation],
     ) -> List[RankMetrics]:
         """Rank all trials by the scores of the features, the re-ranking or the rescorer."""
         targets, camids, rows = features.targets, features.camids, features.features
@@ -196,11 +207,17 @@ class VIReIDEvaluator:
             scorer = RescoringScorer(
                 rows, features.local, features.rescorer, labels, rules, self.device
             )
-        elif self.reranking or self.expansion:
-            scorer = RerankingScorer(rows, self.metric, self.reranking, self.expansion)
+        elif relation is not None:
+            scorer = RelatedScorer(rows, features.modalities, relation, self._scorer)
         else:
-            scorer = FeatureScorer(rows, self.metric, self.device)
+            scorer = self._scorer(rows)
         return rank_with(scorer, labels, trials, rules)
+
+    def _scorer(self, rows: Tensor) -> TrialScorer:
+        """Return the scorer of features (N, D), which re-ranks or expands them if that is asked."""
+        if self.reranking or self.expansion:
+            return RerankingScorer(rows, self.metric, self.reranking, self.expansion)
+        return FeatureScorer(rows, self.metric, self.device)
 
 
 def _value(result: RankMetrics, name: str) -> float:

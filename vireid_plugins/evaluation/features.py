@@ -19,6 +19,7 @@ from fastreid.utils import comm
 from ..errors import UserError
 from ..keys import SWITCH, Key, declare
 from .ranking.rescoring import Rescorer
+from .relation import Relation
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class TestFeatures:
     feature: str = ""  # the model's words for its features; empty: it has none
     local: Optional[Tensor] = None  # (N, R, S) float32 on the CPU, if there is a rescorer
     rescorer: Optional[Rescorer] = None  # re-orders the nearest images by ``local``
+    relation: Optional[Relation] = None  # makes features of a trial from those of all its images
 
 
 def flip_options(cfg: Any) -> Dict[str, bool]:
@@ -71,7 +73,7 @@ def extract_features(
     Args:
         model: ``model(batch)`` returns features (B, D), and ``model.test_feature``, if it exists,
             says in words what they are. If it has a ``rescorer`` (``ranking/rescoring.py``), its
-            local features are kept, too.
+            local features are kept, too. Its ``relation`` (``relation.py``) is kept for the trials.
         loader: batches with ``images`` (B, 3, H, W), ``targets``, ``camids`` and, as our loaders
             give them, ``modalities`` and ``index``.
         flip: average the features of each image and its mirror image.
@@ -106,6 +108,7 @@ def extract_features(
         feature=getattr(model, "test_feature", ""),
         local=joined["local"][rows] if rescorer is not None else None,
         rescorer=rescorer,
+        relation=getattr(model, "relation", None),
     )
 
 

@@ -34,6 +34,7 @@ class ResultRow:
     std: Dict[str, float]
     cmc: str = "image"  # or "identity", see ``RankRules``
     never_compared: str = ""  # in words, see ``RankRules.words``
+    transductive: str = ""  # in words: what saw all images of a trial at once; empty: nothing
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,15 @@ class ResultTable:
     def _flat(self) -> Dict[str, float]:
         """Return every metric of each row, ``<key>/<metric>`` and ``<key>/<metric>_std``.
 
-        Another entry, ``metric``, is (Rank-1 + mAP) / 2 of the first row, by which FastReID chooses
-        the best model.
+        Another entry, ``metric``, is (Rank-1 + mAP) / 2 of the first row, or of the first
+        transductive one if there is any. By it FastReID chooses the best model.
         """
         flat: Dict[str, float] = {}
         for row in self.rows:
             for name in METRIC_NAMES:
                 flat[f"{row.key}/{name}"] = row.mean[name]
                 flat[f"{row.key}/{name}_std"] = row.std[name]
-        first = self.rows[0].mean
+        first = next((row for row in self.rows if row.transductive), self.rows[0]).mean
         flat["metric"] = (first["Rank-1"] + first["mAP"]) / 2
         return flat
 
@@ -84,6 +85,7 @@ class ResultTable:
                 "metric": self.metric,
                 "flip": self.flip,
                 "reranking": self.reranking,
+                **({"transductive": row.transductive} if row.transductive else {}),
             }
             for row in self.rows
         ]
@@ -93,6 +95,9 @@ class ResultTable:
         header = ["protocol", "direction", "gallery", "trials", "queries (left out)"]
         header += ["gallery size", "CMC counts", "feature", "flip", "re-ranking", *METRIC_NAMES]
         lines = [self._cells(row) for row in self.rows]
+        if any(row.transductive for row in self.rows):
+            header.append("transductive")
+            lines = [[*line, row.transductive or "no"] for line, row in zip(lines, self.rows)]
         text = tabulate(lines, headers=header, tablefmt="pipe", disable_numparse=True)
         text += "\nPercent; ± is the population standard deviation over trials."
         return text + (f"\n{self.note}" if self.note else "")

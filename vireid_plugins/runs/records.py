@@ -22,7 +22,11 @@ _PROTOCOL_FACTS: Dict[str, Kind] = {
     "flip": bool,
     "reranking": str,
 }
-_LATER_PROTOCOL_FACTS: Dict[str, Kind] = {"cmc": str, "never_compared": str}
+_LATER_PROTOCOL_FACTS: Dict[str, Kind] = {
+    "cmc": str,
+    "never_compared": str,
+    "transductive": str,
+}
 _SESSION_FACTS: Dict[str, Kind] = {
     "task": str,
     "started": str,

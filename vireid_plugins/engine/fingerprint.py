@@ -81,7 +81,7 @@ def model_words(cfg: CfgNode) -> str:
     """Return ``MODEL`` as text, without paths, the device, and later keys at their defaults."""
     node = cfg.MODEL.clone()
     node.defrost()
-    node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = ""
+    node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = node.NFORMER.ENCODER = ""
     later = {
         name: key.default
         for name, key in declared_keys().items()

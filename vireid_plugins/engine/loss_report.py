@@ -45,7 +45,8 @@ class LossReport:
             mean /= comm.get_world_size()
         self.iteration = iteration
         self.data_time = data_time
-        self.images = len(batch["images"]) * comm.get_world_size()
+        rows = batch["images"] if "images" in batch else batch["targets"]
+        self.images = len(rows) * comm.get_world_size()
         self.is_last = False  # whether any process was asked to stop; known after ``read``
         self._names = list(terms)  # the numbers after the terms say who was asked to stop
         self._paths: List[str] = list(map(str, batch.get("img_paths", [])))

@@ -12,7 +12,9 @@ from ..errors import CheckpointError
 from ..runs.history import restore_storage
 from ..runs.names import BEST, FACTS, FAILED, FINAL, RESUME
 from ..runs.rewind import cut_measurements, restore_results
+from .parallel import unwrap
 from .seeding import set_random_states, with_seed
+from .sequences import training_batches
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ def continue_from(trainer: Any, rest: Dict[str, Any], path: str) -> None:
                 "SEED is %d; the run began with %d and continues with it.", trainer.seed, seed
             )
         trainer.seed = seed
-        trainer._trainer.data_loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
+        loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
+        model = unwrap(trainer.model)
+        trainer._trainer.data_loader = training_batches(trainer.cfg, loader, model, seed)
     iteration = place.epochs * trainer.iters_per_epoch + place.iterations
     trainer.kept, trainer.kept_state = f"{path} is kept.", (iteration, place.pending)
     trainer.scheduler["lr_sched"].set(iteration)

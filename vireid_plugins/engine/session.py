@@ -26,6 +26,7 @@ from .all_trials import how_to_run_all
 from .checkpoint import read_facts
 from .checks import make_output_folder
 from .early_checks import check_training
+from .encoder import check_encoder
 from .interrupts import STOP_STATUSES, TrainingStopped, what_is_kept
 from .launch import launch
 from .loading import OpenedCheckpoint, check_not_foreign, named_weights, open_checkpoint
@@ -81,6 +82,7 @@ def train(
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
+    check_encoder(cfg)
     check_training(cfg, max(1, num_gpus * num_machines))
     if not resume:
         check_pixel_scale(cfg)

@@ -21,6 +21,7 @@ from ..runs.names import CONFIG
 from .allocator import forget_what_was_said, keep_freed_memory
 from .checks import make_output_folder
 from .devices import check_devices
+from .encoder import take_encoder
 from .run_folder import (
     check_resumable,
     keep_training_apart,
@@ -53,9 +54,15 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
     check_ranges(cfg)
+    take_encoder(cfg, _carried_by, opts[0::2])
     cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
     check_devices(cfg)
     return cfg
+
+
+def _carried_by(facts: Dict[str, Any], path: str) -> CfgNode:
+    """Return the config of a checkpoint, without a check of its device."""
+    return build_carried_config(facts, ("MODEL.DEVICE", "cpu"), f"the config in {path}")
 
 
 def build_carried_config(

@@ -34,6 +34,7 @@ from .checkpoint import (
 )
 from .checks import check_run, make_output_folder
 from .early_checks import check_training, odd_values
+from .encoder import load_encoder
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
 from .precise_bn import recompute_statistics
@@ -43,6 +44,7 @@ from .same_rendering import check_same_rendering, rendered_facts
 from .same_run import check_same_config, check_same_data, log_differences
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
+from .sequences import training_batches
 from .step import StepTrainer
 
 logger = logging.getLogger(__name__)
@@ -91,8 +93,9 @@ class VIReIDTrainer(DefaultTrainer):
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
         check_run(cfg, loader.dataset.num_classes)
-        accumulation = read_accumulation(cfg, len(loader))
         model = self.build_model(cfg)
+        loader = training_batches(cfg, loader, model, self.seed)
+        accumulation = read_accumulation(cfg, len(loader))
         apply_scaling_keys(cfg, model)
         runtime.compile_backbone(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
@@ -214,9 +217,10 @@ class VIReIDTrainer(DefaultTrainer):
                     "Nothing to resume in %s; starting from the beginning.", self.cfg.OUTPUT_DIR
                 )
             log_move(self.cfg, move_earlier_run(self.cfg))
+            model: Any = unwrap(self.model)
+            load_encoder(self.cfg, model)
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
             write_config(self.cfg)
-            model: Any = unwrap(self.model)
             if hasattr(model, "start_run"):  # FastReID's own models have none
                 model.start_run()
             return

@@ -64,6 +64,9 @@ class Loss(nn.Module):
         """Return the config node with this loss's keys."""
         return cfg.MODEL.LOSSES[cls.config_node]
 
+    def after_step(self) -> None:
+        """Act after each update of the weights, on every process."""
+
     def check(self, **arguments: Any) -> None:
         """Check arguments of the constructor against the declared keys of the same names.
 

@@ -9,6 +9,7 @@ from .maum import MAUM
 from .mrda import MRDA
 from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
+from .nformer import NFormer
 from .pmt import PMT
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "DualStreamBaseline",
     "MSCLNet",
     "MutualPrediction",
+    "NFormer",
 ]

@@ -210,6 +210,7 @@ class MAUM(DualStreamBaseline):
 
     def after_step(self) -> None:
         """Push the current proxies to both memories in the phase ``"metrics"``."""
+        super().after_step()
         if self.phase == METRICS:
             self.visible_memory.push(self.visible_classifier.weight)
             self.infrared_memory.push(self.infrared_classifier.weight)

@@ -1,0 +1,162 @@
+"""Take config and weights of a trained model that another one is built upon (NFormer's encoder).
+
+The checkpoint of the encoder decides how images become features: its network, head, input and the
+split that it was trained on. These keys are taken from it, whatever a config file says; a KEY VALUE
+pair that says otherwise is refused. The finished checkpoint holds the encoder's weights, and its
+config the encoder's keys, so that it needs the encoder's file no more.
+"""
+
+import logging
+import os
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from fastreid.config import CfgNode
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ..data.datasets.build import restore_splits
+from ..data.reading import RANGE_KEYS, restore_ranges
+from ..errors import CheckpointError, UserError
+from ..keys import check_ranges, value_of
+from ..merge import flat_keys
+from .checkpoint import AtomicCheckpointer, read_facts
+
+logger = logging.getLogger(__name__)
+
+ENCODER = "MODEL.NFORMER.ENCODER"
+_ARCHITECTURE, _LOSSES = f"{ENCODER}_ARCHITECTURE", f"{ENCODER}_LOSSES"
+# Keys that the encoder decides; a name that ends in a dot stands for a group.
+_DECIDED = ("MODEL.", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST", *RANGE_KEYS.values(), "TEST.FEATURE")
+# ... but for these.
+_OWN = (
+    *("MODEL.META_ARCHITECTURE", "MODEL.NFORMER.", "MODEL.LOSSES.", "MODEL.WEIGHTS"),
+    *("MODEL.DEVICE", "MODEL.FREEZE_LAYERS", "MODEL.HEADS.NUM_CLASSES"),
+    *("MODEL.BACKBONE.PRETRAIN", "MODEL.BACKBONE.PRETRAIN_PATH"),
+    *("MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS", "MODEL.QUEUE_SIZE"),
+)
+_CHOICES = ("TEST.FEATURE",)  # a pair may choose otherwise
+
+
+def encoder_path(cfg: CfgNode) -> str:
+    """Return the path of the encoder's checkpoint; empty: none is named."""
+    path = os.path.expanduser(str(value_of(cfg, ENCODER, "")))
+    return path.replace("{seed}", str(cfg.SEED))
+
+
+def has_encoder(cfg: CfgNode) -> bool:
+    """Return whether the method of a config is built upon a trained model."""
+    method = META_ARCH_REGISTRY._obj_map.get(cfg.MODEL.META_ARCHITECTURE)
+    return bool(getattr(method, "trains_on_features", False))
+
+
+def take_encoder(
+    cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode], given: Sequence[str] = ()
+) -> None:
+    """Set the keys that the encoder's checkpoint decides, in place.
+
+    A config that has them already, from a run's ``config.yaml``, needs the file no more.
+
+    Args:
+        cfg: not frozen.
+        open_config: returns the config that a checkpoint carries, from its facts and its path.
+        given: the keys of KEY VALUE pairs.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is no checkpoint of this package.
+        UserError: the method has no encoder, or a pair contradicts the checkpoint.
+    """
+    path = encoder_path(cfg)
+    if not path:
+        return
+    if not has_encoder(cfg):
+        raise UserError(
+            f"{ENCODER} is {path!r}, and MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has "
+            f"no encoder. Set MODEL.META_ARCHITECTURE NFormer, or leave {ENCODER} out."
+        )
+    if value_of(cfg, _ARCHITECTURE) and not os.path.isfile(path):
+        return
+    facts = _facts_of(path)
+    held = open_config(facts, path)
+    if has_encoder(held):
+        raise UserError(
+            f"{ENCODER} names {path}, which has an encoder itself. Name the checkpoint of that"
+            f"{_named(held)}."
+        )
+    _check_pairs(cfg, held, given, path)
+    for key in _decided(flat_keys(held)):
+        if value_of(cfg, key) is not None and not (key in _CHOICES and key in given):
+            cfg.merge_from_list([key, value_of(held, key)])
+    cfg.merge_from_list([_ARCHITECTURE, held.MODEL.META_ARCHITECTURE])
+    cfg.merge_from_list([_LOSSES, tuple(held.MODEL.LOSSES.NAME)])
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    restore_splits(cfg, facts, path, given)
+    restore_ranges(cfg, facts, path, given)
+    check_ranges(cfg, [_ARCHITECTURE, _LOSSES])
+
+
+def _facts_of(path: str) -> Dict[str, Any]:
+    if not os.path.isfile(path):
+        # The message about a missing file would name MODEL.WEIGHTS.
+        raise CheckpointError(
+            f"{ENCODER} names {path!r}, which does not exist or is not a file. Train the encoder "
+            "first, with any config of this package; its checkpoint is OUTPUT_DIR/model_final.pth."
+        )
+    facts = read_facts(path)
+    if facts is None:
+        raise CheckpointError(
+            f"{ENCODER} names {path}, which carries no config: another program wrote it. Write a "
+            f"file that carries one: vireid convert {path} --out new.pth (for weights of FastReID, "
+            "with --config-file CONFIG_FILE)."
+        )
+    return facts
+
+
+def _named(held: CfgNode) -> str:
+    path = encoder_path(held)
+    return f", {path}" if path else ""
+
+
+def _decided(keys: Iterable[str]) -> List[str]:
+    return [key for key in keys if _is_in(key, _DECIDED) and not _is_in(key, _OWN)]
+
+
+def _is_in(key: str, names: Sequence[str]) -> bool:
+    return any(key == one or (one[-1] == "." and key.startswith(one)) for one in names)
+
+
+def _check_pairs(cfg: CfgNode, held: CfgNode, given: Sequence[str], path: str) -> None:
+    """Raise ``UserError`` if a KEY VALUE pair contradicts the encoder."""
+    for key in _decided(given):
+        own, theirs = value_of(cfg, key), value_of(held, key)
+        if key not in _CHOICES and theirs is not None and _plain(own) != _plain(theirs):
+            raise UserError(
+                f"{key} is {own!r}, but the encoder, {path}, was trained with {theirs!r}, and its "
+                f"features depend on it. Leave {key} out."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def check_encoder(cfg: CfgNode) -> None:
+    """Raise ``UserError`` if a training of NFormer has no encoder."""
+    if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or encoder_path(cfg):
+        return
+    raise UserError(
+        f"{cfg.MODEL.META_ARCHITECTURE} trains on the features of a trained model, and {ENCODER} names none. Train one "
+        f"with any config of this package, and add {ENCODER} PATH, such as {ENCODER} "
+        "logs/sysu/agw/model_final.pth"
+    )
+
+
+def load_encoder(cfg: CfgNode, model: Any) -> None:
+    """Load the encoder's weights into ``model.encoder``, if the config names its checkpoint.
+
+    Raises:
+        MissingFileError, CheckpointError: the file is absent, or belongs to another model.
+    """
+    path = encoder_path(cfg)
+    if path and has_encoder(cfg):
+        _facts_of(path)
+        AtomicCheckpointer(model.encoder).load(path, checkpointables=[], need="features")

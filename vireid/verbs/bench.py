@@ -170,6 +170,15 @@ def memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
 
 
+def nformer(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``nformer``."""
+    parser.add_argument("--items", type=int, nargs="*", help="numbers of images for both forms")
+    parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
+    parser.add_argument("--size", type=int, help="features of an image")
+    parser.add_argument("--layers", type=int, help="transformer blocks")
+    parser.add_argument("--repeats", type=int, help="runs of each")
+
+
 def attention(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``attention``."""
     parser.add_argument("--batch", type=int, help="images")
@@ -218,6 +227,7 @@ TOPICS: Dict[str, Topic] = {
     "memory": Topic("peak memory of training, method by method", memory),
     "evaluations": Topic("memory over many re-ranked evaluations in one process", evaluations),
     "attention": Topic("MRDA's attention, against full attention", attention),
+    "nformer": Topic("NFormer's pass over a test set, against the dense form", nformer),
     "gradients": Topic(
         "value, gradient and cosines of each loss term over a training",
         gradients,

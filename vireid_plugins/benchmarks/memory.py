@@ -101,6 +101,23 @@ class RandomBatches:
         return iter([self.batch] * self.length)
 
 
+class RandomSequences(RandomBatches):
+    """A loader that repeats one batch of random features, for a method that trains on them."""
+
+    def __init__(self, cfg: Any, length: int) -> None:
+        super().__init__(cfg, length)
+        node = cfg.MODEL.NFORMER
+        shape = (node.SEQUENCES, node.SEQUENCE_LENGTH)
+        rows = torch.arange(shape[0] * shape[1])
+        self.batch = {
+            "features": torch.randn(*shape, node.DIM or cfg.MODEL.BACKBONE.FEAT_DIM),
+            "targets": rows % cfg.MODEL.HEADS.NUM_CLASSES,
+            "modalities": rows % len(Modality),
+            "index": rows,
+            "camids": rows % len(Modality),
+        }
+
+
 def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     """Train ``method`` in its last phase, for ``steps`` timed updates after one that is dropped.
 
@@ -115,7 +132,9 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     model = build_model(cfg)
     apply_scaling_keys(cfg, model)
     accumulation = cfg.SOLVER.ACCUMULATION
-    loader = RandomBatches(cfg, (steps + 1) * accumulation)
+    trains_on_features = getattr(model, "trains_on_features", False)
+    kind = RandomSequences if trains_on_features else RandomBatches
+    loader = kind(cfg, (steps + 1) * accumulation)
     amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
     optimizer = build_optimizer(cfg, model)
     for group in optimizer.param_groups:  # random images teach nothing; losses must stay finite
@@ -125,7 +144,11 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
         model.phase = model.phase_of(cfg.SOLVER.MAX_EPOCH - 1)
     stepper.start_epoch(0)
     seconds, processor = _timed(stepper, model, steps)
-    updates = -(-(TRAIN_IMAGES // (cfg.SOLVER.IMS_PER_BATCH // 2)) // accumulation)
+    batches = TRAIN_IMAGES // (cfg.SOLVER.IMS_PER_BATCH // 2)
+    if trains_on_features:
+        node = cfg.MODEL.NFORMER
+        batches = batches * cfg.SOLVER.IMS_PER_BATCH // node.IMAGES_PER_SEQUENCE // node.SEQUENCES
+    updates = -(-batches // accumulation)
     step = statistics.median(seconds)
     return {
         "images": cfg.SOLVER.IMS_PER_BATCH * accumulation,

@@ -144,9 +144,9 @@ def check_encoder(cfg: CfgNode) -> None:
     if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or encoder_path(cfg):
         return
     raise UserError(
-        f"{cfg.MODEL.META_ARCHITECTURE} trains on the features of a trained model, and {ENCODER} names none. Train one "
-        f"with any config of this package, and add {ENCODER} PATH, such as {ENCODER} "
-        "logs/sysu/agw/model_final.pth"
+        f"{cfg.MODEL.META_ARCHITECTURE} trains on the features of a trained model, and {ENCODER} "
+        f"names none. Train one with any config of this package, and add {ENCODER} PATH, such as "
+        f"{ENCODER} logs/sysu/agw/model_final.pth"
     )
 
 

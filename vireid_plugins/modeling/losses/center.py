@@ -99,7 +99,7 @@ class CenterLoss(Loss):
         return 0.5 * difference.square().sum(dim=1).mean()
 
     def _note(self, difference: Tensor, targets: Tensor) -> None:
-        """Add the gradient of one batch, (c - f) / B at the center of each row, to the noted one."""
+        """Add the gradient of one batch, (c - f) / B at each row's center, to the noted one."""
         own = torch.zeros_like(self.centres)
         own.index_add_(0, targets, -difference.to(own) / len(difference))
         self._gradient = own if self._gradient is None else self._gradient + own

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BLOCK_ROWS = 512
+
 
 def pairwise_distances(features: Tensor) -> Tensor:
     """Return the Euclidean distances between all rows of ``features`` (B, D): (B, B).
@@ -91,6 +93,31 @@ def mean_within(distances: Tensor, mask: Tensor) -> Tensor:
     A row of ``mask`` without a True gives 0.
     """
     return (distances * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+@torch.no_grad()
+def hardest_rows(features: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """Return anchors, and for each its farthest positive and its nearest negative: (A,) numbers.
+
+    Distances are compared in blocks of rows, as products, so that memory grows with B alone: for
+    thousands of rows. Of two that differ by less than the rounding of float32, either is taken.
+
+    Args:
+        features: (B, D).
+        targets: (B,).
+    """
+    squares, found = features.square().sum(1), []
+    for rows in torch.arange(len(features), device=features.device).split(_BLOCK_ROWS):
+        squared = squares - 2 * features[rows] @ features.T  # + |f|^2 of the row, which is constant
+        same = targets[rows, None] == targets
+        negatives = squared.masked_fill(same, torch.inf)
+        same.scatter_(1, rows[:, None], False)
+        positives = squared.masked_fill_(~same, -torch.inf)
+        (far, positive), (near, negative) = positives.max(1), negatives.min(1)
+        usable = (far > -torch.inf) & (near < torch.inf)
+        found.append(torch.stack([rows, positive, negative])[:, usable])
+    anchors, positive, negative = torch.cat(found, dim=1)
+    return anchors, positive, negative
 
 
 def zero_of(inputs: Tensor) -> Tensor:

@@ -5,12 +5,16 @@ Shapes: B rows, D feature size.
 
 from typing import Optional
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from .base import Loss, full_precision
-from .pairs import hardest_triplets, pair_masks, pairwise_distances, zero_of
+from .pairs import hardest_rows, hardest_triplets, pair_masks, pairwise_distances, zero_of
+
+MOST_ROWS = 2048  # above it, no matrix of all pairs is made
 
 declare(
     "MODEL.LOSSES.BATCH_HARD",
@@ -40,5 +44,17 @@ class BatchHardTripletLoss(Loss):
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
+        if len(x) > MOST_ROWS:
+            return self._of_many(x, targets)
         terms = hardest_triplets(pairwise_distances(x), *pair_masks(targets), self.margin)
         return terms.mean() if len(terms) else zero_of(x)
+
+    def _of_many(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss of many rows without a matrix of all pairs."""
+        anchors, positive, negative = hardest_rows(x, targets)
+        if len(anchors) == 0:
+            return zero_of(x)
+        far, near = (
+            torch.linalg.vector_norm(x[anchors] - x[rows], dim=1) for rows in (positive, negative)
+        )
+        return F.relu(self.margin + far - near).mean()

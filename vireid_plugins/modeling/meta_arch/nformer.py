@@ -1,8 +1,8 @@
 """NFormer: all images of a test look at their neighbors before they are compared.
 
 *Paper*: H. Wang, J. Shen, Y. Liu, Y. Gao, E. Gavves, "NFormer: Robust Person Re-identification with
-Neighbor Transformer", CVPR 2022, pp. 7297-7307, arXiv 2204.09331. Code: haochenheheda/NFormer, commit
-c78cb84, called "the code" below.
+Neighbor Transformer", CVPR 2022, pp. 7297-7307, arXiv 2204.09331. Code: haochenheheda/NFormer,
+commit c78cb84, called "the code" below.
 *Idea*: a transformer over the features of all images, in which each looks at its mutual nearest
 neighbors alone, so that odd features are pulled towards those of the same person.
 *Here*: ``NFormer``, on the frozen features of any trained model of this package.
@@ -39,7 +39,7 @@ S sequences of L rows, B images of a batch, D features of the encoder, E = ``DIM
 N identities.
 """
 
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Union
 
 import torch
 import torch.nn.functional as F

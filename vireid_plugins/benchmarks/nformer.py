@@ -1,0 +1,169 @@
+"""Compare NFormer's pass over a test set with the dense form in which it was published.
+
+The dense form is written here from the public code's definition (``modeling/nformer.py`` of
+haochenheheda/NFormer, commit c78cb84): matrices of all pairs for the cosines, and for affinities
+and masks of each layer, whose entries outside the mask are dropped before the softmax. Weights,
+landmarks and features are the same; the largest difference of the results is shown. Each case runs
+in a process of its own; its peak is the largest resident set of that process, Python and its
+libraries included.
+"""
+
+import statistics
+import time
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..comparison.measure import peak_memory
+from ..errors import UserError
+from ..evaluation.neighbors.mutual import mutual_neighbors
+from ..modeling.layers.neighbor_transformer import NeighborTransformer
+from .measuring import in_own_process, markdown_table
+
+HEADS, LANDMARKS, TOPK = 2, 5, 20
+_IMAGES = 17  # of an identity
+
+
+def make_features(items: int, size: int) -> Tensor:
+    """Return (items, size) of length 1: some images of each identity."""
+    random = torch.Generator().manual_seed(0)
+    centers = torch.randn(max(1, items // _IMAGES), size, generator=random)
+    rows = centers[torch.randint(0, len(centers), (items,), generator=random)]
+    return F.normalize(rows.add_(torch.randn(items, size, generator=random)), dim=1)
+
+
+def make_model(size: int, layers: int) -> NeighborTransformer:
+    """Return a transformer with the same random weights each time."""
+    torch.manual_seed(0)
+    model = NeighborTransformer(size, layers, HEADS, LANDMARKS, dropout=0.0).eval()
+    for parameter in model.parameters():  # the initial ones would let a row ignore its neighbors
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.06)
+    return model
+
+
+@torch.no_grad()
+def sparse(model: NeighborTransformer, features: Tensor) -> Tensor:
+    """Return what this package computes, (N, D)."""
+    neighbors, kept = (one[None, None] for one in mutual_neighbors(features, TOPK))
+    random = torch.Generator().manual_seed(0)
+    return model(features[None], lambda agents, counterparts: (neighbors, kept), random)[0]
+
+
+@torch.no_grad()
+def dense(model: NeighborTransformer, features: Tensor) -> Tensor:
+    """Return the same in the published form, (N, D)."""
+    random, x = torch.Generator().manual_seed(0), features
+    places = (features @ features.T).topk(TOPK, dim=1).indices
+    for block in model.blocks:
+        landmarks = torch.randperm(len(x), generator=random)[:LANDMARKS]
+        query, key, value = (
+            part.unflatten(1, (HEADS, -1)).transpose(0, 1)  # (h, N, d)
+            for part in block.attention.project_in(x).chunk(3, dim=1)
+        )
+        left, right = query @ key[:, landmarks].transpose(1, 2), query[:, landmarks] @ key.mT
+        affinities = left @ right
+        affinities = affinities / query.shape[-1] ** 0.5
+        own = places.expand(HEADS, -1, -1)
+        mask = torch.zeros_like(affinities).scatter_(2, own, torch.ones_like(own, dtype=x.dtype))
+        mask = mask * mask.transpose(1, 2)
+        weights = torch.sparse.softmax((affinities * mask).to_sparse(), 2)
+        taken = torch.bmm(weights, value).transpose(0, 1).flatten(1)
+        x = block.norm_1(x + block.attention.project_out(taken))
+        hidden = F.gelu(block.expand(x), approximate="tanh")
+        x = block.norm_2(x + block.contract(hidden))
+    return x
+
+
+FORMS = {"dense, as published": dense, "sparse": sparse}
+
+
+def measure(form: str, items: int, size: int, layers: int, threads: int) -> Dict[str, Any]:
+    """Run one form once, in a new process.
+
+    Returns:
+        seconds, the peak in MiB, and numbers that tell whether two results agree.
+    """
+    torch.set_num_threads(threads)
+    model, features = make_model(size, layers), make_features(items, size)
+    begin = time.perf_counter()
+    result = FORMS[form](model, features)
+    seconds = time.perf_counter() - begin
+    sample = result[:: max(1, items // 50)].flatten().tolist()
+    return {"seconds": seconds, "peak_MiB": peak_memory(torch.device("cpu")), "sample": sample}
+
+
+def _difference(one: Sequence[float], other: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other))
+
+
+def run(
+    *,
+    items: Sequence[int] = (2000, 5000),
+    sparse_items: Sequence[int] = (),
+    size: int = 256,
+    layers: int = 4,
+    repeats: int = 1,
+    threads: int = 2,
+) -> Dict[str, Any]:
+    """Measure both forms, which take turns; the result has a table.
+
+    Args:
+        items: numbers of images for both forms; the dense one takes about 10 GB for 20,000.
+        sparse_items: numbers of images for the sparse form alone.
+        size: features of an image.
+        layers: transformer blocks.
+        repeats: runs of each.
+        threads: of each process.
+
+    Raises:
+        UserError: a number is too small.
+    """
+    if min([*items, *sparse_items, size], default=0) < TOPK:
+        raise UserError(f"Numbers of images and features must be at least {TOPK}.")
+    head = ["images", "form", "seconds", "times faster", "peak MiB", "times less", "difference"]
+    rows: List[List[str]] = []
+    for count, forms in [(n, list(FORMS)) for n in items] + [(n, ["sparse"]) for n in sparse_items]:
+        found: Dict[str, List[Dict[str, Any]]] = {form: [] for form in forms}
+        for _ in range(repeats):
+            for form in forms:
+                words = dict(form=form, items=count, size=size, layers=layers, threads=threads)
+                found[form].append(in_own_process(measure, **words))
+        rows += _rows(count, found)
+    return {
+        "rows": [dict(zip(head, row)) for row in rows],
+        "table": f"{markdown_table([head, *rows])}\n{layers} layers, {size} features, k = {TOPK}, "
+        f"{LANDMARKS} landmarks, {threads} threads, CPU, PyTorch {torch.__version__}; median of "
+        f"{repeats} (smallest to largest); peak: largest resident set of the process.\n",
+    }
+
+
+def _rows(count: int, found: Dict[str, List[Dict[str, Any]]]) -> List[List[str]]:
+    """Return a row for each form: images, form, seconds, ratio, MiB, ratio, difference."""
+    (first, *_), rows = found.values(), []
+    base = _middle(first)
+    for form, of in found.items():
+        seconds, peak = _middle(of)
+        times = [one["seconds"] for one in of]
+        alone = len(found) == 1
+        rows.append(
+            [
+                f"{count:,}",
+                form,
+                f"{seconds:.2f} ({min(times):.2f} to {max(times):.2f})",
+                "–" if alone else f"{base[0] / seconds:.1f}",
+                f"{peak:.0f}",
+                "–" if alone else f"{base[1] / peak:.1f}",
+                "–" if alone else f"{_difference(first[0]['sample'], of[0]['sample']):.1e}",
+            ]
+        )
+    return rows
+
+
+def _middle(of: List[Dict[str, Any]]) -> Tuple[float, float]:
+    return (
+        statistics.median(one["seconds"] for one in of),
+        statistics.median(one["peak_MiB"] or 0.0 for one in of),
+    )

@@ -216,12 +216,11 @@ class NFormer(DualStreamBaseline):
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """Return the encoder's features (B, D), or loss terms in training."""
+        if "features" not in batch and not self.training:
+            return self.encoder(batch)
         if "features" not in batch:
             with torch.no_grad():
-                features = self.encoder(batch)
-            if not self.training:
-                return features
-            batch = {**batch, "features": features[None]}
+                batch = {**batch, "features": self.encoder(batch)[None]}
         labels = self.labels(batch)  # (S L,) each
         rows = batch["features"].to(self.device)
         x = self.transform(rows, labels["modalities"].view(rows.shape[:2])).flatten(0, 1)

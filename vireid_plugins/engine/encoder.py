@@ -8,6 +8,7 @@ config the encoder's keys, so that it needs the encoder's file no more.
 
 import logging
 import os
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 from fastreid.config import CfgNode
@@ -18,6 +19,7 @@ from ..data.reading import RANGE_KEYS, restore_ranges
 from ..errors import CheckpointError, UserError
 from ..keys import check_ranges, value_of
 from ..merge import flat_keys
+from ..runs.last import last_checkpoint
 from .checkpoint import AtomicCheckpointer, read_facts
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ def take_encoder(
 ) -> None:
     """Set the keys that the encoder's checkpoint decides, in place.
 
-    A config that has them already, from a run's ``config.yaml``, needs the file no more.
+    A config that has them already, from a run's ``config.yaml``, needs the file no more; neither
+    does a run in ``OUTPUT_DIR`` that is resumed.
 
     Args:
         cfg: not frozen.
@@ -73,7 +76,7 @@ def take_encoder(
             f"{ENCODER} is {path!r}, and MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has "
             f"no encoder. Set MODEL.META_ARCHITECTURE NFormer, or leave {ENCODER} out."
         )
-    if value_of(cfg, _ARCHITECTURE) and not os.path.isfile(path):
+    if not os.path.isfile(path) and _take_from_run(cfg, open_config):
         return
     facts = _facts_of(path)
     held = open_config(facts, path)
@@ -83,15 +86,38 @@ def take_encoder(
             f"{_named(held)}."
         )
     _check_pairs(cfg, held, given, path)
-    for key in _decided(flat_keys(held)):
-        if value_of(cfg, key) is not None and not (key in _CHOICES and key in given):
-            cfg.merge_from_list([key, value_of(held, key)])
+    _take_keys(cfg, held, given)
     cfg.merge_from_list([_ARCHITECTURE, held.MODEL.META_ARCHITECTURE])
     cfg.merge_from_list([_LOSSES, tuple(held.MODEL.LOSSES.NAME)])
-    cfg.MODEL.BACKBONE.PRETRAIN = False
     restore_splits(cfg, facts, path, given)
     restore_ranges(cfg, facts, path, given)
     check_ranges(cfg, [_ARCHITECTURE, _LOSSES])
+
+
+def _take_keys(cfg: CfgNode, held: CfgNode, given: Sequence[str] = ()) -> None:
+    for key in _decided(flat_keys(held)):
+        if value_of(cfg, key) is not None and not (key in _CHOICES and key in given):
+            cfg.merge_from_list([key, value_of(held, key)])
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+
+
+def _take_from_run(cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode]) -> bool:
+    """Take the encoder's keys from the config itself, or from the run in ``OUTPUT_DIR``.
+
+    Returns:
+        Whether one of them has the keys, so that the run can be resumed without the encoder's file.
+    """
+    if value_of(cfg, _ARCHITECTURE):
+        return True
+    last = last_checkpoint(Path(os.path.expanduser(cfg.OUTPUT_DIR)))
+    facts = read_facts(str(last)) if last else None
+    held = open_config(facts, str(last)) if facts else None
+    if held is None or not has_encoder(held):
+        return False
+    _take_keys(cfg, held)
+    for key in (_ARCHITECTURE, _LOSSES):
+        cfg.merge_from_list([key, value_of(held, key)])
+    return True
 
 
 def _facts_of(path: str) -> Dict[str, Any]:

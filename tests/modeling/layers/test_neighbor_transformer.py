@@ -65,7 +65,10 @@ def test_the_sum_over_neighbors_and_its_gradients_equal_a_dense_product():
 
 
 def test_neighbors_by_affinity_are_the_largest_of_both_rows_and_the_row_itself():
-    agents, counterparts = random(1, ROWS, HEADS, LANDMARKS), random(1, ROWS, HEADS, LANDMARKS, seed=5)
+    agents, counterparts = (
+        random(1, ROWS, HEADS, LANDMARKS),
+        random(1, ROWS, HEADS, LANDMARKS, seed=5),
+    )
     neighbors, kept = mutual_by_affinity(4, keep_mutual)(agents, counterparts)
     for head in range(HEADS):
         affinity = agents[0, :, head] @ counterparts[0, :, head].T

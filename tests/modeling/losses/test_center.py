@@ -70,3 +70,29 @@ def test_a_weight_of_zero_switches_the_term_off() -> None:
     terms = build_losses(center_config(0.0), ["features", "targets"])
     value = terms({"features": torch.ones(1, 3), "targets": torch.tensor([0])})["loss_center"]
     assert value.item() == 0
+
+
+def test_a_step_of_its_own_is_that_of_plain_sgd_whatever_the_optimizer() -> None:
+    """Two batches make one step: the mean of their gradients, (c - f) / B at each row's center."""
+    cfg = center_config(5e-4)
+    cfg.MODEL.LOSSES.CENTER.OWN_STEP = True
+    cfg.MODEL.LOSSES.CENTER.LR = 0.5
+    loss = CenterLoss.from_config(cfg)
+    assert not list(loss.parameters()) and "centres" in loss.state_dict()
+    before, targets = loss.centres.clone(), torch.tensor([0, 0, 0, 1])
+    batches = torch.ones(4, 3), torch.full((4, 3), 2.0)
+    for features in batches:
+        loss(features, targets)
+    with torch.no_grad():
+        loss(torch.full((4, 3), 9.0), targets)  # an evaluation moves nothing
+    loss.after_step()
+    parts = torch.tensor([[3 / 4], [1 / 4]])  # of the rows, by center
+    torch.testing.assert_close(loss.centres, before - 0.5 * parts * (before - 1.5))
+    again = loss.centres.clone()
+    loss.after_step()  # without a batch
+    assert torch.equal(loss.centres, again)
+
+
+def test_a_step_of_its_own_needs_a_rate() -> None:
+    with pytest.raises(ValueError, match="own_step needs lr"):
+        CenterLoss(num_classes=2, feat_dim=3, own_step=True)

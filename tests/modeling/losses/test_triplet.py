@@ -50,3 +50,36 @@ def test_equal_extremes_share_the_gradient() -> None:
     distances.amax().backward()
     shared = features.grad[positives].abs()
     assert shared[0] == shared[1] == 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_rows_have_the_same_loss_and_gradient_without_a_matrix(
+    seed: int, make_batch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, found = make_batch(seed, identities=2 + seed), []
+    for most, block in ((2048, 512), (1, 4)):
+        monkeypatch.setattr("vireid_plugins.modeling.losses.triplet.MOST_ROWS", most)
+        monkeypatch.setattr("vireid_plugins.modeling.losses.pairs._BLOCK_ROWS", block)
+        features = batch["features"].clone().requires_grad_()
+        value = BatchHardTripletLoss(2.0)(features, batch["targets"])
+        value.backward()
+        found.append((value.detach(), features.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+
+
+def test_many_rows_without_a_usable_anchor_give_a_zero_that_keeps_its_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vireid_plugins.modeling.losses.triplet.MOST_ROWS", 1)
+    features = torch.randn(3, 2, requires_grad=True)
+    value = BatchHardTripletLoss(0.3)(features, torch.tensor([0, 1, 2]))
+    value.backward()
+    assert value == 0 and not features.grad.any()
+
+
+def test_equal_rows_among_many_have_a_finite_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vireid_plugins.modeling.losses.triplet.MOST_ROWS", 1)
+    features = torch.ones(4, 2, requires_grad=True)
+    value = BatchHardTripletLoss(0.3)(features, torch.tensor([0, 0, 1, 1]))
+    value.backward()
+    assert value.item() == pytest.approx(0.3) and bool(torch.isfinite(features.grad).all())

@@ -1,0 +1,36 @@
+"""The two forms of NFormer's pass: they agree, and a run writes what it measured."""
+
+import pytest
+import torch
+
+from vireid_plugins.benchmarks import nformer
+from vireid_plugins.errors import UserError
+
+
+def test_both_forms_compute_the_same():
+    model, features = nformer.make_model(8, 2), nformer.make_features(60, 8)
+    found = [form(model, features) for form in nformer.FORMS.values()]
+    assert float(found[0].std()) > 0.1
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_has_a_row_for_each_form(monkeypatch):
+    peaks = {"dense, as published": 800.0, "sparse": 100.0}
+
+    def measured(function, form, items, **words):
+        assert function is nformer.measure
+        scale = 1.0 if form == "sparse" else 12.0
+        return {"seconds": scale * items, "peak_MiB": peaks[form], "sample": [scale, 0.0]}
+
+    monkeypatch.setattr(nformer, "in_own_process", measured)
+    found = nformer.run(items=[30], sparse_items=[40], size=20, repeats=1)
+    dense, sparse, alone = found["rows"]
+    assert (dense["times faster"], sparse["times faster"]) == ("1.0", "12.0")
+    assert (sparse["times less"], sparse["difference"]) == ("8.0", "1.1e+01")
+    assert (alone["images"], alone["form"], alone["times faster"]) == ("40", "sparse", "–")
+    assert found["table"].count("| sparse |") == 2
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(UserError, match="at least 20"):
+        nformer.run(items=[10])

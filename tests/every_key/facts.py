@@ -22,6 +22,7 @@ from vireid_plugins.engine.early_checks import check_training, odd_values
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.engine.same_run import check_same_config
 from vireid_plugins.engine.scaling import apply_scaling_keys
+from vireid_plugins.engine.sequences import training_batches
 from vireid_plugins.engine.setup import set_up_run
 from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation.features import TestFeatures
@@ -85,6 +86,10 @@ def model(cfg):
     made.eval()
     found.append((digest(made(batch)), made.test_feature))
     found.append(vars(getattr(made, "rescorer", None) or object.__new__(_Nothing)))
+    relation = getattr(made, "relation", None)
+    if relation is not None:
+        related = relation.relate(made(batch), batch["modalities"])
+        found.append((relation.description, digest(related)))
     return found
 
 
@@ -186,6 +191,14 @@ def loader(cfg):
         digest(batch["images"]),
         [(str(cache.folder), cache.max_bytes)] if cache else [],
     )
+
+
+def sequences(cfg):
+    """The first batch of a method that trains on features."""
+    made = training_batches(cfg, data.build_train_loader(cfg), _model(cfg), cfg.SEED)
+    made.set_epoch(0)
+    batch = next(iter(made))
+    return len(made), tuple(batch["features"].shape), batch["modalities"].tolist()
 
 
 def items(cfg):
@@ -301,6 +314,7 @@ OBSERVERS = {
         optimizer,
         transforms,
         loader,
+        sequences,
         items,
         tested,
         evaluated,

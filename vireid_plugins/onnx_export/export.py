@@ -174,6 +174,12 @@ def _notes(extractor: FeatureExtractor) -> List[str]:
             "the nearest images. It looks at pairs of images, and the file looks at one image: "
             "rankings by its features are those without it."
         )
+    relation = getattr(extractor.model, "relation", None)
+    if relation is not None:
+        notes.append(
+            f"Not in the file: {relation.name}, by which this model's evaluation relates all images "
+            "of a test. The file looks at one image: its features are those of the encoder."
+        )
     if extractor.cfg.TEST.FLIP.ENABLED:
         notes.append(
             "Not in the file: TEST.FLIP, by which this model's evaluation averages the features "

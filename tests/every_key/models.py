@@ -286,6 +286,9 @@ MODELS = [
         "pmt/synthetic.yml",
         NARROW + "SOLVER.HEADS_LR_LAYERS [] MODEL.BACKBONE.UNSHARED_STAGES 1",
         {"MODEL.PMT.GRAY_LOSSES": ("LabelSmoothingCrossEntropyLoss",)},
+    ),
+    Group(
+        "model",
         "nformer/synthetic.yml",
         NARROW + "MODEL.NFORMER.DIM 8 MODEL.NFORMER.TOPK 4 MODEL.NFORMER.LANDMARKS 2",
         {

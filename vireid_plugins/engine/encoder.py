@@ -56,7 +56,8 @@ def take_encoder(
     """Set the keys that the encoder's checkpoint decides, in place.
 
     A config that has them already, from a run's ``config.yaml``, needs the file no more; neither
-    does a run in ``OUTPUT_DIR`` that is resumed.
+    does a run in ``OUTPUT_DIR`` that is resumed. Whether the file exists is checked when a training
+    begins, by :func:`check_encoder`, and when its weights are loaded.
 
     Args:
         cfg: not frozen.
@@ -64,7 +65,6 @@ def take_encoder(
         given: the keys of KEY VALUE pairs.
 
     Raises:
-        MissingFileError: there is no such file.
         CheckpointError: it is no checkpoint of this package.
         UserError: the method has no encoder, or a pair contradicts the checkpoint.
     """
@@ -76,7 +76,8 @@ def take_encoder(
             f"{ENCODER} is {path!r}, and MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has "
             f"no encoder. Set MODEL.META_ARCHITECTURE NFormer, or leave {ENCODER} out."
         )
-    if not os.path.isfile(path) and _take_from_run(cfg, open_config):
+    if not os.path.isfile(path):
+        _take_from_run(cfg, open_config)
         return
     facts = _facts_of(path)
     held = open_config(facts, path)
@@ -101,23 +102,17 @@ def _take_keys(cfg: CfgNode, held: CfgNode, given: Sequence[str] = ()) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
 
 
-def _take_from_run(cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode]) -> bool:
-    """Take the encoder's keys from the config itself, or from the run in ``OUTPUT_DIR``.
-
-    Returns:
-        Whether one of them has the keys, so that the run can be resumed without the encoder's file.
-    """
+def _take_from_run(cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode]) -> None:
+    """Take the encoder's keys from the run in ``OUTPUT_DIR``, if the config has none itself."""
     if value_of(cfg, _ARCHITECTURE):
-        return True
+        return
     last = last_checkpoint(Path(os.path.expanduser(cfg.OUTPUT_DIR)))
     facts = read_facts(str(last)) if last else None
     held = open_config(facts, str(last)) if facts else None
-    if held is None or not has_encoder(held):
-        return False
-    _take_keys(cfg, held)
-    for key in (_ARCHITECTURE, _LOSSES):
-        cfg.merge_from_list([key, value_of(held, key)])
-    return True
+    if held is not None and has_encoder(held):
+        _take_keys(cfg, held)
+        for key in (_ARCHITECTURE, _LOSSES):
+            cfg.merge_from_list([key, value_of(held, key)])
 
 
 def _facts_of(path: str) -> Dict[str, Any]:
@@ -166,9 +161,14 @@ def _plain(value: Any) -> Any:
 
 
 def check_encoder(cfg: CfgNode) -> None:
-    """Raise ``UserError`` if a training of NFormer has no encoder."""
-    if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or encoder_path(cfg):
+    """Raise ``UserError`` if a training of NFormer has no encoder.
+
+    A run that is resumed, whose config has the encoder's keys already, needs none.
+    """
+    if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or value_of(cfg, _ARCHITECTURE):
         return
+    if encoder_path(cfg):
+        _facts_of(encoder_path(cfg))
     raise UserError(
         f"{cfg.MODEL.META_ARCHITECTURE} trains on the features of a trained model, and {ENCODER} "
         f"names none. Train one with any config of this package, and add {ENCODER} PATH, such as "

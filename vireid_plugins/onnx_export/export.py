@@ -177,8 +177,8 @@ def _notes(extractor: FeatureExtractor) -> List[str]:
     relation = getattr(extractor.model, "relation", None)
     if relation is not None:
         notes.append(
-            f"Not in the file: {relation.name}, by which this model's evaluation relates all images "
-            "of a test. The file looks at one image: its features are those of the encoder."
+            f"Not in the file: {relation.name}, by which this model's evaluation relates all "
+            "images of a test. The file looks at one image: its features are the encoder's."
         )
     if extractor.cfg.TEST.FLIP.ENABLED:
         notes.append(

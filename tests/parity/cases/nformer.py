@@ -187,7 +187,7 @@ def names_there(model):
             found[f"h.{number}.{PARTS[module]}.{letter}"] = value.mT if value.dim() > 1 else value
         elif name.startswith(("bottleneck", "classifier")):
             found[name] = value
-        elif name == "loss_terms.CenterLoss.centres":
+        elif name.startswith("loss_terms.CenterLoss"):
             found["centers"] = value
     return found
 

@@ -20,13 +20,15 @@ def test_a_run_has_a_row_for_each_form(monkeypatch):
     def measured(function, form, items, **words):
         assert function is nformer.measure
         scale = 1.0 if form == "sparse" else 12.0
-        return {"seconds": scale * items, "peak_MiB": peaks[form], "sample": [scale, 0.0]}
+        found = {"seconds": scale * items, "processor_seconds": 2 * scale, "sample": [scale, 0.0]}
+        return {**found, "peak_MiB": peaks[form]}
 
     monkeypatch.setattr(nformer, "in_own_process", measured)
     found = nformer.run(items=[30], sparse_items=[40], size=20, repeats=1)
     dense, sparse, alone = found["rows"]
     assert (dense["times faster"], sparse["times faster"]) == ("1.0", "12.0")
-    assert (sparse["times less"], sparse["difference"]) == ("8.0", "1.1e+01")
+    assert (sparse["times less work"], sparse["times less memory"]) == ("12.0", "8.0")
+    assert (sparse["peak MiB"], sparse["difference"]) == ("100", "1.1e+01")
     assert (alone["images"], alone["form"], alone["times faster"]) == ("40", "sparse", "–")
     assert found["table"].count("| sparse |") == 2
 

@@ -57,6 +57,7 @@ def dense(model: NeighborTransformer, features: Tensor) -> Tensor:
     """Return the same in the published form, (N, D)."""
     random, x = torch.Generator().manual_seed(0), features
     places = (features @ features.T).topk(TOPK, dim=1).indices
+    block: Any  # a NeighborBlock
     for block in model.blocks:
         landmarks = torch.randperm(len(x), generator=random)[:LANDMARKS]
         query, key, value = (
@@ -134,7 +135,8 @@ def run(
         found: Dict[str, List[Dict[str, Any]]] = {form: [] for form in forms}
         for _ in range(repeats):
             for form in forms:
-                words = dict(form=form, items=count, size=size, layers=layers, threads=threads)
+                words: Dict[str, Any] = {"form": form, "items": count, "size": size}
+                words.update(layers=layers, threads=threads)
                 found[form].append(in_own_process(measure, **words))
         rows += _rows(count, found)
     return {

@@ -68,7 +68,9 @@ class CenterLoss(Loss):
                 "(MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM); got "
                 f"num_classes={num_classes}, feat_dim={feat_dim}."
             )
-        self._own_rate, self._gradient, self._batches = lr if own_step else None, None, 0
+        self._own_rate = lr if own_step else None
+        self._gradient: Optional[Tensor] = None
+        self._batches = 0
         if own_step:
             if lr is None:
                 raise UserError("CenterLoss with own_step needs lr, the rate of the centers.")

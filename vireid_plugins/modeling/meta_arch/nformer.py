@@ -114,6 +114,7 @@ class NFormer(DualStreamBaseline):
         UserError: an argument is not allowed, or two do not go together.
     """
 
+    projection_is_set: Tensor
     trains_on_features = True  # see ``engine/sequences.py``
     training_only = ("classifier",)
 
@@ -138,8 +139,8 @@ class NFormer(DualStreamBaseline):
     ) -> None:
         nn.Module.__init__(self)  # the baseline's would make a backbone and a head
         dim = dim or encoder_dim
-        checked = dict(LAYERS=layers, HEADS=heads, LANDMARKS=landmarks, TOPK=topk, DROPOUT=dropout)
-        check_values(_NODE, **checked, RNS_SOURCE=rns_source, NORMALIZE_INPUT=normalize_input)
+        check_values(_NODE, LAYERS=layers, HEADS=heads, LANDMARKS=landmarks, TOPK=topk)
+        check_values(_NODE, DROPOUT=dropout, RNS_SOURCE=rns_source, NORMALIZE_INPUT=normalize_input)
         _check_together(dim, heads, rns_source, topk_per_modality)
         self.encoder = encoder.requires_grad_(False)
         self.projection = _projection(encoder_dim, dim)
@@ -165,25 +166,25 @@ class NFormer(DualStreamBaseline):
         cfg.defrost()
         cfg.MODEL.HEADS.EMBEDDING_DIM = node.DIM or size  # of the features that losses see
         provided = ("features", "bn_features", "logits", *BATCH_TENSORS)
-        names = ("dim", "layers", "heads", "landmarks", "topk", "topk_per_modality", "rns_source")
-        names += ("normalize_input", "dropout", "test_landmark_seed")
+        names = "dim layers heads landmarks topk topk_per_modality rns_source normalize_input"
+        names += " dropout test_landmark_seed"
         return {
             "encoder": encoder,
             "encoder_dim": size,
             "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
             "loss_terms": build_losses(cfg, provided),
-            **{name: node[name.upper()] for name in names},
+            **{name: node[name.upper()] for name in names.split()},
         }
 
     # What other parts of this package ask of every model; the encoder answers.
 
     @property
-    def backbone(self) -> Any:  # type: ignore[override]  # a part of the encoder
+    def backbone(self) -> Any:
         """Return the encoder's backbone."""
         return self.encoder.backbone
 
     @property
-    def heads(self) -> Any:  # type: ignore[override]  # a part of the encoder
+    def heads(self) -> Any:
         """Return the encoder's head."""
         return self.encoder.heads
 

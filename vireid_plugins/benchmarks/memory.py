@@ -101,21 +101,17 @@ class RandomBatches:
         return iter([self.batch] * self.length)
 
 
-class RandomSequences(RandomBatches):
-    """A loader that repeats one batch of random features, for a method that trains on them."""
-
-    def __init__(self, cfg: Any, length: int) -> None:
-        super().__init__(cfg, length)
-        node = cfg.MODEL.NFORMER
-        shape = (node.SEQUENCES, node.SEQUENCE_LENGTH)
-        rows = torch.arange(shape[0] * shape[1])
-        self.batch = {
-            "features": torch.randn(*shape, node.DIM or cfg.MODEL.BACKBONE.FEAT_DIM),
-            "targets": rows % cfg.MODEL.HEADS.NUM_CLASSES,
-            "modalities": rows % len(Modality),
-            "index": rows,
-            "camids": rows % len(Modality),
-        }
+def random_sequences(cfg: Any, model: Any) -> Dict[str, torch.Tensor]:
+    """Return a batch of random features, for a method that trains on those of its encoder."""
+    node = cfg.MODEL.NFORMER
+    rows = torch.arange(node.SEQUENCES * node.SEQUENCE_LENGTH)
+    return {
+        "features": torch.randn(node.SEQUENCES, node.SEQUENCE_LENGTH, model.encoder_dim),
+        "targets": rows % cfg.MODEL.HEADS.NUM_CLASSES,
+        "modalities": rows % len(Modality),
+        "index": rows,
+        "camids": rows % len(Modality),
+    }
 
 
 def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
@@ -133,8 +129,9 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     apply_scaling_keys(cfg, model)
     accumulation = cfg.SOLVER.ACCUMULATION
     trains_on_features = getattr(model, "trains_on_features", False)
-    kind = RandomSequences if trains_on_features else RandomBatches
-    loader = kind(cfg, (steps + 1) * accumulation)
+    loader = RandomBatches(cfg, (steps + 1) * accumulation)
+    if trains_on_features:
+        loader.batch = random_sequences(cfg, model)
     amp = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None
     optimizer = build_optimizer(cfg, model)
     for group in optimizer.param_groups:  # random images teach nothing; losses must stay finite

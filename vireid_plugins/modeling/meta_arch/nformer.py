@@ -55,6 +55,7 @@ from ...evaluation.relation import Relation
 from ...keys import SWITCH, Key, at_least, check_values, declare, each, one_of, text
 from ...modality import Modality
 from ...registry import lookup
+from ..gather import gather_outputs
 from ..layers.neighbor_transformer import FindLists, NeighborTransformer, mutual_by_affinity
 from ..losses import LossTerms, build_losses
 from .base import BATCH_TENSORS, DualStreamBaseline
@@ -142,7 +143,7 @@ class NFormer(DualStreamBaseline):
         check_values(_NODE, LAYERS=layers, HEADS=heads, LANDMARKS=landmarks, TOPK=topk)
         check_values(_NODE, DROPOUT=dropout, RNS_SOURCE=rns_source, NORMALIZE_INPUT=normalize_input)
         _check_together(dim, heads, rns_source, topk_per_modality)
-        self.encoder = encoder.requires_grad_(False)
+        self.encoder, self.encoder_dim = encoder.requires_grad_(False), encoder_dim
         self.projection = _projection(encoder_dim, dim)
         self.register_buffer("projection_is_set", torch.tensor(self.projection is None))
         self.transformer = NeighborTransformer(dim, layers, heads, landmarks, dropout)
@@ -219,9 +220,9 @@ class NFormer(DualStreamBaseline):
         """Return the encoder's features (B, D), or loss terms in training."""
         if "features" not in batch and not self.training:
             return self.encoder(batch)
-        if "features" not in batch:
-            with torch.no_grad():
-                batch = {**batch, "features": self.encoder(batch)[None]}
+        is_encoded = "features" in batch
+        if not is_encoded:
+            batch = self._encoded(batch)
         labels = self.labels(batch)  # (S L,) each
         rows = batch["features"].to(self.device)
         x = self.transform(rows, labels["modalities"].view(rows.shape[:2])).flatten(0, 1)
@@ -230,7 +231,20 @@ class NFormer(DualStreamBaseline):
             return bn_features
         logits = self.classifier(bn_features)
         outputs = {"features": x, "bn_features": bn_features, "logits": logits}
+        if not is_encoded:  # with ``gather_features``, they are the rows of all processes already
+            return self.losses(outputs, labels)
         return self.objective(outputs, {**labels, "images": x})
+
+    def _encoded(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Return one sequence of the features of a batch of images, or of all processes' batches.
+
+        Rows can look only at what is in their sequence, so it is gathered before they do.
+        """
+        with torch.no_grad():
+            tensors = {**self.labels(batch), "features": self.encoder(batch)}
+        if self.gather_features:
+            tensors = gather_outputs(tensors, len(batch["images"]), type(self).__name__)
+        return {**tensors, "features": tensors["features"][None]}
 
     def transform(self, features: Tensor, modalities: Tensor) -> Tensor:
         """Return the transformer's output (S, L, E) of the encoder's features (S, L, D).

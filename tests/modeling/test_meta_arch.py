@@ -7,6 +7,7 @@ its equations.
 import copy
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,10 +175,13 @@ def make_views(config, batch):
 def statistics_free(model):
     """Training mode without batch norm's dependence on rounding order: statistics stand still.
 
-    Nor is anything dropped: what is dropped depends on the place of a row.
+    Nor is anything dropped or drawn: what is dropped depends on the place of a row, and so does
+    which rows are NFormer's landmarks. All are.
     """
     model.train()
     for module in model.modules():
+        if hasattr(module, "num_landmarks"):
+            module.num_landmarks = sys.maxsize
         norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
         if norm or isinstance(module, nn.Dropout) or type(module).__name__ == "DropPath":
             module.eval()

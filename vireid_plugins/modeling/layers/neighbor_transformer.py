@@ -8,7 +8,7 @@ K neighbors of a row.
 
 import copy
 import math
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -121,13 +121,19 @@ def mutual_by_affinity(k: int, keep: Callable[[Tensor], Tuple[Tensor, Tensor]]) 
             for s in range(sequences)
             for h in range(heads)
         ]
-        width = max(neighbors.shape[1] for neighbors, _ in parts)
-        padded = [[F.pad(one, (0, width - one.shape[1])) for one in part] for part in parts]
-        neighbors, kept = (torch.stack(one) for one in zip(*padded))
-        shape = (sequences, heads, rows, width)
-        return neighbors.view(shape), kept.view(shape)
+        neighbors, kept = (one.unflatten(0, (sequences, heads)) for one in stack_lists(parts))
+        return neighbors, kept
 
     return find
+
+
+def stack_lists(parts: Sequence[Lists]) -> Lists:
+    """Return lists (N, K) with different K as two tensors (P, N, largest K); the rest is False."""
+    width = max(kept.shape[1] for _, kept in parts)
+    neighbors, kept = (
+        torch.stack([F.pad(one, (0, width - one.shape[1])) for one in of]) for of in zip(*parts)
+    )
+    return neighbors, kept
 
 
 def _largest(agents: Tensor, counterparts: Tensor, k: int) -> Tensor:

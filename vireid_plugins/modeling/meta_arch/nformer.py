@@ -39,7 +39,7 @@ S sequences of L rows, B images of a batch, D features of the encoder, E = ``DIM
 N identities.
 """
 
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Union
 
 import torch
 import torch.nn.functional as F
@@ -53,12 +53,16 @@ from ...evaluation.features import evaluation_mode
 from ...evaluation.neighbors.mutual import keep_mutual, mutual_neighbors
 from ...evaluation.relation import Relation
 from ...keys import SWITCH, Key, at_least, check_values, declare, each, one_of, text
-from ...modality import Modality
-from ...registry import lookup
-from ..gather import gather_outputs
-from ..layers.neighbor_transformer import FindLists, NeighborTransformer, mutual_by_affinity
+from ..layers.neighbor_transformer import (
+    FindLists,
+    NeighborTransformer,
+    mutual_by_affinity,
+    stack_lists,
+)
+from ..layers.projection import Projection
 from ..losses import LossTerms, build_losses
-from .base import BATCH_TENSORS, DualStreamBaseline
+from .base import BATCH_TENSORS
+from .on_encoder import OnFrozenEncoder, build_encoder, feature_size
 
 NORMALIZE = ("always", "test", "never")
 SOURCES = ("input_cosine", "affinity")
@@ -96,7 +100,7 @@ declare(  # what trains it, and choices of the evaluation, which its result name
 
 
 @META_ARCH_REGISTRY.register()
-class NFormer(DualStreamBaseline):
+class NFormer(OnFrozenEncoder):
     """A frozen encoder, and a transformer over the features of many images.
 
     In evaluation, ``model(batch)`` returns the encoder's features (B, D), and :attr:`relation`
@@ -115,8 +119,6 @@ class NFormer(DualStreamBaseline):
         UserError: an argument is not allowed, or two do not go together.
     """
 
-    projection_is_set: Tensor
-    trains_on_features = True  # see ``engine/sequences.py``
     training_only = ("classifier",)
 
     @configurable
@@ -142,10 +144,9 @@ class NFormer(DualStreamBaseline):
         dim = dim or encoder_dim
         check_values(_NODE, LAYERS=layers, HEADS=heads, LANDMARKS=landmarks, TOPK=topk)
         check_values(_NODE, DROPOUT=dropout, RNS_SOURCE=rns_source, NORMALIZE_INPUT=normalize_input)
-        _check_together(dim, heads, rns_source, topk_per_modality)
+        _check_together(encoder_dim, dim, heads, rns_source, topk_per_modality)
         self.encoder, self.encoder_dim = encoder.requires_grad_(False), encoder_dim
-        self.projection = _projection(encoder_dim, dim)
-        self.register_buffer("projection_is_set", torch.tensor(self.projection is None))
+        self.projection = Projection(encoder_dim, dim) if encoder_dim != dim else None
         self.transformer = NeighborTransformer(dim, layers, heads, landmarks, dropout)
         self.bottleneck = nn.BatchNorm1d(dim)
         self.bottleneck.bias.requires_grad_(False)  # no shift
@@ -161,8 +162,8 @@ class NFormer(DualStreamBaseline):
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
         """Read ``MODEL.NFORMER``, and build the encoder that the rest of ``MODEL`` describes."""
         node = cfg.MODEL.NFORMER
-        encoder = _build_encoder(cfg)
-        size = _encoder_dim(encoder, cfg)
+        encoder = build_encoder(cfg)
+        size = feature_size(encoder, cfg.INPUT.SIZE_TEST)
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.HEADS.EMBEDDING_DIM = node.DIM or size  # of the features that losses see
@@ -177,30 +178,6 @@ class NFormer(DualStreamBaseline):
             **{name: node[name.upper()] for name in names.split()},
         }
 
-    # What other parts of this package ask of every model; the encoder answers.
-
-    @property
-    def backbone(self) -> Any:
-        """Return the encoder's backbone."""
-        return self.encoder.backbone
-
-    @property
-    def heads(self) -> Any:
-        """Return the encoder's head."""
-        return self.encoder.heads
-
-    @property
-    def pixel_mean(self) -> Tensor:  # type: ignore[override]  # a buffer of the encoder
-        """Return the mean of the three channels, in 0..255."""
-        mean = self.encoder.pixel_mean
-        assert isinstance(mean, Tensor)
-        return mean
-
-    @property
-    def test_feature(self) -> str:
-        """Return in words what the encoder's features are."""
-        return getattr(self.encoder, "test_feature", "")
-
     @property
     def relation(self) -> Relation:
         """Return what relates the features of a trial at test."""
@@ -208,21 +185,13 @@ class NFormer(DualStreamBaseline):
         words += " (half of each modality)" if self.topk_per_modality else ""
         return Relation(f"{words}, landmarks of seed {self.test_landmark_seed}", self.relate)
 
-    def train(self, mode: bool = True) -> "NFormer":
-        """Set the mode of all parts but the encoder, which stays in evaluation mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    # The computation.
-
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:
         """Return the encoder's features (B, D), or loss terms in training."""
         if "features" not in batch and not self.training:
             return self.encoder(batch)
         is_encoded = "features" in batch
         if not is_encoded:
-            batch = self._encoded(batch)
+            batch = self.encoded(batch)
         labels = self.labels(batch)  # (S L,) each
         rows = batch["features"].to(self.device)
         x = self.transform(rows, labels["modalities"].view(rows.shape[:2])).flatten(0, 1)
@@ -234,17 +203,6 @@ class NFormer(DualStreamBaseline):
         if not is_encoded:  # with ``gather_features``, they are the rows of all processes already
             return self.losses(outputs, labels)
         return self.objective(outputs, {**labels, "images": x})
-
-    def _encoded(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
-        """Return one sequence of the features of a batch of images, or of all processes' batches.
-
-        Rows can look only at what is in their sequence, so it is gathered before they do.
-        """
-        with torch.no_grad():
-            tensors = {**self.labels(batch), "features": self.encoder(batch)}
-        if self.gather_features:
-            tensors = gather_outputs(tensors, len(batch["images"]), type(self).__name__)
-        return {**tensors, "features": tensors["features"][None]}
 
     def transform(self, features: Tensor, modalities: Tensor) -> Tensor:
         """Return the transformer's output (S, L, E) of the encoder's features (S, L, D).
@@ -285,12 +243,11 @@ class NFormer(DualStreamBaseline):
             mutual_neighbors(F.normalize(one), self.topk, of if self.topk_per_modality else None)
             for one, of in zip(rows.detach(), modalities)
         ]
-        width = max(kept.shape[1] for _, kept in found)
-        padded = [[F.pad(part, (0, width - part.shape[1])) for part in one] for one in found]
-        neighbors, kept = (torch.stack(parts)[:, None] for parts in zip(*padded))
+        neighbors, kept = stack_lists(found)
         if self.training:
-            self._note_neighbors(neighbors[:, 0], kept[:, 0], modalities)
-        return lambda agents, counterparts: (neighbors, kept)
+            self._note_neighbors(neighbors, kept, modalities)
+        lists = neighbors[:, None], kept[:, None]
+        return lambda agents, counterparts: lists
 
     def _note_neighbors(self, neighbors: Tensor, kept: Tensor, modalities: Tensor) -> None:
         theirs = modalities.gather(1, neighbors.flatten(1)).view_as(neighbors)
@@ -304,24 +261,21 @@ class NFormer(DualStreamBaseline):
         """Return the mean number of mutual neighbors of an image, itself included, for the log."""
         return {name: value.float() for name, value in self._neighbors.items()}
 
-    @torch.no_grad()
     def see(self, features: Tensor) -> None:
-        """Let the projection begin with the principal axes of features (R, D), the first time.
-
-        They are the eigenvectors of the mean of ``f f^T`` that keep most of all inner products.
-        """
-        if self.projection is None or bool(self.projection_is_set):
-            return
-        rows = features.double()
-        _, axes = torch.linalg.eigh(rows.T @ rows / len(rows))  # ascending eigenvalues
-        largest = axes.flip(1)[:, : self.projection.out_features].T
-        signs = largest.gather(1, largest.abs().argmax(1, keepdim=True)).sign()
-        self.projection.weight.copy_(largest * signs)
-        self.projection_is_set.fill_(True)
+        """Let the projection begin with the principal axes of features (R, D), the first time."""
+        if self.projection is not None:
+            self.projection.begin_with(features)
 
 
-def _check_together(dim: int, heads: int, rns_source: str, topk_per_modality: bool) -> None:
+def _check_together(
+    encoder_dim: int, dim: int, heads: int, rns_source: str, topk_per_modality: bool
+) -> None:
     """Raise ``UserError`` if arguments do not go together."""
+    if dim > encoder_dim:
+        raise UserError(
+            f"{_NODE}.DIM is {dim}, and the encoder has {encoder_dim} features. Set it to at most "
+            "that, or to 0, which takes them as they are."
+        )
     if dim % heads:
         raise UserError(
             f"{_NODE}.HEADS {heads} does not divide the {dim} features of NFormer ({_NODE}.DIM, or "
@@ -332,56 +286,6 @@ def _check_together(dim: int, heads: int, rns_source: str, topk_per_modality: bo
             f"{_NODE}.TOPK_PER_MODALITY True needs {_NODE}.RNS_SOURCE input_cosine; affinities "
             "know no modality. Set one of them otherwise."
         )
-
-
-def _projection(inputs: int, outputs: int) -> Optional[nn.Linear]:
-    """Return a layer with orthonormal rows; None if the sizes are equal.
-
-    Raises:
-        UserError: there would be more features than the encoder has.
-    """
-    if inputs == outputs:
-        return None
-    if outputs > inputs:
-        raise UserError(
-            f"{_NODE}.DIM is {outputs}, and the encoder has {inputs} features. Set it to at most "
-            "that, or to 0, which takes them as they are."
-        )
-    layer = nn.Linear(inputs, outputs, bias=False)
-    nn.init.orthogonal_(layer.weight)
-    return layer
-
-
-def _build_encoder(cfg: Any) -> nn.Module:
-    """Build the encoder that a config describes, without its losses."""
-    node = cfg.MODEL.NFORMER
-    name = node.ENCODER_ARCHITECTURE or "DualStreamBaseline"
-    if name == NFormer.__name__:
-        raise UserError(
-            f"{_NODE}.ENCODER is itself an NFormer. Name the checkpoint of its encoder."
-        )
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.META_ARCHITECTURE = name
-    cfg.MODEL.LOSSES.NAME = tuple(node.ENCODER_LOSSES) or cfg.MODEL.LOSSES.NAME
-    encoder = lookup(META_ARCH_REGISTRY, name, f"{_NODE}.ENCODER_ARCHITECTURE")(cfg)
-    if isinstance(getattr(encoder, "loss_terms", None), LossTerms):
-        encoder.loss_terms = LossTerms({}, {})
-    return encoder
-
-
-@torch.no_grad()
-def _encoder_dim(encoder: nn.Module, cfg: Any) -> int:
-    """Return D, the size of the features of one image of each modality."""
-    encoder.eval()
-    count = len(Modality)
-    zeros = torch.zeros(count, dtype=torch.int64)
-    batch: Dict[str, Any] = {
-        "images": torch.zeros(count, 3, *cfg.INPUT.SIZE_TEST),
-        "modalities": torch.arange(count),
-        **{name: zeros for name in ("targets", "camids", "index")},
-    }
-    return int(encoder(batch).shape[1])
 
 
 def _generator(seed: int) -> torch.Generator:

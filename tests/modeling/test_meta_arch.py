@@ -188,6 +188,11 @@ def statistics_free(model):
     return model
 
 
+def has_frozen_network(model):
+    """Whether the network is that of a trained model, and never changes (NFormer's encoder)."""
+    return getattr(model, "trains_on_features", False)
+
+
 def test_every_parameter_has_the_rate_of_its_part(config, model):
     """That of the backbone, of everything else, or its own."""
     words = ("SOLVER.BACKBONE_LR_FACTOR", 0.25, "SOLVER.HEADS_LR_FACTOR", 4.0)

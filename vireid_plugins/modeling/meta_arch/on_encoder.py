@@ -44,11 +44,19 @@ class OnFrozenEncoder(DualStreamBaseline):
         return self.encoder.heads
 
     @property
-    def pixel_mean(self) -> Tensor:  # type: ignore[override]  # a buffer of the encoder
+    def map_tap(self) -> Any:  # type: ignore[override]  # a module of the encoder
+        """Return where the encoder's feature map can be read."""
+        return self.encoder.map_tap
+
+    @property
+    def pixel_mean(self) -> Any:  # type: ignore[override]  # a buffer of the encoder
         """Return the mean of the three channels, in 0..255."""
-        mean = self.encoder.pixel_mean
-        assert isinstance(mean, Tensor)
-        return mean
+        return self.encoder.pixel_mean
+
+    @property
+    def pixel_std(self) -> Any:  # type: ignore[override]  # a buffer of the encoder
+        """Return the deviation of the three channels, in 0..255."""
+        return self.encoder.pixel_std
 
     @property
     def test_feature(self) -> str:

@@ -5,8 +5,8 @@ Neighbor Transformer", CVPR 2022, pp. 7297-7307, arXiv 2204.09331. Code: haochen
 commit c78cb84, called "the code" below.
 *Idea*: a transformer over the features of all images, in which each looks at its mutual nearest
 neighbors alone, so that odd features are pulled toward those of the same person.
-*Here*: ``NFormer``, on the frozen features of any trained model of this package.
-``layers/neighbor_transformer.py``: landmark agent attention and reciprocal neighbor softmax;
+*Here*: ``NFormer``, on the frozen features of any trained model of this package
+(``on_encoder.py``). ``layers/neighbor_transformer.py``: landmark agent attention and reciprocal neighbor softmax;
 ``evaluation/neighbors/mutual.py``: who is whose mutual neighbor, exactly and in blocks, never in a
 matrix of all pairs; ``engine/sequences.py``: what a training step sees; ``evaluation/relation.py``:
 the test, which is *transductive* and has lines of its own in all tables.

@@ -9,7 +9,7 @@ neighbors alone, so that odd features are pulled toward those of the same person
 (``on_encoder.py``). ``layers/neighbor_transformer.py``: landmark agent attention and reciprocal
 neighbor softmax; ``evaluation/neighbors/mutual.py``: who is whose mutual neighbor, exactly and in
 blocks, never in a matrix of all pairs; ``engine/sequences.py``: what a training step sees;
-``evaluation/relation.py``: the test, which is *transductive* and has lines of its own in all tables.
+``evaluation/relation.py``: the test, which is *transductive*, with lines of its own in all tables.
 *Departs*, or decides what is not said:
 
 - The paper is about visible images alone. The encoder here is any model, so its features may be

@@ -61,6 +61,7 @@ from ..layers.neighbor_transformer import (
 )
 from ..layers.projection import Projection
 from ..losses import LossTerms, build_losses
+from ..precision import at_least_float32
 from .base import BATCH_TENSORS
 from .on_encoder import OnFrozenEncoder, build_encoder, feature_size
 
@@ -211,7 +212,7 @@ class NFormer(OnFrozenEncoder):
             features: (S, L, D), of any length.
             modalities: (S, L).
         """
-        rows = self.prepared(features)
+        rows = self.prepared(at_least_float32(features))
         find = self._find_lists(rows, modalities)
         x = rows if self.projection is None else self.projection(rows)
         generator = None if self.training else _generator(self.test_landmark_seed)

@@ -80,10 +80,10 @@ def weights_of(model: nn.Module) -> Dict[str, Dict[str, nn.Parameter]]:
     """Return the weights that train, by the part of the model and their name.
 
     A backbone with streams has the parts ``shared``, ``visible`` and ``infrared``. Any other
-    backbone, or a model without one, is ``shared``.
+    backbone, or a model without one of its own (``NFormer``, whose encoder is frozen), is ``shared``.
     """
     found: Dict[str, Dict[str, nn.Parameter]] = {part: {} for part in PARTS}
-    has_backbone = isinstance(getattr(model, "backbone", None), nn.Module)
+    has_backbone = any(name.startswith("backbone.") for name, _ in model.named_parameters())
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             found[_part_of(name, has_backbone)][name] = weight

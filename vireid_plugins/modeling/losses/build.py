@@ -40,6 +40,11 @@ class LossTerms(nn.ModuleDict):
         losses = map(self.loss, self.keys())
         return {loss.log_name: f"MODEL.LOSSES.{loss.config_node}.SCALE" for loss in losses}
 
+    def after_step(self) -> None:
+        """Let each loss act after an update of the weights, on every process."""
+        for name in self.keys():
+            self.loss(name).after_step()
+
     def forward(
         self, tensors: Mapping[str, Tensor], names: Optional[Iterable[str]] = None
     ) -> Dict[str, Tensor]:

@@ -133,8 +133,7 @@ class DualStreamBaseline(nn.Module):
         In float16 this is also called if the update was skipped and the weights have not changed:
         finding that out would cost a synchronization with the GPU.
         """
-        for name in self.loss_terms:
-            self.loss_terms.loss(name).after_step()
+        self.loss_terms.after_step()
 
     def measures(self) -> Dict[str, Tensor]:
         """Return numbers () by name that describe the state of the method, for the log only.

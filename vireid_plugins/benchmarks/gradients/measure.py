@@ -80,7 +80,7 @@ def weights_of(model: nn.Module) -> Dict[str, Dict[str, nn.Parameter]]:
     """Return the weights that train, by the part of the model and their name.
 
     A backbone with streams has the parts ``shared``, ``visible`` and ``infrared``. Any other
-    backbone, or a model without one of its own (``NFormer``, whose encoder is frozen), is ``shared``.
+    backbone, or a model without weights of its own in one (``NFormer``), is ``shared``.
     """
     found: Dict[str, Dict[str, nn.Parameter]] = {part: {} for part in PARTS}
     has_backbone = any(name.startswith("backbone.") for name, _ in model.named_parameters())

@@ -167,7 +167,8 @@ def test_no_key_takes_a_value_of_another_type(name):
     strange += [7] if isinstance(value, (bool, str)) else ["7", ["7"]] if value != [] else []
     strange += [] if isinstance(value, bool) else [True]
     strange += [] if isinstance(value, (list, tuple)) else [[], [value]]
-    lists = {"MODEL.LOSSES.NAME", "MODEL.PMT.GRAY_LOSSES", "MODEL.NFORMER.ENCODER_LOSSES"}
+    lists = {"SOLVER.HEADS_LR_LAYERS", "MODEL.LOSSES.NAME"}
+    lists |= {"MODEL.PMT.GRAY_LOSSES", "MODEL.NFORMER.ENCODER_LOSSES"}
     if name in {"DATASETS.NAMES", "DATASETS.TESTS", *lists}:
         strange = [value for value in strange if value != ["7"]]  # it holds words
     assert [one for one in strange if rule.allows(one)] == []

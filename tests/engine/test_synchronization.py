@@ -25,6 +25,8 @@ ACCEPTED = {
     "configs/adaptive_triplet/synthetic.yml": 2,
     "configs/baseline/synthetic.yml": 2,
     "configs/caj/synthetic.yml": 2,
+    "configs/convnext/synthetic.yml": 2,
+    "configs/vit/synthetic.yml": 2,
     # no stem asks; the check of the modalities by which embeddings are chosen, and the means of
     # identities, beside the triplet loss
     "configs/cmtr/synthetic.yml": 3,

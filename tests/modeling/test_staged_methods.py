@@ -30,6 +30,7 @@ METHODS = sorted(
     name
     for name, method in META_ARCH_REGISTRY._obj_map.items()
     if method.__module__.startswith("vireid_plugins")
+    and name != "CMTR"  # needs embeddings of the modalities, which these networks do not have
 )
 
 

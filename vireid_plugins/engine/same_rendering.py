@@ -8,7 +8,8 @@ import json
 import logging
 from typing import Any, Dict, Iterable, List, Mapping
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, FileContentError
+from ..readers.json_file import parse_json
 from ..readers.rendering import MARKER, complete, rendering, setting_words
 
 logger = logging.getLogger(__name__)
@@ -80,12 +81,10 @@ def _settings(text: str, path: str) -> Dict[str, Any]:
     if not text:
         return {}
     try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        found = parse_json(text, RENDERED)
+    except FileContentError as error:
         raise CheckpointError(
             f"{path} cannot be resumed: its entry {RENDERED!r} is damaged. Write the name of an "
             "earlier checkpoint into last_checkpoint."
-        )
+        ) from error
     return complete(found)

@@ -1,10 +1,12 @@
 """A dozen kinds of damage, each with its message. Oracle: the damage done by the test."""
 
+import re
 import shutil
 
 import pytest
 
 from vireid_plugins.data.datasets import LLCM, SYSUMM01, DatasetError, RegDB
+from vireid_plugins.synthvi.settings import LAYOUT_FOLDERS
 
 
 def delete(pattern_root, pattern):
@@ -27,6 +29,17 @@ def test_missing_folder(kind, tmp_path):
     text = message(lambda: kind(root=str(tmp_path)))
     assert kind.folder in text and kind.dataset_url in text
     assert "FASTREID_DATASETS" in text and "holds sysu" in text
+
+
+@pytest.mark.parametrize("kind", [SYSUMM01, RegDB, LLCM])
+def test_a_missing_folder_is_rendered_or_found_one_folder_below(kind, tmp_path):
+    text = message(lambda: kind(root=str(tmp_path)))
+    layout = re.search(r"vireid render --layout (\w+) --out", text)[1]
+    assert LAYOUT_FOLDERS[layout] == kind.folder  # it renders this folder
+
+    (tmp_path / "SynthVI" / kind.folder).mkdir(parents=True)
+    text = message(lambda: kind(root=str(tmp_path)))
+    assert f"FASTREID_DATASETS={tmp_path / 'SynthVI'}." in text and "render" not in text
 
 
 def test_missing_root(tmp_path):

@@ -13,9 +13,10 @@ from fastreid.config import CfgNode
 
 from ..item import Item
 from ..labels import first_few, natural_key
+from .absent import no_folder
 from .description import MARKER, SPLITS, DescribedDataset, fingerprint
 from .errors import DatasetError
-from .files import FileKeys, list_folder, printable, why_absent
+from .files import FileKeys
 from .overlap import (
     Part,
     Source,
@@ -49,6 +50,8 @@ class CrossModalityDataset(DescribedDataset):
     folder: ClassVar[str] = ""
     #: page where the dataset is requested
     dataset_url: ClassVar[str] = ""
+    #: layout in which ``vireid render`` renders such a dataset; empty: it does not
+    rendered_as: ClassVar[str] = ""
     #: name of the evaluation protocol in PROTOCOL_REGISTRY
     protocol: ClassVar[str] = "CrossModalityProtocol"
     #: config key that switches the protocol's rule about one camera off; empty: there is none
@@ -105,12 +108,8 @@ class CrossModalityDataset(DescribedDataset):
         """Return the dataset's folder; raise ``DatasetError`` if there is none."""
         folder = os.path.join(self.root, self.folder)
         if not os.path.isdir(folder):
-            denied = f" ({why_absent(folder)})" if why_absent(folder) else ""
-            raise DatasetError(
-                f"{self.dataset_name}: no folder {folder}{denied}. {_what_is_there(self.root)} "
-                f"Put the dataset there or point FASTREID_DATASETS to the folder that holds "
-                f"{self.folder!r}. It is requested at {self.dataset_url}"
-            )
+            facts = (self.dataset_name, self.root, self.folder, self.dataset_url)
+            raise DatasetError(no_folder(*facts, layout=self.rendered_as))
         return folder
 
     def check_layout(self) -> None:
@@ -287,13 +286,3 @@ class CrossModalityDataset(DescribedDataset):
             shift = max(item.pid for item in self.train) + 1
             test = [item._replace(pid=item.pid + shift) for item in tests]
         self._train = self.train + test
-
-
-def _what_is_there(root: str) -> str:
-    if not os.path.isdir(root):
-        return f"{os.path.abspath(root)} does not exist."
-    try:
-        names = first_few(list_folder(root), _MOST) or "nothing"
-    except DatasetError as error:
-        return str(error)
-    return f"{os.path.abspath(root)} holds {printable(names)}."

@@ -36,6 +36,7 @@ class LLCM(CrossModalityDataset):
     dataset_name = "LLCM"
     folder = "LLCM"
     dataset_url = "https://github.com/ZYK100/LLCM"
+    rendered_as = "llcm"
     protocol = "LLCMProtocol"
     modality_folders = {
         "vis": Modality.VISIBLE,

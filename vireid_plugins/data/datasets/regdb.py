@@ -36,6 +36,7 @@ class RegDB(CrossModalityDataset):
     dataset_name = "RegDB"
     folder = "RegDB"
     dataset_url = "http://dm.dongguk.edu/link.html"
+    rendered_as = "regdb"
     protocol = "RegDBProtocol"
     config_keys = {"trial": "DATASETS.REGDB_TRIAL"}
     split_arguments = ("trial",)

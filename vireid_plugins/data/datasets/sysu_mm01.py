@@ -31,6 +31,7 @@ class SYSUMM01(CrossModalityDataset):
     dataset_name = "SYSUMM01"
     folder = "SYSU-MM01"
     dataset_url = "https://github.com/wuancong/SYSU-MM01"
+    rendered_as = "sysu"
     protocol = "SYSUMM01Protocol"
     query_modality = Modality.INFRARED
     aliases = ("sysu", "sysu-mm01")

@@ -12,7 +12,7 @@ from vireid_plugins.modality import Modality
 from fastreid.config import CfgNode
 
 from ..item import Item
-from ..labels import first_few, natural_key
+from ..labels import natural_key
 from .absent import no_folder
 from .description import MARKER, SPLITS, DescribedDataset, fingerprint
 from .errors import DatasetError
@@ -32,7 +32,6 @@ __all__ = ["MARKER", "SPLITS", "CrossModalityDataset", "DatasetError", "fingerpr
 logger = logging.getLogger(__name__)
 
 _PARTS = {"train": "training", "test": "test"}  # names of the parts in messages
-_MOST = 12  # how many cameras or folders one line names
 
 
 class CrossModalityDataset(DescribedDataset):

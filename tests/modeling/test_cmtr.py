@@ -309,13 +309,12 @@ def images():
 
 def test_the_embedding_that_is_removed_is_that_of_the_tokens(images):
     """Oracle: the tokens before the first block, with and without the embedding."""
-    model, _ = transformer()
+    model, _ = transformer(MODALITY_SCALE=3.0)
     backbone = model.backbone
-    assert model.embeddings is backbone.modality_embedding
     pixels, modalities = model.normalize(images["images"]), images["modalities"]
     tokens = backbone.forward_stages(pixels, modalities, backbone.stages[:1])
     with torch.no_grad():
-        kept = backbone.modality_embedding.clone()
+        kept = model.embeddings.clone()
         backbone.modality_embedding.zero_()
     plain = backbone.forward_stages(pixels, modalities, backbone.stages[:1])
     difference = (tokens - plain)[:, 1:]
@@ -328,7 +327,7 @@ def test_the_embedding_learns_at_the_rate_of_the_head():
     model, cfg = transformer()
     cfg.SOLVER.BACKBONE_LR_FACTOR, cfg.SOLVER.BASE_LR = 0.25, 1.0
     rates = {id(p): g["lr"] for g in parameter_groups(cfg, model) for p in g["params"]}
-    assert rates[id(model.embeddings)] == 1.0
+    assert rates[id(model.backbone.modality_embedding)] == 1.0
     assert rates[id(model.backbone.shared["block1"].block.mlp.fc1.weight)] == 0.25
 
 

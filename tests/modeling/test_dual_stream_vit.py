@@ -27,6 +27,7 @@ KINDS = {
     "vit_base_patch16_clip_224": 1,  # a norm before the blocks
     "vit_base_patch16_siglip_224": 0,  # no class token
     "vit_medium_patch16_gap_240": 0,
+    "vit_so150m_patch16_reg4_gap_256": 4,  # registers with positions, and no class token
     "vit_small_patch16_18x2_224": 1,  # another kind of block
 }
 
@@ -34,7 +35,7 @@ KINDS = {
 @pytest.mark.parametrize("network", KINDS)
 def test_two_streams_with_equal_weights_are_timms_network(network):
     plain = ordinary(network, fc_norm=False)
-    output = "class" if KINDS[network] else "patches"
+    output = "class" if plain.cls_token is not None else "patches"
     for unshared in (0, 1, 2, 3):
         backbone = build(network, UNSHARED_STAGES=unshared, VIT_OUTPUT=output).double().eval()
         report = backbone.load_ordinary(plain.state_dict())
@@ -206,6 +207,14 @@ def test_recorded_maps_are_the_patches_and_part_of_the_graph():
     torch.testing.assert_close(maps["block1"].flatten(2).transpose(1, 2), sequence[:, 1:])
 
 
+def test_maps_of_images_of_another_shape_have_their_grid():
+    """36 patches are 9 x 4 of this image, and neither a square nor near to 4 x 2."""
+    backbone = build().eval()
+    with recorded_maps(backbone, ["block1"]) as maps:
+        backbone(torch.rand(2, 3, 72, 32), MODALITIES[:2])
+    assert maps["block1"].shape == (2, 32, 9, 4)
+
+
 @pytest.mark.parametrize("unshared", [0, 2])
 def test_checkpointed_activations_change_no_number(unshared):
     found = []
@@ -270,6 +279,15 @@ REFUSED = {
     "unknown": ({"TIMM_NAME": "vit_smal_patch16_224"}, "TIMM_NAME is .*Did you mean vit_small_pa"),
     "rotary": ({"TIMM_NAME": "eva02_tiny_patch14_224", "TIMM_OPTIONS": []}, "Supported are netw"),
     "several maps": ({"TIMM_NAME": "crossvit_9_240", "TIMM_OPTIONS": []}, "Supported are networks"),
+    "not this class": (
+        {"TIMM_NAME": "test_vit_relpos", "TIMM_OPTIONS": [], "VIT_OUTPUT": "patches"},
+        "cannot be cut into stages.*Supported are networks of timm's class VisionTransformer",
+    ),
+    "weights by an option": ({"TIMM_OPTIONS": ["pretrained=True"]}, "BACKBONE.PRETRAIN says"),
+    "channels": ({"TIMM_OPTIONS": ["in_chans=1"]}, "'in_chans=1'; images have three ch.*Leave it"),
+    "twice": ({"TIMM_OPTIONS": ["depth=2", "depth = 3"]}, "'depth = 3'; depth is there twice"),
+    "no block": ({"TIMM_OPTIONS": ["depth=0"]}, "asks for depth=0, which a vision transformer in"),
+    "patches left out": ({"TIMM_OPTIONS": ["patch_drop_rate=0.5"]}, "asks for patch_drop_rate"),
     "option": ({"TIMM_OPTIONS": ["dept=2"]}, "cannot build vit_tiny.*dept=2.*TIMM_OPTIONS"),
     "no option": ({"TIMM_OPTIONS": ["depth"]}, "entry 'depth'; expected NAME=VALUE"),
     "stride": ({"STRIDE_SIZE": (9, 8)}, r"STRIDE_SIZE is \[9, 8\], more than a patch of \[8, 8\]"),

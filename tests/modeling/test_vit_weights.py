@@ -158,6 +158,17 @@ def test_a_checkpoint_of_images_of_another_size_is_adapted():
     other.load_state_dict(held)
 
 
+@pytest.mark.parametrize("image", [IMAGE, (32, 32)])
+def test_registers_have_positions_where_no_class_token_is(image):
+    """Oracle: timm's own function. The registers' positions come first and stay as they are."""
+    name = "vit_so150m_patch16_reg4_gap_256"
+    state, backbone = state_of(network=name, image=image), build(name, VIT_OUTPUT="patches")
+    grid = [image[0] // 8, image[1] // 8]
+    backbone.load_ordinary(state)
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [4, 2], grid, 4)
+    torch.testing.assert_close(backbone.sequence.pos_embed.detach(), expected)
+
+
 def test_a_norm_behind_the_average_comes_before_it():
     state = {n: t.float() for n, t in ordinary("vit_base_patch16_gap_224").state_dict().items()}
     assert "fc_norm.weight" in state or "norm.weight" in state

@@ -196,7 +196,7 @@ class DualStreamCrossViT(TwoStreams):
         for branch, tap in enumerate((self.fine_taps[name], self.taps[name])):
             if tap.wanted:
                 prefix, patches = outputs[branch][:, :1], outputs[branch][:, 1:]
-                grid = infer_grid(patches.shape[1], self.sequences[branch].grid)
+                grid = infer_grid(patches.shape[1], self.sequences[branch].latest)
                 outputs[branch] = torch.cat([prefix, from_map(tap(to_map(patches, grid)))], dim=1)
         return tuple(outputs)
 

@@ -20,7 +20,7 @@ from .vit.timm_vit import fetch_vit, is_vit, ordinary
 
 #: keys that only a vision transformer reads
 VIT_KEYS = ("MODALITY_EMBEDDING", "MODALITY_SCALE", "VIT_OUTPUT")
-_CLIPPING = ("GeneralizedMeanPooling", "GeneralizedMeanPoolingP")
+_CLIPPING = ("GeneralizedMeanPooling", "GeneralizedMeanPoolingP", "ClipGlobalAvgPool")
 
 
 @BACKBONE_REGISTRY.register()
@@ -35,12 +35,13 @@ def build_dual_stream_timm_backbone(cfg: Any) -> TwoStreams:
     check_timm_name(cfg)
     if is_vit(ordinary(cfg)):
         return _build_vit(cfg)
-    unread = [f"MODEL.BACKBONE.{key}" for key in VIT_KEYS]
-    check_unread(cfg, unread, asked_for(cfg), "a ViT or DeiT")
     plain = cfg.clone()
     plain.defrost()
     plain.MODEL.BACKBONE.NETWORK = network_of(cfg.MODEL.BACKBONE)
-    return load_pretrained(DualStreamBackbone(plain), plain)
+    backbone = DualStreamBackbone(plain)  # which refuses networks that have no stages
+    unread = [f"MODEL.BACKBONE.{key}" for key in VIT_KEYS]
+    check_unread(cfg, unread, asked_for(cfg), "a ViT or DeiT")
+    return load_pretrained(backbone, plain)
 
 
 def network_of(node: Any) -> str:
@@ -76,9 +77,9 @@ def check_pooling(cfg: Any) -> None:
     """Raise ``UserError`` if the head would cut the negative values of a class token."""
     if cfg.MODEL.HEADS.POOL_LAYER in _CLIPPING:
         raise UserError(
-            f"MODEL.HEADS.POOL_LAYER is {cfg.MODEL.HEADS.POOL_LAYER}, which raises values below "
-            "1e-6 to it, and half of a class token's values are negative. Set it to GlobalAvgPool, "
-            "which leaves a class token as it is."
+            f"MODEL.HEADS.POOL_LAYER is {cfg.MODEL.HEADS.POOL_LAYER}, which cuts values below 0, "
+            "and half of a class token's values are negative. Set it to GlobalAvgPool, which "
+            "leaves a class token as it is."
         )
 
 

@@ -188,7 +188,7 @@ class DualStreamViT(TwoStreams):
         if not self.taps[name].wanted:
             return outputs
         prefix, patches = outputs[:, : self.num_prefix], outputs[:, self.num_prefix :]
-        grid = infer_grid(patches.shape[1], self.sequence.grid)
+        grid = infer_grid(patches.shape[1], self.sequence.latest)
         if name == self.stages[-1] and self.output == "class":
             self.taps[name](to_map(patches.detach(), grid))  # the class token takes no more of them
             return outputs

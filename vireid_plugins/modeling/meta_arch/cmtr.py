@@ -139,7 +139,7 @@ class CMTR(DualStreamBaseline):
 
     @property
     def embeddings(self) -> Tensor:
-        """Return e^vis and e^ir, (2, E), the backbone's.
+        """Return e^vis and e^ir, (2, E), as the backbone adds them to its tokens.
 
         Raises:
             UserError: the backbone has none.
@@ -152,7 +152,7 @@ class CMTR(DualStreamBaseline):
                 "MODEL.BACKBONE.MODALITY_EMBEDDING patches; or MODEL.CMTR.PHI none, which removes "
                 "nothing."
             )
-        return embeddings
+        return getattr(self.backbone, "modality_scale", 1.0) * embeddings
 
     @property
     def test_feature(self) -> str:

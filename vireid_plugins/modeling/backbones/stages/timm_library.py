@@ -27,6 +27,15 @@ declare(
 _REFUSALS = (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError, KeyError)
 
 
+#: arguments of ``timm.create_model`` that are no sizes, and what decides them here
+_DECIDED = {
+    "pretrained": "MODEL.BACKBONE.PRETRAIN says whether weights are loaded",
+    "checkpoint_path": "MODEL.BACKBONE.PRETRAIN_PATH names a file of weights",
+    "num_classes": "the classifier belongs to the head",
+    "in_chans": "images have three channels",
+    "features_only": "the network is cut into stages here",
+}
+
 #: what messages name as supported by build_dual_stream_timm_backbone
 SUPPORTED = (
     "networks of timm's class VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINO, DINOv2, MAE), such "
@@ -166,9 +175,9 @@ def own_options(cfg: Any) -> Dict[str, Any]:
     """Return ``MODEL.BACKBONE.TIMM_OPTIONS`` as arguments of ``timm.create_model``.
 
     Raises:
-        UserError: an entry is no ``NAME=VALUE``.
+        UserError: an entry is no ``NAME=VALUE``, or is decided elsewhere; or a name comes twice.
     """
-    options = {}
+    options: Dict[str, Any] = {}
     for entry in cfg.MODEL.BACKBONE.TIMM_OPTIONS:
         name, sign, value = entry.partition("=")
         if not (sign and name.strip().isidentifier()):
@@ -176,7 +185,13 @@ def own_options(cfg: Any) -> Dict[str, Any]:
                 f"MODEL.BACKBONE.TIMM_OPTIONS has the entry {entry!r}; expected NAME=VALUE, such "
                 "as 'depth=6'."
             )
-        options[name.strip()] = _value(value.strip())
+        name = name.strip()
+        if name in _DECIDED or name in options:
+            why = _DECIDED.get(name, f"{name} is there twice")
+            raise UserError(
+                f"MODEL.BACKBONE.TIMM_OPTIONS has the entry {entry!r}; {why}. Leave it out."
+            )
+        options[name] = _value(value.strip())
     return options
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ....errors import CheckpointError
 from ..pretrained import TRANSFORMER, LoadReport, fill
 from .positions import infer_grid, resize_positions
+from .sequence import PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -86,19 +87,28 @@ def _own_name(name: str, pooled_first: bool) -> str:
 
 
 def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> int:
-    """Return how many of ``count`` positions in a file are of tokens before the patches."""
-    if "cls_pos" in tensors or "cls_token" not in tensors:
+    """Return how many of ``count`` positions in a file are of tokens before the patches.
+
+    In a network either all of these tokens have positions, or none.
+    """
+    before = sum(_sizes(tensors).values())
+    if "cls_pos" in tensors or not before:
         return 0
-    with_class = 2 if "dist_token" in tensors else 1
-    if count == sequence.pos_embed.shape[1] and with_class == sequence.num_prefix:
+    if count == sequence.pos_embed.shape[1] and before == sequence.num_prefix:
         return sequence.placed
     if sequence.places_prefix:
-        return 0 if _is_square(count) and not _is_square(count - with_class) else with_class
-    return with_class if _is_square(count - with_class) and not _is_square(count) else 0
+        return 0 if _is_square(count) and not _is_square(count - before) else before
+    return before if _is_square(count - before) and not _is_square(count) else 0
 
 
 def _is_square(count: int) -> bool:
     return count > 0 and round(count**0.5) ** 2 == count
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> Dict[str, int]:
+    """Return the tokens before the patches that a file has, and how many each name stands for."""
+    held = {name: tensors[name] for name in PREFIX if name in tensors}
+    return {name: token.shape[1] if token.dim() == 3 else 1 for name, token in held.items()}
 
 
 def _for_prefix(
@@ -109,21 +119,20 @@ def _for_prefix(
     Those of tokens that the network does not have are left out; where the file has none, they are
     0, which is what its network added.
     """
-    patches = positions[:, placed:]
-    prefix = {"cls_token": positions[:, :1]} if placed else {}
-    if placed == 2:
-        prefix["dist_token"] = positions[:, 1:2]
-    if "cls_pos" in tensors:
-        prefix["cls_token"] = tensors["cls_pos"].reshape(1, 1, -1)
+    before, patches = positions[:, :placed], positions[:, placed:]
     if not sequence.places_prefix:
         return patches
-    zeros = torch.zeros_like(patches[:, :1])
-    own = [prefix.get(name, zeros) for name in sequence.names for _ in range(_size(sequence, name))]
+    sizes = _sizes(tensors)
+    prefix = dict(zip(sizes, before.split(list(sizes.values()), dim=1))) if placed else {}
+    if "cls_pos" in tensors:
+        prefix["cls_token"] = tensors["cls_pos"].reshape(1, 1, -1)
+    own = []
+    for name in sequence.names:
+        wanted = getattr(sequence, name).shape[1]
+        known = prefix.get(name, patches[:, :0])[:, :wanted]
+        zeros = patches.new_zeros(1, wanted - known.shape[1], patches.shape[2])
+        own += [known, zeros]
     return torch.cat([*own, patches], dim=1)
-
-
-def _size(sequence: Any, name: str) -> int:
-    return getattr(sequence, name).shape[1]
 
 
 def _check_depth(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> None:

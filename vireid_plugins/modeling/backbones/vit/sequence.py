@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 #: which tokens get the embedding of their image's modality
 MODALITY_EMBEDDINGS = ("none", "patches", "all")
 #: names of the tokens before the patches in networks of timm, in their order
-_PREFIX = ("cls_token", "dist_token", "reg_token")
+PREFIX = ("cls_token", "dist_token", "reg_token")
 
 
 class TokenSequence(nn.Module):
@@ -34,7 +34,9 @@ class TokenSequence(nn.Module):
     def __init__(self, network: Any, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
-        self.names = [n for n in _PREFIX if getattr(network, n, None) is not None]
+        #: (h, w) of the images of the last call, which later stages cannot tell from N alone
+        self.latest = grid
+        self.names = [n for n in PREFIX if getattr(network, n, None) is not None]
         for name in self.names:
             self.register_parameter(name, getattr(network, name))
         self.num_prefix = sum(getattr(self, name).shape[1] for name in self.names)
@@ -57,7 +59,7 @@ class TokenSequence(nn.Module):
             modality: embedding of each image's modality, (B, D), or None.
             on_all: add it to all tokens; otherwise to those of the patches.
         """
-        grid = int(patches.shape[1]), int(patches.shape[2])
+        grid = self.latest = int(patches.shape[1]), int(patches.shape[2])
         tokens = patches.flatten(1, 2)
         positions = self.positions(grid)
         prefix: List[Tensor] = [getattr(self, name) for name in self.names]
@@ -99,4 +101,4 @@ class TokenSequence(nn.Module):
             with torch.no_grad():
                 resized = resize_positions(self.pos_embed, self.grid, grid, self.placed)
             self.pos_embed = nn.Parameter(resized.clone(), self.pos_embed.requires_grad)
-        self.grid = grid
+        self.grid = self.latest = grid

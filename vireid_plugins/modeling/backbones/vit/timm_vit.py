@@ -11,6 +11,7 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor, nn
 
+from ....errors import UserError
 from ..stages.timm_library import create, import_timm, network_name
 from ..stages.timm_weights import compare_pixels, fetch
 
@@ -47,9 +48,13 @@ def build_vit(cfg: Any) -> nn.Module:
     """Return the vision transformer that ``MODEL.BACKBONE.TIMM_NAME`` names, untrained.
 
     Its last norm comes before any pooling, also in networks in which it follows.
+
+    Raises:
+        UserError: timm cannot build it, or ``MODEL.BACKBONE.TIMM_OPTIONS`` asks for something that
+            ``DualStreamViT`` does not do.
     """
     node = cfg.MODEL.BACKBONE
-    return create(
+    network = create(
         cfg,
         img_size=tuple(cfg.INPUT.SIZE_TRAIN),
         drop_path_rate=node.DROP_PATH_RATIO,
@@ -58,6 +63,23 @@ def build_vit(cfg: Any) -> nn.Module:
         attn_drop_rate=node.ATT_DROP_RATE,
         fc_norm=False,
     )
+    _check_parts(network)
+    return network
+
+
+def _check_parts(network: Any) -> None:
+    """Raise ``UserError`` if options changed a part that would be left out without a word."""
+    wrong = {
+        "depth=0": len(network.blocks) == 0,
+        "patch_drop_rate": not isinstance(network.patch_drop, nn.Identity),
+        "dynamic_img_pad": getattr(network.patch_embed, "dynamic_img_pad", False),
+    }
+    for option, is_wrong in wrong.items():
+        if is_wrong:
+            raise UserError(
+                f"MODEL.BACKBONE.TIMM_OPTIONS asks for {option}, which a vision transformer in two "
+                "streams does not have. Leave it out."
+            )
 
 
 def fetch_vit(cfg: Any) -> Mapping[str, Tensor]:

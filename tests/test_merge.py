@@ -170,6 +170,7 @@ def test_a_pair_takes_the_type_of_its_key(key, value, expected):
         (["SEED.X", "1"], "Unknown config key 'SEED.X'"),
         (["MODEL", "5"], "MODEL is a group of keys; name one of them, such as MODEL.DEVICE"),
         (["MODEL.BACKBONE", "{'DEPTH': '50x'}"], "MODEL.BACKBONE is a group of keys"),
+        (["MODEL.FREEZE_LAYERS", "heads"], "'heads'; expected a list, such as ['heads']."),
         (["SEED", "{[]: 1}"], "SEED is '{[]: 1}'; expected a whole number, such as 0. Is the"),
         (["SEED", "(" * 500], "SEED is '((((("),
         (["SEED", None], "SEED is None; expected a whole number"),

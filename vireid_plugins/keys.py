@@ -160,10 +160,16 @@ def check_unread(cfg: Any, names: Iterable[str], chosen: str, reader: str) -> No
     values = {name: value_of(cfg, name, absent=defaults[name]) for name in defaults}
     wrong = [name for name in defaults if values[name] != defaults[name]]
     if wrong:
+        given, usual = ([f"{n} {_word(of[n])}" for n in wrong] for of in (values, defaults))
         raise UserError(
-            f"{chosen} does not read {' and '.join(f'{n} {values[n]}' for n in wrong)}; only "
-            f"{reader} does. Use that, or set {' '.join(f'{n} {defaults[n]}' for n in wrong)}."
+            f"{chosen} does not read {' and '.join(given)}; only {reader} does. Use that, or set "
+            f"{' '.join(usual)}."
         )
+
+
+def _word(value: Any) -> str:
+    """Return a value as a KEY VALUE pair of the command line has it."""
+    return '""' if value == "" else str(value)
 
 
 # ------------------------------------------------------------------------------- rules: numbers

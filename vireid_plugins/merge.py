@@ -193,8 +193,10 @@ def _fitting(value: Any, before: Any, key: str, where: str, hint: str = "") -> A
     if before is None and value is not None:
         return value
     if type(value) is not type(before) or not _entries_fit(value, before):
+        lists = isinstance(before, (list, tuple)) and not before and isinstance(given, str)
+        example = type(before)([given]) if lists else before
         raise UserError(
-            f"{where} is {_shortened(given)}; expected {_wanted(before)}, such as {before!r}."
+            f"{where} is {_shortened(given)}; expected {_wanted(before)}, such as {example!r}."
             f"{_allowed(before, key)}{hint}"
         )
     return value

@@ -246,3 +246,10 @@ def test_keys_that_another_backbone_reads_are_refused(name, key, value):
     check_model_names(build_config(config, words))
     with pytest.raises(UserError, match=f"does not read MODEL.BACKBONE.{key}"):
         check_model_names(build_config(config, [*words, f"MODEL.BACKBONE.{key}", value]))
+
+
+def test_all_backbones_that_read_a_key_are_named():
+    words = ["MODEL.BACKBONE.NAME", "build_resnet_backbone"]
+    readers = "only build_dual_stream_timm_backbone or build_crossvit_backbone does"
+    with pytest.raises(UserError, match=f'{readers}. Use that, or set MODEL.BACKBONE.TIMM_NAME ""'):
+        check_model_names(build_config("crossvit_csa/synthetic.yml", words))

@@ -204,6 +204,8 @@ def test_a_last_layer_beside_the_stages_is_no_reason_for_a_warning(caplog):
 REFUSED = {
     "unknown": ("convnext_ato", {}, "no network 'convnext_ato'. Did you mean timm/convnext_atto"),
     "capitals": ("ConvNext_Atto", {}, "Did you mean timm/convnext_atto"),
+    "a family": ("ConvNeXt", {}, "Did you mean timm/convnext_tiny or timm/convnext_"),
+    "transformers": ("ViT-Small", {}, "Did you mean timm/vit_small_patch16_224 or timm/vit_small_"),
     "no name": ("", {}, "no network ''. Expected timm/NAME"),
     "unknown weights": ("resnet18.a9", {}, r"no weights of that name. Known: .*resnet18\.a1_in1k"),
     "transformer": ("vit_tiny_patch16_224", {"LAST_STRIDE": 1}, "cannot be cut .*16, 16, 16, 16"),

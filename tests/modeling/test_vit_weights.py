@@ -192,7 +192,10 @@ def test_what_is_missing_and_left_over_is_reported(caplog):
 
 
 REFUSED = {
-    "depth": (lambda: state_of(depth=3), "transformer of 3 blocks, and this backbone has 2"),
+    "depth": (
+        lambda: state_of(depth=3),
+        r"of 3 blocks, and .* has 2. MODEL.BACKBONE.TIMM_OPTIONS \"\['depth=3'\]\" makes",
+    ),
     "width": (lambda: state_of(embed_dim=16), "None of the .* fits this backbone.*TIMM_NAME fit"),
     "patch": (lambda: {"conv1.weight": torch.rand(4, 3, 7, 7)}, "None of the 1 tensors"),
     "stem": (

@@ -1,7 +1,7 @@
 """Find mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
 
 import os
-from typing import Any, List
+from typing import Any, Dict, List
 
 import torch
 
@@ -70,10 +70,13 @@ def _check_network(cfg: Any, backbone: Any) -> None:
         backbone.check_names(cfg)
     if getattr(backbone, "takes_modalities", False) or of_host:
         read = getattr(backbone, "own_keys", ())
-        for reader in _READERS:
-            own: Any = reader
-            unread = [f"MODEL.BACKBONE.{key}" for key in own.own_keys if key not in read]
-            check_unread(cfg, unread, name, own.__name__)
+        readers: Dict[str, List[str]] = {}
+        for one in _READERS:
+            for key in getattr(one, "own_keys", ()):
+                readers.setdefault(key, []).append(one.__name__)
+        for key, names in readers.items():
+            if key not in read:
+                check_unread(cfg, [f"MODEL.BACKBONE.{key}"], name, " or ".join(names))
     if of_host:
         reader = "build_dual_stream_resnet_backbone"
         check_unread(cfg, ["MODEL.BACKBONE.STEM_POOL"], name, reader)

@@ -20,6 +20,8 @@ from .parallel import unwrap
 
 logger = logging.getLogger(__name__)
 
+_SEEN_AHEAD = 1000  # epochs behind the last one, in which a phase may begin
+
 
 class FreezeLayers(HookBase):
     """Freeze named parts for the first iterations, counted over the whole run.
@@ -152,6 +154,23 @@ class EvaluateAndSave(HookBase):
 
 class ModelHook(HookBase):
     """Tell the model the phase of its schedule before each epoch, and call it after each update."""
+
+    def before_train(self) -> None:
+        """Warn of the phases that come only in epochs behind the last one."""
+        model: Any = unwrap(self.trainer.model)  # FastReID's own models have no such methods
+        if not hasattr(model, "phase_of"):
+            return
+        end = self.trainer.max_epoch
+        come = {model.phase_of(epoch) for epoch in range(end)}
+        for epoch in range(end, end + _SEEN_AHEAD):
+            phase = model.phase_of(epoch)
+            if phase not in come:
+                come.add(phase)
+                logger.warning(
+                    "The phase %r of %s begins with epoch %d (from 0), and SOLVER.MAX_EPOCH is %d: "
+                    "it is never trained.",
+                    *(phase, type(model).__name__, epoch, end),
+                )
 
     def before_epoch(self) -> None:
         model: Any = unwrap(self.trainer.model)  # FastReID's own models have no such methods

@@ -68,10 +68,11 @@ def check_fit(path: str, node: Any) -> None:
     if not network or (plain == entry.network and entry.depth in ("", node.DEPTH)):
         return
     others = [PREFIX + one.name for one in entries_for(plain, node.DEPTH)]
+    depth = "" if plain.startswith("timm/") else f", MODEL.BACKBONE.DEPTH {node.DEPTH}"
     instead = f", or use weights of that network: {', '.join(others)}" if others else ""
     raise UserError(
         f"MODEL.BACKBONE.PRETRAIN_PATH is {PREFIX}{entry.name}, weights of {entry.title}, and the "
-        f"backbone is {network}, MODEL.BACKBONE.DEPTH {node.DEPTH}. Set "
+        f"backbone is {network}{depth}. Set "
         f"{' '.join(entry.keys)}{instead}."
     )
 

@@ -5,7 +5,7 @@ A config names it by ``MODEL.BACKBONE.TIMM_NAME``, or by ``MODEL.BACKBONE.NETWOR
 
 import ast
 import difflib
-from typing import Any, Dict, Iterable, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ....errors import MissingLibraryError, UnknownNameError, UserError
 from ....keys import Key, declare, each, text
@@ -107,7 +107,7 @@ def network_name(cfg: Any) -> str:
     name = asked[len(PREFIX) :] if asked.startswith(PREFIX) or prefix else asked
     network, dot, _ = name.partition(".")
     if not timm.is_model(network):
-        near = difflib.get_close_matches(network.strip().lower(), timm.list_models(), 3, 0.6)
+        near = _similar(network, timm.list_models())
         hint = (
             f"Did you mean {_or(prefix + one for one in near)}?"
             if near
@@ -205,6 +205,16 @@ def _value(text: str) -> Any:
 
 def _settings(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in options.items()) or "its usual options"
+
+
+def _similar(name: str, known: Sequence[str]) -> List[str]:
+    """Return up to three known names like this one: first those that only say more."""
+    word = name.strip().lower().replace("-", "_")
+    usual = f"{word}_patch16_224"  # of a transformer, which has a dozen names
+    longer = [one for one in known if one.startswith(f"{word}_") and one != usual]
+    found = [usual] if usual in known else []
+    found += difflib.get_close_matches(word, longer, 3, 0.0)
+    return found[:3] or difflib.get_close_matches(word, known, 3, 0.6)
 
 
 def _or(names: Iterable[str]) -> str:

@@ -141,6 +141,7 @@ def _check_depth(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> N
     if found and found != own:
         raise CheckpointError(
             f"{source} holds a transformer of {found} blocks, and this backbone has {own}. "
+            f"MODEL.BACKBONE.TIMM_OPTIONS \"['depth={found}']\" makes one of {found}. "
             f"{TRANSFORMER.fitting}"
         )
 

@@ -70,13 +70,17 @@ def index(args: argparse.Namespace) -> int:
     if not Path(args.weights).is_file():
         raise MissingFileError(f"--weights names {args.weights}, and there is no such file.")
     check_image_folder(Path(args.images))
+    extractor = FeatureExtractor(
+        args.weights,
+        infrared_range=args.infrared_range,
+        visible_range=args.visible_range,
+        **model_options(args),
+    )
+    relation = getattr(extractor.model, "relation", None)
+    if relation is not None:
+        say(relation.left_out)
     summary = index_folder(
-        FeatureExtractor(
-            args.weights,
-            infrared_range=args.infrared_range,
-            visible_range=args.visible_range,
-            **model_options(args),
-        ),
+        extractor,
         args.images,
         args.modality,
         args.out,

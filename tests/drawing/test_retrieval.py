@@ -4,6 +4,7 @@ Oracles: planted features whose neighbors are known, a ranking by a plain sort, 
 artists and pixels of the picture drawn from them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, List
@@ -25,6 +26,7 @@ from vireid_plugins.evaluation import (
     SYSUMM01Protocol,
     Trial,
 )
+from vireid_plugins.evaluation.relation import Relation
 
 from fastreid.config import get_cfg
 
@@ -195,3 +197,15 @@ def test_one_picture_per_protocol_that_says_how_it_was_made(
     assert "2 drawn at random (seed 7), 2 the hardest of 12 drawn" in words
     assert "query camera 3 with gallery camera 2" in words
     assert "cosine similarity" in words
+
+
+def test_the_picture_says_that_a_relation_is_left_out(
+    sysu: SimpleNamespace, drawn_figures: List[Figure], tmp_path: Path
+) -> None:
+    cfg = get_cfg()
+    vp.add_vireid_config(cfg)
+    cfg.TEST.RETRIEVAL_PICTURES, cfg.TEST.PROTOCOL.MODES = 2, ("all",)
+    related = replace(features_of(sysu, 0.3), relation=Relation("NFormer", lambda rows, _: rows))
+    save_retrieval_pictures(cfg, "SYSUMM01", sysu, related, str(tmp_path))
+    words = "\n".join(text.get_text() for text in drawn_figures[0].axes[0].texts)
+    assert "Image by image, without NFormer.   Numbers: cosine similarity" in words

@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from PIL import Image
 
 import vireid_plugins as vp
+from vireid.cli import run_verb
+from vireid_plugins.comparison import worker
 from vireid_plugins.data.seeding import generator
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.loading import open_checkpoint
@@ -18,7 +20,9 @@ from vireid_plugins.engine.session import train
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.evaluation import extract_features
+from vireid_plugins.plots.subject import load_subject
 from vireid_plugins.readers.checkpoint import read_checkpoint
+from vireid_plugins.runs.names import SETTINGS
 
 from tests.engine.small import ROOT, SMALL, small_cfg, small_words
 
@@ -42,6 +46,7 @@ def encoder(tiny_root, tmp_path_factory):
         patch.setenv("FASTREID_DATASETS", str(tiny_root))
         keys = {"MODEL__BACKBONE__LAST_STRIDE": 1, "MODEL__HEADS__ATTENTION__STRIPES": 2}
         keys.update({"MODEL__HEADS__ATTENTION__KEPT": 1, "SOLVER__MAX_EPOCH": 1})
+        keys["INPUT__INTERPOLATION"] = "lanczos"
         return run(tmp_path_factory.mktemp("encoder"), MRDA, **keys)
 
 
@@ -55,7 +60,6 @@ def words_of(encoder, **keys):
 
 
 def cfg_of(folder, encoder, **keys):
-
     dropped = ("INPUT.SIZE", "MODEL.BACKBONE")
     pairs = {key: value for key, value in SMALL.items() if not key.startswith(dropped)}
     pairs["OUTPUT_DIR"] = str(folder)
@@ -87,6 +91,12 @@ def test_the_encoder_decides_network_input_and_weights(encoder, finished, datase
         "NFormer",
     )
     assert cfg.MODEL.HEADS.ATTENTION.STRIPES == 2 and cfg.INPUT.SIZE_TEST == [32, 16]
+    assert cfg.INPUT.INTERPOLATION == "lanczos"
+    again = build_config(str(ROOT / CONFIG), ["MODEL.WEIGHTS", finished])  # of its own checkpoint
+    assert (again.MODEL.HEADS, again.INPUT.SIZE_TEST) == (
+        {**cfg.MODEL.HEADS, "NUM_CLASSES": again.MODEL.HEADS.NUM_CLASSES},
+        [32, 16],
+    )
     assert cfg.MODEL.LOSSES.NAME[1] == "BatchHardTripletLoss"  # of the second stage
     loader, _ = VIReIDTrainer.build_test_loader(held.cfg, "SYSUMM01")
     with_it = extract_features(open_checkpoint(finished).model, loader)
@@ -105,6 +115,8 @@ def test_the_finished_checkpoint_needs_the_encoder_no_more(encoder, finished, da
     features = torch.randn(5, 512)
     assert torch.isfinite(model.relate(features, torch.zeros(5).long())).all()
     trained(own, last, resume=True, SOLVER__MAX_EPOCH=1)  # and neither does a resume
+    with pytest.raises(UserError, match=r"FEATURE is 'pooled', and .*trained on the feature 'bn'"):
+        trained(own, last, resume=True, SOLVER__MAX_EPOCH=1, TEST__FEATURE="pooled")
     with pytest.raises(CheckpointError, match="ENCODER names .*moved.pth.*does not exist"):
         trained(tmp_path / "other", last)
 
@@ -185,8 +197,17 @@ def test_half_of_a_sequence_from_each_modality(encoder, datasets, tmp_path):
 
 
 def test_mistakes_are_named(encoder, finished, datasets, tmp_path):
+    for words in ({}, {"MODEL__NFORMER__ENCODER_ARCHITECTURE": "DualStreamBaseline"}):
+        with pytest.raises(UserError, match="MODEL.NFORMER.ENCODER names none"):
+            train(CONFIG, small_words(tmp_path, **words))
+    (tmp_path / SETTINGS).write_text(build_config(str(ROOT / CONFIG), []).dump())
     with pytest.raises(UserError, match="MODEL.NFORMER.ENCODER names none"):
-        train(CONFIG, small_words(tmp_path))
+        worker.run(tmp_path, {})  # a run of ``vireid compare``
+    with pytest.raises(CheckpointError, match="ENCODER names .*none.pth.*does not exist"):
+        train(CONFIG, small_words(tmp_path, MODEL__NFORMER__ENCODER=str(tmp_path / "none.pth")))
+    for feature in ("both", "pooled"):
+        with pytest.raises(UserError, match=f"FEATURE is '{feature}'.*can relate no other"):
+            open_checkpoint(finished, opts=["TEST.FEATURE", feature])
     with pytest.raises(UserError, match="itself.*checkpoint of that.*encoder"):
         cfg_of(tmp_path, finished)
     with pytest.raises(UserError, match=r"DEPTH is '34x', but the encoder.*trained with '18x'"):
@@ -213,8 +234,17 @@ def test_the_seed_stands_in_the_path(encoder, datasets, tmp_path):
 
 
 @pytest.mark.slow
-def test_features_of_single_images_are_the_encoders(encoder, finished, datasets):
-    images = [np.full((40, 20, 3), value, np.uint8) for value in (10, 90, 200)]
+def test_what_sees_single_images_has_the_encoders_features_and_says_so(
+    encoder, finished, datasets, tmp_path, capsys, caplog
+):
+    for value in (10, 90, 200):
+        Image.new("RGB", (20, 40), (value,) * 3).save(tmp_path / f"{value}.png")
+    images = sorted(tmp_path.glob("*.png"))
     found, expected = (vp.FeatureExtractor(path)(images, "visible") for path in (finished, encoder))
-    torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected))
-    assert F.normalize(torch.as_tensor(found)).shape == (3, 512)
+    assert np.array_equal(found, expected) and found.shape == (3, 512)
+    words = ["index", "--weights", finished, "--images", str(tmp_path), "--modality", "visible"]
+    assert run_verb("search", [*words, "--out", str(tmp_path / "index")]) == 0
+    said = "image by image, without NFormer, k = 20"
+    assert said in capsys.readouterr().out
+    load_subject(finished, progress=False)
+    assert said in caplog.text

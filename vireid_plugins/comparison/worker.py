@@ -19,6 +19,7 @@ import torch
 
 from .. import evaluation
 from ..engine import VIReIDTrainer
+from ..engine.encoder import check_encoder
 from ..engine.loading import open_checkpoint
 from ..engine.parallel import unwrap
 from ..engine.setup import build_config, set_up_run
@@ -67,6 +68,7 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
     progress.begin_session(commit)
     cfg = build_config(str(folder / SETTINGS), [])
     cfg.OUTPUT_DIR = str(folder)
+    check_encoder(cfg, resume=True)
     cfg.freeze()
     changed = set_up_run(cfg, resume=True)
     record_session(str(folder), facts.get("config_file", ""), "train", changed)

@@ -160,6 +160,8 @@ def save_retrieval_pictures(
             f"Queries: {drawn} drawn at random (seed {seed}), {hardest} the hardest of "
             f"{min(len(trial.query), POOL)} drawn (first ✓ ranked latest).   "
         )
+        if features.relation is not None:
+            note += f"Image by image, without {features.relation.name}.   "
         note += rules_in_words(cfg.TEST.METRIC, protocol)
         draw_retrievals(retrievals, path, title=f"{key}, first trial", note=note)
         paths.append(path)

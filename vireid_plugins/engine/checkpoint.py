@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, ContextManager, Dict, Mapping, Optional, Sequence
+from typing import Any, ContextManager, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -187,7 +187,7 @@ class AtomicCheckpointer(Checkpointer):
             *(self._path, len(fitting), len(absent), len(unexpected)),
         )
         if self._need == "features":
-            parts = tuple(f"{part}." for part in getattr(self.model, "training_only", ()))
+            parts = _parts_of_training(self.model)
             absent = [
                 name
                 for name in absent
@@ -226,6 +226,13 @@ class AtomicCheckpointer(Checkpointer):
     def get_checkpoint_file(self) -> str:
         """Return the path of the checkpoint to resume from; empty if there is none."""
         return str(last_checkpoint(Path(self.save_dir)) or "")
+
+
+def _parts_of_training(model: Any) -> Tuple[str, ...]:
+    """Return the beginnings of the names of tensors that a model and its head only train with."""
+    head = getattr(getattr(model, "heads", None), "training_only", ())
+    parts = (*getattr(model, "training_only", ()), *(f"heads.{part}" for part in head))
+    return tuple(f"{part}." for part in parts)
 
 
 def _another_model(checkpoint: Mapping[str, Any], path: str) -> str:

@@ -9,7 +9,7 @@ config the encoder's keys, so that it needs the encoder's file no more.
 import logging
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
@@ -18,7 +18,8 @@ from ..data.datasets.build import restore_splits
 from ..data.reading import RANGE_KEYS, restore_ranges
 from ..errors import CheckpointError, UserError
 from ..keys import check_ranges, value_of
-from ..merge import flat_keys
+from ..merge import flat_keys, flat_values
+from ..readers.yaml_file import parse_yaml
 from ..runs.last import last_checkpoint
 from .checkpoint import AtomicCheckpointer, read_facts
 
@@ -27,7 +28,10 @@ logger = logging.getLogger(__name__)
 ENCODER = "MODEL.NFORMER.ENCODER"
 _ARCHITECTURE, _LOSSES = f"{ENCODER}_ARCHITECTURE", f"{ENCODER}_LOSSES"
 # Keys that the encoder decides; a name that ends in a dot stands for a group.
-_DECIDED = ("MODEL.", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST", *RANGE_KEYS.values(), "TEST.FEATURE")
+_DECIDED = (
+    *("MODEL.", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST", "INPUT.INTERPOLATION"),
+    *(*RANGE_KEYS.values(), "TEST.FEATURE"),
+)
 # ... but for these.
 _OWN = (
     *("MODEL.META_ARCHITECTURE", "MODEL.NFORMER.", "MODEL.LOSSES.", "MODEL.WEIGHTS"),
@@ -55,9 +59,10 @@ def take_encoder(
 ) -> None:
     """Set the keys that the encoder's checkpoint decides, in place.
 
-    A config that has them already, from a run's ``config.yaml``, needs the file no more; neither
-    does a run in ``OUTPUT_DIR`` that is resumed. Whether the file exists is checked when a training
-    begins, by :func:`check_encoder`, and when its weights are loaded.
+    A config that has them already, from a run's ``config.yaml``, needs the file no more. Without
+    the file they are taken from ``MODEL.WEIGHTS``, or from a run in ``OUTPUT_DIR``. Whether the
+    file exists is checked when a training begins, by :func:`check_encoder`, and when its weights
+    are loaded.
 
     Args:
         cfg: not frozen.
@@ -69,15 +74,16 @@ def take_encoder(
         UserError: the method has no encoder, or a pair contradicts the checkpoint.
     """
     path = encoder_path(cfg)
-    if not path:
-        return
     if not has_encoder(cfg):
-        raise UserError(
-            f"{ENCODER} is {path!r}, and MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has "
-            f"no encoder. Set MODEL.META_ARCHITECTURE NFormer, or leave {ENCODER} out."
-        )
+        if path:
+            raise UserError(
+                f"{ENCODER} is {path!r}, and MODEL.META_ARCHITECTURE "
+                f"{cfg.MODEL.META_ARCHITECTURE} has no encoder. Set MODEL.META_ARCHITECTURE "
+                f"NFormer, or leave {ENCODER} out."
+            )
+        return
     if not os.path.isfile(path):
-        _take_from_run(cfg, open_config)
+        _take_from_own(cfg, open_config, given)
         return
     facts = _facts_of(path)
     held = open_config(facts, path)
@@ -102,17 +108,29 @@ def _take_keys(cfg: CfgNode, held: CfgNode, given: Sequence[str] = ()) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
 
 
-def _take_from_run(cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode]) -> None:
-    """Take the encoder's keys from the run in ``OUTPUT_DIR``, if the config has none itself."""
+def _take_from_own(
+    cfg: CfgNode, open_config: Callable[[Dict[str, Any], str], CfgNode], given: Sequence[str]
+) -> None:
+    """Take the encoder's keys from a checkpoint of the method itself, if the config has none.
+
+    It is ``MODEL.WEIGHTS``, or that of the run in ``OUTPUT_DIR`` if an encoder is named.
+    """
     if value_of(cfg, _ARCHITECTURE):
         return
-    last = last_checkpoint(Path(os.path.expanduser(cfg.OUTPUT_DIR)))
-    facts = read_facts(str(last)) if last else None
-    held = open_config(facts, str(last)) if facts else None
+    own = os.path.expanduser(cfg.MODEL.WEIGHTS)
+    if not os.path.isfile(own):
+        last = last_checkpoint(_folder(cfg)) if encoder_path(cfg) else None
+        own = str(last) if last else ""
+    facts = read_facts(own) if own else None
+    held = open_config(facts, own) if facts else None
     if held is not None and has_encoder(held):
-        _take_keys(cfg, held)
+        _take_keys(cfg, held, given)
         for key in (_ARCHITECTURE, _LOSSES):
             cfg.merge_from_list([key, value_of(held, key)])
+
+
+def _folder(cfg: CfgNode) -> Path:
+    return Path(os.path.expanduser(cfg.OUTPUT_DIR))
 
 
 def _facts_of(path: str) -> Dict[str, Any]:
@@ -160,20 +178,41 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def check_encoder(cfg: CfgNode) -> None:
-    """Raise ``UserError`` if a training of NFormer has no encoder.
+def check_encoder(cfg: CfgNode, resume: bool = False) -> None:
+    """Raise ``UserError`` if a training of NFormer has no encoder, or if its file is absent.
 
-    A run that is resumed, whose config has the encoder's keys already, needs none.
+    A run that is resumed needs none, and neither does one that starts from ``MODEL.WEIGHTS``.
     """
-    if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or value_of(cfg, _ARCHITECTURE):
+    if not has_encoder(cfg) or cfg.MODEL.WEIGHTS or (resume and last_checkpoint(_folder(cfg))):
         return
     if encoder_path(cfg):
         _facts_of(encoder_path(cfg))
+        return
     raise UserError(
         f"{cfg.MODEL.META_ARCHITECTURE} trains on the features of a trained model, and {ENCODER} "
         f"names none. Train one with any config of this package, and add {ENCODER} PATH, such as "
         f"{ENCODER} logs/sysu/agw/model_final.pth"
     )
+
+
+def check_feature(cfg: CfgNode, facts: Mapping[str, Any], path: str) -> None:
+    """Raise ``UserError`` if ``TEST.FEATURE`` is not the feature that a trained NFormer takes.
+
+    Args:
+        cfg: the config that features are computed by.
+        facts: what NFormer's checkpoint says about itself.
+        path: of that checkpoint.
+    """
+    text = facts.get("config")
+    if not has_encoder(cfg) or not isinstance(text, str):
+        return
+    held = flat_values(parse_yaml(text, f"the config in {path}")).get("TEST.FEATURE", "bn")
+    if cfg.TEST.FEATURE != held:
+        raise UserError(
+            f"TEST.FEATURE is {cfg.TEST.FEATURE!r}, and {path} was trained on the feature {held!r} "
+            f"of its encoder; it can relate no other. Leave TEST.FEATURE out, or set it to {held}. "
+            f"For another feature, train again with TEST.FEATURE {cfg.TEST.FEATURE}."
+        )
 
 
 def load_encoder(cfg: CfgNode, model: Any) -> None:

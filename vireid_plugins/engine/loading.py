@@ -18,6 +18,7 @@ from ..readers.checkpoint import read_checkpoint
 from ..readers.weights import WRAPPERS, shapes_of, tensors_in
 from ..runs.names import FACTS
 from .checkpoint import AtomicCheckpointer, read_facts
+from .encoder import check_feature
 from .fingerprint import fingerprint
 from .model import build_model
 from .other_values import check_pixel_scale, may_differ, other_values
@@ -134,6 +135,7 @@ def configure(
         cfg.MODEL.HEADS.NUM_CLASSES = facts["num_classes"]
         restore_splits(cfg, facts, weights, given=opts[0::2])
         restore_ranges(cfg, facts, weights, given=opts[0::2])
+        check_feature(cfg, facts, weights)
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()

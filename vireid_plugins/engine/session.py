@@ -82,7 +82,7 @@ def train(
     """
     processes = (num_gpus, num_machines, machine_rank, dist_url)
     cfg = build_config(config_file, opts)  # mistakes in it are found before processes are started
-    check_encoder(cfg)
+    check_encoder(cfg, resume)
     check_training(cfg, max(1, num_gpus * num_machines))
     if not resume:
         check_pixel_scale(cfg)

@@ -34,7 +34,7 @@ from .checkpoint import (
 )
 from .checks import check_run, make_output_folder
 from .early_checks import check_training, odd_values
-from .encoder import load_encoder
+from .encoder import check_feature, load_encoder
 from .model import build_model
 from .parallel import synchronize_buffers, unwrap, wrap
 from .precise_bn import recompute_statistics
@@ -226,6 +226,7 @@ class VIReIDTrainer(DefaultTrainer):
             return
         path = self.checkpointer.get_checkpoint_file()
         facts = read_facts(path) or {}
+        check_feature(self.cfg, facts, path)
         own = self.facts()
         check_same_data(facts, own, path)
         check_same_rendering(facts, own, path)

@@ -38,6 +38,14 @@ class Relation:
         """Return the text in the table's column *transductive*."""
         return f"{self.name}: all queries and the gallery of a trial in one pass"
 
+    @property
+    def left_out(self) -> str:
+        """Return a sentence for whatever looks at one image at a time."""
+        return (
+            f"Features are computed image by image, without {self.name}, by which this model's "
+            "evaluation relates all images of a test."
+        )
+
 
 class RelatedScorer:
     """Scores of related features, with one pass for each trial.

@@ -149,6 +149,9 @@ def load_subject(
     weights = os.fspath(weights) or named_weights(config_file or "", opts)
     opened = open_checkpoint(weights, config_file or "", opts)
     label = label or folder_name(weights)
+    relation = getattr(opened.model, "relation", None)
+    if relation is not None:
+        logger.warning("%s: %s", weights, relation.left_out)
     return Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
 
 

@@ -48,6 +48,7 @@ class HCTHead(nn.Module):
     test_feature = "stripes, pooled and embedded"
     takes_modalities = True
     own_keys = ("GEM_EXPONENT",)  # see ``BNNeckHead``
+    training_only = ("stripes.classifiers",)  # see ``DualStreamBaseline``
 
     @configurable
     def __init__(

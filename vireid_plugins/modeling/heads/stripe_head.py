@@ -49,6 +49,7 @@ class StripeHead(nn.Module):
     outputs = ("features", "logits")
     test_feature = "global and stripes, pooled"
     takes_modalities = True
+    training_only = ("classifier",)  # see ``DualStreamBaseline``
 
     @configurable
     def __init__(

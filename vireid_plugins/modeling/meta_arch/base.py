@@ -54,7 +54,7 @@ class DualStreamBaseline(nn.Module):
     # If True, losses see the rows of all processes; set by the trainer, see ``objective``.
     gather_features = False
     # Names of the method's own parts that features do not pass through: an evaluation accepts
-    # weights that lack them, or that have them in other sizes.
+    # weights that lack them, or that have them in other sizes. A head may have such names, too.
     training_only: Tuple[str, ...] = ()
     # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
     own_weight_keys: Mapping[str, str] = {}

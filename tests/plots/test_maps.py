@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from vireid_plugins.drawing.photos import Photo
-from vireid_plugins.drawing.sheet import Box, fit
+from vireid_plugins.drawing.sheet import Box, Panel, PanelGroup, draw_sheet, fit
 from vireid_plugins.errors import PlotError
 from vireid_plugins.modeling.maps import Tap
 from vireid_plugins.plots.kinds import draw_kind
@@ -141,3 +141,15 @@ def test_photographs_keep_their_proportions_inside_their_place(size):
     assert box.height / box.width == pytest.approx(size[1] / size[0])
     assert box.width <= 0.95 + 1e-9 and box.height <= 1.9 + 1e-9
     assert box.top == 2.0 and box.middle == pytest.approx(1.475)
+
+
+@pytest.mark.parametrize("size", [(64, 128), (96, 96), (200, 50)])
+def test_captions_stand_right_below_the_tallest_image_of_a_sheet(size):
+    pixels = np.zeros((*size[::-1], 3), np.uint8)
+    groups = [PanelGroup([Panel(pixels, size), Panel(pixels[:10], (size[0], 10), "low")], "both")]
+    sheet = draw_sheet(groups, ["a", "b"], title="t", note="n")
+    tallest = max(box.bottom for box in sheet.boxes.values())
+    words = {one.get_text(): one.get_position()[1] for one in sheet.page.axes.texts}
+    assert words["low"] == pytest.approx(tallest + 0.04)
+    assert tallest < words["low"] < words["both"] < words["n"] < sheet.page.height
+    assert sheet.page.height - tallest < 1

@@ -1,5 +1,7 @@
 """``vireid weights``. Oracle: the catalog, and files that the test puts into the cache."""
 
+import shlex
+
 import pytest
 
 from vireid.cli import main
@@ -35,6 +37,13 @@ def test_one_file_is_told_of_in_full(capsys):
     for part in (FIRST.sha256, FIRST.license, "not stated", "123.675", FIRST.source.version):
         assert part in told
     assert told.rstrip().endswith(f"MODEL.BACKBONE.PRETRAIN_PATH weights:{FIRST.name}")
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=[entry.name for entry in CATALOG])
+def test_a_shell_reads_the_keys_as_they_are(capsys, entry):
+    assert main(["weights", "list", entry.name]) == 0
+    line = next(one for one in capsys.readouterr().out.splitlines() if "  use  " in one)
+    assert shlex.split(line)[1:] == list(entry.keys)
 
 
 def test_a_wrong_file_is_found_and_kept(capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from typing import Any, List
 
@@ -94,7 +95,7 @@ def _facts(held: Any) -> str:
             f"  input    RGB, values 0..255, mean {mean}, deviation {std}",
             f"  tried    {entry.tried}",
             f"  cache    {where}",
-            f"  use      {' '.join(entry.keys)}",
+            f"  use      {shlex.join(entry.keys)}",
         ]
     )
 

@@ -187,17 +187,18 @@ def draw_sheet(
     top = MARGIN + lines_height(len(titles), LARGE) + 0.1
     top += lines_height(max(map(len, heads)), NORMAL)
     below = max(_caption_height(group) for group in groups)
-    row_height = IMAGE_BOX.height + below + _ROW_GAP
+    tall = max(fit(panel.size, IMAGE_BOX).height for group in groups for panel in group.panels)
+    row_height = tall + below + _ROW_GAP
     rows = -(-len(groups) // across)
     foot = top + rows * row_height
     height = foot + (0.25 if bar[0] else 0.0) + lines_height(len(notes)) + MARGIN
     page, boxes = Page(width, height), {}
     page.text(MARGIN, MARGIN, "\n".join(titles), LARGE, weight="bold")
     for index, group in enumerate(groups):
-        left = MARGIN + index % across * step
-        boxes.update(_draw_group(page, group, index, left, top + index // across * row_height))
+        row = Box(MARGIN + index % across * step, top + index // across * row_height, inner, tall)
+        boxes.update(_draw_group(page, group, index, row))
         if index < across:
-            _draw_headings(page, heads, left, top)
+            _draw_headings(page, heads, row.left, top)
     if bar[0]:
         page.color_bar(Box(width / 2 - 0.75, foot, 1.5, 0.09), *bar)
     page.text(MARGIN, height - MARGIN - lines_height(len(notes)), "\n".join(notes))
@@ -224,18 +225,16 @@ def _draw_headings(page: Page, heads: Sequence[List[str]], left: float, top: flo
         page.text(middle, top - 0.05, "\n".join(lines), NORMAL, ha="center", va="bottom")
 
 
-def _draw_group(
-    page: Page, group: PanelGroup, index: int, left: float, top: float
-) -> Dict[Tuple[int, int], Box]:
+def _draw_group(page: Page, group: PanelGroup, index: int, row: Box) -> Dict[Tuple[int, int], Box]:
+    """Draw a group at the left end of ``row``, whose height is that of the tallest image."""
     boxes, captions = {}, max(panel.caption.count("\n") + 1 for panel in group.panels)
     for place, panel in enumerate(group.panels):
-        cell = IMAGE_BOX._replace(left=left + place * (IMAGE_BOX.width + _GAP), top=top)
-        box = fit(panel.size, cell)
+        left = row.left + place * (IMAGE_BOX.width + _GAP)
+        box = fit(panel.size, IMAGE_BOX._replace(left=left, top=row.top))
         page.image(panel.pixels, box)
-        page.text(box.middle, top + IMAGE_BOX.height + 0.04, panel.caption, SMALL, ha="center")
+        page.text(box.middle, row.bottom + 0.04, panel.caption, SMALL, ha="center")
         boxes[index, place] = box
-    middle = left + _group_width(len(group.panels)) / 2
-    bottom = top + IMAGE_BOX.height + 0.04
+    middle, bottom = row.left + _group_width(len(group.panels)) / 2, row.bottom + 0.04
     if any(panel.caption for panel in group.panels):
         bottom += lines_height(captions, SMALL) + 0.02
     page.text(middle, bottom, group.caption, SMALL, ha="center", color=GRAY)

@@ -244,8 +244,8 @@ def _group(
 def _caption(result: HeatMaps, place: int) -> str:
     score = result.activation.scores[place]
     flat = ", flat" if result.flat[place] else ""
-    if np.isnan(score):
-        return flat[2:]
+    if np.isnan(score):  # attention roll-out
+        return flat[2:] or f"least: {result.heat[place].min():.2f}"
     what = "similarity" if result.activation.classes is None else result.targets[place]
     return f"{what}: {score:.2f}{flat}"
 
@@ -268,7 +268,10 @@ def _note(
     words = [why]
     for method in sorted({_method(subject, options) for subject in subjects}):
         if method == ROLLOUT:
-            words.append("Attention roll-out: what the output takes from each patch.")
+            words.append(
+                "Attention roll-out: what the output takes from each patch; where the least is "
+                "near 1, it takes as much from all of them."
+            )
         else:
             words.append(f"{METHOD_NAMES[method]} of {_target_sentence(subjects, options)}.")
     words.append(f"Maps: {maps}; each in parts of its own largest value.")

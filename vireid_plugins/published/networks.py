@@ -163,8 +163,8 @@ NETWORKS: Tuple[Network, ...] = (
         "this package's dual-stream network",
         "",
         (r"backbone\.(visible|infrared|shared)\.",),
-        use="Nothing has to be converted. Name it as MODEL.WEIGHTS; if it carries no config, name "
-        "the config of its training by --config-file",
+        use="Nothing has to be converted. As MODEL.WEIGHTS it needs the config of its training: "
+        "leave --config-file out if the file carries it, or else name it by --config-file",
         is_host=True,
     ),
     Network(

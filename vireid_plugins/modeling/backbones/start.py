@@ -1,6 +1,7 @@
 """What a backbone starts from: ``MODEL.BACKBONE.PRETRAIN`` and ``PRETRAIN_PATH``."""
 
 import re
+import shlex
 import sys
 from typing import Any, Callable, Dict, List, Mapping
 
@@ -73,7 +74,7 @@ def check_fit(path: str, node: Any) -> None:
     raise UserError(
         f"MODEL.BACKBONE.PRETRAIN_PATH is {PREFIX}{entry.name}, weights of {entry.title}, and the "
         f"backbone is {network}{depth}. Set "
-        f"{' '.join(entry.keys)}{instead}."
+        f"{shlex.join(entry.keys)}{instead}."
     )
 
 

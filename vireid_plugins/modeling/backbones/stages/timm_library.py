@@ -15,7 +15,12 @@ PREFIX = "timm/"
 
 declare(
     "MODEL.BACKBONE",
-    Key("TIMM_NAME", "", text("a name"), "network of build_dual_stream_timm_backbone"),
+    Key(
+        "TIMM_NAME",
+        "",
+        text("a name"),
+        "network of build_dual_stream_timm_backbone and build_crossvit_backbone, as timm names it",
+    ),
     Key(
         "TIMM_OPTIONS",
         [],

@@ -9,7 +9,15 @@ import struct
 import pytest
 
 from vireid.cli import run_verb
-from vireid_plugins.comparison import PlanComparison, entries, jobs, plan, plan_table, queue
+from vireid_plugins.comparison import (
+    Comparison,
+    PlanComparison,
+    entries,
+    jobs,
+    plan,
+    plan_table,
+    queue,
+)
 from vireid_plugins.comparison.claims import Claim
 from vireid_plugins.comparison.contrasts import Contrasts
 from vireid_plugins.comparison.gain_curves import draw_curves
@@ -18,7 +26,7 @@ from vireid_plugins.comparison.plan_table import Section
 from vireid_plugins.comparison.runs import DataPoint
 from vireid_plugins.comparison.stop_rule import rows_that_need_more
 from vireid_plugins.comparison.summary import collect
-from vireid_plugins.errors import PlanError
+from vireid_plugins.errors import PlanError, UserError
 
 from tests.comparison.fakes import KEYS, fail, fake_runs, finish
 
@@ -230,6 +238,50 @@ def test_a_row_on_several_folders_of_datasets(folder, monkeypatch):
     jobs._start(run, 0, 1)
     assert called[0][1] == str(path / "b")
     assert json.loads(called[0][0][4])["point"] == 0.5
+
+
+def test_tables_of_another_plan_are_not_overwritten(folder, monkeypatch):
+    """The same plan may change its rows; another one needs all rows, or a folder of its own."""
+    path, _ = folder
+    planned(path, seeds=(0,)).execute()
+    before = (path / "out/table.md").read_bytes()
+    (path / "part.yml").write_text("_BASE_: plan.yml\nonly: [plain, near]\n")
+    with pytest.raises(
+        PlanError, match=r"out holds the tables of .*/plan.yml, with rows .*\(far; "
+    ):
+        PlanComparison("part.yml", output="out")
+    with pytest.raises(
+        PlanError, match="with rows that are not compared here .plain; near; far and"
+    ):
+        Comparison(["agw/synthetic.yml"], output="out")
+    (path / "sub").mkdir()  # another plan with the same file name
+    (path / "sub/plan.yml").write_text("_BASE_: ../plan.yml\nonly: [plain, near]\n")
+    monkeypatch.chdir(path / "sub")
+    with pytest.raises(PlanError, match="Give another --output, or another --tables"):
+        PlanComparison("plan.yml", output="../out")
+    monkeypatch.chdir(path)
+    assert (path / "out/table.md").read_bytes() == before
+    assert PlanComparison("part.yml", output="out", tables="docs", seeds=(0,)).write().written
+    (path / "more.yml").write_text(PLAN + "      - {name: new, config: agw/synthetic.yml}\n")
+    PlanComparison("more.yml", output="out", seeds=(0,)).write()
+    (path / "more.yml").write_text(PLAN)
+    PlanComparison("more.yml", output="out", seeds=(0,)).write()
+    (path / "out/rows.json").write_text("{")
+    with pytest.raises(UserError, match="rows.json is not JSON .* Delete it if the tables"):
+        planned(path)
+
+
+def test_tables_of_configs_are_not_overwritten_by_a_plan(folder):
+    path, _ = folder
+    run = Comparison(["agw/synthetic.yml"], (0,), output="out").runs[0]
+    finish(run, 30.0, 20.0)
+    Comparison(["agw/synthetic.yml"], (0,), output="out").write()
+    with pytest.raises(
+        PlanError, match="out holds the tables of configs without a plan, with rows"
+    ):
+        planned(path)
+    Comparison(["agw/synthetic.yml", "mrda/synthetic.yml"], (0,), output="out").write()
+    Comparison(["mrda/synthetic.yml"], (0,), output="out")
 
 
 def table(tmp_path, own, other, more=()):

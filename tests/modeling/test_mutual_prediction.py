@@ -306,7 +306,10 @@ def test_the_rows_of_the_ablation_differ_in_what_they_name():
     models = {row: build_model(cfg) for row, cfg in rows.items()}
     assert not isinstance(models["fine_grained"], MutualPrediction)
     assert isinstance(models["full"], MutualPrediction)
-    assert {models["full"].phase_of(epoch) for epoch in range(3)} == set(MutualPrediction.phases)
+    solver, phase_of = rows["full"].SOLVER, models["full"].phase_of
+    phases = [phase_of(epoch) for epoch in range(solver.MAX_EPOCH)]
+    assert phases == ["shared", "shared", "own", "crossed"]
+    assert list(solver.STEPS) == [phases.index("own")]  # where the rate falls, as printed
     head = models["baseline"].heads
     assert isinstance(head, BNNeckHead)
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in head.modules())

@@ -13,6 +13,7 @@ from .queue import Queue
 from .runs import DONE, PlannedRun, check_also, plan_runs
 from .summary import collect
 from .table import Outcome, repeat_command, write_outcome
+from .table_owner import TableOwner
 from .trials import check_lists, choose_trials, hint, trial_words
 
 PathLike = Union[str, Path]
@@ -106,6 +107,8 @@ class Comparison:
         self.trials = choose_trials(self.entries, trials, self._opts)
         self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._also)
         check_also(self._also, self.runs)
+        self._owner = TableOwner(self.tables, None, self.runs)
+        self._owner.check()
         self._check_protocol()
         self._queue = Queue(self.runs, self.output, jobs, say, self.write)
 
@@ -168,6 +171,8 @@ class Comparison:
             collect(self.runs), self._seeds, command, self._title, self._protocol, self._baseline
         )
         written = write_outcome(outcome, self.tables)
+        if written:
+            self._owner.write()
         return Compared(self.tables, written, [run for run in self.runs if run.state != DONE])
 
     def _words(self) -> List[str]:

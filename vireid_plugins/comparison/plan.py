@@ -22,6 +22,7 @@ from .runs import DONE, PlannedRun, check_also, plan_runs
 from .stop_rule import rows_that_need_more
 from .summary import choose_protocols, collect, with_second_rows
 from .table import repeat_command
+from .table_owner import TableOwner
 
 PathLike = Union[str, Path]
 
@@ -92,6 +93,8 @@ class PlanComparison:
         self.entries = _entries(self.plan, opts)
         self._protocol = self._checked_protocol(protocol or self.plan.protocol)
         self._first = self._planned(self._seeds)
+        self._owner = TableOwner(self.tables, self.plan.path, self._first)
+        self._owner.check()
         check_also(self._also, [*self._first, *self._planned(self._more)])
 
     def _checked_protocol(self, wanted: str) -> str:
@@ -201,6 +204,8 @@ class PlanComparison:
             more_seeds=self._state(more) if self._more else "",
         )
         written = write_plan(outcome, self.tables)
+        if written:
+            self._owner.write()
         unfinished = [run for run in runs if run.state != DONE and run.entry.name in self._only]
         return Compared(self.tables, written, unfinished)
 

@@ -1,5 +1,6 @@
 """Several processes: how many, on which cores and GPUs, and that none outlives the others."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 
 from vireid_plugins.comparison import jobs
 from vireid_plugins.comparison.jobs import Job, child_environment, execute, sole_user
-from vireid_plugins.errors import PlanError
+from vireid_plugins.comparison.runs import DataPoint
+from vireid_plugins.errors import PlanError, UserError
 
 from tests.comparison.fakes import fail, fake_runs, finish
 
@@ -28,6 +30,7 @@ def sleepers(monkeypatch):
 
     monkeypatch.setattr(jobs, "_start", start)
     monkeypatch.setattr(jobs, "_POLL", 0.01)
+    monkeypatch.setattr(jobs, "check_datasets", lambda runs: None)
     return started
 
 
@@ -57,6 +60,22 @@ def test_an_interruption_stops_all_of_them(tmp_path, sleepers):
         execute(runs, 2, interrupted, lambda *_: pytest.fail("none ends by itself"))
     codes = [process.poll() for _, _, process in sleepers]
     assert codes == [-signal.SIGTERM] * 2 and time.monotonic() - began < 10
+
+
+def test_no_run_starts_if_none_finds_its_datasets(tmp_path, monkeypatch):
+    """One run that finds its own is reason enough to start: the others say what fails."""
+    monkeypatch.setattr(jobs, "_start", lambda *_: pytest.fail("it started"))
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    runs = fake_runs(tmp_path, ["a", "b"], [0])
+    with pytest.raises(UserError, match="SYSUMM01: no folder .*SYSU-MM01.* Put the dataset there"):
+        execute(runs, 1, lambda run: None, lambda *_: None)
+    other = runs[1].entry.cfg.clone()
+    other.defrost()
+    other.DATASETS.NAMES, other.DATASETS.TESTS = (), ()
+    there = dataclasses.replace(runs[1], entry=dataclasses.replace(runs[1].entry, cfg=other))
+    jobs.check_datasets([runs[0], there])
+    jobs.check_datasets([dataclasses.replace(runs[0], point=DataPoint(0.5, tmp_path))])
+    jobs.check_datasets([])
 
 
 @pytest.mark.parametrize(

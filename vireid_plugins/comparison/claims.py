@@ -84,10 +84,12 @@ def read_claim(values: Mapping[str, Any], against: Sequence[str], where: str) ->
         )
     if word and word not in _DIRECTIONS:
         raise PlanError(f"{where}: direction is {word!r}; expected up, down or same.")
-    over = str(values.get("over", against[0] if against else ""))
+    if not against:
+        raise PlanError(f"{where} is a gain over another row; name that row in against.")
+    over = str(values.get("over", against[0]))
     if over not in against:
         raise PlanError(
-            f"{where}: over: expected one of the rows in against ({', '.join(against) or 'none'}), "
+            f"{where}: over: expected one of the rows in against ({', '.join(against)}), "
             f"found {over!r}."
         )
     return Claim(over, points, _DIRECTIONS.get(word, 0), source)

@@ -17,6 +17,7 @@ from ..errors import PlanError, UserError
 from ..files import PACKAGE, write_atomically, writing
 from ..locks import sole_use
 from ..runs.names import SETTINGS
+from .datasets_there import check_datasets
 from .progress import Progress
 from .runs import DONE, PlannedRun
 
@@ -49,8 +50,10 @@ def execute(
         on_end: called with the run and its seconds when the process has ended or failed.
 
     Raises:
+        DatasetError: no run finds its datasets; none was started.
         KeyboardInterrupt: the user stopped the comparison; every process has been stopped first.
     """
+    check_datasets(runs)
     waiting = list(runs)
     running: List[Job] = []
     try:

@@ -39,6 +39,15 @@ def build_dataset(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES", **kwargs
     return kind(root=dataset_root(), allow_overlap=allow_overlap, **kwargs)
 
 
+def check_is_there(cfg: CfgNode, name: str, key: str = "DATASETS.NAMES") -> None:
+    """Raise ``DatasetError`` if a dataset of this package, or one of its lists, is absent.
+
+    No image is read. FastReID's own datasets are not checked.
+    """
+    if issubclass(lookup(DATASET_REGISTRY, name, key), CrossModalityDataset):
+        build_dataset(cfg, name, key, deferred=True)
+
+
 class SplitFact(NamedTuple):
     """An argument that chooses a dataset's split, as a checkpoint remembers it."""
 

@@ -6,6 +6,7 @@ import pytest
 from vireid_plugins.errors import PlotError
 from vireid_plugins.plots import draw_kind
 from vireid_plugins.plots.cameras import measure_cameras
+from vireid_plugins.plots.cameras_figure import signed
 
 from tests.plots.planted import planted_subject, read_numbers
 
@@ -60,7 +61,7 @@ def test_the_difference_of_two_models_is_a_second_picture(figures, tmp_path):
     first, second = (measure_cameras(one).rank1 for one in (better, worse))
     words, image = cells(axes), axes.images[0]
     for word, value in zip(words.flat, (first - second).flat):
-        assert word == ("–" if np.isnan(value) else f"{value:+.0f}")
+        assert word == ("–" if np.isnan(value) else signed(float(value)))
     low, high = image.get_clim()
     assert low == -high == pytest.approx(-np.nanmax(abs(first - second)))
     lines = read_numbers(tmp_path / "cameras_difference.csv")
@@ -72,8 +73,18 @@ def test_the_difference_of_two_models_is_a_second_picture(figures, tmp_path):
 
 def test_the_same_model_twice_differs_nowhere(figures, tmp_path):
     draw_kind("cameras", [planted_subject("a"), planted_subject("b")], str(tmp_path))
-    assert set(cells(figures[1].axes[0]).flat) == {"–", "+0"}
+    assert set(cells(figures[1].axes[0]).flat) == {"–", "0"}
     assert figures[1].axes[0].images[0].get_clim() == (-5, 5)
+
+
+def test_a_difference_has_a_sign_unless_it_rounds_to_zero():
+    told = [signed(value) for value in (3.5, -3.4, 0.4, -0.4, -0.0)]
+    assert told == ["+4", "\N{MINUS SIGN}3", "0", "0", "0"]
+    assert [signed(value, 1) for value in (2.04, -0.06, -0.04)] == [
+        "+2.0",
+        "\N{MINUS SIGN}0.1",
+        "0.0",
+    ]
 
 
 def only(subject, keep):

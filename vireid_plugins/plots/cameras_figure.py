@@ -1,7 +1,7 @@
 """Draw the figures of ``cameras.py``: matrices of rank-1, and the difference of two."""
 
 import textwrap
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,10 +27,10 @@ def draw_matrices(matrices: Sequence[CameraMatrix], labels: Sequence[str], note:
         labels: names of the models.
         note: lines below the matrices.
     """
-    footers = [_means(matrix.means(), "{:.1f}") for matrix in matrices]
+    footers = [_means(matrix.means(), "{:.1f}".format) for matrix in matrices]
     values = [matrix.rank1 for matrix in matrices]
     look = {"cmap": "Blues", "vmin": 0.0, "vmax": 100.0}
-    return _draw(matrices[0], values, labels, footers, note, look, "{:.0f}", "rank-1 (%)")
+    return _draw(matrices[0], values, labels, footers, note, look, "{:.0f}".format, "rank-1 (%)")
 
 
 def draw_difference(matrices: Sequence[CameraMatrix], labels: Sequence[str], note: str) -> Figure:
@@ -43,13 +43,20 @@ def draw_difference(matrices: Sequence[CameraMatrix], labels: Sequence[str], not
     limit = max(_SMALLEST_RANGE, float(known.max()) if len(known) else 0.0)
     title = f"{labels[0]} minus {labels[1]}"
     look = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
-    footer = _means(changes, "{:+.1f}")
-    return _draw(first, [difference], [title], [footer], note, look, "{:+.0f}", "points of rank-1")
+    footer = _means(changes, lambda mean: signed(mean, 1))
+    return _draw(first, [difference], [title], [footer], note, look, signed, "points of rank-1")
 
 
-def _means(means: Any, form: str) -> str:
+def signed(value: float, digits: int = 0) -> str:
+    """Return a difference with its sign, and one that rounds to zero without."""
+    rounded = round(value, digits) + 0.0
+    text = f"{rounded:+.{digits}f}" if rounded else f"{0.0:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _means(means: Any, form: Callable[[float], str]) -> str:
     """Return the means in lines of two."""
-    words = [f"{name} {form.format(mean)}" for name, mean in means.items()]
+    words = [f"{name} {form(mean)}" for name, mean in means.items()]
     return "\n".join("   ".join(words[place : place + 2]) for place in range(0, len(words), 2))
 
 
@@ -60,7 +67,7 @@ def _draw(
     footers: Sequence[str],
     note: str,
     look: Any,
-    form: str,
+    form: Callable[[float], str],
     scale: str,
 ) -> Figure:
     count = len(matrix.cameras)
@@ -82,7 +89,9 @@ def _draw(
     return figure
 
 
-def _draw_matrix(axes: Axes, matrix: CameraMatrix, values: np.ndarray, look: Any, form: str) -> Any:
+def _draw_matrix(
+    axes: Axes, matrix: CameraMatrix, values: np.ndarray, look: Any, form: Callable[[float], str]
+) -> Any:
     image = axes.imshow(np.ma.masked_invalid(values), **look)
     axes.set_facecolor(PALE)
     count = len(matrix.cameras)
@@ -90,7 +99,7 @@ def _draw_matrix(axes: Axes, matrix: CameraMatrix, values: np.ndarray, look: Any
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         known = bool(np.isfinite(value))
-        text = form.format(value) if known else "–"
+        text = form(float(value)) if known else "–"
         # The scale of a difference is dark at both ends: there the distance from 0 decides.
         color = "white" if known and abs(value) > _DARK * look["vmax"] else BLACK
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)

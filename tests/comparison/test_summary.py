@@ -7,7 +7,14 @@ from scipy import stats
 
 from vireid_plugins.comparison.contrasts import Contrasts, with_one_baseline
 from vireid_plugins.comparison.estimate import Estimate, TrialEstimate
-from vireid_plugins.comparison.noise import Noise, difference, pooled, student
+from vireid_plugins.comparison.noise import (
+    Noise,
+    difference,
+    pooled,
+    scatters_more,
+    student,
+)
+from vireid_plugins.comparison.notes import format_notes, uneven
 from vireid_plugins.comparison.summary import choose_baseline, choose_protocols, collect
 from vireid_plugins.errors import PlanError
 
@@ -70,6 +77,26 @@ def test_one_seed_is_judged_by_the_scatter_of_other_rows_alone():
     )
     known = difference(estimate(9.0), estimate(5.0), Noise(1.0, 16))
     assert known.bound == pytest.approx(student(16) * 2**0.5) and known.beyond_noise is True
+
+
+def test_a_row_that_scatters_more_than_the_others_is_found():
+    """Two seeds a row: F(1, 2) has the probability 1 - sqrt(F / (F + 2)), times 3 rows."""
+    rows = [estimate(0.0, 2.0), estimate(0.0, 20.0), estimate(5.0, 7.0)]  # F = 200 / 2: 0.0296
+    found = scatters_more(rows)
+    assert (found.index, found.std) == (1, pytest.approx(200**0.5))
+    assert found.others == Noise(pytest.approx(2**0.5), 2)
+    assert scatters_more([rows[0], estimate(0.0, 14.0), rows[2]]) is None  # F = 49: 0.0594
+    assert scatters_more([None, rows[1], estimate(9.0)]) is None  # nothing to compare it with
+
+
+def test_a_row_that_scatters_more_is_named_below_the_table(tmp_path):
+    runs = fake_runs(tmp_path, ["a", "b", "c"], [0, 1])
+    for run, value in zip(runs, (30.0, 40.0, 50.0, 32.0, 60.0, 52.0)):
+        finish(run, value, 20.0)
+    table = with_one_baseline(collect(runs), "a")
+    (sentence,) = uneven(table, KEYS[:1])  # mAP is equal everywhere: no sentence
+    assert "rank-1 of *b* has a deviation of 14.14, and that of the other rows 1.41" in sentence
+    assert sentence in format_notes(table, KEYS[:1])
 
 
 def test_every_row_has_its_own_baselines(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .noise import MeanDifference, Noise, difference, pooled
+from .noise import MeanDifference, Noise, Outlier, difference, pooled, scatters_more
 from .summary import Row, choose_baseline
 
 
@@ -41,6 +41,10 @@ class Contrasts:
         if key not in self._noise:
             self._noise[key] = pooled(row.estimate(protocol, metric) for row in self.rows)
         return self._noise[key]
+
+    def scatters_more(self, protocol: str, metric: str) -> Optional[Outlier]:
+        """Return the row that scatters more over seeds than the others do; None if none does."""
+        return scatters_more([row.estimate(protocol, metric) for row in self.rows])
 
     def difference(
         self, row: Row, other: Row, protocol: str, metric: str

@@ -17,9 +17,9 @@ too wide and never too narrow.
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Tuple
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from scipy.special import stdtrit
+from scipy.special import fdtrc, stdtrit
 
 from .estimate import AnyEstimate, Estimate, TrialEstimate
 
@@ -58,6 +58,40 @@ def pooled(estimates: Iterable[Optional[AnyEstimate]]) -> Optional[Noise]:
             squares += sum((value - one.mean) ** 2 for value in one.values)
             degrees += len(one.values) - 1
     return Noise(math.sqrt(squares / degrees), degrees) if degrees else None
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A row that scatters more over seeds than the other rows of its table do."""
+
+    index: int  # of the row
+    std: float  # its own
+    others: Noise  # pooled over the other rows
+
+
+def scatters_more(estimates: Sequence[Optional[AnyEstimate]]) -> Optional[Outlier]:
+    """Return the row whose scatter contradicts that all rows scatter alike.
+
+    The variance of a row, divided by that pooled over all others, has the F distribution if they
+    scatter alike. The largest of k such quotients counts if its probability is below 5 % / k.
+
+    Args:
+        estimates: one metric of all rows; None and rows over trials count for nothing.
+
+    Returns:
+        The row with the smallest probability; None if no row contradicts.
+    """
+    candidates: List[Tuple[float, Outlier]] = []
+    for index, one in enumerate(estimates):
+        own = pooled([one])
+        others = pooled([*estimates[:index], *estimates[index + 1 :]])
+        if own is None or others is None or not others.std:
+            continue
+        quotient = (own.std / others.std) ** 2
+        probability = float(fdtrc(own.degrees, others.degrees, quotient))
+        candidates.append((probability, Outlier(index, own.std, others)))
+    probability, outlier = min(candidates, key=lambda pair: pair[0], default=(1.0, None))
+    return outlier if probability * len(candidates) < 1 - CONFIDENCE else None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ _DIFFERENCE = """\
 noise* means that 0 lies outside. s is the deviation over seeds, **pooled over all rows**: \
 {pooled}."""
 _POOLED = "{values}, with {degrees} degrees of freedom (the sum of n - 1), so t = {t:.2f}"
+_UNEVEN = """\
+**The rows do not scatter alike**: over seeds, {metric} of *{row}* has a deviation of {std:.2f}, and \
+that of the other rows {others:.2f}. So the intervals of differences to or from this row are too \
+narrow, and all other intervals are too wide."""
 _UNKNOWN = "not known yet, since no row has two seeds"
 _PAIRED = """\
 Δ: mean of the differences to {baseline} {word} by {word}, over those n that both have, with its \
@@ -71,6 +75,7 @@ def format_notes(
         parts += [_PAIRED.format(baseline=baseline, word=_word(rows[0]))]
     elif contrasts.against:
         parts += [_DIFFERENCE.format(baseline=baseline, pooled=_pooled(contrasts, protocols))]
+        parts += uneven(contrasts, protocols)
     parts += chance(contrasts, protocols)
     return " ".join(["Percent.", *parts, weights, *([costs] if with_costs else [])])
 
@@ -87,6 +92,19 @@ def _pooled(contrasts: Contrasts, protocols: Sequence[str]) -> str:
     if not values:
         return _UNKNOWN
     return _POOLED.format(values=", ".join(values), degrees=degrees, t=student(degrees))
+
+
+def uneven(contrasts: Contrasts, protocols: Sequence[str]) -> List[str]:
+    """Return a sentence for each metric in which one row scatters more than the others."""
+    found = []
+    for protocol in protocols:
+        for metric in COMPARED:
+            outlier = contrasts.scatters_more(protocol, metric)
+            if outlier is not None:
+                row = contrasts.rows[outlier.index].name
+                words = {"row": row, "std": outlier.std, "others": outlier.others.std}
+                found.append(_UNEVEN.format(metric=SHOWN.get(metric, metric), **words))
+    return found
 
 
 def chance(contrasts: Contrasts, protocols: Sequence[str]) -> List[str]:

@@ -24,8 +24,8 @@ noise* means that 0 lies outside. s is the deviation over seeds, **pooled over a
 _POOLED = "{values}, with {degrees} degrees of freedom (the sum of n - 1), so t = {t:.2f}"
 _UNEVEN = """\
 **The rows do not scatter alike**: over seeds, {metric} of *{row}* has a deviation of {std:.2f}, \
-and that of the other rows {others:.2f}. So the intervals of differences to or from this row are too \
-narrow, and all other intervals are too wide."""
+and that of the other rows {others:.2f}. So the intervals of differences to or from this row are \
+too narrow, and all other intervals are too wide."""
 _UNKNOWN = "not known yet, since no row has two seeds"
 _PAIRED = """\
 Δ: mean of the differences to {baseline} {word} by {word}, over those n that both have, with its \

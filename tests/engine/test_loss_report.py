@@ -81,3 +81,12 @@ def test_the_progress_line_shows_the_share_of_data_time():
             storage.put_scalars(time=1.0, data_time=0.25, images_seen=16)
         words = ProgressLine._speed(storage.histories())
     assert words == ["time: 1.000", "data_time: 0.250 (25%)", "images/s: 16"]
+
+
+def test_the_share_of_data_time_is_of_the_iterations_that_are_timed():
+    with EventStorage(0) as storage:
+        for data, timed in ((9.0, {}), (9.0, {}), (0.5, {"time": 1.0}), (0.5, {"time": 1.0})):
+            storage.put_scalars(data_time=data, images_seen=16, **timed)
+            storage.step()
+        words = ProgressLine._speed(storage.histories())
+    assert words[1] == "data_time: 0.500 (50%)"

@@ -64,6 +64,24 @@ def test_the_names_of_other_programs(program, tmp_path, caplog):
     assert torch.equal(backbone.infrared["embedding"].proj.weight, state["patch_embed.proj.weight"])
 
 
+@pytest.mark.parametrize("shared_by", [0, 1])
+def test_a_checkpoint_of_this_package_is_a_start(shared_by, tmp_path, caplog):
+    """Of both streams, or of one for both; the positions belong to another size of images."""
+    trained = build(UNSHARED_STAGES=shared_by, MODALITY_EMBEDDING="patches", image=(64, 32))
+    content = {"model": {f"backbone.{n}": t for n, t in trained.state_dict().items()}}
+    path = saved(content, tmp_path / "model_final.pth")
+    options = dict(UNSHARED_STAGES=1, MODALITY_EMBEDDING="patches", PRETRAIN=True)
+    found = build(**options, PRETRAIN_PATH=path)
+    own = trained.state_dict()
+    stream = "visible" if shared_by else "shared"
+    for name, value in found.state_dict().items():
+        if name != "sequence.pos_embed":
+            place = name if name in own else name.replace("visible", stream)
+            assert torch.equal(value, own[place.replace("infrared", stream)]), name
+    assert found.sequence.pos_embed.shape[1] == 1 + 4 * 2
+    assert not [one for one in caplog.records if one.levelname == "WARNING"]
+
+
 def test_a_file_of_safetensors_is_read_too(tmp_path):
     from safetensors.torch import save_file
 

@@ -101,8 +101,9 @@ class AtomicCheckpointer(Checkpointer):
             CheckpointError: the file is not a checkpoint, a tensor that ``need`` asks for does not
                 fit, is damaged or not finite, or the state of another object does not fit.
         """
-        if not path:
-            return super().load(path, checkpointables)
+        if not path:  # FastReID says "from scratch", also of a training from pretrained weights
+            logger.info("A new training begins; it continues no checkpoint.")
+            return {}
         check_weights_exist(path)
         wanted = list(self.checkpointables if checkpointables is None else checkpointables)
         self._need, self._path, self._wanted = need, path, wanted

@@ -225,3 +225,4 @@ def load_encoder(cfg: CfgNode, model: Any) -> None:
     if path and has_encoder(cfg):
         _facts_of(path)
         AtomicCheckpointer(model.encoder).load(path, checkpointables=[], need="features")
+        logger.info("The encoder is %s; what comes behind it begins with random weights.", path)

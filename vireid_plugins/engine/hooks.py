@@ -277,7 +277,8 @@ class ProgressLine(EventWriter):
         if "time" not in history:  # the first iterations are not timed
             return []
         step = history["time"].median(20)
-        data, whole = history["data_time"].avg(20), history["time"].avg(20)
+        last = min(20, len(history["time"].values()))  # data_time has the first iterations, too
+        data, whole = history["data_time"].avg(last), history["time"].avg(last)
         return [
             f"time: {step:.3f}",
             f"data_time: {data:.3f} ({100 * data / max(whole, 1e-9):.0f}%)",

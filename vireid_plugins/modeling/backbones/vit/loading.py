@@ -2,7 +2,7 @@
 
 The names in a file may be those of timm, of FastReID's ViT (which are the same), of DINO and of
 what is trained with it for re-identification (TransReID-SSL: timm's names again, below
-``teacher``), and of PASS, whose class token has its position apart.
+``teacher``), of PASS, whose class token has its position apart, and of checkpoints of this package.
 """
 
 import logging
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: what programs put before the names of a network that is part of a larger model
 _PREFIXES = ("module.", "backbone.", "base.", "base_encoder.", "encoder.", "visual.trunk.")
+#: names in a checkpoint of this package of what an ordinary network does not have
+_SEPARATE = ("visible", "infrared", "modality_embedding")
 #: names that follow a vision transformer: classifiers, and layers of its pretraining
 _OUTSIDE = re.compile(
     r"(head|head_dist|fc|fc_norm|pre_logits|mask_token|bottleneck|classifier|attn_pool)(\.|$)"
@@ -33,7 +35,10 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     Raises:
         CheckpointError: the file belongs to another network.
     """
-    tensors = _with_positions(backbone, without_prefix(state), source)
+    plain = without_prefix(state)
+    own = ordinary_names(plain)
+    plain = {own.get(name, name): tensor for name, tensor in plain.items()}
+    tensors = _with_positions(backbone, plain, source)
     _check_depth(backbone, tensors, source)
     _check_stem(tensors, source)
     places = {name: _places(backbone, name) for name in tensors}
@@ -158,6 +163,8 @@ def _check_stem(tensors: Mapping[str, Tensor], source: str) -> None:
 def _places(backbone: Any, name: str) -> Tuple[str, ...]:
     """Return the names in ``backbone`` of a tensor of the ordinary network."""
     first, _, rest = name.partition(".")
+    if first in _SEPARATE:
+        return (name,)
     if first == "blocks":
         number, _, rest = rest.partition(".")
         stage, rest = f"block{int(number) + 1}", f"block.{rest}"

@@ -38,3 +38,13 @@ def test_for_a_file_that_is_gone_the_nearest_config_is_taken():
     assert not found.recorded
     assert found.config_file == "configs/mrda/synthetic.yml"
     assert [one.key for one in found.differences if not one.source] == ["SOLVER.MAX_EPOCH"]
+
+
+def test_keys_that_no_file_sets_may_be_the_encoders():
+    path = str(ROOT / "configs/nformer/synthetic.yml")
+    cfg = build_config(path, [])
+    assert compare_with_base(cfg, path).elsewhere == "command line"
+    cfg.defrost()
+    cfg.MODEL.NFORMER.ENCODER_ARCHITECTURE = "DualStreamBaseline"
+    assert compare_with_base(cfg, path).elsewhere == "command line, or the encoder"
+    assert compare_with_base(cfg, "gone.yml").elsewhere == "no file"

@@ -4,10 +4,12 @@ import base64
 import hashlib
 import json
 import re
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 from vireid_plugins.evaluation.result import METRIC_NAMES
 from vireid_plugins.plots import all_kinds
+from vireid_plugins.reporting.page import _tiles
 
 from tests.reporting.pages import decode
 
@@ -166,3 +168,14 @@ def test_hardest_queries_come_with_their_answers(report):
         assert f"identity {who[0]} " in words[-1] and words[-1].startswith("✓")
         for rank, text in enumerate(words[1:-1], start=1):
             assert text.startswith(f"✗ {rank}: ") and f"identity {who[0]} " not in text
+
+
+def test_the_main_numbers_of_a_transductive_run_say_which_they_are():
+    metrics = {"A/Rank-1": 50.0, "A/mAP": 40.0, "A/transductive/Rank-1": 60.0}
+    lines = [{"key": "A"}, {"key": "A/transductive"}]
+    run = SimpleNamespace(results=SimpleNamespace(protocols=lines, metrics=metrics))
+    said = re.sub("<[^>]+>", "", str(_tiles(run)))
+    assert "50.0 % Rank-1" in said and "A, image by image" in said
+    assert "at once (transductive): Rank-1 60.0 %; the whole" in said
+    run.results.protocols = lines[:1]
+    assert "A; the whole" in re.sub("<[^>]+>", "", str(_tiles(run)))

@@ -282,7 +282,7 @@ def _note(
 
 def _target_sentence(subjects: Sequence[Subject], options: CAMOptions) -> str:
     if options.target == MATCH:
-        chosen = f", chosen by {subjects[0].label}" if len(subjects) > 1 else ""
+        chosen = f", chosen by the first model, {subjects[0].label}" if len(subjects) > 1 else ""
         return (
             "the cosine similarity to the match, the nearest test image of the same person (where "
             f"it is known) in the other modality{chosen}"

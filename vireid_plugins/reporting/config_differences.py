@@ -37,6 +37,14 @@ class ConfigDifferences:
     base_file: str  # empty: the defaults of this package
     recorded: bool  # whether the run recorded its file; else the nearest one was taken
     differences: List[KeyDifference]
+    has_encoder: bool = False  # whether a model that the run is built upon set keys, too
+
+    @property
+    def elsewhere(self) -> str:
+        """Return in words what set a key that no file sets."""
+        if not self.recorded:
+            return "no file"
+        return "command line, or the encoder" if self.has_encoder else "command line"
 
 
 def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
@@ -58,6 +66,7 @@ def compare_with_base(cfg: CfgNode, config_file: str) -> ConfigDifferences:
         base_file=short_path(base),
         recorded=recorded,
         differences=_differences(cfg, _config_of(base), inherited[:-1]),
+        has_encoder=bool(value_of(cfg, "MODEL.NFORMER.ENCODER_ARCHITECTURE", "")),
     )
 
 

@@ -138,13 +138,21 @@ def header(run: RunFolder, title: str, notices: Sequence[str] = ()) -> Markup:
 def _tiles(run: RunFolder) -> Optional[Markup]:
     if run.results is None:
         return None
-    key = run.results.protocols[0]["key"]
+    lines = run.results.protocols
+    key = lines[0]["key"]
     tiles = [
         tag("li", tag("b", f"{run.results.metrics[f'{key}/{name}']:.1f} %"), " ", tag("span", name))
         for name in _TILES
         if f"{key}/{name}" in run.results.metrics
     ]
-    note = tag("p", f"{key}; the whole table is below.", class_="tiles-note")
+    other = next((one["key"] for one in lines if one["key"] == f"{key}/transductive"), "")
+    at_once = ", ".join(
+        f"{name} {run.results.metrics[f'{other}/{name}']:.1f} %"
+        for name in _TILES
+        if f"{other}/{name}" in run.results.metrics
+    )
+    words = f", image by image; with all images at once (transductive): {at_once}" if other else ""
+    note = tag("p", f"{key}{words}; the whole table is below.", class_="tiles-note")
     return join([tag("ul", *tiles, class_="tiles"), note])
 
 

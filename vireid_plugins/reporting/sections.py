@@ -166,7 +166,6 @@ def _differences(comparison: Optional[ConfigDifferences]) -> Optional[Markup]:
     heading = tag("h3", "Config: differences from the paper's base")
     if comparison.recorded:
         origin = tag("p", "Made from ", tag("code", comparison.config_file), ".")
-        elsewhere = "command line"
     else:
         origin = tag(
             "p",
@@ -174,7 +173,6 @@ def _differences(comparison: Optional[ConfigDifferences]) -> Optional[Markup]:
             tag("code", comparison.config_file),
             ".",
         )
-        elsewhere = "no file"
     if not comparison.differences:
         return join([heading, origin, tag("p", f"No key differs from {base}.")])
     rows = [
@@ -182,7 +180,7 @@ def _differences(comparison: Optional[ConfigDifferences]) -> Optional[Markup]:
             tag("code", breakable(one.key, "._")),
             tag("code", one.base),
             tag("code", one.value),
-            tag("code", one.source) if one.source else elsewhere,
+            tag("code", one.source) if one.source else comparison.elsewhere,
         ]
         for one in comparison.differences
     ]

@@ -1,5 +1,7 @@
 """Weights that are made here. Oracle: the backbone of the run that made them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -60,6 +62,15 @@ def test_what_is_made_is_the_network_of_the_run(tmp_path, monkeypatch, datasets)
     assert own and all(torch.equal(own[name], model[f"backbone.{name}"]) for name in own)
     again = making.make("vit_synthvi")  # it is there
     assert again == made and len(rendered) == 1
+    made.path.unlink()
+    assert making.make("vit_synthvi") == made  # of the finished training
+    made.path.unlink()
+    config = Path(recipe.config)
+    config.write_text(
+        config.read_text("utf-8").replace("MAX_EPOCH: 1", "BASE_LR: 0.25, MAX_EPOCH: 1")
+    )
+    with pytest.raises(CheckpointError, match="another recipe.*BASE_LR 0.0005 -> 0.25.*Remove the"):
+        making.make("vit_synthvi")
 
 
 def test_a_network_with_separate_stages_is_refused():

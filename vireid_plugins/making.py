@@ -8,18 +8,22 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple
+from typing import Callable, Dict, Iterator, NamedTuple
 
 from torch import Tensor
 
+from .engine.checkpoint import read_facts
+from .engine.same_run import differences_to
 from .engine.session import train
+from .engine.setup import build_config
 from .errors import CheckpointError, MissingLibraryError, UserError
 from .files import cache_folder, write_atomically, writing
 from .modeling.backbones.vit.loading import ordinary_names
 from .pretrained import Entry, lookup, weights_folder
-from .pretrained.made import Made
+from .pretrained.made import Made, Recipe
 from .pretrained.source import sha256_of
 from .readers.checkpoint import read_checkpoint
+from .runs.last import last_checkpoint
 from .synthvi import render_dataset
 
 logger = logging.getLogger(__name__)
@@ -58,19 +62,34 @@ def make(name: str) -> MadeFile:
 
 
 def _make(entry: Entry, source: Made, path: Path) -> None:
+    as_safetensors = _writer()  # what is missing is said before hours of work
     recipe, folder = source.recipe, cache_folder() / "made" / entry.name
     images, run = folder / "images", folder / "run"
     render_dataset("sysu", images, recipe.preset, recipe.seed, ids=recipe.identities)
     final = run / "model_final.pth"
+    begun = final if final.is_file() else last_checkpoint(run)
+    if begun is not None:
+        _check_recipe(begun, recipe, folder)
     if not final.is_file():
-        begun = (run / "last_checkpoint").is_file()
         with _datasets_in(images):
-            train(recipe.config, ["OUTPUT_DIR", str(run)], resume=begun)
+            train(recipe.config, ["OUTPUT_DIR", str(run)], resume=begun is not None)
     state = ordinary_state(read_checkpoint(str(final), entries=["model"])["model"])
-    content = _as_safetensors(state)
+    content = as_safetensors(state)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
+
+
+def _check_recipe(begun: Path, recipe: Recipe, folder: Path) -> None:
+    """Raise ``CheckpointError`` if an earlier version trained a checkpoint by another recipe."""
+    facts = read_facts(str(begun)) or {}
+    found = differences_to(facts.get("config", "{}"), build_config(recipe.config, []), str(begun))
+    others = [one.words for one in found if not one.free]
+    if others:
+        raise CheckpointError(
+            f"{begun} was trained by another recipe than this version's ({', '.join(others[:3])}). "
+            f"Remove the folder {folder}, and give the same command again."
+        )
 
 
 def ordinary_state(model: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -95,7 +114,12 @@ def ordinary_state(model: Dict[str, Tensor]) -> Dict[str, Tensor]:
     return {names[name]: held[name].contiguous() for name in sorted(held)}
 
 
-def _as_safetensors(state: Dict[str, Tensor]) -> bytes:
+def _writer() -> Callable[[Dict[str, Tensor]], bytes]:
+    """Return the function that writes tensors as a file of safetensors.
+
+    Raises:
+        MissingLibraryError: there is none.
+    """
     try:
         from safetensors.torch import save
     except ImportError as error:
@@ -103,7 +127,7 @@ def _as_safetensors(state: Dict[str, Tensor]) -> bytes:
             f"The file is written by safetensors, which cannot be imported ({error}). Install it: "
             "pip install 'vireid_plugins[vit]'."
         ) from error
-    return save(state)
+    return save
 
 
 @contextlib.contextmanager

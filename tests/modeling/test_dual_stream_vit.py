@@ -250,6 +250,16 @@ def test_drop_path_grows_with_depth_and_leaves_whole_rows_out():
     )
 
 
+def test_dropout_of_tokens_is_of_training_alone():
+    """Oracle: the same tokens without it, doubled where they were not dropped."""
+    backbone = build(DROP_RATIO=0.5).train()
+    found = backbone.forward_stages(IMAGES.float(), MODALITIES, backbone.stages[:1])
+    plain = backbone.eval().forward_stages(IMAGES.float(), MODALITIES, backbone.stages[:1])
+    kept = found != 0
+    assert 0.4 < kept.float().mean() < 0.6
+    torch.testing.assert_close(found[kept], 2 * plain[kept])
+
+
 def test_frozen_stages_stay_as_they_are():
     backbone = build(FROZEN_STAGES=2, MODALITY_EMBEDDING="all", DROP_PATH_RATIO=0.5).train()
     trained = {name for name, one in backbone.named_parameters() if one.requires_grad}

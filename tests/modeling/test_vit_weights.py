@@ -187,6 +187,12 @@ def test_registers_have_positions_where_no_class_token_is(image):
     torch.testing.assert_close(backbone.sequence.pos_embed.detach(), expected)
 
 
+def test_separate_stages_do_not_fill_shared_ones():
+    state = build(UNSHARED_STAGES=2).state_dict()
+    with pytest.raises(CheckpointError, match="its own visible.block1.* as in its training"):
+        build(UNSHARED_STAGES=1).load_ordinary(state, "apart.pth")
+
+
 def test_a_norm_behind_the_average_comes_before_it():
     state = {n: t.float() for n, t in ordinary("vit_base_patch16_gap_224").state_dict().items()}
     assert "fc_norm.weight" in state or "norm.weight" in state

@@ -143,5 +143,5 @@ def _make(pretrained: Any, names: List[str]) -> int:
         made = make(name)
         say(f"made    {made.path} (SHA-256 {made.sha256})")
         if made.recorded and not made.is_recorded:
-            say(f"        the file of this package's tables has {made.recorded}: another machine")
+            say(f"        another machine or version made the tables' file: {made.recorded}")
     return 0

@@ -20,8 +20,10 @@ abstract was at hand, so that its equations are named here by their losses, with
   below 10^-6 out of the means of DCL.
 - Where the images of other identities are equally far from a center, all of them count; the code
   divides by zero there.
-- Position embeddings are resized bicubically (bilinearly in the code). Dropout and drop-path, the
-  optimizer, the rates of its three groups and the schedule are the code's.
+- Position embeddings are resized bicubically (bilinearly in the code). Layer norms add 10^-6, as
+  timm's (10^-5 in the code). Dropout and drop-path, the optimizer, the rates of its three groups
+  and the schedule are the code's.
+- The last checkpoint is reported (in the code, the best on the test set).
 - Images are resized once. The code resizes RegDB twice, through 288 x 144.
 - Batches are drawn by the rules of ``CrossModalityIdentitySampler``. ``DATALOADER.IDENTITY_DRAW
   independent`` and ``EXTRA_BATCHES 1`` are the code's.

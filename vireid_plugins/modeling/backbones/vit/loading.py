@@ -41,6 +41,7 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     tensors = _with_positions(backbone, plain, source)
     _check_depth(backbone, tensors, source)
     _check_stem(tensors, source)
+    _check_streams(backbone, tensors, source)
     places = {name: _places(backbone, name) for name in tensors}
     outside = [name for name in tensors if _OUTSIDE.match(name)]
     return fill(backbone, places, tensors, source, outside, TRANSFORMER)
@@ -157,6 +158,17 @@ def _check_stem(tensors: Mapping[str, Tensor], source: str) -> None:
             f"{source} holds a transformer whose patches are embedded by several convolutions with "
             "instance and batch norm (the ICS stem of TransReID-SSL), and timm's have one "
             "convolution. Use a file without that stem."
+        )
+
+
+def _check_streams(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> None:
+    apart = [name for name in tensors if name.startswith(("visible.", "infrared."))]
+    wrong = [name for name in apart if name.split(".")[1] not in backbone.unshared]
+    if wrong:
+        raise CheckpointError(
+            f"{source} holds a transformer in which each modality has its own {wrong[0]}, and here "
+            "both share it. Set MODEL.BACKBONE.UNSHARED_STAGES as in its training, or start from "
+            "one that was trained with UNSHARED_STAGES 0."
         )
 
 

@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "modeling.pieces",
         "runs",
     },
-    "making": {"engine", "modeling.pieces", "pretrained", "synthvi"},
+    "making": {"engine", "modeling.pieces", "pretrained", "runs", "synthvi"},
     "onnx_export": {"data", "engine"},
     "plots": {
         "data",

@@ -3,7 +3,6 @@ weights; the weights that each term may move."""
 
 import copy
 import logging
-import math
 
 import pytest
 import torch
@@ -114,10 +113,15 @@ def removed_by_a_loop(model, form, features, modalities):
     return torch.stack([f - phi(model, form, m) for f, m in rows])
 
 
+def gradients_of(value, weights):
+    found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found)]
+
+
 @pytest.mark.parametrize("form", ["linear", "affine", "identity"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_objective_equals_its_formula(form, shared, batch):
-    """L_ID + L_WRT + lambda (L_MAC + L_MAID), on f = BN(V) without phi_m(e^m)."""
+    """L_ID + L_WRT + lambda (L_MAC + L_MAID) on f = BN(V) without phi_m(e^m), with all gradients."""
     model = stand_still(make_model(phi=form, lambda_mae=0.25, shared=shared))
     outputs = outputs_of(model, batch)
     bare = removed_by_a_loop(model, form, outputs["bn_features"], batch["modalities"])
@@ -125,18 +129,21 @@ def test_the_objective_equals_its_formula(form, shared, batch):
     own = model.heads.weight if shared else model.loss_terms["ModalityAwareIdentityLoss"].weight
     for g, target in zip(bare, batch["targets"].tolist()):
         c = bare[batch["targets"] == target].mean(0)  # all images of the identity
-        center += math.log(1 + math.exp((g - c).norm().item())) / 8
-        identity -= (own @ g).log_softmax(0)[target].item() / 8
-    found = model(batch)
-    labels = batch["targets"]
-    assert found["loss_modality_aware_center"].item() == pytest.approx(0.25 * 0.5 * center)
-    assert found["loss_modality_aware_id"].item() == pytest.approx(0.25 * 3.0 * identity)
-    torch.testing.assert_close(
-        found["loss_id"], nn.functional.cross_entropy(outputs["logits"], labels)
-    )
-    torch.testing.assert_close(
-        found["loss_weighted_triplet"], WeightedTripletLoss()(outputs["features"], labels)
-    )
+        center += torch.log(1 + torch.exp((g - c).norm())) / 8
+        identity -= (own @ g).log_softmax(0)[target] / 8
+    found, labels = model(batch), batch["targets"]
+    expected = {
+        "loss_id": nn.functional.cross_entropy(outputs["logits"], labels),
+        "loss_weighted_triplet": WeightedTripletLoss()(outputs["features"], labels),
+        "loss_modality_aware_center": 0.25 * 0.5 * center,
+        "loss_modality_aware_id": 0.25 * 3.0 * identity,
+    }
+    assert list(found) == list(expected)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+        sides = [gradients_of(terms[name], weights) for terms in (found, expected)]
+        torch.testing.assert_close(*sides)
 
 
 def test_an_example_worked_by_hand():
@@ -333,13 +340,14 @@ def test_the_embedding_learns_at_the_rate_of_the_head():
 
 @pytest.mark.parametrize("tested", [False, True])
 def test_a_graph_gives_the_features_of_the_model(tested, images):
+    """Its images have another size than in training: positions are resized in the graph."""
     pytest.importorskip("onnxruntime")
     compare = pytest.importorskip("vireid_plugins.onnx_export.compare")
     graph = pytest.importorskip("vireid_plugins.onnx_export.graph")
     model, _ = transformer()
     model.eval().test_removed = tested
-    session = compare.open_session(graph.record(model, (32, 16)), threads=1)
-    labels = images["images"][:3], images["modalities"][:3]
+    session = compare.open_session(graph.record(model, (40, 16)), threads=1)
+    labels = torch.rand(3, 3, 40, 16) * 255, images["modalities"][:3]
     expected = compare.pytorch_features(model, *labels)
     torch.testing.assert_close(
         *(torch.as_tensor(f) for f in (compare.onnx_features(session, *labels), expected)),

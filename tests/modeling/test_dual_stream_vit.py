@@ -10,6 +10,7 @@ from vireid_plugins.errors import MissingLibraryError, UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.backbones import DualStreamBackbone, DualStreamViT
 from vireid_plugins.modeling.backbones.vit import infer_grid, resize_positions
+from vireid_plugins.modeling.backbones.vit.timm_vit import is_vit
 from vireid_plugins.modeling.maps import recorded_maps
 
 from tests.modeling.tiny_vit import IMAGE, NAME, SIZES, build, ordinary, timm, vit_cfg
@@ -173,6 +174,7 @@ def test_the_modality_embedding_is_added_to_the_tokens_it_names(where):
         expected[row, begin:] += 3 * backbone.modality_embedding[modality]
     torch.testing.assert_close(found, expected)
     assert not torch.equal(*backbone.modality_embedding)
+    assert backbone.modality_embedding.std().item() == pytest.approx(0.02, rel=0.3)
     with pytest.raises(UserError, match=r"modalities must be 0 .* or 1 .*; got \[2\]"):
         backbone(images, MODALITIES + 1)
 
@@ -230,6 +232,18 @@ def test_checkpointed_activations_change_no_number(unshared):
     assert all(gradient.abs().sum() > 0 for gradient in found[0])  # no path is left out in all rows
 
 
+def test_checkpointed_blocks_run_again_for_the_gradient():
+    runs = {}
+    for on in (False, True):
+        backbone, runs[on] = build().train(), []
+        backbone.checkpoint_activations(on)
+        for stage in backbone.stages[1:]:
+            block = backbone.shared[stage].block
+            block.register_forward_pre_hook(lambda *_, on=on: runs[on].append(1))
+        backbone(IMAGES.float(), MODALITIES).sum().backward()
+    assert (len(runs[False]), len(runs[True])) == (2, 4)
+
+
 def test_drop_path_grows_with_depth_and_leaves_whole_rows_out():
     backbone = build(DROP_PATH_RATIO=0.4, DROP_RATIO=0.25, ATT_DROP_RATE=0.125)
     blocks = [backbone.shared[f"block{number}"].block for number in (1, 2)]
@@ -273,6 +287,15 @@ def test_a_network_with_stages_is_the_dual_stream_backbone():
     found = build("convnext_atto", TIMM_OPTIONS=["depths=(1,1,1,1)"])
     assert type(found) is DualStreamBackbone and found.feat_dim == 320
     assert found(IMAGES.float(), MODALITIES).shape == (4, 320, 2, 1)
+
+
+def test_a_transformer_that_does_more_is_none_of_these():
+    class More(timm.models.vision_transformer.VisionTransformer):
+        def forward_features(self, x):
+            return 2 * super().forward_features(x)
+
+    sizes = {"img_size": IMAGE, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    assert is_vit(More.__base__(**sizes)) and not is_vit(More(**sizes))
 
 
 def test_it_is_built_without_a_config():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vireid_plugins.errors import CheckpointError
+from vireid_plugins.modeling.backbones.vit.timm_vit import fetch_vit
 from vireid_plugins.modeling.sizes import adapt_sizes
 
 from fastreid.modeling.backbones.vision_transformer import VisionTransformer
@@ -193,6 +194,18 @@ def test_separate_stages_do_not_fill_shared_ones():
         build(UNSHARED_STAGES=1).load_ordinary(state, "apart.pth")
 
 
+def test_patches_as_rows_of_numbers_are_those_of_a_convolution(caplog):
+    """The first files of ViT have a matrix there. Oracle: each patch, cut out and projected."""
+    state = state_of()
+    weight = state["patch_embed.proj.weight"]
+    state["patch_embed.proj.weight"] = rows = torch.rand(32, 3 * 8 * 8)
+    backbone = build()
+    assert not backbone.load_ordinary(state).missing and rows.shape != weight.shape
+    found = backbone.visible["embedding"](IMAGES)
+    expected = IMAGES[:, :, :8, 8:16].flatten(1) @ rows.T + state["patch_embed.proj.bias"]
+    torch.testing.assert_close(found[:, 0, 1], expected)
+
+
 def test_a_norm_behind_the_average_comes_before_it():
     state = {n: t.float() for n, t in ordinary("vit_base_patch16_gap_224").state_dict().items()}
     assert "fc_norm.weight" in state or "norm.weight" in state
@@ -202,6 +215,9 @@ def test_a_norm_behind_the_average_comes_before_it():
     backbone = build("vit_base_patch16_gap_224", VIT_OUTPUT="patches")
     assert not backbone.load_ordinary(state).missing
     assert torch.equal(backbone.shared["block2"].norm.weight, state["fc_norm.weight"])
+    both = {**state, "norm.weight": torch.rand(32), "norm.bias": torch.rand(32)}
+    backbone.load_ordinary(dict(sorted(both.items(), reverse=True)))  # fc_norm comes last
+    assert torch.equal(backbone.shared["block2"].norm.weight, both["norm.weight"])
 
 
 def test_what_is_missing_and_left_over_is_reported(caplog):
@@ -236,7 +252,7 @@ def test_the_file_of_another_network_is_refused(state, message):
         build().load_ordinary(state(), "start.pth")
 
 
-def test_weights_in_timms_cache_need_no_network(monkeypatch, tmp_path):
+def test_weights_in_timms_cache_need_no_network(monkeypatch, tmp_path, caplog):
     from safetensors.torch import save_file
 
     name = "deit_tiny_patch16_224"  # timm reads the files of some others in a way of its own
@@ -250,6 +266,11 @@ def test_weights_in_timms_cache_need_no_network(monkeypatch, tmp_path):
     assert torch.equal(found.shared["block1"].block.norm1.weight, state["blocks.0.norm1.weight"])
     expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [4, 2], [8, 8])
     torch.testing.assert_close(found.sequence.pos_embed.detach(), expected)
+    assert "PIXEL_MEAN" not in caplog.text
+    cfg = vit_cfg(name, PRETRAIN=True, TIMM_OPTIONS=options)
+    cfg.MODEL.PIXEL_MEAN = [127.5] * 3
+    fetch_vit(cfg)
+    assert "were trained with MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]" in caplog.text
 
 
 def test_offline_the_file_and_the_key_are_named(monkeypatch):

@@ -94,13 +94,17 @@ def test_a_step_draws_the_modalities_together() -> None:
     assert gaps[1] < gaps[0] == 4.0
 
 
-def test_the_identity_loss_equals_a_loop(make_batch: Callable) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_identity_loss_equals_a_loop(smoothing, make_batch: Callable) -> None:
     batch = make_batch(0)
-    loss = ModalityAwareIdentityLoss(num_classes=6, feat_dim=5).double()
+    loss = ModalityAwareIdentityLoss(num_classes=6, feat_dim=5, smoothing=smoothing).double()
+    torch.nn.init.normal_(loss.weight)
     expected = 0.0
     for feature, target in zip(batch["features"], batch["targets"].tolist()):
         scores = [math.exp(float(row @ feature)) for row in loss.weight.detach()]
-        expected -= math.log(scores[target] / sum(scores)) / len(batch["targets"])
+        logs = [math.log(score / sum(scores)) for score in scores]
+        own = (1 - smoothing) * logs[target] + smoothing * sum(logs) / 6
+        expected -= own / len(batch["targets"])
     value = loss(batch["features"], batch["targets"])
     assert value.item() == pytest.approx(expected)
 

@@ -118,6 +118,16 @@ def test_dcl_by_hand():
     assert found.item() == pytest.approx(2 / 5.5)
 
 
+def test_dcl_with_a_person_of_one_image_by_hand():
+    """As above, and person 3 at 20, who has no own distance: the mean of those stays 2.
+
+    Center 1 to 5, 7, 12, 20: mean 10, near 4 and 6: 5. Center 8 to 0, 2, 20: mean 26/3, near 8 and
+    6: 7. Center 20 to 0, 2, 5, 7, 12: mean 14.8, near 13 and 8: 10.5. The ratio is 2 / 7.5.
+    """
+    rows = [(0, 1, 0), (2, 1, 1), (5, 2, 0), (7, 2, 1), (12, 2, 1), (20, 3, 0)]
+    assert DCL(*batch(*rows)).item() == pytest.approx(2 / 7.5)
+
+
 def test_intra_by_hand():
     """Visible: persons at 0, 1 and 3: anchors [0.1 + 1 - 3]_+, [0.1 + 1 - 2]_+: 0; infrared at 0, 4
     and 3: [0.1 + 4 - 3]_+ = 1.1, [0.1 + 4 - 1]_+ = 3.1, mean 2.1. A visible image between two

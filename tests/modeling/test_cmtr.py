@@ -121,7 +121,7 @@ def gradients_of(value, weights):
 @pytest.mark.parametrize("form", ["linear", "affine", "identity"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_objective_equals_its_formula(form, shared, batch):
-    """L_ID + L_WRT + lambda (L_MAC + L_MAID) on f = BN(V) without phi_m(e^m), with all gradients."""
+    """L_ID + L_WRT + lambda (L_MAC + L_MAID) on f = BN(V) - phi_m(e^m), with all gradients."""
     model = stand_still(make_model(phi=form, lambda_mae=0.25, shared=shared))
     outputs = outputs_of(model, batch)
     bare = removed_by_a_loop(model, form, outputs["bn_features"], batch["modalities"])

@@ -168,6 +168,7 @@ def test_the_numbers_of_the_code():
     assert not data.PADDING.ENABLED and not data.REA.ENABLED and data.FLIP.PROB == 0.5
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE) == (64, 4)
     assert (cfg.TEST.FEATURE, cfg.TEST.METRIC) == ("bn", "cosine")
+    assert cfg.MODEL.HEADS.CLASSIFIER_STD == 0.001  # weights_init_classifier
 
 
 @pytest.mark.parametrize("name, epochs", [("sysu", 24), ("regdb", 36)])

@@ -123,6 +123,8 @@ def test_either_brightness_and_contrast_or_blur():
         out = np.asarray(step(plain))
         assert (np.ptp(out, axis=2) == 0).all() and (out == out[0, 0]).all()
         kept += int(out[0, 0, 0] == 100)
+        contrast = JitterOrBlur((24, 12), brightness=0.0, contrast=0.9, kernel=9)(plain)
+        assert (np.asarray(contrast) == 100).all()  # there is none in a constant image
     assert 8 < kept < 32
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.keys import declared_keys, value_of
+from vireid_plugins.readers.keypoints_file import write_arrays
 
 from tests.engine.small import small_words
 from tests.every_key import facts as seen
@@ -28,7 +29,11 @@ def own(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     train = [(pid, "train", camera) for pid in (1, 2, 3, 4) for camera in (1, 2)]
     test = [(pid, "test", camera) for pid in (8, 9) for camera in (1, 2)]
-    _write_csv(folder, "one", train + test)
+    paths = _write_csv(folder, "one", train + test)
+    for name, place in (("keypoints", 3.0), ("other", 5.0)):
+        points, sizes = np.full((len(paths), 17, 3), place), np.full((len(paths), 2), (32, 16))
+        points[..., 2] = 1
+        np.savez(folder / f"{name}.npz", **write_arrays(paths, points, sizes))
     _write_csv(folder, "two", train[2:] + test)
     _write_csv(folder, "overlap", train + test + [(3, "test", 1)])
     _write_csv(folder, "cameras", train + test, one_camera=True)

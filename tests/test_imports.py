@@ -93,6 +93,8 @@ AREAS = {
     "locks": "base",
     "host_keys": "base",
     "host_model_keys": "base",
+    "joints": "base",
+    "keypoints": "base",
     "keys": "base",
     "merge": "base",
     "modality": "base",

@@ -180,7 +180,7 @@ def transforms(cfg):
 
 
 def loader(cfg):
-    """Order and pixels of the first batch, settings of the loader and of its cache."""
+    """Order, pixels and key points of the first batch, settings of the loader and of its cache."""
     made = data.build_train_loader(cfg)
     batch = next(iter(made))
     cache = made.dataset.cache
@@ -189,6 +189,7 @@ def loader(cfg):
         made.num_workers,
         batch["index"].tolist(),
         digest(batch["images"]),
+        digest(batch["keypoints"]) if "keypoints" in batch else "",
         [(str(cache.folder), cache.max_bytes)] if cache else [],
     )
 

@@ -159,6 +159,15 @@ INPUTS = [
     Group(
         "loader",
         "baseline/synthetic.yml",
+        CSV + "DATASETS.CSV_FILE {own}/one.csv",
+        {
+            "INPUT.KEYPOINTS.READ": "train",
+            "INPUT.KEYPOINTS.FILE": With("other.npz", "INPUT.KEYPOINTS.READ train"),
+        },
+    ),
+    Group(
+        "loader",
+        "baseline/synthetic.yml",
         CSV + "DATASETS.CSV_FILE {own}/cut.csv",
         {"DATASETS.VERIFY_IMAGES": "sizes"},
     ),

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -30,6 +30,7 @@ from .datasets import CrossModalityDataset, DatasetError
 from .datasets.base import fingerprint
 from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
+from .keypoints import KeyPoints, load_keypoints, needs_keypoints
 from .range_survey import check_ranges_suit, resolved_reader
 from .reading import ImageReader
 from .seeding import stream_seeds
@@ -127,13 +128,19 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     reader = resolved_reader(cfg, items)
     check_ranges_suit(reader, tested, "Test")
     _check_images(cfg, items + tested, reader)
+    keypoints = None
+    if needs_keypoints(cfg, is_train=True):
+        keypoints = load_keypoints(cfg, items, [(source, source.train) for source in sources])
+    for test in tests:  # what is missing is known before the training, not after an epoch
+        _test_keypoints(cfg, test, test_items(test))
     dataset = VIReIDDataset(
         items,
         transforms,
         relabel=True,
-        fingerprint=_fingerprint(cfg, sources),
+        fingerprint=_fingerprint(cfg, sources, keypoints),
         cache=build_cache(cfg),
         reader=reader,
+        keypoints=keypoints,
     )
     batches = EpochBatchSampler(
         sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, seed=seed, rank=rank
@@ -168,7 +175,14 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
     reader = ImageReader.from_config(cfg)
     check_ranges_suit(reader, items, dataset_name)
     _check_images(cfg, items, reader)
-    dataset = VIReIDDataset(items, transforms, relabel=False, cache=build_cache(cfg), reader=reader)
+    dataset = VIReIDDataset(
+        items,
+        transforms,
+        relabel=False,
+        cache=build_cache(cfg),
+        reader=reader,
+        keypoints=_test_keypoints(cfg, source, items),
+    )
     loader = Loader(
         dataset,
         batch_size=max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size()),
@@ -223,15 +237,30 @@ def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
     ]
 
 
-def _fingerprint(cfg: CfgNode, sources: Sequence[ImageDataset]) -> str:
-    """Return a fingerprint of the training items; paths of stock ones are relative to the root."""
+def _test_keypoints(
+    cfg: CfgNode, source: ImageDataset, items: Sequence[Item]
+) -> Optional[KeyPoints]:
+    """Return the key points of test images; None if the config asks for none."""
+    if not needs_keypoints(cfg, is_train=False):
+        return None
+    return load_keypoints(cfg, items, [(source, items)])
+
+
+def _fingerprint(
+    cfg: CfgNode, sources: Sequence[ImageDataset], keypoints: Optional[KeyPoints]
+) -> str:
+    """Return a fingerprint of the training items and their key points.
+
+    Paths of stock datasets are relative to the root.
+    """
     parts = [
         source.fingerprint(("train",))
         if isinstance(source, CrossModalityDataset)
         else fingerprint(type(source).__name__, dataset_root(), {"train": source.train})
         for source in sources
     ]
-    return "-".join(filter(None, (*parts, describe_thinning(cfg))))
+    points = keypoints.fingerprint if keypoints is not None else ""
+    return "-".join(filter(None, (*parts, describe_thinning(cfg), points)))
 
 
 def _training_sources(cfg: CfgNode) -> List[ImageDataset]:

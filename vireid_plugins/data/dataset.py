@@ -1,6 +1,6 @@
 """Turn items into batches: read an image, transform it by its modality, and collate."""
 
-from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Protocol, Sequence, Union
+from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
 
 import torch
 from PIL import Image
@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vireid_plugins.errors import UserError
+from vireid_plugins.keypoints import Size
 from vireid_plugins.modality import Modality
 
 from .cache import ImageCache
 from .item import Item
+from .keypoints import KeyPoints
 from .labels import number_labels, sorted_labels
 from .reading import ImageReader
 from .seeding import seeded
@@ -25,7 +27,8 @@ class ImageTransform(Protocol):
 
     A call does the same as ``begin`` followed by ``end``. ``common`` says in words what ``begin``
     does, whose result a cache can keep. A transform that depends on the epoch also has
-    ``at_epoch(epoch)``, which returns the transform of that epoch.
+    ``at_epoch(epoch)``, which returns the transform of that epoch. ``end_with_points`` is needed
+    only where there are key points.
     """
 
     def __call__(self, image: Image.Image, modality: Modality) -> Tensor: ...
@@ -33,6 +36,10 @@ class ImageTransform(Protocol):
     def begin(self, image: Image.Image, modality: Modality) -> Image.Image: ...
 
     def end(self, image: Image.Image, modality: Modality) -> Tensor: ...
+
+    def end_with_points(
+        self, image: Image.Image, modality: Modality, points: Tensor, size: Size
+    ) -> Tuple[Tensor, Tensor]: ...
 
     def common(self, modality: Modality) -> str: ...
 
@@ -60,6 +67,7 @@ class VIReIDDataset(Dataset):
         fingerprint: str = "",
         cache: Optional[ImageCache] = None,
         reader: Optional[ImageReader] = None,
+        keypoints: Optional[KeyPoints] = None,
     ) -> None:
         """Keep ``items`` in their order.
 
@@ -72,6 +80,8 @@ class VIReIDDataset(Dataset):
             fingerprint: fingerprint of the items, the same on every machine; checkpoints hold it.
             cache: keeps the result of ``transform.begin`` for each image; it changes no pixel.
             reader: reads the images; None: one without a range, see ``ImageReader``.
+            keypoints: those of ``items``; samples then have ``keypoints``, (17, 3), or (V, 17, 3)
+                for views: x and y in pixels of ``images``, and confidence.
         """
         self.items = [Item.of(item) for item in items]
         self.transform = transform
@@ -79,6 +89,7 @@ class VIReIDDataset(Dataset):
         self.fingerprint = fingerprint
         self.cache = cache
         self.reader = reader or ImageReader()
+        self.keypoints = keypoints
         #: identity of each class, in order: ``class_ids[target]`` is the dataset's own number
         self.class_ids: List[Hashable] = sorted_labels(item.pid for item in self.items)
         classes = {pid: target for target, pid in enumerate(self.class_ids)}
@@ -114,7 +125,7 @@ class VIReIDDataset(Dataset):
     def _load(self, index: int, epoch: int) -> Sample:
         item = self.items[index]
         return {
-            "images": self._pixels(item.path, Modality(item.modality), epoch),
+            **self._pixels(index, epoch),
             "targets": self._targets[item.pid],
             "camids": self._camids[item.camid],
             "modalities": item.modality,
@@ -122,18 +133,37 @@ class VIReIDDataset(Dataset):
             "img_paths": item.path,
         }
 
-    def _pixels(self, path: str, modality: Modality, epoch: int) -> Tensor:
+    def _pixels(self, index: int, epoch: int) -> Dict[str, Tensor]:
+        """Return ``images`` and, if there are any, ``keypoints`` of an item."""
         assert self.transform is not None, "this dataset has no transform, so it has labels only"
         at_epoch = getattr(self.transform, "at_epoch", None)
         transform: ImageTransform = at_epoch(epoch) if at_epoch is not None else self.transform
+        modality = Modality(self.items[index].modality)
+        if self.cache is None and self.keypoints is None:
+            return {"images": transform(self._read(index), modality)}
+        image = self._begun(index, transform)
+        if self.keypoints is None:
+            return {"images": transform.end(image, modality)}
+        images, points = transform.end_with_points(image, modality, *self.keypoints.of(index))
+        return {"images": images, "keypoints": points}
+
+    def _begun(self, index: int, transform: ImageTransform) -> Image.Image:
+        """Return what ``transform.begin`` makes of an image, from the cache if it is there."""
+        path, modality = self.items[index].path, Modality(self.items[index].modality)
         if self.cache is None:
-            return transform(self.reader(path, modality), modality)
-        image = self.cache.image(
+            return transform.begin(self._read(index), modality)
+        return self.cache.image(
             path,
             f"{transform.common(modality)}, gray values {self.reader.describe(modality)}",
-            lambda: transform.begin(self.reader(path, modality), modality),
+            lambda: transform.begin(self._read(index), modality),
         )
-        return transform.end(image, modality)
+
+    def _read(self, index: int) -> Image.Image:
+        item = self.items[index]
+        image = self.reader(item.path, Modality(item.modality))
+        if self.keypoints is not None:
+            self.keypoints.check_size(index, item.path, (image.height, image.width))
+        return image
 
 
 class Loader(DataLoader):
@@ -160,8 +190,9 @@ def collate(samples: Sequence[Sample]) -> Sample:
     Returns:
         ``images`` (B, 3, H, W) float32 in 0..255; ``targets``, ``camids``, ``modalities`` and
         ``index`` (B,) int64; ``img_paths``, a list of B strings. If samples hold views
-        (V, 3, H, W), whose V may differ, also ``views`` (B,) int64, counted from 0. Keys that
-        transforms added hold tensors of one shape and are stacked.
+        (V, 3, H, W), whose V may differ, also ``views`` (B,) int64, counted from 0. If samples
+        hold key points, also ``keypoints`` (B, 17, 3) float32: x and y in pixels of ``images``,
+        and confidence. Keys that transforms added hold tensors of one shape and are stacked.
     """
     for sample in samples:
         if _ERROR in sample:
@@ -181,4 +212,6 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 
 def _rows_of_views(sample: Sample) -> List[Sample]:
-    return [dict(sample, images=image, views=view) for view, image in enumerate(sample["images"])]
+    split = [key for key in ("images", "keypoints") if key in sample]
+    rows = zip(*(sample[key] for key in split))
+    return [dict(sample, **dict(zip(split, row)), views=view) for view, row in enumerate(rows)]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fastreid.utils import comm
 
 from ..errors import UserError
+from ..keypoints import mirrored_batch
 from ..keys import SWITCH, Key, declare
 from .ranking.rescoring import Rescorer
 from .relation import Relation
@@ -137,8 +138,7 @@ def _run(
         size = len(batch["targets"])
         outputs = _outputs(model, batch, local_of_last)
         if flip:
-            mirrored = dict(batch, images=batch["images"].flip(dims=[3]))
-            others = _outputs(model, mirrored, local_of_last)
+            others = _outputs(model, mirrored_batch(batch), local_of_last)
             if normalized:
                 for found in (outputs, others):
                     found["features"] = F.normalize(found["features"])

@@ -9,10 +9,11 @@ from typing import Tuple
 import cv2
 import numpy as np
 
+from ..joints import JOINTS
 from .person.figure import sketch_person
 from .person.identity import Identity
 from .person.looks import Material
-from .person.pose import COCO_JOINTS, Skeleton, make_skeleton
+from .person.pose import Skeleton, make_skeleton
 from .person.shapes import depth_level
 from .place.camera import BAND_CODES, Camera, View, sample_view
 from .place.domains import Domain
@@ -224,7 +225,7 @@ def _keypoints(
     skeleton: Skeleton, view: View, canvas: np.ndarray, factor: int, size: Tuple[int, int]
 ) -> np.ndarray:
     """Return the COCO joints (17, 3) of ``skeleton``: x, y, and 1 if seen."""
-    points = np.stack([skeleton.joints[name] for name in COCO_JOINTS])
+    points = np.stack([skeleton.joints[name] for name in JOINTS])
     pixels = view.project(points, *size)
     on_canvas = np.round(_to_canvas(pixels, factor)).astype(int)
     height, width = canvas.shape[:2]

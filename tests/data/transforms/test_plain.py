@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from vireid_plugins.config import add_vireid_config
+from vireid_plugins.data.transforms import geometric
 from vireid_plugins.data.transforms import plain as transforms
 from vireid_plugins.data.transforms.chains import build_transforms
 from vireid_plugins.errors import UserError
@@ -165,7 +166,7 @@ def test_brightness_changes_both_and_keeps_equal_channels(visible, infrared):
 
 
 def test_trivial_augment_keeps_equal_channels(infrared):
-    augment = transforms.TrivialAugment(1.0)
+    augment = geometric.TrivialAugment(1.0)
     outputs = []
     for seed in range(60):
         torch.manual_seed(seed)

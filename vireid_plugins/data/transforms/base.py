@@ -2,6 +2,8 @@
 
 from typing import Any, Callable, ClassVar, Sequence, Tuple
 
+from torch import Tensor
+
 from vireid_plugins.errors import UserError
 from vireid_plugins.keys import (
     Key,
@@ -85,6 +87,13 @@ class Transform:
 
     def __call__(self, picture: Picture) -> Picture:
         return self._apply(picture)
+
+    def with_points(self, picture: Picture, points: Tensor) -> Tuple[Picture, Tensor]:
+        """Return what a call returns, and the key points (17, 3) of the result.
+
+        Here they stay where they are; a step that moves pixels overrides it.
+        """
+        return self(picture), points
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value}" for name, value in self._described.items())

@@ -14,15 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from vireid_plugins.errors import UserError
+from vireid_plugins.keypoints import Motion, Size, moved
 from vireid_plugins.keys import Key, between, check_values, declare
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import TRANSFORM_REGISTRY, lookup
 
 from fastreid.config import CfgNode
 
-from . import channels, jitter_or_blur  # noqa: F401  they register their transforms
+from . import channels, jitter_or_blur, plain  # noqa: F401  they register their transforms
 from .base import Picture, Transform
-from .plain import Resize
+from .geometric import Resize
 
 TRAIN_ORDER = (
     "TrivialAugment",
@@ -98,6 +99,35 @@ class ModalityTransforms:
         start = 1 if modality in self._common else 0
         views = [_applied(chain[start:], image) for chain in self.chains[modality]]
         return torch.stack(views) if self._stacked else views[0]
+
+    def end_with_points(
+        self, image: Image.Image, modality: Modality, points: Tensor, size: Size
+    ) -> Tuple[Tensor, Tensor]:
+        """Return what ``end`` returns, and the key points that belong to it.
+
+        The random draws and the pixels are those of ``end``.
+
+        Args:
+            image: the result of ``begin``.
+            points: key points (17, 3) of the image that ``begin`` was given, in its pixels.
+            size: height and width of that image.
+
+        Returns:
+            The views (V, 3, H, W) and their key points (V, 17, 3), in pixels of the views; without
+            the first dimension if no modality has a second view.
+        """
+        start = 1 if modality in self._common else 0
+        if start:
+            points = moved(points, Motion.scale(size, self._common[modality].size))
+        views, places = [], []
+        for chain in self.chains[modality]:
+            picture: Picture = image
+            own = points
+            for step in chain[start:]:
+                picture, own = step.with_points(picture, own)
+            views.append(picture)
+            places.append(own)
+        return (torch.stack(views), torch.stack(places)) if self._stacked else (views[0], places[0])
 
     def at_epoch(self, epoch: int) -> "ModalityTransforms":
         """Return the chains of the steps that are taken in ``epoch``, from 0."""

@@ -1,4 +1,4 @@
-"""Transforms of an image on its way into a batch; ``chains.py`` says which images pass which.
+"""Transforms of pixels that stay where they are; ``geometric.py`` has those that move them.
 
 Infrared images are stored with three equal channels. Each docstring says what its transform does to
 visible and to infrared images; tests check what is said about equal channels.
@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
-from torchvision.transforms import InterpolationMode
 
-from vireid_plugins.keys import SWITCH, Key, check_values, declare, one_of
+from vireid_plugins.keys import SWITCH, Key
 from vireid_plugins.registry import TRANSFORM_REGISTRY
 
 from fastreid.config import CfgNode
@@ -25,26 +24,10 @@ from .base import (
     Transform,
     check_rectangle,
     declare_augmentation,
-    image_size,
     probability,
 )
 
-#: Pillow's ways to resize an image, by their names in torchvision
-INTERPOLATIONS = ("bicubic", "lanczos", "bilinear", "hamming", "box", "nearest")
-
-declare(
-    "INPUT",
-    Key(
-        "INTERPOLATION",
-        "bicubic",
-        one_of(*INTERPOLATIONS),
-        "how Pillow resizes images, in training and in tests (AGW's code: lanczos)",
-    ),
-)
-
-
-for _host in ("FLIP", "PADDING", "CJ"):
-    declare_augmentation(_host)
+declare_augmentation("CJ")
 declare_augmentation(
     "REA",
     Key("AREA", (0.02, 0.4), AREA, "smallest and largest share of the area that is erased"),
@@ -56,83 +39,6 @@ declare_augmentation(
     Key("PROB", 0.1, PROBABILITY, "probability of random grayscale"),
     modalities=("visible",),
 )
-declare_augmentation(
-    "TRIVIAL_AUGMENT",
-    Key("ENABLED", False, SWITCH, "TrivialAugmentWide: a random operation at a random strength"),
-    Key("PROB", 1.0, PROBABILITY, "probability of TrivialAugmentWide"),
-)
-
-
-@TRANSFORM_REGISTRY.register()
-class TrivialAugment(Transform):
-    """torchvision's ``TrivialAugmentWide``: one of 14 operations at a random strength.
-
-    Visible: shape, brightness, contrast, sharpness, color and tone change. Infrared: the same
-    except that *Color* does nothing; the channels stay equal.
-    """
-
-    node = "TRIVIAL_AUGMENT"
-
-    def __init__(self, prob: float) -> None:
-        augment = T.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)
-        super().__init__(T.RandomApply([augment], p=prob), prob=prob)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "TrivialAugment":
-        return cls(probability(cfg, cls.node))
-
-
-@TRANSFORM_REGISTRY.register()
-class Resize(Transform):
-    """Resize to (height, width) pixels, whatever the aspect ratio, for both modalities.
-
-    The result has 8 bits, and equals that of Pillow's ``Image.resize`` bit for bit. An image that
-    has this size already is not changed.
-
-    Raises:
-        UserError: ``by`` is not one of ``INTERPOLATIONS``.
-    """
-
-    def __init__(self, size: Sequence[int], by: str = "bicubic") -> None:
-        check_values("INPUT", INTERPOLATION=by)
-        super().__init__(T.Resize(list(size), InterpolationMode(by)), size=tuple(size), by=by)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "Resize":
-        return cls(image_size(cfg, is_train), cfg.INPUT.INTERPOLATION)
-
-
-@TRANSFORM_REGISTRY.register()
-class PadCrop(Transform):
-    """Pad every side and cut the former size out at a random place, for both modalities.
-
-    ``mode`` "constant" pads with black, as AGW does; torchvision's other modes are "edge",
-    "reflect" and "symmetric".
-    """
-
-    node = "PADDING"
-
-    def __init__(self, size: Sequence[int], padding: int, mode: str = "constant") -> None:
-        steps = [T.Pad(padding, fill=0, padding_mode=mode), T.RandomCrop(list(size))]
-        super().__init__(T.Compose(steps), padding=padding, mode=mode)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "PadCrop":
-        return cls(image_size(cfg, is_train), cfg.INPUT.PADDING.SIZE, cfg.INPUT.PADDING.MODE)
-
-
-@TRANSFORM_REGISTRY.register()
-class RandomFlip(Transform):
-    """Mirror left and right, for both modalities."""
-
-    node = "FLIP"
-
-    def __init__(self, prob: float) -> None:
-        super().__init__(T.RandomHorizontalFlip(prob), prob=prob)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool) -> "RandomFlip":
-        return cls(probability(cfg, cls.node))
 
 
 @TRANSFORM_REGISTRY.register()

@@ -14,25 +14,6 @@ import numpy as np
 
 from .identity import Body, Gait
 
-COCO_JOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
 Joints = Dict[str, np.ndarray]
 SIDES = {"left": 1.0, "right": -1.0}
 

@@ -33,6 +33,18 @@ def test_a_run_has_a_row_for_each_form(monkeypatch):
     assert found["table"].count("| sparse |") == 2
 
 
-def test_too_few_images_are_refused():
-    with pytest.raises(UserError, match="at least 20"):
-        nformer.run(items=[10])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ({"items": [10]}, "must be at least 20"),
+        ({"items": [], "sparse_items": [-5]}, "must be at least 20"),
+        ({"items": []}, "must be at least 20"),
+        ({"size": 21}, "--size is 21; expected a multiple of 2"),
+        ({"size": 0}, "--size is 0"),
+        ({"layers": 0}, "--layers is 0"),
+        ({"repeats": 0}, "--repeats 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        nformer.run(**{"items": [20], **words})

@@ -20,8 +20,9 @@ from vireid_plugins.engine.session import train
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.evaluation import extract_features
-from vireid_plugins.plots.subject import load_subject
+from vireid_plugins.plots import all_kinds, load_subject
 from vireid_plugins.readers.checkpoint import read_checkpoint
+from vireid_plugins.reporting import write_report
 from vireid_plugins.runs.names import SETTINGS
 
 from tests.engine.small import ROOT, SMALL, small_cfg, small_words
@@ -200,6 +201,8 @@ def test_mistakes_are_named(encoder, finished, datasets, tmp_path):
     for words in ({}, {"MODEL__NFORMER__ENCODER_ARCHITECTURE": "DualStreamBaseline"}):
         with pytest.raises(UserError, match="MODEL.NFORMER.ENCODER names none"):
             train(CONFIG, small_words(tmp_path, **words))
+    with pytest.raises(UserError, match="a checkpoint of MRDA and not of NFormer.*ENCODER /"):
+        build_config(str(ROOT / CONFIG), ["MODEL.WEIGHTS", encoder])
     (tmp_path / SETTINGS).write_text(build_config(str(ROOT / CONFIG), []).dump())
     with pytest.raises(UserError, match="MODEL.NFORMER.ENCODER names none"):
         worker.run(tmp_path, {})  # a run of ``vireid compare``
@@ -248,3 +251,8 @@ def test_what_sees_single_images_has_the_encoders_features_and_says_so(
     assert said in capsys.readouterr().out
     load_subject(finished, progress=False)
     assert said in caplog.text
+    kinds = set(all_kinds()) - {"distances"}
+    report = write_report(
+        finished.rsplit("/", 1)[0], out=tmp_path / "page.html", skip=kinds, queries=0
+    )
+    assert f"Pictures: Features are computed {said}" in report.page.read_text()

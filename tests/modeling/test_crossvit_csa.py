@@ -66,6 +66,21 @@ def test_the_feature_is_both_branches_side_by_side(joined):
     assert found.shape == (len(batch["images"]), 40 if joined == "concat" else 20, 1, 1)
 
 
+@pytest.mark.parametrize("form, kernel", [("concat", (1, 2, 3, 3)), ("sum", (1, 1, 3, 3))])
+def test_the_reading_of_equation_12_and_its_window_come_from_the_config(form, kernel):
+    model = model_of("MODEL.CROSSVIT_CSA.SPATIAL", form, "MODEL.CROSSVIT_CSA.KERNEL", "3")
+    assert [tuple(one.spatial.conv.weight.shape) for one in model.attention] == [kernel] * 2
+    assert [one.channel.mlp[0].out_channels for one in model.attention] == [2, 3]  # D_i / 4
+
+
+@pytest.mark.parametrize("attention", ["channel", "spatial", "none"])
+def test_parts_of_the_attention_can_be_left_out(attention):
+    model = model_of("MODEL.CROSSVIT_CSA.ATTENTION", attention)
+    for one in model.attention:
+        held = {name.split(".")[0] for name, _ in one.named_parameters()}
+        assert held == ({attention} - {"none"})
+
+
 def test_the_maps_of_both_branches_can_be_seen():
     model, batch = model_of().eval(), make_batch()
     with recorded_maps(model) as maps:
@@ -156,6 +171,14 @@ def test_the_printed_recipe_is_that_of_sgd_paper():
     assert solver.BACKBONE_LR_FACTOR == 1.0
     assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144] and cfg.INPUT.REA.PROB == 0.5
     assert cfg.MODEL.LOSSES.WEIGHTED_TRIPLET.MARGIN == 1.0
+
+
+@pytest.mark.parametrize("recipe", ["sysu", "sgd_paper", "synthetic"])
+def test_the_centers_of_table_4_move_by_plain_sgd_whatever_moves_the_network(recipe):
+    """With AdamW, a group with the rate LR / SCALE would take steps of 1000 in each coordinate."""
+    row, base = FOLDER / "ablation/center.yml", FOLDER / f"{recipe}.yml"
+    center = build_config(str(row), CPU, str(base)).MODEL.LOSSES.CENTER
+    assert center.OWN_STEP and center.LR == 0.5
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,14 @@ def run(
         threads: of each process.
 
     Raises:
-        UserError: a number is too small.
+        UserError: a number is not allowed.
     """
-    if min([*items, *sparse_items, size], default=0) < TOPK:
-        raise UserError(f"Numbers of images and features must be at least {TOPK}.")
+    if min([*items, *sparse_items], default=0) < TOPK:
+        raise UserError(f"Numbers of images (--items, --sparse-items) must be at least {TOPK}.")
+    if size < HEADS or size % HEADS:
+        raise UserError(f"--size is {size}; expected a multiple of {HEADS}, the attention heads.")
+    if layers < 1 or repeats < 1:
+        raise UserError(f"--layers is {layers} and --repeats {repeats}; expected 1 or more.")
     head = ["images", "form", "seconds", "times faster", "processor seconds", "times less work"]
     head += ["peak MiB", "times less memory", "difference"]
     rows: List[List[str]] = []

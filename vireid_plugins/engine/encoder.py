@@ -117,16 +117,24 @@ def _take_from_own(
     """
     if value_of(cfg, _ARCHITECTURE):
         return
-    own = os.path.expanduser(cfg.MODEL.WEIGHTS)
-    if not os.path.isfile(own):
-        last = last_checkpoint(_folder(cfg)) if encoder_path(cfg) else None
-        own = str(last) if last else ""
+    weights = os.path.expanduser(cfg.MODEL.WEIGHTS)
+    if os.path.isfile(weights):
+        own = weights
+    else:
+        own = str((encoder_path(cfg) and last_checkpoint(_folder(cfg))) or "")
     facts = read_facts(own) if own else None
-    held = open_config(facts, own) if facts else None
-    if held is not None and has_encoder(held):
+    if facts is None:
+        return
+    held = open_config(facts, own)
+    if has_encoder(held):
         _take_keys(cfg, held, given)
         for key in (_ARCHITECTURE, _LOSSES):
             cfg.merge_from_list([key, value_of(held, key)])
+    elif own == weights:
+        raise UserError(
+            f"MODEL.WEIGHTS names {own}, a checkpoint of {held.MODEL.META_ARCHITECTURE} and not of "
+            f"{cfg.MODEL.META_ARCHITECTURE}. To take it as the encoder, write {ENCODER} {own}"
+        )
 
 
 def _folder(cfg: CfgNode) -> Path:

@@ -97,6 +97,12 @@ class Subject:
         """Return the protocol lines of the config; the first is the main one."""
         return build_protocols(self.cfg, self.dataset_name)
 
+    @property
+    def left_out(self) -> str:
+        """Return what the evaluation does and the features lack, a sentence; empty: nothing."""
+        relation = getattr(self.model, "relation", None)
+        return "" if relation is None else relation.left_out
+
     @cached_property
     def features(self) -> TestFeatures:
         """Return the features of all test images, in the order of ``items``.
@@ -149,10 +155,10 @@ def load_subject(
     weights = os.fspath(weights) or named_weights(config_file or "", opts)
     opened = open_checkpoint(weights, config_file or "", opts)
     label = label or folder_name(weights)
-    relation = getattr(opened.model, "relation", None)
-    if relation is not None:
-        logger.warning("%s: %s", weights, relation.left_out)
-    return Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
+    subject = Subject(label, opened.cfg, opened.model, weights, opened.facts, progress)
+    if subject.left_out:
+        logger.warning("%s: %s", weights, subject.left_out)
+    return subject
 
 
 def load_subjects(

@@ -124,6 +124,7 @@ class _Report:
         self._began = time.perf_counter()
         self._failed = False  # whether something is missing because of a fault of the program
         self._changed_images = ""  # a sentence, if the test set is not that of the results
+        self._left_out = ""  # a sentence, if pictures show other features than the results have
 
     def write(self, skip: Sequence[str], queries: int) -> WrittenReport:
         """Draw all pictures but those of the kinds ``skip``, and write the page."""
@@ -160,6 +161,7 @@ class _Report:
         subject = self._attempt("pictures of the model", lambda: self._load(checkpoint))
         if subject is None:
             return [], None
+        self._left_out = f"Pictures: {subject.left_out}" if subject.left_out else ""
         shown, hardest = self._draw(kinds_to_draw(True, skip), subject), None
         if queries:
             hardest = self._attempt("hardest queries", lambda: self._hardest(subject, queries))
@@ -190,7 +192,7 @@ class _Report:
 
     def _notices(self) -> List[str]:
         """Return sentences that a reader must know before the numbers."""
-        run, notices = self._run, [self._changed_images] if self._changed_images else []
+        run, notices = self._run, [*filter(None, (self._changed_images, self._left_out))]
         if run.damaged_lines:
             notices.append(
                 f"{run.damaged_lines} line{'s' * (run.damaged_lines != 1)} of {METRICS} could not "

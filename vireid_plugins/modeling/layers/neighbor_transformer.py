@@ -23,6 +23,7 @@ Lists = Tuple[Tensor, Tensor]
 FindLists = Callable[[Tensor, Tensor], Lists]
 
 _BLOCK_ROWS = 8192  # rows that pass a layer at once where no gradient is wanted
+_BLOCK_ELEMENTS = 1 << 24  # of a block of affinities
 
 
 class NeighborAttention(nn.Module):
@@ -139,7 +140,7 @@ def stack_lists(parts: Sequence[Lists]) -> Lists:
 def _largest(agents: Tensor, counterparts: Tensor, k: int) -> Tensor:
     """Return the places of the k largest affinities of each row (N, l), itself first: (N, k)."""
     found, columns = [], counterparts.T
-    step = max(1, (1 << 24) // max(1, len(agents)))
+    step = max(1, _BLOCK_ELEMENTS // max(1, len(agents)))
     for begin in range(0, len(agents), step):
         scores = agents[begin : begin + step] @ columns
         own = torch.arange(begin, begin + len(scores), device=scores.device)

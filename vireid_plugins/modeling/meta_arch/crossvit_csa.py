@@ -28,6 +28,7 @@ is ``layers/csa.py``; losses ``LabelSmoothingCrossEntropyLoss`` (13), ``Weighted
 - "Fusion of both modalities": all images go through one CrossViT with one set of weights. The gray
   copies of Fig. 1 are a second view of each visible image (``INPUT.GREY``), with the same identity
   and its own random augmentation; the gray copy of an infrared image would be that image.
+- TrivialAugment is torchvision's ``TrivialAugmentWide``; the paper names no ranges.
 - Eq. (13): the smoothing is not printed, 0.1. Eq. (15): the hinge is missing in print; Eq. (14),
   (15) are means over the anchors, where sums are printed.
 - Recipe: Adam with a rate of 0.1 and a momentum is printed. ``configs/crossvit_csa/sysu.yml`` has

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from vireid_plugins.comparison.claims import read_claim
+from vireid_plugins.comparison.entries import check_own_keys
 from vireid_plugins.comparison.noise import MeanDifference
 from vireid_plugins.comparison.plan_file import read_plan, row_folder
 from vireid_plugins.errors import PlanError, UserError
@@ -258,3 +259,5 @@ def test_every_shipped_plan_can_be_read(path, tmp_path, monkeypatch):
         (tmp_path / point["folder"]).mkdir(parents=True)
     plan = read_plan(str(path))
     assert plan.setting is not None and plan.stop_rule and len(plan.rows) > 1
+    for pairs in (plan.setting_pairs, *(row.pairs for row in plan.rows)):
+        check_own_keys([key for key, _ in pairs], str(path))

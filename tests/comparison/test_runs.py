@@ -97,6 +97,11 @@ def test_seeds_come_before_configs(tmp_path):
             ["DATASETS.TESTS", "('RegDB',)"],
             "in the same way.*CMC counts images.*b.yml.*CMC counts identities",
         ),
+        (
+            {"MODEL__META_ARCHITECTURE": "NFormer"},
+            [],
+            "b.yml: NFormer .*ENCODER names none",
+        ),
         ({}, ["SOLVER.MAX_EPOCHS", "1"], "a.yml: .*'SOLVER.MAX_EPOCH'"),
         ({}, ["SEED", "1"], "--set SEED: use --seeds"),
         ({}, ["TEST.EVAL_PERIOD", "1"], "TEST.EVAL_PERIOD: leave it out"),

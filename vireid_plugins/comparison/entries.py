@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 
 from ..data.datasets.trials import SeparateTrials, separate_trials
 from ..engine import VIReIDTrainer
+from ..engine.encoder import check_encoder, encoder_path
 from ..engine.other_values import check_pixel_scale
 from ..engine.setup import build_config
 from ..errors import PlanError, is_foreseen, message_of
@@ -125,6 +126,8 @@ def _checked_config(path: Path, opts: Sequence[Any], base_file: str) -> CfgNode:
     cfg = build_config(str(path), opts, base_file)
     cfg.TEST.EVAL_PERIOD = 0  # the worker evaluates the final model
     check_pixel_scale(cfg)
+    if not encoder_path(cfg):  # one that is named may come from a run that is still to do
+        check_encoder(cfg)
     if not cfg.DATASETS.TESTS:
         raise PlanError("DATASETS.TESTS is empty: there is nothing to compare.")
     for name in cfg.DATASETS.TESTS:

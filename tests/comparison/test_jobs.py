@@ -74,6 +74,10 @@ def test_no_run_starts_if_none_finds_its_datasets(tmp_path, monkeypatch):
     other.DATASETS.NAMES, other.DATASETS.TESTS = (), ()
     there = dataclasses.replace(runs[1], entry=dataclasses.replace(runs[1].entry, cfg=other))
     jobs.check_datasets([runs[0], there])
+    strange = other.clone()
+    strange.DATASETS.NAMES = ("Sysu",)
+    entry = dataclasses.replace(runs[1].entry, cfg=strange)
+    jobs.check_datasets([dataclasses.replace(runs[1], entry=entry), there])
     jobs.check_datasets([dataclasses.replace(runs[0], point=DataPoint(0.5, tmp_path))])
     jobs.check_datasets([])
 

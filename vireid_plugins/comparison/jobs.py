@@ -50,7 +50,7 @@ def execute(
         on_end: called with the run and its seconds when the process has ended or failed.
 
     Raises:
-        DatasetError: no run finds its datasets; none was started.
+        UserError: no run finds its datasets; none was started.
         KeyboardInterrupt: the user stopped the comparison; every process has been stopped first.
     """
     check_datasets(runs)

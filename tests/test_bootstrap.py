@@ -324,6 +324,17 @@ def test_demo_stops_at_the_first_failure(demo_calls, tmp_path, capsys):
     assert "if datasets/SynthVI holds other images, move it away" in printed
 
 
+def test_demo_ends_with_the_numbers_of_the_run(demo_calls, tmp_path, capsys):
+    assert bootstrap.demo(Path("py"), []) == 0  # no command has run: there are none
+    assert "rank-1" not in capsys.readouterr().out
+    content = {"protocols": [{"key": "A/all"}], "metrics": {"A/all/Rank-1": 44.06, "A/all/mAP": 47}}
+    (tmp_path / "logs/demo/results.json").write_text(json.dumps(content))
+    assert bootstrap.demo(Path("py"), []) == 0
+    printed = capsys.readouterr().out
+    assert "[bootstrap] A/all: rank-1 44.1 %, mAP 47.0 %\n" in printed
+    assert "py -m vireid report logs/demo" in printed
+
+
 @pytest.mark.parametrize(
     ("status", "config", "said"),
     [

@@ -497,8 +497,24 @@ def demo(python: Path, arguments: Sequence[str]) -> int:
             if "tools/make_synthetic.py" in command:
                 say("nothing was trained; if datasets/SynthVI holds other images, move it away")
             return status
+    for line in result_lines(ROOT / output):
+        say(line)
     say(f"log, metrics, checkpoint, events and pictures are in {output}")
+    say(f"one page of all: FASTREID_DATASETS=datasets/SynthVI {python} -m vireid report {output}")
     return 0
+
+
+def result_lines(output: Path) -> list[str]:
+    """Return a line for each protocol in a run's `results.json`; none if it has no such file."""
+    try:
+        content = json.loads((output / "results.json").read_text(encoding="utf-8"))
+        metrics, keys = content["metrics"], [line["key"] for line in content["protocols"]]
+        return [
+            f"{key}: rank-1 {metrics[f'{key}/Rank-1']:.1f} %, mAP {metrics[f'{key}/mAP']:.1f} %"
+            for key in keys
+        ]
+    except (OSError, ValueError, KeyError, TypeError):  # the table in the log has them
+        return []
 
 
 def test(python: Path, arguments: Sequence[str], fast: bool = False) -> int:

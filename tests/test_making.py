@@ -1,5 +1,6 @@
 """Weights that are made here. Oracle: the backbone of the run that made them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,33 @@ def test_what_is_made_is_the_network_of_the_run(tmp_path, monkeypatch, datasets)
     )
     with pytest.raises(CheckpointError, match="another recipe.*BASE_LR 0.0005 -> 0.25.*Remove the"):
         making.make("vit_synthvi")
+
+
+def test_a_stopped_training_continues(tmp_path, monkeypatch):
+    """Where rendered people lie is told to the training alone, also if it is stopped."""
+    pytest.importorskip("safetensors")
+    monkeypatch.setenv("VIREID_CACHE", str(tmp_path))
+    monkeypatch.delenv("FASTREID_DATASETS", raising=False)
+    monkeypatch.setattr(making, "render_dataset", lambda *_, **__: None)
+    calls = []
+
+    def train(config, opts, resume):
+        calls.append((config, resume, Path(os.environ["FASTREID_DATASETS"]).name))
+        run = Path(opts[1])
+        run.mkdir(parents=True, exist_ok=True)
+        weights = {f"backbone.{name}": one for name, one in build(**SHARED).state_dict().items()}
+        name = "model_final.pth" if resume else "model_0004.pth"
+        torch.save({"model": weights}, run / name)
+        (run / "last_checkpoint").write_text(name)
+        if not resume:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(making, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        making.make("vit_synthvi")
+    assert "FASTREID_DATASETS" not in os.environ
+    assert making.make("vit_synthvi").path.is_file()
+    assert calls == [("vit/start.yml", resume, "images") for resume in (False, True)]
 
 
 def test_a_network_with_separate_stages_is_refused():

@@ -82,8 +82,10 @@ def _make(entry: Entry, source: Made, path: Path) -> None:
 
 def _check_recipe(begun: Path, recipe: Recipe, folder: Path) -> None:
     """Raise ``CheckpointError`` if an earlier version trained a checkpoint by another recipe."""
-    facts = read_facts(str(begun)) or {}
-    found = differences_to(facts.get("config", "{}"), build_config(recipe.config, []), str(begun))
+    facts = read_facts(str(begun))
+    if facts is None:  # it does not say by which recipe
+        return
+    found = differences_to(facts["config"], build_config(recipe.config, []), str(begun))
     others = [one.words for one in found if not one.free]
     if others:
         raise CheckpointError(

@@ -28,7 +28,8 @@ KINDS = {
     "vit_base_patch16_clip_224": 1,  # a norm before the blocks
     "vit_base_patch16_siglip_224": 0,  # no class token
     "vit_medium_patch16_gap_240": 0,
-    "vit_so150m_patch16_reg4_gap_256": 4,  # registers with positions, and no class token
+    "vit_medium_patch16_reg4_gap_256": 4,  # registers, and no class token
+    "vit_so150m_patch16_reg4_gap_256": 4,  # the same; registers have positions
     "vit_small_patch16_18x2_224": 1,  # another kind of block
 }
 

@@ -158,9 +158,33 @@ def test_positions_of_networks_with_other_tokens(of, into):
     backbone.load_ordinary(state)
     found = backbone.sequence.pos_embed.detach()
     assert torch.equal(found[:, backbone.sequence.placed :], given[:, prefix:])
+    token, expected = state["cls_token"][:, 0], given[:, 0] if prefix else torch.zeros(1, 32)
     if backbone.sequence.placed:
-        expected = given[:, 0] if prefix else torch.zeros(1, 32)
         assert torch.equal(found[:, 0], expected)
+        expected = torch.zeros(1, 32)
+    assert torch.equal(backbone.sequence.cls_token[:, 0], token + expected)
+
+
+def test_dinov2_with_registers_by_its_own_names(caplog):
+    """Oracle: timm's own translation of such a file."""
+    network = "vit_small_patch14_reg4_dinov2"
+    plain = ordinary(network, image=(32, 32), init_values=1.0).float()
+    file = plain.state_dict()
+    file["register_tokens"] = file.pop("reg_token")
+    file["pos_embed"] = torch.rand(1, 1 + 16, 32)
+    file["mask_token"] = torch.zeros(1, 32)
+    backbone = build(network, (32, 32))
+    assert not backbone.load_ordinary(file).missing and "WARNING" not in caplog.text
+    expected = timm.models.vision_transformer.checkpoint_filter_fn(dict(file), plain)
+    for name in ("reg_token", "cls_token", "pos_embed"):
+        torch.testing.assert_close(getattr(backbone.sequence, name).detach(), expected[name])
+
+
+def test_a_file_without_positions_is_a_warning(caplog):
+    state = state_of()
+    del state["pos_embed"]
+    assert build().load_ordinary(state, "x.pth").missing == ("sequence.pos_embed",)
+    assert "x.pth has no position embeddings that fit: they start at random" in caplog.text
 
 
 def test_a_checkpoint_of_images_of_another_size_is_adapted():

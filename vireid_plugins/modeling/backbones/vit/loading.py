@@ -23,6 +23,13 @@ logger = logging.getLogger(__name__)
 _PREFIXES = ("module.", "backbone.", "base.", "base_encoder.", "encoder.", "visual.trunk.")
 #: names in a checkpoint of this package of what an ordinary network does not have
 _SEPARATE = ("visible", "infrared", "modality_embedding")
+#: names of tensors in DeiT III and in DINOv2, and timm's
+_RENAMED = (
+    (r"^(blocks\.\d+\.)gamma_(\d)$", r"\1ls\2.gamma"),
+    (r"^register_tokens$", "reg_token"),
+    (r"^(blocks\.\d+\.mlp\.)w12\.", r"\1fc1."),
+    (r"^(blocks\.\d+\.mlp\.)w3\.", r"\1fc2."),
+)
 #: names that follow a vision transformer: classifiers, and layers of its pretraining
 _OUTSIDE = re.compile(
     r"(head|head_dist|fc|fc_norm|pre_logits|mask_token|bottleneck|classifier|attn_pool)(\.|$)"
@@ -44,7 +51,10 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     _check_streams(backbone, tensors, source)
     places = {name: _places(backbone, name) for name in tensors}
     outside = [name for name in tensors if _OUTSIDE.match(name)]
-    return fill(backbone, places, tensors, source, outside, TRANSFORMER)
+    report = fill(backbone, places, tensors, source, outside, TRANSFORMER)
+    if "sequence.pos_embed" in report.missing:
+        logger.warning("%s has no position embeddings that fit: they start at random.", source)
+    return report
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
@@ -73,7 +83,8 @@ def _with_positions(backbone: Any, state: Mapping[str, Tensor], source: str) -> 
         positions = positions.unsqueeze(0)
     if positions.dim() != 3 or positions.shape[2] != backbone.feat_dim:
         return tensors  # of another width, which is reported
-    placed = _placed(tensors, positions.shape[1], sequence)
+    sizes = _placed(tensors, positions.shape[1], sequence)
+    placed = sum(sizes.values())
     grid = infer_grid(positions.shape[1] - placed, sequence.grid)
     if grid != sequence.grid:
         logger.info(
@@ -81,63 +92,65 @@ def _with_positions(backbone: Any, state: Mapping[str, Tensor], source: str) -> 
             *(source, *grid, *sequence.grid),
         )
     resized = resize_positions(positions, grid, sequence.grid, placed)
-    tensors["pos_embed"] = _for_prefix(resized, placed, tensors, sequence)
+    tensors["pos_embed"] = resized[:, placed:]
+    prefix = dict(zip(sizes, resized[:, :placed].split(list(sizes.values()), 1))) if sizes else {}
+    if "cls_pos" in tensors:
+        prefix["cls_token"] = tensors["cls_pos"].reshape(1, 1, -1)
+    if sequence.places_prefix:
+        tensors["pos_embed"] = _with_prefix(tensors["pos_embed"], prefix, sequence)
+    else:  # nothing will be added to a token: it becomes the sum
+        tensors.update({name: tensors[name] + one for name, one in prefix.items()})
     return tensors
 
 
 def _own_name(name: str, pooled_first: bool) -> str:
-    """Return timm's name of a tensor; DeiT III has another one for its layer scale."""
+    """Return timm's name of a tensor that DeiT III or DINOv2 names otherwise."""
     if pooled_first and name.startswith("fc_norm."):
         return name[len("fc_") :]
-    return re.sub(r"^(blocks\.\d+\.)gamma_(\d)$", r"\1ls\2.gamma", name)
+    for other, timms in _RENAMED:
+        name = re.sub(other, timms, name)
+    return name
 
 
-def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> int:
-    """Return how many of ``count`` positions in a file are of tokens before the patches.
+def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> Dict[str, int]:
+    """Return which tokens before the patches have positions in a file, and how many each.
 
-    In a network either all of these tokens have positions, or none.
+    All of them have, or none, or the class token alone (DINOv2's registers have none).
+
+    Args:
+        tensors: those of the file, by timm's names.
+        count: number of positions in the file.
+        sequence: that of the network.
     """
-    before = sum(_sizes(tensors).values())
-    if "cls_pos" in tensors or not before:
-        return 0
-    if count == sequence.pos_embed.shape[1] and before == sequence.num_prefix:
-        return sequence.placed
-    if sequence.places_prefix:
-        return 0 if _is_square(count) and not _is_square(count - before) else before
-    return before if _is_square(count - before) and not _is_square(count) else 0
+    held = {name: tensors[name] for name in PREFIX if name in tensors}
+    sizes = {name: token.shape[1] if token.dim() == 3 else 1 for name, token in held.items()}
+    if "cls_pos" in tensors:
+        return {}
+    own = {name: getattr(sequence, name).shape[1] for name in sequence.names}
+    likely = [sizes, {}] if sequence.places_prefix else [{}, sizes]
+    if count == sequence.pos_embed.shape[1] and sizes == own:
+        return likely[0]
+    if "cls_token" in sizes:
+        likely.append({"cls_token": sizes["cls_token"]})
+    squares = [one for one in likely if _is_square(count - sum(one.values()))]
+    return squares[0] if squares else likely[0]
 
 
 def _is_square(count: int) -> bool:
     return count > 0 and round(count**0.5) ** 2 == count
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> Dict[str, int]:
-    """Return the tokens before the patches that a file has, and how many each name stands for."""
-    held = {name: tensors[name] for name in PREFIX if name in tensors}
-    return {name: token.shape[1] if token.dim() == 3 else 1 for name, token in held.items()}
-
-
-def _for_prefix(
-    positions: Tensor, placed: int, tensors: Mapping[str, Tensor], sequence: Any
-) -> Tensor:
-    """Return positions (1, placed here + N, D) of positions with ``placed`` ones in the file.
+def _with_prefix(patches: Tensor, prefix: Mapping[str, Tensor], sequence: Any) -> Tensor:
+    """Return positions (1, P + N, D): those of patches (1, N, D) behind those of a file's tokens.
 
     Those of tokens that the network does not have are left out; where the file has none, they are
     0, which is what its network added.
     """
-    before, patches = positions[:, :placed], positions[:, placed:]
-    if not sequence.places_prefix:
-        return patches
-    sizes = _sizes(tensors)
-    prefix = dict(zip(sizes, before.split(list(sizes.values()), dim=1))) if placed else {}
-    if "cls_pos" in tensors:
-        prefix["cls_token"] = tensors["cls_pos"].reshape(1, 1, -1)
     own = []
     for name in sequence.names:
         wanted = getattr(sequence, name).shape[1]
         known = prefix.get(name, patches[:, :0])[:, :wanted]
-        zeros = patches.new_zeros(1, wanted - known.shape[1], patches.shape[2])
-        own += [known, zeros]
+        own += [known, patches.new_zeros(1, wanted - known.shape[1], patches.shape[2])]
     return torch.cat([*own, patches], dim=1)
 
 

@@ -60,6 +60,7 @@ setup(
         "onnx": ["onnx", "onnxruntime"],
         "timm": ["timm"],  # more networks for two streams; it takes the PyTorch that is there
         "vit": ["timm", "safetensors"],  # the same, for vision transformers and their files
+        "pose": ["ai-edge-litert"],  # runs BlazePose, which `vireid pose` fetches
         "umap": ["umap-learn"],  # another map of features beside t-SNE
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },

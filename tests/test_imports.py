@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "runs": {"evaluation"},
     "modeling.pieces": {"pretrained"},
     "pretrained": set(),
+    "pose": {"pretrained"},
     "modeling.meta_arch": {"evaluation", "modeling.pieces"},  # how a method re-orders at test
     "modeling": {"modeling.pieces", "modeling.meta_arch"},  # its __init__, which registers them
     "drawing": {"data", "evaluation"},
@@ -125,6 +126,7 @@ AREAS = {
     "modeling.meta_arch": "modeling.meta_arch",
     "onnx_export": "onnx_export",
     "plots": "plots",
+    "pose": "pose",
     "pretrained": "pretrained",
     "reporting": "reporting",
     "runs": "runs",

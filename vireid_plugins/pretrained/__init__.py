@@ -3,7 +3,7 @@
 ``fetch("mobilenetv2")`` returns the path of a file that is complete and right.
 """
 
-from .cache import Held, examine, fetch, fetch_url, held_path, weights_folder
+from .cache import Held, examine, fetch, fetch_from, fetch_url, held_path, weights_folder
 from .catalog import CATALOG, PREFIX, Entry, entries_for, is_listed_name, lookup
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "entries_for",
     "examine",
     "fetch",
+    "fetch_from",
     "fetch_url",
     "held_path",
     "is_listed_name",

@@ -74,6 +74,18 @@ def fetch_url(address: str) -> Path:
     return _fetch(source, source.file, source.sha256, source.file)
 
 
+def fetch_from(source: Source, file: str, sha256: str, label: str) -> Path:
+    """Do the same as ``fetch`` with a file that is no backbone, and so not in the catalog.
+
+    Args:
+        source: where it comes from.
+        file: its name in the cache.
+        sha256: of the file.
+        label: what messages call it.
+    """
+    return _fetch(source, file, sha256, label)
+
+
 def examine(names: Iterable[str] = ()) -> List[Held]:
     """Return the state of files in the cache, their SHA-256 checked; without names, of all.
 

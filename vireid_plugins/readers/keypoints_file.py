@@ -3,7 +3,8 @@
 Three kinds of files are read; the name of a file says which it is.
 
 ``*.npz`` holds three arrays: ``paths`` (N,) text, ``keypoints`` (N, 17, 3) and ``sizes`` (N, 2)
-whole numbers, height and width of each image in pixels.
+whole numbers, height and width of each image in pixels. It may hold ``estimator``, the name of the
+program that found the points.
 
 ``*.csv`` has the columns ``path,height,width,joint,x,y,confidence`` and one row for each joint that
 was found; ``joint`` is a name of COCO, such as ``left_knee``.
@@ -20,7 +21,7 @@ import math
 import os
 import posixpath
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, NamedTuple, Sequence
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class KeyPointFile(NamedTuple):
     rows: Dict[str, int]  # path of an image, with "/" between folders -> its row
     points: np.ndarray  # (N, 17, 3) float32
     sizes: np.ndarray  # (N, 2) int64, height and width in pixels
+    estimator: str = ""  # what found the points; empty: the file does not say
 
     def row_of(self, image: AnyPath, folder: AnyPath) -> int:
         """Return the row of an image, or -1.
@@ -66,12 +68,12 @@ def read_keypoints(path: AnyPath) -> KeyPointFile:
         FileContentError: it is damaged, or a value in it is not allowed.
         UserError: its name ends otherwise, or it cannot be read.
     """
-    name = os.fspath(path)
+    name, estimator = os.fspath(path), ""
     if name.replace("\\", "/").endswith(INDEX_FILE):
         root = Path(name).parent.parent
         names, points, sizes = Annotations(root).all_keypoints()
     elif name.lower().endswith(".npz"):
-        names, points, sizes = _read_arrays(name)
+        names, points, sizes, estimator = _read_arrays(name)
     elif name.lower().endswith(".csv"):
         names, points, sizes = _read_rows(name)
     else:
@@ -83,7 +85,7 @@ def read_keypoints(path: AnyPath) -> KeyPointFile:
     if len(rows) < len(names):
         twice = next(n for k, n in enumerate(names) if rows[plain_name(n)] != k)
         raise FileContentError(f"{shown(name)}: the image {shown(twice)} appears twice.")
-    return KeyPointFile(name, rows, _known(points, names, name), sizes)
+    return KeyPointFile(name, rows, _known(points, names, name), sizes, estimator)
 
 
 def plain_name(path: str) -> str:
@@ -99,7 +101,9 @@ def _relative(path: str, folder: str) -> str:
 
 
 def _read_arrays(path: str) -> tuple:
-    arrays = read_npz(path, ARRAYS, f"It must hold {', '.join(ARRAYS)}. {_REMEDY}")
+    remedy = f"It must hold {', '.join(ARRAYS)}. {_REMEDY}"
+    arrays = read_npz(path, ARRAYS, remedy, also=("estimator",))
+    estimator = str(arrays.pop("estimator", ""))
     names, points, sizes = (arrays[name] for name in ARRAYS)
     count = len(names) if names.ndim == 1 else -1
     expected = {"paths": (count,), "keypoints": (count, len(JOINTS), 3), "sizes": (count, 2)}
@@ -117,7 +121,8 @@ def _read_arrays(path: str) -> tuple:
             f"{shown(path)}: the size of {shown(names[row])} is {sizes[row].tolist()}; expected "
             "height and width in pixels."
         )
-    return [str(name) for name in names], points.astype(np.float32), sizes.astype(np.int64)
+    paths = [str(name) for name in names]
+    return paths, points.astype(np.float32), sizes.astype(np.int64), estimator
 
 
 def _read_rows(path: str) -> tuple:
@@ -188,7 +193,10 @@ def _check(points: np.ndarray, wrong: np.ndarray, names: Sequence[str], path: st
     )
 
 
-def write_arrays(names: List[str], points: np.ndarray, sizes: np.ndarray) -> Dict[str, np.ndarray]:
+def write_arrays(
+    names: Sequence[str], points: np.ndarray, sizes: np.ndarray, estimator: str = ""
+) -> Dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file, by name, for ``numpy.savez_compressed``."""
     values = (np.array(names, dtype=np.str_), points.astype(np.float32), sizes.astype(np.int64))
-    return dict(zip(ARRAYS, values))
+    arrays = dict(zip(ARRAYS, values))
+    return {**arrays, "estimator": np.array(estimator)} if estimator else arrays

@@ -31,13 +31,16 @@ _DAMAGED = (
 )
 
 
-def read_npz(path: AnyPath, names: Sequence[str], remedy: str = "") -> Dict[str, np.ndarray]:
+def read_npz(
+    path: AnyPath, names: Sequence[str], remedy: str = "", *, also: Sequence[str] = ()
+) -> Dict[str, np.ndarray]:
     """Return arrays of an ``.npz`` file; arrays of objects, which are pickled, are refused.
 
     Args:
         path: a file.
         names: the arrays that it must have.
         remedy: how to fix a damaged file, a sentence.
+        also: arrays that it may have.
 
     Raises:
         MissingFileError: there is no such file.
@@ -48,7 +51,9 @@ def read_npz(path: AnyPath, names: Sequence[str], remedy: str = "") -> Dict[str,
     content = io.BytesIO(read_bytes(path))
     try:
         with zipfile.ZipFile(content) as archive:
-            return {name: _read(archive, f"{name}.npy") for name in names}
+            there = set(archive.namelist())
+            wanted = [*names, *(name for name in also if f"{name}.npy" in there)]
+            return {name: _read(archive, f"{name}.npy") for name in wanted}
     except _DAMAGED as error:
         told = " ".join(str(error).split())[:100] or type(error).__name__
         raise FileContentError(f"{where} is damaged ({told}). {remedy}".rstrip()) from error

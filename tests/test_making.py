@@ -91,10 +91,10 @@ def test_a_stopped_training_continues(tmp_path, monkeypatch):
         torch.save({"model": weights}, run / name)
         (run / "last_checkpoint").write_text(name)
         if not resume:
-            raise KeyboardInterrupt
+            raise UserError("stopped")
 
     monkeypatch.setattr(making, "train", train)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(UserError, match="stopped"):
         making.make("vit_synthvi")
     assert "FASTREID_DATASETS" not in os.environ
     assert making.make("vit_synthvi").path.is_file()

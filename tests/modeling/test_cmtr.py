@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from vireid_plugins.engine.setup import build_config
+from vireid_plugins.merge import flat_values
 from vireid_plugins.modeling.heads import BNNeckHead
 from vireid_plugins.modeling.layers import ModalityRemoval
 from vireid_plugins.modeling.losses import (
@@ -22,6 +24,7 @@ from vireid_plugins.solver.build import parameter_groups
 
 from fastreid.modeling.meta_arch import build_model
 
+from tests.engine.small import ROOT
 from tests.modeling.small import CHANNELS, Backbone, stand_still
 
 N = 4
@@ -364,6 +367,72 @@ def test_the_place_where_it_looks_can_be_drawn(images):
     assert maps.shape == (4, 7, 2) and maps.min() > 0
     other = rollout_map(model, {**images, "modalities": 1 - images["modalities"]}).maps
     assert abs(maps - other).max() > 1e-4  # the modality changes where it looks
+
+
+def config_of(name):
+    return build_config(f"configs/cmtr/{name}.yml", ["MODEL.DEVICE", "cpu"])
+
+
+def test_the_config_says_what_the_paper_file_says():
+    for name, epochs in (("sysu", 24), ("regdb", 36), ("llcm", 24)):
+        assert config_of(name).SOLVER.MAX_EPOCH == epochs
+    cfg = config_of("sysu")
+    node, losses, solver = cfg.MODEL.BACKBONE, cfg.MODEL.LOSSES, cfg.SOLVER
+    assert node.TIMM_NAME == "vit_base_patch16_224" and node.UNSHARED_STAGES == 0
+    assert (list(node.STRIDE_SIZE), list(cfg.INPUT.SIZE_TRAIN)) == ([12, 12], [256, 128])
+    assert (node.MODALITY_EMBEDDING, node.MODALITY_SCALE) == ("patches", 1.0)
+    assert (node.DROP_RATIO, node.DROP_PATH_RATIO) == (0.03, 0.1)
+    own = "ModalityAwareCenterLoss", "ModalityAwareIdentityLoss"
+    assert list(losses.NAME) == ["LabelSmoothingCrossEntropyLoss", "WeightedTripletLoss", *own]
+    assert (losses.LABEL_SMOOTHING.SMOOTHING, losses.WEIGHTED_TRIPLET.REDUCTION) == (0, "softplus")
+    assert (losses.MODALITY_AWARE_CENTER.CENTER, losses.MODALITY_AWARE_ID.SHARED) == ("both", False)
+    assert (cfg.MODEL.CMTR.PHI, cfg.MODEL.CMTR.LAMBDA) == ("linear", 1.0)
+    assert (solver.OPT, solver.BASE_LR, solver.BACKBONE_LR_FACTOR) == ("AdamW", 3e-4, 0.5)
+    assert (cfg.MODEL.HEADS.NECK_FEAT, cfg.TEST.FEATURE) == ("before", "bn")
+
+
+_KIND, _NAMES = "MODEL.META_ARCHITECTURE", "MODEL.LOSSES.NAME"
+_EMBEDDING, _PHI = "MODEL.BACKBONE.MODALITY_EMBEDDING", "MODEL.CMTR.PHI"
+ROWS = {  # each key that differs from the whole, and its value if it is one word
+    "full": {},
+    "baseline": {_KIND: "DualStreamBaseline", _NAMES: 2, _EMBEDDING: "none"},
+    "me": {_KIND: "DualStreamBaseline", _NAMES: 2},
+    "mac": {_NAMES: 3},
+    "maid": {_NAMES: 3},
+    "unshared": {
+        _KIND: "DualStreamBaseline",
+        _NAMES: 2,
+        _EMBEDDING: "none",
+        "MODEL.BACKBONE.UNSHARED_STAGES": 1,
+    },
+    "no_removal": {_PHI: "none"},
+    "no_embedding": {_PHI: "none", _EMBEDDING: "none"},
+    "phi_affine": {_PHI: "affine"},
+    "phi_identity": {_PHI: "identity"},
+    "all_tokens": {_EMBEDDING: "all"},
+    "lambda_01": {"MODEL.CMTR.LAMBDA": 0.1},
+    "test_removed": {"MODEL.CMTR.TEST_REMOVED": True},
+    "center_per_modality": {"MODEL.LOSSES.MODALITY_AWARE_CENTER.CENTER": "per_modality"},
+    "shared_classifier": {"MODEL.LOSSES.MODALITY_AWARE_ID.SHARED": True},
+}
+
+
+def test_the_rows_of_the_ablation_differ_in_what_they_name():
+    def flat(name):
+        values = flat_values(config_of(name))
+        values[_NAMES] = len(values[_NAMES])
+        return values
+
+    files = {path.stem for path in (ROOT / "configs/cmtr/ablation").glob("*.yml")}
+    assert files == set(ROWS)
+    full = flat("ablation/full")
+    for row, expected in ROWS.items():
+        found = flat(f"ablation/{row}")
+        differing = {key: value for key, value in found.items() if value != full[key]}
+        differing.pop("OUTPUT_DIR", None)
+        assert differing == expected, row
+    assert "ModalityAwareCenterLoss" in config_of("ablation/mac").MODEL.LOSSES.NAME
+    assert "ModalityAwareIdentityLoss" in config_of("ablation/maid").MODEL.LOSSES.NAME
 
 
 def test_an_untrained_mapping_fits_a_file_without_it(images):

@@ -328,6 +328,7 @@ REFUSED = {
     "frozen": ({"FROZEN_STAGES": 4}, "FROZEN_STAGES is 4; expected 0 to 3.*embedding, block1, blo"),
     "norm": ({"NORM": "syncBN"}, "NORM is 'syncBN', which a vision transformer does not read"),
     "non-local": ({"WITH_NL": True}, "WITH_NL is True, which a vision transformer does not read"),
+    "scale alone": ({"MODALITY_SCALE": 3.0}, "EMBEDDING none does not read .*MODALITY_SCALE 3.0"),
     "no class": ({"TIMM_NAME": "vit_base_patch16_siglip_224"}, "no class token. Set it to 'patch"),
     "word": ({"VIT_OUTPUT": "cls"}, "VIT_OUTPUT is 'cls'; expected 'class' or 'patches'"),
     "of a ViT": (

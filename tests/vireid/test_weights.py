@@ -56,6 +56,15 @@ def test_a_wrong_file_is_found_and_kept(capsys):
     assert (weights_folder() / FIRST.file).read_bytes() == b"other"
 
 
+def test_a_file_that_is_made_has_no_fixed_sum(capsys):
+    made = next(entry for entry in CATALOG if not entry.sha256)
+    weights_folder().mkdir(parents=True, exist_ok=True)
+    (weights_folder() / made.file).write_bytes(b"made")
+    assert main(["weights", "check", made.name]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"made    weights:{made.name}: ") and "SHA-256 is not fixed" in told
+
+
 def test_fetching_without_a_network_tells_what_to_do(capsys):
     assert main(["weights", "fetch", FIRST.name]) == 2
     written = capsys.readouterr()

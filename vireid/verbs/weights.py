@@ -124,6 +124,8 @@ def _check(pretrained: Any, names: List[str]) -> int:
         elif held.wrong:
             wrong += 1
             say(f"WRONG   weights:{held.entry.name}: {held.wrong}. Move it away and fetch it again")
+        elif not held.entry.sha256:
+            say(f"made    weights:{held.entry.name}: {held.path}; its SHA-256 is not fixed")
         else:
             say(f"right   weights:{held.entry.name}: {held.path}")
     return 1 if wrong else 0

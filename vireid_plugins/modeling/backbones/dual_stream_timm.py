@@ -86,6 +86,9 @@ def check_pooling(cfg: Any) -> None:
 def _build_vit(cfg: Any) -> DualStreamViT:
     node = cfg.MODEL.BACKBONE
     check_transformer_keys(node)
+    if node.MODALITY_EMBEDDING == "none":
+        key = "MODEL.BACKBONE.MODALITY_EMBEDDING"
+        check_unread(cfg, ["MODEL.BACKBONE.MODALITY_SCALE"], f"{key} none", f"{key} patches or all")
     if node.VIT_OUTPUT == "class":
         check_pooling(cfg)
     backbone = DualStreamViT(cfg)

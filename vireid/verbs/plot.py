@@ -54,6 +54,7 @@ Exit status: 0: drawn; 2: not drawn, the message says why.""",
             self._list_kinds(args.command)
             return 0
         from vireid_plugins.engine.checks import make_output_folder
+        from vireid_plugins.engine.setup import build_config
         from vireid_plugins.plots import draw_kind, load_subjects
         from vireid_plugins.plots.kinds import find_kind
         from vireid_plugins.plots.options import make_options
@@ -64,7 +65,9 @@ Exit status: 0: drawn; 2: not drawn, the message says why.""",
         make_output_folder(given.out, "--out")
         with _log_to_console():
             subjects: Any
-            if kind.needs_model:
+            if kind.needs_config:
+                subjects = build_config(given.config_file, given.opts)
+            elif kind.needs_model:
                 compare = getattr(given, "compare", None)
                 subjects = load_subjects(
                     given.config_file, given.opts, compare=compare, labels=given.label
@@ -94,7 +97,9 @@ def _read_words(kind: Any, words: Sequence[str], prog: str) -> Any:
 
     parser = Parser(prog=prog, description=kind.help, allow_abbrev=False)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into")
-    if kind.needs_model:
+    if kind.needs_config:
+        _add_config_words(parser)
+    elif kind.needs_model:
         _add_model_words(parser, kind.most_subjects)
     else:
         parser.add_argument("runs", nargs="+", metavar="RUN_FOLDER", help="with metrics.json in it")
@@ -103,6 +108,14 @@ def _read_words(kind: Any, words: Sequence[str], prog: str) -> Any:
         _add_option(parser, option)
     given = parser.parse_intermixed_args(words)
     return given, {one.name: getattr(given, one.name) for one in options if one.name in given}
+
+
+def _add_config_words(parser: argparse.ArgumentParser) -> None:
+    """Add the words that say whose data are drawn."""
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="a path, or a file below configs/"
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="pairs")
 
 
 def _add_model_words(parser: argparse.ArgumentParser, most: int) -> None:

@@ -18,6 +18,8 @@ import pkgutil
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Sequence, Type
 
+from fastreid.config import CfgNode
+
 from ..drawing.style import styled
 from ..errors import PlotError
 from ..registry import suggest
@@ -51,6 +53,9 @@ class Kind:
     Options: Type[Any] = NoOptions
     #: False: the subjects are folders of runs, at least one
     needs_model = True
+    #: True: the subject is a config, whose data are drawn; reports, which are about runs, have no
+    #: such kind
+    needs_config = False
     #: models side by side
     most_subjects = 2
 
@@ -59,7 +64,8 @@ class Kind:
 
         Args:
             subjects: the model and, if there is one, the model that it is compared with, each as
-                ``Subject``; for a kind without ``needs_model``, folders of runs.
+                ``Subject``; for a kind without ``needs_model``, folders of runs; for one with
+                ``needs_config``, a config.
             options: an instance of the class ``Options``.
             folder: where to write; it may be missing.
 
@@ -108,7 +114,8 @@ def draw_kind(name: str, subjects: Any, folder: str, **options: Any) -> Drawn:
     Args:
         name: name of a kind, such as ``"tsne"``.
         subjects: what is drawn: a ``Subject`` of ``load_subject``, or two to compare them; for a
-            kind that needs no model (``"curves"``), the folder of a run or several.
+            kind that needs no model (``"curves"``), the folder of a run or several; for one that
+            draws data (``"keypoints"``), a config.
         folder: where to write PNG, PDF and CSV files; it is made where it is missing.
         options: what ``vireid plot NAME --help`` lists, by name: ``seed=1``.
 
@@ -124,8 +131,12 @@ def draw_kind(name: str, subjects: Any, folder: str, **options: Any) -> Drawn:
 
 def _checked_subjects(kind: Kind, subjects: Any) -> List[Any]:
     """Return the subjects as a list; a single one may be given without a list around it."""
-    is_one = isinstance(subjects, (Subject, str, os.PathLike))
+    is_one = isinstance(subjects, (Subject, str, os.PathLike, CfgNode))
     found = [subjects] if is_one else list(subjects)
+    if kind.needs_config:
+        if len(found) != 1 or not isinstance(found[0], CfgNode):
+            raise PlotError(f"{kind.name} draws the data of a config: give one config.")
+        return found
     if kind.needs_model:
         if not 1 <= len(found) <= kind.most_subjects:
             raise PlotError(

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..errors import ExistingFileError, UserError
 from ..files import check_can_write, write_atomically
 from ..readers.image import ImageError, is_image_name, read_image
-from ..readers.keypoints_file import plain_name, read_keypoints, write_arrays
+from ..readers.keypoints_file import ARRAYS, plain_name, read_keypoints, write_arrays
 from ..readers.text import shown
 from .estimator import Estimator
 
@@ -52,7 +52,13 @@ class _Rows:
         points = np.array([self.points[k] for k in order], np.float32).reshape(-1, 17, 3)
         sizes = np.array([self.sizes[k] for k in order], np.int64).reshape(-1, 2)
         arrays = write_arrays([self.names[k] for k in order], points, sizes, estimator)
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        write_atomically(path, lambda file: _save(file, arrays))
+
+
+def _save(file: Any, arrays: Dict[str, np.ndarray]) -> None:
+    paths, points, sizes = (arrays[name] for name in ARRAYS)
+    estimator = arrays["estimator"]
+    np.savez_compressed(file, paths=paths, keypoints=points, sizes=sizes, estimator=estimator)
 
 
 def fill(

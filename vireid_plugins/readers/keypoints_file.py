@@ -198,5 +198,4 @@ def write_arrays(
 ) -> Dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file, by name, for ``numpy.savez_compressed``."""
     values = (np.array(names, dtype=np.str_), points.astype(np.float32), sizes.astype(np.int64))
-    arrays = dict(zip(ARRAYS, values))
-    return {**arrays, "estimator": np.array(estimator)} if estimator else arrays
+    return {**dict(zip(ARRAYS, values)), "estimator": np.array(estimator)}

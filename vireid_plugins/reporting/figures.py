@@ -35,7 +35,7 @@ class Figures:
 def kinds_to_draw(needs_model: bool, skip: Sequence[str] = ()) -> List[Kind]:
     """Return all kinds that draw a model, or all that draw runs, by name."""
     chosen = (kind for name, kind in all_kinds().items() if name not in skip)
-    return [kind for kind in chosen if kind.needs_model == needs_model]
+    return [kind for kind in chosen if kind.needs_model == needs_model and not kind.needs_config]
 
 
 def draw_figures(

@@ -7,6 +7,8 @@ import pytest
 
 from vireid_plugins.comparison.contrasts import Contrasts
 from vireid_plugins.comparison.export import format_runs, format_summary
+from vireid_plugins.comparison.printed import format_plain
+from vireid_plugins.comparison.queue import Queue
 from vireid_plugins.comparison.summary import collect, with_second_rows
 from vireid_plugins.comparison.table import Outcome, format_markdown
 
@@ -57,6 +59,18 @@ def test_the_table_says_which_row_saw_all_images(runs):
     (plain,) = [line for line in lines if "related, image by image" in line]
     assert "transductive" not in plain and "40.0" in plain
     assert f"transductive: {WORDS} (related)" in text  # among the facts
+    assert "(plain, related, image by image)" in text
+    assert "(2 of 2 runs complete)" in text
+
+
+def test_the_table_of_a_terminal_says_it_below(runs):
+    lines = format_plain(collect(runs)).splitlines()
+    assert lines[-1] == f"related: transductive: {WORDS}"
+    assert [line.partition("  ")[0] for line in lines[2:5]] == [
+        "plain",
+        "related",
+        "related, image by image",
+    ]
 
 
 def test_the_csv_files_have_each_run_and_row_once(runs):
@@ -69,3 +83,11 @@ def test_the_csv_files_have_each_run_and_row_once(runs):
     summary = list(csv.DictReader(io.StringIO(format_summary(Contrasts(rows, {})))))
     found = {(line["config"], line["protocol"]): line["Rank-1"] for line in summary}
     assert found["related", KEYS[0]] == "55.0" and len(found) == 6
+
+
+def test_a_run_that_ends_is_told_with_the_numbers_of_its_own_row(runs, tmp_path):
+    said = []
+    queue = Queue(runs, tmp_path, 1, said.append, lambda: None)
+    for run in runs:
+        queue._on_end(run, 1.0)
+    assert "Rank-1 30.0, mAP 20.0" in said[0] and "Rank-1 55.0, mAP 45.0" in said[1]

@@ -20,6 +20,9 @@ from vireid_plugins.drawing import (
     save_retrieval_pictures,
     select_retrievals,
 )
+from vireid_plugins.drawing.photos import Photo
+from vireid_plugins.drawing.retrieval import Match, Retrieval
+from vireid_plugins.drawing.retrieval_page import retrieval_page
 from vireid_plugins.evaluation import (
     LLCMProtocol,
     RegDBProtocol,
@@ -171,6 +174,23 @@ def test_picture_has_a_framed_panel_per_image(
     for box, photo in zip(boxes, photos):
         row, column = pixels.shape[0] - int(box.y0 + box.y1) // 2, int(box.x0 + box.x1) // 2
         assert pixels[row, column].tolist() == [40 * photo.target, 30 * photo.camid, 90]
+
+
+def test_lines_of_wide_images_are_as_far_apart_as_their_captions_need(tmp_path: Path) -> None:
+    def ranking(width: int, height: int) -> Retrieval:
+        path = tmp_path / f"{width}.png"
+        Image.new("RGB", (width, height)).save(path)
+        photo = Photo(str(path))
+        return Retrieval(photo, (Match(photo, 0.5, True),), 1, "best")
+
+    def tops(*rankings: Retrieval) -> List[float]:
+        page = retrieval_page([rankings], [""], title="", note="")
+        return [patch.get_y() for patch in page.axes.patches[::2]]  # type: ignore[attr-defined]
+
+    tall, wide = ranking(32, 64), ranking(64, 32)  # 1.84 and 0.46 inches
+    assert np.diff(tops(tall, tall)) == pytest.approx(2.55)
+    assert np.diff(tops(wide, tall)) == pytest.approx(2.55)
+    assert np.diff(tops(wide, wide)) == pytest.approx(2.55 - (1.84 - 0.46))
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from ..readers.text import readable
 from .columns import count_runs, directions_of, metric_cells
 from .notes import spread_over_trials, trial_facts
 from .summary import Row, choose_protocols
+from .transductive import transductive_words
 
 
 def format_plain(rows: Sequence[Row], protocol: str = "") -> str:
@@ -23,7 +24,9 @@ def format_plain(rows: Sequence[Row], protocol: str = "") -> str:
     ends = directions_of(rows, protocols)
     lines = [{"config": r.name, "runs": count_runs(r), **metric_cells(r, ends)} for r in rows]
     text = tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True)
-    return readable(f"{text}\n{', '.join(protocols)}; {_meaning(rows)}")
+    said = [f"{row.name}: {transductive_words(one)}" for row in rows for one in row.results]
+    kinds = "".join(f"\n{words}" for words in dict.fromkeys(said) if not words.endswith(": "))
+    return readable(f"{text}\n{', '.join(protocols)}; {_meaning(rows)}{kinds}")
 
 
 def _meaning(rows: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from .columns import format_seconds
 from .jobs import OUTPUT, execute
 from .kept import rename_damaged
 from .runs import DONE, PlannedRun
+from .transductive import both_ways
 
 
 class Queue:
@@ -82,7 +83,7 @@ class Queue:
     def _on_end(self, run: PlannedRun, seconds: float) -> None:
         self._ended += 1
         self._durations.append(seconds)
-        result = run.result()
+        result, _ = both_ways(run.result())  # as in the run's own row of the table
         if result is None:
             why = run.error() or f"the cause is unknown; see {run.folder / OUTPUT}"
             self._say(f"  {run.title}: failed: {why}")

@@ -130,12 +130,13 @@ def provenance(
         if line["key"] in protocols
     ]
     models = len(outcome.rows[0].trials)
-    total = sum(len(row.runs) for row in outcome.rows)
+    first = [row for row in outcome.rows if not row.end]  # a second row has the same runs
+    done, total = sum(len(row.results) for row in first), sum(len(row.runs) for row in first)
     facts = [
         f"Data: {_distinct([_data_words(result) for result in results])}",
         *(f"Protocol: {words}" for words in _by_protocol(lines, models)),
         f"Features: {_of_configs([(name, feature_words(line)) for name, line in lines])}",
-        f"Seeds: {', '.join(map(str, outcome.seeds))} ({len(results)} of {total} runs complete)",
+        f"Seeds: {', '.join(map(str, outcome.seeds))} ({done} of {total} runs complete)",
         *trial_facts(outcome.rows),
         f"Iterations: {_distinct([result['iterations'] for result in results])}; images per batch: "
         f"{_distinct([result['images_per_batch'] for result in results])}",

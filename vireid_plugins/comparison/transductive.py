@@ -32,7 +32,8 @@ def both_ways(result: Optional[Result]) -> Tuple[Optional[Result], Optional[Resu
         for name, value in result["metrics"].items()
         if f"{end}/" in name
     }
-    return {**result, "protocols": related, "metrics": metrics}, {**result, "protocols": plain}
+    second = {**result, "name": f"{result['name']}{PLAIN}", "protocols": plain}
+    return {**result, "protocols": related, "metrics": metrics}, second
 
 
 def transductive_words(result: Result) -> str:

@@ -79,7 +79,7 @@ def retrieval_page(
     titles = wrapped(title, width - 2 * MARGIN, 12)
     notes = wrapped(f"{_LEGEND}\n{note}", width - 2 * MARGIN)
     header = _HEADER + lines_height(len(titles) - 1, 11)
-    line = _PANEL[1] + (_WHOSE if len(models) > 1 else 0)
+    line = _PANEL[1] - (_IMAGE[1] - _tallest(blocks)) + (_WHOSE if len(models) > 1 else 0)
     height = header + len(blocks) * len(models) * line + lines_height(len(notes)) + MARGIN
     page = Page(width, height)
     page.text(MARGIN, 0.12, "\n".join(titles), 11, weight="bold")
@@ -90,6 +90,17 @@ def retrieval_page(
             top += line
     page.text(MARGIN, top + 0.05, "\n".join(notes), NORMAL)
     return page
+
+
+def _tallest(blocks: Sequence[Sequence[Retrieval]]) -> float:
+    """Return the height of the tallest image, in inches; one that fills its place is enough."""
+    tallest, place = 0.0, Box(0.0, 0.0, *_IMAGE)
+    for ranking in (ranking for block in blocks for ranking in block):
+        for photo in (ranking.query, *(match.photo for match in ranking.matches)):
+            tallest = max(tallest, fit(load_picture(photo.path, place)[1], place).height)
+            if tallest >= place.height - 1e-9:
+                return tallest
+    return tallest
 
 
 def _draw_line(page: Page, top: float, ranking: Retrieval, label: str, first: bool) -> None:

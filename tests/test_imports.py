@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "modeling": {"modeling.pieces", "modeling.meta_arch"},  # its __init__, which registers them
     "drawing": {"data", "evaluation"},
     "engine": {
+        "clustering",
         "data",
         "drawing",
         "evaluation",

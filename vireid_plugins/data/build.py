@@ -7,14 +7,11 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
-
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 
-from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from .cache import build_cache
 from .checks import (
     check_queries,
@@ -31,6 +28,8 @@ from .datasets.base import fingerprint
 from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
 from .keypoints import KeyPoints, load_keypoints, needs_keypoints
+from .named_sampler import build_named_sampler
+from .pseudo_labels import PseudoLabelSampler, pseudo_label_sampler
 from .range_survey import check_ranges_suit, resolved_reader
 from .reading import ImageReader
 from .seeding import stream_seeds
@@ -104,6 +103,12 @@ class TrainLoader(Loader):
     def iterations_per_epoch(self) -> int:
         """The number of batches in an epoch."""
         return len(self.batch_sampler)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that a classifier needs: identities, or most clusters."""
+        sampler = pseudo_label_sampler(self)
+        return self.dataset.num_classes if sampler is None else sampler.most_labels
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
@@ -201,19 +206,36 @@ def build_train_items(cfg: CfgNode) -> List[Item]:
     return _training_items(cfg, _training_sources(cfg))
 
 
-def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
-    """Return the sampler that ``DATALOADER.SAMPLER_TRAIN`` names.
+def build_unlabeled_loader(cfg: CfgNode, loader: TrainLoader) -> Loader:
+    """Return a loader of the training images of ``loader``, each once, without augmentation.
 
-    Args:
-        ranks: ``seed``, ``rank`` and ``world_size``.
-
-    Raises:
-        UnknownNameError: there is no such sampler; the message has the nearest names.
-        UserError: the items or the batch size do not suit the sampler.
+    Each process of a distributed run gets a contiguous share. ``index`` in a batch is the position
+    in the training list.
     """
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    kind = lookup(SAMPLER_REGISTRY, name, "DATALOADER.SAMPLER_TRAIN")
-    return kind.from_config(cfg, items, **ranks)
+    trained = loader.dataset
+    dataset = VIReIDDataset(
+        trained.items,
+        build_transforms(cfg, is_train=False),
+        relabel=False,
+        cache=build_cache(cfg),
+        reader=trained.reader,
+    )
+    return Loader(
+        dataset,
+        batch_size=max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size()),
+        sampler=InferenceSampler(len(dataset)),
+        **_loader_options(cfg),
+    )
+
+
+def build_sampler(cfg: CfgNode, items: Sequence[Item], **ranks: int) -> Any:
+    """Return the sampler of the training: one of identities or, with ``CLUSTERS``, of clusters.
+
+    Args and errors are those of :func:`build_named_sampler`.
+    """
+    if cfg.CLUSTERS.ENABLED:
+        return PseudoLabelSampler(cfg, items, **ranks)
+    return build_named_sampler(cfg, items, **ranks)
 
 
 def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
@@ -274,6 +296,9 @@ def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
 
 def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Item]:
     items = thin_items(cfg, join_items(sources))
+    if cfg.CLUSTERS.ENABLED:
+        # Datasets sort by identity, and no identity may decide anything here.
+        return sorted(items, key=lambda item: item.path)
     too_few = too_few_identities(items)
     if too_few:
         raise DatasetError(f"{', '.join(cfg.DATASETS.NAMES)}: {too_few[0]}")
@@ -319,12 +344,12 @@ def _loader_options(cfg: CfgNode) -> Dict[str, Any]:
 
 
 def _log_training(cfg: CfgNode, loader: TrainLoader, transforms: str) -> None:
+    identities = f"{loader.dataset.num_classes} identities"
     logger.info(
-        "Training on %s: %d images, %d identities, %d iterations of %d images per epoch, "
-        "sampler %s",
+        "Training on %s: %d images, %s, %d iterations of %d images per epoch, sampler %s",
         ", ".join(cfg.DATASETS.NAMES),
         len(loader.dataset),
-        loader.dataset.num_classes,
+        "clusters in the place of identities" if cfg.CLUSTERS.ENABLED else identities,
         loader.iterations_per_epoch,
         cfg.SOLVER.IMS_PER_BATCH,
         cfg.DATALOADER.SAMPLER_TRAIN,

@@ -318,7 +318,8 @@ def load_to_resume(checkpointer: AtomicCheckpointer, optimizer: Any, path: str) 
     rest["epoch"] = epochs_done(rest, path) - 1
     rest["best_metric"] = best_metric(rest, path, default=float("-inf"))
     rest[FACTS] = facts_in(rest, path) or {}
-    if rest["epoch"] >= 0:  # no step may have been made before
+    skipped = getattr(checkpointer.checkpointables.get("clusters"), "skipped", 0)
+    if rest["epoch"] >= skipped:  # no step may have been made before
         check_has_state(optimizer, path)
     for group, own in zip(optimizer.param_groups, configured):
         group.update(own)

@@ -49,6 +49,9 @@ def recompute_statistics(trainer: Any) -> None:
     node = trainer.cfg.TEST.PRECISE_BN
     if not node.ENABLED:
         return
+    if getattr(trainer.data_loader, "skips_epoch", False):
+        logger.info("TEST.PRECISE_BN: the epoch was skipped, and the statistics stay as they are.")
+        return
     epoch = max(0, getattr(trainer, "epoch", trainer.start_epoch - 1))
     seed_everything(trainer.seed, epoch, comm.get_rank())
     trainer._trainer.start_epoch(epoch)

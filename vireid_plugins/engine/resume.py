@@ -105,7 +105,7 @@ def continue_from(trainer: Any, rest: Dict[str, Any], path: str) -> None:
         trainer.seed = seed
         loader = trainer.build_train_loader(with_seed(trainer.cfg, seed))
         model = unwrap(trainer.model)
-        trainer._trainer.data_loader = training_batches(trainer.cfg, loader, model, seed)
+        trainer.use_batches(training_batches(trainer.cfg, loader, model, seed))
     iteration = place.epochs * trainer.iters_per_epoch + place.iterations
     trainer.kept, trainer.kept_state = f"{path} is kept.", (iteration, place.pending)
     trainer.scheduler["lr_sched"].set(iteration)

@@ -21,6 +21,7 @@ from ..data.seeding import generator, seeded
 from ..errors import UserError
 from ..evaluation.features import evaluation_mode
 from ..modality import Modality
+from .clusters import cluster_batches
 from .step import to_device
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,16 @@ _DRAWS = 0x5E9  # keeps these draws apart from those of sampler and augmentation
 
 
 def training_batches(cfg: Any, loader: Any, model: Any, seed: int) -> Any:
-    """Return the batches that ``model`` trains on: those of ``loader``, or sequences of features.
+    """Return the batches that ``model`` trains on.
+
+    These are those of ``loader``, the same with clusters for targets, or sequences of features.
 
     Raises:
-        UserError: the sequences of an update cannot be divided among the processes.
+        UserError: the sequences of an update cannot be divided among the processes, or the model
+            cannot be trained on clusters.
     """
+    if cfg.CLUSTERS.ENABLED:
+        return cluster_batches(cfg, loader, model)
     if not getattr(model, "trains_on_features", False):
         return loader
     node = cfg.MODEL.NFORMER

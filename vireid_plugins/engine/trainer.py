@@ -33,9 +33,11 @@ from .checkpoint import (
     remove_partial_files,
 )
 from .checks import check_run, make_output_folder
+from .clusters import ClusterBatches
 from .early_checks import check_training, odd_values
 from .encoder import check_feature, load_encoder
 from .model import build_model
+from .networks import load_networks
 from .parallel import synchronize_buffers, unwrap, wrap
 from .precise_bn import recompute_statistics
 from .resume import Continuation, continue_from
@@ -91,8 +93,9 @@ class VIReIDTrainer(DefaultTrainer):
             evaluation.rehearse_tests(cfg)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
-        cfg = self.auto_scale_hyperparams(cfg, loader.dataset.num_classes)
-        check_run(cfg, loader.dataset.num_classes)
+        num_classes = _num_classes(loader)
+        cfg = self.auto_scale_hyperparams(cfg, num_classes)
+        check_run(cfg, num_classes)
         model = self.build_model(cfg)
         loader = training_batches(cfg, loader, model, self.seed)
         accumulation = read_accumulation(cfg, len(loader))
@@ -116,6 +119,8 @@ class VIReIDTrainer(DefaultTrainer):
         stateful = {"optimizer": optimizer, **self.scheduler}
         if self.grad_scaler is not None:
             stateful["grad_scaler"] = self.grad_scaler
+        if isinstance(self.data_loader, ClusterBatches):
+            stateful["clusters"] = self.data_loader
         return AtomicCheckpointer(
             model, self.cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(), **stateful
         )
@@ -217,12 +222,8 @@ class VIReIDTrainer(DefaultTrainer):
                     "Nothing to resume in %s; starting from the beginning.", self.cfg.OUTPUT_DIR
                 )
             log_move(self.cfg, move_earlier_run(self.cfg))
-            model: Any = unwrap(self.model)
-            load_encoder(self.cfg, model)
-            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            self.load_start()
             write_config(self.cfg)
-            if hasattr(model, "start_run"):  # FastReID's own models have none
-                model.start_run()
             return
         path = self.checkpointer.get_checkpoint_file()
         facts = read_facts(path) or {}
@@ -234,6 +235,27 @@ class VIReIDTrainer(DefaultTrainer):
         continue_from(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
         log_differences(differences)
         write_config(with_seed(self.cfg, self.seed) if self.cfg.SEED >= 0 else self.cfg)
+
+    def load_start(self) -> None:
+        """Load the weights that a new run begins with, and let the model prepare for it."""
+        model: Any = self.unwrapped_model
+        load_encoder(self.cfg, model)
+        load_networks(self.cfg, model)
+        self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        if hasattr(model, "start_run"):  # FastReID's own models have none
+            model.start_run()
+
+    @property
+    def unwrapped_model(self) -> nn.Module:
+        """Return the model without the wrapper of several processes."""
+        return unwrap(self.model)
+
+    def use_batches(self, batches: Any) -> None:
+        """Train on other batches from now on; what a checkpoint said of clusters goes over."""
+        if isinstance(self.data_loader, ClusterBatches):
+            batches.load_state_dict(self.data_loader.state_dict())
+            self.checkpointer.checkpointables["clusters"] = batches
+        self._trainer.data_loader = batches
 
     def train(self) -> Dict[str, float]:
         """Train to ``SOLVER.MAX_EPOCH``.
@@ -255,13 +277,36 @@ class VIReIDTrainer(DefaultTrainer):
         if self.cfg.TEST.EVAL_PERIOD <= 0:
             logger.info("TEST.EVAL_PERIOD is %d: no evaluation.", self.cfg.TEST.EVAL_PERIOD)
         loop.run_epochs(self)
+        if isinstance(self.data_loader, ClusterBatches):
+            self.data_loader.end_run()
         return self._last_eval_results
 
     def before_epoch(self) -> None:
-        """Set random states and the order of images, which follow from the seed and the epoch."""
+        """Set random states and the order of images, which follow from the seed and the epoch.
+
+        With ``CLUSTERS``, the labels of the epoch are found before. If it is skipped, it is at its
+        end afterward.
+        """
+        batches = self.data_loader
+        if isinstance(batches, ClusterBatches):
+            batches.begin_epoch(self)
         seed_everything(self.seed, self.epoch, comm.get_rank())
-        self._trainer.start_epoch(self.epoch, self.steps_done)
+        if not getattr(batches, "skips_epoch", False):
+            self._trainer.start_epoch(self.epoch, self.steps_done)
         super().before_epoch()
+
+    def pass_epoch(self) -> None:
+        """Go to the end of this epoch without a step; its learning rate is passed, too."""
+        self.iter += self.iters_per_epoch - self.steps_done
+        self.steps_done = self.iters_per_epoch
+        self.scheduler["lr_sched"].set(self.iter)
+        self.storage.iter = self.iter - 1
+        signals = getattr(
+            self, "signals", None
+        )  # a stop is agreed upon in steps, and there is none
+        asked = signals is not None and signals.requested is not None
+        if any(comm.all_gather(asked)):
+            self._trainer.stop_after = self.iter
 
     def after_epoch(self) -> None:
         """Check the last losses before the weights are evaluated or saved."""
@@ -285,7 +330,7 @@ class VIReIDTrainer(DefaultTrainer):
             "version": __version__,
             "config": self.cfg.dump(),
             "seed": self.seed,
-            "num_classes": dataset.num_classes,
+            "num_classes": _num_classes(self.data_loader),
             "train_datasets": list(self.cfg.DATASETS.NAMES),
             **split_facts(self.cfg),
             **range_facts(self.cfg),
@@ -338,6 +383,11 @@ class VIReIDTrainer(DefaultTrainer):
                 save_retrieval_pictures(cfg, name, dataset, features, folder)
         _record(cfg, found, weights=cfg.MODEL.WEIGHTS)
         return found
+
+
+def _num_classes(loader: Any) -> int:
+    """Return how many classes a classifier has: identities, or the most clusters."""
+    return int(getattr(loader, "num_classes", loader.dataset.num_classes))
 
 
 def _record(cfg: Any, found: Dict[str, float], weights: str) -> None:

@@ -13,6 +13,7 @@ from ..data.seeding import seeded
 from ..errors import SmallMapError, UserError
 from ..modality import Modality
 from .checks import is_host_method
+from .clusters.checks import check_model
 from .hooks import FreezeLayers
 from .model import build_model
 from .scaling import apply_scaling_keys
@@ -42,6 +43,7 @@ def try_model(cfg: Any) -> None:
     cfg.MODEL.HEADS.NUM_CLASSES = max(2, cfg.MODEL.HEADS.NUM_CLASSES)
     with seeded(0), torch.no_grad():
         model = build_model(cfg)
+        check_model(cfg, model)
         apply_scaling_keys(cfg, model)
         FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
         model.eval()

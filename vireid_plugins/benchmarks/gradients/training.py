@@ -49,10 +49,8 @@ class WatchedTrainer(VIReIDTrainer):
         return [hook for hook in super().build_hooks() if not isinstance(hook, left_out)]
 
     def start(self) -> None:
-        """Load ``MODEL.WEIGHTS``, if there are any, and prepare the model for a new run."""
-        self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-        if hasattr(self.model, "start_run"):  # FastReID's own models have none
-            self.model.start_run()
+        """Load the weights that a new run begins with, and prepare the model for it."""
+        self.load_start()
 
     def train_for(self, updates: int, advance: Callable[[], Any] = lambda: None) -> None:
         """Make the first ``updates`` of the training; ``advance`` is called after each of them."""

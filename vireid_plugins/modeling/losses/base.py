@@ -31,12 +31,15 @@ class Loss(nn.Module):
         config_node: the node below ``MODEL.LOSSES`` that holds this loss's keys and its SCALE.
         only_pulls: whether the loss is smallest where all features are equal, so that it needs
             another one that keeps identities apart.
+        keeps_classes: whether the loss has a row for each class, such as a center, which would
+            belong to others when classes are numbered anew.
     """
 
     inputs: Tuple[str, ...] = ("features", "targets")
     log_name: ClassVar[str]
     config_node: ClassVar[str]
     only_pulls: ClassVar[bool] = False
+    keeps_classes: ClassVar[bool] = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Loss":

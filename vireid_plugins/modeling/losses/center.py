@@ -51,6 +51,7 @@ class CenterLoss(Loss):
 
     centres: Tensor
     log_name = "loss_center"
+    keeps_classes = True
     config_node = "CENTER"
     only_pulls = True
 

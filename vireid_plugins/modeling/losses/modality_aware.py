@@ -109,6 +109,7 @@ class ModalityAwareIdentityLoss(Loss):
 
     inputs: Tuple[str, ...] = ("features", "targets")
     log_name = "loss_modality_aware_id"
+    keeps_classes = True
     config_node = "MODALITY_AWARE_ID"
 
     def __init__(

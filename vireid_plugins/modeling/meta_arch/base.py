@@ -8,7 +8,7 @@ TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``conf
 B images, H x W pixels, D features, N identities.
 """
 
-from typing import Any, Dict, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,9 @@ class DualStreamBaseline(nn.Module):
     training_only: Tuple[str, ...] = ()
     # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
     own_weight_keys: Mapping[str, str] = {}
+    # Whether the classes may be numbered anew, as clusters are (``engine/clusters``). It holds for
+    # the class that says it, not for those derived from it: they may keep a row for each class.
+    takes_clusters = True
 
     @configurable
     def __init__(
@@ -123,6 +126,23 @@ class DualStreamBaseline(nn.Module):
     def phase_of(self, epoch: int) -> str:
         """Return the name, one of ``phases``, of the phase that ``epoch`` (from 0) belongs to."""
         return self.phases[0]
+
+    def classifiers(self) -> List[Any]:
+        """Return the heads whose classes are clusters, where a training finds its labels itself."""
+        return [self.heads]
+
+    def cluster_features(self, batch: Dict[str, Any]) -> Tensor:
+        """Return the features (B, D) by which images are clustered; in evaluation mode."""
+        features: Tensor = self(batch)
+        return features
+
+    def begin_clusters(self, centers: Tensor, labels: Tensor) -> None:
+        """Take up new clusters: their centers (C, D) of length 1, and the labels (N,) of images.
+
+        Label -1 is an outlier. The classifiers have been set to the centers already. A method with
+        a memory of centers fills it here, in buffers, so that checkpoints hold it. Every process
+        calls it, with the same centers.
+        """
 
     def start_run(self) -> None:
         """Prepare a run that does not resume another: memories forget what the weights held."""

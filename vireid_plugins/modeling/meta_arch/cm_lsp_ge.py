@@ -106,6 +106,7 @@ class CMLSPGEHead(BNNeckHead):
     """
 
     neck_words = "after BN-GE"
+    takes_clusters = False  # it has further classifiers
     _has_neck = False  # True with BN-GE
 
     @configurable

@@ -1,0 +1,54 @@
+"""Which models can be trained on clusters."""
+
+from typing import Any, List
+
+from ...errors import UserError
+from ...modeling.heads.classes import takes_clusters
+from ..checks import is_host_method
+
+_WAYS = (
+    "Set MODEL.META_ARCHITECTURE DualStreamBaseline (or Baseline of FastReID) and MODEL.HEADS.NAME "
+    "BNNeckHead or EmbeddingHead, or CLUSTERS.ENABLED False."
+)
+
+
+def classifiers_of(model: Any) -> List[Any]:
+    """Return the heads of a model whose classes are the clusters."""
+    own = getattr(model, "classifiers", None)
+    return list(own()) if own is not None else [model.heads]
+
+
+def check_model(cfg: Any, model: Any) -> None:
+    """Raise ``UserError`` if ``CLUSTERS`` is enabled and a model cannot be trained on clusters.
+
+    Each clustering numbers its clusters anew. A table with a row for each class, other than the one
+    classifier of a head, would then belong to others.
+    """
+    if not cfg.CLUSTERS.ENABLED:
+        return
+    method = type(model)
+    name = f"CLUSTERS.ENABLED is True, and {method.__name__}"
+    # A method says it for itself: a class derived from one that does may keep tables.
+    allowed = vars(method).get("takes_clusters", is_host_method(method) and hasattr(model, "heads"))
+    if not allowed:
+        raise UserError(
+            f"{name} does not say that its classes may be numbered anew (`takes_clusters = True` "
+            f"in the class). {_WAYS}"
+        )
+    heads = classifiers_of(model)
+    strange = [type(head).__name__ for head in heads if not takes_clusters(head)]
+    if strange:
+        raise UserError(
+            f"{name} has the head {strange[0]}, which has no single classifier. {_WAYS}"
+        )
+    for loss in getattr(model, "loss_terms", {}).values():
+        if getattr(loss, "keeps_classes", False):
+            raise UserError(
+                f"{name} has {type(loss).__name__}, which keeps a row for each class, and classes "
+                "are numbered anew at each clustering. Leave it out of MODEL.LOSSES.NAME."
+            )
+    if cfg.TEST.FEATURE == "both":
+        raise UserError(
+            "CLUSTERS.ENABLED is True, and classifiers begin as centers of the features: "
+            "TEST.FEATURE both has another size than a classifier's. Set it to bn."
+        )

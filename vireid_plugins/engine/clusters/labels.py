@@ -1,0 +1,156 @@
+"""From features to labels: Jaccard distances, radius, DBSCAN.
+
+N images, D features, C clusters.
+"""
+
+from dataclasses import dataclass
+from typing import Any, List, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...clustering import automatic_radius, cluster
+from ...errors import UserError
+from ...evaluation import jaccard_distance
+from ...evaluation.reranking.jaccard import DEFINITIONS
+from ...keys import SWITCH, Key, above, at_least, between, check_values, declare, one_of
+
+WITHIN = ("all", "modality", "balanced")
+
+declare(
+    "CLUSTERS",
+    Key("PERIOD", 1, at_least(1), "epochs between two clusterings; the first epoch always begins"),
+    Key("RADIUS", 0.0, between(0, 1), "DBSCAN's radius, a Jaccard distance; 0: MMT's rule, once"),
+    Key("RADIUS_SHARE", 1.6e-3, above(0, at_most=1), "MMT's rule: share of pairs averaged (rho)"),
+    Key("MIN_SAMPLES", 4, at_least(1), "DBSCAN: neighbors, itself included, that make a core"),
+    Key("K1", 20, at_least(1), "neighbors of a k-reciprocal set"),
+    Key("K2", 6, at_least(1), "neighbors averaged by local query expansion; 1: none"),
+    Key("DEFINITION", "original", one_of(*DEFINITIONS), "Jaccard distance; softmax: FastReID's"),
+    Key(
+        "WITHIN", "all", one_of(*WITHIN), "cluster together, by modality, or with neighbors of both"
+    ),
+    Key("NEW_OPTIMIZER", True, SWITCH, "the optimizer forgets its state at each clustering"),
+    features=False,
+)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Clusters of N images: ``labels`` (N,) int64 from 0, -1: outlier; ``radii`` of DBSCAN."""
+
+    labels: np.ndarray
+    radii: List[float]
+
+    @property
+    def num_clusters(self) -> int:
+        """The number of clusters, C."""
+        return int(self.labels.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True)
+class Clusterer:
+    """Find clusters by the keys of ``CLUSTERS``.
+
+    Args:
+        radius: of DBSCAN, a Jaccard distance; 0: the rule of MMT (``clustering.py``).
+        share: of the pairs that the rule averages.
+        min_samples: of DBSCAN.
+        k1: see ``jaccard_distance``, as for k2 and ``definition``.
+        k2: see there.
+        definition: see there.
+        within: ``"all"``: all images together; ``"modality"``: those of each modality for
+            themselves, so that a cluster has one modality, and each has a radius; ``"balanced"``:
+            together, with half of the neighbors from each modality.
+        device: where to search for neighbors.
+    """
+
+    radius: float = 0.0
+    share: float = 1.6e-3
+    min_samples: int = 4
+    k1: int = 20
+    k2: int = 6
+    definition: str = "original"
+    within: str = "all"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_values("CLUSTERS", RADIUS=self.radius, WITHIN=self.within)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> "Clusterer":
+        """Read the arguments from ``CLUSTERS``."""
+        node = cfg.CLUSTERS
+        return cls(
+            radius=node.RADIUS,
+            share=node.RADIUS_SHARE,
+            min_samples=node.MIN_SAMPLES,
+            k1=node.K1,
+            k2=node.K2,
+            definition=node.DEFINITION,
+            within=node.WITHIN,
+            device=cfg.MODEL.DEVICE,
+        )
+
+    def __call__(
+        self, features: Tensor, modalities: np.ndarray, radii: Sequence[float] = ()
+    ) -> Clustering:
+        """Find the clusters of normalized features (N, D) of images with ``modalities`` (N,).
+
+        Args:
+            radii: those of an earlier clustering, which are kept; empty: there was none.
+
+        Raises:
+            UserError: a feature is not finite, or there are too few images for the rule.
+        """
+        labels = np.full(len(features), -1, np.int64)
+        parts = [np.arange(len(features))]
+        if self.within == "modality":
+            parts = [np.flatnonzero(modalities == value) for value in np.unique(modalities)]
+        balanced = self.within == "balanced" and len(np.unique(modalities)) > 1
+        found: List[float] = []
+        for place, rows in enumerate(parts):
+            distances = jaccard_distance(
+                features[torch.from_numpy(rows)],
+                self.k1,
+                self.k2,
+                definition=self.definition,
+                groups=modalities if balanced else None,
+                device=self.device,
+            )
+            kept = radii[place] if place < len(radii) else self.radius
+            found.append(float(kept or _radius_by_rule(distances, self.share)))
+            own = cluster(distances, found[-1], self.min_samples)
+            own[own >= 0] += labels.max(initial=-1) + 1
+            labels[rows] = own
+        return Clustering(labels, found)
+
+
+def _radius_by_rule(distances: Any, share: float) -> float:
+    try:
+        return automatic_radius(distances, share)
+    except UserError as error:
+        raise UserError(f"CLUSTERS.RADIUS_SHARE: {error} The key is CLUSTERS.RADIUS.") from error
+
+
+def largest(labels: np.ndarray, most: int) -> np.ndarray:
+    """Return labels (N,) with at most ``most`` clusters: the largest; others become outliers.
+
+    Of clusters of one size, those with the lower number stay. Numbers keep their order.
+    """
+    sizes = np.bincount(labels[labels >= 0])
+    if len(sizes) <= most:
+        return labels
+    stay = np.sort(np.argsort(-sizes, kind="stable")[:most])
+    numbers = np.full(len(sizes) + 1, -1, np.int64)  # the last one is that of outliers, -1
+    numbers[stay] = np.arange(most)
+    return numbers[labels]
+
+
+def centers_of(features: Tensor, labels: np.ndarray) -> Tensor:
+    """Return the mean (C, D) of the features (N, D) of each cluster, divided by its length."""
+    kept = torch.from_numpy(np.flatnonzero(labels >= 0))
+    own = torch.from_numpy(labels)[kept]
+    sums = features.new_zeros(int(own.max()) + 1 if len(own) else 0, features.shape[1])
+    return F.normalize(sums.index_add_(0, own, features[kept]), dim=1)

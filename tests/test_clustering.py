@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+import torch
 from sklearn.cluster import DBSCAN
 
 from vireid_plugins.clustering import automatic_radius, cluster
@@ -75,3 +76,24 @@ def test_senseless_arguments_are_named():
     with pytest.raises(ValueError, match="radius must be above 0"):
         cluster(distances, 0.0)
     assert cluster(sparse.csr_matrix((0, 0)), 0.5).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "share,radius,clusters,outliers", [(1.6e-3, 0.14440640, 1, 116), (0.02, 0.32015833, 3, 97)]
+)
+def test_radius_and_clusters_are_those_of_the_public_code(share, radius, clusters, outliers):
+    """Recorded from yxgeee/MMT, commit 057e1ea: ``compute_jaccard_dist`` of ``mmt/utils/rerank.py``.
+
+    Radius and DBSCAN are those of ``examples/mmt_train_dbscan.py`` (``rho``, 4 samples).
+    """
+
+    def wave(rows, phase):
+        n = torch.arange(rows * 16, dtype=torch.float64).view(rows, 16)
+        return torch.sin(n * n * 0.37 + phase).float()
+
+    features = wave(120, 0.3) + 0.8 * wave(20, 5.0).repeat_interleave(6, 0)
+    distances = jaccard_distance(torch.nn.functional.normalize(features, dim=1), 20, 6)
+    found = automatic_radius(distances, share)
+    labels = cluster(distances, found)
+    assert found == pytest.approx(radius, abs=1e-7)
+    assert (labels.max() + 1, (labels < 0).sum()) == (clusters, outliers)

@@ -102,7 +102,9 @@ def _split(other):
 
 def _keys():
     for key, (group, _) in sorted(CASES.items()):
-        yield pytest.param(key, marks=[pytest.mark.slow] if group.observer == "run" else [])
+        yield pytest.param(
+            key, marks=[pytest.mark.slow] if group.observer in ("run", "clustered") else []
+        )
 
 
 @pytest.mark.parametrize("key", list(_keys()))
@@ -123,7 +125,7 @@ def test_a_key_changes_what_it_should_change(key, datasets, bases):
 
 def _places():
     for place, group in enumerate(GROUPS):
-        slow = [pytest.mark.slow] if group.observer == "run" else []
+        slow = [pytest.mark.slow] if group.observer in ("run", "clustered") else []
         yield pytest.param(place, marks=slow, id=f"{group.observer}-{place}")
 
 

@@ -29,7 +29,7 @@ from vireid_plugins.evaluation.features import TestFeatures
 from vireid_plugins.modality import Modality
 from vireid_plugins.solver import build_lr_scheduler, build_optimizer
 
-STEPS = {"MAUM": 5}  # of a method whose memories fill step by step; others: one
+STEPS = {"MAUM": 5, "MMT": 4}  # of a method whose memories fill step by step; others: one
 
 
 def facts(observer, cfg):
@@ -119,16 +119,19 @@ def _structure(made):
 
 
 def _batch(cfg):
-    """Two identities, two images each in both modalities; visible images in all views."""
-    count, values = cfg.INPUT.NUM_VIEWS.VISIBLE, torch.Generator().manual_seed(1)
-    modalities = torch.tensor([0] * 4 * count + [1] * 4)
+    """Two identities, two images each in both modalities, in all their views."""
+    visible, infrared = cfg.INPUT.NUM_VIEWS.VISIBLE, cfg.INPUT.NUM_VIEWS.INFRARED
+    values = torch.Generator().manual_seed(1)
+    modalities = torch.tensor([0] * 4 * visible + [1] * 4 * infrared)
     return {
         "images": torch.rand(len(modalities), 3, *cfg.INPUT.SIZE_TRAIN, generator=values) * 255,
-        "targets": torch.tensor([0, 0, 1, 1] * (count + 1)),
+        "targets": torch.tensor([0, 0, 1, 1] * (visible + infrared)),
         "modalities": modalities,
         "camids": modalities + 1,
-        "index": torch.tensor([*[0, 0, 2, 3] * count, 4, 5, 6, 7]),
-        "views": torch.tensor([view for view in [*range(count), 0] for _ in range(4)]),
+        "index": torch.tensor([0, 0, 2, 3] * visible + [4, 5, 6, 7] * infrared),
+        "views": torch.tensor(
+            [view for view in [*range(visible), *range(infrared)] for _ in range(4)]
+        ),
     }
 
 
@@ -264,6 +267,18 @@ def run(cfg):
         shutil.rmtree(folder)
 
 
+def clustered(cfg):
+    """Labels, radii and weights of a training on clusters."""
+    made = VIReIDTrainer(cfg)
+    made.resume_or_load(resume=False)
+    made.train()
+    batches = made.data_loader
+    state = batches.state_dict() if hasattr(batches, "skips_epoch") else {}
+    labels = state.get("labels", torch.zeros(0)).tolist()
+    shutil.rmtree(cfg.OUTPUT_DIR)
+    return len(batches), labels, state.get("radii"), digest(*made.model.state_dict().values())
+
+
 def trainer(cfg):
     """What a trainer has set up before its first step."""
     made = VIReIDTrainer(cfg)
@@ -321,6 +336,7 @@ OBSERVERS = {
         evaluated,
         protocols,
         run,
+        clustered,
         trainer,
         checked,
         compiled,

@@ -100,6 +100,18 @@ MODELS = [
             "MODEL.BACKBONE.ATT_DROP_RATE": 0.5,
         },
     ),
+    loss("SoftmaxTripletLoss", "SOFTMAX_TRIPLET", SCALE=2.0),
+    Group(
+        "model",
+        "mmt/synthetic.yml",
+        f"{NARROW}CLUSTERS.ENABLED False ",
+        {
+            "MODEL.MMT.SOFT_ID_SCALE": 0.1,
+            "MODEL.MMT.SOFT_TRIPLET_SCALE": 0.1,
+            "MODEL.MMT.MOMENTUM": 0.5,
+            "MODEL.MMT.TEACHER": "second",
+        },
+    ),
     loss("CrossEntropyLoss", "CE", ALPHA=With(0.4, "MODEL.LOSSES.CE.EPSILON -1.0")),
     loss("CrossEntropyLoss", "CE", EPSILON=0.2, SCALE=2.0),
     loss("FocalLoss", "FL", ALPHA=0.5, GAMMA=3, SCALE=2.0),

@@ -208,7 +208,8 @@ def test_every_parameter_has_the_rate_of_its_part(config, model):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             of_heads = name in new or any(re.match(p, name) for p in cfg.SOLVER.HEADS_LR_LAYERS)
-            rate = 0.125 if name.startswith("backbone.") and not of_heads else 2.0
+            parts = tuple(f"{part}." for part in getattr(model, "backbones", ("backbone",)))
+            rate = 0.125 if name.startswith(parts) and not of_heads else 2.0
             assert found.pop(id(parameter)) == own.get(id(parameter), rate), name
     assert not found
 

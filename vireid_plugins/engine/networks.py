@@ -23,7 +23,8 @@ def load_networks(cfg: Any, model: Any) -> None:
     Raises:
         CheckpointError: a checkpoint is absent, or belongs to another model.
     """
-    for key, part in getattr(model, "starts", {}).items():
+    starts = getattr(model, "starts", {})
+    for key, part in starts.items():
         path = start_path(cfg, key)
         if not path:
             continue
@@ -33,3 +34,5 @@ def load_networks(cfg: Any, model: Any) -> None:
                 "first; its checkpoint is OUTPUT_DIR/model_final.pth."
             )
         AtomicCheckpointer(part).load(path, checkpointables=[], need="features")
+    if starts:
+        model.took_starts()

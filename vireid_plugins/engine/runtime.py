@@ -49,8 +49,9 @@ def compile_backbone(cfg: Any, model: nn.Module) -> None:
     """
     check_config(cfg)
     if cfg.RUNTIME.COMPILE:
-        for part in _parts(model.backbone):
-            part.compile()
+        for network in getattr(model, "students", [model]):
+            for part in _parts(network.backbone):
+                part.compile()
 
 
 def check_config(cfg: Any) -> None:

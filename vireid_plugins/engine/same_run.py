@@ -49,6 +49,8 @@ _FREE = (
     "MODEL.BACKBONE.PRETRAIN",  # where the weights come from does not matter any more
     "MODEL.BACKBONE.PRETRAIN_PATH",
     "MODEL.DEVICE",
+    "MODEL.MMT.START_1",  # the checkpoint holds what became of their weights
+    "MODEL.MMT.START_2",
     "MODEL.NFORMER.ENCODER",  # the checkpoint holds its weights, and the config its keys
     "MODEL.HEADS.NUM_CLASSES",  # they are compared as a fact of the checkpoint
     "MODEL.WEIGHTS",

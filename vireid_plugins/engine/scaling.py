@@ -1,7 +1,7 @@
 """Apply the config keys for larger batches and less memory to a model."""
 
 import logging
-from typing import Any
+from typing import Any, List
 
 from torch import nn
 
@@ -44,13 +44,15 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
             "False."
         )
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
-        backbone: Any = getattr(model, "backbone", None)
-        if not hasattr(backbone, "checkpoint_activations"):
+        own = [getattr(part, "backbone", None) for part in getattr(model, "students", [model])]
+        if not all(hasattr(backbone, "checkpoint_activations") for backbone in own):
             raise UserError(
                 "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs a network that is cut into "
                 f"stages, which {cfg.MODEL.BACKBONE.NAME} is not. Set it False, or {USE_STAGES}."
             )
-        backbone.checkpoint_activations()
+        trained: List[Any] = own
+        for backbone in trained:
+            backbone.checkpoint_activations()
 
 
 def read_accumulation(cfg: Any, num_batches: int) -> int:

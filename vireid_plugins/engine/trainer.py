@@ -349,11 +349,35 @@ class VIReIDTrainer(DefaultTrainer):
     def _evaluate(self) -> Dict[str, float]:
         self._renew_statistics()
         with runtime.uncompiled_calls():
-            found = self.test(self.cfg, unwrap(self.model))
+            found = self._test_candidates(unwrap(self.model))
         # ``test`` has FastReID's two arguments, and does not know how far the weights are trained.
         _record(self.cfg, found, weights=self._progress())
         self._last_eval_results = found
         return found
+
+    def _test_candidates(self, model: Any) -> Dict[str, float]:
+        """Test the model; if it has several candidates, all of them, and keep the best by mAP.
+
+        That is a choice by test labels, which a method makes only if its config says so.
+        """
+        count = getattr(model, "num_candidates", 1)
+        if count == 1:
+            return self.test(self.cfg, model)
+        scores, found = [], {}
+        for place in range(count):
+            model.choose(place)
+            found = self.test(self.cfg, model)
+            scores.append(next((v for name, v in found.items() if name.endswith("/mAP")), 0.0))
+        best = comm.all_gather(scores.index(max(scores)))[0]
+        logger.warning(
+            "mAP of %d networks on the test set: %s; number %d is kept. It is chosen by test "
+            "labels, as the config says.",
+            *(count, ", ".join(f"{score:.2f}" for score in scores), best + 1),
+        )
+        if best == count - 1:
+            return found
+        model.choose(best)
+        return self.test(self.cfg, model)  # again: its pictures and records stay
 
     def _progress(self) -> str:
         """Return in words how far the weights are trained."""

@@ -151,12 +151,13 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     overrides = _overrides_by_parameter(model)
     new = {f"backbone.{n}" for n in getattr(getattr(model, "backbone", None), "new_parameters", ())}
     new |= _matching(names.values(), solver.HEADS_LR_LAYERS)
+    backbones = tuple(f"{part}." for part in getattr(model, "backbones", ("backbone",)))
     groups: Dict[Any, Dict[str, Any]] = {}
     for group in single:
         del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
         (parameter,) = group.pop("params")
         name = names[id(parameter)]
-        is_backbone = name.startswith("backbone.") and name not in new
+        is_backbone = name.startswith(backbones) and name not in new
         group["lr"] *= solver.BACKBONE_LR_FACTOR if is_backbone else solver.HEADS_LR_FACTOR
         group.update(overrides.get(id(parameter), {}))
         key = tuple(sorted(group.items()))

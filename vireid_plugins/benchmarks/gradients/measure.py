@@ -83,11 +83,21 @@ def weights_of(model: nn.Module) -> Dict[str, Dict[str, nn.Parameter]]:
     backbone, or a model without weights of its own in one (``NFormer``), is ``shared``.
     """
     found: Dict[str, Dict[str, nn.Parameter]] = {part: {} for part in PARTS}
-    has_backbone = any(name.startswith("backbone.") for name, _ in model.named_parameters())
+    backbones = [f"{part}." for part in getattr(model, "backbones", ("backbone",))]
+    inside = {name: _below(name, backbones) for name, _ in model.named_parameters()}
+    has_backbone = any(name.startswith("backbone.") for name in inside.values())
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            found[_part_of(name, has_backbone)][name] = weight
+            found[_part_of(inside[name], has_backbone)][name] = weight
     return found
+
+
+def _below(name: str, backbones: Sequence[str]) -> str:
+    """Return the name of a weight as if its backbone were the model's only one."""
+    for part in backbones:
+        if name.startswith(part):
+            return f"backbone.{name[len(part) :]}"
+    return name
 
 
 def _part_of(name: str, has_backbone: bool) -> str:

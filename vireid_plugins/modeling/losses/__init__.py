@@ -18,6 +18,7 @@ from .modality_shared import ModalitySharedEnhancementLoss
 from .modality_synergy import DiversityLoss, GlobalComplementLoss, LocalComplementLoss
 from .path_triplet import PathTripletLoss
 from .regional_center import RegionalCenterLoss
+from .softmax_triplet import SoftmaxTripletLoss
 from .triplet import BatchHardTripletLoss
 from .unidirectional import UnidirectionalMetricLoss
 from .weighted_triplet import WeightedTripletLoss
@@ -48,6 +49,7 @@ __all__ = [
     "ModalitySharedEnhancementLoss",
     "PathTripletLoss",
     "RegionalCenterLoss",
+    "SoftmaxTripletLoss",
     "TripletLoss",
     "UnidirectionalMetricLoss",
     "WeightedTripletLoss",

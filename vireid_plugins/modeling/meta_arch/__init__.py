@@ -6,6 +6,7 @@ from .cm_lsp_ge import CMLSPGE
 from .cmtr import CMTR
 from .crossvit_csa import CrossViTCSA
 from .maum import MAUM
+from .mmt import MMT
 from .mrda import MRDA
 from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
@@ -17,6 +18,7 @@ __all__ = [
     "CMLSPGE",
     "CMTR",
     "MAUM",
+    "MMT",
     "MRDA",
     "PMT",
     "CrossViTCSA",

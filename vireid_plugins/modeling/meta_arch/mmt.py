@@ -1,0 +1,360 @@
+"""MMT: mutual mean-teaching, adaptation to a domain without labels.
+
+*Paper*: Y. Ge, D. Chen, H. Li, "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain
+Adaptation on Person Re-identification", ICLR 2020, arXiv 2001.01526. Public code: yxgeee/MMT,
+commit 057e1ea ("the code" below); later also open-mmlab/OpenUnReID, commit c3e3ada.
+*Idea*: clusters are noisy labels. Two networks learn from them; each also learns from soft labels
+that the temporal average of the *other* one makes, which is steadier than both.
+*Here*: ``MMT``: two students, two mean teachers, the four terms. Clusters, outliers, classifiers
+that begin as centers, and a new optimizer at each clustering: ``engine/clusters``, for any method;
+the radius: ``clustering.automatic_radius``. Hard terms: ``MODEL.LOSSES``.
+*Known* from the code: all numbers of ``configs/mmt/Base-mmt.yml``; the formulas; the average's
+factor min(1 - 1 / (step + 1), alpha), of parameters only, while batch norm of the teachers works
+with the statistics of the batch; features for clustering are the mean of those of both teachers.
+Equations are marked by the names of the code, since the text of the paper was not at hand.
+*Departs*:
+
+- Which teacher is evaluated. The code evaluates both on the *test set* after each epoch, and keeps
+  and reports the better one: it chooses by test labels. Here ``MODEL.MMT.TEACHER`` says how:
+  ``"clusters"`` (the default) takes the one whose classifier agrees better with the clusters in
+  training, a running mean of its cross-entropy; ``"first"`` and ``"second"`` choose nothing; only
+  ``"test"`` does as the code. Reported numbers are those of the last weights, not of the best
+  epoch.
+- An anchor of a triplet without another row of its cluster is left out; the code takes the anchor
+  itself, at a distance of 1e-6. Distances are computed without the rounding of x^2 + y^2 - 2xy.
+- A batch has exactly two views of each image, made by the loader; the code calls its transform
+  twice, which is the same. Every row of both views has an image of its own, so that order is free.
+- The step in the average's factor counts updates that were made. The code counts the iterations of
+  skipped epochs, too, which it does not have.
+- The network of the code has no ReLU after its first batch norm (``# no relu``), and its training
+  on the source also forwards target images, which only moves the statistics of batch norm. Here
+  the network is the usual one, and the source training is that of any config.
+
+*Config*: ``configs/mmt``; ``MODEL.MMT``, ``CLUSTERS``, ``INPUT.NUM_VIEWS``,
+``MODEL.LOSSES.LABEL_SMOOTHING``, ``MODEL.LOSSES.SOFTMAX_TRIPLET``.
+
+B images in two views each, D features, C clusters.
+"""
+
+import copy
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from ...errors import UserError
+from ...keys import Key, at_least, check_values, declare, one_of, text
+from ..ema import move_toward
+from ..heads import training_outputs
+from ..losses import LossTerms
+from ..losses.softmax_triplet import soft_softmax_triplet
+from ..precision import at_least_float32, without_autocast
+from .base import BATCH_TENSORS, DualStreamBaseline
+
+TEACHERS = ("clusters", "test", "first", "second")
+_NUMBERS = (1, 2)  # of the students, and of their teachers
+_RUNNING = 0.99  # of the mean cross-entropy of the teachers
+
+declare(
+    "MODEL.MMT",
+    Key("SOFT_ID_SCALE", 0.5, at_least(0), "weight of the soft cross-entropy (lambda_id)"),
+    Key("SOFT_TRIPLET_SCALE", 0.8, at_least(0), "weight of the soft triplet loss (lambda_tri)"),
+    Key("MOMENTUM", 0.999, at_least(0, below=1), "of the temporal average (alpha)"),
+    Key("START_1", "", text("a path"), "checkpoint that the first student begins with"),
+    Key("START_2", "", text("a path"), "checkpoint that the second student begins with"),
+    features=False,
+)
+declare(
+    "MODEL.MMT",
+    Key("TEACHER", "clusters", one_of(*TEACHERS), "the evaluated one; test: chosen by test labels"),
+)
+
+
+@META_ARCH_REGISTRY.register()
+class MMT(DualStreamBaseline):
+    """Two students that learn from labels and from each other's mean teacher.
+
+    ``backbone`` and ``heads`` are those of the evaluated teacher.
+
+    Args:
+        networks: both students, ``DualStreamBaseline`` of the same sizes.
+        soft_id_scale: weight of the soft cross-entropy, 0 or more.
+        soft_triplet_scale: weight of the soft triplet loss, 0 or more.
+        momentum: alpha of the temporal average, 0 to below 1.
+        teacher: which teacher is evaluated, one of ``TEACHERS``, see the module.
+        loss_terms: the hard losses of each student.
+
+    Attributes:
+        num_steps: () int64, updates so far.
+        teacher_losses: (2,) running means of the teachers' cross-entropy with the labels.
+        chosen: () int64, the teacher that the test set chose: 0 or 1.
+
+    Raises:
+        UserError: a number or word is not allowed.
+    """
+
+    takes_clusters = True
+    training_only = ("student_1", "student_2")
+    #: the parts of the model whose parameters are a backbone's, for the optimizer
+    backbones: Sequence[str] = ("student_1.backbone", "student_2.backbone")
+    own_weight_keys = {
+        "loss_soft_id": "MODEL.MMT.SOFT_ID_SCALE",
+        "loss_soft_triplet": "MODEL.MMT.SOFT_TRIPLET_SCALE",
+    }
+    num_steps: Tensor
+    teacher_losses: Tensor
+    chosen: Tensor
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        networks: Sequence[nn.Module],
+        loss_terms: LossTerms,
+        soft_id_scale: float = 0.5,
+        soft_triplet_scale: float = 0.8,
+        momentum: float = 0.999,
+        teacher: str = "clusters",
+    ) -> None:
+        nn.Module.__init__(self)
+        check_values(
+            "MODEL.MMT",
+            SOFT_ID_SCALE=soft_id_scale,
+            SOFT_TRIPLET_SCALE=soft_triplet_scale,
+            MOMENTUM=momentum,
+            TEACHER=teacher,
+        )
+        for number, network in zip(_NUMBERS, networks):
+            setattr(self, f"student_{number}", network)
+        for number, network in zip(_NUMBERS, networks):
+            average = copy.deepcopy(network)
+            average.requires_grad_(False)
+            setattr(self, f"teacher_{number}", average)
+        self.loss_terms = loss_terms
+        self.soft_id_scale, self.soft_triplet_scale = soft_id_scale, soft_triplet_scale
+        self.momentum, self.teacher = momentum, teacher
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("teacher_losses", torch.zeros(2))
+        self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+        self._last_losses = torch.zeros(2)  # of the step in progress
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Dict[str, Any]:
+        """Read the arguments from ``MODEL.MMT``, and build two networks of the config.
+
+        Raises:
+            UserError: images do not have two views.
+        """
+        views = cfg.INPUT.NUM_VIEWS
+        if (views.VISIBLE, views.INFRARED) != (2, 2):
+            raise UserError(
+                f"MMT gives each student a view of each image: set INPUT.NUM_VIEWS.VISIBLE 2 and "
+                f"INPUT.NUM_VIEWS.INFRARED 2; now they are {views.VISIBLE} and {views.INFRARED}."
+            )
+        node, parts = cfg.MODEL.MMT, [DualStreamBaseline.from_config(cfg) for _ in _NUMBERS]
+        loss_terms = parts[0]["loss_terms"]
+        return {
+            "networks": [
+                DualStreamBaseline(**{**part, "loss_terms": LossTerms({}, {})}) for part in parts
+            ],
+            "loss_terms": loss_terms,
+            "soft_id_scale": node.SOFT_ID_SCALE,
+            "soft_triplet_scale": node.SOFT_TRIPLET_SCALE,
+            "momentum": node.MOMENTUM,
+            "teacher": node.TEACHER,
+        }
+
+    # ------------------------------------------------------------------------ the networks
+
+    @property
+    def students(self) -> List[Any]:
+        """Return both students."""
+        return [getattr(self, f"student_{number}") for number in _NUMBERS]
+
+    @property
+    def teachers(self) -> List[Any]:
+        """Return the mean teacher of each student."""
+        return [getattr(self, f"teacher_{number}") for number in _NUMBERS]
+
+    @property
+    def evaluated(self) -> Any:
+        """Return the teacher that ``TEACHER`` says."""
+        place = {"first": 0, "second": 1}.get(self.teacher)
+        if place is None:
+            by_test = self.teacher == "test"
+            place = int(self.chosen) if by_test else int(self.teacher_losses.argmin())
+        return self.teachers[place]
+
+    @property
+    def backbone(self) -> Any:
+        """Return the backbone of the evaluated teacher."""
+        return self.evaluated.backbone
+
+    @property
+    def heads(self) -> Any:
+        """Return the head of the evaluated teacher."""
+        return self.evaluated.heads
+
+    @property
+    def map_tap(self) -> Any:  # type: ignore[override]  # a module of the evaluated teacher
+        """Return where the feature map of the evaluated teacher can be read."""
+        return self.evaluated.map_tap
+
+    @property
+    def pixel_mean(self) -> Any:  # type: ignore[override]  # a buffer of a network
+        """Return the mean of the three channels, in 0..255."""
+        return self.teachers[0].pixel_mean
+
+    @property
+    def pixel_std(self) -> Any:  # type: ignore[override]  # a buffer of a network
+        """Return the deviation of the three channels, in 0..255."""
+        return self.teachers[0].pixel_std
+
+    @property
+    def starts(self) -> Dict[str, nn.Module]:
+        """Return the part that each checkpoint of the config is loaded into, by its key."""
+        return {f"MODEL.MMT.START_{n}": part for n, part in zip(_NUMBERS, self.students)}
+
+    def took_starts(self) -> None:
+        """Let the teachers begin where the students begin."""
+        for student, average in zip(self.students, self.teachers):
+            average.load_state_dict(student.state_dict())
+
+    # -------------------------------------------------------------------------- the clusters
+
+    def classifiers(self) -> List[Any]:
+        """Return the heads of all four networks, whose classes are clusters."""
+        return [network.heads for network in (*self.students, *self.teachers)]
+
+    def cluster_features(self, batch: Dict[str, Any]) -> Tensor:
+        """Return the mean of both teachers' features of length 1, (B, D)."""
+        first, second = (F.normalize(one(batch).float(), dim=1) for one in self.teachers)
+        return (first + second) / 2
+
+    def begin_clusters(self, centers: Tensor, labels: Tensor) -> None:
+        """Measure the agreement of the teachers with the clusters anew."""
+        self.teacher_losses.zero_()
+
+    # -------------------------------------------------------------------------- the training
+
+    def forward(self, batch: Dict[str, Any]) -> Any:
+        """Return features (B, D) of the evaluated teacher, or loss terms of a batch of two views.
+
+        Raises:
+            UserError: the batch does not have two views of each image.
+        """
+        self.modalities_of(batch)  # checks the labels
+        if not self.training:
+            return self.evaluated(batch)
+        views = _two_views(batch)
+        outputs: Dict[str, Tensor] = {}
+        for number, view in zip(_NUMBERS, views):
+            outputs.update(_outputs(getattr(self, f"student_{number}"), view, f"s{number}."))
+            with torch.no_grad():
+                outputs.update(_outputs(getattr(self, f"teacher_{number}"), view, f"t{number}."))
+        return self.objective(outputs, views[0])
+
+    def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Compute the terms of both students: hard ones, soft cross-entropy, soft triplet loss.
+
+        Their sum is the code's ``loss`` (``mmt/trainers.py``, ``MMTTrainer.train``).
+        """
+        labels = self.labels(batch)
+        targets = labels["targets"]
+        terms: Dict[str, Tensor] = {}
+        soft_id, soft_triplet = [], []
+        for own, other in ((1, 2), (2, 1)):
+            student = _named(outputs, f"s{own}.")
+            reference = _named(outputs, f"t{other}.")  # of the other student, on the other view
+            for name, term in self.loss_terms({**student, **labels}).items():
+                terms[name] = terms[name] + term if name in terms else term
+            soft_id.append(soft_cross_entropy(student["logits"], reference["logits"]))
+            soft_triplet.append(
+                soft_softmax_triplet(student["features"], reference["features"], targets)
+            )
+        terms["loss_soft_id"] = self.soft_id_scale * (soft_id[0] + soft_id[1])
+        terms["loss_soft_triplet"] = self.soft_triplet_scale * (soft_triplet[0] + soft_triplet[1])
+        with torch.no_grad():
+            found = [F.cross_entropy(outputs[f"t{n}.logits"].float(), targets) for n in _NUMBERS]
+            self._last_losses = torch.stack(found)
+        return terms
+
+    def after_step(self) -> None:
+        """Move the teachers toward their students, and note how well they agree with the labels."""
+        super().after_step()
+        steps = int(self.num_steps)
+        keep = min(1 - 1 / (steps + 1), self.momentum)  # _update_ema_variables of the code
+        for student, average in zip(self.students, self.teachers):
+            move_toward(average, student, keep)
+        self.num_steps += 1
+        last = self._last_losses.to(self.teacher_losses)
+        fresh = self.teacher_losses.sum() == 0
+        mean = _RUNNING * self.teacher_losses + (1 - _RUNNING) * last
+        self.teacher_losses.copy_(torch.where(fresh, last, mean))
+
+    # ------------------------------------------------------------------------ the evaluation
+
+    @property
+    def num_candidates(self) -> int:
+        """Return how many networks an evaluation in training compares on the test set."""
+        return len(_NUMBERS) if self.teacher == "test" else 1
+
+    def choose(self, place: int) -> None:
+        """Evaluate the teacher ``place``, 0 or 1, from now on, if ``TEACHER`` is ``"test"``."""
+        self.chosen.fill_(place)
+
+    def measures(self) -> Dict[str, Tensor]:
+        """Return the running cross-entropy of both teachers with the labels."""
+        return {f"teacher_{n}_id": value for n, value in zip(_NUMBERS, self.teacher_losses)}
+
+
+def soft_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
+    """Compute -mean sum_c softmax(reference)_c log softmax(logits)_c (``SoftEntropy``), a scalar.
+
+    Args:
+        logits: (B, C), of the network that learns.
+        reference: (B, C), of the other network; no gradient.
+    """
+    logits, reference = at_least_float32(logits), at_least_float32(reference.detach())
+    with without_autocast(logits):
+        wanted = F.softmax(reference, dim=1)
+        return -(wanted * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def _two_views(batch: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return the first and the second views of a batch, each ordered by image.
+
+    Raises:
+        UserError: an image does not have exactly two views.
+    """
+    views, index = batch.get("views"), batch.get("index")
+    if views is not None and index is not None:
+        places = [torch.nonzero(views == number)[:, 0] for number in (0, 1)]
+        rows = [place[index[place].argsort(stable=True)] for place in places]
+        same = len(rows[0]) == len(rows[1]) and torch.equal(index[rows[0]], index[rows[1]])
+        if same and len(rows[0]) + len(rows[1]) == len(views):
+            names = [name for name in ("images", *BATCH_TENSORS) if name in batch]
+            first, second = ({name: batch[name][own] for name in names} for own in rows)
+            return first, second
+    raise UserError(
+        "MMT needs batches with exactly two views of each image ('views' and 'index', (B,) each), "
+        "as INPUT.NUM_VIEWS.VISIBLE 2 and INPUT.NUM_VIEWS.INFRARED 2 let the loader give them."
+    )
+
+
+def _outputs(network: Any, batch: Dict[str, Any], prefix: str) -> Dict[str, Tensor]:
+    """Return what the head of a network gives in training, under names with ``prefix``."""
+    modalities = batch["modalities"].to(network.device)
+    feature_map = network.extract(network.normalize(batch["images"]), modalities)
+    targets = batch["targets"].to(network.device)
+    found = training_outputs(network.heads, feature_map, targets, modalities)
+    return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def _named(outputs: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:
+    """Return the outputs whose names begin with ``prefix``, without it."""
+    return {n[len(prefix) :]: value for n, value in outputs.items() if n.startswith(prefix)}

@@ -82,9 +82,10 @@ def test_senseless_arguments_are_named():
     "share,radius,clusters,outliers", [(1.6e-3, 0.14440640, 1, 116), (0.02, 0.32015833, 3, 97)]
 )
 def test_radius_and_clusters_are_those_of_the_public_code(share, radius, clusters, outliers):
-    """Recorded from yxgeee/MMT, commit 057e1ea: ``compute_jaccard_dist`` of ``mmt/utils/rerank.py``.
+    """Recorded from yxgeee/MMT, commit 057e1ea.
 
-    Radius and DBSCAN are those of ``examples/mmt_train_dbscan.py`` (``rho``, 4 samples).
+    Distances are those of ``compute_jaccard_dist`` (``mmt/utils/rerank.py``), radius and DBSCAN
+    those of ``examples/mmt_train_dbscan.py`` (``rho``, 4 samples).
     """
 
     def wave(rows, phase):

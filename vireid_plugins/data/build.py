@@ -219,6 +219,7 @@ def build_unlabeled_loader(cfg: CfgNode, loader: TrainLoader) -> Loader:
         relabel=False,
         cache=build_cache(cfg),
         reader=trained.reader,
+        keypoints=trained.keypoints if needs_keypoints(cfg, is_train=False) else None,
     )
     return Loader(
         dataset,

@@ -53,7 +53,7 @@ from ..heads import training_outputs
 from ..losses import LossTerms
 from ..losses.softmax_triplet import soft_softmax_triplet
 from ..precision import at_least_float32, without_autocast
-from .base import BATCH_TENSORS, DualStreamBaseline
+from .base import DualStreamBaseline
 
 TEACHERS = ("clusters", "test", "first", "second")
 _NUMBERS = (1, 2)  # of the students, and of their teachers
@@ -337,7 +337,7 @@ def _two_views(batch: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         rows = [place[index[place].argsort(stable=True)] for place in places]
         same = len(rows[0]) == len(rows[1]) and torch.equal(index[rows[0]], index[rows[1]])
         if same and len(rows[0]) + len(rows[1]) == len(views):
-            names = [name for name in ("images", *BATCH_TENSORS) if name in batch]
+            names = [name for name, value in batch.items() if isinstance(value, Tensor)]
             first, second = ({name: batch[name][own] for name in names} for own in rows)
             return first, second
     raise UserError(

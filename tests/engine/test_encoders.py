@@ -8,6 +8,7 @@ from vireid_plugins.engine.encoder import load_encoder
 from vireid_plugins.engine.loading import open_checkpoint
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.engine.setup import build_config
+from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 
 from tests.onnx_export.small import small_checkpoint
@@ -60,3 +61,17 @@ def test_an_encoder_of_any_kind_and_of_another_number_of_identities(case, tmp_pa
     assert model.classifier.out_features == 13
     own, theirs = (build_transforms(one, is_train=False).describe() for one in (cfg, held.cfg))
     assert own == theirs
+
+
+def test_split_and_gray_ranges_are_those_of_the_encoder(tmp_path):
+    path = small_checkpoint(tmp_path / "encoder.pth", "configs/baseline/synthetic.yml")
+    content = torch.load(path, weights_only=True)
+    content["vireid"].update(
+        {"train_datasets": ["RegDB"], "regdb_trial": 3, "infrared_range": "10..900"}
+    )
+    torch.save(content, path)
+    words = ["MODEL.NFORMER.ENCODER", str(path), "MODEL.DEVICE", "cpu"]
+    cfg = build_config("nformer/regdb.yml", words)
+    assert (cfg.DATASETS.REGDB_TRIAL, cfg.INPUT.INFRARED_RANGE) == (3, "10..900")
+    with pytest.raises(UserError, match="was trained on RegDB trial 3"):
+        build_config("nformer/regdb.yml", [*words, "DATASETS.REGDB_TRIAL", "4"])

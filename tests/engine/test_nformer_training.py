@@ -104,6 +104,7 @@ def test_the_encoder_decides_network_input_and_weights(encoder, finished, datase
     expected = extract_features(held.model, loader)
     assert torch.equal(with_it.features, expected.features)
     assert with_it.relation is not None and expected.relation is None
+    assert bool(open_checkpoint(finished).model.projection.is_set)  # principal axes came first
 
 
 @pytest.mark.slow
@@ -166,12 +167,16 @@ def test_a_sequence_holds_rows_near_its_center(encoder, datasets, tmp_path):
     cfg = cfg_of(tmp_path, encoder, MODEL__NFORMER__SEQUENCE_LENGTH=5, **CLASSES)
     loader, model = VIReIDTrainer.build_train_loader(cfg), VIReIDTrainer.build_model(cfg)
     batches = training_batches(cfg, loader, model, seed=3)
+    assert len(batches) == len(loader) * 16 // 8 // 2  # images, for each sequence, two in a batch
+    batches.set_epoch(0)
+    before = batches._extract()
     batches.set_epoch(1)
     state = torch.get_rng_state()
     whole = list(batches)
     assert torch.equal(torch.get_rng_state(), state) and len(whole) == len(batches)
     rows = batches._extract()
     features = rows["features"]
+    assert not torch.equal(before["features"], features)  # augmented anew
     torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)))
     random = generator(3, 1, 0, 1, _DRAWS)  # of batch 1
     for number in range(2):

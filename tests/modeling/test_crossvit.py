@@ -184,6 +184,16 @@ def test_maps_of_both_branches_can_be_recorded():
     assert maps["block1"].requires_grad and not maps["block2"].requires_grad
 
 
+def test_what_is_dropped_in_training_comes_from_the_config():
+    backbone = tiny.build(DROP_PATH_RATIO=0.4, DROP_RATIO=0.25, ATT_DROP_RATE=0.125)
+    blocks = [backbone.shared[f"block{number}"].block for number in (1, 2)]
+    rates = [[one.drop_path.drop_prob for one in block.fusion] for block in blocks]
+    assert rates == [pytest.approx([0.2, 0.2]), pytest.approx([0.4, 0.4])]  # grows with depth
+    for attention in (blocks[1].fusion[0].attn, blocks[1].blocks[0][0].attn):
+        assert (attention.proj_drop.p, attention.attn_drop.p) == (0.25, 0.125)
+    assert [one.pos_drop.p for one in backbone.sequences] == [0.25, 0.25]
+
+
 @pytest.mark.parametrize("frozen", [0, 1, 2])
 def test_frozen_stages_have_no_gradient(frozen):
     backbone = tiny.wrapped(tiny.ordinary(), unshared_stages=1, frozen_stages=frozen).train()

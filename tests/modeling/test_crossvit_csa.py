@@ -87,7 +87,11 @@ def test_the_maps_of_both_branches_can_be_seen():
         features = model(batch)
     assert maps["feature_map"].shape[1:] == (12, 6, 3)
     assert maps["feature_map_0"].shape[1:] == (8, 8, 4)
-    for name in ("feature_map", "feature_map_0"):  # Grad-CAM needs the graph
+    branches = model.backbone.branches(model.normalize(batch["images"]), batch["modalities"])
+    names = ("feature_map_0", "feature_map")
+    for name, tokens, attention in zip(names, branches, model.attention):
+        torch.testing.assert_close(maps[name], attention(tokens.maps))  # M'', behind CSA
+    for name in names:  # Grad-CAM needs the graph
         assert torch.autograd.grad(features.sum(), maps[name], retain_graph=True)[0].any()
 
 

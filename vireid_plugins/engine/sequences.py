@@ -72,7 +72,7 @@ class FeatureSequences:
         model: has ``encoder``, ``prepared`` and ``see``.
         length: L; at most R.
         sequences: S of all processes together.
-        images_per_sequence: an epoch has a sequence for so many images.
+        images_per_sequence: an epoch has one sequence for this many images.
         per_modality: half of the rows come from each modality, each half chosen as above.
         seed: of the run.
     """

@@ -129,7 +129,7 @@ class DualStreamCrossViT(TwoStreams):
         before = self.forward_stages(images, modalities, self.stages[:-1])
         last = self._run(self.stages[-1], before, modalities)
         self._recorded(self.stages[-1], tuple(one.detach() for one in last))
-        # class tokens take no more of these patches, so that Grad-CAM explains nothing by them
+        # No class token depends on the patches behind the last block, so they have no gradient.
         return torch.cat([one[:, 0] for one in last], dim=1)[..., None, None]
 
     def branches(self, images: Tensor, modalities: Tensor) -> Tuple[Tokens, ...]:

@@ -18,8 +18,8 @@ from ..precision import at_least_float32, without_autocast
 
 # Neighbors of each row, (S, H, N, K) int64 with H = 1 or h, and which of them count, bool.
 Lists = Tuple[Tensor, Tensor]
-# Returns the lists of a block; ``\\tilde q`` and ``\\tilde k`` of its attention, (S, N, h, l) each,
-# are at hand for it.
+# Takes ``\\tilde q`` and ``\\tilde k`` of a block's attention, (S, N, h, l) each, and returns the
+# lists of the block.
 FindLists = Callable[[Tensor, Tensor], Lists]
 
 _BLOCK_ROWS = 8192  # rows that pass a layer at once where no gradient is wanted

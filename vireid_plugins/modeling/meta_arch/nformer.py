@@ -92,10 +92,10 @@ declare(  # what trains it, and choices of the evaluation, which its result name
     ),
     Key("DROPOUT", 0.1, at_least(0, below=1), "probability, after attention and MLP"),
     Key("TEST_LANDMARK_SEED", 0, at_least(0), "draws the landmarks of the test"),
-    Key("SEQUENCE_LENGTH", 7000, at_least(2), "images of a training sequence; at most all"),
+    Key("SEQUENCE_LENGTH", 7000, at_least(2), "images of a training sequence, or all there are"),
     Key("SEQUENCE_PER_MODALITY", False, SWITCH, "half of a training sequence from each modality"),
     Key("SEQUENCES", 2, at_least(1), "training sequences of an update, in all processes together"),
-    Key("IMAGES_PER_SEQUENCE", 30, at_least(1), "an epoch has a sequence for so many images"),
+    Key("IMAGES_PER_SEQUENCE", 30, at_least(1), "an epoch has one sequence for this many images"),
     features=False,
 )
 

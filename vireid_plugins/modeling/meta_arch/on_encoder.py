@@ -24,7 +24,7 @@ _NODE = "MODEL.NFORMER"
 
 
 class OnFrozenEncoder(DualStreamBaseline):
-    """The part of a model that its encoder answers: network, head, and what they make of images.
+    """The base of a model on a frozen encoder, whose network, head and mean pixel it has.
 
     Attributes:
         encoder: a trained model, always in evaluation mode.

@@ -208,6 +208,11 @@ def test_mistakes_of_a_claim(claim, message):
         read_claim(claim, ["plain"], "plan.yml: row 2: claim")
 
 
+def test_a_claim_is_about_the_first_row_unless_it_names_another():
+    assert read_claim({"mAP": 1}, ["like it", "plain"], "").over == "like it"
+    assert read_claim({"mAP": 1, "over": "plain"}, ["like it", "plain"], "").over == "plain"
+
+
 def test_a_claim_needs_a_row_that_it_is_about(tmp_path):
     with pytest.raises(PlanError, match="row 1: claim is a gain over another row; name"):
         read_plan(str(write(tmp_path, {"rows": [{**ROWS[0], "claim": {"mAP": 1}}]})))

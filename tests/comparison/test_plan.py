@@ -13,6 +13,7 @@ from vireid_plugins.comparison import (
     Comparison,
     PlanComparison,
     entries,
+    export,
     jobs,
     plan,
     plan_table,
@@ -308,6 +309,22 @@ def test_the_rule_flips_at_the_bound(tmp_path):
     assert rows_that_need_more(rows, {"b": only_mINP}, [KEYS[0]]) == ["a", "b"]
     of_another_row = Claim("c", {"mAP": 1.0}, 0, "")
     assert rows_that_need_more(rows, {"b": of_another_row}, [KEYS[0]]) == []
+
+
+def test_a_claim_is_judged_against_the_row_that_it_names(tmp_path):
+    """b lies above a and below c; the table and the file for programs agree."""
+    values = {"a": 30.0, "b": 50.0, "c": 70.0}
+    runs = fake_runs(tmp_path, list(values), [0, 1])
+    for run in runs:
+        finish(run, values[run.entry.name] + run.seed, 20.0 + run.seed)
+    contrasts = Contrasts(collect(runs), {"b": ["c", "a"]})
+    row, section = contrasts.rows[1], Section(None, contrasts, [KEYS[0]])
+    for over, told in (("a", "as printed"), ("c", "opposite")):
+        claim = Claim(over, {"Rank-1": 1.0}, 0, "")
+        assert plan_table._agreement(row, section, claim) == f"rank-1: {told}"
+        text = export.format_differences(contrasts, {"b": claim})
+        lines = [line for line in csv.DictReader(io.StringIO(text)) if line["agreement"]]
+        assert {(line["against"], line["agreement"]) for line in lines} == {(over, told)}
 
 
 def size(png):

@@ -123,7 +123,7 @@ class ModalityAwareIdentityLoss(Loss):
                 "one feature (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM); got "
                 f"num_classes={num_classes}, feat_dim={feat_dim}."
             )
-        self.smoothing, self.shared = smoothing, shared
+        self.smoothing = smoothing
         self.weight: Optional[nn.Parameter] = None
         if shared:
             self.inputs = ("logits", "targets")

@@ -221,6 +221,10 @@ def test_a_row_on_several_folders_of_datasets(folder, monkeypatch):
         "plain at 0 seed 1",
     ]
     assert started[8:] == [f"{row} at {at} seed 2" for at in (0, 0.5) for row in ("plain", "near")]
+    with pytest.raises(
+        PlanError, match=r"rows that are not compared here \(at-0/plain; at-0/near;"
+    ):
+        PlanComparison("plan.yml", output="out")  # the same rows, without points
     names = {file.name for file in (path / "out").iterdir()}
     assert {"gain_curves.png", "gains-at-0.png", "differences-at-0.5.csv", "at-0.5"} <= names
     text = (path / "out/table.md").read_text(encoding="utf-8")

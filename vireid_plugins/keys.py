@@ -156,15 +156,20 @@ def check_unread(cfg: Any, names: Iterable[str], chosen: str, reader: str) -> No
     Raises:
         UserError: one of them has another value.
     """
-    defaults = {name: _declared[name].default for name in names}
-    values = {name: value_of(cfg, name, absent=defaults[name]) for name in defaults}
-    wrong = [name for name in defaults if values[name] != defaults[name]]
+    wrong = changed(cfg, names)
     if wrong:
-        given, usual = ([f"{n} {_word(of[n])}" for n in wrong] for of in (values, defaults))
+        given = [f"{name} {_word(value_of(cfg, name))}" for name in wrong]
+        usual = [f"{name} {_word(_declared[name].default)}" for name in wrong]
         raise UserError(
             f"{chosen} does not read {' and '.join(given)}; only {reader} does. Use that, or set "
             f"{' '.join(usual)}."
         )
+
+
+def changed(cfg: Any, names: Iterable[str]) -> List[str]:
+    """Return which of these keys, full names, do not have their defaults."""
+    defaults = {name: _declared[name].default for name in names}
+    return [name for name, one in defaults.items() if value_of(cfg, name, absent=one) != one]
 
 
 def _word(value: Any) -> str:

@@ -263,3 +263,8 @@ def test_all_backbones_that_read_a_key_are_named():
     readers = "only build_dual_stream_timm_backbone or build_crossvit_backbone does"
     with pytest.raises(UserError, match=f'{readers}. Use that, or set MODEL.BACKBONE.TIMM_NAME ""'):
         check_model_names(build_config("crossvit_csa/synthetic.yml", words))
+    both = (
+        "TIMM_NAME vit_tiny_patch16_224 and MODEL.BACKBONE.MODALITY_EMBEDDING patches; only build"
+    )
+    with pytest.raises(UserError, match=f"{both}_dual_stream_timm_backbone does"):
+        check_model_names(build_config("cmtr/synthetic.yml", words))

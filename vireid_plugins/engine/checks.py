@@ -1,7 +1,7 @@
 """Find mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, List
 
 import torch
 
@@ -13,7 +13,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..errors import UserError
-from ..keys import check_unread
+from ..keys import changed, check_unread
 from ..modeling.backbones import (
     build_crossvit_backbone,
     build_dual_stream_backbone,
@@ -70,13 +70,12 @@ def _check_network(cfg: Any, backbone: Any) -> None:
         backbone.check_names(cfg)
     if getattr(backbone, "takes_modalities", False) or of_host:
         read = getattr(backbone, "own_keys", ())
-        readers: Dict[str, List[str]] = {}
-        for one in _READERS:
-            for key in getattr(one, "own_keys", ()):
-                readers.setdefault(key, []).append(one.__name__)
-        for key, names in readers.items():
-            if key not in read:
-                check_unread(cfg, [f"MODEL.BACKBONE.{key}"], name, " or ".join(names))
+        own = {one.__name__: getattr(one, "own_keys", ()) for one in _READERS}
+        keys = dict.fromkeys(key for of in own.values() for key in of if key not in read)
+        unread = changed(cfg, [f"MODEL.BACKBONE.{key}" for key in keys])
+        wanted = {full.rpartition(".")[2] for full in unread}
+        readers = [one for one, of in own.items() if wanted <= {*of}] or own  # of all, or of some
+        check_unread(cfg, unread, name, " or ".join(readers))
     if of_host:
         reader = "build_dual_stream_resnet_backbone"
         check_unread(cfg, ["MODEL.BACKBONE.STEM_POOL"], name, reader)

@@ -26,6 +26,8 @@ CASES = {
     "AGW": ("agw", {}),
     "both features": ("agw", {"TEST__FEATURE": "both"}),
     "CAJ": ("caj", {}),
+    "two views": ("caj", {"MODEL__CAJ__REFINE_SCALE": 0.5, "INPUT__NUM_VIEWS__VISIBLE": 2}),
+    "two networks": ("mmt", {"INPUT__NUM_VIEWS__VISIBLE": 2, "INPUT__NUM_VIEWS__INFRARED": 2}),
     "stripes": ("mutual_prediction", {}),
     "stripes of HCT": ("baseline", HCT),
     "global and local": ("cm_lsp_ge", {}),

@@ -204,13 +204,16 @@ def test_frozen_stages_have_no_gradient(frozen):
 
 
 def test_checkpointed_activations_give_the_same_gradient():
-    found = []
+    found, runs = [], {False: [], True: []}
     for on in (False, True):
         backbone = tiny.wrapped(tiny.ordinary(), unshared_stages=2)
         backbone.checkpoint_activations(on)
+        block = backbone.shared["block2"].block
+        block.register_forward_pre_hook(lambda *_, on=on: runs[on].append(1))
         backbone(IMAGES, MODALITIES).square().sum().backward()
         found.append([p.grad for p in backbone.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*found))
+    assert (len(runs[False]), len(runs[True])) == (1, 2)  # computed again for the gradient
 
 
 def test_wrong_numbers_are_named():

@@ -168,6 +168,7 @@ def test_the_printed_recipe_is_that_of_sgd_paper():
     solver = cfg.SOLVER
     assert (solver.OPT, solver.BASE_LR, solver.MOMENTUM) == ("SGD", 0.1, 0.9)
     assert (solver.WEIGHT_DECAY, solver.MAX_EPOCH, solver.IMS_PER_BATCH) == (5e-4, 100, 16)
+    assert (solver.WEIGHT_DECAY_BIAS, solver.WEIGHT_DECAY_NORM) == (5e-4, 5e-4)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=solver.BASE_LR)
     schedule = build_lr_scheduler(cfg, optimizer, iters_per_epoch=7)["lr_sched"]
     found = [schedule.rates(7 * epoch)[0] for epoch in (0, 19, 20, 49, 50, 99)]

@@ -49,7 +49,7 @@ def test_a_network_trained_here_is_a_start_for_both_streams(unshared):
 
 def test_positions_are_resized_to_the_grid_of_each_branch():
     plain = tiny.ordinary()
-    backbone = tiny.wrapped(tiny.ordinary(), (96, 48), (1.0, 1.0))
+    backbone = tiny.wrapped(tiny.ordinary(spread=0.1), (96, 48), (1.0, 1.0))
     backbone.load_ordinary(plain.state_dict())
     for branch, (old, new) in enumerate((((4, 4), (8, 4)), ((2, 2), (6, 3)))):
         positions = getattr(plain, f"pos_embed_{branch}")

@@ -29,8 +29,11 @@ from .optimizer_state import START_ANEW, check_has_state, check_optimizer_state
 
 logger = logging.getLogger(__name__)
 
-# Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's).
-TRAINING_ONLY = re.compile(r"loss_terms\.|(heads|b\d+_head)\.weight$|.*num_batches_tracked$")
+# Needed in training only: losses with parameters, and classifiers of FastReID's heads (also MGN's,
+# and those of networks inside a model).
+TRAINING_ONLY = re.compile(
+    r"loss_terms\.|(\w+\.)*(heads|b\d+_head)\.weight$|.*num_batches_tracked$"
+)
 
 # ... and FastReID before 1.0 kept the values of MODEL.PIXEL_MEAN and MODEL.PIXEL_STD.
 _NOT_FOR_FEATURES = re.compile(

@@ -94,6 +94,8 @@ def build_encoder(cfg: Any) -> nn.Module:
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = name
     cfg.MODEL.LOSSES.NAME = tuple(node.ENCODER_LOSSES) or cfg.MODEL.LOSSES.NAME
+    # Views are for training, which the encoder has behind it; CAJ+ and MMT refuse less than two.
+    cfg.INPUT.NUM_VIEWS.VISIBLE = cfg.INPUT.NUM_VIEWS.INFRARED = 2
     method = lookup(META_ARCH_REGISTRY, name, f"{_NODE}.ENCODER_ARCHITECTURE")
     if getattr(method, "trains_on_features", False):
         raise UserError(f"{_NODE}.ENCODER is itself an {name}. Name the checkpoint of its encoder.")

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("faiss")
 
 from vireid.cli import run_verb
-from vireid_plugins.benchmarks import growth, jaccard, measuring, startup
+from vireid_plugins.benchmarks import clusters, growth, jaccard, measuring, startup
 
 
 def run(folder, *words):
@@ -45,6 +45,17 @@ def test_jaccard_agrees_with_both_dense_forms(monkeypatch, tmp_path):
         found = result[f"{definition}, N 300, d 16"]
         assert found["greatest difference, 100 rows"] < 1e-5
         assert "dense" not in result[f"{definition}, N 200, d 16"]
+
+
+@pytest.mark.slow
+def test_clusters_are_those_of_both_dense_ways(monkeypatch, tmp_path):
+    monkeypatch.setattr(clusters, "peak_memory", lambda *inputs, make: 1 << 20)
+    result = run(tmp_path, *"clusters --items 300 --sparse-items 200 --size 16".split())
+    for way in clusters.WAYS:
+        found = result[f"{way}, N 300, d 16"]
+        assert found["share of images with the same label"] == 1.0
+        assert found["ours: clusters"] > 1
+        assert "dense" not in result[f"{way}, N 200, d 16"]
 
 
 def test_neighbors_recall(tmp_path):

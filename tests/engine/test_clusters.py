@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from vireid_plugins.engine.interrupts import TrainingStopped
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.planted import IMAGES, PERSONS, planted_cfg, train, weights, write_images
+from tests.engine.small import ROOT
 
 TRUE = np.repeat(np.arange(PERSONS), IMAGES)
 
@@ -179,3 +182,20 @@ def test_the_log_and_the_measurements_describe_each_clustering(images, tmp_path,
     assert len(radii) == 1  # computed once
     rows = (tmp_path / "metrics.json").read_text().splitlines()
     assert sum('"clusters_purity"' in row for row in rows) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_labels_of_process_0(images, tmp_path):
+    script = str(ROOT / "tests/engine/clusters_in_two_processes.py")
+    done = subprocess.run(
+        [sys.executable, script, str(tmp_path), str(images)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1))
+    assert torch.equal(first["labels"], second["labels"]) and first["radii"] == second["radii"]
+    assert_same(second["weights"], first["weights"])
+    assert len(set(zip(first["labels"].tolist(), TRUE.tolist()))) == PERSONS

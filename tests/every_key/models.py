@@ -109,7 +109,7 @@ MODELS = [
             "MODEL.MMT.SOFT_ID_SCALE": 0.1,
             "MODEL.MMT.SOFT_TRIPLET_SCALE": 0.1,
             "MODEL.MMT.MOMENTUM": 0.5,
-            "MODEL.MMT.TEACHER": "second",
+            "MODEL.MMT.TEACHER": "first",
         },
     ),
     loss("CrossEntropyLoss", "CE", ALPHA=With(0.4, "MODEL.LOSSES.CE.EPSILON -1.0")),

@@ -109,6 +109,14 @@ def jaccard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, help="timed runs")
 
 
+def clusters(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``clusters``."""
+    parser.add_argument("--items", type=int, nargs="*", help="numbers of images for all forms")
+    parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
+    parser.add_argument("--size", type=int, help="dimensions of a feature")
+    parser.add_argument("--repeats", type=int, help="timed runs")
+
+
 def growth(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``growth``."""
     parser.add_argument("--most", type=int, help="largest gallery")
@@ -221,6 +229,9 @@ TOPICS: Dict[str, Topic] = {
     "million": Topic("metrics in a gallery of a million, against faiss", million),
     "neighbors": Topic("approximate search, against exact search", neighbors),
     "jaccard": Topic("sparse Jaccard distances, against the dense forms", jaccard),
+    "clusters": Topic(
+        "a clustering of training images, against MMT's and FastReID's way", clusters
+    ),
     "growth": Topic("times over sizes, with a plot", growth),
     "search": Topic("an index of a folder, query by query", search),
     "training": Topic("training steps of AGW, against the usual loop", training),

@@ -30,7 +30,7 @@ def make_features(num: int, size: int) -> np.ndarray:
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def dense_original(features: np.ndarray) -> np.ndarray:
+def dense_original(features: np.ndarray, k1: int = K1) -> np.ndarray:
     """Compute as Zhong et al. do: sort all distances; k1 + 1 neighbors, exponential weights."""
     tensor = torch.from_numpy(features)
     squares = tensor.square().sum(1)
@@ -42,35 +42,35 @@ def dense_original(features: np.ndarray) -> np.ndarray:
         found = np.exp(-distances[item, members])
         return found / found.sum()
 
-    return _dense(ranks, K1 + 1, weights)
+    return _dense(ranks, k1, k1 + 1, weights)
 
 
-def dense_softmax(features: np.ndarray) -> np.ndarray:
+def dense_softmax(features: np.ndarray, k1: int = K1) -> np.ndarray:
     """Compute as OpenUnReID and FastReID do: faiss finds k1 neighbors; softmax weights."""
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(features)
-    ranks = index.search(features, K1)[1]
+    ranks = index.search(features, k1)[1]
 
     def weights(item: int, members: np.ndarray) -> np.ndarray:
         difference = features[members] - features[item]
         found = np.exp(-np.square(difference).sum(1))
         return found / found.sum()
 
-    return _dense(ranks, K1, weights)
+    return _dense(ranks, k1, k1, weights)
 
 
 def _dense(
-    ranks: np.ndarray, length: int, weights: Callable[[int, np.ndarray], np.ndarray]
+    ranks: np.ndarray, k1: int, length: int, weights: Callable[[int, np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Return (N, N) float32 Jaccard distances, from neighbor lists that begin with the item."""
-    num, half = len(ranks), int(np.around(K1 / 2))
+    num, half = len(ranks), int(np.around(k1 / 2))
 
     def reciprocal(item: int, k: int) -> np.ndarray:
         kept = min(k + 1, length)
         forward = ranks[item, :kept]
         return forward[(ranks[forward, :kept] == item).any(1)]
 
-    wholes = [reciprocal(item, K1) for item in range(num)]
+    wholes = [reciprocal(item, k1) for item in range(num)]
     halves = [reciprocal(item, half) for item in range(num)]
     encodings = np.zeros((num, num), np.float32)
     is_member = np.zeros(num, bool)

@@ -141,6 +141,12 @@ def test_the_grid_of_a_number_of_patches(count, like, grid):
     assert infer_grid(count, like) == grid
 
 
+def test_the_grid_of_images_of_persons_is_no_square():
+    assert infer_grid(144, (21, 10)) == (12, 12)
+    assert infer_grid(144, (21, 10), square=False) == (18, 8)
+    assert infer_grid(196, (16, 8), square=False) == (14, 14)
+
+
 def test_images_of_another_size_get_resized_positions():
     """Oracle: timm's network for that size, with the positions that timm resizes."""
     backbone = build().double().eval()

@@ -212,6 +212,22 @@ def test_registers_have_positions_where_no_class_token_is(image):
     torch.testing.assert_close(backbone.sequence.pos_embed.detach(), expected)
 
 
+def test_positions_of_a_checkpoint_of_this_package_are_no_square():
+    """8 x 2 patches, which could be 4 x 4; and 12 x 4, which are 7 x 7 with the class token.
+
+    Oracle: timm's own function. The checkpoint is a start, or the weights of a model.
+    """
+    for image, grid in (((64, 16), [8, 2]), ((96, 32), [12, 4])):
+        state = build(UNSHARED_STAGES=0, image=image).state_dict()
+        own = build(UNSHARED_STAGES=0, image=(48, 16))  # 6 x 2
+        held = {n[len("sequence.") :]: t for n, t in state.items() if n.startswith("sequence.")}
+        expected = timm.layers.resample_abs_pos_embed(held["pos_embed"], [6, 2], grid)
+        own.sequence.adapt_sizes(held)
+        torch.testing.assert_close(held["pos_embed"], expected)
+        own.load_ordinary(state)
+        torch.testing.assert_close(own.sequence.pos_embed.detach(), expected)
+
+
 def test_separate_stages_do_not_fill_shared_ones():
     state = build(UNSHARED_STAGES=2).state_dict()
     with pytest.raises(CheckpointError, match="its own visible.block1.* as in its training"):

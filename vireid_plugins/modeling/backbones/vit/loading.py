@@ -45,7 +45,7 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     plain = without_prefix(state)
     own = ordinary_names(plain)
     plain = {own.get(name, name): tensor for name, tensor in plain.items()}
-    tensors = _with_positions(backbone, plain, source)
+    tensors = _with_positions(backbone, plain, source, published=not own)
     _check_depth(backbone, tensors, source)
     _check_stem(tensors, source)
     _check_streams(backbone, tensors, source)
@@ -68,8 +68,14 @@ def without_prefix(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     return tensors
 
 
-def _with_positions(backbone: Any, state: Mapping[str, Tensor], source: str) -> Dict[str, Tensor]:
-    """Return the tensors with positions for the tokens and the grid of ``backbone``."""
+def _with_positions(
+    backbone: Any, state: Mapping[str, Tensor], source: str, published: bool
+) -> Dict[str, Tensor]:
+    """Return the tensors with positions for the tokens and the grid of ``backbone``.
+
+    Args:
+        published: whether the file is none of this package, so that its images were squares.
+    """
     pooled_first = "norm.weight" not in state  # its last norm follows an average of the patches
     tensors = {_own_name(name, pooled_first): tensor for name, tensor in state.items()}
     weight = tensors.get("patch_embed.proj.weight")
@@ -83,9 +89,9 @@ def _with_positions(backbone: Any, state: Mapping[str, Tensor], source: str) -> 
         positions = positions.unsqueeze(0)
     if positions.dim() != 3 or positions.shape[2] != backbone.feat_dim:
         return tensors  # of another width, which is reported
-    sizes = _placed(tensors, positions.shape[1], sequence)
+    sizes = _placed(tensors, positions.shape[1], sequence, published)
     placed = sum(sizes.values())
-    grid = infer_grid(positions.shape[1] - placed, sequence.grid)
+    grid = infer_grid(positions.shape[1] - placed, sequence.grid, published)
     if grid != sequence.grid:
         logger.info(
             "Position embeddings of %s: resized from %d x %d to %d x %d patches (bicubic).",
@@ -112,7 +118,9 @@ def _own_name(name: str, pooled_first: bool) -> str:
     return name
 
 
-def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> Dict[str, int]:
+def _placed(
+    tensors: Mapping[str, Tensor], count: int, sequence: Any, published: bool
+) -> Dict[str, int]:
     """Return which tokens before the patches have positions in a file, and how many each.
 
     All of them have, or none, or the class token alone (DINOv2's registers have none).
@@ -121,6 +129,7 @@ def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> Dict[st
         tensors: those of the file, by timm's names.
         count: number of positions in the file.
         sequence: that of the network.
+        published: whether the number of patches is likely to be a square.
     """
     held = {name: tensors[name] for name in PREFIX if name in tensors}
     sizes = {name: token.shape[1] if token.dim() == 3 else 1 for name, token in held.items()}
@@ -128,7 +137,7 @@ def _placed(tensors: Mapping[str, Tensor], count: int, sequence: Any) -> Dict[st
         return {}
     own = {name: getattr(sequence, name).shape[1] for name in sequence.names}
     likely = [sizes, {}] if sequence.places_prefix else [{}, sizes]
-    if count == sequence.pos_embed.shape[1] and sizes == own:
+    if sizes == own and (count == sequence.pos_embed.shape[1] or not published):
         return likely[0]
     if "cls_token" in sizes:
         likely.append({"cls_token": sizes["cls_token"]})

@@ -33,7 +33,7 @@ def resize_positions(positions: Tensor, old: Grid, new: Grid, prefix: int = 1) -
     return torch.cat([kept, resized.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
 
 
-def infer_grid(count: int, like: Grid) -> Grid:
+def infer_grid(count: int, like: Grid, square: bool = True) -> Grid:
     """Return the grid of ``count`` patches, as far as their number tells it.
 
     Files of weights do not say it: ``like`` if it has that number, else a square, else the
@@ -42,11 +42,12 @@ def infer_grid(count: int, like: Grid) -> Grid:
     Args:
         count: number of patches.
         like: (h, w) of the network's own grid.
+        square: whether a square is likely, as in published files, whose images are squares.
     """
     if like[0] * like[1] == count:
         return like
     root = round(count**0.5)
-    if root * root == count:
+    if square and root * root == count:
         return root, root
     wanted = like[0] / like[1]
     pairs = [(h, count // h) for h in range(1, count + 1) if count % h == 0]

@@ -91,7 +91,7 @@ class TokenSequence(nn.Module):
             return
         count = held.shape[1] - self.placed
         if held.shape != own.shape and count > 0:
-            grid = infer_grid(count, self.grid)
+            grid = infer_grid(count, self.grid, square=False)
             logger.info("Position embeddings: resized from %d x %d to %d x %d.", *grid, *self.grid)
             tensors["pos_embed"] = resize_positions(held, grid, self.grid, self.placed)
 

@@ -111,7 +111,7 @@ def _decode_all(
     paths: Sequence[str], threads: int, read: Callable[[str], Any]
 ) -> Iterator[Tuple[str, str]]:
     """Yield the path and the problem of each image that cannot be decoded."""
-    logger.info("Reading %d images once before training ...", len(paths))
+    logger.info("Reading %d images once, so that a broken one is found now ...", len(paths))
     start = shown = time.monotonic()
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for first in range(0, len(paths), _CHUNK):

@@ -1,0 +1,92 @@
+"""MMT in the engine: what its students begin with, a stop inside an epoch, the choice of a teacher.
+
+Oracles: the weights of the starts, a run that was never stopped, made-up results.
+"""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.interrupts import TrainingStopped
+from vireid_plugins.errors import CheckpointError
+
+from tests.engine.planted import planted_cfg, train, weights, write_images
+
+CONFIG = "configs/mmt/synthetic.yml"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", "datasets")  # planted_cfg sets it; put back at the end
+        yield write_images(tmp_path_factory.mktemp("planted"))
+
+
+def mmt_cfg(folder, images, **keys):
+    return planted_cfg(folder, images, CONFIG, SOLVER__MAX_EPOCH=2, **keys)
+
+
+@pytest.fixture(scope="module")
+def starts(images, tmp_path_factory):
+    """Two trainings with labels, of different seeds."""
+    folder = tmp_path_factory.mktemp("starts")
+    for seed in (1, 2):
+        keys = dict(CLUSTERS__ENABLED=False, SOLVER__MAX_EPOCH=1, SEED=seed)
+        keys.update(CLUSTERS__ITERATIONS=0)
+        train(planted_cfg(folder / str(seed), images, **keys))
+    return {f"MODEL__MMT__START_{n}": folder / str(n) / "model_final.pth" for n in (1, 2)}
+
+
+def test_students_and_teachers_begin_with_their_starts(images, starts, tmp_path):
+    trainer = VIReIDTrainer(mmt_cfg(tmp_path, images, **starts))
+    trainer.resume_or_load(resume=False)
+    own = trainer.model.state_dict()
+    for number in (1, 2):
+        held = weights(starts[f"MODEL__MMT__START_{number}"].parent)
+        names = [name for name in held if name.startswith("backbone.")]
+        for part in ("student", "teacher"):
+            assert all(torch.equal(own[f"{part}_{number}.{n}"], held[n]) for n in names)
+    cfg = mmt_cfg(tmp_path, images, MODEL__MMT__START_2=tmp_path / "absent.pth")
+    with pytest.raises(CheckpointError, match="MODEL.MMT.START_2 names '.*absent.pth'"):
+        VIReIDTrainer(cfg).resume_or_load(resume=False)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(images, starts, tmp_path):
+    class Stopped(VIReIDTrainer):
+        def run_step(self):
+            super().run_step()
+            if self.iter == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    train(mmt_cfg(tmp_path / "whole", images, **starts))
+    cfg = mmt_cfg(tmp_path / "parts", images, **starts)
+    with pytest.raises(TrainingStopped):
+        train(cfg, trainer=Stopped)
+    train(cfg, resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+    assert whole["num_steps"] == 6
+
+
+@pytest.mark.parametrize("scores,expected", [((10.0, 20.0), 1), ((20.0, 10.0), 0)])
+def test_only_teacher_test_sees_test_labels(scores, expected, images, tmp_path, monkeypatch):
+    tested = []
+
+    def made_up(cls, cfg, model):
+        tested.append(int(model.chosen))
+        return {"PlantedColors/all/multi/mAP": scores[int(model.chosen)]}
+
+    monkeypatch.setattr(VIReIDTrainer, "test", classmethod(made_up))
+    for teacher, times in (("test", 2 + (expected == 0)), ("clusters", 1)):
+        tested.clear()
+        trainer = VIReIDTrainer(mmt_cfg(tmp_path, images, MODEL__MMT__TEACHER=teacher))
+        found = trainer._test_candidates(trainer.model)
+        assert len(tested) == times
+        # what is kept is what was tested last
+        assert found == {"PlantedColors/all/multi/mAP": scores[tested[-1]]}
+        if teacher == "test":
+            assert int(trainer.model.chosen) == tested[-1] == expected

@@ -9,7 +9,7 @@ from vireid_plugins.pretrained import weights_folder
 from vireid_plugins.readers.keypoints_file import read_keypoints
 from vireid_plugins.synthvi import render_dataset
 
-pytest.importorskip("ai_edge_litert", reason="pip install 'vireid-plugins[pose]'")
+pytest.importorskip("ai_edge_litert", reason="pip install 'vireid_plugins[pose]'")
 
 
 @pytest.mark.slow

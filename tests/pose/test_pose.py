@@ -81,6 +81,15 @@ def test_places_in_the_square_become_places_in_the_image(spots):
             assert confidence == pytest.approx(0.5 / (1 + np.exp(-NUMBERS[name] / 10)), rel=1e-4)
 
 
+def test_the_joints_are_those_of_mediapipes_list():
+    # the order of MediaPipe's documentation of the pose landmarks, 0 to 28
+    words = """nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer
+        left_ear right_ear mouth_left mouth_right left_shoulder right_shoulder left_elbow
+        right_elbow left_wrist right_wrist left_pinky right_pinky left_index right_index left_thumb
+        right_thumb left_hip right_hip left_knee right_knee left_ankle right_ankle""".split()
+    assert {name: words.index(name) for name in JOINTS} == NUMBERS
+
+
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     blazepose._interpreter_class.cache_clear()
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter", "tflite_runtime"):

@@ -133,5 +133,5 @@ def _interpreter_class() -> Any:
             continue
     raise MissingLibraryError(
         "BlazePose needs ai-edge-litert, which is not installed. Install it with: pip install "
-        "'vireid-plugins[pose]' (or: pip install ai-edge-litert)."
+        "'vireid_plugins[pose]' (or: pip install ai-edge-litert)."
     )

@@ -86,7 +86,7 @@ def _session(path: str, threads: Optional[int]) -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f"{shown(path)} needs onnxruntime, which is not installed. Install it with: pip "
-            "install 'vireid-plugins[onnx]'."
+            "install 'vireid_plugins[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0

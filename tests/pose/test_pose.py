@@ -94,7 +94,7 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     blazepose._interpreter_class.cache_clear()
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter", "tflite_runtime"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingLibraryError, match=r"vireid-plugins\[pose\]"):
+    with pytest.raises(MissingLibraryError, match=r"vireid_plugins\[pose\]"):
         open_estimator("blazepose")
 
 

@@ -28,7 +28,7 @@ from .datasets.base import fingerprint
 from .datasets.build import build_dataset, dataset_root
 from .item import Item, test_items
 from .keypoints import KeyPoints, load_keypoints, needs_keypoints
-from .named_sampler import build_named_sampler
+from .named_sampler import build_sampler
 from .pseudo_labels import PseudoLabelSampler, pseudo_label_sampler
 from .range_survey import check_ranges_suit, resolved_reader
 from .reading import ImageReader
@@ -126,7 +126,7 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     transforms = build_transforms(cfg, is_train=True)
     sources = _training_sources(cfg)
     items = _training_items(cfg, sources)
-    sampler = build_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
+    sampler = _training_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
     tests = _checked_tests(cfg)
     check_training_sets(cfg, sources, tests)
     tested = [item for test in tests for item in test_items(test)]
@@ -229,14 +229,14 @@ def build_unlabeled_loader(cfg: CfgNode, loader: TrainLoader) -> Loader:
     )
 
 
-def build_sampler(cfg: CfgNode, items: Sequence[Item], **ranks: int) -> Any:
+def _training_sampler(cfg: CfgNode, items: Sequence[Item], **ranks: int) -> Any:
     """Return the sampler of the training: one of identities or, with ``CLUSTERS``, of clusters.
 
-    Args and errors are those of :func:`build_named_sampler`.
+    Args and errors are those of :func:`build_sampler`.
     """
     if cfg.CLUSTERS.ENABLED:
         return PseudoLabelSampler(cfg, items, **ranks)
-    return build_named_sampler(cfg, items, **ranks)
+    return build_sampler(cfg, items, **ranks)
 
 
 def join_items(sources: Sequence[ImageDataset]) -> List[Item]:

@@ -10,7 +10,7 @@ from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from . import sampler as _sampler  # noqa: F401  registers this package's
 
 
-def build_named_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
+def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:
     """Return the sampler that ``DATALOADER.SAMPLER_TRAIN`` names.
 
     Args:

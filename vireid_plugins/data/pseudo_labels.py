@@ -17,7 +17,7 @@ from vireid_plugins.keys import SWITCH, Key, at_least, declare
 from fastreid.config import CfgNode
 
 from .item import Item
-from .named_sampler import build_named_sampler
+from .named_sampler import build_sampler
 
 declare(
     "CLUSTERS",
@@ -85,7 +85,7 @@ class PseudoLabelSampler(Sampler):
             return "At least two clusters are needed to tell persons apart."
         items = [self._items[place]._replace(pid=int(labels[place])) for place in self._kept]
         try:
-            self._inner = build_named_sampler(self._cfg, items, **self._ranks)
+            self._inner = build_sampler(self._cfg, items, **self._ranks)
         except UserError as error:
             return str(error)
         return ""

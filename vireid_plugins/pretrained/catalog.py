@@ -154,14 +154,15 @@ CATALOG: Tuple[Entry, ...] = (
         depth="",
         file="vit_synthvi.safetensors",
         sha256="",
-        megabytes=10.8,
+        megabytes=11.3,
         license="that of this package (no image of a real person was used)",
         origin="rendered people of SynthVI alone; see configs/vit/start.yml",
         source=Made(
             "vit_synthvi",
-            Recipe("vit/start.yml", "medium", (300, 16), seed=71, updates=4000, hours=1.5),
+            Recipe("vit/start.yml", "medium", (300, 16), seed=71, updates=4060, hours=1.5),
+            recorded="d9db3d8877991c09d90cb12b7ce2d79764311378a671e4f9e89e58c64fcd0b5d",
         ),
-        tried="not made yet",
+        tried="made, and trained with",
         words=(
             "MODEL.BACKBONE.NAME",
             "build_dual_stream_timm_backbone",

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from vireid_plugins.data.build import build_train_items
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.clusters.batches import ClusterBatches
 from vireid_plugins.engine.interrupts import TrainingStopped
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.planted import IMAGES, PERSONS, planted_cfg, train, weights, write_images
-from tests.engine.small import ROOT
+from tests.engine.small import ROOT, small_cfg
 
 TRUE = np.repeat(np.arange(PERSONS), IMAGES)
 
@@ -61,6 +62,16 @@ def test_planted_persons_are_the_clusters(whole):
     held = read_checkpoint(f"{whole}/model_final.pth")["clusters"]
     pairs = {(int(label), int(true)) for label, true in zip(held["labels"], TRUE)}
     assert len(pairs) == PERSONS and {label for label, _ in pairs} == set(range(PERSONS))
+
+
+def test_images_are_in_an_order_that_no_identity_decides(datasets, tmp_path, monkeypatch):
+    """SYSU-MM01's own order is by identity."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    cfg = small_cfg(tmp_path, "configs/baseline/synthetic.yml", CLUSTERS__ENABLED=True)
+    paths = [item.path for item in build_train_items(cfg)]
+    assert paths == sorted(paths)
+    cfg.CLUSTERS.ENABLED = False
+    assert [item.path for item in build_train_items(cfg)] != paths
 
 
 def test_labels_of_a_batch_are_clusters_and_outliers_are_in_none(images, tmp_path):

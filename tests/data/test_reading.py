@@ -198,7 +198,7 @@ def test_the_cache_keeps_images_of_other_ranges_apart(thermal_sysu, tmp_path):
         thermal_sysu.INPUT.INFRARED_RANGE = words
         loader = build_train_loader(thermal_sysu)
         place = next(n for n, i in enumerate(loader.dataset.items) if i.modality == 1)
-        image = loader.dataset._pixels(loader.dataset.items[place].path, Modality.INFRARED, 0)
+        image = loader.dataset._pixels(place, 0)["images"]
         path = loader.dataset.items[place].path
         fresh = loader.dataset.transform.begin(loader.dataset.reader(path, Modality.INFRARED), 1)
         kept = loader.dataset.cache.image(path, _kind(loader), lambda: pytest.fail("not kept"))

@@ -48,6 +48,8 @@ ACCEPTED = {
     "configs/mutual_prediction/synthetic.yml": 7,
     # first stage: rows of each modality for two losses, their checks, and anchors of each modality
     "configs/pmt/synthetic.yml": 6,
+    # rows of both views and their check; anchors of two triplet losses for each student; updates
+    "configs/mmt/synthetic.yml": 8,
     # the search for neighbors, which asks whether rounding could decide; the largest number of them
     "configs/nformer/synthetic.yml": 10,
 }

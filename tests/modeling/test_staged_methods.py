@@ -67,7 +67,9 @@ def test_each_trainable_parameter_gets_a_finite_gradient(built):
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     by_phase = gradients_by_phase(model.train(), make_views(config, make_batch()))
     assert set.union(*by_phase.values()) == trainable
-    found = {n.split(".")[2] for n in trainable if n.startswith("backbone.infrared")}
+    found = {
+        n.split("backbone.infrared.")[1].split(".")[0] for n in trainable if "e.infrared." in n
+    }
     assert found == (set() if has_frozen_network(model) else {"stem", "layer1"})
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Dict, Iterable, Iterator, Union
 
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UnknownNameError
 from ..registry import suggest
@@ -95,7 +96,9 @@ def recorded_maps(
 
 def _taps(model: nn.Module) -> Dict[str, Tap]:
     found: Dict[str, Tap] = {}
-    for module in model.modules():
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    tested: nn.Module = getattr(inner, "evaluated", inner)  # of a model that has several networks
+    for module in tested.modules():
         if isinstance(module, Tap):
             if module.name in found:
                 raise ValueError(f"{type(model).__name__} has two maps named {module.name!r}.")

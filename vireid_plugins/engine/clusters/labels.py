@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...clustering import automatic_radius, cluster
 from ...errors import UserError
 from ...evaluation import jaccard_distance
 from ...evaluation.reranking.jaccard import DEFINITIONS
@@ -104,6 +103,8 @@ class Clusterer:
         Raises:
             UserError: a feature is not finite, or there are too few images for the rule.
         """
+        from ...clustering import cluster  # SciPy is slow to load
+
         labels = np.full(len(features), -1, np.int64)
         parts = [np.arange(len(features))]
         if self.within == "modality":
@@ -128,6 +129,8 @@ class Clusterer:
 
 
 def _radius_by_rule(distances: Any, share: float) -> float:
+    from ...clustering import automatic_radius
+
     try:
         return automatic_radius(distances, share)
     except UserError as error:

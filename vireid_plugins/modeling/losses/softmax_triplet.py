@@ -14,7 +14,7 @@ from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from ..precision import at_least_float32, without_autocast
 from .base import Loss, full_precision
-from .pairs import anchor_rows, pair_masks, pairwise_distances, zero_of
+from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
 
 declare(
     "MODEL.LOSSES.SOFTMAX_TRIPLET",
@@ -37,11 +37,14 @@ class SoftmaxTripletLoss(Loss):
     @full_precision
     def forward(self, x: Tensor, targets: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
         """Compute the loss of features ``x`` (B, D) with ``targets`` (B,), a scalar."""
-        distances = pairwise_distances(x)
-        anchors, positive, negative = hardest_triplet_rows(distances, targets)
+        positives, negatives = pair_masks(targets)
+        anchors = anchor_rows(positives, negatives)
         if len(anchors) == 0:
             return zero_of(x)
-        return F.softplus(_difference(distances, anchors, positive, negative)).mean()
+        distances = pairwise_distances(x)[anchors]
+        hardest_positive = farthest(distances, positives[anchors])
+        hardest_negative = nearest(distances, negatives[anchors])
+        return F.softplus(hardest_positive - hardest_negative).mean()
 
 
 def soft_softmax_triplet(features: Tensor, reference: Tensor, targets: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def test_the_teacher_that_agrees_better_with_the_clusters_is_evaluated():
     assert losses[0].item() == pytest.approx(torch.tensor(8.0).log().item())
     model.after_step()
     torch.testing.assert_close(model.teacher_losses, losses)
-    assert model.evaluated is model.teachers[int(losses.argmin())]
+    assert model.evaluated_network is model.teachers[int(losses.argmin())]
     model.begin_clusters(torch.zeros(2, 2), torch.zeros(2))
     assert model.teacher_losses.tolist() == [0, 0]
 

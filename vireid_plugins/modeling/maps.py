@@ -97,7 +97,8 @@ def recorded_maps(
 def _taps(model: nn.Module) -> Dict[str, Tap]:
     found: Dict[str, Tap] = {}
     inner = model.module if isinstance(model, DistributedDataParallel) else model
-    tested: nn.Module = getattr(inner, "evaluated", inner)  # of a model that has several networks
+    # A model that has several networks names the one that is evaluated.
+    tested: nn.Module = getattr(inner, "evaluated_network", inner)
     for module in tested.modules():
         if isinstance(module, Tap):
             if module.name in found:

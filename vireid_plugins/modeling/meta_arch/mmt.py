@@ -181,7 +181,7 @@ class MMT(DualStreamBaseline):
         return [getattr(self, f"teacher_{number}") for number in _NUMBERS]
 
     @property
-    def evaluated(self) -> Any:
+    def evaluated_network(self) -> Any:
         """Return the teacher that ``TEACHER`` says."""
         place = {"first": 0, "second": 1}.get(self.teacher)
         if place is None:
@@ -192,17 +192,17 @@ class MMT(DualStreamBaseline):
     @property
     def backbone(self) -> Any:
         """Return the backbone of the evaluated teacher."""
-        return self.evaluated.backbone
+        return self.evaluated_network.backbone
 
     @property
     def heads(self) -> Any:
         """Return the head of the evaluated teacher."""
-        return self.evaluated.heads
+        return self.evaluated_network.heads
 
     @property
     def map_tap(self) -> Any:  # type: ignore[override]  # a module of the evaluated teacher
         """Return where the feature map of the evaluated teacher can be read."""
-        return self.evaluated.map_tap
+        return self.evaluated_network.map_tap
 
     @property
     def pixel_mean(self) -> Any:  # type: ignore[override]  # a buffer of a network
@@ -249,7 +249,7 @@ class MMT(DualStreamBaseline):
         """
         self.modalities_of(batch)  # checks the labels
         if not self.training:
-            return self.evaluated(batch)
+            return self.evaluated_network(batch)
         views = _two_views(batch)
         outputs: Dict[str, Tensor] = {}
         for number, view in zip(_NUMBERS, views):

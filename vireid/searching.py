@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from vireid_plugins.engine import FeatureExtractor
 from vireid_plugins.errors import MissingFileError, UserError
+from vireid_plugins.evaluation.left_out import left_out
 from vireid_plugins.files import check_can_write
 from vireid_plugins.modality import Modality
 from vireid_plugins.search import (
@@ -76,9 +77,7 @@ def index(args: argparse.Namespace) -> int:
         visible_range=args.visible_range,
         **model_options(args),
     )
-    relation = getattr(extractor.model, "relation", None)
-    if relation is not None:
-        say(relation.left_out)
+    _say_what_is_left_out(extractor)
     summary = index_folder(
         extractor,
         args.images,
@@ -90,6 +89,12 @@ def index(args: argparse.Namespace) -> int:
     )
     report_indexing(summary, Path(args.out), args.command)
     return 1 if summary.broken else 0
+
+
+def _say_what_is_left_out(extractor: FeatureExtractor) -> None:
+    sentence = left_out(extractor.model)
+    if sentence:
+        say(sentence)
 
 
 def report_indexing(summary: IndexingSummary, out: Path, command: str) -> None:
@@ -128,6 +133,7 @@ def query(args: argparse.Namespace) -> int:
         f"{args.index}: {len(index):,} {index.facts['modality']} images of {index.images}, "
         f"by {index.facts['weights']}"
     )
+    _say_what_is_left_out(extractor)
     if not index.facts["complete"]:
         say("This index is not complete: only what is in it is searched. Run `index` again.")
     broken: List[str] = []

@@ -30,6 +30,7 @@ from vireid_plugins.evaluation import (
     Trial,
 )
 from vireid_plugins.evaluation.relation import Relation
+from vireid_plugins.modeling.meta_arch.cm_lsp_ge import path_rescorer
 
 from fastreid.config import get_cfg
 
@@ -219,13 +220,18 @@ def test_one_picture_per_protocol_that_says_how_it_was_made(
     assert "cosine similarity" in words
 
 
-def test_the_picture_says_that_a_relation_is_left_out(
+def test_the_picture_says_what_is_left_out(
     sysu: SimpleNamespace, drawn_figures: List[Figure], tmp_path: Path
 ) -> None:
     cfg = get_cfg()
     vp.add_vireid_config(cfg)
     cfg.TEST.RETRIEVAL_PICTURES, cfg.TEST.PROTOCOL.MODES = 2, ("all",)
     related = replace(features_of(sysu, 0.3), relation=Relation("NFormer", lambda rows, _: rows))
-    save_retrieval_pictures(cfg, "SYSUMM01", sysu, related, str(tmp_path))
-    words = "\n".join(text.get_text() for text in drawn_figures[0].axes[0].texts)
-    assert "Image by image, without NFormer.   Numbers: cosine similarity" in words
+    rescored = replace(features_of(sysu, 0.3), rescorer=path_rescorer(7))
+    for features in (related, rescored):
+        save_retrieval_pictures(cfg, "SYSUMM01", sysu, features, str(tmp_path))
+    first, second = (
+        "\n".join(text.get_text() for text in figure.axes[0].texts) for figure in drawn_figures
+    )
+    assert "Image by image, without NFormer.   Numbers: cosine similarity" in first
+    assert "Order without path distance × 0.5, top 7.   Numbers: cosine similarity" in second

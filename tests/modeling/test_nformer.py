@@ -100,6 +100,12 @@ def test_neighbors_of_each_modality():
     assert "half of each modality" in model.relation.description
 
 
+def test_the_name_in_tables_says_what_neighbors_are_found_by():
+    names = [make(rns_source=source).relation.name for source in ("input_cosine", "affinity")]
+    assert names[0].startswith("NFormer, k = 5, landmarks of seed")
+    assert names[1].startswith("NFormer, k = 5 by affinity, landmarks of seed")
+
+
 @pytest.mark.parametrize("words", [{"dim": 2, "heads": 1}, {"normalize_input": "never"}])
 def test_neighbors_are_those_by_the_cosine_of_the_encoders_features(words, monkeypatch):
     """Not by the projected features, and not by the inner product of features of any length."""

@@ -173,6 +173,8 @@ def save_retrieval_pictures(
         )
         if features.relation is not None:
             note += f"Image by image, without {features.relation.name}.   "
+        if features.rescorer is not None:
+            note += f"Order without {features.rescorer.description}.   "
         note += rules_in_words(cfg.TEST.METRIC, protocol)
         draw_retrievals(retrievals, path, title=f"{key}, first trial", note=note)
         paths.append(path)

@@ -19,6 +19,7 @@ from ..data.item import Item, fingerprint_of, test_items
 from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError, UserError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features, flip_options
+from ..evaluation.left_out import left_out
 from ..evaluation.result import ImageSet
 from ..runs.names import RESULTS
 from ..runs.records import read_results
@@ -99,9 +100,8 @@ class Subject:
 
     @property
     def left_out(self) -> str:
-        """Return what the evaluation does and the features lack, a sentence; empty: nothing."""
-        relation = getattr(self.model, "relation", None)
-        return "" if relation is None else relation.left_out
+        """Return what the evaluation does and pictures leave out, in sentences; empty: nothing."""
+        return left_out(self.model)
 
     @cached_property
     def features(self) -> TestFeatures:

@@ -61,6 +61,14 @@ class Rescorer:
         """Return the text in the table's column *re-ranking*."""
         return f"{self.name} × {self.weight:g}, top {self.top}"
 
+    @property
+    def left_out(self) -> str:
+        """Return a sentence for whatever ranks images by their features alone."""
+        return (
+            f"Images are ranked by their features alone, without {self.description}, by which this "
+            "model's evaluation re-orders the nearest images of each query."
+        )
+
     @contextmanager
     def recording(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
         """Yield a function that returns the local features (B, R, S) of the last forward pass."""

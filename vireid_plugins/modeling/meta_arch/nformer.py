@@ -184,6 +184,7 @@ class NFormer(OnFrozenEncoder):
         """Return what relates the features of a trial at test."""
         words = f"NFormer, k = {self.topk}"
         words += " (half of each modality)" if self.topk_per_modality else ""
+        words += " by affinity" if self.rns_source == "affinity" else ""
         return Relation(f"{words}, landmarks of seed {self.test_landmark_seed}", self.relate)
 
     def forward(self, batch: Dict[str, Any]) -> Union[Tensor, Dict[str, Tensor]]:

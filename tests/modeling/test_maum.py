@@ -403,7 +403,7 @@ def test_the_known_structure_and_our_decisions(name):
     assert (metric.alpha, metric.delta, metric.reduction) == (20.0, 0.1, "sum")
     for memory in (model.visible_memory, model.infrared_memory):  # N 5, P 8
         assert (memory.capacity, memory.interval, memory.delay) == (8, 1, 0)
-    assert (model.modality_id_scale, model.unidirectional_scale) == (1.0, 1 / 20.0)
+    assert (model.modality_id_scale, model.unidirectional_scale) == (1.0, 0.25)
     assert model.test_feature == "after BNNeck"
     solver = cfg.SOLVER
     assert (solver.BASE_LR, solver.MAX_EPOCH, list(solver.STEPS)) == (0.1, 80, [20, 50])

@@ -15,9 +15,10 @@ the formulas of both losses, first-in-first-out memories of independent sizes th
 proxies after each iteration once these are trained. It is the variant without parts, "MAUM (G)".
 *Departs*, or rather decides, as the notes do not say:
 
-- alpha 20, delta 0.1, weight 0.05 = 1 / alpha for the metrics and 1 for the rest, memories of 8
-  and 8. At weight 1 (and alpha 64, the first choice here) the gradient of the metrics drowns that
-  of the classifiers under SGD; multi-similarity losses have the factor 1 / alpha too. A memory's
+- alpha 20, delta 0.1, weight 0.25 for the metrics and 1 for the rest, memories of 8 and 8. At
+  alpha 64 and weight 1 (the first choice here) the gradient of the metrics drowns that of the
+  classifiers under SGD; at 1 / alpha it is 2 % of all gradients and gains little. 0.25 is the
+  weight of PGM, the nearest public descendant (``configs/maum`` has the measurements). A memory's
   unit is a snapshot: the proxies of all identities after one update, of length 1.
 - A snapshot is taken every N / P updates, when each identity has been drawn once on average, and
   not "after each iteration": neighboring ones are nearly equal (``PUSH_INTERVAL``).
@@ -70,7 +71,7 @@ declare(
     ),
     Key("PUSH_DELAY", 0, at_least(0), "steps from START_EPOCH on before the first snapshot"),
     Key("MODALITY_ID_SCALE", 1.0, at_least(0), "weight of L_RGB + L_IR"),
-    Key("UNIDIRECTIONAL_SCALE", 0.05, at_least(0), "weight of both metrics; 0: without memories"),
+    Key("UNIDIRECTIONAL_SCALE", 0.25, at_least(0), "weight of both metrics; 0: without memories"),
     features=False,
 )
 
@@ -128,7 +129,7 @@ class MAUM(DualStreamBaseline):
         push_delay: int = 0,
         start_epoch: int = 10,
         modality_id_scale: float = 1.0,
-        unidirectional_scale: float = 0.05,
+        unidirectional_scale: float = 0.25,
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)

@@ -1,15 +1,22 @@
 """Encoders of NFormer, of several kinds. Oracle: the features of the encoder's own checkpoint."""
 
+import shutil
+
 import pytest
 import torch
 
+from vireid_plugins.comparison import Comparison, worker
+from vireid_plugins.comparison.runs import GIVEN
+from vireid_plugins.data.datasets.build import split_facts
 from vireid_plugins.data.transforms.chains import build_transforms
-from vireid_plugins.engine.encoder import load_encoder
-from vireid_plugins.engine.loading import open_checkpoint
+from vireid_plugins.engine.checkpoint import read_facts
+from vireid_plugins.engine.encoder import encoder_path, load_encoder, trained_on
+from vireid_plugins.engine.loading import configure, open_checkpoint
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.engine.setup import build_config
-from vireid_plugins.errors import UserError
+from vireid_plugins.errors import PlanError, UserError
 from vireid_plugins.modality import Modality
+from vireid_plugins.runs.names import SETTINGS
 
 from tests.onnx_export.small import small_checkpoint
 
@@ -77,3 +84,93 @@ def test_split_and_gray_ranges_are_those_of_the_encoder(tmp_path):
     assert (cfg.DATASETS.REGDB_TRIAL, cfg.INPUT.INFRARED_RANGE) == (3, "10..900")
     with pytest.raises(UserError, match="was trained on RegDB trial 3"):
         build_config("nformer/regdb.yml", [*words, "DATASETS.REGDB_TRIAL", "4"])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The checkpoint of a small baseline; tests change copies."""
+    path = tmp_path_factory.mktemp("plain") / "encoder.pth"
+    return small_checkpoint(path, "configs/baseline/synthetic.yml")
+
+
+def on_regdb(path, trial, **facts):
+    """Let an encoder's checkpoint say that it was trained on a trial of RegDB."""
+    content = torch.load(path, weights_only=True)
+    content["vireid"].update({"train_datasets": ["RegDB"], "regdb_trial": trial, **facts})
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("RegDB", "RegDB"),
+        ("RegDB", "SYSUMM01"),  # tested on RegDB later
+        ("SYSUMM01", "SYSUMM01"),
+        ("SYSUMM01", "RegDB"),
+    ],
+)
+def test_the_trial_of_the_encoder_holds_whatever_is_trained_and_tested(sets, plain, tmp_path):
+    """The oracle is 3: persons of the encoder's training are in the tests of all other trials."""
+    path = shutil.copy(plain, tmp_path / "encoder.pth")
+    words = ["MODEL.NFORMER.ENCODER", on_regdb(path, 3), "MODEL.DEVICE", "cpu"]
+    words += ["DATASETS.NAMES", str(sets[:1]), "DATASETS.TESTS", str(sets[1:])]
+    cfg = build_config("nformer/sysu.yml", words)
+    assert cfg.DATASETS.REGDB_TRIAL == 3
+    assert set(trained_on(cfg)) == {sets[0], "RegDB"}
+    own = tmp_path / "own.pth"  # and the finished checkpoint says so, without the encoder's file
+    facts = {"train_datasets": trained_on(cfg), **split_facts(cfg), "num_classes": 8}
+    torch.save({"model": {}, "vireid": {**facts, "config": cfg.dump()}}, own)
+    path.unlink()
+    later = ["DATASETS.TESTS", "('RegDB',)"]
+    held = configure(str(own), read_facts(str(own)), opts=later)
+    assert held.DATASETS.REGDB_TRIAL == 3
+    with pytest.raises(UserError, match="RegDB trial 3: it has seen test identities of trial 2"):
+        configure(str(own), read_facts(str(own)), opts=[*later, "DATASETS.REGDB_TRIAL", "2"])
+    again = ["MODEL.WEIGHTS", str(own), "MODEL.DEVICE", "cpu"]
+    cfg = build_config("nformer/regdb.yml", again)
+    assert cfg.DATASETS.REGDB_TRIAL == 3 and "RegDB" in trained_on(cfg)
+    with pytest.raises(UserError, match="has seen test identities of trial 2"):
+        build_config("nformer/regdb.yml", [*again, "DATASETS.REGDB_TRIAL", "2"])
+
+
+def test_an_encoder_that_does_not_say_what_it_was_trained_on(tmp_path):
+    """Weights of another program, to which a config was added: the config says it."""
+    path = small_checkpoint(
+        tmp_path / "encoder.pth",
+        "configs/baseline/synthetic.yml",
+        DATASETS__NAMES="('RegDB',)",
+        DATASETS__REGDB_TRIAL=7,
+    )
+    words = ["MODEL.NFORMER.ENCODER", str(path), "MODEL.DEVICE", "cpu"]
+    assert build_config("nformer/regdb.yml", words).DATASETS.REGDB_TRIAL == 7
+    with pytest.raises(UserError, match="RegDB trial 7: it has seen test identities of trial 4"):
+        build_config("nformer/regdb.yml", [*words, "DATASETS.REGDB_TRIAL", "4"])
+
+
+def test_the_trial_stands_in_the_path(plain, tmp_path):
+    for trial in (2, 5):
+        on_regdb(shutil.copy(plain, tmp_path / f"{trial}.pth"), trial)
+    words = ["MODEL.NFORMER.ENCODER", str(tmp_path / "{trial}.pth"), "MODEL.DEVICE", "cpu"]
+    cfg = build_config("nformer/regdb.yml", [*words, "DATASETS.REGDB_TRIAL", "5"])
+    assert encoder_path(cfg).endswith("5.pth") and cfg.MODEL.NFORMER.ENCODER_ARCHITECTURE
+    cfg = build_config("nformer/sysu.yml", words)  # SYSU-MM01 has no trials
+    assert encoder_path(cfg).endswith("{trial}.pth") and not cfg.MODEL.NFORMER.ENCODER_ARCHITECTURE
+
+
+def test_a_comparison_over_trials_refuses_the_encoder_of_another_trial(plain, tmp_path):
+    path = shutil.copy(plain, tmp_path / "encoder2.pth")
+    on_regdb(path, 2)
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.NFORMER.ENCODER", str(path)]
+    plan = dict(output=tmp_path / "out", seeds=(0,))
+    with pytest.raises(PlanError, match=r"trial 3 seed 0: .*trial 2.*\{trial\} in the path of"):
+        Comparison(["nformer/regdb.yml"], trials=(2, 3), opts=opts, **plan)
+    opts[-1] = str(tmp_path / "encoder{trial}.pth")
+    found = Comparison(["nformer/regdb.yml"], trials=(2, 3), opts=opts, **plan)
+    first, second = (run.cfg for run in found.runs)
+    assert (first.DATASETS.REGDB_TRIAL, second.DATASETS.REGDB_TRIAL) == (2, 3)
+    assert first.MODEL.NFORMER.ENCODER_ARCHITECTURE and not second.MODEL.NFORMER.ENCODER_LOSSES
+    (tmp_path / SETTINGS).write_text(second.dump())
+    shutil.copy(path, tmp_path / "encoder3.pth")  # made since, by mistake
+    with pytest.raises(UserError, match="encoder3.pth was trained on RegDB trial 2"):
+        worker.run(tmp_path, {GIVEN: found.runs[1].given})

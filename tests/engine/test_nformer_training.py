@@ -119,6 +119,14 @@ def test_the_finished_checkpoint_needs_the_encoder_no_more(encoder, finished, da
     trained(own, last, resume=True, SOLVER__MAX_EPOCH=1)  # and neither does a resume
     with pytest.raises(UserError, match=r"FEATURE is 'pooled', and .*trained on the feature 'bn'"):
         trained(own, last, resume=True, SOLVER__MAX_EPOCH=1, TEST__FEATURE="pooled")
+    content = read_checkpoint(encoder)  # another one of the same network
+    content["model"] = {n: 2 * one for n, one in content["model"].items()}
+    torch.save({key: content[key] for key in ("model", "vireid")}, last)
+    before = read_checkpoint(path)["model"]
+    with pytest.raises(CheckpointError, match="with the encoder .*moved.pth, whose weights differ"):
+        trained(own, last, resume=True, SOLVER__MAX_EPOCH=1)
+    assert all(torch.equal(one, before[n]) for n, one in read_checkpoint(path)["model"].items())
+    last.unlink()
     with pytest.raises(CheckpointError, match="ENCODER names .*moved.pth.*does not exist"):
         trained(tmp_path / "other", last)
 

@@ -290,6 +290,7 @@ def trainer(cfg):
         made._trainer.amp_dtype,
         [(len(hook.parameters), hook.iterations) for hook in frozen],
         digest(*made.model.state_dict().values()),
+        made.facts()["train_datasets"],
         odd_values(cfg),
     )
 

@@ -334,7 +334,10 @@ MODELS = [
         "trainer",
         "nformer/synthetic.yml",
         NARROW + "MODEL.NFORMER.DIM 8 MODEL.NFORMER.SEQUENCE_LENGTH 12",
-        {"MODEL.NFORMER.ENCODER": "{own}/none.pth"},
+        {
+            "MODEL.NFORMER.ENCODER": "{own}/none.pth",
+            "MODEL.NFORMER.ENCODER_TRAINED_ON": ("RegDB",),
+        },
     ),
     Group(
         "model",

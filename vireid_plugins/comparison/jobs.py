@@ -19,7 +19,7 @@ from ..locks import sole_use
 from ..runs.names import SETTINGS
 from .datasets_there import check_datasets
 from .progress import Progress
-from .runs import DONE, PlannedRun
+from .runs import DONE, GIVEN, PlannedRun
 
 OUTPUT = "output.txt"  # what a run's process writes to its standard streams
 _POLL, _PATIENCE = 0.2, 10.0  # seconds
@@ -81,6 +81,7 @@ def _start(run: PlannedRun, slot: int, jobs: int) -> Job:
         "name": run.entry.name,
         "config_file": run.entry.shown_path,
         "runs_at_once": jobs,
+        GIVEN: run.given,
     }
     environment = child_environment(slot, jobs)
     if run.point is not None:

@@ -9,8 +9,9 @@ import yaml
 
 from fastreid.config import CfgNode
 
-from ..engine.setup import build_config
-from ..errors import PlanError
+from ..engine.encoder import ENCODER, has_encoder, take_encoder
+from ..engine.setup import build_config, carried_config
+from ..errors import PlanError, UserError
 from ..keys import value_of
 from ..merge import flat_values
 from ..removed_keys import REMOVED
@@ -18,6 +19,7 @@ from ..runs.names import COMPARED
 from .entries import Entry
 from .kept import Kept, parse_config, read_kept
 
+GIVEN = "given"  # the entry of a worker's facts that holds ``PlannedRun.given``
 DONE, RESUME, NEW = "done", "to resume", "to do"
 # Keys that say where a run is made, and not what is run: keys and groups of keys.
 _OF_THE_MACHINE = (
@@ -25,6 +27,7 @@ _OF_THE_MACHINE = (
     "DATALOADER.CACHE",
     "DATALOADER.NUM_WORKERS",
     "MODEL.DEVICE",
+    "MODEL.NFORMER.ENCODER_TRAINED_ON",  # older results do not name what follows from ENCODER
     "OUTPUT_DIR",
     "RUNTIME",
 )
@@ -74,13 +77,21 @@ class PlannedRun:
         return value_of(self.entry.cfg, trials.key)
 
     @property
+    def given(self) -> List[str]:
+        """Return KEY and VALUE of the trial; none: the run has no trial of its own."""
+        if self.trial is None or self.entry.trials is None:
+            return []
+        return [self.entry.trials.key, str(self.trial)]
+
+    @property
     def cfg(self) -> CfgNode:
         """Return the config that is run."""
         cfg = self.entry.cfg.clone()
         cfg.defrost()
         cfg.SEED, cfg.OUTPUT_DIR = self.seed, self.folder.as_posix()
-        if self.trial is not None and self.entry.trials is not None:
-            cfg.merge_from_list([self.entry.trials.key, self.trial])
+        cfg.merge_from_list(self.given)
+        if has_encoder(cfg):  # it may be that of the seed or the trial, and have been trained since
+            take_encoder(cfg, carried_config, self.given[0::2])
         return cfg
 
     @property
@@ -142,6 +153,8 @@ def plan_runs(
     ]
     for run in runs:
         _check_settings(run)
+        if has_encoder(run.entry.cfg) and run.state != DONE:
+            _check_encoder(run)
     return runs
 
 
@@ -202,6 +215,17 @@ def _check_settings(run: PlannedRun) -> None:
             f"{run.title} was {'run' if kept.result else 'begun'} with other settings: {told}. "
             f"Give another --output, or move {run.folder} away to run it again."
         )
+
+
+def _check_encoder(run: PlannedRun) -> None:
+    """Raise ``PlanError`` if the encoder of a run exists and cannot be taken."""
+    try:
+        run.cfg.freeze()
+    except UserError as error:
+        raise PlanError(
+            f"{run.title}: {error} In a comparison of several trials, {{trial}} in the path of "
+            f"{ENCODER} stands for the trial of the run."
+        ) from error
 
 
 def of_machine(key: str) -> bool:

@@ -31,6 +31,7 @@ from ..runs.names import COMPARED, SETTINGS
 from ..runs.record import record_session, source_commit, utc_now
 from .measure import count_parameters, flops_per_image, peak_memory
 from .progress import Progress
+from .runs import GIVEN
 
 WEIGHTS = "model_final"
 END_WITH_STDIN = "--end-with-stdin"
@@ -61,12 +62,15 @@ def run(folder: Path, facts: Dict[str, Any]) -> None:
 
     Args:
         folder: folder of the run.
-        facts: other entries of ``result.json``.
+        facts: other entries of ``result.json``; under ``GIVEN``, keys and values that an encoder
+            must agree with, which are no such entry.
     """
+    facts = dict(facts)
+    given = facts.pop(GIVEN, [])
     progress = Progress(folder)
     commit = source_commit()
     progress.begin_session(commit)
-    cfg = build_config(str(folder / SETTINGS), [])
+    cfg = build_config(str(folder / SETTINGS), given)
     cfg.OUTPUT_DIR = str(folder)
     check_encoder(cfg, resume=True)
     cfg.freeze()

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
 from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
-from ..data.datasets.build import restore_splits
+from ..data.datasets.build import restore_splits, split_facts
+from ..data.datasets.trials import separate_trials
 from ..data.reading import RANGE_KEYS, restore_ranges
 from ..errors import CheckpointError, UserError
 from ..keys import check_ranges, value_of
 from ..merge import flat_keys, flat_values
 from ..readers.yaml_file import parse_yaml
+from ..registry import registered_names
 from ..runs.last import last_checkpoint
 from .checkpoint import AtomicCheckpointer, read_facts
 
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ENCODER = "MODEL.NFORMER.ENCODER"
 _ARCHITECTURE, _LOSSES = f"{ENCODER}_ARCHITECTURE", f"{ENCODER}_LOSSES"
+_TRAINED_ON = f"{ENCODER}_TRAINED_ON"
 # Keys that the encoder decides; a name that ends in a dot stands for a group.
 _DECIDED = (
     *("MODEL.", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST", "INPUT.INTERPOLATION"),
@@ -45,7 +49,15 @@ _CHOICES = ("TEST.FEATURE",)  # a pair may choose otherwise
 def encoder_path(cfg: CfgNode) -> str:
     """Return the path of the encoder's checkpoint; empty: none is named."""
     path = os.path.expanduser(str(value_of(cfg, ENCODER, "")))
+    trials = separate_trials(cfg) if "{trial}" in path else None
+    if trials is not None:
+        path = path.replace("{trial}", str(value_of(cfg, trials.key)))
     return path.replace("{seed}", str(cfg.SEED))
+
+
+def trained_on(cfg: CfgNode) -> List[str]:
+    """Return the names of the datasets that a model is trained on: its own, then its encoder's."""
+    return list(dict.fromkeys([*cfg.DATASETS.NAMES, *value_of(cfg, _TRAINED_ON, ())]))
 
 
 def has_encoder(cfg: CfgNode) -> bool:
@@ -94,11 +106,23 @@ def take_encoder(
         )
     _check_pairs(cfg, held, given, path)
     _take_keys(cfg, held, given)
+    facts = {"train_datasets": list(held.DATASETS.NAMES), **split_facts(held), **facts}
     cfg.merge_from_list([_ARCHITECTURE, held.MODEL.META_ARCHITECTURE])
     cfg.merge_from_list([_LOSSES, tuple(held.MODEL.LOSSES.NAME)])
-    restore_splits(cfg, facts, path, given)
+    cfg.merge_from_list([_TRAINED_ON, tuple(facts["train_datasets"])])
+    _take_data(cfg, facts, path, given)
+    check_ranges(cfg, [_ARCHITECTURE, _LOSSES, _TRAINED_ON])
+
+
+def _take_data(cfg: CfgNode, facts: Mapping[str, Any], path: str, given: Sequence[str]) -> None:
+    """Set the splits of all datasets that a checkpoint was trained on, and its gray ranges.
+
+    The second stage may train or test on any of them, now or after it is finished.
+    """
+    known = registered_names(DATASET_REGISTRY)
+    names = [name for name in facts.get("train_datasets", ()) if name in known]
+    restore_splits(cfg, facts, path, given, datasets=names)
     restore_ranges(cfg, facts, path, given)
-    check_ranges(cfg, [_ARCHITECTURE, _LOSSES])
 
 
 def _take_keys(cfg: CfgNode, held: CfgNode, given: Sequence[str] = ()) -> None:
@@ -128,8 +152,9 @@ def _take_from_own(
     held = open_config(facts, own)
     if has_encoder(held):
         _take_keys(cfg, held, given)
-        for key in (_ARCHITECTURE, _LOSSES):
+        for key in (_ARCHITECTURE, _LOSSES, _TRAINED_ON):
             cfg.merge_from_list([key, value_of(held, key)])
+        _take_data(cfg, facts, own, given)
     elif own == weights:
         raise UserError(
             f"MODEL.WEIGHTS names {own}, a checkpoint of {held.MODEL.META_ARCHITECTURE} and not of "

@@ -82,6 +82,7 @@ def model_words(cfg: CfgNode) -> str:
     node = cfg.MODEL.clone()
     node.defrost()
     node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = node.NFORMER.ENCODER = ""
+    node.NFORMER.ENCODER_TRAINED_ON = ()
     later = {
         name: key.default
         for name, key in declared_keys().items()

@@ -52,6 +52,7 @@ _FREE = (
     "MODEL.MMT.START_1",  # the checkpoint holds what became of their weights
     "MODEL.MMT.START_2",
     "MODEL.NFORMER.ENCODER",  # the checkpoint holds its weights, and the config its keys
+    "MODEL.NFORMER.ENCODER_TRAINED_ON",
     "MODEL.HEADS.NUM_CLASSES",  # they are compared as a fact of the checkpoint
     "MODEL.WEIGHTS",
     "OUTPUT_DIR",

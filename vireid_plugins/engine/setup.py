@@ -54,13 +54,13 @@ def build_config(config_file: str, opts: Sequence[str], base_file: str = "") -> 
     add_vireid_config(cfg)
     merge_config(cfg, find_config(config_file), opts, find_config(base_file))
     check_ranges(cfg)
-    take_encoder(cfg, _carried_by, opts[0::2])
+    take_encoder(cfg, carried_config, opts[0::2])
     cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
     check_devices(cfg)
     return cfg
 
 
-def _carried_by(facts: Dict[str, Any], path: str) -> CfgNode:
+def carried_config(facts: Dict[str, Any], path: str) -> CfgNode:
     """Return the config of a checkpoint, without a check of its device."""
     return build_carried_config(facts, ("MODEL.DEVICE", "cpu"), f"the config in {path}")
 

@@ -35,7 +35,8 @@ from .checkpoint import (
 from .checks import check_run, make_output_folder
 from .clusters import ClusterBatches
 from .early_checks import check_training, odd_values
-from .encoder import check_feature, load_encoder
+from .encoder import check_feature, load_encoder, trained_on
+from .encoder_data import check_same_encoder, check_unseen
 from .model import build_model
 from .networks import load_networks
 from .parallel import synchronize_buffers, unwrap, wrap
@@ -92,6 +93,7 @@ class VIReIDTrainer(DefaultTrainer):
         if cfg.TEST.EVAL_PERIOD > 0:
             evaluation.rehearse_tests(cfg)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
+        check_unseen(cfg, loader.dataset.fingerprint)
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         num_classes = _num_classes(loader)
         cfg = self.auto_scale_hyperparams(cfg, num_classes)
@@ -231,6 +233,7 @@ class VIReIDTrainer(DefaultTrainer):
         own = self.facts()
         check_same_data(facts, own, path)
         check_same_rendering(facts, own, path)
+        check_same_encoder(self.cfg, path)
         differences = check_same_config(facts, self.cfg, path)
         continue_from(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
         log_differences(differences)
@@ -331,7 +334,7 @@ class VIReIDTrainer(DefaultTrainer):
             "config": self.cfg.dump(),
             "seed": self.seed,
             "num_classes": _num_classes(self.data_loader),
-            "train_datasets": list(self.cfg.DATASETS.NAMES),
+            "train_datasets": trained_on(self.cfg),
             **split_facts(self.cfg),
             **range_facts(self.cfg),
             "fingerprint": dataset.fingerprint,

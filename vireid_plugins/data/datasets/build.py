@@ -1,7 +1,7 @@
 """Build a registered dataset from a config, and keep its split in checkpoints."""
 
 import os
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.keys import check_ranges, value_of
@@ -66,7 +66,12 @@ def split_facts(cfg: CfgNode) -> Dict[str, Any]:
 
 
 def restore_splits(
-    cfg: CfgNode, facts: Mapping[str, Any], weights: str, given: Sequence[str] = ()
+    cfg: CfgNode,
+    facts: Mapping[str, Any],
+    weights: str,
+    given: Sequence[str] = (),
+    *,
+    datasets: Optional[Iterable[str]] = None,
 ) -> None:
     """Set the splits of the test sets to those that a checkpoint was trained on.
 
@@ -76,6 +81,7 @@ def restore_splits(
         weights: path of the checkpoint, for the message.
         given: config keys that the user set; they must agree with the checkpoint and are not
             replaced.
+        datasets: names of the datasets whose splits are set; None: the test sets.
 
     Raises:
         UserError: the user chose another split, whose test identities the model has seen.
@@ -83,7 +89,7 @@ def restore_splits(
     # A script that only extracts features may not have registered the dataset. Then there is
     # nothing to set; if the dataset is needed after all, loading it raises its own error.
     trained_on = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
-    for dataset in cfg.DATASETS.TESTS:
+    for dataset in cfg.DATASETS.TESTS if datasets is None else datasets:
         for fact in _facts_of(dataset) if dataset in trained_on else ():
             trained, asked = facts.get(fact.name), value_of(cfg, fact.key)
             if type(trained) is not type(asked):
@@ -96,7 +102,7 @@ def restore_splits(
                 raise UserError(
                     f"{weights} was trained on {dataset} {fact.argument} {trained}: it "
                     f"has seen test identities of {fact.argument} {asked}. Each {fact.argument} "
-                    f"needs a model of its own; leave {fact.key} out to evaluate this one."
+                    f"needs a model of its own; leave {fact.key} out to take this one."
                 )
             cfg.merge_from_list([fact.key, trained])
             try:

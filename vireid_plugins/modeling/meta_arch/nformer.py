@@ -88,8 +88,10 @@ declare(  # what trains it, and choices of the evaluation, which its result name
         "ENCODER",
         "",
         text("a path"),
-        "checkpoint of the trained model whose features are used; {seed} in it stands for SEED",
+        "checkpoint of the trained model whose features are used; {seed} and {trial} in it stand "
+        "for SEED and the trial of RegDB",
     ),
+    Key("ENCODER_TRAINED_ON", (), each(text("a name")), "datasets; filled in from its checkpoint"),
     Key("DROPOUT", 0.1, at_least(0, below=1), "probability, after attention and MLP"),
     Key("TEST_LANDMARK_SEED", 0, at_least(0), "draws the landmarks of the test"),
     Key("SEQUENCE_LENGTH", 7000, at_least(2), "images of a training sequence, or all there are"),

@@ -50,6 +50,8 @@ ACCEPTED = {
     "configs/pmt/synthetic.yml": 6,
     # rows of both views and their check; anchors of two triplet losses for each student; updates
     "configs/mmt/synthetic.yml": 8,
+    # anchors of the triplet loss of each pass
+    "configs/rbnet/synthetic.yml": 2,
     # the search for neighbors, which asks whether rounding could decide; the largest number of them
     "configs/nformer/synthetic.yml": 10,
 }

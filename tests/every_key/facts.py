@@ -132,6 +132,7 @@ def _batch(cfg):
         "views": torch.tensor(
             [view for view in [*range(visible), *range(infrared)] for _ in range(4)]
         ),
+        "keypoints": torch.rand(len(modalities), 17, 3, generator=values) * 16,
     }
 
 

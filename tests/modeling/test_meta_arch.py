@@ -149,6 +149,8 @@ def make_batch(size=SIZE):
         "modalities": modalities,
         "index": rows + 10,
         "img_paths": [f"{i}.jpg" for i in rows.tolist()],
+        "keypoints": torch.rand(2 * P * K, 17, 3, generator=generator)
+        * torch.tensor([size[1], size[0], 1.0]),
     }
 
 

@@ -15,6 +15,7 @@ from vireid_plugins.modeling.losses import (
     LossTerms,
     SoftmaxTripletLoss,
 )
+from vireid_plugins.modeling.meta_arch import DualStreamBaseline
 from vireid_plugins.modeling.meta_arch.mmt import MMT, soft_cross_entropy
 
 from tests.engine.small import small_cfg
@@ -24,11 +25,12 @@ from tests.modeling.losses.test_softmax_triplet import FEATURES, TARGETS, wave
 LOGITS = [3 * wave(8, 4, phase) for phase in (0.1, 1.3, 2.2, 3.1)]  # students 1, 2, teachers 1, 2
 
 
-class Nothing(nn.Module):
+class Nothing(DualStreamBaseline):
     """A network whose outputs the test makes up."""
 
-    pixel_mean = torch.zeros(1)
-    heads = backbone = map_tap = None
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.register_buffer("pixel_mean", torch.zeros(1))
 
 
 @pytest.fixture

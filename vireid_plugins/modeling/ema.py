@@ -11,9 +11,10 @@ def move_toward(average: nn.Module, network: nn.Module, keep: float) -> None:
     Buffers, such as the statistics of batch norm, stay as they are.
 
     Args:
-        average: has the structure of ``network``.
+        average: has the structure of ``network``, or of a part of it.
         network: the network whose weights are averaged.
         keep: from 0 (copy the network) to 1 (change nothing).
     """
-    for mean, new in zip(average.parameters(), network.parameters()):
-        mean.mul_(keep).add_(new, alpha=1 - keep)
+    new = dict(network.named_parameters())
+    for name, mean in average.named_parameters():
+        mean.mul_(keep).add_(new[name], alpha=1 - keep)

@@ -5,7 +5,7 @@ separate stems). The network is any one that ``stages`` can cut; its blocks are 
 of (H, W) pixels; a stage's output is (B, C, H', W').
 """
 
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
 from ...errors import UserError
 from ...keys import SWITCH, Key, at_least, declare, each, one_of, text
+from ...modality import apply_per_modality
 from .pretrained import LoadReport, fill
 from .stages import STAGES, Stage, Stages, find_network
 from .start import read_start
@@ -95,6 +96,24 @@ class DualStreamBackbone(TwoStreams):
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Return the map (B, C, H', W') of images (B, 3, H, W) with modalities (B,)."""
         return self.forward_stages(images, modalities, STAGES)
+
+    def all_maps(self, images: Tensor, modalities: Tensor) -> List[Tensor]:
+        """Return the map before the stem's pooling, and those of the four layers, (B, C, H, W).
+
+        A stem that does not end in a max pooling gives its output.
+        """
+        stem, *layers = STAGES
+        stems: List[Any] = [getattr(self, name)[stem] for name in self.streams_of(stem)]
+        functions = [one.without_pooling for one in stems]
+        if len(stems) > 1:
+            maps = [apply_per_modality(functions, images, modalities)]
+        else:
+            maps = [functions[0](images)]
+        current = self.after_stage(stem, stems[0].pooling(maps[0]), modalities)
+        for layer in layers:
+            current = self.forward_stages(current, modalities, (layer,))
+            maps.append(current)
+        return maps
 
     def load_ordinary(
         self, state: Mapping[str, Tensor], source: str = "the checkpoint"

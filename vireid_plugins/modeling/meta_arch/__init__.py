@@ -12,6 +12,7 @@ from .msclnet import MSCLNet
 from .mutual_prediction import MutualPrediction
 from .nformer import NFormer
 from .pmt import PMT
+from .rbnet import RBNet
 
 __all__ = [
     "CAJ",
@@ -26,4 +27,5 @@ __all__ = [
     "MSCLNet",
     "MutualPrediction",
     "NFormer",
+    "RBNet",
 ]

@@ -8,6 +8,7 @@ TPAMI 2021, doi 10.1109/TPAMI.2021.3054775, is this class with the config ``conf
 B images, H x W pixels, D features, N identities.
 """
 
+import copy
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
@@ -61,6 +62,10 @@ class DualStreamBaseline(nn.Module):
     # Whether the classes may be numbered anew, as clusters are (``engine/clusters``). It holds for
     # the class that says it, not for those derived from it: they may keep a row for each class.
     takes_clusters = True
+    # Whether two networks of this class can be students of ``MMT``; it holds as the above does.
+    may_be_student = True
+    # Whether features by the average of a student need the student, see ``average_features``.
+    guides_average = False
 
     @configurable
     def __init__(
@@ -168,9 +173,12 @@ class DualStreamBaseline(nn.Module):
         feature_map = self.extract(self.normalize(batch["images"]), modalities)
         if not self.training:
             return retrieval_features(self.heads, feature_map, modalities)
-        targets = batch["targets"].to(self.device)
-        outputs = training_outputs(self.heads, feature_map, targets, modalities)
-        return self.objective(outputs, batch)
+        return self.objective(self.head_outputs(feature_map, batch), batch)
+
+    def head_outputs(self, feature_map: Tensor, batch: Dict[str, Any]) -> Dict[str, Tensor]:
+        """Return the tensors that the head gives in training, by name, for a map (B, C, H', W')."""
+        modalities, targets = (batch[name].to(self.device) for name in ("modalities", "targets"))
+        return training_outputs(self.heads, feature_map, targets, modalities)
 
     def extract(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Return the backbone's map (B, C, H', W') of normalized images (B, 3, H, W)."""
@@ -193,6 +201,47 @@ class DualStreamBaseline(nn.Module):
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Compute the weighted terms; a method with an objective of another form overrides this."""
         return self.loss_terms({**outputs, **self.labels(batch)})
+
+    # A student of ``MMT`` is a network for itself; what follows is how the two work together.
+
+    def student_pass(self, batch: Dict[str, Any]) -> Tuple[Dict[str, Tensor], Tensor]:
+        """Return the outputs for a batch in training, and the images that the average sees.
+
+        The images are normalized, (B, 3, H, W). Outputs have a row for each image.
+        """
+        images = self.normalize(batch["images"])
+        feature_map = self.extract(images, self.modalities_of(batch))
+        return self.head_outputs(feature_map, batch), images
+
+    def terms(
+        self,
+        losses: LossTerms,
+        outputs: Dict[str, Tensor],
+        second: Dict[str, Tensor],
+        labels: Dict[str, Tensor],
+    ) -> Dict[str, Tensor]:
+        """Compute the weighted terms of a student by hard labels.
+
+        Args:
+            losses: those of ``MODEL.LOSSES.NAME``.
+            outputs: its own, see :meth:`student_pass`.
+            second: those of its average's head, for the images that :meth:`student_pass` returned.
+            labels: (B,) each, by name.
+        """
+        return losses({**outputs, **labels})
+
+    def averaged(self) -> "DualStreamBaseline":
+        """Return a network for the average of the weights: those that have the same names."""
+        return copy.deepcopy(self)
+
+    def average_features(self, average: "DualStreamBaseline", batch: Dict[str, Any]) -> Tensor:
+        """Return the features (B, D) by ``average``; in evaluation."""
+        features: Tensor = average(batch)
+        return features
+
+    def weight_keys_for(self, losses: LossTerms) -> Dict[str, str]:
+        """Return the config key of the weight of each term that :meth:`terms` adds."""
+        return {}
 
     def labels(self, batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Return the labels of a batch that losses may take: (B,) each, by name, on the device."""

@@ -36,7 +36,6 @@ Equations are marked by the names of the code, since the text of the paper was n
 B images in two views each, D features, C clusters.
 """
 
-import copy
 from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
@@ -48,8 +47,8 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
 from ...keys import Key, at_least, check_values, declare, one_of, text
+from ...registry import lookup, registered_names
 from ..ema import move_toward
-from ..heads import training_outputs
 from ..losses import LossTerms
 from ..losses.softmax_triplet import soft_softmax_triplet
 from ..precision import at_least_float32, without_autocast
@@ -70,6 +69,7 @@ declare(
 )
 declare(
     "MODEL.MMT",
+    Key("STUDENT", "DualStreamBaseline", text("a method"), "method of each student, such as RBNet"),
     Key("TEACHER", "clusters", one_of(*TEACHERS), "the evaluated one; test: chosen by test labels"),
 )
 
@@ -81,7 +81,7 @@ class MMT(DualStreamBaseline):
     ``backbone`` and ``heads`` are those of the evaluated teacher.
 
     Args:
-        networks: both students, ``DualStreamBaseline`` of the same sizes.
+        networks: both students, of one class and size, such as ``DualStreamBaseline``.
         soft_id_scale: weight of the soft cross-entropy, 0 or more.
         soft_triplet_scale: weight of the soft triplet loss, 0 or more.
         momentum: alpha of the temporal average, 0 to below 1.
@@ -98,7 +98,7 @@ class MMT(DualStreamBaseline):
     """
 
     takes_clusters = True
-    training_only = ("student_1", "student_2")
+    training_only: Tuple[str, ...] = ("student_1", "student_2")
     #: the parts of the model whose parameters are a backbone's, for the optimizer
     backbones: Sequence[str] = ("student_1.backbone", "student_2.backbone")
     own_weight_keys = {
@@ -113,7 +113,7 @@ class MMT(DualStreamBaseline):
     def __init__(
         self,
         *,
-        networks: Sequence[nn.Module],
+        networks: Sequence[DualStreamBaseline],
         loss_terms: LossTerms,
         soft_id_scale: float = 0.5,
         soft_triplet_scale: float = 0.8,
@@ -131,12 +131,19 @@ class MMT(DualStreamBaseline):
         for number, network in zip(_NUMBERS, networks):
             setattr(self, f"student_{number}", network)
         for number, network in zip(_NUMBERS, networks):
-            average = copy.deepcopy(network)
+            average = network.averaged()
             average.requires_grad_(False)
             setattr(self, f"teacher_{number}", average)
         self.loss_terms = loss_terms
         self.soft_id_scale, self.soft_triplet_scale = soft_id_scale, soft_triplet_scale
         self.momentum, self.teacher = momentum, teacher
+        self.own_weight_keys = {
+            **type(self).own_weight_keys,
+            **networks[0].weight_keys_for(loss_terms),
+        }
+        if networks[0].guides_average:  # features pass a student, too
+            parts = ("heads", *networks[0].training_only)
+            self.training_only = tuple(f"student_{n}.{part}" for n in _NUMBERS for part in parts)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("teacher_losses", torch.zeros(2))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
@@ -155,12 +162,11 @@ class MMT(DualStreamBaseline):
                 f"MMT gives each student a view of each image: set INPUT.NUM_VIEWS.VISIBLE 2 and "
                 f"INPUT.NUM_VIEWS.INFRARED 2; now they are {views.VISIBLE} and {views.INFRARED}."
             )
-        node, parts = cfg.MODEL.MMT, [DualStreamBaseline.from_config(cfg) for _ in _NUMBERS]
+        node, student = cfg.MODEL.MMT, _student(cfg.MODEL.MMT.STUDENT)
+        parts = [student.from_config(cfg) for _ in _NUMBERS]
         loss_terms = parts[0]["loss_terms"]
         return {
-            "networks": [
-                DualStreamBaseline(**{**part, "loss_terms": LossTerms({}, {})}) for part in parts
-            ],
+            "networks": [student(**{**part, "loss_terms": LossTerms({}, {})}) for part in parts],
             "loss_terms": loss_terms,
             "soft_id_scale": node.SOFT_ID_SCALE,
             "soft_triplet_scale": node.SOFT_TRIPLET_SCALE,
@@ -183,11 +189,15 @@ class MMT(DualStreamBaseline):
     @property
     def evaluated_network(self) -> Any:
         """Return the teacher that ``TEACHER`` says."""
+        return self.teachers[self._place]
+
+    @property
+    def _place(self) -> int:
         place = {"first": 0, "second": 1}.get(self.teacher)
         if place is None:
             by_test = self.teacher == "test"
             place = int(self.chosen) if by_test else int(self.teacher_losses.argmin())
-        return self.teachers[place]
+        return place
 
     @property
     def backbone(self) -> Any:
@@ -222,7 +232,8 @@ class MMT(DualStreamBaseline):
     def took_starts(self) -> None:
         """Let the teachers begin where the students begin."""
         for student, average in zip(self.students, self.teachers):
-            average.load_state_dict(student.state_dict())
+            own = student.state_dict()
+            average.load_state_dict({name: own[name] for name in average.state_dict()})
 
     # -------------------------------------------------------------------------- the clusters
 
@@ -232,7 +243,9 @@ class MMT(DualStreamBaseline):
 
     def cluster_features(self, batch: Dict[str, Any]) -> Tensor:
         """Return the mean of both teachers' features of length 1, (B, D)."""
-        first, second = (F.normalize(one(batch).float(), dim=1) for one in self.teachers)
+        pairs = zip(self.students, self.teachers)
+        found = (student.average_features(average, batch) for student, average in pairs)
+        first, second = (F.normalize(one.float(), dim=1) for one in found)
         return (first + second) / 2
 
     def begin_clusters(self, centers: Tensor, labels: Tensor) -> None:
@@ -249,13 +262,17 @@ class MMT(DualStreamBaseline):
         """
         self.modalities_of(batch)  # checks the labels
         if not self.training:
-            return self.evaluated_network(batch)
+            return self.students[self._place].average_features(self.evaluated_network, batch)
         views = _two_views(batch)
         outputs: Dict[str, Tensor] = {}
         for number, view in zip(_NUMBERS, views):
-            outputs.update(_outputs(getattr(self, f"student_{number}"), view, f"s{number}."))
-            with torch.no_grad():
-                outputs.update(_outputs(getattr(self, f"teacher_{number}"), view, f"t{number}."))
+            average = getattr(self, f"teacher_{number}")
+            own, images = getattr(self, f"student_{number}").student_pass(view)
+            outputs.update({f"s{number}.{name}": value for name, value in own.items()})
+            # Weights of an average need no gradient; images that its student masks do.
+            seen = average.extract(images, view["modalities"].to(self.device))
+            averaged = average.head_outputs(seen, view)
+            outputs.update({f"t{number}.{name}": value for name, value in averaged.items()})
         return self.objective(outputs, views[0])
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
@@ -270,7 +287,9 @@ class MMT(DualStreamBaseline):
         for own, other in ((1, 2), (2, 1)):
             student = _named(outputs, f"s{own}.")
             reference = _named(outputs, f"t{other}.")  # of the other student, on the other view
-            for name, term in self.loss_terms({**student, **labels}).items():
+            second = _named(outputs, f"t{own}.")
+            hard = self.students[own - 1].terms(self.loss_terms, student, second, labels)
+            for name, term in hard.items():
                 terms[name] = terms[name] + term if name in terms else term
             soft_id.append(soft_cross_entropy(student["logits"], reference["logits"]))
             soft_triplet.append(
@@ -286,6 +305,8 @@ class MMT(DualStreamBaseline):
     def after_step(self) -> None:
         """Move the teachers toward their students, and note how well they agree with the labels."""
         super().after_step()
+        for student in self.students:
+            student.after_step()
         steps = int(self.num_steps)
         keep = min(1 - 1 / (steps + 1), self.momentum)  # _update_ema_variables of the code
         for student, average in zip(self.students, self.teachers):
@@ -308,8 +329,11 @@ class MMT(DualStreamBaseline):
         self.chosen.fill_(place)
 
     def measures(self) -> Dict[str, Tensor]:
-        """Return the running cross-entropy of both teachers with the labels."""
-        return {f"teacher_{n}_id": value for n, value in zip(_NUMBERS, self.teacher_losses)}
+        """Return the running cross-entropy of both teachers with the labels, and the students'."""
+        found = {f"teacher_{n}_id": value for n, value in zip(_NUMBERS, self.teacher_losses)}
+        for number, student in zip(_NUMBERS, self.students):
+            found.update({f"student_{number}_{n}": v for n, v in student.measures().items()})
+        return found
 
 
 def soft_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
@@ -323,6 +347,26 @@ def soft_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
     with without_autocast(logits):
         wanted = F.softmax(reference, dim=1)
         return -(wanted * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def _student(name: str) -> Any:
+    """Return the method that ``MODEL.MMT.STUDENT`` names.
+
+    Raises:
+        UserError: there is none of this name, or it cannot be a student.
+    """
+    method = lookup(META_ARCH_REGISTRY, name, "MODEL.MMT.STUDENT")
+    if not vars(method).get("may_be_student", False):
+        able = [
+            one
+            for one in registered_names(META_ARCH_REGISTRY)
+            if vars(META_ARCH_REGISTRY.get(one)).get("may_be_student", False)
+        ]
+        raise UserError(
+            f"MODEL.MMT.STUDENT is {name!r}, which does not say that it can be a student of MMT; "
+            f"these can: {', '.join(able)}."
+        )
+    return method
 
 
 def _two_views(batch: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
@@ -344,15 +388,6 @@ def _two_views(batch: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         "MMT needs batches with exactly two views of each image ('views' and 'index', (B,) each), "
         "as INPUT.NUM_VIEWS.VISIBLE 2 and INPUT.NUM_VIEWS.INFRARED 2 let the loader give them."
     )
-
-
-def _outputs(network: Any, batch: Dict[str, Any], prefix: str) -> Dict[str, Tensor]:
-    """Return what the head of a network gives in training, under names with ``prefix``."""
-    modalities = batch["modalities"].to(network.device)
-    feature_map = network.extract(network.normalize(batch["images"]), modalities)
-    targets = batch["targets"].to(network.device)
-    found = training_outputs(network.heads, feature_map, targets, modalities)
-    return {f"{prefix}{name}": value for name, value in found.items()}
 
 
 def _named(outputs: Dict[str, Tensor], prefix: str) -> Dict[str, Tensor]:

@@ -65,12 +65,30 @@ class Stage(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         for names in self.segments:
-            segment = functools.partial(self._run, names)
-            if self.checkpointed:
-                feature_map = recomputed(segment, self, feature_map)
-            else:
-                feature_map = segment(feature_map)
+            feature_map = self._segment(names, feature_map)
         return feature_map
+
+    def without_pooling(self, feature_map: Tensor) -> Tensor:
+        """Return the map before the max pooling that ends the stage; without one, its output.
+
+        Only for a stage without blocks, as the stem is. ``pooling`` is what is left out.
+        """
+        parts = [name for name in self._modules if name != "non_local"]
+        return self._segment(parts[:-1] if self._ends_in_pooling else parts, feature_map)
+
+    def pooling(self, feature_map: Tensor) -> Tensor:
+        """Return the map after the max pooling that ends the stage, if one does."""
+        last: Any = [part for name, part in self._modules.items() if name != "non_local"][-1:]
+        return last[0](feature_map) if self._ends_in_pooling else feature_map
+
+    @property
+    def _ends_in_pooling(self) -> bool:
+        parts = [part for name, part in self._modules.items() if name != "non_local"]
+        return bool(parts) and isinstance(parts[-1], nn.MaxPool2d)
+
+    def _segment(self, names: Sequence[str], feature_map: Tensor) -> Tensor:
+        segment = functools.partial(self._run, names)
+        return recomputed(segment, self, feature_map) if self.checkpointed else segment(feature_map)
 
     def _run(self, names: Sequence[str], feature_map: Tensor) -> Tensor:
         for name in names:

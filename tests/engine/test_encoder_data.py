@@ -1,6 +1,7 @@
 """What an encoder has seen. Oracle: lists of images that are written here."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,11 @@ def stage_two(encoder, **keys):
     words = {"MODEL.NFORMER.ENCODER": str(encoder), "MODEL.DEVICE": "cpu", "MODEL.NFORMER.DIM": "8"}
     words.update({key.replace("__", "."): str(value) for key, value in keys.items()})
     return build_config("nformer/sysu.yml", [word for pair in words.items() for word in pair])
+
+
+def images(fingerprint):
+    """A loader of training images."""
+    return SimpleNamespace(dataset=SimpleNamespace(fingerprint=fingerprint))
 
 
 def on_csv(name):
@@ -70,12 +76,12 @@ def test_an_encoder_of_another_list_has_seen_no_test_image(lists, name, said, ca
     path = small_checkpoint(lists / "first.pth", BASELINE, **on_csv("first.csv"))
     cfg = stage_two(path, **on_csv(name))
     if not said:
-        check_unseen(cfg, "of the second stage")
+        check_unseen(cfg, images("of the second stage"))
         return
     with pytest.raises(DatasetError, match=said):
-        check_unseen(cfg, "of the second stage")
+        check_unseen(cfg, images("of the second stage"))
     with caplog.at_level(logging.WARNING):
-        check_unseen(stage_two(path, DATASETS__ALLOW_OVERLAP=True, **on_csv(name)), "other")
+        check_unseen(stage_two(path, DATASETS__ALLOW_OVERLAP=True, **on_csv(name)), images("other"))
     assert "are in training and in test" in caplog.text
 
 
@@ -85,10 +91,12 @@ def test_lists_that_are_gone_are_said_and_equal_ones_are_not_read(lists, caplog)
     content["vireid"]["fingerprint"] = "one"
     torch.save(content, path)
     cfg = stage_two(path, **on_csv("shared.csv"))
-    check_unseen(cfg, "one")  # as if the training images were the same: the dataset checks itself
+    check_unseen(
+        cfg, images("one")
+    )  # as if the training images were the same: the dataset checks itself
     (lists / "first.csv").unlink()
     with caplog.at_level(logging.WARNING):
-        check_unseen(cfg, "other")
+        check_unseen(cfg, images("other"))
     assert "first.pth was trained on other images than" in caplog.text
     assert "no file" in caplog.text and "Make sure that no test image" in caplog.text
 
@@ -96,8 +104,8 @@ def test_lists_that_are_gone_are_said_and_equal_ones_are_not_read(lists, caplog)
 def test_an_encoder_that_was_trained_on_the_test_images_too(datasets, tmp_path):
     path = small_checkpoint(tmp_path / "all.pth", BASELINE, DATASETS__COMBINEALL=True)
     with pytest.raises(DatasetError, match=r"all.pth: SYSUMM01 and SYSUMM01: \d+ image"):
-        check_unseen(stage_two(path), "other")
-    check_unseen(stage_two(path, DATASETS__COMBINEALL=True), "other")  # which is warned of
+        check_unseen(stage_two(path), images("other"))
+    check_unseen(stage_two(path, DATASETS__COMBINEALL=True), images("other"))  # which is warned of
 
 
 def test_a_run_is_not_resumed_with_another_encoder(tmp_path):

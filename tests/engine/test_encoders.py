@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vireid_plugins.comparison import Comparison, worker
-from vireid_plugins.comparison.runs import GIVEN
+from vireid_plugins.comparison.runs import GIVEN, differing_settings
 from vireid_plugins.data.datasets.build import split_facts
 from vireid_plugins.data.transforms.chains import build_transforms
 from vireid_plugins.engine.checkpoint import read_facts
@@ -15,6 +15,7 @@ from vireid_plugins.engine.loading import configure, open_checkpoint
 from vireid_plugins.engine.model import build_model
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.errors import PlanError, UserError
+from vireid_plugins.merge import flat_values
 from vireid_plugins.modality import Modality
 from vireid_plugins.runs.names import SETTINGS
 
@@ -163,13 +164,16 @@ def test_a_comparison_over_trials_refuses_the_encoder_of_another_trial(plain, tm
     on_regdb(path, 2)
     opts = ["MODEL.DEVICE", "cpu", "MODEL.NFORMER.ENCODER", str(path)]
     plan = dict(output=tmp_path / "out", seeds=(0,))
-    with pytest.raises(PlanError, match=r"trial 3 seed 0: .*trial 2.*\{trial\} in the path of"):
+    with pytest.raises(PlanError, match=r"trial 3 seed 0: .*trial 2.* \{trial\} in the path of"):
         Comparison(["nformer/regdb.yml"], trials=(2, 3), opts=opts, **plan)
     opts[-1] = str(tmp_path / "encoder{trial}.pth")
     found = Comparison(["nformer/regdb.yml"], trials=(2, 3), opts=opts, **plan)
     first, second = (run.cfg for run in found.runs)
     assert (first.DATASETS.REGDB_TRIAL, second.DATASETS.REGDB_TRIAL) == (2, 3)
     assert first.MODEL.NFORMER.ENCODER_ARCHITECTURE and not second.MODEL.NFORMER.ENCODER_LOSSES
+    (tmp_path / SETTINGS).write_text(first.dump())
+    made = build_config(str(tmp_path / SETTINGS), found.runs[0].given)  # what a worker records
+    assert differing_settings(flat_values(made), flat_values(first)) == []
     (tmp_path / SETTINGS).write_text(second.dump())
     shutil.copy(path, tmp_path / "encoder3.pth")  # made since, by mistake
     with pytest.raises(UserError, match="encoder3.pth was trained on RegDB trial 2"):

@@ -222,10 +222,8 @@ def _check_encoder(run: PlannedRun) -> None:
     try:
         run.cfg.freeze()
     except UserError as error:
-        raise PlanError(
-            f"{run.title}: {error} In a comparison of several trials, {{trial}} in the path of "
-            f"{ENCODER} stands for the trial of the run."
-        ) from error
+        hint = f" {{trial}} in the path of {ENCODER} stands for the trial of the run."
+        raise PlanError(f"{run.title}: {error}{hint if run.given else ''}") from error
 
 
 def of_machine(key: str) -> bool:

@@ -65,12 +65,12 @@ def _are_equal(own: torch.Tensor, other: torch.Tensor) -> bool:
     return own.shape != other.shape or torch.equal(own, other)
 
 
-def check_unseen(cfg: CfgNode, fingerprint: str) -> None:
+def check_unseen(cfg: CfgNode, loader: Any) -> None:
     """Check that an encoder was not trained on what the second stage is tested on.
 
     Args:
         cfg: the config of the second stage.
-        fingerprint: of its training images. If it is that of the encoder's, too, the check of the
+        loader: its training images. If the encoder was trained on the same ones, the check of the
             dataset itself has found what training and test share.
 
     Raises:
@@ -81,7 +81,7 @@ def check_unseen(cfg: CfgNode, fingerprint: str) -> None:
     if not has_encoder(cfg) or not os.path.isfile(path):
         return
     facts = read_facts(path) or {}
-    if facts.get("fingerprint") == fingerprint or cfg.DATASETS.COMBINEALL:
+    if facts.get("fingerprint") == loader.dataset.fingerprint or cfg.DATASETS.COMBINEALL:
         return
     try:
         problems = _problems(cfg, _encoder_config(cfg, facts, path), path)

@@ -93,7 +93,7 @@ class VIReIDTrainer(DefaultTrainer):
         if cfg.TEST.EVAL_PERIOD > 0:
             evaluation.rehearse_tests(cfg)
         loader = self.build_train_loader(with_seed(cfg, self.seed))
-        check_unseen(cfg, loader.dataset.fingerprint)
+        check_unseen(cfg, loader)
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
         num_classes = _num_classes(loader)
         cfg = self.auto_scale_hyperparams(cfg, num_classes)

@@ -75,6 +75,8 @@ def index(args: argparse.Namespace) -> int:
         args.weights,
         infrared_range=args.infrared_range,
         visible_range=args.visible_range,
+        keypoints=args.keypoints,
+        keypoints_folder=args.images,
         **model_options(args),
     )
     _say_what_is_left_out(extractor)
@@ -128,7 +130,12 @@ def query(args: argparse.Namespace) -> int:
     index = SearchIndex(args.index)
     modality = Modality.parse(args.modality)
     threshold = choose_threshold(index, args.threshold, modality, args.command)
-    extractor = index.extractor(args.weights, **model_options(args))
+    extractor = index.extractor(
+        args.weights,
+        keypoints=args.keypoints,
+        keypoints_folder=args.images,
+        **model_options(args),
+    )
     say(
         f"{args.index}: {len(index):,} {index.facts['modality']} images of {index.images}, "
         f"by {index.facts['weights']}"

@@ -16,6 +16,20 @@ from .joints import JOINTS, OTHER_SIDE
 
 Size = Tuple[int, int]  # height and width, pixels
 
+# Where the joints of a standing person are, as shares of the width and the height of an image; the
+# person's left is on the right side.
+_STANDING = {
+    "nose": (0.50, 0.10),
+    **{"left_eye": (0.54, 0.08), "right_eye": (0.46, 0.08)},
+    **{"left_ear": (0.58, 0.10), "right_ear": (0.42, 0.10)},
+    **{"left_shoulder": (0.68, 0.22), "right_shoulder": (0.32, 0.22)},
+    **{"left_elbow": (0.75, 0.36), "right_elbow": (0.25, 0.36)},
+    **{"left_wrist": (0.76, 0.50), "right_wrist": (0.24, 0.50)},
+    **{"left_hip": (0.61, 0.52), "right_hip": (0.39, 0.52)},
+    **{"left_knee": (0.60, 0.74), "right_knee": (0.40, 0.74)},
+    **{"left_ankle": (0.60, 0.94), "right_ankle": (0.40, 0.94)},
+}
+
 
 class Motion(NamedTuple):
     """Where a geometric transform puts the pixels of an image.
@@ -72,12 +86,28 @@ def mirrored_batch(batch: Dict[str, Any]) -> Dict[str, Any]:
     return dict(batch, images=images, keypoints=points)
 
 
-def keypoints_of(batch: Dict[str, Any], who: str) -> Tensor:
+def standing_person(count: int, size: Size) -> Tensor:
+    """Return key points (count, 17, 3) of a person who stands in the middle of each image.
+
+    They are for made-up batches, such as those that measure a model. All joints are known.
+
+    Args:
+        count: number of images.
+        size: height and width of the images in pixels.
+    """
+    places = torch.tensor([_STANDING[name] for name in JOINTS])
+    places = places * torch.tensor([float(size[1]), float(size[0])]) - 0.5
+    person = torch.cat([places, torch.ones(len(JOINTS), 1)], dim=1)
+    return person.repeat(count, 1, 1)
+
+
+def keypoints_of(batch: Dict[str, Any], who: str, instead: str = "") -> Tensor:
     """Return the key points (B, 17, 3) of a batch, for a method that needs them.
 
     Args:
         batch: as :func:`vireid_plugins.data.dataset.collate` describes it.
         who: the name of the method, for the message.
+        instead: a sentence about what needs no key points, for the message.
 
     Raises:
         UserError: the batch has none.
@@ -86,7 +116,7 @@ def keypoints_of(batch: Dict[str, Any], who: str) -> Tensor:
         raise UserError(
             f"{who} needs key points, and this batch has none. In a training or an evaluation set "
             "INPUT.KEYPOINTS.READ to all; `vireid pose` makes the file that INPUT.KEYPOINTS.FILE "
-            "names. See docs/keypoints.md."
+            f"names (docs/keypoints.md).{' ' * bool(instead)}{instead}"
         )
     return batch["keypoints"]
 

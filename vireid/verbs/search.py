@@ -73,6 +73,7 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"gray values of {modality} images of more than 8 bits that become black and "
             "white; default: those of the training, or else of each file",
         )
+    add_keypoints(parser, "--images")
     add_model_arguments(parser, batch_size=64)
 
 
@@ -94,6 +95,7 @@ def add_query_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", default="", metavar="FILE", help="default: the file that index used"
     )
+    add_keypoints(parser, "--images")
     add_model_arguments(parser, batch_size=32)
 
 
@@ -113,6 +115,17 @@ def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 def add_modality(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare ``--modality``, which is never guessed."""
     parser.add_argument("--modality", required=True, choices=("visible", "infrared"), help=what)
+
+
+def add_keypoints(parser: argparse.ArgumentParser, images: str) -> None:
+    """Declare the file of key points, for models that need them."""
+    parser.add_argument(
+        "--keypoints",
+        default="",
+        metavar="FILE",
+        help="key points of the images, for a model that needs them (SPOT): vireid pose --images "
+        f"DIR --out FILE makes it. Its paths are relative to its own folder, or to {images}",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:

@@ -26,6 +26,7 @@ from ..engine.setup import build_config
 from ..engine.step import StepTrainer
 from ..errors import UserError
 from ..files import CONFIG_FOLDERS
+from ..keypoints import standing_person
 from ..modality import Modality
 from ..runs.environment import environment
 from ..runs.record import source_commit
@@ -87,6 +88,7 @@ class RandomBatches:
         targets, modalities, index, view = torch.tensor(rows).unbind(1)
         self.batch = {
             "images": torch.rand(len(rows), 3, *cfg.INPUT.SIZE_TRAIN) * 255,
+            "keypoints": standing_person(len(rows), tuple(cfg.INPUT.SIZE_TRAIN)),
             "targets": targets,
             "modalities": modalities,
             "index": index,

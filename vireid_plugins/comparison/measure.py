@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..evaluation.features import evaluation_mode
+from ..keypoints import standing_person
 from ..modality import Modality
 
 FlopCounterMode: Any
@@ -49,6 +50,7 @@ def flops_per_image(model: nn.Module, size: Tuple[int, int]) -> Optional[float]:
     modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED], device=device)
     batch = {
         "images": (255 * noise).to(device),
+        "keypoints": standing_person(2, size).to(device),
         "modalities": modalities,
         "targets": zeros,
         "camids": zeros,

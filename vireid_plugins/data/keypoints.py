@@ -7,6 +7,7 @@ passed the same flips, crops and changes of size as the pixels. By default nothi
 import hashlib
 import logging
 import os
+import zlib
 from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -17,7 +18,7 @@ from vireid_plugins.keypoints import Size
 from vireid_plugins.keys import Key, declare, one_of, text
 from vireid_plugins.readers.keypoints_file import KeyPointFile, read_keypoints
 from vireid_plugins.readers.side_files import INDEX_FILE
-from vireid_plugins.readers.text import shown
+from vireid_plugins.readers.text import AnyPath, shown
 
 from fastreid.config import CfgNode
 from fastreid.utils import comm
@@ -85,6 +86,64 @@ class KeyPoints(NamedTuple):
         return digest.hexdigest()[:16]
 
 
+class PathKeyPoints:
+    """The key points of images that are known by their paths alone, and in no dataset.
+
+    An image is looked up by its path relative to the folder of the file, then relative to
+    ``folder``, then by its whole path. So a file that ``vireid pose --images DIR`` made is found
+    wherever it lies, if ``folder`` is DIR, and for a folder below DIR if the file lies in DIR.
+
+    Args:
+        path: a file of key points.
+        folder: folder of the images; empty: that of the file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileContentError: it is damaged.
+    """
+
+    def __init__(self, path: AnyPath, folder: AnyPath = "") -> None:
+        self.file = read_keypoints(path)
+        name = os.fspath(path)
+        own = os.path.dirname(os.path.abspath(name))
+        if name.replace("\\", "/").endswith(INDEX_FILE):
+            own = os.path.dirname(own)
+        self.folders = [own] + [os.fspath(folder)] * bool(os.fspath(folder))
+
+    def row_of(self, image: AnyPath) -> int:
+        """Return the row of an image in the file, or -1."""
+        rows = (self.file.row_of(image, folder) for folder in self.folders)
+        return next((row for row in rows if row >= 0), -1)
+
+    def of(self, image: AnyPath, size: Size) -> Tensor:
+        """Return the key points (17, 3) of an image of ``size``, in its pixels.
+
+        Raises:
+            FileContentError: the file has none of this image, or for one of another size.
+        """
+        row = self.row_of(image)
+        if row < 0:
+            folders = " and ".join(shown(folder) for folder in self.folders)
+            raise FileContentError(
+                f"{shown(self.file.path)} has no key points of {shown(os.fspath(image))} (paths "
+                f"are relative to {folders}). `vireid pose --images DIR --out FILE` adds the "
+                "images that a file lacks."
+            )
+        points = torch.from_numpy(self.file.points[row])
+        found = KeyPoints(
+            points[None], torch.from_numpy(self.file.sizes[row])[None], shown(self.file.path)
+        )
+        found.check_size(0, os.fspath(image), size)
+        return points
+
+    def checksum(self, image: AnyPath) -> int:
+        """Return a number of 32 bits that differs for other key points of an image; 0: none."""
+        row = self.row_of(image)
+        if row < 0:
+            return 0
+        return zlib.crc32(self.file.points[row].tobytes() + self.file.sizes[row].tobytes())
+
+
 def needs_keypoints(cfg: CfgNode, is_train: bool) -> bool:
     """Return whether batches of training images, or of test images, hold key points."""
     return cfg.INPUT.KEYPOINTS.READ in ((TRAIN, ALL) if is_train else (ALL,))
@@ -113,7 +172,7 @@ def load_keypoints(
         if not places:
             continue
         folder = folder_of(source)
-        file = _read(os.path.join(folder, os.path.expanduser(cfg.INPUT.KEYPOINTS.FILE)), folder)
+        file = _read(file_of(cfg, folder), folder)
         rows = _rows(file, [left.pop(place) for place in places], folder)
         points[places] = torch.from_numpy(file.points[rows])
         sizes[places] = torch.from_numpy(file.sizes[rows])
@@ -123,6 +182,11 @@ def load_keypoints(
     if comm.is_main_process():
         logger.info("%s", found.describe())
     return found
+
+
+def file_of(cfg: CfgNode, folder: str) -> str:
+    """Return the path of the file of key points of a dataset in ``folder``."""
+    return os.path.join(folder, os.path.expanduser(cfg.INPUT.KEYPOINTS.FILE))
 
 
 def folder_of(source: Any) -> str:

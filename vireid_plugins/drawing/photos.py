@@ -4,7 +4,7 @@ B images, N items of a list.
 """
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from ..data.item import Item
 from ..data.reading import ImageReader
 from ..errors import PlotError
+from ..keypoints import Size
 from ..modality import Modality
 from ..readers.image import check_file
 
@@ -111,23 +112,39 @@ def recognize(photos: Sequence[Photo], items: Sequence[Item]) -> List[Photo]:
 
 
 def batch_of(
-    photos: Sequence[Photo], transforms: Any, read: Optional[ImageReader] = None
+    photos: Sequence[Photo],
+    transforms: Any,
+    read: Optional[ImageReader] = None,
+    keypoints: Optional[Callable[[str, Size], torch.Tensor]] = None,
 ) -> Dict[str, Any]:
     """Return a test batch: ``images`` (B, 3, H, W) in 0..255 and ``modalities`` (B,).
+
+    With ``keypoints`` it also has ``keypoints`` (B, 17, 3), in pixels of ``images``.
 
     Args:
         photos: B photographs whose modalities are known.
         transforms: the test transforms of ``build_transforms``.
         read: reads the images; None: one without a range.
+        keypoints: returns the key points (17, 3) of an image by its path and its size in pixels.
 
     Raises:
         ImageError: a file cannot be read.
+        FileContentError: an image has no key points.
     """
     read = read or ImageReader()
     known = [Modality(photo.modality) for photo in photos]
-    images = [transforms(read(photo.path, one), one) for photo, one in zip(photos, known)]
     modalities = torch.tensor(known, dtype=torch.int64)
-    return {"images": torch.stack(images), "modalities": modalities}
+    pictures = [read(photo.path, one) for photo, one in zip(photos, known)]
+    if keypoints is None:
+        images = [transforms(picture, one) for picture, one in zip(pictures, known)]
+        return {"images": torch.stack(images), "modalities": modalities}
+    pairs = []
+    for photo, picture, one in zip(photos, pictures, known):
+        size = (picture.height, picture.width)
+        begun = transforms.begin(picture, one)
+        pairs.append(transforms.end_with_points(begun, one, keypoints(photo.path, size), size))
+    stacks = [torch.stack(rows) for rows in zip(*pairs)]
+    return {"images": stacks[0], "modalities": modalities, "keypoints": stacks[1]}
 
 
 def batches(photos: Sequence[Photo], size: int) -> List[Tuple[int, Sequence[Photo]]]:

@@ -12,6 +12,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
+from ..data.keypoints import ALL
 from ..errors import UserError
 from ..keys import changed, check_unread
 from ..modeling.backbones import (
@@ -144,6 +145,17 @@ def check_run(cfg: Any, num_classes: int) -> None:
             "which needs its own GPU; leave the number out, and set CUDA_VISIBLE_DEVICES."
         )
     check_sync_norm(cfg)
+
+
+def check_keypoints(cfg: Any, model: Any) -> None:
+    """Raise ``UserError`` if the model needs key points, and the config reads none."""
+    if getattr(model, "needs_keypoints", False) and cfg.INPUT.KEYPOINTS.READ != ALL:
+        raise UserError(
+            f"{type(model).__name__} needs key points of training and of test images, and "
+            f"INPUT.KEYPOINTS.READ is {cfg.INPUT.KEYPOINTS.READ}. Set it to all; `vireid pose` "
+            f"makes the file that INPUT.KEYPOINTS.FILE names (docs/keypoints.md). "
+            f"{model.without_keypoints}".rstrip()
+        )
 
 
 def check_sync_norm(cfg: Any) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any, ContextManager, Iterable, List, Set, Union
+from typing import Any, ContextManager, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.item import Item
+from ..data.keypoints import PathKeyPoints
 from ..data.range_survey import check_ranges_suit
 from ..data.reading import RANGE_KEYS, ImageReader
-from ..data.transforms.chains import build_transforms
+from ..data.transforms.chains import ModalityTransforms, build_transforms
 from ..errors import NonFiniteError, UserError
+from ..joints import JOINTS
+from ..keypoints import standing_person
 from ..modality import Modality
 from ..readers.image import ImageError
 from .devices import check_device
@@ -24,6 +27,7 @@ from .loading import open_checkpoint
 PRECISIONS = ("float32", "bfloat16", "float16")
 CHANNEL_ORDERS = ("rgb", "bgr")
 ImageLike = Union[str, Path, Image.Image, np.ndarray]
+Prepared = Tuple[Tensor, Optional[Tensor]]  # (3, H, W), and key points (17, 3)
 
 
 class FeatureExtractor:
@@ -44,6 +48,10 @@ class FeatureExtractor:
         infrared_range: gray values of infrared images of more than 8 bits that become 0 and 255,
             as in ``INPUT.INFRARED_RANGE``; empty: those that the model was trained with.
         visible_range: the same for visible images.
+        keypoints: a file of key points (docs/keypoints.md), for a model that needs them; it is
+            asked for the images that are given as paths.
+        keypoints_folder: the folder of the images that the paths in that file are relative to;
+            empty: the folder of the file.
 
     Raises:
         MissingFileError: there is no such file.
@@ -62,6 +70,8 @@ class FeatureExtractor:
         channels: str = "rgb",
         infrared_range: str = "",
         visible_range: str = "",
+        keypoints: Union[str, Path] = "",
+        keypoints_folder: Union[str, Path] = "",
     ) -> None:
         check_device(device, "device")
         if batch_size < 1:
@@ -86,8 +96,17 @@ class FeatureExtractor:
         self.reader = ImageReader.from_config(self.cfg)
         self._looked_at: Set[Modality] = set()
         self.model = self._checkpoint.model
+        self.keypoints: Optional[PathKeyPoints] = None
+        if str(keypoints):
+            self._check_takes_keypoints()
+            self.keypoints = PathKeyPoints(keypoints, keypoints_folder)
 
-    def __call__(self, images: Iterable[ImageLike], modality: Union[str, Modality]) -> np.ndarray:
+    def __call__(
+        self,
+        images: Iterable[ImageLike],
+        modality: Union[str, Modality],
+        keypoints: Optional[np.ndarray] = None,
+    ) -> np.ndarray:
         """Return the features (N, D) of N images that are all visible or all infrared.
 
         Args:
@@ -97,33 +116,54 @@ class FeatureExtractor:
                 by their EXIF data. Gray of more than 8 bits is scaled by the range that the model
                 was trained with or, where there is none, by the image's own.
             modality: ``"visible"`` or ``"infrared"``.
+            keypoints: (N, 17, 3), x and y in pixels of each image, and a confidence from 0 to 1,
+                for a model that needs key points; None: the file of key points has them.
 
         Raises:
-            UserError: the modality is unknown, a single image was given instead of a list, or an
-                array is not an image; the message says which.
+            FileContentError: the file of key points lacks an image, or has another size of it.
+            UserError: the model needs key points and there are none, the modality is unknown, a
+                single image was given instead of a list, or an array is not an image; the message
+                says which.
             ImageError: a file cannot be read.
             NonFiniteError: a feature is NaN or infinite.
         """
         modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
         pictures = _listed(images)
+        points = self._given(keypoints, len(pictures))
+        if pictures and points is None:
+            self.check_keypoints()
         self._look_at_gray_values(pictures, modality)
         batches = []
         for start in range(0, len(pictures), self.batch_size):
             part = range(start, min(start + self.batch_size, len(pictures)))
-            tensors = [self._tensor(pictures[number], number, modality) for number in part]
-            batches.append(self.features_of(torch.stack(tensors), modality))
+            pairs = [
+                self._tensors(pictures[n], n, modality, None if points is None else points[n])
+                for n in part
+            ]
+            tensor, own = stacked(pairs)
+            batches.append(self.features_of(tensor, modality, own))
             self._check_finite(batches[-1], start)
         if not batches:
             return np.zeros((0, self.feature_size), np.float32)
         return np.concatenate(batches)
 
     @torch.no_grad()
-    def features_of(self, images: Tensor, modality: Modality) -> np.ndarray:
-        """Return features (B, D) of a batch (B, 3, H, W) that ``transforms`` have made."""
+    def features_of(
+        self, images: Tensor, modality: Modality, keypoints: Optional[Tensor] = None
+    ) -> np.ndarray:
+        """Return features (B, D) of a batch (B, 3, H, W) that ``transforms`` have made.
+
+        Args:
+            images: the batch.
+            modality: of all images.
+            keypoints: (B, 17, 3) in pixels of ``images``; None: the model needs none.
+        """
         batch = {
             "images": images,
             "modalities": torch.full((len(images),), int(modality), dtype=torch.int64),
         }
+        if keypoints is not None:
+            batch["keypoints"] = keypoints
         with self._autocast():
             features = self.model(batch)
         return F.normalize(features.float(), dim=1).cpu().numpy()
@@ -144,14 +184,61 @@ class FeatureExtractor:
         kind = torch.device(self.cfg.MODEL.DEVICE).type
         return torch.autocast(kind, dtype=getattr(torch, self.precision))
 
-    def _tensor(self, image: ImageLike, number: int, modality: Modality) -> Tensor:
+    @property
+    def needs_keypoints(self) -> bool:
+        """Return whether the model needs key points of each image."""
+        return getattr(self.model, "needs_keypoints", False)
+
+    def check_keypoints(self) -> None:
+        """Raise ``UserError`` if the model needs key points, and no file of them was given."""
+        if self.needs_keypoints and self.keypoints is None:
+            raise UserError(
+                f"{type(self.model).__name__} needs key points of each image, and no file of them "
+                "was given: add --keypoints FILE (in Python keypoints=). `vireid pose --images DIR "
+                "--out FILE` makes it (docs/keypoints.md)."
+            )
+
+    def _check_takes_keypoints(self) -> None:
+        if not self.needs_keypoints:
+            raise UserError(
+                f"{type(self.model).__name__} takes no key points: leave --keypoints (in Python "
+                "keypoints=) out."
+            )
+
+    def _given(self, keypoints: Optional[np.ndarray], count: int) -> Optional[Tensor]:
+        """Return the key points that a call was given, checked."""
+        if keypoints is None:
+            return None
+        self._check_takes_keypoints()
+        points = np.asarray(keypoints)
+        if points.shape != (count, len(JOINTS), 3) or points.dtype.kind not in "fiu":
+            raise UserError(
+                f"keypoints must be numbers ({count}, {len(JOINTS)}, 3), one row for each image; "
+                f"got {points.shape} of {points.dtype}."
+            )
+        points = points.astype(np.float32)
+        sure = points[..., 2]
+        if not (np.isfinite(points).all() and ((sure >= 0) & (sure <= 1)).all()):
+            raise UserError("keypoints must be finite, with confidences from 0 to 1.")
+        return torch.from_numpy(points)
+
+    def _tensors(
+        self, image: ImageLike, number: int, modality: Modality, points: Optional[Tensor]
+    ) -> Prepared:
         try:
             picture = self._picture(image, modality)
         except ImageError:  # its message names the file already
             raise
         except ValueError as error:
             raise UserError(f"images[{number}]: {error}") from None
-        return self.transforms(picture, modality)
+        if points is None and self.keypoints is not None:
+            if not isinstance(image, (str, Path)):
+                raise UserError(
+                    f"images[{number}] is no path, so the file of key points cannot be asked for "
+                    "it: give the call keypoints (N, 17, 3)."
+                )
+            points = self.keypoints.of(image, (picture.height, picture.width))
+        return prepared(self.transforms, picture, modality, points)
 
     def _look_at_gray_values(self, pictures: List[ImageLike], modality: Modality) -> None:
         """Warn once for each modality if files have more than 8 bits and the model has no range."""
@@ -174,7 +261,9 @@ class FeatureExtractor:
     def feature_size(self) -> int:
         """Return D, the length of a feature."""
         height, width = self.cfg.INPUT.SIZE_TEST
-        return self.features_of(torch.zeros(1, 3, height, width), Modality.VISIBLE).shape[1]
+        points = standing_person(1, (height, width)) if self.needs_keypoints else None
+        blank = torch.zeros(1, 3, height, width)
+        return self.features_of(blank, Modality.VISIBLE, points).shape[1]
 
     @property
     def fingerprint(self) -> str:
@@ -184,6 +273,32 @@ class FeatureExtractor:
         the models come from. ``NearestNeighbors`` keeps it with an index.
         """
         return self._checkpoint.fingerprint
+
+
+def prepared(
+    transforms: ModalityTransforms,
+    picture: Image.Image,
+    modality: Modality,
+    points: Optional[Tensor],
+) -> Prepared:
+    """Return what a model gets of a picture, (3, H, W), and its key points there, if there are any.
+
+    Args:
+        transforms: those of a test.
+        picture: RGB.
+        modality: of the picture.
+        points: key points (17, 3) in pixels of the picture.
+    """
+    if points is None:
+        return transforms(picture, modality), None
+    size = (picture.height, picture.width)
+    return transforms.end_with_points(transforms.begin(picture, modality), modality, points, size)
+
+
+def stacked(pairs: Sequence[Prepared]) -> Tuple[Tensor, Optional[Tensor]]:
+    """Return the images (B, 3, H, W) and key points (B, 17, 3) of B prepared pictures."""
+    points = [own for _, own in pairs if own is not None]
+    return torch.stack([image for image, _ in pairs]), torch.stack(points) if points else None
 
 
 def _listed(images: Any) -> List[ImageLike]:

@@ -11,8 +11,9 @@ from torch import nn
 
 from ..data.seeding import seeded
 from ..errors import SmallMapError, UserError
+from ..keypoints import standing_person
 from ..modality import Modality
-from .checks import is_host_method
+from .checks import check_keypoints, is_host_method
 from .clusters.checks import check_model
 from .hooks import FreezeLayers
 from .model import build_model
@@ -44,6 +45,7 @@ def try_model(cfg: Any) -> None:
     with seeded(0), torch.no_grad():
         model = build_model(cfg)
         check_model(cfg, model)
+        check_keypoints(cfg, model)
         apply_scaling_keys(cfg, model)
         FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
         model.eval()
@@ -148,6 +150,7 @@ def _blank_batch(size: Sequence[int], views: Sequence[int] = (1, 1)) -> Dict[str
     targets, modalities, view, index = torch.tensor(rows).T.contiguous()
     return {
         "images": torch.zeros(len(rows), 3, *size),
+        "keypoints": standing_person(len(rows), (size[0], size[1])),
         "targets": targets,
         "camids": modalities + 1,
         "modalities": modalities,

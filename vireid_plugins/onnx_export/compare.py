@@ -6,13 +6,21 @@ Shapes: N images of H x W pixels, D features.
 import statistics
 import time
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .graph import IMAGES, MODALITIES, ExportError, unit_features
+from ..keypoints import standing_person
+from .graph import (
+    IMAGES,
+    KEYPOINTS,
+    MODALITIES,
+    ExportError,
+    needs_keypoints,
+    unit_features,
+)
 from .pictures import Pictures
 
 BATCHES = (1, 7)  # the graph was recorded with another number of images
@@ -62,20 +70,30 @@ def open_session(content: bytes, threads: int) -> Any:
         ) from error
 
 
-def pytorch_features(model: nn.Module, images: Tensor, modalities: Tensor) -> np.ndarray:
-    """Return PyTorch's features (N, D), float32 of length 1."""
+def pytorch_features(
+    model: nn.Module, images: Tensor, modalities: Tensor, keypoints: Optional[Tensor] = None
+) -> np.ndarray:
+    """Return PyTorch's features (N, D), float32 of length 1.
+
+    ``keypoints`` (N, 17, 3) are those of a model that needs them; None: a standing person.
+    """
+    if needs_keypoints(model) and keypoints is None:
+        keypoints = _standing(images)
     with torch.no_grad():
-        return unit_features(model, images, modalities).numpy()
+        return unit_features(model, images, modalities, keypoints).numpy()
 
 
-def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarray:
+def onnx_features(
+    session: Any, images: Tensor, modalities: Tensor, keypoints: Optional[Tensor] = None
+) -> np.ndarray:
     """Return the graph's features (N, D), from the inputs that it has.
 
     Raises:
         ExportError: onnxruntime cannot run the graph, for example because it takes a fixed number
             of images.
     """
-    given = {IMAGES: images.numpy(), MODALITIES: modalities.numpy()}
+    points = _standing(images) if keypoints is None else keypoints
+    given = {IMAGES: images.numpy(), MODALITIES: modalities.numpy(), KEYPOINTS: points.numpy()}
     feeds = {one.name: given[one.name] for one in session.get_inputs()}
     try:
         return session.run(None, feeds)[0]
@@ -83,6 +101,10 @@ def onnx_features(session: Any, images: Tensor, modalities: Tensor) -> np.ndarra
         raise ExportError(
             f"onnxruntime cannot run the graph on {len(images)} images: {_one_line(error)}"
         ) from error
+
+
+def _standing(images: Tensor) -> Tensor:
+    return standing_person(len(images), (images.shape[2], images.shape[3]))
 
 
 def compare(model: nn.Module, session: Any, pictures: Pictures) -> List[Agreement]:
@@ -120,7 +142,7 @@ def compare(model: nn.Module, session: Any, pictures: Pictures) -> List[Agreemen
 def _in_batches(
     function: Callable[..., np.ndarray], network: Any, pictures: Pictures, size: int
 ) -> np.ndarray:
-    parts = zip(pictures.images.split(size), pictures.modalities.split(size))
+    parts = zip(*(rows.split(size) for rows in pictures.rows()))
     return np.concatenate([function(network, *part) for part in parts])
 
 
@@ -141,7 +163,7 @@ def measure_speeds(
 ) -> Iterator[Speed]:
     """Measure both on the first images of ``pictures``, about ``seconds`` each per batch size."""
     for size in BATCHES:
-        rows = pictures.images[:size], pictures.modalities[:size]
+        rows = tuple(row[:size] for row in pictures.rows())
         rates: Dict[str, float] = {}
         for name, function, network in (
             ("pytorch", pytorch_features, model),

@@ -10,6 +10,7 @@ import torch
 from ..engine.feature_extractor import FeatureExtractor
 from ..errors import UnknownNameError
 from ..files import check_can_write, write_atomically, writing
+from ..joints import JOINTS
 from ..modality import Modality
 from ..version import __version__
 from .compare import (
@@ -22,7 +23,7 @@ from .compare import (
     open_session,
     pytorch_features,
 )
-from .graph import FEATURES, IMAGES, MODALITIES, OPSET, ExportError, record
+from .graph import FEATURES, IMAGES, KEYPOINTS, MODALITIES, OPSET, ExportError, record
 from .pictures import Pictures, random_pictures, real_pictures
 
 PACKAGES = ("onnx", "onnxruntime")
@@ -159,9 +160,21 @@ def _metadata(extractor: FeatureExtractor, modality: Optional[Modality]) -> Dict
         "pixels": "RGB, 0..255, float32, not normalized; an infrared image has equal channels",
         "preprocessing": extractor.transforms.describe().splitlines()[0].partition(": ")[2],
         **{f"{m.label}_range": extractor.reader.describe(m) for m in Modality},
+        **_points_words(extractor),
         "feature": f"{about}{', ' * bool(about)}length 1: compare by inner product",
         "feature_size": str(dimensions[1]),
     }
+
+
+def _points_words(extractor: FeatureExtractor) -> Dict[str, str]:
+    """Return what the metadata say of key points; nothing for a model that needs none."""
+    if not extractor.needs_keypoints:
+        return {}
+    words = (
+        f"input {KEYPOINTS!r} (N, 17, 3): x, y in pixels of the input image, (0, 0) is the middle "
+        f"of the upper left one, and a confidence from 0 to 1; joints: {', '.join(JOINTS)}"
+    )
+    return {"keypoints": words}
 
 
 def _notes(extractor: FeatureExtractor) -> List[str]:
@@ -193,6 +206,8 @@ def _say_what(
 ) -> None:
     facts = exported.metadata
     given = f"{IMAGES} (N, 3, {size[0]}, {size[1]}) float32, RGB 0..255"
+    if "keypoints" in facts:
+        given += f", {KEYPOINTS} (N, 17, 3) float32"
     if facts["modality"].startswith("input"):
         given += f", {MODALITIES} (N,) int64"
     say(f"{facts['meta_architecture']}, fingerprint {facts['fingerprint']}, {facts['modality']}")

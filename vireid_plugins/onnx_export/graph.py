@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..keypoints import standing_person
 from ..modality import Modality, fixed_path, known_modality_mask
 
 OPSET = 17  # the newest that PyTorch 1.13 writes; onnxruntime reads it from 1.12 on
-IMAGES, MODALITIES, FEATURES = "images", "modalities", "features"
+IMAGES, MODALITIES, KEYPOINTS, FEATURES = "images", "modalities", "keypoints", "features"
 _RECORDED_ROWS = 2  # one of each modality; exporters simplify a batch of a single image
 
 
@@ -29,13 +30,22 @@ class ExportError(UserError):
     """An export that is not possible: the message says why, and what to change."""
 
 
-def unit_features(model: nn.Module, images: Tensor, modalities: Tensor) -> Tensor:
+def unit_features(
+    model: nn.Module, images: Tensor, modalities: Tensor, keypoints: Optional[Tensor] = None
+) -> Tensor:
     """Return features (N, D), float32 of length 1, as ``FeatureExtractor`` computes them.
+
+    Args:
+        model: in evaluation mode.
+        images: (N, 3, H, W) in 0..255.
+        modalities: (N,).
+        keypoints: (N, 17, 3) in pixels of ``images``, for a model that needs them.
 
     Raises:
         ExportError: the model returns something other than features.
     """
-    features = model({"images": images, "modalities": modalities})
+    batch = {IMAGES: images, MODALITIES: modalities}
+    features = model(batch if keypoints is None else {**batch, KEYPOINTS: keypoints})
     if not isinstance(features, Tensor) or features.dim() != 2:
         shape = getattr(features, "shape", None)
         raise ExportError(
@@ -46,11 +56,17 @@ def unit_features(model: nn.Module, images: Tensor, modalities: Tensor) -> Tenso
     return F.normalize(features.float(), dim=1)
 
 
+def needs_keypoints(model: nn.Module) -> bool:
+    """Return whether the model needs key points of each image."""
+    return bool(getattr(model, "needs_keypoints", False))
+
+
 class FeatureGraph(nn.Module):
     """The module that is recorded as a graph.
 
     Args:
-        model: ``model({"images", "modalities"})`` returns features (N, D) in evaluation mode.
+        model: ``model({"images", "modalities"})`` returns features (N, D) in evaluation mode. If
+            it needs key points, they are an input after the images.
         modality: the modality of all images; None: the modality of each image is an input.
     """
 
@@ -59,25 +75,30 @@ class FeatureGraph(nn.Module):
         self.model = model
         self.modality = modality
 
-    def forward(self, images: Tensor, modalities: Optional[Tensor] = None) -> Tensor:
+    def forward(self, images: Tensor, *others: Tensor) -> Tensor:
         """Return features (N, D), float32 of length 1; NaN where the modality is unknown.
 
         Args:
             images: (N, 3, H, W) in 0..255.
-            modalities: (N,), needed unless the module has a fixed modality.
+            others: key points (N, 17, 3) if the model needs them, then modalities (N,) unless the
+                module has a fixed modality.
         """
+        rest = list(others)
+        keypoints = rest.pop(0) if needs_keypoints(self.model) else None
         if self.modality is not None:
             fixed = torch.full_like(images[:, 0, 0, 0], int(self.modality)).long()
-            return unit_features(self.model, images, fixed)
-        assert modalities is not None, "a graph without a fixed modality takes modalities"
-        features = unit_features(self.model, images, modalities)
+            return unit_features(self.model, images, fixed, keypoints)
+        modalities = rest.pop(0)
+        features = unit_features(self.model, images, modalities, keypoints)
         return features.masked_fill(~known_modality_mask(modalities).unsqueeze(1), float("nan"))
 
 
 def record(
     model: nn.Module, image_size: Sequence[int], modality: Optional[Modality] = None
 ) -> bytes:
-    """Return the content of an ONNX file: from ``images`` (and ``modalities``) to ``features``.
+    """Return the content of an ONNX file: from ``images`` (and others) to ``features``.
+
+    Further inputs are ``keypoints``, if the model needs them, and ``modalities``.
 
     The graph takes any number of images N.
 
@@ -91,6 +112,9 @@ def record(
     """
     images = torch.rand(_RECORDED_ROWS, 3, *image_size) * 255
     inputs = {IMAGES: images}
+    if needs_keypoints(model):
+        size = (image_size[0], image_size[1])
+        inputs[KEYPOINTS] = standing_person(_RECORDED_ROWS, size)
     if modality is None:
         inputs[MODALITIES] = torch.tensor(list(Modality))
     graph = FeatureGraph(model, modality).eval()

@@ -4,7 +4,7 @@ Shapes: N images of H x W pixels.
 """
 
 import random
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ..data import build_dataset
 from ..data.item import test_items
+from ..data.keypoints import load_keypoints, needs_keypoints
 from ..data.reading import ImageReader
+from ..engine.feature_extractor import prepared, stacked
 from ..errors import UserError
+from ..keypoints import standing_person
 from ..modality import Modality
 from .graph import ExportError
 
@@ -26,6 +29,11 @@ class Pictures(NamedTuple):
     source: str
     images: Tensor  # (N, 3, H, W) float32 in 0..255
     modalities: Tensor  # (N,) int64
+    keypoints: Tensor  # (N, 17, 3), in pixels of the images
+
+    def rows(self) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return images, modalities and key points, in the order in which features take them."""
+        return self.images, self.modalities, self.keypoints
 
 
 def random_pictures(
@@ -41,7 +49,11 @@ def random_pictures(
     patches = torch.rand(COUNT - COUNT // 2, 3, 6, 3, generator=generator)
     patches = F.interpolate(patches, size=tuple(size), mode="bilinear", align_corners=False)
     modalities = torch.tensor([int(one) for one in _in_turn(modality)])
-    return Pictures("random", (torch.cat([noise, patches]) * 255).round(), modalities)
+    images = (torch.cat([noise, patches]) * 255).round()
+    points = standing_person(COUNT, (size[0], size[1]))
+    shift = torch.rand(COUNT, 1, 2, generator=generator) * 0.2 * points[..., :2].amax()
+    points = torch.cat([points[..., :2] - shift, points[..., 2:]], dim=2)
+    return Pictures("random", images, modalities, points)
 
 
 def real_pictures(
@@ -59,7 +71,8 @@ def real_pictures(
         raise ExportError("the model's config names no test set (DATASETS.TESTS)")
     name = cfg.DATASETS.TESTS[0]
     try:
-        items = test_items(build_dataset(cfg, name, key="DATASETS.TESTS"))
+        source = build_dataset(cfg, name, key="DATASETS.TESTS")
+        items, reads = test_items(source), needs_keypoints(cfg, is_train=False)
     except UserError as error:
         raise ExportError(f"{name}: {str(error).splitlines()[0]}") from error
     generator = random.Random(seed)
@@ -72,10 +85,22 @@ def real_pictures(
         chosen.append(generator.choice(of_modality))
     try:
         read = ImageReader.from_config(cfg)
-        tensors = [transforms(read(item.path, one), one) for item, one in zip(chosen, wanted)]
+        keypoints = load_keypoints(cfg, chosen, [(source, chosen)]) if reads else None
+        pairs = [
+            prepared(
+                transforms,
+                read(item.path, one),
+                one,
+                None if keypoints is None else keypoints.points[place],
+            )
+            for place, (item, one) in enumerate(zip(chosen, wanted))
+        ]
     except UserError as error:
         raise ExportError(str(error)) from error
-    return Pictures(name, torch.stack(tensors), torch.tensor([int(one) for one in wanted]))
+    images, points = stacked(pairs)
+    if points is None:
+        points = standing_person(len(images), (images.shape[2], images.shape[3]))
+    return Pictures(name, images, torch.tensor([int(one) for one in wanted]), points)
 
 
 def _in_turn(modality: Optional[Modality]) -> List[Modality]:

@@ -95,7 +95,7 @@ def features_of(subject: Subject, photos: Sequence[Photo]) -> torch.Tensor:
 def batch_of_subject(subject: Subject, photos: Sequence[Photo]) -> Dict[str, Any]:
     """Return photographs as the batch that the subject's model gets at test, see ``batch_of``."""
     transforms = build_transforms(subject.cfg, is_train=False)
-    return batch_of(photos, transforms, ImageReader.from_config(subject.cfg))
+    return batch_of(photos, transforms, ImageReader.from_config(subject.cfg), subject.keypoints)
 
 
 class Matched(NamedTuple):

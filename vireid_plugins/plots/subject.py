@@ -8,19 +8,21 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import build_test_loader
 from ..data.item import Item, fingerprint_of, test_items
+from ..data.keypoints import PathKeyPoints, file_of, folder_of, needs_keypoints
 from ..engine.loading import named_weights, open_checkpoint
 from ..errors import PlotError, UserError
 from ..evaluation import Protocol, TestFeatures, build_protocols, extract_features, flip_options
 from ..evaluation.left_out import left_out
 from ..evaluation.result import ImageSet
+from ..keypoints import Size
 from ..runs.names import RESULTS
 from ..runs.records import read_results
 
@@ -92,6 +94,19 @@ class Subject:
     def paths(self) -> np.ndarray:
         """Return the paths of the test images (N,)."""
         return np.array([item.path for item in self.items])
+
+    @cached_property
+    def keypoints(self) -> Optional[Callable[[str, Size], Tensor]]:
+        """Return a function from path and size of an image to its key points (17, 3).
+
+        None if the config reads none for test images. The file is ``INPUT.KEYPOINTS.FILE``; where
+        it is a relative path, that of the test set.
+        """
+        if not needs_keypoints(self.cfg, is_train=False):
+            return None
+        own = Path(self.cfg.INPUT.KEYPOINTS.FILE).expanduser().is_absolute()
+        folder = "" if own else folder_of(self.dataset)
+        return PathKeyPoints(file_of(self.cfg, folder), folder).of
 
     @cached_property
     def protocols(self) -> List[Protocol]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, Iterator, List, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -80,12 +80,14 @@ def index_folder(
 
     Raises:
         UserError: there are no images; the index belongs to another model, modality or folder;
-            another process is writing into it; or ``out`` holds something else.
+            another process is writing into it; ``out`` holds something else; or the model needs
+            key points, and the extractor has no file of them.
         OSError: the operating system reports an error, such as a full disk.
     """
     images, out = Path(os.path.abspath(images)), Path(os.path.abspath(out))
     modality = modality if isinstance(modality, Modality) else Modality.parse(modality)
     check_image_folder(images)
+    extractor.check_keypoints()
     if workers < 0:
         raise UserError(f"--workers must be 0 or more; got {workers}.")
     if kind:
@@ -220,7 +222,7 @@ class _Indexing:
     def _compare(self, broken: BrokenList) -> int:
         """Look at what is in the folder; return how many images have no features yet."""
         index, summary, catalog = self._index, self._summary, self._catalog
-        found = scan_images(index.images, broken.add, skip=index.folder)
+        found = self._scanned(broken)
         with tqdm(found, unit="img", desc="looking", disable=self._hidden) as bar:
             summary.found = catalog.note_found(bar)
         for folder in broken.folders:
@@ -233,6 +235,16 @@ class _Indexing:
         summary.dropped = catalog.forget_others()
         summary.unchanged = len(catalog)
         return catalog.note_missing()
+
+    def _scanned(self, broken: BrokenList) -> Iterator[FoundImage]:
+        """Yield the images in the folder; other key points count as another time of change."""
+        index, keypoints = self._index, self._extractor.keypoints
+        for image in scan_images(index.images, broken.add, skip=index.folder):
+            if keypoints is None:
+                yield image
+            else:
+                known = keypoints.checksum(index.images / os.fsdecode(image.name))
+                yield image._replace(mtime=image.mtime ^ known)
 
     def _compute(self, missing: int, broken: BrokenList) -> None:
         """Compute the missing features, and write them block by block."""

@@ -21,7 +21,8 @@ from ..evaluation.pair_distances import (
 from ..modality import Modality
 from .threshold import Calibration
 
-_OPEN = ("DATASETS.", "DATALOADER.", "TEST.")  # only such keys may be set: they change no feature
+# Only such keys may be set: they choose images, and change no feature of the index.
+_OPEN = ("DATASETS.", "DATALOADER.", "TEST.", "INPUT.KEYPOINTS.")
 _RATES = (10.0, 1.0, 0.1)  # percent of different people, for the table
 _LEAST_ERRORS = 10  # a rate of the table is based on at least this many pairs
 

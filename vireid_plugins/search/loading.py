@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..engine.feature_extractor import FeatureExtractor
+from ..engine.feature_extractor import FeatureExtractor, prepared, stacked
+from ..errors import FileContentError
 from ..modality import Modality
 from ..readers.image import ImageError
 from .folder import FoundImage
 
 NOT_FINITE = "the model's features of it are NaN or infinite"
+
+
+_Made = Tuple[Tensor, Optional[Tensor]]  # images (B, 3, H, W) and key points (B, 17, 3)
 
 
 class LoadedImages(NamedTuple):
@@ -52,11 +56,11 @@ def load_images(
         num_workers=workers,
         worker_init_fn=_prepare_worker,
     )
-    for read, tensor, broken in batches:
-        if tensor is None:
+    for read, made, broken in batches:
+        if made is None:
             features = np.zeros((0, extractor.feature_size), np.float32)
         else:
-            features = extractor.features_of(tensor, modality)
+            features = extractor.features_of(made[0], modality, made[1])
         finite = np.isfinite(features).all(axis=1).reshape(-1)
         broken += [(image.name, NOT_FINITE) for image, good in zip(read, finite) if not good]
         kept = [image for image, good in zip(read, finite) if good]
@@ -70,19 +74,26 @@ class _ImageFiles(torch.utils.data.Dataset):
         self._folder, self._modality = folder, modality
         # not the extractor itself: where workers are spawned, its model would be copied to them
         self._reader, self._transforms = extractor.reader, extractor.transforms
+        self._keypoints = extractor.keypoints
 
     def __getitem__(
         self, images: List[FoundImage]
-    ) -> Tuple[List[FoundImage], Optional[Tensor], List[Tuple[bytes, str]]]:
-        read, tensors, broken = [], [], []
+    ) -> Tuple[List[FoundImage], Optional[_Made], List[Tuple[bytes, str]]]:
+        read, pairs, broken = [], [], []
         for image in images:
             path = str(self._folder / os.fsdecode(image.name))
             try:
-                tensors.append(self._transforms(self._reader(path, self._modality), self._modality))
+                pairs.append(self._prepared(path))
                 read.append(image)
             except Exception as error:  # of whatever kind: the other images can still be read
                 broken.append((image.name, reason_of(error, path)))
-        return read, torch.stack(tensors) if tensors else None, broken
+        return read, stacked(pairs) if pairs else None, broken
+
+    def _prepared(self, path: str) -> Tuple[Tensor, Optional[Tensor]]:
+        picture, points = self._reader(path, self._modality), None
+        if self._keypoints is not None:
+            points = self._keypoints.of(path, (picture.height, picture.width))
+        return prepared(self._transforms, picture, self._modality, points)
 
 
 class _Batches(torch.utils.data.Sampler):
@@ -103,6 +114,8 @@ def _prepare_worker(number: int) -> None:
 def reason_of(error: Exception, path: str) -> str:
     """Return why an image cannot be read, in one line without its path."""
     text = str(error)
+    if isinstance(error, FileContentError):  # of the key points; it names all that is needed
+        return " ".join(text.split())
     if isinstance(error, ImageError):
         text = text.replace(f"{path}: ", "", 1).split(" Replace the file")[0]
     else:

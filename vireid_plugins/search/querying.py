@@ -54,8 +54,10 @@ def search_images(
         workers: number of processes that read images; 0: this process reads.
 
     Raises:
-        UserError: for the same reasons as ``SearchIndex.search``.
+        UserError: for the same reasons as ``SearchIndex.search``; or the model needs key points,
+            and the extractor has no file of them.
     """
+    extractor.check_keypoints()
     images = list(images)
     _look_at_gray_values(extractor, folder, images, modality)
     found = (FoundImage(name, 0, 0) for name in images)

@@ -10,6 +10,7 @@ from .modality_classifiers import modality_classifiers
 from .modality_removal import ModalityRemoval
 from .mogrifier_lstm import MogrifierLSTM, MogrifierLSTMCell
 from .non_local import NonLocal
+from .part_interaction import PartInteraction
 from .path_distance import (
     aligned_path_distances,
     candidate_path_distances,
@@ -19,6 +20,7 @@ from .path_distance import (
     stripe_distances,
 )
 from .stripes import split_stripes, stripe_heights, stripe_means, stripe_rows
+from .structure import AttendedStructure, LearnedStructureMap, RelationNetwork
 from .synergy import Synergy, SynergyModule
 
 __all__ = [
@@ -26,13 +28,17 @@ __all__ = [
     "CBAM",
     "CSA",
     "IWPAM",
+    "AttendedStructure",
     "ChannelAttention",
     "DynamicAttention",
+    "LearnedStructureMap",
     "MeanFloorPooling",
     "ModalityRemoval",
     "MogrifierLSTM",
     "MogrifierLSTMCell",
     "NonLocal",
+    "PartInteraction",
+    "RelationNetwork",
     "SpatialAttention",
     "Synergy",
     "SynergyModule",

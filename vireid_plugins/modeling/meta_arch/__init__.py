@@ -13,6 +13,7 @@ from .mutual_prediction import MutualPrediction
 from .nformer import NFormer
 from .pmt import PMT
 from .rbnet import RBNet
+from .spot import SPOT, LearnedStructure
 
 __all__ = [
     "CAJ",
@@ -22,8 +23,10 @@ __all__ = [
     "MMT",
     "MRDA",
     "PMT",
+    "SPOT",
     "CrossViTCSA",
     "DualStreamBaseline",
+    "LearnedStructure",
     "MSCLNet",
     "MutualPrediction",
     "NFormer",

@@ -57,6 +57,10 @@ class DualStreamBaseline(nn.Module):
     # Names of the method's own parts that features do not pass through: an evaluation accepts
     # weights that lack them, or that have them in other sizes. A head may have such names, too.
     training_only: Tuple[str, ...] = ()
+    # Whether batches must have ``keypoints`` (B, 17, 3), in training and at test.
+    needs_keypoints = False
+    # A sentence for users who have none: what can be trained instead.
+    without_keypoints = ""
     # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
     own_weight_keys: Mapping[str, str] = {}
     # Whether the classes may be numbered anew, as clusters are (``engine/clusters``). It holds for

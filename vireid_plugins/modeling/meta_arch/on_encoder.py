@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
+from ...keypoints import standing_person
 from ...modality import Modality
 from ...registry import lookup
 from ..gather import gather_outputs
@@ -57,6 +58,11 @@ class OnFrozenEncoder(DualStreamBaseline):
     def pixel_std(self) -> Any:  # type: ignore[override]  # a buffer of the encoder
         """Return the deviation of the three channels, in 0..255."""
         return self.encoder.pixel_std
+
+    @property
+    def needs_keypoints(self) -> bool:  # type: ignore[override]  # that of the encoder
+        """Return whether the encoder needs key points."""
+        return getattr(self.encoder, "needs_keypoints", False)
 
     @property
     def test_feature(self) -> str:
@@ -116,6 +122,7 @@ def feature_size(encoder: nn.Module, size: Sequence[int]) -> int:
     zeros = torch.zeros(count, dtype=torch.int64)
     batch: Dict[str, Any] = {
         "images": torch.zeros(count, 3, *size),
+        "keypoints": standing_person(count, (size[0], size[1])),
         "modalities": torch.arange(count),
         **{name: zeros for name in ("targets", "camids", "index")},
     }

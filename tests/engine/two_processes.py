@@ -14,6 +14,7 @@ from vireid_plugins.engine.launch import launch
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.engine.step import StepTrainer
 from vireid_plugins.evaluation.features import extract_features
+from vireid_plugins.keypoints import standing_person
 
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils import comm
@@ -78,8 +79,11 @@ def whole_batch(views):
     targets, modalities, index, view = torch.tensor(rows).unbind(1)
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(len(rows), 3, 32, 16, generator=generator) * 255
+    points = standing_person(len(rows), (32, 16))
+    points[..., 2] = torch.rand(len(rows), 17, generator=generator)
     batch = {
         "images": images,
+        "keypoints": points,
         "targets": targets,
         "modalities": modalities,
         "index": index,

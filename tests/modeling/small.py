@@ -1,9 +1,10 @@
-"""Stand-ins for the parts of a model whose values a test works out by hand."""
+"""Stand-ins for the parts of a model whose values a test works out by hand, and key points."""
 
 import torch
 from torch import nn
 
 from vireid_plugins import Modality
+from vireid_plugins.keypoints import standing_person
 
 CHANNELS = 6
 
@@ -30,3 +31,12 @@ def stand_still(model):
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
     return model
+
+
+def some_points(count, size):
+    """Key points (count, 17, 3) of persons who stand apart in images of ``size``."""
+    generator = torch.Generator().manual_seed(2)
+    shares = torch.rand(count, 1, 3, generator=generator) * torch.tensor([0.4, 0.4, 0.8])
+    points = standing_person(count, tuple(size))
+    lengths = torch.tensor([float(size[1]), float(size[0]), 1.0])
+    return points * (1 - shares) + torch.tensor([0.1, 0.1, 0.0]) * lengths

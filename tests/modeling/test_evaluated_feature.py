@@ -18,7 +18,7 @@ from vireid_plugins.modeling.heads.evaluated import CHOICES, evaluated_feature
 from vireid_plugins.search.calibration import calibrate
 
 from tests.engine.small import ROOT, small_cfg
-from tests.modeling.small import stand_still
+from tests.modeling.small import some_points, stand_still
 from tests.modeling.test_meta_arch import has_frozen_network
 from tests.onnx_export.small import SMALL, small_checkpoint, small_model
 
@@ -70,10 +70,14 @@ def test_every_method_has_the_feature_or_says_that_it_does_not(config):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     images = torch.randint(0, 256, (4, 3, *cfg.INPUT.SIZE_TEST)).float()
     modalities, targets = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 2, 3])
-    batch = {"images": images, "modalities": modalities}
+    points = some_points(4, cfg.INPUT.SIZE_TEST)
+    batch = {"images": images, "modalities": modalities, "keypoints": points}
+    given = []
     with torch.no_grad():
-        feature_map = model.extract(model.normalize(images), modalities)
-        outputs = stand_still(head)(feature_map, targets, modalities)
+        handle = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+        model(batch)
+        handle.remove()
+        outputs = stand_still(head)(given[0], targets, modalities)
     head.eval()
     pooled = outputs["features"]
     normalized = outputs["enhanced_features" if "BN-GE" in head.test_feature else "bn_features"]

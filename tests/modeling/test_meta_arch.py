@@ -16,7 +16,6 @@ from torch import nn
 
 import vireid_plugins  # noqa: F401
 from vireid_plugins.engine.setup import build_config
-from vireid_plugins.keypoints import standing_person
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
 from vireid_plugins.solver.build import parameter_groups
@@ -24,6 +23,8 @@ from vireid_plugins.solver.build import parameter_groups
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+
+from tests.modeling.small import some_points
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
@@ -154,15 +155,6 @@ def make_batch(size=SIZE):
         "keypoints": torch.rand(2 * P * K, 17, 3, generator=generator)
         * torch.tensor([size[1], size[0], 1.0]),
     }
-
-
-def some_points(count, size):
-    """Key points (count, 17, 3) of persons who stand apart in images of ``size``."""
-    generator = torch.Generator().manual_seed(2)
-    shares = torch.rand(count, 1, 3, generator=generator) * torch.tensor([0.4, 0.4, 0.8])
-    points = standing_person(count, tuple(size))
-    lengths = torch.tensor([float(size[1]), float(size[0]), 1.0])
-    return points * (1 - shares) + torch.tensor([0.1, 0.1, 0.0]) * lengths
 
 
 def take(batch, rows):

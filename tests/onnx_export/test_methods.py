@@ -7,6 +7,7 @@ import torch
 from vireid_plugins.modality import Modality
 
 from tests.engine.small import ROOT
+from tests.modeling.small import some_points
 from tests.onnx_export.small import small_model
 
 pytest.importorskip("onnxruntime")
@@ -69,11 +70,12 @@ def images_of(cfg, count):
 def test_features_equal_pytorchs_at_any_batch_size(variant):
     cfg, model = small_model(variant[0], **variant[1])
     session = open_session(record(model, cfg.INPUT.SIZE_TEST), threads=1)
-    assert [one.name for one in session.get_inputs()] == ["images", "modalities"]
+    points = ["keypoints"] * model.needs_keypoints
+    assert [one.name for one in session.get_inputs()] == ["images", *points, "modalities"]
     for count in (1, 2, 7):
         images, modalities = images_of(cfg, count), torch.arange(count) % 3 % 2
-        expected = pytorch_features(model, images, modalities)
-        found = onnx_features(session, images, modalities)
+        rows = images, modalities, some_points(count, cfg.INPUT.SIZE_TEST)
+        expected, found = pytorch_features(model, *rows), onnx_features(session, *rows)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-6)
     apart = np.linalg.norm(expected[:, None] - expected, axis=2) + 9 * np.eye(count)

@@ -29,8 +29,6 @@ from vireid_plugins.evaluation.features import TestFeatures
 from vireid_plugins.modality import Modality
 from vireid_plugins.solver import build_lr_scheduler, build_optimizer
 
-from tests.modeling.small import some_points
-
 STEPS = {"MAUM": 5, "MMT": 4}  # of a method whose memories fill step by step; others: one
 
 
@@ -127,7 +125,6 @@ def _batch(cfg):
     modalities = torch.tensor([0] * 4 * visible + [1] * 4 * infrared)
     return {
         "images": torch.rand(len(modalities), 3, *cfg.INPUT.SIZE_TRAIN, generator=values) * 255,
-        "keypoints": some_points(len(modalities), cfg.INPUT.SIZE_TRAIN),
         "targets": torch.tensor([0, 0, 1, 1] * (visible + infrared)),
         "modalities": modalities,
         "camids": modalities + 1,

@@ -24,8 +24,6 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
-from tests.modeling.small import some_points
-
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -146,7 +144,6 @@ def make_batch(size=SIZE):
     modalities = torch.tensor([0, 1]).repeat(P * K)[rows]
     return {
         "images": torch.rand(2 * P * K, 3, *size, generator=generator) * 255,
-        "keypoints": some_points(2 * P * K, size),
         "targets": targets,
         "camids": modalities * 2 + 1,
         "modalities": modalities,

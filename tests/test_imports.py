@@ -115,6 +115,7 @@ AREAS = {
     "making": "making",
     "modeling.backbones": "modeling.pieces",
     "modeling.checkpointing": "modeling.pieces",
+    "modeling.clusters": "modeling.pieces",
     "modeling.ema": "modeling.pieces",
     "modeling.gather": "modeling.pieces",
     "modeling.heads": "modeling.pieces",

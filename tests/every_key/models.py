@@ -130,6 +130,24 @@ MODELS = [
             "MODEL.RBNET.TEST_VIEW": "plain",
         },
     ),
+    Group(
+        "model",
+        "pgm/synthetic.yml",
+        NARROW,
+        {
+            "MODEL.CLUSTER_CONTRAST.TEMPERATURE": 0.5,
+            "MODEL.CLUSTER_CONTRAST.MOMENTUM": 0.5,
+            "MODEL.CLUSTER_CONTRAST.UPDATE": ("hard", "hard"),
+            "MODEL.CLUSTER_CONTRAST.MEAN_MARGIN": With(
+                0.1, "MODEL.CLUSTER_CONTRAST.UPDATE ['hybrid','hybrid']"
+            ),
+            "MODEL.CLUSTER_CONTRAST.FIRST_EPOCHS": 3,
+            "MODEL.CLUSTER_CONTRAST.WITHIN_SCALE": 2.0,
+            "MODEL.CLUSTER_CONTRAST.CROSS": "both",
+            "MODEL.CLUSTER_CONTRAST.CROSS_SCALE": 2.0,
+            "MODEL.CLUSTER_CONTRAST.MATCH": "none",
+        },
+    ),
     loss("CrossEntropyLoss", "CE", ALPHA=With(0.4, "MODEL.LOSSES.CE.EPSILON -1.0")),
     loss("CrossEntropyLoss", "CE", EPSILON=0.2, SCALE=2.0),
     loss("FocalLoss", "FL", ALPHA=0.5, GAMMA=3, SCALE=2.0),

@@ -106,6 +106,35 @@ CLUSTERINGS = Group(
         "CLUSTERS.NEW_OPTIMIZER": False,
     },
 )
+CONTRAST = CLUSTERS + (
+    "MODEL.CLUSTER_CONTRAST.FIRST_EPOCHS 0 SOLVER.MAX_EPOCH 1 CLUSTERS.ITERATIONS 4 "
+    "DATALOADER.SAMPLER_TRAIN EachModalitySampler DATALOADER.INFRARED_IDENTITIES 0 "
+)
+CONTRASTS = [
+    Group(
+        "clustered",
+        "adca/synthetic.yml",
+        CONTRAST,
+        {
+            "MODEL.CLUSTER_CONTRAST.VOTE_COSINE": 1.5,
+            "MODEL.CLUSTER_CONTRAST.AGGREGATION": 0.3,
+            "DATALOADER.INFRARED_IDENTITIES": 1,
+        },
+    ),
+    Group(
+        "clustered",
+        "bmil/synthetic.yml",
+        CONTRAST,
+        {
+            "CLUSTERS.BALANCED_ORDER": "turns",
+            "CLUSTERS.VISIBLE_SHARE": 1.0,
+            "MODEL.CLUSTER_CONTRAST.GLOBAL": "all",
+            "MODEL.CLUSTER_CONTRAST.GLOBAL_SCALE": 2.0,
+            "MODEL.CLUSTER_CONTRAST.SPLIT": False,
+            "MODEL.CLUSTER_CONTRAST.NEAREST": 2,
+        },
+    ),
+]
 AREA = (0.3, 0.4)
 ONE = ("visible",)
 INPUTS = [
@@ -351,7 +380,7 @@ RUNS = [
     Group("resumed", "baseline/synthetic.yml", REGDB, {"SOLVER.RESUME_OTHER_CONFIG": True}),
 ]
 
-GROUPS = [*MODELS, *SOLVERS, *INPUTS, *EVALUATIONS, *RUNS, CLUSTERINGS, STARTS]
+GROUPS = [*MODELS, *SOLVERS, *INPUTS, *EVALUATIONS, *RUNS, CLUSTERINGS, *CONTRASTS, STARTS]
 
 _VIT = "only the vision transformer of FastReID reads it"
 _REFUSED = "the feature of FastReID that it belongs to is refused"

@@ -66,6 +66,11 @@ class EpochBatchSampler(Sampler):
         """Leave out the first ``batches`` of the epoch that ``set_epoch`` has chosen."""
         self._skipped = int(batches)
 
+    @property
+    def skipped(self) -> int:
+        """The number of batches at the beginning of the epoch that are left out."""
+        return self._skipped
+
     def __len__(self) -> int:
         return len(self.sampler) // self.batch_size
 

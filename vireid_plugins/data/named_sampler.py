@@ -7,7 +7,8 @@ from vireid_plugins.registry import SAMPLER_REGISTRY, lookup
 from fastreid.config import CfgNode
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
-from . import sampler as _sampler  # noqa: F401  registers this package's
+from . import modality_sampler as _modality_sampler  # noqa: F401  registers this package's
+from . import sampler as _sampler  # noqa: F401
 
 
 def build_sampler(cfg: CfgNode, items: Sequence[Sequence], **ranks: int) -> Any:

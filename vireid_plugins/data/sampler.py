@@ -18,6 +18,7 @@ from vireid_plugins.registry import SAMPLER_REGISTRY
 
 from fastreid.config import CfgNode
 
+from .draws import draw_images, draw_in_turn
 from .item import Item
 from .labels import first_few, sorted_labels
 from .seeding import generator
@@ -103,7 +104,7 @@ class CrossModalityIdentitySampler(Sampler):
             UserError: P, K, seed, rank, world size or a rule is not valid; there are fewer than P
                 identities; some lack a modality; or an epoch would have no batch.
         """
-        _check_numbers(num_identities, num_instances, seed, rank, world_size)
+        check_numbers(num_identities, num_instances, seed, rank, world_size)
         check_values(
             "DATALOADER",
             IDENTITY_DRAW=identity_draw,
@@ -120,7 +121,7 @@ class CrossModalityIdentitySampler(Sampler):
         self._replacement = image_draw == "replacement"
         named = [Item.of(item) for item in items]
         self._pids: List[Hashable] = sorted_labels(item.pid for item in named)
-        self._images = _index_images(named, self._pids)
+        self._images = index_images(named, self._pids)
         self._check_identities()
         counts = [sum(map(len, self._images[modality])) for modality in Modality]
         #: B
@@ -169,7 +170,7 @@ class CrossModalityIdentitySampler(Sampler):
             raise UserError(
                 "SOLVER.IMS_PER_BATCH = 2*P*K over all processes, so it must be a multiple of "
                 f"2 * DATALOADER.NUM_INSTANCE * processes = 2 * {instances} * {world_size} = "
-                f"{unit}; got {batch}. Nearest: {_nearest_multiple(batch, unit)}."
+                f"{unit}; got {batch}. Nearest: {nearest_multiple(batch, unit)}."
             )
 
     def set_epoch(self, epoch: int) -> None:
@@ -184,7 +185,13 @@ class CrossModalityIdentitySampler(Sampler):
         """Yield positions in ``items``: this rank's rows of one batch after the other."""
         rng = generator(self._seed, self._epoch)
         batches = self._draw_identities(rng)
-        rows = np.stack([self._draw_images(rng, batches, m) for m in Modality], axis=2)
+        rows = np.stack(
+            [
+                draw_images(rng, self._images[m], batches, self.num_instances, self._replacement)
+                for m in Modality
+            ],
+            axis=2,
+        )
         share = self.num_identities // self._world_size
         mine = rows[:, self._rank * share : (self._rank + 1) * share]
         return iter(mine.reshape(-1).tolist())
@@ -198,41 +205,7 @@ class CrossModalityIdentitySampler(Sampler):
                 for _ in range(self.iterations_per_epoch)
             ]
             return np.stack(draws)
-        wanted = self.iterations_per_epoch * self.num_identities
-        stream = np.empty(0, dtype=np.int64)
-        while len(stream) < wanted:
-            left = stream[len(stream) - len(stream) % self.num_identities :]
-            stream = np.concatenate([stream, self._shuffled(rng, total, left)])
-        return stream[:wanted].reshape(self.iterations_per_epoch, self.num_identities)
-
-    def _shuffled(self, rng: np.random.Generator, total: int, left: np.ndarray) -> np.ndarray:
-        """Return all identities, shuffled; those in ``left`` come after the first batch is full.
-
-        ``left`` holds the identities that the previous list gave to the same, unfinished batch.
-        """
-        order = rng.permutation(total)
-        fresh = np.flatnonzero(~np.isin(order, left))[: self.num_identities - len(left)]
-        head = order[fresh]
-        return np.concatenate([head, np.delete(order, fresh)]) if len(left) else order
-
-    def _draw_images(
-        self, rng: np.random.Generator, batches: np.ndarray, modality: Modality
-    ) -> np.ndarray:
-        """Return (B, P, K) positions in the list of items."""
-        flat = batches.reshape(-1)
-        order = np.argsort(flat, kind="stable")  # visits grouped by identity
-        drawn = np.empty((len(flat), self.num_instances), dtype=np.int64)
-        ends = np.cumsum(np.bincount(flat, minlength=len(self._images[modality])))
-        for images, visits in zip(self._images[modality], np.split(order, ends[:-1])):
-            if self._replacement:
-                places = rng.integers(len(images), size=(len(visits), self.num_instances))
-                drawn[visits] = images[places]
-                continue
-            rounds = -(-self.num_instances // len(images))  # passes over all images
-            keys = rng.random((len(visits), rounds, len(images)))
-            shuffled = np.argsort(keys, axis=2).reshape(len(visits), rounds * len(images))
-            drawn[visits] = images[shuffled[:, : self.num_instances]]
-        return drawn.reshape(*batches.shape, self.num_instances)
+        return draw_in_turn(rng, total, self.num_identities, self.iterations_per_epoch)
 
     def _check_identities(self) -> None:
         for modality in Modality:
@@ -253,7 +226,7 @@ class CrossModalityIdentitySampler(Sampler):
             )
 
 
-def _index_images(
+def index_images(
     items: Sequence[Item], pids: Sequence[Hashable]
 ) -> Dict[Modality, List[np.ndarray]]:
     """Return each modality's image positions, one array an identity, in the order of ``pids``."""
@@ -266,7 +239,7 @@ def _index_images(
     }
 
 
-def _check_numbers(
+def check_numbers(
     num_identities: int, num_instances: int, seed: int, rank: int, world_size: int
 ) -> None:
     for name, value, least in (
@@ -287,5 +260,5 @@ def _check_numbers(
         )
 
 
-def _nearest_multiple(value: int, unit: int) -> int:
+def nearest_multiple(value: int, unit: int) -> int:
     return max(1, round(value / max(unit, 1))) * max(unit, 1)

@@ -121,6 +121,13 @@ def check_losses(cfg: Any) -> None:
     method = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if is_host_method(method):
         return
+    if getattr(method, "has_own_losses", False):
+        if names:
+            raise UserError(
+                f"{cfg.MODEL.META_ARCHITECTURE} has its own terms only, and MODEL.LOSSES.NAME is "
+                f"{names}; set MODEL.LOSSES.NAME ()."
+            )
+        return
     check_loss_names(names)
     losses = [lookup(LOSS_REGISTRY, name, "MODEL.LOSSES.NAME") for name in names]
     if getattr(method, "losses", None) is not DualStreamBaseline.losses:

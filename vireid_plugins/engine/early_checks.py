@@ -72,7 +72,8 @@ def odd_values(cfg: Any) -> List[str]:
             "nothing is frozen."
         )
     names = cfg.MODEL.LOSSES.NAME
-    if all(getattr(LOSS_REGISTRY._obj_map.get(name), "only_pulls", False) for name in names):
+    pulls = [getattr(LOSS_REGISTRY._obj_map.get(name), "only_pulls", False) for name in names]
+    if names and all(pulls):
         found.append(
             f"MODEL.LOSSES.NAME: {' and '.join(names)} only pulls features together; nothing keeps "
             "identities apart."

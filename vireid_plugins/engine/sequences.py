@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..evaluation.features import evaluation_mode
 from ..modality import Modality
 from .clusters import cluster_batches
+from .clusters.checks import check_model
 from .step import to_device
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def training_batches(cfg: Any, loader: Any, model: Any, seed: int) -> Any:
         UserError: the sequences of an update cannot be divided among the processes, or the model
             cannot be trained on clusters.
     """
+    check_model(cfg, model)
     if cfg.CLUSTERS.ENABLED:
         return cluster_batches(cfg, loader, model)
     if not getattr(model, "trains_on_features", False):

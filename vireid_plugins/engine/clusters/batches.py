@@ -9,6 +9,7 @@ N images, D features, C clusters.
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -20,17 +21,20 @@ from fastreid.utils import comm
 
 from ...data.build import build_unlabeled_loader
 from ...data.pseudo_labels import pseudo_label_sampler
+from ...data.seeding import generator
 from ...errors import UserError
 from ...evaluation import extract_features
+from ...modeling.clusters import FoundClusters
 from ...modeling.heads.classes import set_classes
 from .. import runtime
 from ..parallel import synchronize_buffers
 from .checks import check_model, classifiers_of
-from .labels import Clusterer, Clustering, centers_of, largest
-from .report import agreement, describe
+from .labels import Clusterer, Clustering, clustered_rows, largest
+from .report import measurements, sentences
 
 logger = logging.getLogger(__name__)
 
+_SUBSETS = 3  # keeps the draw of the images that are clustered apart from other draws
 _REMEDY = (
     "If the clusters are few and large, lower CLUSTERS.RADIUS; if nearly all images are outliers, "
     "raise it, or lower CLUSTERS.MIN_SAMPLES. A model that tells nobody apart needs better weights "
@@ -55,6 +59,7 @@ def cluster_batches(cfg: Any, loader: Any, model: Any) -> "ClusterBatches":
         build_unlabeled_loader(cfg, loader),
         Clusterer.from_config(cfg),
         period=cfg.CLUSTERS.PERIOD,
+        visible_share=cfg.CLUSTERS.VISIBLE_SHARE,
         new_optimizer=cfg.CLUSTERS.NEW_OPTIMIZER,
     )
 
@@ -67,6 +72,7 @@ class ClusterBatches:
         images: batches of all training images, each once, without augmentation.
         clusterer: finds the clusters.
         period: epochs between two clusterings.
+        visible_share: of the visible images, which is clustered.
         new_optimizer: whether the optimizer forgets its state at each clustering.
 
     Attributes:
@@ -75,16 +81,27 @@ class ClusterBatches:
     """
 
     def __init__(
-        self, loader: Any, images: Any, clusterer: Clusterer, *, period: int, new_optimizer: bool
+        self,
+        loader: Any,
+        images: Any,
+        clusterer: Clusterer,
+        *,
+        period: int,
+        new_optimizer: bool,
+        visible_share: float = 1.0,
     ) -> None:
         self.loader, self.dataset = loader, loader.dataset
         self.batch_sampler = loader.batch_sampler
         self.sources, self.num_classes = loader.sources, loader.num_classes
         self._images, self._clusterer = images, clusterer
         self._period, self._new_optimizer = period, new_optimizer
+        self._visible_share = visible_share
         self._sampler: Any = pseudo_label_sampler(loader)
         self._clustering: Optional[Clustering] = None
         self._targets = torch.zeros(0, dtype=torch.int64)
+        self._stage = 0  # of the method, for which the clusters were found
+        self._kinds: Tuple[str, ...] = (clusterer.within,)  # of the labelings
+        self._draw = (0, 0)  # what the choice of images follows from: seed and epoch
         self._reason = ""  # why no batch can be drawn
         self.skips_epoch, self.skipped = False, 0
 
@@ -104,8 +121,16 @@ class ClusterBatches:
         return bool(self.loader.persistent_workers)
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
-        for batch in self.loader:
-            yield {**batch, "targets": self._targets[batch["index"]]}
+        others = self._clustering.others if self._clustering is not None else ()
+        if not others:
+            for batch in self.loader:
+                yield {**batch, "targets": self._targets[batch["index"]]}
+            return
+        labels = [self._targets, *map(torch.from_numpy, others)]
+        turns = self._sampler.labelings
+        for place, batch in enumerate(self.loader, self.batch_sampler.skipped):
+            number = turns[place % len(turns)]
+            yield {**batch, "targets": labels[number][batch["index"]], "labeling": number}
 
     # ------------------------------------------------------------------------ between epochs
 
@@ -116,9 +141,13 @@ class ClusterBatches:
         is at its end, and the learning rate is that of the next epoch.
         """
         model = trainer.unwrapped_model
-        if trainer.steps_done == 0 and self._is_due(trainer.epoch):
-            clustering = self._found_by_main_process(model, trainer)
-            self._take(clustering, model)
+        phase = model.phase_of(trainer.epoch) if hasattr(model, "phase_of") else ""
+        stage = model.stage_of(phase) if hasattr(model, "stage_of") else 0
+        if trainer.steps_done == 0 and self._is_due(trainer.epoch, stage):
+            more = model.more_labelings(phase) if hasattr(model, "more_labelings") else ()
+            self._kinds, self._stage = (self._clusterer.within, *more), stage
+            self._draw = (trainer.seed, trainer.epoch)
+            self._take(*self._found_by_main_process(model, trainer, phase), model)
             if not self._reason and self._new_optimizer:
                 trainer.optimizer.state.clear()
         elif self._clustering is not None:
@@ -127,8 +156,8 @@ class ClusterBatches:
         if self.skips_epoch:
             self._skip(trainer)
 
-    def _is_due(self, epoch: int) -> bool:
-        return self._clustering is None or epoch % self._period == 0
+    def _is_due(self, epoch: int, stage: int) -> bool:
+        return self._clustering is None or epoch % self._period == 0 or stage != self._stage
 
     def _skip(self, trainer: Any) -> None:
         self.skipped += 1
@@ -144,67 +173,99 @@ class ClusterBatches:
         if self.skipped:
             logger.warning("%d epoch(s) were skipped in this run, see above.", self.skipped)
 
-    def _found_by_main_process(self, model: Any, trainer: Any) -> Tuple[Clustering, Tensor]:
-        """Return clusters and centers (C, D), which process 0 finds and all processes get."""
+    def _found_by_main_process(
+        self, model: Any, trainer: Any, phase: str
+    ) -> Tuple[Clustering, FoundClusters]:
+        """Return the clusters, which process 0 finds and all processes get."""
         begin = time.perf_counter()
         synchronize_buffers(trainer.model)
         with runtime.uncompiled_calls():
             found = extract_features(_ClusterFeatures(model), self._images)
         features = F.normalize(found.features.float(), dim=1)
+        modalities = torch.from_numpy(found.modalities)
         extracted = time.perf_counter()
         result: Any = None
         if comm.is_main_process():
             result = self._cluster(features, found.modalities)
+            if isinstance(result, Clustering):
+                result = _matched(model, result, features, modalities, phase)
         result = comm.all_gather(result)[0]
         if isinstance(result, UserError):
             raise result
         if comm.is_main_process():
             seconds = extracted - begin, time.perf_counter() - extracted
-            self._report(result, trainer, seconds)
-        return result, centers_of(features, result.labels)
+            self._report(result, found.modalities, trainer, seconds)
+        return result, _handed(result, features, modalities, phase)
 
     def _cluster(self, features: Tensor, modalities: np.ndarray) -> Any:
         """Return the clusters, or the error that every process then raises."""
         radii = self._clustering.radii if self._clustering is not None else []
-        try:
-            result = self._clusterer(features, modalities, radii)
-        except UserError as error:
-            return error
-        labels = largest(result.labels, self.num_classes)
-        if labels is not result.labels:
+        found: List[np.ndarray] = []
+        used: List[float] = []
+        for place, kind in enumerate(self._kinds):
+            rng = generator(*self._draw, _SUBSETS)
+            rows = clustered_rows(modalities, self._visible_share, place, rng)
+            try:
+                part = replace(self._clusterer, within=kind)(
+                    features[torch.from_numpy(rows)], modalities[rows], radii[len(used) :]
+                )
+            except UserError as error:
+                return error
+            labels = np.full(len(modalities), -1, np.int64)
+            labels[rows] = self._limited(part)
+            found.append(labels)
+            used += part.radii
+        return Clustering(found[0], used, tuple(found[1:]))
+
+    def _limited(self, found: Clustering) -> np.ndarray:
+        """Return the labels of a clustering, with at most as many clusters as there may be."""
+        labels = largest(found.labels, self.num_classes)
+        if labels is not found.labels:
             logger.warning(
                 "%d clusters were found: the %d largest are kept (MODEL.HEADS.NUM_CLASSES), and "
                 "the images of the others count as outliers.",
-                *(result.num_clusters, self.num_classes),
+                *(found.num_clusters, self.num_classes),
             )
-        return Clustering(labels, result.radii)
+        return labels
 
-    def _report(self, found: Clustering, trainer: Any, seconds: Tuple[float, float]) -> None:
-        measured = agreement(found.labels, [item.pid for item in self.dataset.items])
+    def _report(
+        self, found: Clustering, modalities: np.ndarray, trainer: Any, seconds: Tuple[float, float]
+    ) -> None:
+        identities = [item.pid for item in self.dataset.items]
+        measured = measurements(found, modalities, identities)
         by_rule = not self._clusterer.radius
+        said = sentences(found, modalities, self._kinds, measured, by_rule)
         logger.info(
             "Epoch %d: %s; features %.1f s, clustering %.1f s.",
-            *(trainer.epoch + 1, describe(found.labels, found.radii, by_rule, measured), *seconds),
+            *(trainer.epoch + 1, "; ".join(said), *seconds),
         )
-        numbers = {
-            "clusters": float(found.num_clusters),
-            "outliers": float((found.labels < 0).sum()),
-            **{f"clusters_{name}": value for name, value in measured.items()},
-        }
         trainer.storage.iter = trainer.iter  # what belongs to an earlier one is written already
-        trainer.storage.put_scalars(smoothing_hint=False, **numbers)
+        trainer.storage.put_scalars(smoothing_hint=False, **measured)
 
-    def _take(self, found: Tuple[Clustering, Tensor], model: Any) -> None:
+    def _take(self, clustering: Clustering, found: FoundClusters, model: Any) -> None:
         """Train on these clusters from now on; classifiers begin as their centers."""
-        clustering, centers = found
         self._clustering = clustering
         self._targets = torch.from_numpy(clustering.labels)
-        self._reason = self._sampler.set_labels(clustering.labels)
-        if not self._reason:
-            for head in classifiers_of(model):
-                set_classes(head, clustering.num_clusters, centers)
-            if hasattr(model, "begin_clusters"):
-                model.begin_clusters(centers, self._targets)
+        self._reason = self._sampler.set_labels(clustering.labels, *clustering.others)
+        if self._reason:
+            return
+        for place, reason in self._sampler.unused.items():
+            logger.warning(
+                "The clustering %r is not used in this epoch: no batch can be drawn by it. %s %s",
+                *(self._kinds[place], reason, _REMEDY),
+            )
+        if clustering.partners is not None and not bool((clustering.partners >= 0).any()):
+            logger.warning(
+                "No cluster has a partner in the other modality: what matched clusters are for is "
+                "left out of this epoch."
+            )
+        centers = found.centers()
+        for head in classifiers_of(model):
+            set_classes(head, clustering.num_clusters, centers)
+        if hasattr(model, "begin_clusters"):
+            model.begin_clusters(centers, self._targets)
+        if hasattr(model, "take_clusters"):
+            model.take_clusters(found)
 
     def _limit(self, model: Any) -> None:
         assert self._clustering is not None
@@ -218,7 +279,12 @@ class ClusterBatches:
         if self._clustering is None:
             return {"labels": torch.zeros(0, dtype=torch.int64), "radii": [], "skipped": 0}
         radii: List[float] = list(self._clustering.radii)
-        return {"labels": self._targets, "radii": radii, "skipped": self.skipped}
+        state = {"labels": self._targets, "radii": radii, "skipped": self.skipped}
+        if self._clustering.others:
+            state["others"] = torch.from_numpy(np.stack(self._clustering.others))
+        if self._stage:
+            state["stage"] = self._stage
+        return state
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take the clusters of a checkpoint.
@@ -235,9 +301,31 @@ class ClusterBatches:
                 f"there are {len(self.dataset)} images and {self.num_classes} clusters at most"
             )
         self._targets = labels.long()
-        self._clustering = Clustering(self._targets.numpy(), [float(one) for one in state["radii"]])
-        self._reason = self._sampler.set_labels(self._clustering.labels)
-        self.skipped = int(state["skipped"])
+        others = tuple(row.numpy() for row in state.get("others", torch.zeros(0)).long())
+        radii = [float(one) for one in state["radii"]]
+        self._clustering = Clustering(self._targets.numpy(), radii, others)
+        self._reason = self._sampler.set_labels(self._clustering.labels, *others)
+        self.skipped, self._stage = int(state["skipped"]), int(state.get("stage", 0))
+
+
+def _matched(
+    model: Any, found: Clustering, features: Tensor, modalities: Tensor, phase: str
+) -> Any:
+    """Return the clusters with their partners, if the model matches them, or an error."""
+    if not hasattr(model, "match_clusters"):
+        return found
+    try:
+        partners = model.match_clusters(_handed(found, features, modalities, phase))
+    except UserError as error:
+        return error
+    return found if partners is None else replace(found, partners=partners.numpy())
+
+
+def _handed(found: Clustering, features: Tensor, modalities: Tensor, phase: str) -> FoundClusters:
+    """Return what a model is given of a clustering."""
+    labels = [torch.from_numpy(one) for one in (found.labels, *found.others)]
+    partners = None if found.partners is None else torch.from_numpy(found.partners)
+    return FoundClusters(features, modalities, labels, phase, partners)
 
 
 class _ClusterFeatures(nn.Module):

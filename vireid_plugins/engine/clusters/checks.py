@@ -19,14 +19,19 @@ def classifiers_of(model: Any) -> List[Any]:
 
 
 def check_model(cfg: Any, model: Any) -> None:
-    """Raise ``UserError`` if ``CLUSTERS`` is enabled and a model cannot be trained on clusters.
+    """Raise ``UserError`` if a model cannot be trained on clusters, or not without them.
 
     Each clustering numbers its clusters anew. A table with a row for each class, other than the one
     classifier of a head, would then belong to others.
     """
-    if not cfg.CLUSTERS.ENABLED:
-        return
     method = type(model)
+    if not cfg.CLUSTERS.ENABLED:
+        if getattr(method, "needs_clusters", False):
+            raise UserError(
+                f"{method.__name__} learns from clusters, and CLUSTERS.ENABLED is False; set it to "
+                "True."
+            )
+        return
     name = f"CLUSTERS.ENABLED is True, and {method.__name__}"
     # A method says it for itself: a class derived from one that does may keep tables.
     allowed = vars(method).get("takes_clusters", is_host_method(method) and hasattr(model, "heads"))
@@ -35,6 +40,9 @@ def check_model(cfg: Any, model: Any) -> None:
             f"{name} does not say that its classes may be numbered anew (`takes_clusters = True` "
             f"in the class). {_WAYS}"
         )
+    within = getattr(method, "clusters_within", "")
+    if within and cfg.CLUSTERS.WITHIN != within:
+        raise UserError(f"{name} needs CLUSTERS.WITHIN {within}; it is {cfg.CLUSTERS.WITHIN}.")
     heads = classifiers_of(model)
     strange = [type(head).__name__ for head in heads if not takes_clusters(head)]
     if strange:

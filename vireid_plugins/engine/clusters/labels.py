@@ -4,17 +4,17 @@ N images, D features, C clusters.
 """
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UserError
 from ...evaluation import jaccard_distance
-from ...evaluation.reranking.jaccard import DEFINITIONS
+from ...evaluation.reranking.jaccard import DEFINITIONS, ORDERS
 from ...keys import SWITCH, Key, above, at_least, between, check_values, declare, one_of
+from ...modality import Modality
 
 WITHIN = ("all", "modality", "balanced")
 
@@ -30,6 +30,18 @@ declare(
     Key(
         "WITHIN", "all", one_of(*WITHIN), "cluster together, by modality, or with neighbors of both"
     ),
+    Key(
+        "BALANCED_ORDER",
+        "turns",
+        one_of(*ORDERS),
+        "balanced: neighbors of both modalities take turns, or come by similarity (BMIL's code)",
+    ),
+    Key(
+        "VISIBLE_SHARE",
+        1.0,
+        above(0, at_most=1),
+        "share of the visible images that is clustered, drawn anew each time (BMIL: 0.5)",
+    ),
     Key("NEW_OPTIMIZER", True, SWITCH, "the optimizer forgets its state at each clustering"),
     features=False,
 )
@@ -37,10 +49,20 @@ declare(
 
 @dataclass(frozen=True)
 class Clustering:
-    """Clusters of N images: ``labels`` (N,) int64 from 0, -1: outlier; ``radii`` of DBSCAN."""
+    """Clusters of N images.
+
+    Attributes:
+        labels: (N,) int64 from 0; -1: outlier.
+        radii: those of DBSCAN, of all labelings.
+        others: further labelings of the same images, (N,) each.
+        partners: (C,) the cluster of the other modality that a cluster of ``labels`` was matched
+            with, -1: none; None: nothing was matched.
+    """
 
     labels: np.ndarray
     radii: List[float]
+    others: Tuple[np.ndarray, ...] = ()
+    partners: Optional[np.ndarray] = None
 
     @property
     def num_clusters(self) -> int:
@@ -62,6 +84,7 @@ class Clusterer:
         within: ``"all"``: all images together; ``"modality"``: those of each modality for
             themselves, so that a cluster has one modality, and each has a radius; ``"balanced"``:
             together, with half of the neighbors from each modality.
+        order: ``"balanced"``: see ``jaccard_distance``, ``group_order``.
         device: where to search for neighbors.
     """
 
@@ -72,6 +95,7 @@ class Clusterer:
     k2: int = 6
     definition: str = "original"
     within: str = "all"
+    order: str = "turns"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -89,6 +113,7 @@ class Clusterer:
             k2=node.K2,
             definition=node.DEFINITION,
             within=node.WITHIN,
+            order=node.BALANCED_ORDER,
             device=cfg.MODEL.DEVICE,
         )
 
@@ -118,6 +143,7 @@ class Clusterer:
                 self.k2,
                 definition=self.definition,
                 groups=modalities if balanced else None,
+                group_order=self.order,
                 device=self.device,
             )
             kept = radii[place] if place < len(radii) else self.radius
@@ -137,6 +163,30 @@ def _radius_by_rule(distances: Any, share: float) -> float:
         raise UserError(f"CLUSTERS.RADIUS_SHARE: {error} The key is CLUSTERS.RADIUS.") from error
 
 
+def clustered_rows(
+    modalities: np.ndarray, share: float, place: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the rows that are clustered: a share of the visible images, and all others.
+
+    Args:
+        modalities: (N,).
+        share: above 0, at most 1; 1: all rows, and nothing is drawn.
+        place: of the labeling. Each takes the next share of one shuffled list, from its beginning
+            again where it ends, so that two labelings with half of the images have different ones.
+        rng: draws the order.
+
+    Returns:
+        (M,) ascending.
+    """
+    visible = np.flatnonzero(modalities == Modality.VISIBLE)
+    if share == 1 or len(visible) == 0:
+        return np.arange(len(modalities))
+    size = max(1, int(share * len(visible)))
+    order = rng.permutation(visible)
+    drawn = np.take(order, np.arange(place * size, (place + 1) * size), mode="wrap")
+    return np.sort(np.concatenate([np.flatnonzero(modalities != Modality.VISIBLE), drawn]))
+
+
 def largest(labels: np.ndarray, most: int) -> np.ndarray:
     """Return labels (N,) with at most ``most`` clusters: the largest; others become outliers.
 
@@ -149,11 +199,3 @@ def largest(labels: np.ndarray, most: int) -> np.ndarray:
     numbers = np.full(len(sizes) + 1, -1, np.int64)  # the last one is that of outliers, -1
     numbers[stay] = np.arange(most)
     return numbers[labels]
-
-
-def centers_of(features: Tensor, labels: np.ndarray) -> Tensor:
-    """Return the mean (C, D) of the features (N, D) of each cluster, divided by its length."""
-    kept = torch.from_numpy(np.flatnonzero(labels >= 0))
-    own = torch.from_numpy(labels)[kept]
-    sums = features.new_zeros(int(own.max()) + 1 if len(own) else 0, features.shape[1])
-    return F.normalize(sums.index_add_(0, own, features[kept]), dim=1)

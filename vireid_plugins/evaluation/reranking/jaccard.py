@@ -35,6 +35,7 @@ from ..similarity import Array, as_features
 from .minimum_sums import minimum_sums
 
 DEFINITIONS = ("original", "softmax")
+ORDERS = ("turns", "similarity")
 _LARGE = 1e16  # squares of larger values, or of smaller ones than 1 / _LARGE, exceed float32
 
 
@@ -45,6 +46,7 @@ def jaccard_distance(
     *,
     definition: str = "original",
     groups: Optional[Array] = None,
+    group_order: str = "turns",
     max_distance: float = 1.0,
     device: Union[str, torch.device] = "cpu",
 ) -> sparse.csr_matrix:
@@ -58,6 +60,10 @@ def jaccard_distance(
         groups: (N,) integers, the modality (or camera) of each item: neighbors are then taken
             alternately from the other groups and from the item's own group, the nearest first, so
             that every list holds both; None: neighbors are the nearest of all items.
+        group_order: with ``groups``, the order of such a list. ``"turns"``: as it was taken, so
+            that half of it holds both, too, and k2 items are averaged. ``"similarity"``, as in the
+            public code of BMIL (``faiss_rerank_xmodal.py``): the nearest first, and k2 items of
+            each side are averaged.
         max_distance: only pairs nearer than this are stored; at most 1.
         device: where to search for neighbors.
 
@@ -67,7 +73,7 @@ def jaccard_distance(
         ``max_distance``; if that is 1, it is exactly 1.
 
     Raises:
-        UserError: k1 or k2 is below 1, the definition is unknown, ``max_distance`` is not in 0..1,
+        UserError: k1 or k2 is below 1, a word is unknown, ``max_distance`` is not in 0..1,
             ``groups`` has another length, or features are not finite.
     """
     if not 0 < real_number(max_distance, "max_distance", -math.inf) <= 1:
@@ -80,7 +86,9 @@ def jaccard_distance(
                 f"groups has {members.numel()} entries for {len(rows)} features; expected shape "
                 f"({len(rows)},), got {tuple(members.shape)}."
             )
-    encoding = k_reciprocal_encoding(rows, k1, k2, definition=definition, groups=members)
+    encoding = k_reciprocal_encoding(
+        rows, k1, k2, definition=definition, groups=members, group_order=group_order
+    )
     distances = jaccard_rows(encoding.rows, max_distance=max_distance)
     distances.setdiag(0.0)
     return distances
@@ -101,6 +109,7 @@ def k_reciprocal_encoding(
     *,
     definition: str = "original",
     groups: Optional[Tensor] = None,
+    group_order: str = "turns",
     allowed: Optional[Tensor] = None,
 ) -> Encoding:
     """Return the k-reciprocal encodings of all items, as the module describes them.
@@ -111,15 +120,17 @@ def k_reciprocal_encoding(
         k2: see there.
         definition: see there.
         groups: see there.
+        group_order: see there.
         allowed: (N,) bool, the items that can be neighbors, at least one; not with ``groups``. An
             item that is not allowed is nobody's neighbor, not even its own, so that its encoding
             is the mean of those of its k2 nearest items (and empty if k2 is 1). None: all items.
 
     Raises:
-        UserError: k1 or k2 is below 1, or the definition is unknown.
+        UserError: k1 or k2 is below 1, or a word is unknown.
     """
     k1, k2 = checked_neighbors(k1, k2)
     word(definition, "definition", DEFINITIONS)
+    by_similarity = word(group_order, "group_order", ORDERS) == "similarity" and groups is not None
     if features.numel() and not 1 / _LARGE < float(features.abs().max()) < _LARGE:
         features = features.double()
     num = len(features)
@@ -127,9 +138,13 @@ def k_reciprocal_encoding(
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
     length = k1 + 1 if definition == "original" else k1
     most = num if allowed is None else int(allowed.sum())
-    neighbors, greatest = nearest_items(features, min(max(length, k2), most), groups, allowed)
-    whole = _reciprocal(neighbors[:, :length])
-    half = _reciprocal(neighbors[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
+    averaged = 2 * k2 if by_similarity and k2 > 1 else k2
+    neighbors, greatest = nearest_items(features, min(max(length, averaged), most), groups, allowed)
+    listed = neighbors[:, :length]
+    if by_similarity:
+        listed = _by_similarity(features, listed)
+    whole = _reciprocal(listed)
+    half = _reciprocal(listed[:, : min(int(np.around(k1 / 2.0)) + 1, length)])
     # The half-size set of a member joins if more than two thirds of it are members already.
     shared = whole.dot(half.T).multiply(whole).tocoo()
     sizes = np.diff(half.indptr)
@@ -142,9 +157,18 @@ def k_reciprocal_encoding(
     scale = greatest if definition == "original" else None
     encodings = _weighted(features, expanded, scale)
     if k2 > 1:
-        mean = mean_of_rows(neighbors[:, :k2], num)
+        mean = mean_of_rows(neighbors[:, :averaged], num)
         encodings = mean.dot(encodings).tocsr()
     return Encoding(encodings, greatest)
+
+
+def _by_similarity(features: Tensor, neighbors: np.ndarray) -> np.ndarray:
+    """Return lists of neighbors (N, k), each with the item itself first and then the nearest."""
+    num, width = neighbors.shape
+    rows = np.repeat(np.arange(num), width)
+    distances = pair_distances(features, rows, neighbors.ravel()).reshape(num, width)
+    distances[:, 0] = -1.0
+    return np.take_along_axis(neighbors, np.argsort(distances, axis=1, kind="stable"), axis=1)
 
 
 def checked_neighbors(k1: Any, k2: Any) -> Tuple[int, int]:

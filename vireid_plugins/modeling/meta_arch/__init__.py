@@ -2,6 +2,7 @@
 
 from .base import DualStreamBaseline
 from .caj import CAJ
+from .cluster_contrast import ClusterContrast
 from .cm_lsp_ge import CMLSPGE
 from .cmtr import CMTR
 from .crossvit_csa import CrossViTCSA
@@ -24,6 +25,7 @@ __all__ = [
     "MRDA",
     "PMT",
     "SPOT",
+    "ClusterContrast",
     "CrossViTCSA",
     "DualStreamBaseline",
     "LearnedStructure",

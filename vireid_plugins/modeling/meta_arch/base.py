@@ -9,7 +9,7 @@ B images, H x W pixels, D features, N identities.
 """
 
 import copy
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
 from ...keys import check_values
+from ..clusters.found import FoundClusters
 from ..gather import gather_outputs
 from ..heads import build_head, retrieval_features, training_outputs
 from ..heads.build import output_names
@@ -70,6 +71,11 @@ class DualStreamBaseline(nn.Module):
     may_be_student = True
     # Whether features by the average of a student need the student, see ``average_features``.
     guides_average = False
+    # Whether it takes no loss of ``MODEL.LOSSES.NAME``, which must then be empty.
+    has_own_losses = False
+    # Whether it can be trained on clusters only, and which ``CLUSTERS.WITHIN`` it needs.
+    needs_clusters = False
+    clusters_within = ""
 
     @configurable
     def __init__(
@@ -152,6 +158,28 @@ class DualStreamBaseline(nn.Module):
         a memory of centers fills it here, in buffers, so that checkpoints hold it. Every process
         calls it, with the same centers.
         """
+
+    def stage_of(self, phase: str) -> int:
+        """Return the number of a phase's stage: where it changes, clusters are found anew."""
+        return 0
+
+    def more_labelings(self, phase: str) -> Tuple[str, ...]:
+        """Return further values of ``CLUSTERS.WITHIN`` by which images are clustered as well.
+
+        Batches of all labelings take turns; ``labeling`` in a batch is 0 for that of the config, 1
+        for the first one of these, and so on.
+        """
+        return ()
+
+    def match_clusters(self, found: FoundClusters) -> Optional[Tensor]:
+        """Return which cluster of the other modality each cluster belongs to, (C,); -1: none.
+
+        Process 0 calls it. None: nothing is matched.
+        """
+        return None
+
+    def take_clusters(self, found: FoundClusters) -> None:
+        """Take up new clusters by all that is known of them, after :meth:`begin_clusters`."""
 
     def start_run(self) -> None:
         """Prepare a run that does not resume another: memories forget what the weights held."""

@@ -83,7 +83,7 @@ def measurements(
             own = labels[rows]
             result[f"{prefix}clusters{suffix}"] = float(len(np.unique(own[own >= 0])))
             result[f"{prefix}outliers{suffix}"] = float((own < 0).sum())
-            for name, value in agreement(own, [identities[row] for row in rows]).items():
+            for name, value in agreement(own, [identities[int(row)] for row in rows]).items():
                 result[f"{prefix}clusters_{name}{suffix}"] = value
     if found.partners is not None:
         pairs = sorted({tuple(sorted(p)) for p in enumerate(found.partners.tolist()) if p[1] >= 0})

@@ -193,7 +193,7 @@ class ClusterContrast(DualStreamBaseline):
         later = (TO_INFRARED, TO_VISIBLE) if cross == "alternate" else (ACROSS,)
         self.phases = ((WITHIN,) if first_epochs or not joined else ()) + (later if joined else ())
         self.phase = self.phase_of(0)
-        options = {
+        options: Dict[str, Any] = {
             "temperature": temperature,
             "momentum": momentum,
             "tables": 2 if "hybrid" in update else 1,

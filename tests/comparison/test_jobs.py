@@ -48,6 +48,26 @@ def test_runs_start_in_order_and_two_at_once(tmp_path, sleepers):
     assert [slot for _, slot, _ in sleepers] == [0, 1, 1]
 
 
+def test_a_run_waits_for_the_run_whose_checkpoint_it_begins_with(tmp_path, sleepers):
+    """With two at once: c, which begins with b, lets d go first; seeds are tenths of a second."""
+    runs = [run for name in "abcd" for run in fake_runs(tmp_path, [name], [4])]
+    cfg = runs[2].entry.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.MMT.START_1 = "{output}/../../b/seed{seed}/model_final.pth"
+    runs[2] = dataclasses.replace(runs[2], entry=dataclasses.replace(runs[2].entry, cfg=cfg))
+    assert runs[2].starts() == [str(runs[1].folder / "model_final.pth")]
+    runs[0] = dataclasses.replace(runs[0], seed=1)  # a ends long before b
+    events = []
+    execute(
+        runs,
+        2,
+        lambda run: events.append(f"+{run.entry.name}"),
+        lambda run, seconds: events.append(f"-{run.entry.name}"),
+    )
+    assert events[:4] == ["+a", "+b", "-a", "+d"] and events.index("-b") < events.index("+c")
+    assert len(events) == 8
+
+
 def test_an_interruption_stops_all_of_them(tmp_path, sleepers):
     runs = fake_runs(tmp_path, ["a", "b"], [600])
 

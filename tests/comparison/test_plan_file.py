@@ -44,7 +44,7 @@ stop_rule: >
 groups:
   - heading: Adam
     rows:
-      - {config: own.yml, name: 7}
+      - {config: own.yml, name: 7, add_to_seed: 100}
       - config: mrda/ablation/mask.yml
         set: {SOLVER.OPT: AdamW, MODEL: {MRDA: {CONSTRAINT_STAGE: 2}}}
         against: 7
@@ -58,6 +58,7 @@ groups:
     plan = read_plan(str(path))
     assert (plan.title, plan.seeds, plan.more_seeds) == ("Masks", (0, 2), (3,))
     assert plan.stop_rule == "First these, then stop."
+    assert [row.add_to_seed for row in plan.rows] == [100, 0, 0]
     assert plan.setting_pairs == (("SOLVER.BASE_LR", 0.5), ("SOLVER.MAX_EPOCH", 2))
     first, mask, sgd = plan.rows
     assert (first.name, mask.name, sgd.name) == ("7", "mask", "synthetic")

@@ -1,5 +1,7 @@
 """Which configs are meant, what they are called, and which runs may continue."""
 
+import dataclasses
+
 import pytest
 import yaml
 
@@ -17,6 +19,17 @@ from vireid_plugins.runs.names import LAST, SETTINGS
 
 from tests.comparison.fakes import SYNTHETIC, fake_runs, finish, write_config
 from tests.engine.small import ROOT
+
+
+def test_a_row_can_be_a_second_training_of_the_same_seeds(tmp_path):
+    """Seed 1 of a row that adds 100 trains with SEED 101, in the folder of seed 1."""
+    first, second = fake_runs(tmp_path, ["first", "second"], [1])
+    second = dataclasses.replace(second, entry=dataclasses.replace(second.entry, add_to_seed=100))
+    assert (first.cfg.SEED, second.cfg.SEED) == (1, 101) and second.folder.name == "seed1"
+    finish(second, 30, 20)  # a result of seed 1
+    assert second.state != "done" and "seed 101, found 1" in second.kept().damaged[0].reason
+    finish(second, 30, 20, seed=101, config=second.cfg.dump())
+    assert second.state == "done"
 
 
 def test_patterns_that_no_shell_expanded(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ class Entry:
     path: Path
     cfg: CfgNode  # without seed and folder
     folder: str = ""  # below the output; empty: its name
+    add_to_seed: int = 0  # SEED of its run of seed s is s plus this
 
     @property
     def run_folder(self) -> str:
@@ -85,7 +86,12 @@ def check_own_keys(keys: Sequence[str], where: str) -> None:
 
 
 def build_entry(
-    name: str, path: Path, opts: Sequence[Any], base_file: str = "", folder: str = ""
+    name: str,
+    path: Path,
+    opts: Sequence[Any],
+    base_file: str = "",
+    folder: str = "",
+    add_to_seed: int = 0,
 ) -> Entry:
     """Read and check one config.
 
@@ -93,7 +99,8 @@ def build_entry(
         PlanError: a file or a pair is wrong, or a model cannot be built.
     """
     try:
-        return Entry(name, path, _checked_config(path, opts, base_file), folder)
+        cfg = _checked_config(path, opts, base_file)
+        return Entry(name, path, cfg, folder, add_to_seed)
     except Exception as error:
         if not is_foreseen(error):
             raise

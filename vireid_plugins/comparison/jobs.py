@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, List, Sequence
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence
 
 import torch
 
@@ -43,6 +43,8 @@ def execute(
 ) -> None:
     """Run all ``runs``, at most ``jobs`` at once. A run that fails does not stop the others.
 
+    A run that begins with the checkpoint of another one waits until that one has ended.
+
     Args:
         runs: the runs in the order in which they start.
         jobs: number of processes at once.
@@ -54,13 +56,17 @@ def execute(
         KeyboardInterrupt: the user stopped the comparison; every process has been stopped first.
     """
     check_datasets(runs)
-    waiting = list(runs)
+    waiting, earlier = list(runs), _earlier(runs)
     running: List[Job] = []
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            while len(running) < jobs:
+                ready = _first_ready(waiting, running, earlier)
+                if ready is None:
+                    break
                 slot = min(set(range(jobs)) - {job.slot for job in running})
-                running.append(_start(waiting.pop(0), slot, jobs))
+                waiting.remove(ready)
+                running.append(_start(ready, slot, jobs))
                 on_start(running[-1].run)
             time.sleep(_POLL)
             for job in [job for job in running if job.process.poll() is not None]:
@@ -69,6 +75,24 @@ def execute(
                 on_end(job.run, time.monotonic() - job.began)
     finally:
         _stop(running)
+
+
+def _earlier(runs: Sequence[PlannedRun]) -> Dict[Path, List[Path]]:
+    """Return, for the folder of each run, those of the runs whose checkpoints it begins with."""
+    parents = {run.folder: [os.path.dirname(path) for path in run.starts()] for run in runs}
+    own = {os.path.abspath(folder): folder for folder in parents}
+    return {run: [own[one] for one in named if one in own] for run, named in parents.items()}
+
+
+def _first_ready(
+    waiting: Sequence[PlannedRun], running: Sequence[Job], earlier: Dict[Path, List[Path]]
+) -> Optional[PlannedRun]:
+    """Return the first run that need not wait for another one; None: there is none."""
+    to_end = {run.folder for run in (*waiting, *(job.run for job in running))}
+    for run in waiting:
+        if not to_end.intersection(earlier[run.folder]):
+            return run
+    return waiting[0] if waiting and not running else None  # they wait for each other
 
 
 def _start(run: PlannedRun, slot: int, jobs: int) -> Job:

@@ -238,7 +238,13 @@ def _entries(plan: Plan, opts: Sequence[Any]) -> List[Entry]:
         check_own_keys([key for key, _ in row.pairs], f"{shown_path(plan.path)}: {row.name}:")
         pairs = [word for pair in (*plan.setting_pairs, *row.pairs) for word in pair]
         try:
-            entry = build_entry(row.name, row.config, [*pairs, *opts], folder=row_folder(row.name))
+            entry = build_entry(
+                row.name,
+                row.config,
+                [*pairs, *opts],
+                folder=row_folder(row.name),
+                add_to_seed=row.add_to_seed,
+            )
         except PlanError as error:
             raise PlanError(f"{shown_path(plan.path)}: {row.name}: {error}") from error
         entries.append(entry)

@@ -52,6 +52,7 @@ _ROW = {
     "set": dict,
     "against": (list, str, int, float),
     "claim": dict,
+    "add_to_seed": int,
 }
 _DATASETS = {"axis": str, "points": list}
 _POINT = {"value": float, "folder": str}
@@ -67,6 +68,7 @@ class PlanRow:
     heading: str
     against: Tuple[str, ...]
     claim: Optional[Claim]
+    add_to_seed: int = 0  # a second training of the same config for each seed
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,10 @@ def _row(
     )
     claim = read_claim(row["claim"], against, f"{spot}: claim") if "claim" in row else None
     own = read_pairs(row.get("set", {}), f"{spot}: {name}")
-    return PlanRow(name, config, pairs + own, heading, against, claim)
+    added = optional_field(row, "add_to_seed", int, spot, 0)
+    if added < 0:
+        raise PlanError(f"{spot}: {name}: add_to_seed is {added}; expected 0 or more.")
+    return PlanRow(name, config, pairs + own, heading, against, claim, added)
 
 
 def _choose(rows: List[PlanRow], names: Optional[List[Any]], where: str) -> List[PlanRow]:

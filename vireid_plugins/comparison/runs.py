@@ -1,5 +1,6 @@
 """Plan the runs of a comparison, and find out how far each has come."""
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from fastreid.config import CfgNode
 
 from ..engine.encoder import ENCODER, has_encoder, take_encoder
 from ..engine.setup import build_config, carried_config
+from ..engine.start_paths import filled
 from ..errors import PlanError, UserError
 from ..keys import value_of
 from ..merge import flat_values
@@ -88,7 +90,7 @@ class PlannedRun:
         """Return the config that is run."""
         cfg = self.entry.cfg.clone()
         cfg.defrost()
-        cfg.SEED, cfg.OUTPUT_DIR = self.seed, self.folder.as_posix()
+        cfg.SEED, cfg.OUTPUT_DIR = self.own_seed, self.folder.as_posix()
         cfg.merge_from_list(self.given)
         if has_encoder(cfg):  # it may be that of the seed or the trial, and have been trained since
             take_encoder(cfg, carried_config, self.given[0::2])
@@ -104,7 +106,19 @@ class PlannedRun:
 
     def kept(self) -> Kept:
         """Read the content of the folder."""
-        return read_kept(self.folder, self.seed)
+        return read_kept(self.folder, self.own_seed)
+
+    @property
+    def own_seed(self) -> int:
+        """Return the value of ``SEED``."""
+        return self.seed + self.entry.add_to_seed
+
+    def starts(self) -> List[str]:
+        """Return the paths of all checkpoints that the config names, absolute."""
+        texts = flat_values(self.entry.cfg).values()
+        named = [text for text in texts if isinstance(text, str) and text.endswith(".pth")]
+        cfg = self.cfg if named else self.entry.cfg
+        return [os.path.abspath(filled(cfg, text)) for text in named]
 
     def result(self) -> Optional[Dict[str, Any]]:
         """Return what ``result.json`` holds; None if the run is not complete."""

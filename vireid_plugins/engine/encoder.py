@@ -16,7 +16,6 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ..data.datasets.build import restore_splits, split_facts
-from ..data.datasets.trials import separate_trials
 from ..data.reading import RANGE_KEYS, restore_ranges
 from ..errors import CheckpointError, UserError
 from ..keys import check_ranges, value_of
@@ -25,6 +24,7 @@ from ..readers.yaml_file import parse_yaml
 from ..registry import registered_names
 from ..runs.last import last_checkpoint
 from .checkpoint import AtomicCheckpointer, read_facts
+from .start_paths import start_path
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +48,7 @@ _CHOICES = ("TEST.FEATURE",)  # a pair may choose otherwise
 
 def encoder_path(cfg: CfgNode) -> str:
     """Return the path of the encoder's checkpoint; empty: none is named."""
-    path = os.path.expanduser(str(value_of(cfg, ENCODER, "")))
-    trials = separate_trials(cfg) if "{trial}" in path else None
-    if trials is not None:
-        path = path.replace("{trial}", str(value_of(cfg, trials.key)))
-    return path.replace("{seed}", str(cfg.SEED))
+    return start_path(cfg, ENCODER)
 
 
 def trained_on(cfg: CfgNode) -> List[str]:

@@ -7,14 +7,8 @@ import os
 from typing import Any
 
 from ..errors import CheckpointError
-from ..keys import value_of
 from .checkpoint import AtomicCheckpointer
-
-
-def start_path(cfg: Any, key: str) -> str:
-    """Return the path of a checkpoint that ``key`` names; empty: none is named."""
-    path = os.path.expanduser(str(value_of(cfg, key, "")))
-    return path.replace("{seed}", str(cfg.SEED))
+from .start_paths import start_path
 
 
 def load_networks(cfg: Any, model: Any) -> None:

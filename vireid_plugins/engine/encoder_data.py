@@ -56,8 +56,9 @@ def check_same_encoder(cfg: CfgNode, path: str) -> None:
         return
     raise CheckpointError(
         f"{path} cannot be resumed with the encoder {named}, whose weights differ from those of "
-        f"the encoder that the run began with. To continue, give {ENCODER} the path that is in the "
-        f"config.yaml of the run; to train on the features of {named}, choose another OUTPUT_DIR."
+        f"the encoder that the run began with. To continue, let {ENCODER} name that one, or a path "
+        f"where no file is, since the run holds its encoder; to train on the features of {named}, "
+        "choose another OUTPUT_DIR."
     )
 
 

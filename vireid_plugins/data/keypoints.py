@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import zlib
-from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -161,11 +161,12 @@ def load_keypoints(
 
     Raises:
         MissingFileError: a dataset has no such file.
-        FileContentError: the file is damaged, or lacks images.
+        FileContentError: the file is damaged, lacks images, or gives two images the same points.
     """
     points = torch.zeros(len(items), 17, 3)
     sizes = torch.zeros(len(items), 2, dtype=torch.int64)
     left, files = dict(enumerate(items)), []
+    owners: Dict[Tuple[str, int], str] = {}
     for source, its_items in sources:
         own = {os.path.abspath(fields[0]) for fields in its_items}
         places = [place for place, item in left.items() if os.path.abspath(item.path) in own]
@@ -173,7 +174,9 @@ def load_keypoints(
             continue
         folder = folder_of(source)
         file = _read(file_of(cfg, folder), folder)
-        rows = _rows(file, [left.pop(place) for place in places], folder)
+        its_own = [left.pop(place) for place in places]
+        rows = _rows(file, its_own, folder)
+        _check_owners(owners, file, rows, its_own)
         points[places] = torch.from_numpy(file.points[rows])
         sizes[places] = torch.from_numpy(file.sizes[rows])
         files.append(shown(file.path))
@@ -224,3 +227,20 @@ def _rows(file: KeyPointFile, items: Sequence[Item], folder: str) -> List[int]:
             f"{shown(folder)} --out FILE` adds the images that a file lacks."
         )
     return rows
+
+
+def _check_owners(
+    owners: Dict[Tuple[str, int], str], file: KeyPointFile, rows: List[int], items: Sequence[Item]
+) -> None:
+    """Note which image each row belongs to; raise ``FileContentError`` if it belongs to another.
+
+    That happens when datasets share one file, and have images of the same relative path.
+    """
+    for row, item in zip(rows, items):
+        other = owners.setdefault((file.path, row), item.path)
+        if other != item.path and os.path.realpath(other) != os.path.realpath(item.path):
+            raise FileContentError(
+                f"{shown(file.path)}: the same key points would be those of {shown(other)} and of "
+                f"{shown(item.path)}. Give each dataset a file of its own (a relative path in "
+                "INPUT.KEYPOINTS.FILE), or write full paths into the file."
+            )

@@ -51,13 +51,19 @@ class KeyPointFile(NamedTuple):
     def row_of(self, image: AnyPath, folder: AnyPath) -> int:
         """Return the row of an image, or -1.
 
+        The path is looked up as it is written, and then with all links resolved.
+
         Args:
             image: the path of the image.
             folder: the folder that the paths in the file are relative to.
         """
-        full = os.path.abspath(image)
-        found = self.rows.get(plain_name(_relative(full, os.path.abspath(folder))))
-        return self.rows.get(plain_name(full), -1) if found is None else found
+        for resolved in (os.path.abspath, os.path.realpath):
+            full = resolved(image)
+            for name in (_relative(full, resolved(folder)), full):
+                row = self.rows.get(plain_name(name))
+                if row is not None:
+                    return row
+        return -1
 
 
 def read_keypoints(path: AnyPath) -> KeyPointFile:
@@ -121,8 +127,9 @@ def _read_arrays(path: str) -> tuple:
             f"{shown(path)}: the size of {shown(names[row])} is {sizes[row].tolist()}; expected "
             "height and width in pixels."
         )
-    paths = [str(name) for name in names]
-    return paths, points.astype(np.float32), sizes.astype(np.int64), estimator
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told later
+        points = points.astype(np.float32)
+    return [str(name) for name in names], points, sizes.astype(np.int64), estimator
 
 
 def _read_rows(path: str) -> tuple:

@@ -275,10 +275,10 @@ class ClusterBatches:
     # --------------------------------------------------------------------------- checkpoints
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return the clusters for a checkpoint."""
+        """Return the clusters for a checkpoint, and the radii if the rule gave them."""
         if self._clustering is None:
             return {"labels": torch.zeros(0, dtype=torch.int64), "radii": [], "skipped": 0}
-        radii: List[float] = list(self._clustering.radii)
+        radii: List[float] = [] if self._clusterer.radius else list(self._clustering.radii)
         state = {"labels": self._targets, "radii": radii, "skipped": self.skipped}
         if self._clustering.others:
             state["others"] = torch.from_numpy(np.stack(self._clustering.others))

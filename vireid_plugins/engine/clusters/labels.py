@@ -123,7 +123,8 @@ class Clusterer:
         """Find the clusters of normalized features (N, D) of images with ``modalities`` (N,).
 
         Args:
-            radii: those of an earlier clustering, which are kept; empty: there was none.
+            radii: those that the rule gave at an earlier clustering, which are kept; empty: there
+                was none. They do not matter if ``radius`` is given.
 
         Raises:
             UserError: a feature is not finite, or there are too few images for the rule.
@@ -146,7 +147,7 @@ class Clusterer:
                 group_order=self.order,
                 device=self.device,
             )
-            kept = radii[place] if place < len(radii) else self.radius
+            kept = self.radius or (radii[place] if place < len(radii) else 0.0)
             found.append(float(kept or _radius_by_rule(distances, self.share)))
             own = cluster(distances, found[-1], self.min_samples)
             own[own >= 0] += labels.max(initial=-1) + 1

@@ -35,6 +35,21 @@ def test_left_and_right_are_told_by_the_names():
     assert {joint for limb in LIMBS for joint in limb} == set(JOINTS)
 
 
+def test_the_joints_are_those_of_coco_and_so_are_the_limbs():
+    """Recorded from the annotations of COCO 2017, category person: keypoints and skeleton."""
+    assert JOINTS == tuple(
+        """nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow
+        right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle
+        right_ankle""".split()
+    )
+    skeleton = """16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 6-8 7-9 8-10 9-11 2-3 1-2 1-3 2-4 3-5
+        4-6 5-7""".split()
+    pairs = {frozenset(JOINTS[int(one) - 1] for one in pair.split("-")) for pair in skeleton}
+    assert {frozenset(limb) for limb in LIMBS} <= pairs
+    sides = {frozenset(JOINTS[OTHER_SIDE[JOINTS.index(joint)]] for joint in one) for one in LIMBS}
+    assert sides == {frozenset(limb) for limb in LIMBS}  # left as right
+
+
 @pytest.mark.parametrize(
     ("image_size", "map_size", "sigma", "least", "weighted"),
     [

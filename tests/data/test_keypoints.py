@@ -1,6 +1,8 @@
 """Key points in batches. Oracles: what the test has written, painted squares, batches without."""
 
 import logging
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import torch
 from PIL import Image
 
 from vireid_plugins.data import build_test_loader, build_train_loader
+from vireid_plugins.data.datasets.build import dataset_root
+from vireid_plugins.data.item import Item
+from vireid_plugins.data.keypoints import KeyPoints, folder_of, load_keypoints
 from vireid_plugins.errors import FileContentError, MissingFileError
 from vireid_plugins.evaluation import extract_features
 from vireid_plugins.joints import OTHER_SIDE
@@ -16,7 +21,7 @@ from vireid_plugins.readers.keypoints_file import write_arrays
 HEIGHT, WIDTH = 24, 12
 
 
-def write_points(folder, name="keypoints.npz", leave_out=0, height=HEIGHT):
+def write_points(folder, name="keypoints.npz", leave_out=0, height=HEIGHT, width=WIDTH):
     """Paint a square at a wrist in each image below ``folder``, and write where it is."""
     paths = sorted(folder.rglob("*.jpg"))
     points = np.zeros((len(paths), 17, 3))
@@ -27,7 +32,7 @@ def write_points(folder, name="keypoints.npz", leave_out=0, height=HEIGHT):
         Image.fromarray(pixels).save(path, quality=100, subsampling=0)
         points[row, 9] = (x, y, 0.25 + row % 50 / 100)
     names = [path.relative_to(folder).as_posix() for path in paths]
-    sizes = np.full((len(paths), 2), (height, WIDTH))
+    sizes = np.full((len(paths), 2), (height, width))
     keep = slice(0, len(paths) - leave_out)
     np.savez(folder / name, **write_arrays(names[keep], points[keep], sizes[keep]))
     return dict(zip(map(str, paths), points))
@@ -133,6 +138,65 @@ def test_several_datasets_have_their_own_files(with_points, make_sysu, make_regd
     assert "Key points of" in caplog.text and "% of the joints are known" in caplog.text
 
 
+def test_datasets_may_not_share_the_key_points_of_one_path(with_points, make_sysu, tmp_path):
+    """Two folders with images of the same names, and one file for both."""
+    folder = make_sysu()
+    write_points(folder)
+    names = sorted(path.relative_to(folder) for path in (folder / "cam1").rglob("*.jpg"))
+    items, parts = [], []
+    for name in ("one", "two"):
+        own = [Item.of((str(tmp_path / name / path), 1, 1)) for path in names]
+        parts.append((SimpleNamespace(data_dir=str(tmp_path / name)), own))
+        items += own
+    with_points.INPUT.KEYPOINTS.FILE = str(folder / "keypoints.npz")
+    words = "the same key points would be those of .*/one/cam1/.* and of .*/two/cam1/"
+    with pytest.raises(FileContentError, match=words):
+        load_keypoints(with_points, items, parts)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "keypoints.npz", tmp_path / name)
+    with_points.INPUT.KEYPOINTS.FILE = "keypoints.npz"
+    found = load_keypoints(with_points, items, parts)
+    assert len(found.points) == 2 * len(names) and "one/keypoints.npz, " in found.source
+
+
+def test_one_image_may_have_two_names_or_be_listed_twice(with_points, make_sysu, tmp_path):
+    folder = make_sysu()
+    written = write_points(folder)
+    try:
+        (tmp_path / "link").symlink_to(folder)
+    except OSError:
+        pytest.skip("no links here")
+    items, parts = [], []
+    for place in (folder, tmp_path / "link"):
+        own = [Item.of((str(place / "cam1/0001/0001.jpg"), 1, 1))] * 2
+        parts.append((SimpleNamespace(data_dir=str(place)), own))
+        items += own
+    with_points.INPUT.KEYPOINTS.FILE = str(folder / "keypoints.npz")
+    found = load_keypoints(with_points, items, parts).points
+    expected = torch.from_numpy(written[items[0].path]).float()
+    assert found.shape == (4, 17, 3) and all(torch.equal(one, expected) for one in found)
+
+
+def test_the_folder_of_a_dataset_is_the_one_with_its_images():
+    """FastReID's Market1501 has ``datasets`` as ``dataset_dir``; a user's class may have none."""
+    market = SimpleNamespace(data_dir="datasets/Market-1501-v15.09.15", dataset_dir="datasets")
+    assert folder_of(market) == "datasets/Market-1501-v15.09.15"
+    assert (
+        folder_of(SimpleNamespace(data_dir="", dataset_dir="d/DukeMTMC-reID")) == "d/DukeMTMC-reID"
+    )
+    assert folder_of(SimpleNamespace()) == dataset_root()
+
+
+def test_what_is_known_is_said_in_percent():
+    points = torch.zeros(2, 17, 3)
+    points[0, :5, 2] = 0.1
+    found = KeyPoints(points, torch.ones(2, 2, dtype=torch.int64), "k.npz")
+    assert found.describe() == "Key points of 2 images from k.npz: 14.7 % of the joints are known"
+    sizes = KeyPoints(points, torch.full((2, 2), 2), "k.npz")
+    assert sizes.fingerprint != found.fingerprint
+
+
 def test_a_missing_file_names_the_command(with_points, make_sysu):
     folder = make_sysu()
     with pytest.raises(MissingFileError) as caught:
@@ -155,9 +219,11 @@ def test_missing_images_are_counted_and_named(with_points, make_sysu):
     assert "its first image is cam1/0001/0001.jpg" in str(caught.value)
 
 
-def test_key_points_of_images_of_another_size_are_refused(with_points, make_sysu):
-    write_points(make_sysu(), height=48)
-    with pytest.raises(FileContentError, match="48 x 12 pixels .* and the image has 24 x 12"):
+@pytest.mark.parametrize("height,width", [(48, WIDTH), (HEIGHT, 6)])
+def test_key_points_of_images_of_another_size_are_refused(height, width, with_points, make_sysu):
+    write_points(make_sysu(), height=height, width=width)
+    words = f"{height} x {width} pixels .* and the image has 24 x 12"
+    with pytest.raises(FileContentError, match=words):
         batches(with_points)
 
 

@@ -163,6 +163,53 @@ def test_the_teacher_that_agrees_better_with_the_clusters_is_evaluated():
     assert model.teacher_losses.tolist() == [0, 0]
 
 
+def test_the_agreement_is_a_running_mean_of_the_last_updates():
+    """mean = 0.99 mean + 0.01 of the update, and begins with the first one."""
+    model, _ = small()
+    expected = None
+    for losses in ((2.0, 1.0), (1.0, 3.0), (0.5, 3.0)):
+        model._last_losses = torch.tensor(losses)
+        model.after_step()
+        new = torch.tensor(losses)
+        expected = new if expected is None else 0.99 * expected + 0.01 * new
+        torch.testing.assert_close(model.teacher_losses, expected)
+    assert model.evaluated_network is model.teachers[1]
+    assert list(model.measures()) == ["teacher_1_id", "teacher_2_id"]
+
+
+def test_all_four_networks_are_their_own_and_have_the_clusters_as_classes():
+    model, _ = small()
+    networks = [*model.students, *model.teachers]
+    heads = model.classifiers()
+    assert all(one is network.heads for one, network in zip(heads, networks))
+    assert len({id(p) for network in networks for p in network.parameters()}) == sum(
+        len(list(network.parameters())) for network in networks
+    )
+    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"student_1", "student_2"} == set(model.training_only)
+    assert [name.split(".")[0] for name in model.backbones] == ["student_1", "student_2"]
+
+
+def test_the_order_of_a_batch_means_nothing():
+    model, batch = small()
+    model.train()
+    for seed in range(3):
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            plain = model(batch)
+            mixed = model({name: value[order] for name, value in batch.items()})
+        for name, value in plain.items():
+            torch.testing.assert_close(mixed[name], value)
+
+
+def test_students_alone_get_gradients():
+    model, batch = small()
+    model.train()
+    sum(model(batch).values()).backward()
+    assert all(p.grad is None for teacher in model.teachers for p in teacher.parameters())
+    assert all(student.heads.weight.grad.abs().sum() > 0 for student in model.students)
+
+
 def test_a_batch_without_two_views_of_each_image_is_refused():
     model, batch = small()
     model.train()

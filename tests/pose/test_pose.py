@@ -18,6 +18,7 @@ from vireid_plugins.joints import JOINTS
 from vireid_plugins.pose import blazepose, compare, fill, open_estimator
 from vireid_plugins.pose.blazepose import NUMBERS, BlazePose
 from vireid_plugins.pose.estimator import Estimator
+from vireid_plugins.pose.fill import list_images
 from vireid_plugins.readers.keypoints_file import KeyPointFile, read_keypoints
 
 
@@ -228,6 +229,43 @@ def test_a_stop_keeps_what_was_found(folder, tmp_path):
     whole = filled(folder, tmp_path / "whole.npz", Spot())
     one, other = read_keypoints(out), read_keypoints(whole.path)
     assert one.rows == other.rows and np.array_equal(one.points, other.points)
+
+
+def test_the_file_is_written_from_time_to_time(folder, tmp_path, monkeypatch):
+    """A kill, unlike Ctrl-C, leaves no time to write."""
+    monkeypatch.setattr(sys.modules[list_images.__module__], "_SECONDS", -1.0)
+    out, counts = tmp_path / "k.npz", []
+
+    class Watching(Spot):
+        def find(self, images):
+            counts.append(len(read_keypoints(out).rows) if out.exists() else 0)
+            return super().find(images)
+
+    filled(folder, out, Watching(), batch=2)
+    assert counts == [0, 2, 4]
+
+
+def test_links_that_lead_back_end_the_search(folder, tmp_path):
+    try:
+        (folder / "b/up").symlink_to(folder)
+        (folder / "other").symlink_to(tmp_path / "outside")
+    except OSError:
+        pytest.skip("no links here")
+    (tmp_path / "outside").mkdir()
+    blob((9, 9), 1, 1).save(tmp_path / "outside/1.png")
+    found = list_images(str(folder))
+    assert found == ["a/1.png", "a/10.png", "a/2.png", "b/1.png", "b/2.jpg", "other/1.png"]
+
+
+def test_images_that_show_nobody_are_counted(folder, tmp_path):
+    class Nobody(Spot):
+        def find(self, images):
+            points = super().find(images)
+            points[..., 2] = 0.49
+            points[: len(points) // 2, 3, 2] = 0.5  # one joint is sure
+            return points
+
+    assert filled(folder, tmp_path / "k.npz", Nobody()).unsure == 3
 
 
 def test_images_that_cannot_be_read_are_named(folder, tmp_path):

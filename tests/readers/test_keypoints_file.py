@@ -58,6 +58,37 @@ def test_images_are_found_below_the_folder(tmp_path):
     assert found.row_of(tmp_path / "other/d.jpg", tmp_path) == -1
 
 
+def test_links_to_images_and_to_the_folder_are_followed(tmp_path):
+    """A file of paths below one name of a folder, and images that are reached by another."""
+    images = tmp_path / "data/cam1"
+    images.mkdir(parents=True)
+    (images / "a.jpg").touch()
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "data")
+        (tmp_path / "data/cam2").symlink_to(images)
+    except OSError:
+        pytest.skip("no links here")
+    data, link = tmp_path / "data", tmp_path / "link"
+    full = str((images / "a.jpg").resolve())
+    for name in ("cam1/a.jpg", full):
+        found = read_keypoints(
+            write_npz(tmp_path / "k.npz", [name], np.zeros((1, 17, 3)), [(9, 9)])
+        )
+        for image, folder in ((link, data), (data, link), (link, link)):
+            assert found.row_of(image / "cam1/a.jpg", folder) == 0
+        assert found.row_of(data / "cam2/a.jpg", data) == 0
+        assert found.row_of(data / "cam3/a.jpg", data) == -1
+
+
+def test_the_folder_of_the_program_does_not_matter(tmp_path, monkeypatch):
+    found = read_keypoints(write_npz(tmp_path / "k.npz"))
+    monkeypatch.chdir(tmp_path)
+    assert found.row_of("root/cam1/a.jpg", "root") == 0
+    assert found.row_of(tmp_path / "root/cam1/a.jpg", "root/") == 0
+    assert found.row_of("root/x/../cam1/./a.jpg", tmp_path / "root") == 0
+    assert found.row_of("cam1/a.jpg", "root") == -1
+
+
 def test_a_joint_without_a_place_is_unknown(tmp_path):
     points = some_points()
     points[0, 2] = np.nan
@@ -87,6 +118,14 @@ def test_the_side_files_of_a_rendered_dataset_are_read(tmp_path):
         read_keypoints(tmp_path / INDEX_FILE)
 
 
+def test_lines_may_be_written_in_other_ways(tmp_path):
+    """Spaces and capitals; an image of which no joint is known has one line of confidence 0."""
+    lines = [" a.jpg , 24 , 12 , Left_Eye , 1 , 2 , 0.5 ", "b.jpg,24,12,nose,0,0,0"]
+    found = read_keypoints(write_csv(tmp_path / "k.csv", lines))
+    assert list(found.rows) == ["a.jpg", "b.jpg"] and found.points[0, 1].tolist() == [1, 2, 0.5]
+    assert (found.points[1] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -98,6 +137,9 @@ def test_the_side_files_of_a_rendered_dataset_are_read(tmp_path):
         (["a.jpg,24,12,nose,1,,1"], "line 2: no value for y"),
         (["a.jpg,24,12,nose,1,1,2"], "nose of a.jpg is x 1, y 1, confidence 2; expected"),
         (["a.jpg,24,12,nose,1,1,-0.1"], "confidence from 0 to 1"),
+        (["a.jpg,24,12,nose,1,1000001,1"], "line 2: found the y '1000001'; expected a number"),
+        (["a.jpg,24,1000001,nose,1,1,1"], "line 2: found the width '1000001'"),
+        (["a/b.jpg,24,12,nose,1,1,1", "a\\b.jpg,24,12,left_eye,1,1,1"], "a/b.jpg appears twice"),
     ],
 )
 def test_wrong_lines_are_told(tmp_path, lines, words):
@@ -111,6 +153,9 @@ def test_wrong_lines_are_told(tmp_path, lines, words):
         ({"keypoints": np.zeros((2, 18, 3))}, r"keypoints has the shape \(2, 18, 3\)"),
         ({"sizes": np.zeros((2, 2))}, "sizes has the shape .* float64; expected"),
         ({"sizes": np.array([[24, 12], [0, 1]])}, r"the size of .* is \[0, 1\]"),
+        ({"sizes": np.array([[24, 12], [9, 1000001]])}, r"the size of cam2/.* is \[9, 1000001\]"),
+        ({"keypoints": np.full((2, 17, 3), 1e300)}, "nose of cam1/a.jpg is x inf"),
+        ({"keypoints": np.full((2, 17, 3), (2e6, 1, 1))}, r"is x 2e\+06, y 1, confidence 1"),
         ({"paths": np.array([1, 2])}, "paths has the shape"),
         ({"paths": np.array(["a.jpg", "./a.jpg"])}, r"the image a\.jpg appears twice"),
     ],

@@ -59,6 +59,16 @@ def test_clusters_are_those_of_the_dense_matrix(radius, min_samples, duplicates)
     np.testing.assert_array_equal(cluster(distances, radius, min_samples), expected.labels_)
 
 
+def test_a_pair_at_the_radius_is_near():
+    """Three items in a chain, with exactly representable distances."""
+    distances = sparse.csr_matrix(
+        ([0, 0.5, 0.5, 0, 0.25, 0.25, 0], ([0, 0, 1, 1, 1, 2, 2], [0, 1, 0, 1, 2, 1, 2]))
+    )
+    assert cluster(distances.astype(np.float32), 0.5, 2).tolist() == [0, 0, 0]
+    assert cluster(distances.astype(np.float32), 0.25, 2).tolist() == [-1, 0, 0]
+    assert cluster(distances.astype(np.float32), 0.25, 3).tolist() == [-1, -1, -1]
+
+
 def test_people_are_found_and_a_stranger_is_an_outlier():
     features = np.concatenate([people(noise=0.05), -np.ones((1, 12), np.float32)])
     distances = jaccard_distance(features, 5, 2)

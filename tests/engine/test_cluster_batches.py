@@ -77,7 +77,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(model.parameters())
         for parameter in model.parameters():
             self.optimizer.state[parameter] = {"step": torch.tensor(3.0)}
-        self.numbers, self.passed = {}, 0
+        self.numbers, self.passed, self.seed = {}, 0, 0
         self.storage = SimpleNamespace(put_scalars=lambda **found: self.numbers.update(found))
 
     def pass_epoch(self):

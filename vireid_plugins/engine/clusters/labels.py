@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import UserError
 from ...evaluation import jaccard_distance
 from ...evaluation.reranking.jaccard import DEFINITIONS, ORDERS
-from ...keys import SWITCH, Key, above, at_least, between, check_values, declare, one_of
+from ...keys import SWITCH, Key, above, at_least, check_values, declare, one_of
 from ...modality import Modality
 
 WITHIN = ("all", "modality", "balanced")
@@ -21,7 +21,12 @@ WITHIN = ("all", "modality", "balanced")
 declare(
     "CLUSTERS",
     Key("PERIOD", 1, at_least(1), "epochs between two clusterings; the first epoch always begins"),
-    Key("RADIUS", 0.0, between(0, 1), "DBSCAN's radius, a Jaccard distance; 0: MMT's rule, once"),
+    Key(
+        "RADIUS",
+        0.0,
+        at_least(0, below=1),  # 1 would be reached by every pair, and not all pairs are stored
+        "DBSCAN's radius, a Jaccard distance; 0: MMT's rule, once",
+    ),
     Key("RADIUS_SHARE", 1.6e-3, above(0, at_most=1), "MMT's rule: share of pairs averaged (rho)"),
     Key("MIN_SAMPLES", 4, at_least(1), "DBSCAN: neighbors, itself included, that make a core"),
     Key("K1", 20, at_least(1), "neighbors of a k-reciprocal set"),
@@ -161,7 +166,9 @@ def _radius_by_rule(distances: Any, share: float) -> float:
     try:
         return automatic_radius(distances, share)
     except UserError as error:
-        raise UserError(f"CLUSTERS.RADIUS_SHARE: {error} The key is CLUSTERS.RADIUS.") from error
+        raise UserError(
+            f"CLUSTERS.RADIUS_SHARE: {error} (The radius is CLUSTERS.RADIUS.)"
+        ) from error
 
 
 def clustered_rows(

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from vireid_plugins.clustering import automatic_radius, cluster
-from vireid_plugins.engine.clusters.labels import Clusterer, centers_of, largest
+from vireid_plugins.engine.clusters.labels import Clusterer, largest
 from vireid_plugins.engine.clusters.report import agreement, describe
 from vireid_plugins.errors import UserError
 from vireid_plugins.evaluation import jaccard_distance
+from vireid_plugins.modeling.clusters import centers_of
 
 NUM = 48
 
@@ -84,13 +85,13 @@ def test_the_largest_clusters_stay():
 
 
 def test_centers_are_means_of_length_1(features):
-    labels = np.arange(NUM) % 5 - 1
+    labels = torch.arange(NUM) % 5 - 1
     found = centers_of(features, labels)
     assert found.shape == (4, 6)
     for number, center in enumerate(found):
-        mean = features[torch.from_numpy(labels == number)].mean(0)
+        mean = features[labels == number].mean(0)
         torch.testing.assert_close(center, mean / mean.norm())
-    assert centers_of(features, np.full(NUM, -1)).shape == (0, 6)
+    assert centers_of(features, torch.full((NUM,), -1)).shape == (0, 6)
 
 
 def test_agreement_by_hand():

@@ -176,7 +176,7 @@ def check_same_data(held: Mapping[str, Any], own: Mapping[str, Any], path: str) 
         if key in held and held[key] != own[key]:
             raise CheckpointError(
                 f"{path} cannot be resumed: its {key} is {held[key]}, and that of this run is "
-                f"{own[key]}. The training data, the batch, SOLVER.ACCUMULATION or CLUSTERS changed; "
+                f"{own[key]}. The data, the batch, SOLVER.ACCUMULATION or CLUSTERS changed; "
                 "use another OUTPUT_DIR."
             )
 

@@ -54,22 +54,36 @@ def test_students_and_teachers_begin_with_their_starts(images, starts, tmp_path)
         VIReIDTrainer(cfg).resume_or_load(resume=False)
 
 
+RBNET = {"MODEL__MMT__STUDENT": "RBNet", "MODEL__RBNET__KEYPOINT_SCALE": 0.0}
+
+
 @pytest.mark.slow
-def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(images, starts, tmp_path):
+@pytest.mark.parametrize("student", ["DualStreamBaseline", "RBNet"])
+def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(student, images, starts, tmp_path):
+    """RBNets begin from random weights here, and learn no key points: these images have none."""
+
     class Stopped(VIReIDTrainer):
         def run_step(self):
             super().run_step()
             if self.iter == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    train(mmt_cfg(tmp_path / "whole", images, **starts))
-    cfg = mmt_cfg(tmp_path / "parts", images, **starts)
+    keys = RBNET if student == "RBNet" else starts
+    train(mmt_cfg(tmp_path / "whole", images, **keys))
+    cfg = mmt_cfg(tmp_path / "parts", images, **keys)
     with pytest.raises(TrainingStopped):
         train(cfg, trainer=Stopped)
     train(cfg, resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
     assert whole["num_steps"] == 6
+
+
+def test_a_start_without_a_reverse_backbone_is_refused(images, starts, tmp_path):
+    """The mask would be that of random weights."""
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        trainer = VIReIDTrainer(mmt_cfg(tmp_path, images, **RBNET, **starts))
+        trainer.resume_or_load(resume=False)
 
 
 @pytest.mark.parametrize("scores,expected", [((10.0, 20.0), 1), ((20.0, 10.0), 0)])

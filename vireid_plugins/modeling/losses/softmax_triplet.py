@@ -4,7 +4,7 @@ Public code: yxgeee/MMT, commit 057e1ea, ``mmt/loss/triplet.py``, ``SoftTripletL
 rows, D feature size, A anchors.
 """
 
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,15 @@ from ...keys import Key, at_least, declare
 from ...registry import LOSS_REGISTRY
 from ..precision import at_least_float32, without_autocast
 from .base import Loss, full_precision
-from .pairs import anchor_rows, farthest, nearest, pair_masks, pairwise_distances, zero_of
+from .pairs import (
+    anchor_rows,
+    farthest,
+    hardest_rows,
+    nearest,
+    pair_masks,
+    pairwise_distances,
+    zero_of,
+)
 
 declare(
     "MODEL.LOSSES.SOFTMAX_TRIPLET",
@@ -60,30 +68,13 @@ def soft_softmax_triplet(features: Tensor, reference: Tensor, targets: Tensor) -
     """
     features, reference = at_least_float32(features), at_least_float32(reference.detach())
     with without_autocast(features):
-        distances = pairwise_distances(features)
-        anchors, positive, negative = hardest_triplet_rows(distances, targets)
+        anchors, positive, negative = hardest_rows(features, targets)
         if len(anchors) == 0:
             return zero_of(features)
-        own = _difference(distances, anchors, positive, negative)
+        own = _difference(pairwise_distances(features), anchors, positive, negative)
         other = _difference(pairwise_distances(reference), anchors, positive, negative)
         # T = sigmoid(-z): the label of "the negative is farther" is that of the other network.
         return F.binary_cross_entropy_with_logits(-own, torch.sigmoid(-other))
-
-
-@torch.no_grad()
-def hardest_triplet_rows(distances: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-    """Return anchors, and for each its farthest positive and nearest negative: (A,) numbers.
-
-    Args:
-        distances: (B, B).
-        targets: (B,).
-    """
-    positives, negatives = pair_masks(targets)
-    anchors = anchor_rows(positives, negatives)
-    own = distances[anchors]
-    far = own.masked_fill(~positives[anchors], -torch.inf).argmax(dim=1)
-    near = own.masked_fill(~negatives[anchors], torch.inf).argmin(dim=1)
-    return anchors, far, near
 
 
 def _difference(distances: Tensor, anchors: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -67,6 +67,10 @@ STAGED = "MODEL.BACKBONE.NAME build_dual_stream_backbone "
         ("MODEL.FREEZE_LAYERS ['backbone']", "SOLVER.FREEZE_ITERS is 0, so nothing"),
         ("MODEL.FREEZE_LAYERS ['('] SOLVER.FREEZE_ITERS 1", "which is not a pattern"),
         ("MODEL.FREEZE_LAYERS ['trunk'] SOLVER.FREEZE_ITERS 1", "which no parameter starts with"),
+        (
+            "MODEL.META_ARCHITECTURE SPOT",
+            "KEYPOINTS.READ is none. Set it to all.*learned_structure",
+        ),
         ("MODEL.META_ARCHITECTURE Foo", "MODEL.META_ARCHITECTURE names 'Foo'"),
         ("MODEL.META_ARCHITECTURE Baseline", "does not say which images are infrared"),
         ("MODEL.META_ARCHITECTURE MGN", "does not say which images are infrared"),

@@ -52,6 +52,8 @@ ACCEPTED = {
     "configs/mmt/synthetic.yml": 8,
     # anchors of the triplet loss of each pass
     "configs/rbnet/synthetic.yml": 2,
+    # the anchors of four triplet losses, and the rows of each modality in the stem
+    "configs/spot/synthetic.yml": 5,
     # the search for neighbors, which asks whether rounding could decide; the largest number of them
     "configs/nformer/synthetic.yml": 10,
 }

@@ -38,5 +38,5 @@ def some_points(count, size):
     generator = torch.Generator().manual_seed(2)
     shares = torch.rand(count, 1, 3, generator=generator) * torch.tensor([0.4, 0.4, 0.8])
     points = standing_person(count, tuple(size))
-    lengths = torch.tensor([float(size[1]), float(size[0]), 1.0])
-    return points * (1 - shares) + torch.tensor([0.1, 0.1, 0.0]) * lengths
+    middle = torch.tensor([size[1] / 2, size[0] / 2, 0.0])
+    return points * (1 - shares) + middle * shares

@@ -32,6 +32,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that the user named and that is not there."""
 
 
+class NoKeyPointsError(MissingFileError):
+    """A file of key points that is needed and is not there."""
+
+
 class FileContentError(UserError):
     """A file that is there and whose content is not what it must be."""
 

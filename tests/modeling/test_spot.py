@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.checks import check_keypoints
-from vireid_plugins.errors import UserError
+from vireid_plugins.errors import NoKeyPointsError, UserError
 from vireid_plugins.joints import JOINTS, OTHER_SIDE
 from vireid_plugins.keypoints import heat_maps, mirrored_batch
 from vireid_plugins.modeling.heads import BNNeckHead
@@ -18,6 +19,8 @@ from vireid_plugins.modeling.losses.build import LossTerms
 from vireid_plugins.modeling.maps import map_names, recorded_maps
 from vireid_plugins.modeling.meta_arch import SPOT, DualStreamBaseline, LearnedStructure
 
+from tests.engine.small import small_cfg
+from tests.every_key.narrow import NAME
 from tests.modeling.small import CHANNELS, Backbone, some_points, stand_still
 from tests.modeling.test_meta_arch import make_batch as batch_of_config
 from tests.modeling.test_meta_arch import make_model as model_of_config
@@ -70,6 +73,9 @@ def make_model(asr=True, tpi=True, kind=SPOT, **words):
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
+    if tpi:  # maps that differ from one position to the next
+        with torch.no_grad():
+            model.interaction.part_maps.weight.mul_(20)
     return model
 
 
@@ -201,6 +207,27 @@ def test_without_key_points_it_refuses_and_names_what_needs_none():
         check_keypoints(cfg, model)
     check_keypoints(cfg, make_model(kind=LearnedStructure))
     check_keypoints(settings(CONFIG), model)
+
+
+def test_a_training_without_the_file_says_what_writes_it_and_what_needs_none(datasets, tmp_path):
+    words = {"INPUT__KEYPOINTS__FILE": "nowhere.npz", "MODEL__BACKBONE__NAME": NAME}
+    cfg = small_cfg(tmp_path / "run", CONFIG, **words)
+    for build in (VIReIDTrainer.build_train_loader, build_test_loader_of_first):
+        with pytest.raises(NoKeyPointsError) as caught:
+            build(cfg)
+        said = str(caught.value)
+        assert "nowhere.npz" in said and "vireid pose" in said and "synthvi/index.csv" in said
+        assert said.endswith("learns a structure map of its own; it is not SPOT.")
+    plain = small_cfg(tmp_path / "run", "configs/agw/synthetic.yml", **words)
+    plain.defrost()
+    plain.INPUT.KEYPOINTS.READ = "all"
+    with pytest.raises(NoKeyPointsError) as caught:
+        VIReIDTrainer.build_train_loader(plain)
+    assert "SPOT" not in str(caught.value)
+
+
+def build_test_loader_of_first(cfg):
+    return VIReIDTrainer.build_test_loader(cfg, cfg.DATASETS.TESTS[0])
 
 
 def test_a_learned_structure_looks_at_no_key_point_and_is_called_otherwise():

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from vireid_plugins.errors import FileContentError, MissingFileError
+from vireid_plugins.errors import FileContentError, MissingFileError, NoKeyPointsError
 from vireid_plugins.keypoints import Size
 from vireid_plugins.keys import Key, declare, one_of, text
 from vireid_plugins.readers.keypoints_file import KeyPointFile, read_keypoints
@@ -207,7 +207,7 @@ def _read(path: str, folder: str) -> KeyPointFile:
     except MissingFileError as error:
         rendered = os.path.isfile(os.path.join(folder, INDEX_FILE))
         exact = f" These images were rendered: INPUT.KEYPOINTS.FILE {INDEX_FILE} reads their exact "
-        raise MissingFileError(
+        raise NoKeyPointsError(
             f"There is no file of key points {shown(path)} (INPUT.KEYPOINTS.FILE). Make it: vireid "
             f"pose --images {shown(folder)} --out {shown(path)}"
             + (f".{exact}ones." if rendered else "")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..data.item import Item
+from ..data.prepared import prepared, stacked
 from ..data.reading import ImageReader
 from ..errors import PlotError
 from ..keypoints import Size
@@ -135,16 +136,18 @@ def batch_of(
     known = [Modality(photo.modality) for photo in photos]
     modalities = torch.tensor(known, dtype=torch.int64)
     pictures = [read(photo.path, one) for photo, one in zip(photos, known)]
-    if keypoints is None:
-        images = [transforms(picture, one) for picture, one in zip(pictures, known)]
-        return {"images": torch.stack(images), "modalities": modalities}
-    pairs = []
-    for photo, picture, one in zip(photos, pictures, known):
-        size = (picture.height, picture.width)
-        begun = transforms.begin(picture, one)
-        pairs.append(transforms.end_with_points(begun, one, keypoints(photo.path, size), size))
-    stacks = [torch.stack(rows) for rows in zip(*pairs)]
-    return {"images": stacks[0], "modalities": modalities, "keypoints": stacks[1]}
+    pairs = [
+        prepared(
+            transforms,
+            picture,
+            one,
+            keypoints(photo.path, (picture.height, picture.width)) if keypoints else None,
+        )
+        for photo, picture, one in zip(photos, pictures, known)
+    ]
+    images, points = stacked(pairs)
+    batch = {"images": images, "modalities": modalities}
+    return batch if points is None else {**batch, "keypoints": points}
 
 
 def batches(photos: Sequence[Photo], size: int) -> List[Tuple[int, Sequence[Photo]]]:

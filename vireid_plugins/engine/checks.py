@@ -1,7 +1,8 @@
 """Find mistakes in a config that would otherwise end in a bare assertion or ``KeyError``."""
 
 import os
-from typing import Any, List
+from contextlib import contextmanager
+from typing import Any, Iterator, List
 
 import torch
 
@@ -13,7 +14,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..data.keypoints import ALL
-from ..errors import UserError
+from ..errors import NoKeyPointsError, UserError
 from ..keys import changed, check_unread
 from ..modeling.backbones import (
     build_crossvit_backbone,
@@ -163,6 +164,19 @@ def check_keypoints(cfg: Any, model: Any) -> None:
             f"makes the file that INPUT.KEYPOINTS.FILE names (docs/keypoints.md). "
             f"{model.without_keypoints}".rstrip()
         )
+
+
+@contextmanager
+def naming_what_needs_no_keypoints(cfg: Any) -> Iterator[None]:
+    """Add to an error about a missing file of key points what the method says for this case."""
+    try:
+        yield
+    except NoKeyPointsError as error:
+        method = META_ARCH_REGISTRY._obj_map.get(cfg.MODEL.META_ARCHITECTURE)
+        instead = getattr(method, "without_keypoints", "")
+        if not instead:
+            raise
+        raise NoKeyPointsError(f"{str(error).rstrip('.')}. {instead}") from error
 
 
 def check_sync_norm(cfg: Any) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any, ContextManager, Iterable, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, ContextManager, Iterable, List, Optional, Set, Union
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..data.item import Item
 from ..data.keypoints import PathKeyPoints
+from ..data.prepared import Prepared, checked_points, prepared, stacked
 from ..data.range_survey import check_ranges_suit
 from ..data.reading import RANGE_KEYS, ImageReader
-from ..data.transforms.chains import ModalityTransforms, build_transforms
+from ..data.transforms.chains import build_transforms
 from ..errors import NonFiniteError, UserError
-from ..joints import JOINTS
 from ..keypoints import standing_person
 from ..modality import Modality
 from ..readers.image import ImageError
@@ -27,7 +27,6 @@ from .loading import open_checkpoint
 PRECISIONS = ("float32", "bfloat16", "float16")
 CHANNEL_ORDERS = ("rgb", "bgr")
 ImageLike = Union[str, Path, Image.Image, np.ndarray]
-Prepared = Tuple[Tensor, Optional[Tensor]]  # (3, H, W), and key points (17, 3)
 
 
 class FeatureExtractor:
@@ -210,17 +209,7 @@ class FeatureExtractor:
         if keypoints is None:
             return None
         self._check_takes_keypoints()
-        points = np.asarray(keypoints)
-        if points.shape != (count, len(JOINTS), 3) or points.dtype.kind not in "fiu":
-            raise UserError(
-                f"keypoints must be numbers ({count}, {len(JOINTS)}, 3), one row for each image; "
-                f"got {points.shape} of {points.dtype}."
-            )
-        points = points.astype(np.float32)
-        sure = points[..., 2]
-        if not (np.isfinite(points).all() and ((sure >= 0) & (sure <= 1)).all()):
-            raise UserError("keypoints must be finite, with confidences from 0 to 1.")
-        return torch.from_numpy(points)
+        return checked_points(keypoints, count)
 
     def _tensors(
         self, image: ImageLike, number: int, modality: Modality, points: Optional[Tensor]
@@ -273,32 +262,6 @@ class FeatureExtractor:
         the models come from. ``NearestNeighbors`` keeps it with an index.
         """
         return self._checkpoint.fingerprint
-
-
-def prepared(
-    transforms: ModalityTransforms,
-    picture: Image.Image,
-    modality: Modality,
-    points: Optional[Tensor],
-) -> Prepared:
-    """Return what a model gets of a picture, (3, H, W), and its key points there, if there are any.
-
-    Args:
-        transforms: those of a test.
-        picture: RGB.
-        modality: of the picture.
-        points: key points (17, 3) in pixels of the picture.
-    """
-    if points is None:
-        return transforms(picture, modality), None
-    size = (picture.height, picture.width)
-    return transforms.end_with_points(transforms.begin(picture, modality), modality, points, size)
-
-
-def stacked(pairs: Sequence[Prepared]) -> Tuple[Tensor, Optional[Tensor]]:
-    """Return the images (B, 3, H, W) and key points (B, 17, 3) of B prepared pictures."""
-    points = [own for _, own in pairs if own is not None]
-    return torch.stack([image for image, _ in pairs]), torch.stack(points) if points else None
 
 
 def _listed(images: Any) -> List[ImageLike]:

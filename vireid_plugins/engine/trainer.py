@@ -32,7 +32,7 @@ from .checkpoint import (
     read_facts,
     remove_partial_files,
 )
-from .checks import check_run, make_output_folder
+from .checks import check_run, make_output_folder, naming_what_needs_no_keypoints
 from .clusters import ClusterBatches
 from .early_checks import check_training, odd_values
 from .encoder import check_feature, load_encoder, trained_on
@@ -139,12 +139,14 @@ class VIReIDTrainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
         """Return the loader of ``DATASETS.NAMES``; one pass is one epoch."""
-        return data.build_train_loader(cfg)
+        with naming_what_needs_no_keypoints(cfg):
+            return data.build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Tuple[Any, Any]:
         """Return the loader of all test images of a dataset, and the dataset."""
-        return data.build_test_loader(cfg, dataset_name)
+        with naming_what_needs_no_keypoints(cfg):
+            return data.build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_optimizer(cls, cfg: Any, model: nn.Module) -> Tuple[torch.optim.Optimizer, None]:

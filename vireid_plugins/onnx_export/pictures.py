@@ -13,8 +13,8 @@ from torch import Tensor
 from ..data import build_dataset
 from ..data.item import test_items
 from ..data.keypoints import load_keypoints, needs_keypoints
+from ..data.prepared import prepared, stacked
 from ..data.reading import ImageReader
-from ..engine.feature_extractor import prepared, stacked
 from ..errors import UserError
 from ..keypoints import standing_person
 from ..modality import Modality

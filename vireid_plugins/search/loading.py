@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..engine.feature_extractor import FeatureExtractor, prepared, stacked
+from ..data.prepared import prepared, stacked
+from ..engine.feature_extractor import FeatureExtractor
 from ..errors import FileContentError
 from ..modality import Modality
 from ..readers.image import ImageError

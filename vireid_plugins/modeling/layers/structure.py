@@ -126,8 +126,6 @@ def check_same_size(appearance: Tensor, structure: Tensor) -> None:
 
 
 def _convolution(inputs: int, outputs: int, size: int) -> tuple:
-    return (
-        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

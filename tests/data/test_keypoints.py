@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from vireid_plugins.data import build_test_loader, build_train_loader
 from vireid_plugins.data.datasets.build import dataset_root
 from vireid_plugins.data.item import Item
-from vireid_plugins.data.keypoints import KeyPoints, folder_of, load_keypoints
+from vireid_plugins.data.keypoints import KeyPoints, file_of, folder_of, load_keypoints
 from vireid_plugins.errors import FileContentError, MissingFileError
 from vireid_plugins.evaluation import extract_features
 from vireid_plugins.joints import OTHER_SIDE
@@ -186,6 +187,15 @@ def test_the_folder_of_a_dataset_is_the_one_with_its_images():
         folder_of(SimpleNamespace(data_dir="", dataset_dir="d/DukeMTMC-reID")) == "d/DukeMTMC-reID"
     )
     assert folder_of(SimpleNamespace()) == dataset_root()
+
+
+def test_a_path_may_begin_at_the_dataset_at_the_root_or_at_home(with_points, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # of Windows
+    expected = {"a/k.npz": "data/a/k.npz", "/a/k.npz": "/a/k.npz", "~/k.npz": f"{tmp_path}/k.npz"}
+    for name, path in expected.items():
+        with_points.INPUT.KEYPOINTS.FILE = name
+        assert Path(file_of(with_points, "data")) == Path(path)
 
 
 def test_what_is_known_is_said_in_percent():

@@ -95,17 +95,17 @@ def test_centers_are_means_of_length_1(features):
 
 
 def test_agreement_by_hand():
-    labels = np.array([0, 0, 0, 1, 1, -1, -1])
-    identities = ["a", "a", "b", "b", "b", "c", "c"]  # outliers are left out
+    labels = np.array([0, 0, 0, 0, 1, -1, -1])
+    identities = ["a", "a", "b", "c", "c", "d", "d"]  # outliers are left out
     found = agreement(labels, identities)
-    assert found["purity"] == pytest.approx(4 / 5)
+    assert found["purity"] == pytest.approx(3 / 5)  # two of cluster 0, one of cluster 1
 
-    def entropy(*shares):
-        return -sum(share * math.log(share) for share in shares)
+    def entropy(*counts):
+        return -sum(count / 5 * math.log(count / 5) for count in counts)
 
-    both = entropy(3 / 5, 2 / 5)  # of the clusters, and of the identities: 2 a, 3 b
-    mutual = 2 * both - entropy(2 / 5, 1 / 5, 2 / 5)
-    assert found["nmi"] == pytest.approx(mutual / both)
+    of_clusters, of_identities, of_pairs = entropy(4, 1), entropy(2, 1, 2), entropy(2, 1, 1, 1)
+    mutual = of_clusters + of_identities - of_pairs
+    assert found["nmi"] == pytest.approx(mutual / ((of_clusters + of_identities) / 2))
     assert agreement(labels, [7] * 7) == {} == agreement(np.full(7, -1), identities)
 
 

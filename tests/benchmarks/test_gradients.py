@@ -42,7 +42,7 @@ WORDS = {
     "DATALOADER__NUM_INSTANCE": 4,
     "SOLVER__AMP__ENABLED": False,
 }
-PHASES = {"maum": 2, "mutual_prediction": 3, "pmt": 2}
+PHASES = {"adca": 2, "bmil": 2, "maum": 2, "mutual_prediction": 3, "pgm": 2, "pmt": 2}
 # Words of methods that need a network of their own.
 SMALL_VIT = {
     "MODEL__BACKBONE__NAME": "build_dual_stream_timm_backbone",
@@ -57,7 +57,17 @@ SOME_CLUSTERS = {
     "CLUSTERS__MIN_SAMPLES": 2,
     "DATALOADER__NUM_INSTANCE": 16,
 }
-OWN = {"cmtr": SMALL_VIT, "pmt": SMALL_VIT, "mmt": SOME_CLUSTERS}
+CLUSTERS_OF_EACH_MODALITY = {
+    **SOME_CLUSTERS,
+    "DATALOADER__NUM_INSTANCE": 8,
+    "CLUSTERS__RADIUS": 0.6,
+}
+OWN = {
+    **dict.fromkeys(("adca", "pgm", "bmil"), CLUSTERS_OF_EACH_MODALITY),
+    "cmtr": SMALL_VIT,
+    "pmt": SMALL_VIT,
+    "mmt": SOME_CLUSTERS,
+}
 
 
 def words(folder, **overrides):

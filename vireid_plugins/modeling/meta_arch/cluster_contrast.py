@@ -144,7 +144,8 @@ class ClusterContrast(DualStreamBaseline):
         "loss_visible": "MODEL.CLUSTER_CONTRAST.WITHIN_SCALE",
         "loss_infrared": "MODEL.CLUSTER_CONTRAST.WITHIN_SCALE",
         "loss_cross": "MODEL.CLUSTER_CONTRAST.CROSS_SCALE",
-        "loss_global": "MODEL.CLUSTER_CONTRAST.GLOBAL_SCALE",
+        "loss_global_visible": "MODEL.CLUSTER_CONTRAST.GLOBAL_SCALE",
+        "loss_global_infrared": "MODEL.CLUSTER_CONTRAST.GLOBAL_SCALE",
     }
     links: Any
 
@@ -278,7 +279,9 @@ class ClusterContrast(DualStreamBaseline):
             self._take_prototypes(found, self.prototypes)
 
     def _take_prototypes(self, found: FoundClusters, memory: ClusterMemory) -> None:
-        """Fill the memory of the clusters of all images."""
+        """Fill the memory of the clusters of all images, if there are any."""
+        if not bool((found.labels[1] >= 0).any()):
+            return  # no batch is drawn by them
         numbers, clusters = split_by_modality(found.labels[1], found.modalities, self.split)
         labels = torch.where(
             found.labels[1] >= 0, numbers[found.modalities, found.labels[1]], found.labels[1]
@@ -306,7 +309,7 @@ class ClusterContrast(DualStreamBaseline):
         seen["views"] = labels.get("views", torch.zeros_like(targets))
         self._seen.append({**seen, "labeling": self._labeling, "phase": self.phase})
         if self._labeling:
-            return {"loss_global": self.global_scale * self._global(features, targets, modalities)}
+            return self._global(features, targets, modalities)
         terms = {}
         for modality, rows in zip(Modality, modality_rows(modalities)):
             term = self._contrast(features, rows, targets[rows], modality)
@@ -335,16 +338,16 @@ class ClusterContrast(DualStreamBaseline):
                 found.append((rows, partners[rows], 1 - int(modality)))
         return found
 
-    def _global(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-        """Contrast the rows of each modality with all prototypes, and return half of the sum."""
+    def _global(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Dict[str, Tensor]:
+        """Contrast the rows of each modality with all prototypes; each term has half a weight."""
         assert self.prototypes is not None
-        own = self.links.prototypes[modalities, targets]
-        terms = [
-            self.prototypes.contrast_groups(features[rows], own[rows], self.nearest)
-            for rows in modality_rows(modalities)
-            if len(rows)
-        ]
-        return 0.5 * torch.stack(terms).sum()
+        own, terms = self.links.prototypes[modalities, targets], {}
+        for modality, rows in zip(Modality, modality_rows(modalities)):
+            term = zero_of(features).float()
+            if len(rows):
+                term = self.prototypes.contrast_groups(features[rows], own[rows], self.nearest)
+            terms[f"loss_global_{modality.label}"] = 0.5 * self.global_scale * term
+        return terms
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -67,6 +67,8 @@ OWN = {
     "cmtr": SMALL_VIT,
     "pmt": SMALL_VIT,
     "mmt": SOME_CLUSTERS,
+    # Market-1501 has half as many images again there
+    "rbnet": {"SOLVER__IMS_PER_BATCH": 48, "DATALOADER__NUM_INSTANCE": 8},
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vireid_plugins.engine.checks import check_keypoints
 from vireid_plugins.engine.early_checks import check_training
 from vireid_plugins.errors import UserError
 from vireid_plugins.modeling.meta_arch import MMT, RBNet
@@ -278,6 +279,15 @@ def test_averages_follow_network_and_head_of_their_students():
         assert torch.equal(value, own[name]), name
     model.took_starts()
     assert torch.equal(model.teacher_2.heads.weight, model.student_2.heads.weight)
+
+
+def test_a_training_without_key_points_is_refused_before_it_begins():
+    for config in ("configs/rbnet/synthetic.yml", "configs/mmt/ablation/rbnet.yml"):
+        check_keypoints(small_cfg("unused", config, **NARROW), small(config))
+        cfg = small_cfg("unused", config, INPUT__KEYPOINTS__READ="none", **NARROW)
+        with pytest.raises(UserError, match="READ is none. Set it to train.*KEYPOINT_SCALE 0"):
+            check_keypoints(cfg, small(config))
+        check_keypoints(cfg, small(config, MODEL__RBNET__KEYPOINT_SCALE=0.0))
 
 
 def test_an_early_check_accepts_the_configs():

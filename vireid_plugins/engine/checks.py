@@ -13,7 +13,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
-from ..data.keypoints import ALL
+from ..data.keypoints import ALL, NONE
 from ..errors import NoKeyPointsError, UserError
 from ..keys import changed, check_unread
 from ..modeling.backbones import (
@@ -163,6 +163,12 @@ def check_keypoints(cfg: Any, model: Any) -> None:
             f"INPUT.KEYPOINTS.READ is {cfg.INPUT.KEYPOINTS.READ}. Set it to all; `vireid pose` "
             f"makes the file that INPUT.KEYPOINTS.FILE names (docs/keypoints.md). "
             f"{model.without_keypoints}".rstrip()
+        )
+    if getattr(model, "learns_keypoints", False) and cfg.INPUT.KEYPOINTS.READ == NONE:
+        raise UserError(
+            f"{type(model).__name__} learns key points, and INPUT.KEYPOINTS.READ is none. Set it "
+            "to train; `vireid pose` makes the file that INPUT.KEYPOINTS.FILE names "
+            f"(docs/keypoints.md). {model.without_keypoints}".rstrip()
         )
 
 

@@ -62,6 +62,8 @@ class DualStreamBaseline(nn.Module):
     needs_keypoints = False
     # A sentence for users who have none: what can be trained instead.
     without_keypoints = ""
+    # Whether a training, and nothing else, needs them.
+    learns_keypoints = False
     # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
     own_weight_keys: Mapping[str, str] = {}
     # Whether the classes may be numbered anew, as clusters are (``engine/clusters``). It holds for

@@ -137,6 +137,8 @@ class MMT(DualStreamBaseline):
         self.loss_terms = loss_terms
         self.soft_id_scale, self.soft_triplet_scale = soft_id_scale, soft_triplet_scale
         self.momentum, self.teacher = momentum, teacher
+        self.learns_keypoints = networks[0].learns_keypoints
+        self.without_keypoints = networks[0].without_keypoints
         self.own_weight_keys = {
             **type(self).own_weight_keys,
             **networks[0].weight_keys_for(loss_terms),

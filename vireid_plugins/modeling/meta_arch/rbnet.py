@@ -66,6 +66,7 @@ from ..precision import at_least_float32, without_autocast
 from .base import DualStreamBaseline
 
 NONE = "none"
+INSTEAD = "MODEL.RBNET.KEYPOINT_SCALE 0 with INPUT.KEYPOINTS.READ none trains without key points."
 _START = 0.9  # of the mask
 _RUNNING = 0.99  # of the means that lambda_3 is the ratio of
 _RATIOS = (1.0, 1e4)  # least and greatest lambda_3
@@ -130,6 +131,7 @@ class RBNet(DualStreamBaseline):
 
     takes_clusters = True
     may_be_student = True
+    without_keypoints = INSTEAD
     balance: Tensor
 
     @configurable
@@ -167,6 +169,7 @@ class RBNet(DualStreamBaseline):
         self.keypoint_scale, self.balances = float(keypoint_scale), keypoint_balance == "running"
         self.masked_id_scale = float(masked_id_scale)
         self.masked_metric_scale = float(masked_metric_scale)
+        self.learns_keypoints = self.keypoint_scale > 0
         self.guides_average = bool(self.mask_from) and test_view == "masked"
         self._check()
         channels, blocks = _sizes_of(self.backbone)
@@ -267,8 +270,7 @@ class RBNet(DualStreamBaseline):
         if "keypoints" not in batch:
             raise UserError(
                 "RBNet learns key points, and this batch has none: set INPUT.KEYPOINTS.READ train; "
-                "INPUT.KEYPOINTS.FILE names their file, which `vireid pose` makes. "
-                "MODEL.RBNET.KEYPOINT_SCALE 0 trains the mask without key points."
+                f"INPUT.KEYPOINTS.FILE names their file, which `vireid pose` makes. {INSTEAD}"
             )
         maps = self.keypoint_tap(at_least_float32(seen.reverse[REVERSE[-1]]))
         size, wanted = _size_of(seen.images), _size_of(maps)

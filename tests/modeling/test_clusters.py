@@ -265,3 +265,24 @@ def test_balanced_neighbors_by_similarity_are_those_of_the_public_code_of_bmil()
     assert abs(turns.sum() - found.sum()) > 1
     with pytest.raises(UserError, match="group_order must be one of"):
         jaccard_distance(BATCH, 8, 3, groups=groups, group_order="nearest")
+
+
+def test_a_mean_center_that_is_near_enough_adds_nothing():
+    """Half of the second table's loss is left where the first one's is below the margin."""
+    made, targets = memory(2), torch.tensor([2, 5])
+    both = made.contrast(CENTERS[targets], targets, 0, margin=100.0)
+    alone = memory().contrast(CENTERS[targets], targets, 0, margin=0.0)
+    assert both.item() == pytest.approx(alone.item() / 2, rel=1e-6)
+
+
+def test_centers_of_a_fresh_memory_are_in_every_group():
+    fresh = ClusterMemory(6, 4)
+    found = fresh.contrast(wave(3, 4, 0.1), torch.tensor([0, 2, 5]), 1, 0.2)
+    assert found.isfinite() and found > 0
+
+
+def test_fewer_clusters_than_before_leave_nothing_of_the_old_ones():
+    made = memory()
+    made.begin(CENTERS[:3], torch.zeros(3))
+    assert made.scores(FEATURES).shape == (1, 10, 3)
+    assert not made.rows[:, 3:].any() and made.groups[3:].unique().tolist() == [-1]

@@ -72,8 +72,8 @@ def recorded_maps(
     Yields:
         A dict, name to tensor, that each forward pass fills. Rows are in the order of the pass,
         which at test is the order of the batch; in training a method may have added views after
-        them. If a pass computes a map several times, the last one is kept; a map that it does not
-        compute is absent.
+        them. They come in the order in which they are computed. If a pass computes a map several
+        times, the last one is kept; a map that it does not compute is absent.
 
     Raises:
         UnknownNameError: the model has no such map; the message has the nearest names.
@@ -108,4 +108,5 @@ def _taps(model: nn.Module) -> Dict[str, Tap]:
 
 
 def _keep(maps: Dict[str, Tensor], name: str, tap: Tap, inputs: Any, output: Tensor) -> None:
+    maps.pop(name, None)  # a map that is computed again comes last
     maps[name] = output

@@ -28,7 +28,7 @@ from ...modeling.clusters import FoundClusters
 from ...modeling.heads.classes import set_classes
 from .. import runtime
 from ..parallel import synchronize_buffers
-from .checks import check_model, classifiers_of
+from .checks import check_modalities, check_model, classifiers_of
 from .labels import Clusterer, Clustering, clustered_rows, largest
 from .report import measurements, sentences
 
@@ -46,7 +46,8 @@ def cluster_batches(cfg: Any, loader: Any, model: Any) -> "ClusterBatches":
     """Return the batches of ``loader`` with clusters for targets, as ``CLUSTERS`` says.
 
     Raises:
-        UserError: the model cannot be trained on clusters, or the loader is one of the user's own.
+        UserError: the model cannot be trained on clusters, a modality that it needs has no image,
+            or the loader is one of the user's own.
     """
     check_model(cfg, model)
     if pseudo_label_sampler(loader) is None:
@@ -54,6 +55,7 @@ def cluster_batches(cfg: Any, loader: Any, model: Any) -> "ClusterBatches":
             "CLUSTERS.ENABLED is True, and the training loader does not draw by pseudo-labels. "
             "Build it with vireid_plugins.data.build_train_loader."
         )
+    check_modalities(model, loader.dataset.items)
     return ClusterBatches(
         loader,
         build_unlabeled_loader(cfg, loader),

@@ -1,8 +1,9 @@
 """Which models can be trained on clusters."""
 
-from typing import Any, List
+from typing import Any, List, Sequence
 
 from ...errors import UserError
+from ...modality import Modality
 from ...modeling.heads.classes import takes_clusters
 from ..checks import is_host_method
 
@@ -60,3 +61,23 @@ def check_model(cfg: Any, model: Any) -> None:
             "CLUSTERS.ENABLED is True, and classifiers begin as centers of the features: "
             "TEST.FEATURE both has another size than a classifier's. Set it to bn."
         )
+
+
+def check_modalities(model: Any, items: Sequence[Any]) -> None:
+    """Raise ``UserError`` if a method that joins both modalities gets images of one.
+
+    Args:
+        model: a method; ``clusters_within`` says whether it clusters each modality for itself.
+        items: the training items.
+    """
+    method, present = type(model), {int(item.modality) for item in items}
+    if getattr(method, "clusters_within", "") != "modality":
+        return
+    for modality in Modality:
+        if modality not in present:
+            raise UserError(
+                f"{method.__name__} learns from clusters of visible and of infrared images, and "
+                f"DATASETS.NAMES has no {modality.label} training image. Choose a dataset with "
+                "both; for one of visible images there is MODEL.META_ARCHITECTURE MMT "
+                "(configs/mmt)."
+            )

@@ -30,9 +30,14 @@ code's documents say of BMIL; the code holds.
   rounds go on until all have a partner.
 - ADCA: the code's votes are of all pairs of images with a cosine of 0.5 or more.
 - Features are divided by their length before they are clustered; the codes cluster the mean of an
-  image's and its mirror image's feature of length 1.
+  image's and its mirror image's feature of length 1, and ADCA's votes are products of these means.
+- The codes also test these means, as ``TEST.FLIP.ENABLED`` with ``NORMALIZED`` does; no config here
+  sets it.
 - Images of a cluster differ in a batch where there are enough; the codes prefer other cameras.
-- BMIL: where fewer than 50 prototypes exist, all are compared.
+- PGM and BMIL for SYSU-MM01: the codes jitter infrared images in the first stage and not in the
+  second; here they never do.
+- BMIL: an epoch of the first stage has as many updates as one of the second, 400; the code has 200.
+  Where fewer than 50 prototypes exist, all are compared; the code stops with an error.
 
 *Config*: ``configs/adca``, ``configs/pgm``, ``configs/bmil``; ``MODEL.CLUSTER_CONTRAST``,
 ``CLUSTERS``, ``DATALOADER.INFRARED_IDENTITIES``.

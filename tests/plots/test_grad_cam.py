@@ -23,6 +23,7 @@ from vireid_plugins.plots.overlay import overlay
 from fastreid.modeling.meta_arch import build_model
 
 from tests.engine.small import ROOT, small_cfg
+from tests.modeling.small import some_points
 
 METHODS = sorted(path.parent.name for path in ROOT.glob("configs/*/synthetic.yml"))
 
@@ -191,6 +192,7 @@ def test_every_method_can_be_explained(method, tmp_path):
     )
     model = build_model(cfg).eval()
     batch = {"images": 255 * torch.rand(2, 3, 96, 16), "modalities": torch.tensor([1, 0])}
+    batch["keypoints"] = some_points(2, (96, 16))
     with torch.no_grad(), recorded_maps(model, "feature_map") as maps:
         features = model(batch)
     has_positions = maps["feature_map"].shape[2:].numel() > 1

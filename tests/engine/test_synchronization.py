@@ -50,6 +50,12 @@ ACCEPTED = {
     "configs/pmt/synthetic.yml": 6,
     # rows of both views and their check; anchors of two triplet losses for each student; updates
     "configs/mmt/synthetic.yml": 8,
+    # rows of each modality and their check; the count of a memory for each term; views by turns
+    "configs/adca/synthetic.yml": 7,
+    # the same; rows with a partner for the loss and for the memory, and the hardest of a cluster
+    "configs/pgm/synthetic.yml": 12,
+    # two tables at once
+    "configs/bmil/synthetic.yml": 7,
     # anchors of the triplet loss of each pass
     "configs/rbnet/synthetic.yml": 2,
     # the anchors of four triplet losses, and the rows of each modality in the stem

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.keys import Key, between, check_values, declare, one_of
+from vireid_plugins.keys import Key, between, check_unread, check_values, declare, one_of
 from vireid_plugins.modality import Modality
 from vireid_plugins.registry import SAMPLER_REGISTRY
 
@@ -29,6 +29,8 @@ IDENTITY_DRAWS = ("cycle", "independent")
 IMAGE_DRAWS = ("distinct", "replacement")
 #: keys of the rules by which this sampler draws
 DRAW_KEYS = tuple(f"DATALOADER.{n}" for n in ("IDENTITY_DRAW", "IMAGE_DRAW", "EXTRA_BATCHES"))
+#: keys that only ``EachModalitySampler`` reads
+INFRARED_KEYS = ("DATALOADER.INFRARED_IDENTITIES",)
 
 declare(
     "DATALOADER",
@@ -163,7 +165,12 @@ class CrossModalityIdentitySampler(Sampler):
 
     @staticmethod
     def check_config(cfg: CfgNode, world_size: int = 1) -> None:
-        """Raise ``UserError`` if a batch is not a multiple of 2*K*``world_size``."""
+        """Raise ``UserError`` if a batch is not a multiple of 2*K*``world_size``.
+
+        ``DATALOADER.INFRARED_IDENTITIES``, which is not read, must have its default.
+        """
+        chosen = f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}"
+        check_unread(cfg, INFRARED_KEYS, chosen, "EachModalitySampler")
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
         unit = 2 * instances * world_size
         if instances < 1 or batch < unit or batch % unit:

@@ -127,8 +127,8 @@ class ClusterMemory(nn.Module):
         features = F.normalize(features.to(self.rows), dim=1)
         if kind == "rows":
             turns = _turns(targets)
-            for turn in range(int(turns.max()) + 1 if len(turns) else 0):
-                own = turns == turn
+            sizes = turns.bincount().tolist()
+            for own in turns.argsort(stable=True).split(sizes):
                 self._move(0, targets[own], features[own])
             return
         present, places = targets.unique(return_inverse=True)

@@ -151,6 +151,8 @@ def _watching(trainer: Any, chosen: Sequence[int], found: List[Moment]) -> Itera
     left, weights = set(chosen), weights_of(trainer.model)
 
     def look(module: Any, inputs: Any, terms: Any) -> None:
+        if not module.training:  # features, by which clusters are found
+            return
         if trainer.iter in left:
             left.remove(trainer.iter)
             phase = getattr(module, "phase", "train")

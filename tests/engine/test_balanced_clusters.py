@@ -1,4 +1,4 @@
-"""``CLUSTERS.WITHIN`` on made-up features with a gap between the modalities. Oracle: the persons."""
+"""``CLUSTERS.WITHIN`` on made-up features with a gap between both modalities. Oracle: persons."""
 
 import numpy as np
 import pytest

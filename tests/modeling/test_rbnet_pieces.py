@@ -77,6 +77,7 @@ def test_each_term_names_the_key_of_its_weight():
 
 def test_an_average_shares_no_tensor_with_its_student_and_has_its_pixel_values():
     model, batch = students()
+    assert model.test_feature.endswith(", masked image")
     student, average = model.student_1, model.teacher_1
     own = {one.data_ptr() for one in (*student.parameters(), *student.buffers())}
     assert own.isdisjoint(one.data_ptr() for one in (*average.parameters(), *average.buffers()))

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import UnknownNameError
 from ..registry import suggest
 
-CLASS_SCORES = "class_scores"
+CLASS_SCORES, FEATURE_MAP = "class_scores", "feature_map"
 
 
 class Tap(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
-from ..modeling.maps import CLASS_SCORES, map_names, recorded_maps
+from ..modeling.maps import CLASS_SCORES, FEATURE_MAP, map_names, recorded_maps
 from ..registry import suggest
 
 # A map whose positive parts add up to less than this share of the score does not explain the score:
@@ -104,7 +104,8 @@ def grad_cam(
         batch: ``images`` (B, 3, H, W) and ``modalities`` (B,).
         target: :class:`ClassScore`, :class:`Similarity`, or any function of features and
             recorded maps; its attribute ``maps`` holds the names of the maps that it reads.
-        layer: a name of ``map_names(model)``; empty: the last map that has positions.
+        layer: a name of ``map_names(model)``; empty: ``feature_map``, the backbone's, or, if that
+            has no positions, the last map that has.
         per_position: weigh by the gradient at each position, not by its mean: HiResCAM.
 
     Raises:
@@ -183,7 +184,7 @@ def _choose_layer(model: nn.Module, maps: Dict[str, Tensor], layer: str) -> str:
         what = f"of shape {tuple(maps[layer].shape)}" if layer in maps else "not computed at test"
         raise PlotError(
             f"The map {layer!r} of {type(model).__name__} is {what}; Grad-CAM needs (B, C, h, w) "
-            "with a gradient. Leave --layer out to take the last one."
+            "with a gradient. Leave --layer out to take the backbone's."
         )
     if not usable:
         raise PlotError(
@@ -191,7 +192,7 @@ def _choose_layer(model: nn.Module, maps: Dict[str, Tensor], layer: str) -> str:
             f"{', '.join(map_names(model)) or 'none'}. Mark one with a Tap "
             "(vireid_plugins.modeling.maps)."
         )
-    return layer or usable[-1]
+    return layer or (FEATURE_MAP if FEATURE_MAP in usable else usable[-1])
 
 
 def _has_positions(value: Tensor) -> bool:

@@ -25,7 +25,7 @@ from ..gather import gather_outputs
 from ..heads import build_head, retrieval_features, training_outputs
 from ..heads.build import output_names
 from ..losses import LossTerms, build_losses
-from ..maps import Tap
+from ..maps import FEATURE_MAP, Tap
 
 # What a loss may ask of a batch; it has views where an image has several.
 BATCH_TENSORS = ("targets", "modalities", "camids", "index", "views")
@@ -93,7 +93,7 @@ class DualStreamBaseline(nn.Module):
         self.backbone = backbone
         self.heads = heads
         self.loss_terms = loss_terms
-        self.map_tap = Tap("feature_map", "the backbone's map, (B, C, H, W)")
+        self.map_tap = Tap(FEATURE_MAP, "the backbone's map, (B, C, H, W)")
         check_values("MODEL", PIXEL_MEAN=list(pixel_mean), PIXEL_STD=list(pixel_std))
         # They are not in checkpoints, as in FastReID: they belong to the config.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):

@@ -202,6 +202,12 @@ class MMT(DualStreamBaseline):
         return place
 
     @property
+    def test_feature(self) -> str:
+        """Return the words of the student whose average is evaluated."""
+        words: str = self.students[self._place].test_feature
+        return words
+
+    @property
     def backbone(self) -> Any:
         """Return the backbone of the evaluated teacher."""
         return self.evaluated_network.backbone

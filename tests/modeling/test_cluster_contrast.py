@@ -105,10 +105,13 @@ def test_crossing_rows_move_a_center_before_its_own_do():
 
 def test_the_first_views_move_a_center_before_the_second_ones():
     model, rows, _ = made("adca", "across")
-    by_hand = copy.deepcopy(model.memory)
+    targets = torch.tensor([0, 0, 0, 0, 2, 2, 3, 4, 4])  # two images of cluster 0
+    by_hand, by_image = copy.deepcopy(model.memory), copy.deepcopy(model.memory)
     order = torch.tensor([0, 2, 4, 6, 7, 8, 1, 3, 5])
-    by_hand.update(rows[order], TARGETS[order], "rows")
-    terms_of(model, rows)
+    by_hand.update(rows[order], targets[order], "rows")
+    by_image.update(rows, targets, "rows")
+    assert not torch.allclose(by_image.rows, by_hand.rows)
+    terms_of(model, rows, targets)
     model.after_step()
     torch.testing.assert_close(model.memory.rows, by_hand.rows)
     model.after_step()  # each batch counts once

@@ -286,3 +286,12 @@ def test_fewer_clusters_than_before_leave_nothing_of_the_old_ones():
     made.begin(CENTERS[:3], torch.zeros(3))
     assert made.scores(FEATURES).shape == (1, 10, 3)
     assert not made.rows[:, 3:].any() and made.groups[3:].unique().tolist() == [-1]
+
+
+def test_the_cost_of_a_match_is_not_linear_in_the_cosine():
+    """Cosines -0.05 and -0.05 cost less than 0.9 and -0.9, though their sum is smaller."""
+    rest = math.sqrt(1 - 0.9**2 - 0.05**2)
+    centers = torch.tensor(
+        [[1.0, 0, 0, 0], [0, 1, 0, 0], [0.9, -0.05, rest, 0], [-0.05, -0.9, 0, rest]]
+    )
+    assert graph_partners(centers, torch.tensor([0, 0, 1, 1])).tolist() == [3, 2, 1, 0]

@@ -91,6 +91,8 @@ def test_every_method_has_the_feature_or_says_that_it_does_not(config):
         ),
     }
     assert tuple(expected) == CHOICES
+    seen = model.test_feature[len(head.test_feature) :]  # what the model says of the image
+    assert model.test_feature.startswith(head.test_feature)
     for choice, (features, words) in expected.items():
         _, other = small_model(config, TEST__FEATURE=choice)
         # NFormer's own weights are for features of one size
@@ -98,7 +100,7 @@ def test_every_method_has_the_feature_or_says_that_it_does_not(config):
         own.load_state_dict(same.state_dict())
         with torch.no_grad():
             torch.testing.assert_close(other(batch), features)
-        assert other.test_feature == words
+        assert other.test_feature == words + seen
 
 
 @pytest.mark.parametrize("case", ONE_FEATURE)

@@ -201,7 +201,7 @@ def test_features_that_are_not_finite_stay_out(tmp_path):
     write_images(images, range(5))
 
     class Diverged(FakeExtractor):
-        def features_of(self, tensor, modality):
+        def features_of(self, tensor, modality, keypoints=None):
             rows = super().features_of(tensor, modality)
             rows[1] = np.nan
             return rows

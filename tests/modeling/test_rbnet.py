@@ -86,21 +86,21 @@ def test_the_objective_is_equation_4():
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value, rel=1e-5), name
     model.after_step()
-    assert model.balance.tolist() == pytest.approx([metric.item(), error.item()])
+    assert model.keypoint_loss.sizes.tolist() == pytest.approx([metric.item(), error.item()])
     assert model.measures()["keypoint_weight"].item() == pytest.approx((metric / error).item())
 
 
 def test_lambda_3_is_the_ratio_of_running_means_and_stays_in_its_range():
     model = small(MODEL__RBNET__KEYPOINT_SCALE=2.0)
     for metric, error in ((1.0, 0.1), (0.5, 0.2)):
-        weight = model.keypoint_weight(torch.tensor(metric), torch.tensor(error))
+        weight = model.keypoint_loss.weight(torch.tensor(metric), torch.tensor(error))
         model.after_step()
     means = 0.99 * 1.0 + 0.01 * 0.5, 0.99 * 0.1 + 0.01 * 0.2
     assert weight.item() == pytest.approx(2 * means[0] / means[1])
-    assert "balance" in model.state_dict() and not weight.requires_grad
-    model.balance.copy_(torch.tensor([0.0, 1.0]))  # no triplet is active any more
-    assert model.keypoint_weight(torch.tensor(0.0), torch.tensor(1.0)).item() == 2
-    assert small(MODEL__RBNET__KEYPOINT_BALANCE="fixed").keypoint_weight(0, 1) == 1
+    assert "keypoint_loss.sizes" in model.state_dict() and not weight.requires_grad
+    model.keypoint_loss.sizes.copy_(torch.tensor([0.0, 1.0]))  # no triplet is active any more
+    assert model.keypoint_loss.weight(torch.tensor(0.0), torch.tensor(1.0)).item() == 2
+    assert small(MODEL__RBNET__KEYPOINT_BALANCE="fixed").keypoint_loss.weight(0, 1) == 1
 
 
 def test_the_errors_are_those_of_equation_3():
@@ -131,10 +131,10 @@ def test_the_mask_is_a_sigmoid_of_the_sum_of_17_parts(form):
     reverse = torch.zeros(1, 16, 2, 1)
     reverse[0, 0] = torch.tensor([[-1.0], [1.0]])
     with torch.no_grad():
-        model.parts.weight.zero_()
-        model.parts.weight[:, 0] = 0.1  # of all 17 parts
-        model.parts.bias.zero_()
-        model.parts.bias[3] = 0.5
+        model.part_mask.parts.weight.zero_()
+        model.part_mask.parts.weight[:, 0] = 0.1  # of all 17 parts
+        model.part_mask.parts.bias.zero_()
+        model.part_mask.parts.bias[3] = 0.5
         seen = model.look(make_batch(1))._replace(
             images=torch.full((1, 3, 4, 2), 2.0), reverse={"re_layer1": reverse}
         )
@@ -173,12 +173,12 @@ def test_gradients_reach_what_they_should():
     model = small().train()
     terms = model(make_batch())
     first = with_gradient(model, terms["loss_id"])
-    assert first and not any(n.startswith(("reverse.", "parts.")) for n in first)
+    assert first and not any(n.startswith(("reverse.", "part_mask.")) for n in first)
     points = with_gradient(model, terms["loss_keypoints"])
     assert {"reverse.parts.re_conv1.maps.weight", "backbone.shared.stem.conv1.weight"} <= points
-    assert not any(n.startswith(("parts.", "heads.")) for n in points)
+    assert not any(n.startswith(("part_mask.", "heads.")) for n in points)
     masked = with_gradient(model, terms["loss_masked_batch_hard"])
-    assert {"parts.weight", "reverse.parts.re_layer1.blocks.0.reduce.0.weight"} <= masked
+    assert {"part_mask.parts.weight", "reverse.parts.re_layer1.blocks.0.reduce.0.weight"} <= masked
     assert "reverse.parts.re_conv1.maps.weight" not in masked
 
 
@@ -189,7 +189,7 @@ def test_each_reverse_map_can_be_the_mask(source):
     terms = model({k: v for k, v in make_batch().items() if k != "keypoints"})
     assert "loss_keypoints" not in terms
     trained = with_gradient(model, sum(terms.values()))
-    assert "parts.weight" in trained and list(model.reverse.parts)[-1] == source
+    assert "part_mask.parts.weight" in trained and list(model.reverse.parts)[-1] == source
 
 
 def test_mistakes_are_named():
@@ -244,10 +244,10 @@ def test_the_masked_terms_teach_the_mask_alone_and_the_averages_nothing():
     model.train()
     terms = model(batch)
     reached = with_gradient(model, terms["loss_masked_softmax_triplet"])
-    assert {"student_1.parts.weight", "student_2.parts.weight"} <= reached
+    assert {"student_1.part_mask.parts.weight", "student_2.part_mask.parts.weight"} <= reached
     assert not any(name.startswith(("teacher_", "student_1.heads")) for name in reached)
     soft = with_gradient(model, terms["loss_soft_id"])
-    assert soft and not any(".reverse." in n or ".parts." in n or "teacher" in n for n in soft)
+    assert soft and not any(".reverse." in n or ".part_mask." in n or "teacher" in n for n in soft)
 
 
 def test_features_pass_the_student_and_its_average():

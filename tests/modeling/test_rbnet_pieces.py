@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vireid_plugins.modeling.layers.reverse_backbone import KeyPointMaps, ReverseBlock
+from vireid_plugins.modeling.layers.reverse_backbone import KeyPointMaps, ReverseBlock, stage_sizes
 from vireid_plugins.modeling.maps import recorded_maps
-from vireid_plugins.modeling.meta_arch.rbnet import _sizes_of
 
 from tests.modeling.layers.test_reverse_backbone import SMALL, made
 from tests.modeling.test_rbnet import make_batch, small, students
@@ -23,7 +22,7 @@ def test_a_reverse_layer_has_as_many_blocks_as_the_layer():
         for n in range(1, 6)
     }
     backbone = SimpleNamespace(network=SimpleNamespace(stages=stages))
-    assert _sizes_of(backbone) == ([10, 20, 30, 40, 50], [1, 2, 4, 6])
+    assert stage_sizes(backbone) == ([10, 20, 30, 40, 50], [1, 2, 4, 6])
 
 
 @pytest.mark.parametrize("kind", [ReverseBlock, KeyPointMaps])
@@ -61,11 +60,19 @@ def test_a_fused_map_passes_a_relu():
 def test_lambda_3_has_a_greatest_value_no_gradient_and_its_scale_in_the_log():
     model = small(MODEL__RBNET__KEYPOINT_SCALE=3.0)
     metric = torch.tensor(1.0, requires_grad=True)
-    weight = model.keypoint_weight(metric, torch.tensor(1e-6, requires_grad=True))
+    weight = model.keypoint_loss.weight(metric, torch.tensor(1e-6, requires_grad=True))
     assert weight.item() == 3e4 and not weight.requires_grad
     model.after_step()
     assert model.measures()["keypoint_weight"].item() == 3e4
-    assert not model.balance.requires_grad
+    assert not model.keypoint_loss.sizes.requires_grad
+
+
+def test_a_step_that_overflows_leaves_lambda_3_as_it_was():
+    model = small()
+    for metric, error in ((1.0, 0.1), (float("inf"), 0.1), (1.0, float("nan"))):
+        model.keypoint_loss.weight(torch.tensor(metric), torch.tensor(error))
+        model.after_step()
+    assert model.measures()["keypoint_weight"].item() == pytest.approx(10)
 
 
 def test_each_term_names_the_key_of_its_weight():
@@ -86,7 +93,7 @@ def test_an_average_shares_no_tensor_with_its_student_and_has_its_pixel_values()
     assert not torch.equal(average.pixel_mean, average.pixel_std)
     model.train()(batch)
     model.after_step()  # and that of its students
-    assert all(bool((one.balance > 0).all()) for one in model.students)
+    assert all(bool((one.keypoint_loss.sizes > 0).all()) for one in model.students)
 
 
 def test_the_last_map_is_that_of_the_pass_whose_feature_is_tested():

@@ -3,14 +3,20 @@
 P. Yu, Y. Piao, "Reverse backbone net for unsupervised person re-identification", Journal of Jilin
 University (Engineering and Technology Edition), 2024, Table 1. B images; the network has the maps
 ``conv1`` (before its pooling), ``layer1``, ..., ``layer4``, (B, C, H, W) with sizes of their own.
+What the paper leaves open:
+
+- "Depth-wise separable convolutions in 17 groups": a block is a bottleneck with a 3 x 3 convolution
+  in 17 groups of ``GROUP_WIDTH`` channels. Each reverse layer has as many blocks as the layer.
+- Fusing is adding, after a 1 x 1 convolution and a ReLU.
 """
 
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...joints import JOINTS
+from ...keys import Key, at_least, check_values, declare, one_of
 
 PARTS = len(JOINTS)  # 17 groups of channels, one for each key point
 FORWARD = ("conv1", "layer1", "layer2", "layer3", "layer4")
@@ -18,6 +24,12 @@ FORWARD = ("conv1", "layer1", "layer2", "layer3", "layer4")
 REVERSE = ("re_layer4", "re_layer3", "re_layer2", "re_layer1", "re_conv1")
 #: the maps of the network that are added on the way, besides layer4, which is the input
 SKIPS = {"shallow": ("layer1", "conv1"), "all": FORWARD[:-1], "none": ()}
+
+declare(
+    "MODEL.RBNET",
+    Key("SKIPS", "shallow", one_of(*SKIPS), "fused maps; shallow: conv1 and layer1"),
+    Key("GROUP_WIDTH", 8, at_least(1), "channels of each of the 17 groups in a reverse block"),
+)
 
 
 class ReverseBackbone(nn.Module):
@@ -33,6 +45,9 @@ class ReverseBackbone(nn.Module):
         skips: which maps are added: ``"shallow"`` (conv1 and layer1), ``"all"`` or ``"none"``.
         width: channels of each of the 17 groups inside a block.
         until: the last part that is built, one of ``REVERSE``.
+
+    Raises:
+        UserError: skips or width is not allowed.
     """
 
     def __init__(
@@ -44,6 +59,7 @@ class ReverseBackbone(nn.Module):
         until: str = REVERSE[-1],
     ) -> None:
         super().__init__()
+        check_values("MODEL.RBNET", SKIPS=skips, GROUP_WIDTH=width)
         sizes, counts = dict(zip(FORWARD, channels)), dict(zip(FORWARD[1:], blocks))
         self.names = REVERSE[: REVERSE.index(until) + 1]
         self.change, self.parts = nn.ModuleDict(), nn.ModuleDict()
@@ -144,6 +160,12 @@ class KeyPointMaps(nn.Module):
         """Return (B, 17, H, W) of inputs (B, C, H, W)."""
         maps: Tensor = self.maps(F.relu(self.separate(F.relu(self.reduce(inputs)))))
         return maps
+
+
+def stage_sizes(backbone: Any) -> Tuple[List[int], List[int]]:
+    """Return the channels of the five maps, and the numbers of blocks of the four layers."""
+    stages = list(backbone.network.stages.values())
+    return [one.channels for one in stages], [max(1, len(one.blocks)) for one in stages[1:]]
 
 
 def enlarged(inputs: Tensor, like: Tensor) -> Tensor:

@@ -6,31 +6,20 @@ of Jilin University (Engineering and Technology Edition), 2024, 54 (11), from p.
 *Idea*: behind the network, a mirrored one turns its last map back into maps of 17 key points, which
 a pose estimator teaches. One of its shallow maps becomes a mask; the image times the mask passes
 the network again, which then looks at the whole body and not at the background.
-*Here*: ``RBNet``; ``layers/reverse_backbone.py`` (Table 1). As students of ``MMT``
-(``MODEL.MMT.STUDENT RBNet``): Eq. 5-11.
-*Departs*, or decides what the paper leaves open:
+*Here*: ``RBNet``; ``layers/reverse_backbone.py`` (Table 1), ``layers/part_mask.py``; the terms that
+are its own: ``losses/keypoint_maps.py`` (Eq. 3), ``losses/masked_pass.py`` (L_id2, L_tri2). As
+students of ``MMT`` (``MODEL.MMT.STUDENT RBNet``): Eq. 5-11.
+*Departs*, or decides what the paper leaves open, besides what those four files say:
 
-- Table 1 gives re-conv1 an output of 256 x 128, Eq. 3 maps of 128 x 64: the error is computed at
-  128 x 64, the size of conv1. It is a mean over all cells (Eq. 3: 1/N).
-- "Depth-wise separable convolutions in 17 groups": a block is a bottleneck with a 3 x 3 convolution
-  in 17 groups of ``GROUP_WIDTH`` channels. Each reverse layer has as many blocks as the layer.
-- Fusing is adding, after a 1 x 1 convolution and a ReLU. In step 2 conv1 and layer1 are fused
-  (``SKIPS``), because the text found that better than all; in step 3, only the mask goes back.
-- The mask: the map that ``MASK_FROM`` names, 1 x 1 convolution to 17 parts, their sum, a sigmoid,
-  bilinear to the size of the image. It begins at about 0.9 everywhere. Table 1 has re-layer1's
-  output at 64 x 32 with 64 channels. "conv 1" of Table 2 is read as re-conv1.
-- x M(x) of Eq. 1 is the normalized image times the mask: what is masked out becomes the mean color
-  (``MASK_FORM residual``: x (1 + M(x))).
+- In step 2 conv1 and layer1 are fused (``SKIPS``), because the text found that better than all; in
+  step 3, only the mask goes back.
+- Table 1 has re-layer1's output at 64 x 32 with 64 channels. "conv 1" of Table 2 is read as
+  re-conv1.
 - Backbone 2 has the weights of backbone 1; with ``MMT``, it is the average of them, as in the text.
   Both passes share head and batch norm.
-- Eq. 1: a hinge, and the hardest pairs (``MODEL.LOSSES.BATCH_HARD``). Eq. 2: with a minus sign; the
-  labels of L_id2 are y, where f is printed.
-- Eq. 4 prints L_stri, which the text defines for the adaptation only: here L_tri. Of the lambdas
-  only lambda_3 is described: it makes lambda_3 L_MSE about as large as lambda_2 L_tri. It is the
-  ratio of their running means, from 1 to 10,000, without a gradient, times ``KEYPOINT_SCALE``
-  (``KEYPOINT_BALANCE fixed``: this scale alone). The others are 1.
-- HRNet's heat maps of 64 rows (deviation 2) are Gaussians around the key points of a file, whose
-  deviation is the same share of the height (``SIGMA``), times the confidence.
+- Eq. 1: a hinge, and the hardest pairs (``MODEL.LOSSES.BATCH_HARD``). Eq. 2: with a minus sign.
+- Eq. 4 prints L_stri, which the text defines for the adaptation only: here L_tri. lambda_1 and
+  lambda_2 are 1.
 - The test is said to use backbone 2 only in Fig. 3: the feature of the masked image
   (``TEST_VIEW plain``: of the image). No test reads key points.
 - Eq. 7 and 8: as in MMT, each student learns from the average of the other; the average sees
@@ -44,53 +33,35 @@ B images of H x W pixels.
 """
 
 import copy
-import math
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, NamedTuple, Tuple, Union
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
 from ...errors import UserError
-from ...keypoints import heat_maps
-from ...keys import Key, above, at_least, check_values, declare, one_of
+from ...keys import Key, check_values, declare, one_of
 from ..backbones.dual_stream import USE_STAGES
 from ..heads import retrieval_features
-from ..layers.reverse_backbone import FORWARD, PARTS, REVERSE, SKIPS, ReverseBackbone
+from ..layers.part_mask import PartMask
+from ..layers.reverse_backbone import FORWARD, PARTS, REVERSE, ReverseBackbone, stage_sizes
 from ..losses import LossTerms
+from ..losses.keypoint_maps import KeypointLoss
+from ..losses.masked_pass import MaskedPass, marked, metric_sum, unmarked
 from ..maps import Tap
-from ..precision import at_least_float32, without_autocast
 from .base import DualStreamBaseline
 
 NONE = "none"
 INSTEAD = "MODEL.RBNET.KEYPOINT_SCALE 0 with INPUT.KEYPOINTS.READ none trains without key points."
-_START = 0.9  # of the mask
-_RUNNING = 0.99  # of the means that lambda_3 is the ratio of
-_RATIOS = (1.0, 1e4)  # least and greatest lambda_3
 
 declare(
     "MODEL.RBNET",
     Key("MASK_FROM", "re_layer1", one_of(*REVERSE, NONE), "reverse map that is the mask (Table 2)"),
-    Key("MASK_FORM", "product", one_of("product", "residual"), "x M(x), or x (1 + M(x))"),
-    Key("SKIPS", "shallow", one_of(*SKIPS), "fused maps; shallow: conv1 and layer1"),
-    Key("GROUP_WIDTH", 8, at_least(1), "channels of each of the 17 groups in a reverse block"),
 )
+# A choice of the evaluation, which its result names.
 declare(
     "MODEL.RBNET",
-    Key("SIGMA", 2 / 64, above(0), "deviation of a heat map, as a share of the image's height"),
-    Key("KEYPOINT_SCALE", 1.0, at_least(0), "weight of L_MSE (lambda_3); 0: no key points"),
-    Key(
-        "KEYPOINT_BALANCE",
-        "running",
-        one_of("running", "fixed"),
-        "running: lambda_3 also follows the triplet loss; fixed: it is KEYPOINT_SCALE",
-    ),
-    Key("MASKED_ID_SCALE", 1.0, at_least(0), "weight of losses of logits, masked (lambda_4)"),
-    Key("MASKED_METRIC_SCALE", 1.0, at_least(0), "weight of the other losses, masked (lambda_5)"),
-    # a choice of the evaluation, which its result names
     Key("TEST_VIEW", "masked", one_of("masked", "plain"), "the tested feature: x M(x) or x"),
     features=False,
 )
@@ -121,9 +92,6 @@ class RBNet(DualStreamBaseline):
         test_view: ``"masked"`` or ``"plain"``.
         baseline: arguments of ``DualStreamBaseline``.
 
-    Attributes:
-        balance: (2,) running means of the metric losses and of L_MSE.
-
     Raises:
         UserError: a value is not allowed, the backbone has no stages, or nothing would be learned
             besides the baseline.
@@ -132,7 +100,6 @@ class RBNet(DualStreamBaseline):
     takes_clusters = True
     may_be_student = True
     without_keypoints = INSTEAD
-    balance: Tensor
 
     @configurable
     def __init__(
@@ -151,40 +118,21 @@ class RBNet(DualStreamBaseline):
         **baseline: Any,
     ) -> None:
         super().__init__(**baseline)
-        check_values(
-            "MODEL.RBNET",
-            MASK_FROM=mask_from,
-            MASK_FORM=mask_form,
-            SKIPS=skips,
-            GROUP_WIDTH=group_width,
-            SIGMA=sigma,
-            KEYPOINT_SCALE=keypoint_scale,
-            KEYPOINT_BALANCE=keypoint_balance,
-            MASKED_ID_SCALE=masked_id_scale,
-            MASKED_METRIC_SCALE=masked_metric_scale,
-            TEST_VIEW=test_view,
-        )
+        check_values("MODEL.RBNET", MASK_FROM=mask_from, TEST_VIEW=test_view)
         self.mask_from = "" if mask_from == NONE else mask_from
-        self.mask_form, self.sigma = mask_form, float(sigma)
-        self.keypoint_scale, self.balances = float(keypoint_scale), keypoint_balance == "running"
-        self.masked_id_scale = float(masked_id_scale)
-        self.masked_metric_scale = float(masked_metric_scale)
-        self.learns_keypoints = self.keypoint_scale > 0
+        self.learns_keypoints = keypoint_scale > 0
+        self.masked_pass = MaskedPass(masked_id_scale, masked_metric_scale)
         self.guides_average = bool(self.mask_from) and test_view == "masked"
         self._check()
-        channels, blocks = _sizes_of(self.backbone)
-        until = REVERSE[-1] if self.keypoint_scale else self.mask_from
+        channels, blocks = stage_sizes(self.backbone)
+        until = REVERSE[-1] if self.learns_keypoints else self.mask_from
         self.reverse = ReverseBackbone(channels, blocks, skips, group_width, until)
         if self.mask_from:
-            self.parts = _part_masks(dict(zip(REVERSE, [*channels[-2::-1], PARTS])), mask_from)
-            self.mask_tap = Tap("mask", "M(x) of each image, (B, 1, H, W) in 0..1")
+            given = dict(zip(REVERSE, [*channels[-2::-1], PARTS]))
+            self.part_mask = PartMask(given[mask_from], mask_form)
         self.keypoint_tap = Tap("keypoints", "maps of the 17 key points, (B, 17, H', W')")
-        unused = self.reverse.only_after(self.mask_from if self.guides_average else "")
-        self.training_only = tuple(f"reverse.{name}" for name in unused)
-        if self.mask_from and not self.guides_average:
-            self.training_only = (*self.training_only, "parts")
-        self.register_buffer("balance", torch.zeros(2))
-        self._last_sizes = torch.zeros(2)  # of the step in progress
+        self.keypoint_loss = KeypointLoss(sigma, keypoint_scale, keypoint_balance)
+        self.training_only = self._training_only()
 
     @classmethod
     def from_config(cls, cfg: Any) -> Dict[str, Any]:
@@ -192,13 +140,18 @@ class RBNet(DualStreamBaseline):
         own = {name.lower(): value for name, value in cfg.MODEL.RBNET.items()}
         return {**super().from_config(cfg), **own}
 
+    def _training_only(self) -> Tuple[str, ...]:
+        unused = self.reverse.only_after(self.mask_from if self.guides_average else "")
+        mask = ("part_mask",) if self.mask_from and not self.guides_average else ()
+        return (*(f"reverse.{name}" for name in unused), *mask, "keypoint_loss")
+
     def _check(self) -> None:
         if not hasattr(self.backbone, "all_maps"):
             raise UserError(
                 "RBNet mirrors the stages of a convolutional network, which this backbone does not "
                 f"have: {USE_STAGES}."
             )
-        if not self.mask_from and not self.keypoint_scale:
+        if not self.mask_from and not self.learns_keypoints:
             raise UserError(
                 "MODEL.RBNET.MASK_FROM is none and KEYPOINT_SCALE is 0: the reverse backbone has "
                 "nothing to do. Set one of them, or MODEL.META_ARCHITECTURE DualStreamBaseline."
@@ -217,11 +170,8 @@ class RBNet(DualStreamBaseline):
 
     def weight_keys_for(self, losses: LossTerms) -> Dict[str, str]:
         """Return the config key of the weight of each term that :meth:`terms` adds."""
-        found = {"loss_keypoints": "MODEL.RBNET.KEYPOINT_SCALE"} if self.keypoint_scale else {}
-        for name in losses if self.mask_from else ():
-            kind = "ID" if "logits" in losses.loss(name).inputs else "METRIC"
-            found[_masked(losses.loss(name).log_name)] = f"MODEL.RBNET.MASKED_{kind}_SCALE"
-        return found
+        found = {"loss_keypoints": "MODEL.RBNET.KEYPOINT_SCALE"} if self.learns_keypoints else {}
+        return {**found, **(self.masked_pass.weight_keys(losses) if self.mask_from else {})}
 
     # ---------------------------------------------------------------------------- the passes
 
@@ -233,7 +183,7 @@ class RBNet(DualStreamBaseline):
         outputs, images = self.student_pass(batch)
         if self.mask_from:
             second = self.head_outputs(self.extract(images, modalities), batch)
-            outputs.update({_masked(name): value for name, value in second.items()})
+            outputs.update(marked(second))
         return self.objective(outputs, batch)
 
     def student_pass(self, batch: Dict[str, Any]) -> Tuple[Dict[str, Tensor], Tensor]:
@@ -243,7 +193,7 @@ class RBNet(DualStreamBaseline):
         """
         seen = self.look(batch)
         outputs = self.head_outputs(seen.feature_map, batch)
-        if self.keypoint_scale:
+        if self.learns_keypoints:
             outputs["keypoint_errors"] = self.keypoint_errors(batch, seen)
         return outputs, self.masked(seen) if self.mask_from else seen.images
 
@@ -255,11 +205,8 @@ class RBNet(DualStreamBaseline):
 
     def masked(self, seen: Pass) -> Tensor:
         """Return x M(x), (B, 3, H, W)."""
-        parts = self.parts(seen.reverse[self.mask_from])
-        mask = torch.sigmoid(parts.sum(dim=1, keepdim=True))
-        mask = F.interpolate(mask, size=_size_of(seen.images), mode="bilinear", align_corners=False)
-        mask = self.mask_tap(mask.to(seen.images.dtype))
-        return seen.images * (mask if self.mask_form == "product" else 1 + mask)
+        images: Tensor = self.part_mask(seen.images, seen.reverse[self.mask_from])
+        return images
 
     def keypoint_errors(self, batch: Dict[str, Any], seen: Pass) -> Tensor:
         """Compute L_MSE of each image, (B,), Eq. (3).
@@ -272,12 +219,8 @@ class RBNet(DualStreamBaseline):
                 "RBNet learns key points, and this batch has none: set INPUT.KEYPOINTS.READ train; "
                 f"INPUT.KEYPOINTS.FILE names their file, which `vireid pose` makes. {INSTEAD}"
             )
-        maps = self.keypoint_tap(at_least_float32(seen.reverse[REVERSE[-1]]))
-        size, wanted = _size_of(seen.images), _size_of(maps)
-        points = batch["keypoints"].to(maps)
-        targets = heat_maps(points, size, wanted, self.sigma * wanted[0])
-        with without_autocast(maps):
-            return (maps - targets).square().mean(dim=(1, 2, 3))
+        maps = self.keypoint_tap(seen.reverse[REVERSE[-1]])
+        return self.keypoint_loss.errors(maps, batch["keypoints"], seen.images)
 
     def average_features(self, average: DualStreamBaseline, batch: Dict[str, Any]) -> Tensor:
         """Return features (B, D) by ``average`` of images that this network masks; in evaluation.
@@ -303,18 +246,13 @@ class RBNet(DualStreamBaseline):
 
     @property
     def _wants_maps(self) -> bool:
-        return self.keypoint_tap.wanted or bool(self.mask_from and self.mask_tap.wanted)
+        return self.keypoint_tap.wanted or bool(self.mask_from and self.part_mask.tap.wanted)
 
     # ---------------------------------------------------------------------------- the losses
 
     def losses(self, outputs: Dict[str, Tensor], batch: Dict[str, Any]) -> Dict[str, Tensor]:
         """Compute the terms of Eq. (4)."""
-        second = {
-            name[len("masked_") :]: value
-            for name, value in outputs.items()
-            if name.startswith("masked_")
-        }
-        return self.terms(self.loss_terms, outputs, second, self.labels(batch))
+        return self.terms(self.loss_terms, outputs, unmarked(outputs), self.labels(batch))
 
     def terms(
         self,
@@ -332,53 +270,20 @@ class RBNet(DualStreamBaseline):
             labels: (B,) each, by name.
         """
         terms = losses({**outputs, **labels})
-        by_logits = {name: "logits" in losses.loss(name).inputs for name in losses}
-        metric = sum(
-            terms[losses.loss(n).log_name] for n, logits in by_logits.items() if not logits
-        )
         if "keypoint_errors" in outputs:
-            error = outputs["keypoint_errors"].mean()
-            terms["loss_keypoints"] = self.keypoint_weight(metric, error) * error
-        for name, logits in by_logits.items() if self.mask_from else ():
-            loss = losses.loss(name)
-            value = loss(*({**second, **labels}[key] for key in loss.inputs))
-            scale = self.masked_id_scale if logits else self.masked_metric_scale
-            terms[_masked(loss.log_name)] = scale * value
-        return terms
-
-    def keypoint_weight(self, metric: Union[Tensor, int], error: Tensor) -> Union[Tensor, float]:
-        """Return lambda_3, without a gradient, and note both sizes for the running means.
-
-        Args:
-            metric: lambda_2 L_tri of this step; 0: there is no metric loss, and no balance.
-            error: L_MSE of this step.
-        """
-        if not self.balances or not isinstance(metric, Tensor):
-            return self.keypoint_scale
-        sizes = torch.stack([metric.detach().float(), error.detach().float()])
-        self._last_sizes = self._mean_with(sizes)
-        return self.keypoint_scale * self._ratio(self._last_sizes)
-
-    def _mean_with(self, sizes: Tensor) -> Tensor:
-        """Return the running means after a step with ``sizes``; the first one begins them."""
-        balance = self.balance.to(sizes)
-        return torch.where(balance[1] > 0, _RUNNING * balance + (1 - _RUNNING) * sizes, sizes)
-
-    @staticmethod
-    def _ratio(sizes: Tensor) -> Tensor:
-        return (sizes[0] / sizes[1].clamp(min=1e-12)).clamp(*_RATIOS)
+            metric, error = metric_sum(losses, terms), outputs["keypoint_errors"].mean()
+            terms["loss_keypoints"] = self.keypoint_loss(metric, error)
+        masked = self.masked_pass.terms(losses, second, labels) if self.mask_from else {}
+        return {**terms, **masked}
 
     def after_step(self) -> None:
         """Keep the running means of the step."""
         super().after_step()
-        if self.balances and self.keypoint_scale:
-            self.balance.copy_(self._last_sizes)
+        self.keypoint_loss.after_step()
 
     def measures(self) -> Dict[str, Tensor]:
         """Return lambda_3, if it follows the triplet loss."""
-        if not (self.balances and self.keypoint_scale):
-            return {}
-        return {"keypoint_weight": self.keypoint_scale * self._ratio(self.balance)}
+        return self.keypoint_loss.measures()
 
     # ------------------------------------------------------------------- as a student of MMT
 
@@ -392,31 +297,3 @@ class RBNet(DualStreamBaseline):
             pixel_mean=mean,
             pixel_std=deviation,
         )
-
-
-def _masked(name: str) -> str:
-    """Return the name of an output or of a loss term in the masked pass."""
-    return name.replace("loss_", "loss_masked_", 1) if "loss_" in name else f"masked_{name}"
-
-
-def _size_of(maps: Tensor) -> Tuple[int, int]:
-    return int(maps.shape[2]), int(maps.shape[3])
-
-
-def _sizes_of(backbone: Any) -> Tuple[List[int], List[int]]:
-    """Return the channels of the five maps, and the numbers of blocks of the four layers."""
-    stages = list(backbone.network.stages.values())
-    return [one.channels for one in stages], [max(1, len(one.blocks)) for one in stages[1:]]
-
-
-def _part_masks(channels: Dict[str, int], source: str) -> nn.Conv2d:
-    """Return the convolution to 17 parts, whose sum begins near the logit of ``_START``."""
-    parts = nn.Conv2d(channels[source], PARTS, 1)
-    nn.init.normal_(parts.weight, std=0.01 / math.sqrt(PARTS))
-    nn.init.constant_(_bias_of(parts), math.log(_START / (1 - _START)) / PARTS)
-    return parts
-
-
-def _bias_of(convolution: nn.Conv2d) -> Tensor:
-    assert convolution.bias is not None
-    return convolution.bias

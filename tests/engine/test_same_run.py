@@ -16,7 +16,7 @@ from tests.engine.small import ROOT, small_cfg, small_words
 AGW, CAJ = (str(ROOT / f"configs/{name}/synthetic.yml") for name in ("agw", "caj"))
 OTHER_RUN = {
     "a loss": {"MODEL__LOSSES__NAME": '("CrossEntropyLoss",)'},
-    "a weight of a loss": {"MODEL__LOSSES__CE__SCALE": 0.5},
+    "a weight of a loss": {"MODEL__LOSSES__WEIGHTED_TRIPLET__SCALE": 0.5},
     "an input size": {"INPUT__SIZE_TRAIN": "[64, 32]"},
     "an augmentation": {"INPUT__REA__ENABLED": True},
     "a dataset": {"DATASETS__NAMES": '("RegDB",)'},
@@ -25,7 +25,7 @@ OTHER_RUN = {
     "a rate": {"SOLVER__BASE_LR": 0.01},
     "a schedule": {"SOLVER__STEPS": "[1, 2]"},
     "fewer epochs": {"SOLVER__MAX_EPOCH": 1},
-    "a key of a method": {"MODEL__MAUM__ALPHA": 1.0},
+    "a head": {"MODEL__HEADS__NECK_FEAT": "after"},
     "a sampler": {"DATALOADER__NUM_INSTANCE": 4},
 }
 SAME_RUN = {
@@ -64,6 +64,16 @@ def test_what_may_differ_goes_on(facts, tmp_path, keys):
     cfg = small_cfg(**{"folder": tmp_path, **keys})
     found = check_same_config(facts, cfg, "a.pth")
     assert {one.key for one in found} == {name.replace("__", ".") for name in keys}
+
+
+def test_a_key_of_the_method_makes_it_another_run_and_keys_of_others_do_not(facts, tmp_path):
+    """Such as a default that is another one since."""
+    others = {"MODEL__MAUM__ALPHA": 1.0, "MODEL__LOSSES__CENTER__SCALE": 3.0}
+    assert check_same_config(facts, small_cfg(tmp_path, **others), "a.pth") == []
+    maum = {"config": small_cfg(tmp_path, "configs/maum/synthetic.yml").dump()}
+    with pytest.raises(CheckpointError, match="MODEL.MAUM.ALPHA 20.0 -> 1.0. To continue"):
+        cfg = small_cfg(tmp_path, "configs/maum/synthetic.yml", **others)
+        check_same_config(maum, cfg, "a.pth")
 
 
 def test_another_method_is_refused_with_all_its_keys(facts, tmp_path):

@@ -13,6 +13,7 @@ from fastreid.config import CfgNode
 from ..engine.encoder import ENCODER, has_encoder, take_encoder
 from ..engine.setup import build_config, carried_config
 from ..engine.start_paths import filled
+from ..engine.unread import unread_keys
 from ..errors import PlanError, UserError
 from ..keys import value_of
 from ..merge import flat_values
@@ -255,12 +256,13 @@ def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[s
     """Return ``KEY: was ..., is ...`` for every key whose value changed.
 
     Keys of the machine, such as ``OUTPUT_DIR`` and ``MODEL.DEVICE``, do not count, and neither
-    does a new key that has its default, or a removed one that had it.
+    do keys of other methods and losses than those of the run, a new key that has its default, or a
+    removed one that had it.
     """
     defaults = _defaults()
     old, new = flat_values(stored), flat_values(wanted)
     told = []
-    for key in sorted(set(old) | set(new)):
+    for key in sorted((set(old) | set(new)) - unread_keys(old, new)):
         was = old.get(key, defaults.get(key, "absent"))
         now = new.get(key, REMOVED[key].value if key in REMOVED else "absent")
         if not of_machine(key) and was != now:

@@ -9,9 +9,11 @@ from fastreid.config import CfgNode
 
 from ..data.reading import ImageReader
 from ..data.transforms.chains import build_transforms
-from ..keys import HOST_DEFAULT, declared_keys
+from ..keys import HOST_DEFAULT, declared_keys, value_of
+from ..merge import flat_values
 from ..readers.checksum import tensor_bytes
 from ..removed_keys import REMOVED
+from .unread import unread_keys
 
 # The keys of this package that ``MODEL`` had when the first indexes were made. A fingerprint names
 # them, and FastReID's, with any value, and every other key only if it has not its default: so an
@@ -48,11 +50,12 @@ _FIRST = {
 _ALWAYS_NAMED = {
     f"MODEL.{group}.{name}" for group, names in _FIRST.items() for name in names.split()
 }
-# Defaults of these keys that have changed since: a fingerprint names the first one in their place.
-_FIRST_DEFAULTS = {
-    "MODEL.MAUM.ALPHA": 64.0,
-    "MODEL.MAUM.PUSH_INTERVAL": 1,
-    "MODEL.MAUM.UNIDIRECTIONAL_SCALE": 1.0,
+# Defaults that these keys had earlier, the first one first: a fingerprint names that in the place
+# of any of them, and of the present one.
+_EARLIER_DEFAULTS = {
+    "MODEL.MAUM.ALPHA": (64.0,),
+    "MODEL.MAUM.PUSH_INTERVAL": (1,),
+    "MODEL.MAUM.UNIDIRECTIONAL_SCALE": (1.0, 0.05),
 }
 
 
@@ -78,7 +81,10 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
 
 
 def model_words(cfg: CfgNode) -> str:
-    """Return ``MODEL`` as text, without paths, the device, and later keys at their defaults."""
+    """Return ``MODEL`` as text, without paths, the device, and later keys at their defaults.
+
+    Later keys of methods and losses that the config does not choose are left out, too.
+    """
     node = cfg.MODEL.clone()
     node.defrost()
     node.DEVICE = node.WEIGHTS = node.BACKBONE.PRETRAIN_PATH = node.NFORMER.ENCODER = ""
@@ -88,14 +94,16 @@ def model_words(cfg: CfgNode) -> str:
         for name, key in declared_keys().items()
         if key.default is not HOST_DEFAULT and name not in _ALWAYS_NAMED
     }
+    unread = unread_keys(flat_values(cfg)) & later.keys()
+    later.update({key: value_of(cfg, key) for key in unread})
     _leave_out(node, "MODEL", later)
     for key in _ALWAYS_NAMED.intersection(REMOVED):
         group, name = _place(node, key)
         group[name] = REMOVED[key].value
-    for key, first in _FIRST_DEFAULTS.items():
+    for key, earlier in _EARLIER_DEFAULTS.items():
         group, name = _place(node, key)
-        if group[name] == declared_keys()[key].default:
-            group[name] = first
+        if group[name] in (*earlier, declared_keys()[key].default):
+            group[name] = earlier[0]
     return node.dump()
 
 

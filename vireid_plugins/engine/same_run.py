@@ -17,6 +17,7 @@ from ..keys import SWITCH, Key, declare, value_of
 from ..merge import flat_values
 from ..readers.yaml_file import parse_yaml
 from ..removed_keys import REMOVED
+from .unread import unread_keys
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ class Difference(NamedTuple):
 def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
     """Return the keys whose values differ between a checkpoint's config and the present one.
 
-    A key that only one of them has counts as having its default in the other.
+    A key that only one of them has counts as having its default in the other. Keys of methods and
+    losses that neither config chooses do not count.
 
     Args:
         held: the config in the checkpoint, as YAML.
@@ -111,7 +113,7 @@ def differences_to(held: str, cfg: CfgNode, source: str) -> List[Difference]:
     theirs = flat_values(parse_yaml(held, f"the config in {source}"))
     ours = flat_values(parse_yaml(cfg.dump(), "the config"))
     found = []
-    for key in sorted({*theirs, *ours}):
+    for key in sorted({*theirs, *ours} - unread_keys(theirs, ours)):
         own = ours.get(key, plain.get(key))
         before = theirs.get(key, plain.get(key))
         if is_open_range(key, own):  # the trainer finds it in the same images as before

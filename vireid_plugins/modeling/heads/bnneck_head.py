@@ -82,6 +82,7 @@ class BNNeckHead(EmbeddingHead):
 
     outputs: Tuple[str, ...] = ("features", "bn_features", "logits")
     takes_modalities = True
+    config_nodes: Tuple[str, ...] = ()  # see ``DualStreamBaseline``
     #: keys of ``MODEL.HEADS`` that only this head, and heads derived from it, read
     own_keys = ("CLASSIFIER_STD", "NECK_STD", "GEM_EPS", "GEM_EXPONENT")
     #: what tables of results call the feature after :meth:`neck`

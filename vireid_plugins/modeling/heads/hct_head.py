@@ -47,6 +47,7 @@ class HCTHead(nn.Module):
     outputs = ("features", "logits")
     test_feature = "stripes, pooled and embedded"
     takes_modalities = True
+    config_nodes = ()  # see ``DualStreamBaseline``
     own_keys = ("GEM_EXPONENT",)  # see ``BNNeckHead``
     training_only = ("stripes.classifiers",)  # see ``DualStreamBaseline``
 

@@ -41,6 +41,8 @@ class MRDAHead(BNNeckHead):
         kwargs: arguments of ``BNNeckHead``.
     """
 
+    config_nodes = ("MODEL.HEADS.ATTENTION",)
+
     @configurable
     def __init__(self, *, attention: Optional[nn.Module], **kwargs: Any) -> None:
         super().__init__(**kwargs)

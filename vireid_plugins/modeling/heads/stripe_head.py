@@ -49,6 +49,7 @@ class StripeHead(nn.Module):
     outputs = ("features", "logits")
     test_feature = "global and stripes, pooled"
     takes_modalities = True
+    config_nodes = ()  # see ``DualStreamBaseline``
     training_only = ("classifier",)  # see ``DualStreamBaseline``
 
     @configurable

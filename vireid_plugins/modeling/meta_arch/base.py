@@ -66,6 +66,12 @@ class DualStreamBaseline(nn.Module):
     learns_keypoints = False
     # The config key of the weight of each term that ``loss_terms`` does not name, by log name.
     own_weight_keys: Mapping[str, str] = {}
+    # Nodes of the config that are the class's own, besides those of its base class: runs of other
+    # methods do not read them. It holds for the class that says it: a class that is derived from
+    # it, and does not say its own, is taken to read every node (``engine/unread.py``).
+    config_nodes: Tuple[str, ...] = ()
+    # Keys that name further methods or losses of which a run of this class consists.
+    names_parts: Tuple[str, ...] = ()
     # Whether the classes may be numbered anew, as clusters are (``engine/clusters``). It holds for
     # the class that says it, not for those derived from it: they may keep a row for each class.
     takes_clusters = True

@@ -80,6 +80,7 @@ class CAJ(DualStreamBaseline):
         UserError: a number is out of its range, or a term needs logits and the head has none.
     """
 
+    config_nodes = ("MODEL.CAJ",)
     own_weight_keys = {
         "loss_kl": "MODEL.CAJ.KL_SCALE",
         "loss_refine": "MODEL.CAJ.REFINE_SCALE",

@@ -140,6 +140,7 @@ class ClusterContrast(DualStreamBaseline):
         UserError: numbers or words do not fit each other.
     """
 
+    config_nodes = ("MODEL.CLUSTER_CONTRAST", "MODEL.LOSSES.LABEL_SMOOTHING")
     takes_clusters = True
     has_own_losses = True
     needs_clusters = True

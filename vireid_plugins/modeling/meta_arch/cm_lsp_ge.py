@@ -105,6 +105,7 @@ class CMLSPGEHead(BNNeckHead):
         head: arguments of ``BNNeckHead``, with ``neck_feat`` "before" and without a BNNeck.
     """
 
+    config_nodes = ("MODEL.CM_LSP_GE",)
     neck_words = "after BN-GE"
     takes_clusters = False  # it has further classifiers
     _has_neck = False  # True with BN-GE
@@ -224,6 +225,7 @@ class CMLSPGE(DualStreamBaseline):
         UserError: a loss or the stripes are missing, or another head is given.
     """
 
+    config_nodes = ("MODEL.CM_LSP_GE",)
     training_only = ("heads.classifier", "heads.enhanced_classifier", "heads.local.classifiers")
     own_weight_keys = {
         "loss_id_global": "MODEL.LOSSES.LABEL_SMOOTHING.SCALE",

@@ -99,6 +99,7 @@ class CMTR(DualStreamBaseline):
         UserError: a value is not allowed, or one of these parts is missing.
     """
 
+    config_nodes = ("MODEL.CMTR",)
     training_only: Tuple[str, ...] = ("removal",)
 
     @configurable

@@ -97,6 +97,8 @@ class CrossViTCSA(DualStreamBaseline):
         UserError: a word or number is not allowed, or the head pools by generalized means.
     """
 
+    config_nodes = ("MODEL.CROSSVIT_CSA",)
+
     @configurable
     def __init__(
         self,

@@ -104,6 +104,7 @@ class MAUM(DualStreamBaseline):
         UserError: a number is out of its range, or the head has no ``bn_features``.
     """
 
+    config_nodes = ("MODEL.MAUM", "MODEL.LOSSES.LABEL_SMOOTHING")
     phases: Tuple[str, ...] = (PROXIES, METRICS)
     training_only = (
         "visible_classifier",

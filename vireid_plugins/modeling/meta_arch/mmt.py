@@ -97,6 +97,8 @@ class MMT(DualStreamBaseline):
         UserError: a number or word is not allowed.
     """
 
+    config_nodes = ("MODEL.MMT",)
+    names_parts = ("MODEL.MMT.STUDENT",)
     takes_clusters = True
     training_only: Tuple[str, ...] = ("student_1", "student_2")
     #: the parts of the model whose parameters are a backbone's, for the optimizer

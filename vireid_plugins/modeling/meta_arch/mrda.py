@@ -110,6 +110,8 @@ class MRDA(DualStreamBaseline):
             masked view is off and something needs it.
     """
 
+    config_nodes = ("MODEL.MRDA",)
+
     @configurable
     def __init__(
         self,

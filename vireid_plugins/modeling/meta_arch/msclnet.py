@@ -106,6 +106,7 @@ class MSCLNet(DualStreamBaseline):
             feature that the head does not have.
     """
 
+    config_nodes = ("MODEL.MSCLNET", *(f"MODEL.LOSSES.{node}" for node in _NODES.values()))
     training_only = ("synergy",)
     own_weight_keys = {
         DiversityLoss.log_name: "MODEL.LOSSES.DIVERSITY.SCALE",

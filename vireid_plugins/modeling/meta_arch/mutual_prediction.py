@@ -73,6 +73,7 @@ class MutualPrediction(DualStreamBaseline):
         UserError: a number is out of its range, or the head has no ``feat_dim``.
     """
 
+    config_nodes = ("MODEL.MUTUAL_PREDICTION", "MODEL.LOSSES.LABEL_SMOOTHING")
     phases = (SHARED, OWN, CROSSED)
     may_leave_parameters_unused = True  # W_v and W_t, except in the phase "own"
     training_only = ("visible_classifier", "infrared_classifier")

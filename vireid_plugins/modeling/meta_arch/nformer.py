@@ -122,6 +122,8 @@ class NFormer(OnFrozenEncoder):
         UserError: an argument is not allowed, or two do not go together.
     """
 
+    config_nodes = ("MODEL.NFORMER",)
+    names_parts = ("MODEL.NFORMER.ENCODER_ARCHITECTURE", "MODEL.NFORMER.ENCODER_LOSSES")
     training_only = ("classifier",)
 
     @configurable

@@ -81,6 +81,8 @@ class PMT(DualStreamBaseline):
         UserError: a phase has no loss, or names one twice or one that ``loss_terms`` lacks.
     """
 
+    config_nodes = ("MODEL.PMT",)
+    names_parts = ("MODEL.PMT.GRAY_LOSSES",)
     phases: Tuple[str, ...] = (GRAY, COLOR)
 
     @configurable

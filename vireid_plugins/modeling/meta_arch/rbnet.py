@@ -97,6 +97,7 @@ class RBNet(DualStreamBaseline):
             besides the baseline.
     """
 
+    config_nodes = ("MODEL.RBNET",)
     takes_clusters = True
     may_be_student = True
     without_keypoints = INSTEAD

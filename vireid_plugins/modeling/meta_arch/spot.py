@@ -87,6 +87,7 @@ class SPOT(StructureNetwork):
         network: arguments of ``StructureNetwork``.
     """
 
+    config_nodes = (NODE,)
     needs_keypoints = True
     without_keypoints = INSTEAD
 
@@ -139,6 +140,8 @@ class SPOT(StructureNetwork):
 @META_ARCH_REGISTRY.register()
 class LearnedStructure(StructureNetwork):
     """Not SPOT: the structure map is a 1 x 1 convolution of F_I, and no key points are seen."""
+
+    config_nodes = (NODE,)
 
     @classmethod
     def make_structure_map(cls, channels: int, node: Any) -> nn.Module:

@@ -67,6 +67,7 @@ class StructureNetwork(DualStreamBaseline):
     """
 
     branch_losses: Any  # LossTerms by branch
+    config_nodes = (NODE,)
     training_only: Tuple[str, ...] = ("branches",)
 
     @configurable

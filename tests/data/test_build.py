@@ -12,8 +12,9 @@ import torch
 
 from vireid_plugins.data import build
 from vireid_plugins.data import dataset as dataset_module
-from vireid_plugins.data.build import build_test_loader, build_train_loader, join_items
+from vireid_plugins.data.build import build_test_loader, build_train_loader
 from vireid_plugins.data.datasets import DatasetError
+from vireid_plugins.data.training_items import join_items
 
 from fastreid.data.datasets import DATASET_REGISTRY
 

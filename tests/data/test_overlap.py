@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from vireid_plugins.data import build_dataset, check_dataset
-from vireid_plugins.data.build import build_test_loader, build_train_items, build_train_loader
+from vireid_plugins.data.build import build_test_loader, build_train_loader
 from vireid_plugins.data.datasets import SYSUMM01, CrossModalityDataset, DatasetError
 from vireid_plugins.data.datasets.files import FileKeys
+from vireid_plugins.data.training_items import build_train_items
 from vireid_plugins.registry import registered_names
 
 from fastreid.data.datasets import DATASET_REGISTRY

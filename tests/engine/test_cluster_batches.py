@@ -136,9 +136,9 @@ def test_the_optimizer_keeps_its_state_if_the_key_says_so(make):
 def test_clusters_are_found_at_the_first_epoch_and_after_each_period(period, expected, make):
     model = Colors()
     batches, found = make(model, CLUSTERS__PERIOD=period), []
-    cluster = batches._cluster
+    take = batches._take
     for epoch in range(5):
-        batches._cluster = lambda *a, epoch=epoch: found.append(epoch) or cluster(*a)
+        batches._take = lambda *a, epoch=epoch: found.append(epoch) or take(*a)
         batches.begin_epoch(Trainer(model, epoch))
         batches.begin_epoch(Trainer(model, epoch, steps_done=1))  # continues inside the epoch
     assert found == expected

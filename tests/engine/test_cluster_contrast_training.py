@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.engine.clusters.batches import ClusterBatches
+from vireid_plugins.engine.clusters import finding
 from vireid_plugins.engine.interrupts import TrainingStopped
 from vireid_plugins.errors import UserError
 from vireid_plugins.readers.checkpoint import read_checkpoint
@@ -153,9 +153,8 @@ def test_a_share_of_the_visible_images_is_drawn_anew(images, tmp_path):
     assert int((first[visible] >= 0).sum()) <= 18 and int((second[visible] >= 0).sum()) <= 18
     assert not bool(((first >= 0) & (second >= 0))[visible].any())  # the other half
     assert bool((first[~visible] >= 0).all())
-    batches._draw = (trainer.seed, 2)
-    features = torch.randn(72, 4)
-    again = batches._cluster(features, np.array([item.modality for item in batches.dataset.items]))
+    modalities = np.array([item.modality for item in batches.dataset.items])
+    again = finding.cluster(torch.randn(72, 4), modalities, batches._search((trainer.seed, 2), ""))
     assert isinstance(again.labels, np.ndarray)
 
 
@@ -187,14 +186,14 @@ def test_a_run_that_is_killed_while_it_clusters_continues_exactly(period, images
     cfg = contrast_cfg(tmp_path / "killed", images, "bmil", **keys)
     pid = os.fork()
     if pid == 0:
-        found = ClusterBatches._cluster
+        found = finding.cluster
 
-        def dying(self, features, modalities):
-            if self._draw[1] == 1:
+        def dying(features, modalities, search):
+            if search.draw[1] == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return found(self, features, modalities)
+            return found(features, modalities, search)
 
-        ClusterBatches._cluster = dying
+        finding.cluster = dying
         train(cfg)
         os._exit(1)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -206,14 +205,14 @@ def test_a_run_that_is_killed_while_it_clusters_continues_exactly(period, images
 
 def changed(monkeypatch, change):
     """Let a clustering of the engine be changed before it is used."""
-    found = ClusterBatches._cluster
+    found = finding.cluster
 
-    def other(self, features, modalities):
-        result = found(self, features, modalities)
+    def other(features, modalities, search):
+        result = found(features, modalities, search)
         change(result, modalities)
         return result
 
-    monkeypatch.setattr(ClusterBatches, "_cluster", other)
+    monkeypatch.setattr(finding, "cluster", other)
 
 
 def test_no_cluster_in_one_modality_skips_the_epoch(images, tmp_path, messages, monkeypatch):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from vireid_plugins.data.build import build_train_items
+from vireid_plugins.data.training_items import build_train_items
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.clusters import finding
 from vireid_plugins.engine.clusters.batches import ClusterBatches
 from vireid_plugins.engine.interrupts import TrainingStopped
 from vireid_plugins.readers.checkpoint import read_checkpoint
@@ -177,16 +178,16 @@ def test_an_epoch_without_usable_clusters_is_skipped_with_a_message(
 @pytest.mark.slow
 def test_a_skipped_epoch_counts_in_the_schedule(images, tmp_path, monkeypatch):
     """The second of three."""
-    found, calls = ClusterBatches._cluster, []
+    found, calls = finding.cluster, []
 
-    def none_in_the_second(self, features, modalities):
-        result = found(self, features, modalities)
+    def none_in_the_second(features, modalities, search):
+        result = found(features, modalities, search)
         calls.append(1)
         if len(calls) == 2:
             result.labels[:] = -1
         return result
 
-    monkeypatch.setattr(ClusterBatches, "_cluster", none_in_the_second)
+    monkeypatch.setattr(finding, "cluster", none_in_the_second)
     cfg = planted_cfg(tmp_path / "run", images)
     trainer = train(cfg)
     assert (trainer.data_loader.skipped, trainer.iter) == (1, 9)

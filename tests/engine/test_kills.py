@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vireid_plugins.data.build import EpochBatchSampler
+from vireid_plugins.data.train_loader import EpochBatchSampler
 from vireid_plugins.engine.interrupts import StopSignals, TrainingStopped
 from vireid_plugins.engine.resume import Continuation
 from vireid_plugins.engine.step import StepTrainer

@@ -5,12 +5,14 @@ Oracles: the weights of the starts, a run that was never stopped, made-up result
 
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.interrupts import TrainingStopped
+from vireid_plugins.engine.testing import keep_best_candidate
 from vireid_plugins.errors import CheckpointError
 
 from tests.engine.planted import planted_cfg, train, weights, write_images
@@ -98,7 +100,7 @@ def test_only_teacher_test_sees_test_labels(scores, expected, images, tmp_path, 
     for teacher, times in (("test", 2 + (expected == 0)), ("clusters", 1)):
         tested.clear()
         trainer = VIReIDTrainer(mmt_cfg(tmp_path, images, MODEL__MMT__TEACHER=teacher))
-        found = trainer._test_candidates(trainer.model)
+        found = keep_best_candidate(trainer.model, partial(trainer.test, trainer.cfg))
         assert len(tested) == times
         # what is kept is what was tested last
         assert found == {"PlantedColors/all/multi/mAP": scores[tested[-1]]}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vireid_plugins import evaluation
-from vireid_plugins.data.build import EpochBatchSampler
+from vireid_plugins.data.train_loader import EpochBatchSampler
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.evaluation.result import ResultRow, ResultTable, TestMetrics
 from vireid_plugins.readers.checkpoint import read_checkpoint

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from vireid_plugins import data, evaluation
-from vireid_plugins.data.build import build_train_items
 from vireid_plugins.data.datasets.build import build_dataset
 from vireid_plugins.data.item import test_items
+from vireid_plugins.data.training_items import build_train_items
 from vireid_plugins.data.transforms import build_transforms
 from vireid_plugins.engine import VIReIDTrainer, runtime
 from vireid_plugins.engine.allocator import _obstacle

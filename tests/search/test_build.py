@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vireid_plugins.search import SearchIndex, build, index_folder
+from vireid_plugins.search.catalog import Catalog
 from vireid_plugins.search.feature_file import PAGE, FeatureFile, page_sums, sole_writer
 from vireid_plugins.search.folder import FoundImage
 
@@ -92,7 +93,7 @@ def _killed_while_indexing(images, out, when):
 
     build._IMAGES_AT_ONCE = 4
     FeatureFile.append = step(FeatureFile.append)
-    build.Catalog.add = step(build.Catalog.add)
+    Catalog.add = step(Catalog.add)
     run(images, out)
 
 

@@ -57,8 +57,8 @@ Exit status: 0: the dataset is usable; 1: it is not; 2: a word is wrong."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Check the dataset, and write the report."""
-        from vireid_plugins.data.build import dataset_root
         from vireid_plugins.data.checks.dataset import check_dataset, dataset_class
+        from vireid_plugins.data.datasets.build import dataset_root
 
         options = given_options(args, dataset_class(args.name))
         root = args.root or dataset_root()

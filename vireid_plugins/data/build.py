@@ -1,11 +1,10 @@
 """Build data loaders from a config: datasets, checks before training, samplers and workers."""
 
-import itertools
 import logging
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
@@ -19,101 +18,20 @@ from .checks import (
     check_training_sets,
     find_broken_images,
     raise_if_broken,
-    too_few_identities,
 )
-from .config_checks import training_names
-from .dataset import ItemRequest, Loader, VIReIDDataset, collate
-from .datasets import CrossModalityDataset, DatasetError
-from .datasets.base import fingerprint
-from .datasets.build import build_dataset, dataset_root
+from .dataset import Loader, VIReIDDataset, collate
+from .datasets.build import build_dataset
 from .item import Item, test_items
 from .keypoints import KeyPoints, load_keypoints, needs_keypoints
 from .named_sampler import build_sampler
-from .pseudo_labels import PseudoLabelSampler, pseudo_label_sampler
+from .pseudo_labels import PseudoLabelSampler
 from .range_survey import check_ranges_suit, resolved_reader
 from .reading import ImageReader
-from .seeding import stream_seeds
-from .thin import describe_thinning, thin_items
+from .train_loader import EpochBatchSampler, TrainLoader
+from .training_items import training_fingerprint, training_items, training_sources
 from .transforms import build_transforms
 
 logger = logging.getLogger(__name__)
-
-_AUGMENTATION = 1  # keeps the seeds of augmentation apart from those of the sampler
-
-
-class EpochBatchSampler(Sampler):
-    """Batches of :class:`ItemRequest`: a sampler's positions, each with a seed and the epoch.
-
-    The seed of a row is a function of (seed, epoch, rank, position in the epoch), so it does not
-    matter which worker loads it. Incomplete batches are dropped.
-    """
-
-    def __init__(self, sampler: Any, batch_size: int, *, seed: int, rank: int) -> None:
-        self.sampler = sampler
-        self.batch_size = batch_size
-        self._seed = seed
-        self._rank = rank
-        self.epoch = 0
-        self._skipped = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose which epoch, from 0, the next iteration yields."""
-        self.epoch = int(epoch)
-        self._skipped = 0
-        self.sampler.set_epoch(self.epoch)
-
-    def skip(self, batches: int) -> None:
-        """Leave out the first ``batches`` of the epoch that ``set_epoch`` has chosen."""
-        self._skipped = int(batches)
-
-    @property
-    def skipped(self) -> int:
-        """The number of batches at the beginning of the epoch that are left out."""
-        return self._skipped
-
-    def __len__(self) -> int:
-        return len(self.sampler) // self.batch_size
-
-    def __iter__(self) -> Iterator[List[ItemRequest]]:
-        key = (self._seed, self.epoch, self._rank, _AUGMENTATION)
-        seeds = stream_seeds(len(self) * self.batch_size, *key)
-        requests = map(ItemRequest, self.sampler, seeds, itertools.repeat(self.epoch))
-        for place in range(len(self)):
-            batch = [next(requests) for _ in range(self.batch_size)]
-            if place >= self._skipped:
-                yield batch
-
-
-class TrainLoader(Loader):
-    """A ``Loader`` over one epoch, which ``set_epoch`` chooses.
-
-    If there is an image cache, each epoch begins with a log line on its use in the last epoch.
-    """
-
-    dataset: VIReIDDataset
-    batch_sampler: EpochBatchSampler
-    #: the dataset objects that the items come from, in the order of DATASETS.NAMES
-    sources: Sequence[ImageDataset] = ()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose which epoch, from 0, the next iteration yields."""
-        self.batch_sampler.set_epoch(epoch)
-
-    def __iter__(self) -> Any:
-        if self.dataset.cache is not None and comm.is_main_process():
-            logger.info("Image cache %s", self.dataset.cache.describe())
-        return super().__iter__()
-
-    @property
-    def iterations_per_epoch(self) -> int:
-        """The number of batches in an epoch."""
-        return len(self.batch_sampler)
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes that a classifier needs: identities, or most clusters."""
-        sampler = pseudo_label_sampler(self)
-        return self.dataset.num_classes if sampler is None else sampler.most_labels
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
@@ -129,8 +47,8 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     """
     seed, rank, world_size = _seed(cfg), comm.get_rank(), comm.get_world_size()
     transforms = build_transforms(cfg, is_train=True)
-    sources = _training_sources(cfg)
-    items = _training_items(cfg, sources)
+    sources = training_sources(cfg)
+    items = training_items(cfg, sources)
     sampler = _training_sampler(cfg, items, seed=seed, rank=rank, world_size=world_size)
     tests = _checked_tests(cfg)
     check_training_sets(cfg, sources, tests)
@@ -147,7 +65,7 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
         items,
         transforms,
         relabel=True,
-        fingerprint=_fingerprint(cfg, sources, keypoints),
+        fingerprint=training_fingerprint(cfg, sources, keypoints),
         cache=build_cache(cfg),
         reader=reader,
         keypoints=keypoints,
@@ -202,15 +120,6 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Tuple[DataLoader, Imag
     return loader, source
 
 
-def build_train_items(cfg: CfgNode) -> List[Item]:
-    """Return the training items of ``DATASETS.NAMES``, exactly those that training uses.
-
-    Raises:
-        UserError: as :func:`build_train_loader`.
-    """
-    return _training_items(cfg, _training_sources(cfg))
-
-
 def build_unlabeled_loader(cfg: CfgNode, loader: TrainLoader) -> Loader:
     """Return a loader of the training images of ``loader``, each once, without augmentation.
 
@@ -244,27 +153,6 @@ def _training_sampler(cfg: CfgNode, items: Sequence[Item], **ranks: int) -> Any:
     return build_sampler(cfg, items, **ranks)
 
 
-def join_items(sources: Sequence[ImageDataset]) -> List[Item]:
-    """Return the training items of all ``sources``, with their identities kept apart.
-
-    With several datasets an identity becomes ``"<place>/<dataset>/<identity>"``, so two persons
-    with the same number stay two classes. Cameras keep their numbers. FastReID's own datasets leave
-    their items in the order of the file system; these are sorted by path.
-    """
-    lists = [
-        source.train if isinstance(source, CrossModalityDataset) else sorted(source.train)
-        for source in sources
-    ]
-    joined = [[Item.of(fields) for fields in items] for items in lists]
-    if len(sources) == 1:
-        return joined[0]
-    return [
-        item._replace(pid=f"{place}/{source.dataset_name}/{item.pid}")
-        for place, (source, items) in enumerate(zip(sources, joined))
-        for item in items
-    ]
-
-
 def _test_keypoints(
     cfg: CfgNode, source: ImageDataset, items: Sequence[Item]
 ) -> Optional[KeyPoints]:
@@ -272,43 +160,6 @@ def _test_keypoints(
     if not needs_keypoints(cfg, is_train=False):
         return None
     return load_keypoints(cfg, items, [(source, items)])
-
-
-def _fingerprint(
-    cfg: CfgNode, sources: Sequence[ImageDataset], keypoints: Optional[KeyPoints]
-) -> str:
-    """Return a fingerprint of the training items and their key points.
-
-    Paths of stock datasets are relative to the root.
-    """
-    parts = [
-        source.fingerprint(("train",))
-        if isinstance(source, CrossModalityDataset)
-        else fingerprint(type(source).__name__, dataset_root(), {"train": source.train})
-        for source in sources
-    ]
-    points = keypoints.fingerprint if keypoints is not None else ""
-    return "-".join(filter(None, (*parts, describe_thinning(cfg), points)))
-
-
-def _training_sources(cfg: CfgNode) -> List[ImageDataset]:
-    combineall = cfg.DATASETS.COMBINEALL
-    sources = [build_dataset(cfg, name, combineall=combineall) for name in training_names(cfg)]
-    if comm.is_main_process():
-        for source in sources:
-            source.show_train()
-    return sources
-
-
-def _training_items(cfg: CfgNode, sources: Sequence[ImageDataset]) -> List[Item]:
-    items = thin_items(cfg, join_items(sources))
-    if cfg.CLUSTERS.ENABLED:
-        # Datasets sort by identity, and no identity may decide anything here.
-        return sorted(items, key=lambda item: item.path)
-    too_few = too_few_identities(items)
-    if too_few:
-        raise DatasetError(f"{', '.join(cfg.DATASETS.NAMES)}: {too_few[0]}")
-    return items
 
 
 def _checked_tests(cfg: CfgNode) -> List[ImageDataset]:

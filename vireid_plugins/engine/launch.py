@@ -54,16 +54,7 @@ def launch(
             several machines are asked for without an address.
         KeyboardInterrupt: a signal has stopped this process; all others have ended.
     """
-    if num_processes < 1 or num_machines < 1:
-        raise UserError(
-            f"{num_processes} processes on {num_machines} machines were asked for; expected 1 or "
-            "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
-        )
-    if not 0 <= machine_rank < num_machines:
-        raise UserError(
-            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it is 0 to "
-            f"{num_machines - 1}, another on each machine."
-        )
+    _check_numbers(num_processes, num_machines, machine_rank)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _run_under_torchrun(main, args, device)
     world_size = num_processes * num_machines
@@ -75,7 +66,25 @@ def launch(
             raise UserError("Several machines need --dist-url tcp://ADDRESS:PORT of rank 0.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     _check_url(dist_url)
-    arguments = (main, world_size, num_processes, machine_rank, dist_url, args, device)
+    _spawn(num_processes, (main, world_size, num_processes, machine_rank, dist_url, args, device))
+    return None
+
+
+def _check_numbers(num_processes: int, num_machines: int, machine_rank: int) -> None:
+    if num_processes < 1 or num_machines < 1:
+        raise UserError(
+            f"{num_processes} processes on {num_machines} machines were asked for; expected 1 or "
+            "more of each. To train without a GPU: --num-gpus 1 MODEL.DEVICE cpu."
+        )
+    if not 0 <= machine_rank < num_machines:
+        raise UserError(
+            f"--machine-rank is {machine_rank}; with --num-machines {num_machines} it is 0 to "
+            f"{num_machines - 1}, another on each machine."
+        )
+
+
+def _spawn(num_processes: int, arguments: Tuple[Any, ...]) -> None:
+    """Call ``distributed_worker`` in new processes; a signal to this one stops all of them."""
     started = multiprocessing.spawn(
         distributed_worker, nprocs=num_processes, args=arguments, join=False
     )
@@ -85,7 +94,6 @@ def launch(
     except KeyboardInterrupt as stop:
         _stop_all(started.processes, getattr(stop, "number", signal.SIGINT))
         raise
-    return None
 
 
 def _check_url(url: str) -> None:

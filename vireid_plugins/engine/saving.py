@@ -10,9 +10,36 @@ from typing import Any, Dict, List
 
 from fastreid.utils import comm
 
+from ..data.datasets.build import split_facts
+from ..data.reading import range_facts
 from ..runs.history import storage_state
 from ..runs.names import FACTS, RESUME, UNFINISHED
 from ..runs.rewind import read_results
+from ..version import __version__
+from .encoder import trained_on
+from .same_rendering import rendered_facts
+
+
+def facts_of(trainer: Any) -> Dict[str, Any]:
+    """Return what a checkpoint says about itself: numbers, strings and lists of strings."""
+    dataset = trainer.data_loader.dataset
+    return {
+        "version": __version__,
+        "config": trainer.cfg.dump(),
+        "seed": trainer.seed,
+        "num_classes": num_classes(trainer.data_loader),
+        "train_datasets": trained_on(trainer.cfg),
+        **split_facts(trainer.cfg),
+        **range_facts(trainer.cfg),
+        "fingerprint": dataset.fingerprint,
+        **rendered_facts(getattr(trainer.data_loader, "sources", ())),
+        "iters_per_epoch": trainer.iters_per_epoch,
+    }
+
+
+def num_classes(loader: Any) -> int:
+    """Return how many classes a classifier has: identities, or the most clusters."""
+    return int(getattr(loader, "num_classes", loader.dataset.num_classes))
 
 
 def save_after_epoch(trainer: Any, name: str, pending: bool, resumable: bool) -> None:

@@ -1,7 +1,7 @@
 """The trainer: FastReID's ``DefaultTrainer`` with this package's data, step and evaluation."""
 
 import logging
-import os
+from functools import partial
 from typing import Any, Dict, List, Tuple
 
 import torch
@@ -14,52 +14,31 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventWriter
 
 from .. import data, evaluation
-from ..data.datasets.build import split_facts
-from ..data.reading import range_facts, with_ranges
-from ..drawing import save_retrieval_pictures
-from ..keys import Key, at_least, between, declare
+from ..data.reading import with_ranges
 from ..runs.log import log_to_console
-from ..runs.record import record_results
 from ..runs.writers import MetricsWriter, tensorboard_writers
 from ..solver import build_lr_scheduler, build_optimizer
 from ..solver.amp import amp_name
-from ..version import __version__
 from . import hooks, loop, runtime, saving
 from .allocator import keep_freed_memory
-from .checkpoint import (
-    AtomicCheckpointer,
-    load_to_resume,
-    read_facts,
-    remove_partial_files,
-)
+from .checkpoint import AtomicCheckpointer
 from .checks import check_run, make_output_folder, naming_what_needs_no_keypoints
 from .clusters import ClusterBatches
 from .early_checks import check_training, odd_values
-from .encoder import check_feature, load_encoder, trained_on
-from .encoder_data import check_same_encoder, check_unseen
+from .encoder_data import check_unseen
 from .model import build_model
-from .networks import load_networks
 from .parallel import synchronize_buffers, unwrap, wrap
 from .precise_bn import recompute_statistics
-from .resume import Continuation, continue_from
-from .run_folder import log_move, move_earlier_run, write_config
-from .same_rendering import check_same_rendering, rendered_facts
-from .same_run import check_same_config, check_same_data, log_differences
+from .resume import Continuation
+from .run_hooks import training_hooks
 from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
 from .sequences import training_batches
+from .starting import load_start, resume_or_start
 from .step import StepTrainer
+from .testing import evaluate_sets, keep_best_candidate, record
 
 logger = logging.getLogger(__name__)
-
-declare(
-    "SOLVER",
-    Key("LOG_PERIOD", 50, at_least(1), "iterations between two progress lines"),
-)
-declare(
-    "TEST",
-    Key("RETRIEVAL_PICTURES", 8, between(0, 100), "queries drawn at the end; 0: none"),
-)
 
 
 class VIReIDTrainer(DefaultTrainer):
@@ -95,7 +74,7 @@ class VIReIDTrainer(DefaultTrainer):
         loader = self.build_train_loader(with_seed(cfg, self.seed))
         check_unseen(cfg, loader)
         cfg = with_ranges(cfg, getattr(loader.dataset, "reader", None))
-        num_classes = _num_classes(loader)
+        num_classes = saving.num_classes(loader)
         cfg = self.auto_scale_hyperparams(cfg, num_classes)
         check_run(cfg, num_classes)
         model = self.build_model(cfg)
@@ -174,32 +153,7 @@ class VIReIDTrainer(DefaultTrainer):
 
     def build_hooks(self) -> List[host_hooks.HookBase]:
         """Return the hooks in order: time, phase, rate, freezing, evaluation, checkpoint, log."""
-        cfg = self.cfg
-        result = [
-            host_hooks.IterationTimer(),
-            hooks.ModelHook(),
-            host_hooks.LRScheduler(self.optimizer, self.scheduler),
-        ]
-        if cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS > 0:
-            model = unwrap(self.model)
-            result.append(
-                hooks.FreezeLayers(model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
-            )
-        events = hooks.WriteEvents(self.build_writers, cfg.SOLVER.LOG_PERIOD)
-        self.last_write = events.last_write
-        end = hooks.EvaluateAndSave(
-            self._evaluate,
-            self.save,
-            events.write,
-            self._renew_statistics,
-            cfg.TEST.EVAL_PERIOD,
-            cfg.SOLVER.CHECKPOINT_PERIOD,
-        )
-        self.finish_epoch = end.after_epoch
-        result.append(end)
-        if comm.is_main_process():
-            result.append(events)
-        return result
+        return training_hooks(self)
 
     def build_writers(self) -> List[EventWriter]:
         """Return the writers of the progress line, of ``metrics.json`` and of TensorBoard."""
@@ -218,37 +172,11 @@ class VIReIDTrainer(DefaultTrainer):
         Raises:
             CheckpointError: the checkpoint belongs to other data or to another model.
         """
-        if comm.is_main_process():
-            remove_partial_files(self.cfg.OUTPUT_DIR)
-        if not (resume and self.checkpointer.has_checkpoint()):
-            if resume:
-                logger.info(
-                    "Nothing to resume in %s; starting from the beginning.", self.cfg.OUTPUT_DIR
-                )
-            log_move(self.cfg, move_earlier_run(self.cfg))
-            self.load_start()
-            write_config(self.cfg)
-            return
-        path = self.checkpointer.get_checkpoint_file()
-        facts = read_facts(path) or {}
-        check_feature(self.cfg, facts, path)
-        own = self.facts()
-        check_same_data(facts, own, path)
-        check_same_rendering(facts, own, path)
-        check_same_encoder(self.cfg, path)
-        differences = check_same_config(facts, self.cfg, path)
-        continue_from(self, load_to_resume(self.checkpointer, self.optimizer, path), path)
-        log_differences(differences)
-        write_config(with_seed(self.cfg, self.seed) if self.cfg.SEED >= 0 else self.cfg)
+        resume_or_start(self, resume)
 
     def load_start(self) -> None:
         """Load the weights that a new run begins with, and let the model prepare for it."""
-        model: Any = self.unwrapped_model
-        load_encoder(self.cfg, model)
-        load_networks(self.cfg, model)
-        self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-        if hasattr(model, "start_run"):  # FastReID's own models have none
-            model.start_run()
+        load_start(self)
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -330,19 +258,7 @@ class VIReIDTrainer(DefaultTrainer):
 
     def facts(self) -> Dict[str, Any]:
         """Return what a checkpoint says about itself: numbers, strings and lists of strings."""
-        dataset = self.data_loader.dataset
-        return {
-            "version": __version__,
-            "config": self.cfg.dump(),
-            "seed": self.seed,
-            "num_classes": _num_classes(self.data_loader),
-            "train_datasets": trained_on(self.cfg),
-            **split_facts(self.cfg),
-            **range_facts(self.cfg),
-            "fingerprint": dataset.fingerprint,
-            **rendered_facts(getattr(self.data_loader, "sources", ())),
-            "iters_per_epoch": self.iters_per_epoch,
-        }
+        return saving.facts_of(self)
 
     # ---------------------------------------------------------------------------- evaluation
 
@@ -354,35 +270,11 @@ class VIReIDTrainer(DefaultTrainer):
     def _evaluate(self) -> Dict[str, float]:
         self._renew_statistics()
         with runtime.uncompiled_calls():
-            found = self._test_candidates(unwrap(self.model))
+            found = keep_best_candidate(unwrap(self.model), partial(self.test, self.cfg))
         # ``test`` has FastReID's two arguments, and does not know how far the weights are trained.
-        _record(self.cfg, found, weights=self._progress())
+        record(self.cfg, found, weights=self._progress())
         self._last_eval_results = found
         return found
-
-    def _test_candidates(self, model: Any) -> Dict[str, float]:
-        """Test the model; if it has several candidates, all of them, and keep the best by mAP.
-
-        That is a choice by test labels, which a method makes only if its config says so.
-        """
-        count = getattr(model, "num_candidates", 1)
-        if count == 1:
-            return self.test(self.cfg, model)
-        scores, found = [], {}
-        for place in range(count):
-            model.choose(place)
-            found = self.test(self.cfg, model)
-            scores.append(next((v for name, v in found.items() if name.endswith("/mAP")), 0.0))
-        best = comm.all_gather(scores.index(max(scores)))[0]
-        logger.warning(
-            "mAP of %d networks on the test set: %s; number %d is kept. It is chosen by test "
-            "labels, as the config says.",
-            *(count, ", ".join(f"{score:.2f}" for score in scores), best + 1),
-        )
-        if best == count - 1:
-            return found
-        model.choose(best)
-        return self.test(self.cfg, model)  # again: its pictures and records stay
 
     def _progress(self) -> str:
         """Return in words how far the weights are trained."""
@@ -397,33 +289,4 @@ class VIReIDTrainer(DefaultTrainer):
             Flat metrics in percent, see ``evaluation``; ``metric`` is that of the first dataset.
             Empty on all processes but the main one.
         """
-        found = evaluation.TestMetrics()
-        for name in cfg.DATASETS.TESTS:
-            loader, dataset = cls.build_test_loader(cfg, name)
-            evaluation.build_evaluator(cfg, name, dataset).rehearse()  # before features, not after
-            features = evaluation.extract_features(model, loader, **evaluation.flip_options(cfg))
-            if not comm.is_main_process():
-                continue
-            table = evaluation.evaluate(cfg, name, dataset, features)
-            logger.info("Results on %s:\n%s", name, table.format_table())
-            found.add(table)
-            if cfg.OUTPUT_DIR and cfg.TEST.RETRIEVAL_PICTURES > 0:
-                folder = os.path.join(cfg.OUTPUT_DIR, "retrieval")
-                save_retrieval_pictures(cfg, name, dataset, features, folder)
-        _record(cfg, found, weights=cfg.MODEL.WEIGHTS)
-        return found
-
-
-def _num_classes(loader: Any) -> int:
-    """Return how many classes a classifier has: identities, or the most clusters."""
-    return int(getattr(loader, "num_classes", loader.dataset.num_classes))
-
-
-def _record(cfg: Any, found: Dict[str, float], weights: str) -> None:
-    """Write the results of an evaluation into ``OUTPUT_DIR``, if that folder exists.
-
-    A subclass may have a ``test`` that returns a plain dict. It does not say how its numbers were
-    made, so they are not recorded.
-    """
-    if isinstance(found, evaluation.TestMetrics) and found and os.path.isdir(cfg.OUTPUT_DIR):
-        record_results(cfg.OUTPUT_DIR, found, weights)
+        return evaluate_sets(cls.build_test_loader, cfg, model)

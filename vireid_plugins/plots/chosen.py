@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..data import Item, VIReIDDataset, build_transforms
-from ..data.build import build_train_items
 from ..data.reading import ImageReader
+from ..data.training_items import build_train_items
 from ..drawing.photos import (
     Photo,
     batch_of,

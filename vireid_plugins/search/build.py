@@ -4,22 +4,27 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Union
 
 import numpy as np
 from tqdm import tqdm
 
-from ..data.item import Item
-from ..data.range_survey import check_ranges_suit
 from ..engine.feature_extractor import FeatureExtractor
 from ..errors import UserError
 from ..evaluation.neighbors.faiss_index import FLAT
 from ..modality import Modality
 from .approximate import LEAST_IMAGES, factory_words
-from .broken_list import BROKEN, BrokenList
-from .catalog import CATALOG, Catalog
+from .beginning import (
+    absolute,
+    check_same_index,
+    create_catalog,
+    look_at_gray_values,
+    make_index_folder,
+    require_images,
+)
+from .broken_list import BrokenList
+from .catalog import CATALOG
 from .feature_file import page_sums, sole_writer
 from .folder import FoundImage, check_image_folder, scan_images
 from .index import SearchIndex
@@ -29,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 # Features are written after this many images or seconds; a kill loses at most these.
 _IMAGES_AT_ONCE, _SECONDS = 4_096, 10.0
-_LOOKED_AT = 128  # images whose gray values are looked at
 _COMPACT_FROM = 1_000  # the file is rewritten only if more rows belong to deleted images
 
 
@@ -92,91 +96,23 @@ def index_folder(
         raise UserError(f"--workers must be 0 or more; got {workers}.")
     if kind:
         factory_words(kind, extractor.feature_size, LEAST_IMAGES)
-    _make_index_folder(out)
+    make_index_folder(out)
     with sole_writer(out):
         if not (out / CATALOG).is_file():
-            _first_look(images, out)
-            Catalog.create(
-                out,
-                {
-                    "fingerprint": extractor.fingerprint,
-                    "weights": _absolute(weights),
-                    "modality": modality.label,
-                    "dimensions": extractor.feature_size,
-                    "images": str(images),
-                    "kind": kind or FLAT,
-                    "complete": False,
-                    "ranges": extractor.reader.known_ranges(),
-                },
-            )
+            require_images(images, out)
+            create_catalog(out, extractor, images, modality, weights, kind)
         index = SearchIndex(out, writable=True)
         try:
-            _check_same(index, extractor, images, modality, weights)
-            _look_at_gray_values(extractor, images, modality, out)
+            check_same_index(index, extractor, images, modality, weights)
+            look_at_gray_values(extractor, images, modality, out)
             index.catalog.remember(
                 images=str(images),
                 kind=kind or index.facts["kind"],
-                weights=_absolute(weights) or index.facts["weights"],
+                weights=absolute(weights) or index.facts["weights"],
             )
             return _Indexing(index, extractor, workers, progress).run()
         finally:
             index.catalog.close()
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else ""
-
-
-def _make_index_folder(out: Path) -> None:
-    ours = {".lock", f".{BROKEN}.partial", str(Path(CATALOG).with_suffix(".partial"))}
-    if out.exists() and not (out / CATALOG).is_file():
-        if not out.is_dir():
-            raise UserError(f"--out {out} is a file; expected a folder for the index.")
-        others = [path.name for path in islice(out.iterdir(), 10) if path.name not in ours]
-        if others:
-            raise UserError(
-                f"--out {out} holds other things ({', '.join(sorted(others)[:3])}) and no index; "
-                "give a new or empty folder."
-            )
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _first_look(images: Path, out: Path) -> None:
-    """Raise ``UserError`` for a folder without images, before its index is begun."""
-    problems: List[str] = []
-    found = scan_images(images, lambda name, reason, _: problems.append(reason), skip=out)
-    if next(iter(found), None) is None:
-        hint = f" {len(problems)} could not be read: {problems[0]}." if problems else ""
-        raise UserError(
-            f"--images {images} holds no image, nor do the folders below it (.jpg, .png, .bmp, "
-            f".tif, .webp, ...).{hint}"
-        )
-
-
-def _look_at_gray_values(
-    extractor: FeatureExtractor, images: Path, modality: Modality, out: Path
-) -> None:
-    """Log the range of some of the images if they have more than 8 bits."""
-    found = scan_images(images, lambda *_: None, skip=out)
-    names = [os.fsdecode(one.name) for one in islice(found, _LOOKED_AT)]
-    items = [Item(str(images / name), None, None, modality) for name in names]
-    check_ranges_suit(extractor.reader, items, f"--images {images}")
-
-
-def _check_same(
-    index: SearchIndex, extractor: FeatureExtractor, images: Path, modality: Modality, weights: str
-) -> None:
-    index.check_model(extractor.fingerprint, weights or "the extractor")
-    if index.modality != modality:
-        raise UserError(
-            f"{index.folder} is an index of {index.facts['modality']} images; --modality is "
-            f"{modality.label}. Make another index for these."
-        )
-    if index.images != images and index.images.exists():
-        raise UserError(
-            f"{index.folder} is an index of the images in {index.images}; --images is {images}. "
-            "Make another index for these, or give a folder that holds both."
-        )
 
 
 class _Indexing:

@@ -100,11 +100,16 @@ def render_dataset(
     if len(waiting) < len(plan.tracklets):
         logger.info("SynthVI: completing %s, %d tracklets are missing", root, len(waiting))
     _render_tracklets(root, settings, waiting, jobs, progress)
+    _finish(root, settings, plan)
+    return root
+
+
+def _finish(root: Path, settings: Settings, plan: Plan) -> None:
+    """Write the lists and tables of a dataset whose images are rendered, and mark it finished."""
     for name, content in {**plan.files, **_side_tables(settings, plan)}.items():
         write_whole(root / name, content, root / SCRATCH_FOLDER)
     shutil.rmtree(root / SCRATCH_FOLDER, ignore_errors=True)
     write_marker(root, settings, finished=True)
-    return root
 
 
 def _render_tracklets(

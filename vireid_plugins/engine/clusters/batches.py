@@ -8,33 +8,25 @@ N images, D features, C clusters.
 """
 
 import logging
-import time
-from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from fastreid.utils import comm
 
 from ...data.build import build_unlabeled_loader
 from ...data.pseudo_labels import pseudo_label_sampler
-from ...data.seeding import generator
 from ...errors import UserError
-from ...evaluation import extract_features
-from ...modeling.clusters import FoundClusters
 from ...modeling.heads.classes import set_classes
-from .. import runtime
 from ..parallel import synchronize_buffers
 from .checks import check_modalities, check_model, classifiers_of
-from .labels import Clusterer, Clustering, clustered_rows, largest
+from .finding import Found, Search, find_clusters
+from .labels import Clusterer, Clustering
 from .report import measurements, sentences
 
 logger = logging.getLogger(__name__)
 
-_SUBSETS = 3  # keeps the draw of the images that are clustered apart from other draws
 _REMEDY = (
     "If the clusters are few and large, lower CLUSTERS.RADIUS; if nearly all images are outliers, "
     "raise it, or lower CLUSTERS.MIN_SAMPLES. A model that tells nobody apart needs better weights "
@@ -103,7 +95,6 @@ class ClusterBatches:
         self._targets = torch.zeros(0, dtype=torch.int64)
         self._stage = 0  # of the method, for which the clusters were found
         self._kinds: Tuple[str, ...] = (clusterer.within,)  # of the labelings
-        self._draw = (0, 0)  # what the choice of images follows from: seed and epoch
         self._reason = ""  # why no batch can be drawn
         self.skips_epoch, self.skipped = False, 0
 
@@ -148,8 +139,7 @@ class ClusterBatches:
         if trainer.steps_done == 0 and self._is_due(trainer.epoch, stage):
             more = model.more_labelings(phase) if hasattr(model, "more_labelings") else ()
             self._kinds, self._stage = (self._clusterer.within, *more), stage
-            self._draw = (trainer.seed, trainer.epoch)
-            self._take(*self._found_by_main_process(model, trainer, phase), model)
+            self._take(self._found(model, trainer, phase), model)
             if not self._reason and self._new_optimizer:
                 trainer.optimizer.state.clear()
         elif self._clustering is not None:
@@ -175,78 +165,41 @@ class ClusterBatches:
         if self.skipped:
             logger.warning("%d epoch(s) were skipped in this run, see above.", self.skipped)
 
-    def _found_by_main_process(
-        self, model: Any, trainer: Any, phase: str
-    ) -> Tuple[Clustering, FoundClusters]:
-        """Return the clusters, which process 0 finds and all processes get."""
-        begin = time.perf_counter()
+    def _found(self, model: Any, trainer: Any, phase: str) -> Found:
+        """Return the clusters, which all processes get, and log them."""
+        search = self._search((trainer.seed, trainer.epoch), phase)
         synchronize_buffers(trainer.model)
-        with runtime.uncompiled_calls():
-            found = extract_features(_ClusterFeatures(model), self._images)
-        features = F.normalize(found.features.float(), dim=1)
-        modalities = torch.from_numpy(found.modalities)
-        extracted = time.perf_counter()
-        result: Any = None
+        found = find_clusters(model, self._images, search)
         if comm.is_main_process():
-            result = self._cluster(features, found.modalities)
-            if isinstance(result, Clustering):
-                result = _matched(model, result, features, modalities, phase)
-        result = comm.all_gather(result)[0]
-        if isinstance(result, UserError):
-            raise result
-        if comm.is_main_process():
-            seconds = extracted - begin, time.perf_counter() - extracted
-            self._report(result, found.modalities, trainer, seconds)
-        return result, _handed(result, features, modalities, phase)
+            self._report(found, trainer)
+        return found
 
-    def _cluster(self, features: Tensor, modalities: np.ndarray) -> Any:
-        """Return the clusters, or the error that every process then raises."""
-        radii = self._clustering.radii if self._clustering is not None else []
-        found: List[np.ndarray] = []
-        used: List[float] = []
-        for place, kind in enumerate(self._kinds):
-            rng = generator(*self._draw, _SUBSETS)
-            rows = clustered_rows(modalities, self._visible_share, place, rng)
-            try:
-                part = replace(self._clusterer, within=kind)(
-                    features[torch.from_numpy(rows)], modalities[rows], radii[len(used) :]
-                )
-            except UserError as error:
-                return error
-            labels = np.full(len(modalities), -1, np.int64)
-            labels[rows] = self._limited(part)
-            found.append(labels)
-            used += part.radii
-        return Clustering(found[0], used, tuple(found[1:]))
+    def _search(self, draw: Tuple[int, int], phase: str) -> Search:
+        return Search(
+            self._clusterer,
+            self._kinds,
+            self._visible_share,
+            draw,
+            self._clustering.radii if self._clustering is not None else [],
+            self.num_classes,
+            phase,
+        )
 
-    def _limited(self, found: Clustering) -> np.ndarray:
-        """Return the labels of a clustering, with at most as many clusters as there may be."""
-        labels = largest(found.labels, self.num_classes)
-        if labels is not found.labels:
-            logger.warning(
-                "%d clusters were found: the %d largest are kept (MODEL.HEADS.NUM_CLASSES), and "
-                "the images of the others count as outliers.",
-                *(found.num_clusters, self.num_classes),
-            )
-        return labels
-
-    def _report(
-        self, found: Clustering, modalities: np.ndarray, trainer: Any, seconds: Tuple[float, float]
-    ) -> None:
+    def _report(self, found: Found, trainer: Any) -> None:
         identities = [item.pid for item in self.dataset.items]
-        measured = measurements(found, modalities, identities)
+        measured = measurements(found.clustering, found.modalities, identities)
         by_rule = not self._clusterer.radius
-        said = sentences(found, modalities, self._kinds, measured, by_rule)
+        said = sentences(found.clustering, found.modalities, self._kinds, measured, by_rule)
         logger.info(
             "Epoch %d: %s; features %.1f s, clustering %.1f s.",
-            *(trainer.epoch + 1, "; ".join(said), *seconds),
+            *(trainer.epoch + 1, "; ".join(said), *found.seconds),
         )
         trainer.storage.iter = trainer.iter  # what belongs to an earlier one is written already
         trainer.storage.put_scalars(smoothing_hint=False, **measured)
 
-    def _take(self, clustering: Clustering, found: FoundClusters, model: Any) -> None:
+    def _take(self, found: Found, model: Any) -> None:
         """Train on these clusters from now on; classifiers begin as their centers."""
-        self._clustering = clustering
+        self._clustering = clustering = found.clustering
         self._targets = torch.from_numpy(clustering.labels)
         self._reason = self._sampler.set_labels(clustering.labels, *clustering.others)
         if self._reason:
@@ -261,13 +214,13 @@ class ClusterBatches:
                 "No cluster has a partner in the other modality: what matched clusters are for is "
                 "left out of this epoch."
             )
-        centers = found.centers()
+        centers = found.handed.centers()
         for head in classifiers_of(model):
             set_classes(head, clustering.num_clusters, centers)
         if hasattr(model, "begin_clusters"):
             model.begin_clusters(centers, self._targets)
         if hasattr(model, "take_clusters"):
-            model.take_clusters(found)
+            model.take_clusters(found.handed)
 
     def _limit(self, model: Any) -> None:
         assert self._clustering is not None
@@ -308,36 +261,3 @@ class ClusterBatches:
         self._clustering = Clustering(self._targets.numpy(), radii, others)
         self._reason = self._sampler.set_labels(self._clustering.labels, *others)
         self.skipped, self._stage = int(state["skipped"]), int(state.get("stage", 0))
-
-
-def _matched(
-    model: Any, found: Clustering, features: Tensor, modalities: Tensor, phase: str
-) -> Any:
-    """Return the clusters with their partners, if the model matches them, or an error."""
-    if not hasattr(model, "match_clusters"):
-        return found
-    try:
-        partners = model.match_clusters(_handed(found, features, modalities, phase))
-    except UserError as error:
-        return error
-    return found if partners is None else replace(found, partners=partners.numpy())
-
-
-def _handed(found: Clustering, features: Tensor, modalities: Tensor, phase: str) -> FoundClusters:
-    """Return what a model is given of a clustering."""
-    labels = [torch.from_numpy(one) for one in (found.labels, *found.others)]
-    partners = None if found.partners is None else torch.from_numpy(found.partners)
-    return FoundClusters(features, modalities, labels, phase, partners)
-
-
-class _ClusterFeatures(nn.Module):
-    """A model that returns the features by which its images are clustered."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Dict[str, Any]) -> Tensor:
-        own = getattr(self.model, "cluster_features", self.model)
-        features: Tensor = own(batch)
-        return features

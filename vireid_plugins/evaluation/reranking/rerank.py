@@ -153,7 +153,6 @@ def k_reciprocal_rerank(
             ``neighbors`` is unknown, or ``"queries"`` with ``cross_modality``.
     """
     checked = Reranking(k1, k2, lambda_value, definition, cross_modality, neighbors)
-    lambda_value = checked.lambda_value
     query, gallery = cpu_pair(query_features, gallery_features)
     num_query = len(query)
     if num_query == 0 or len(gallery) == 0:
@@ -172,13 +171,27 @@ def k_reciprocal_rerank(
     near.data = 1.0 - near.data  # nearness: 0 for a pair that is not stored, as in the dense form
     result = near.toarray()
     scale = torch.from_numpy(encoding.greatest[:num_query, None])
+    _blend(result, query, gallery, scale, checked.lambda_value)
+    return result
+
+
+def _blend(
+    nearness: np.ndarray, query: Tensor, gallery: Tensor, scale: Tensor, lambda_value: float
+) -> None:
+    """Turn nearness (Q, G) into re-ranked distances, in place and block by block.
+
+    Args:
+        nearness: 1 - Jaccard.
+        query, gallery: (Q, D) and (G, D) features.
+        scale: (Q, 1), the greatest squared distance of each query.
+        lambda_value: weight of the original distance.
+    """
     step = max(1, _BLOCK_ELEMENTS // len(gallery))
     wide = gallery.double()
-    for begin in range(0, num_query, step):
+    for begin in range(0, len(query), step):
         part = slice(begin, begin + step)
         distances = (_squared_distances(query[part].double(), wide) / scale[part]).numpy()
-        result[part] = (1.0 - lambda_value) * (1.0 - result[part]) + lambda_value * distances
-    return result
+        nearness[part] = (1.0 - lambda_value) * (1.0 - nearness[part]) + lambda_value * distances
 
 
 def affinity_inference(

@@ -139,7 +139,7 @@ AREAS = {
     "video": "video",
 }
 # in meta_arch, what every paper may share; any other file there is one paper's
-SHARED_META_ARCH = {"__init__", "base", "build", "on_encoder", "structure_network"}
+SHARED_META_ARCH = {"__init__", "base", "build", "mean_teachers", "on_encoder", "structure_network"}
 # compat hands replacements of ours to the host, inside the repairs that need them: there it may
 # import from anywhere, and at the top of its file only what "base" may
 LATE_IMPORTS_ALLOWED = {"compat"}

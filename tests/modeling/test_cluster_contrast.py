@@ -32,7 +32,7 @@ def made(method, phase, **keys):
     model = ClusterContrast(small_cfg("unused", f"configs/{method}/synthetic.yml", **own)).train()
     features = F.normalize(wave(11, model.heads.weight.shape[1], 0.4), dim=1)
     labels = [LABELS, ALL] if model.more_labelings(phase) else [LABELS]
-    partners = PARTNERS if model.match != "none" and phase != "within" else None
+    partners = PARTNERS if model.links.match != "none" and phase != "within" else None
     model.phase = phase
     model.take_clusters(FoundClusters(features, IMAGES, labels, phase, partners))
     return model, wave(9, features.shape[1], 1.7), features

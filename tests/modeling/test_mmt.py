@@ -15,8 +15,9 @@ from vireid_plugins.modeling.losses import (
     LossTerms,
     SoftmaxTripletLoss,
 )
+from vireid_plugins.modeling.losses.soft_cross_entropy import soft_cross_entropy
 from vireid_plugins.modeling.meta_arch import DualStreamBaseline
-from vireid_plugins.modeling.meta_arch.mmt import MMT, soft_cross_entropy
+from vireid_plugins.modeling.meta_arch.mmt import MMT
 
 from tests.engine.small import small_cfg
 from tests.every_key.narrow import NAME

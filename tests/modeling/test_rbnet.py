@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from vireid_plugins.engine.checks import check_keypoints
 from vireid_plugins.engine.early_checks import check_training
 from vireid_plugins.errors import UserError
+from vireid_plugins.modeling.losses.soft_cross_entropy import soft_cross_entropy
 from vireid_plugins.modeling.meta_arch import MMT, RBNet
-from vireid_plugins.modeling.meta_arch.mmt import soft_cross_entropy
 
 from tests.engine.small import small_cfg
 from tests.every_key.narrow import NAME

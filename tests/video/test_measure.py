@@ -18,6 +18,7 @@ from vireid_plugins.video.measure import _questions
 from vireid_plugins.video.models import models_of
 
 from tests.engine.small import small_cfg
+from tests.every_key.narrow import NAME
 
 from .drawn import BLUE, GREEN, RED, frames, write_frames
 
@@ -25,8 +26,12 @@ from .drawn import BLUE, GREEN, RED, frames, write_frames
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Return a ResNet-18 with random weights, for images of 32 x 16."""
-    folder = tmp_path_factory.mktemp("model")
-    cfg = small_cfg(folder, MODEL__HEADS__NUM_CLASSES=2)
+    return made(tmp_path_factory.mktemp("model"), MODEL__HEADS__NUM_CLASSES=2)
+
+
+def made(folder, *config, **keys):
+    """Make a checkpoint with random weights in ``folder``."""
+    cfg = small_cfg(folder, *config, **keys)
     torch.manual_seed(5)
     torch.save({"model": build_model(cfg).state_dict()}, folder / "plain.pth")
     (folder / "config.yaml").write_text(cfg.dump())
@@ -215,6 +220,14 @@ def test_wrong_words_are_named(cut, checkpoint, tmp_path):
     (tmp_path / "no.pth").write_text("x")
     refused(UserError, "no.pth", str(tmp_path / "no.pth"))
     refused(UserError, "no.pth", f"random:{tmp_path / 'no.pth'}")
+
+
+def test_a_model_with_key_points_is_refused(cut, tmp_path):
+    words = {"MODEL__BACKBONE__NAME": NAME, "MODEL__HEADS__NUM_CLASSES": 2}
+    path = made(tmp_path, "configs/spot/synthetic.yml", **words)
+    for word in (str(path), f"random:{path}"):
+        with pytest.raises(UserError, match="small: SPOT needs key points.*not read. Leave it out"):
+            measure(cut, [word], gaps=[1], seeds=1)
 
 
 def test_a_lost_crop_is_named(cut, checkpoint, tmp_path):

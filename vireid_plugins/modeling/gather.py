@@ -61,6 +61,14 @@ def gather_rows(rows: Tensor, num_views: int = 1) -> Tensor:
     return _GatherRows.apply(rows, num_views)
 
 
+def mean_of_processes(values: Tensor) -> Tensor:
+    """Return the mean over all processes of ``values``, (...), without a gradient.
+
+    Every process must call this equally often, with values of the same shape.
+    """
+    return gather_rows(values.detach()[None]).mean(dim=0)
+
+
 def gather_outputs(outputs: Dict[str, Any], num_rows: int, owner: str) -> Dict[str, Any]:
     """Gather every tensor of ``outputs`` by :func:`gather_rows`; keep everything else.
 

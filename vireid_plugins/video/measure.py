@@ -192,6 +192,13 @@ def _questions(
 def _features(cut: Cut, model: Model, device: str, progress: bool) -> Features:
     """Index the crops in color, and compute the features of the gray ones."""
     extractor = FeatureExtractor(model.path, device=device)
+    if extractor.needs_keypoints:
+        raise UserError(
+            f"--weights {model.label}: {type(extractor.model).__name__} needs key points of each "
+            f"image, which this command does not read. Leave it out; the crops in {cut.folder} "
+            "can be searched with key points: `vireid pose` finds them, `vireid search index "
+            "--keypoints FILE` reads them."
+        )
     out = cut.folder / INDEXES / f"{model.label}-{extractor.fingerprint}"
     index_folder(
         extractor,

@@ -8,12 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...keys import Key, above, at_least, check_values, declare
 from ..precision import at_least_float32, without_autocast
 
 #: ``rows``: each row of a batch in turn; ``hard``: the row that is least like its center;
 #: ``hybrid``: the mean of the rows in the first table, the hardest row in the second
 UPDATES = ("rows", "hard", "hybrid")
 ANY = -1  # a group that every row belongs to
+
+declare(
+    "MODEL.CLUSTER_CONTRAST",
+    Key("TEMPERATURE", 0.05, above(0), "of the softmax over centers (tau)"),
+    Key("MOMENTUM", 0.1, at_least(0, below=1), "share of the old center that is kept (mu)"),
+    features=False,
+)
 
 
 class ClusterMemory(nn.Module):
@@ -48,6 +56,7 @@ class ClusterMemory(nn.Module):
         tables: int = 1,
     ) -> None:
         super().__init__()
+        check_values("MODEL.CLUSTER_CONTRAST", TEMPERATURE=temperature, MOMENTUM=momentum)
         self.temperature, self.momentum = temperature, momentum
         first = torch.randn(most, dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("rows", F.normalize(first, dim=1).repeat(tables, 1, 1))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...keypoints import heat_maps
 from ...keys import Key, above, at_least, check_values, declare, one_of
+from ..gather import mean_of_processes
 from ..precision import at_least_float32, without_autocast
 
 BALANCES = ("running", "fixed")
@@ -85,15 +86,15 @@ class KeypointLoss(nn.Module):
 
         Args:
             metric: lambda_2 L_tri of this step; 0: there is no metric loss, and no balance.
-            error: L_MSE of this step, of all processes where rows are gathered.
+            error: L_MSE of this step.
         """
         return self.weight(metric, error) * error
 
     def weight(self, metric: Union[Tensor, int], error: Tensor) -> Union[Tensor, float]:
-        """Return lambda_3, without a gradient, see :meth:`forward`."""
+        """Return lambda_3, without a gradient, see :meth:`forward`; all processes have the same."""
         if not self.follows or not isinstance(metric, Tensor):
             return self.scale
-        now = torch.stack([metric.detach().float(), error.detach().float()])
+        now = mean_of_processes(torch.stack([metric.detach().float(), error.detach().float()]))
         sizes = self.sizes.to(now)
         mean = _RUNNING * sizes + (1 - _RUNNING) * now
         mean = torch.where(sizes[1] > 0, mean, now)  # the first step begins them

@@ -5,9 +5,10 @@ Adaptation on Person Re-identification", ICLR 2020, arXiv 2001.01526. Public cod
 commit 057e1ea ("the code" below); later also open-mmlab/OpenUnReID, commit c3e3ada.
 *Idea*: clusters are noisy labels. Two networks learn from them; each also learns from soft labels
 that the temporal average of the *other* one makes, which is steadier than both.
-*Here*: ``MMT``: two students, two mean teachers, the four terms. Clusters, outliers, classifiers
-that begin as centers, and a new optimizer at each clustering: ``engine/clusters``, for any method;
-the radius: ``clustering.automatic_radius``. Hard terms: ``MODEL.LOSSES``.
+*Here*: ``MMT``: the four terms; ``mean_teachers.py``: two students, two mean teachers. Clusters,
+outliers, classifiers that begin as centers, and a new optimizer at each clustering:
+``engine/clusters``, for any method; the radius: ``clustering.automatic_radius``. Hard terms:
+``MODEL.LOSSES``.
 *Known* from the code: all numbers of ``configs/mmt/Base-mmt.yml``; the formulas; the average's
 factor min(1 - 1 / (step + 1), alpha), of parameters only, while batch norm of the teachers works
 with the statistics of the batch; features for clustering are the mean of those of both teachers.
@@ -36,7 +37,7 @@ Equations are marked by the names of the code, since the text of the paper was n
 B images in two views each, D features, C clusters.
 """
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -48,14 +49,14 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from ...errors import UserError
 from ...keys import Key, at_least, check_values, declare, one_of, text
 from ...registry import lookup, registered_names
-from ..ema import move_toward
+from ..gather import mean_of_processes
 from ..losses import LossTerms
+from ..losses.soft_cross_entropy import soft_cross_entropy
 from ..losses.softmax_triplet import soft_softmax_triplet
-from ..precision import at_least_float32, without_autocast
 from .base import DualStreamBaseline
+from .mean_teachers import NUMBERS, MeanTeachers
 
 TEACHERS = ("clusters", "test", "first", "second")
-_NUMBERS = (1, 2)  # of the students, and of their teachers
 _RUNNING = 0.99  # of the mean cross-entropy of the teachers
 
 declare(
@@ -75,13 +76,11 @@ declare(
 
 
 @META_ARCH_REGISTRY.register()
-class MMT(DualStreamBaseline):
+class MMT(MeanTeachers):
     """Two students that learn from labels and from each other's mean teacher.
 
-    ``backbone`` and ``heads`` are those of the evaluated teacher.
-
     Args:
-        networks: both students, of one class and size, such as ``DualStreamBaseline``.
+        networks: see ``MeanTeachers``.
         soft_id_scale: weight of the soft cross-entropy, 0 or more.
         soft_triplet_scale: weight of the soft triplet loss, 0 or more.
         momentum: alpha of the temporal average, 0 to below 1.
@@ -89,7 +88,6 @@ class MMT(DualStreamBaseline):
         loss_terms: the hard losses of each student.
 
     Attributes:
-        num_steps: () int64, updates so far.
         teacher_losses: (2,) running means of the teachers' cross-entropy with the labels.
         chosen: () int64, the teacher that the test set chose: 0 or 1.
 
@@ -100,14 +98,10 @@ class MMT(DualStreamBaseline):
     config_nodes = ("MODEL.MMT",)
     names_parts = ("MODEL.MMT.STUDENT",)
     takes_clusters = True
-    training_only: Tuple[str, ...] = ("student_1", "student_2")
-    #: the parts of the model whose parameters are a backbone's, for the optimizer
-    backbones: Sequence[str] = ("student_1.backbone", "student_2.backbone")
     own_weight_keys = {
         "loss_soft_id": "MODEL.MMT.SOFT_ID_SCALE",
         "loss_soft_triplet": "MODEL.MMT.SOFT_TRIPLET_SCALE",
     }
-    num_steps: Tensor
     teacher_losses: Tensor
     chosen: Tensor
 
@@ -122,7 +116,6 @@ class MMT(DualStreamBaseline):
         momentum: float = 0.999,
         teacher: str = "clusters",
     ) -> None:
-        nn.Module.__init__(self)
         check_values(
             "MODEL.MMT",
             SOFT_ID_SCALE=soft_id_scale,
@@ -130,25 +123,14 @@ class MMT(DualStreamBaseline):
             MOMENTUM=momentum,
             TEACHER=teacher,
         )
-        for number, network in zip(_NUMBERS, networks):
-            setattr(self, f"student_{number}", network)
-        for number, network in zip(_NUMBERS, networks):
-            average = network.averaged()
-            average.requires_grad_(False)
-            setattr(self, f"teacher_{number}", average)
+        super().__init__(networks, momentum)
         self.loss_terms = loss_terms
         self.soft_id_scale, self.soft_triplet_scale = soft_id_scale, soft_triplet_scale
-        self.momentum, self.teacher = momentum, teacher
-        self.learns_keypoints = networks[0].learns_keypoints
-        self.without_keypoints = networks[0].without_keypoints
+        self.teacher = teacher
         self.own_weight_keys = {
             **type(self).own_weight_keys,
             **networks[0].weight_keys_for(loss_terms),
         }
-        if networks[0].guides_average:  # features pass a student, too
-            parts = ("heads", *networks[0].training_only)
-            self.training_only = tuple(f"student_{n}.{part}" for n in _NUMBERS for part in parts)
-        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("teacher_losses", torch.zeros(2))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
         self._last_losses = torch.zeros(2)  # of the step in progress
@@ -167,7 +149,7 @@ class MMT(DualStreamBaseline):
                 f"INPUT.NUM_VIEWS.INFRARED 2; now they are {views.VISIBLE} and {views.INFRARED}."
             )
         node, student = cfg.MODEL.MMT, _student(cfg.MODEL.MMT.STUDENT)
-        parts = [student.from_config(cfg) for _ in _NUMBERS]
+        parts = [student.from_config(cfg) for _ in NUMBERS]
         loss_terms = parts[0]["loss_terms"]
         return {
             "networks": [student(**{**part, "loss_terms": LossTerms({}, {})}) for part in parts],
@@ -178,25 +160,9 @@ class MMT(DualStreamBaseline):
             "teacher": node.TEACHER,
         }
 
-    # ------------------------------------------------------------------------ the networks
-
     @property
-    def students(self) -> List[Any]:
-        """Return both students."""
-        return [getattr(self, f"student_{number}") for number in _NUMBERS]
-
-    @property
-    def teachers(self) -> List[Any]:
-        """Return the mean teacher of each student."""
-        return [getattr(self, f"teacher_{number}") for number in _NUMBERS]
-
-    @property
-    def evaluated_network(self) -> Any:
-        """Return the teacher that ``TEACHER`` says."""
-        return self.teachers[self._place]
-
-    @property
-    def _place(self) -> int:
+    def place(self) -> int:
+        """Return which teacher ``TEACHER`` says, 0 or 1."""
         place = {"first": 0, "second": 1}.get(self.teacher)
         if place is None:
             by_test = self.teacher == "test"
@@ -204,59 +170,9 @@ class MMT(DualStreamBaseline):
         return place
 
     @property
-    def test_feature(self) -> str:
-        """Return the words of the student whose average is evaluated."""
-        words: str = self.students[self._place].test_feature
-        return words
-
-    @property
-    def backbone(self) -> Any:
-        """Return the backbone of the evaluated teacher."""
-        return self.evaluated_network.backbone
-
-    @property
-    def heads(self) -> Any:
-        """Return the head of the evaluated teacher."""
-        return self.evaluated_network.heads
-
-    @property
-    def map_tap(self) -> Any:  # type: ignore[override]  # a module of the evaluated teacher
-        """Return where the feature map of the evaluated teacher can be read."""
-        return self.evaluated_network.map_tap
-
-    @property
-    def pixel_mean(self) -> Any:  # type: ignore[override]  # a buffer of a network
-        """Return the mean of the three channels, in 0..255."""
-        return self.teachers[0].pixel_mean
-
-    @property
-    def pixel_std(self) -> Any:  # type: ignore[override]  # a buffer of a network
-        """Return the deviation of the three channels, in 0..255."""
-        return self.teachers[0].pixel_std
-
-    @property
     def starts(self) -> Dict[str, nn.Module]:
         """Return the part that each checkpoint of the config is loaded into, by its key."""
-        return {f"MODEL.MMT.START_{n}": part for n, part in zip(_NUMBERS, self.students)}
-
-    def took_starts(self) -> None:
-        """Let the teachers begin where the students begin."""
-        for student, average in zip(self.students, self.teachers):
-            own = student.state_dict()
-            average.load_state_dict({name: own[name] for name in average.state_dict()})
-
-    # -------------------------------------------------------------------------- the clusters
-
-    def classifiers(self) -> List[Any]:
-        """Return the heads of all four networks, whose classes are clusters."""
-        return [network.heads for network in (*self.students, *self.teachers)]
-
-    def cluster_features(self, batch: Dict[str, Any]) -> Tensor:
-        """Return the mean of both teachers' features of length 1, (B, D)."""
-        pairs = zip(self.students, self.teachers)
-        found = (student.average_features(average, batch) for student, average in pairs)
-        first, second = (F.normalize(one.float(), dim=1) for one in found)
-        return (first + second) / 2
+        return {f"MODEL.MMT.START_{n}": part for n, part in zip(NUMBERS, self.students)}
 
     def begin_clusters(self, centers: Tensor, labels: Tensor) -> None:
         """Measure the agreement of the teachers with the clusters anew."""
@@ -272,10 +188,10 @@ class MMT(DualStreamBaseline):
         """
         self.modalities_of(batch)  # checks the labels
         if not self.training:
-            return self.students[self._place].average_features(self.evaluated_network, batch)
+            return self.tested_features(batch)
         views = _two_views(batch)
         outputs: Dict[str, Tensor] = {}
-        for number, view in zip(_NUMBERS, views):
+        for number, view in zip(NUMBERS, views):
             average = getattr(self, f"teacher_{number}")
             own, images = getattr(self, f"student_{number}").student_pass(view)
             outputs.update({f"s{number}.{name}": value for name, value in own.items()})
@@ -308,31 +224,26 @@ class MMT(DualStreamBaseline):
         terms["loss_soft_id"] = self.soft_id_scale * (soft_id[0] + soft_id[1])
         terms["loss_soft_triplet"] = self.soft_triplet_scale * (soft_triplet[0] + soft_triplet[1])
         with torch.no_grad():
-            found = [F.cross_entropy(outputs[f"t{n}.logits"].float(), targets) for n in _NUMBERS]
+            found = [F.cross_entropy(outputs[f"t{n}.logits"].float(), targets) for n in NUMBERS]
             self._last_losses = torch.stack(found)
         return terms
 
     def after_step(self) -> None:
         """Move the teachers toward their students, and note how well they agree with the labels."""
         super().after_step()
-        for student in self.students:
-            student.after_step()
-        steps = int(self.num_steps)
-        keep = min(1 - 1 / (steps + 1), self.momentum)  # _update_ema_variables of the code
-        for student, average in zip(self.students, self.teachers):
-            move_toward(average, student, keep)
-        self.num_steps += 1
-        last = self._last_losses.to(self.teacher_losses)
+        last = mean_of_processes(self._last_losses.to(self.teacher_losses))
         fresh = self.teacher_losses.sum() == 0
         mean = _RUNNING * self.teacher_losses + (1 - _RUNNING) * last
-        self.teacher_losses.copy_(torch.where(fresh, last, mean))
+        mean = torch.where(fresh, last, mean)
+        # A step that overflows float16 is skipped, and must not be remembered.
+        self.teacher_losses.copy_(torch.where(last.isfinite().all(), mean, self.teacher_losses))
 
     # ------------------------------------------------------------------------ the evaluation
 
     @property
     def num_candidates(self) -> int:
         """Return how many networks an evaluation in training compares on the test set."""
-        return len(_NUMBERS) if self.teacher == "test" else 1
+        return len(NUMBERS) if self.teacher == "test" else 1
 
     def choose(self, place: int) -> None:
         """Evaluate the teacher ``place``, 0 or 1, from now on, if ``TEACHER`` is ``"test"``."""
@@ -340,23 +251,8 @@ class MMT(DualStreamBaseline):
 
     def measures(self) -> Dict[str, Tensor]:
         """Return the running cross-entropy of both teachers with the labels, and the students'."""
-        found = {f"teacher_{n}_id": value for n, value in zip(_NUMBERS, self.teacher_losses)}
-        for number, student in zip(_NUMBERS, self.students):
-            found.update({f"student_{number}_{n}": v for n, v in student.measures().items()})
-        return found
-
-
-def soft_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
-    """Compute -mean sum_c softmax(reference)_c log softmax(logits)_c (``SoftEntropy``), a scalar.
-
-    Args:
-        logits: (B, C), of the network that learns.
-        reference: (B, C), of the other network; no gradient.
-    """
-    logits, reference = at_least_float32(logits), at_least_float32(reference.detach())
-    with without_autocast(logits):
-        wanted = F.softmax(reference, dim=1)
-        return -(wanted * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+        found = {f"teacher_{n}_id": value for n, value in zip(NUMBERS, self.teacher_losses)}
+        return {**found, **super().measures()}
 
 
 def _student(name: str) -> Any:

@@ -59,6 +59,11 @@ def test_processes_exchange_gradients_once_for_each_update(of_two_processes):
     assert of_two_processes["exchanges"] == 2
 
 
+def test_two_processes_take_turns_as_one(of_two_processes):
+    """Each turn exchanges the gradients of its own parameters; the others have none."""
+    assert_equal(of_two_processes["turned"], two_processes.turned())
+
+
 def test_features_of_an_uneven_share_come_in_the_order_of_the_test_list(of_two_processes):
     """Five images: process 0 has three of them, process 1 two."""
     found = of_two_processes["test features"]

@@ -11,14 +11,20 @@ from torch.nn.parallel import DistributedDataParallel
 import vireid_plugins  # noqa: F401  first: it repairs FastReID
 from vireid_plugins.engine.checks import check_run
 from vireid_plugins.engine.launch import launch
+from vireid_plugins.engine.parallel import wrap
 from vireid_plugins.engine.setup import build_config
 from vireid_plugins.engine.step import StepTrainer
+from vireid_plugins.engine.turns import build_stepper
 from vireid_plugins.evaluation.features import extract_features
 from vireid_plugins.keypoints import standing_person
+from vireid_plugins.solver import build_optimizer
 
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
+
+from tests.engine.small import small_cfg
+from tests.engine.twins import Twins
 
 ROOT = Path(__file__).resolve().parents[2]
 P, K = 4, 2
@@ -186,6 +192,21 @@ def exchanged(rank):
     return weights, len(times)
 
 
+def turned(rank=0, world_size=1):
+    """Weights after four steps of three optimizers that take turns; float64, statistics stand."""
+    cfg = small_cfg("", SOLVER__OPT="SGD", SOLVER__BASE_LR=0.1)
+    torch.manual_seed(0)
+    model = Twins().double()
+    share = {"images": images(16)[:, :3].chunk(world_size)[rank]}
+    stepper = build_stepper(wrap(model), Batches([share] * 4), build_optimizer(cfg, model))
+    model.eval()
+    stepper.start_epoch(0)
+    with EventStorage() as stepper.storage:
+        for stepper.iter in range(4):
+            stepper.run_step()
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
 class Brightness(torch.nn.Module):
     """A model whose feature is an image's brightness."""
 
@@ -234,6 +255,7 @@ def main(folder):
         for case in cases
     }
     found["accumulated"], found["exchanges"] = exchanged(rank)
+    found["turned"] = turned(rank, world_size)
     found["synchronized"] = refusal()
     found["test features"] = extracted(rank)
     if rank == 0:

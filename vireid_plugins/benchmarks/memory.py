@@ -24,6 +24,7 @@ from ..data.datasets.sysu_mm01 import SYSUMM01
 from ..engine.scaling import apply_scaling_keys
 from ..engine.setup import build_config
 from ..engine.step import StepTrainer
+from ..engine.turns import build_stepper
 from ..errors import UserError
 from ..files import CONFIG_FOLDERS
 from ..keypoints import standing_person
@@ -138,7 +139,7 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
     optimizer = build_optimizer(cfg, model)
     for group in optimizer.param_groups:  # random images teach nothing; losses must stay finite
         group["lr"] = 1e-6
-    stepper = StepTrainer(model, loader, optimizer, amp, accumulation)
+    stepper = build_stepper(model, loader, optimizer, amp, accumulation)
     if hasattr(model, "phase_of"):
         model.phase = model.phase_of(cfg.SOLVER.MAX_EPOCH - 1)
     stepper.start_epoch(0)

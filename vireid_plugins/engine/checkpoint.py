@@ -24,6 +24,7 @@ from ..runs.facts import best_metric, epochs_done, facts_in
 from ..runs.last import last_checkpoint, naming_others
 from ..runs.names import FACTS, LAST, UNFINISHED
 from ..runs.writers import REMEDY
+from ..solver import is_optimizer
 from .old_names import with_new_names
 from .optimizer_state import START_ANEW, check_has_state, check_optimizer_state
 
@@ -115,7 +116,7 @@ class AtomicCheckpointer(Checkpointer):
             if name in rest:
                 logger.info("Loading %s from %s", name, path)
                 self._load_state(name, rest.pop(name))
-            elif need == "all" and isinstance(self.checkpointables[name], torch.optim.Optimizer):
+            elif need == "all" and is_optimizer(self.checkpointables[name]):
                 raise CheckpointError(
                     f"{path} cannot be resumed: it holds no state of the optimizer. {START_ANEW}"
                 )
@@ -124,7 +125,7 @@ class AtomicCheckpointer(Checkpointer):
     def _load_state(self, name: str, state: Any) -> None:
         """Load the state of an object other than the model, such as the optimizer."""
         known: Any = self.checkpointables[name]
-        if isinstance(known, torch.optim.Optimizer):
+        if is_optimizer(known):
             check_optimizer_state(state, known, self._path)
         try:
             known.load_state_dict(state)

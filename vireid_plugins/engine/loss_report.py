@@ -27,6 +27,7 @@ class LossReport:
         data_time: seconds that the step waited for the batch.
         iteration: the number of the step.
         stop: whether this process was asked to stop the training.
+        counts_images: whether the batch's images count; False for a batch that is seen again.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LossReport:
         data_time: float,
         iteration: int,
         stop: bool = False,
+        counts_images: bool = True,
     ) -> None:
         local = torch.stack([term.detach().float() for term in terms.values()])
         local = torch.cat([local, local.new_full((1,), float(stop))])
@@ -46,7 +48,7 @@ class LossReport:
         self.iteration = iteration
         self.data_time = data_time
         rows = batch["images"] if "images" in batch else batch["targets"]
-        self.images = len(rows) * comm.get_world_size()
+        self.images = len(rows) * comm.get_world_size() if counts_images else 0
         self.is_last = False  # whether any process was asked to stop; known after ``read``
         self._names = list(terms)  # the numbers after the terms say who was asked to stop
         self._paths: List[str] = list(map(str, batch.get("img_paths", [])))
@@ -93,11 +95,17 @@ class LossReport:
 
 
 def log_losses(reports: Sequence[LossReport]) -> None:
-    """Log one update: the terms averaged over its batches, the sums of times and of images."""
+    """Log one update: the terms averaged over its batches, the sums of times and of images.
+
+    Where an update has several turns, each has terms of its own.
+    """
     if not comm.is_main_process():
         return
-    means = [report.read()[1] for report in reports]
-    values = {name: sum(mean[name] for mean in means) / len(means) for name in means[0]}
+    found: Dict[str, List[float]] = {}
+    for report in reports:
+        for name, value in report.read()[1].items():
+            found.setdefault(name, []).append(value)
+    values = {name: sum(means) / len(means) for name, means in found.items()}
     storage = get_event_storage()
     now, storage.iter = storage.iter, reports[0].iteration
     storage.put_scalar("data_time", sum(report.data_time for report in reports))

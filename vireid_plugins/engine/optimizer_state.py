@@ -7,6 +7,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..readers.shape import is_number
 from ..readers.weights import check_finite
+from ..solver import Optimizers
 
 # settings of a group without which an optimizer of PyTorch makes no step
 _SETTINGS = ("lr", "momentum", "dampening", "betas", "eps", "weight_decay")
@@ -23,10 +24,11 @@ def check_optimizer_state(held: Any, optimizer: Any, path: str) -> None:
 
     Args:
         held: what the checkpoint holds as the optimizer's state.
-        optimizer: the optimizer of this run.
+        optimizer: the optimizer of this run, or its several.
         path: path of the checkpoint, for the message.
     """
-    problem = _problem(held, optimizer)
+    several = isinstance(optimizer, Optimizers)
+    problem = _problem_of_several(held, optimizer) if several else _problem(held, optimizer)
     if problem:
         raise CheckpointError(f"{path} cannot be resumed: {problem}. {START_ANEW}")
     check_finite(held, f"{path}: optimizer")
@@ -44,6 +46,16 @@ def check_has_state(optimizer: Any, path: str) -> None:
         raise CheckpointError(
             f"{path} cannot be resumed: the state of its optimizer is empty. {START_ANEW}"
         )
+
+
+def _problem_of_several(held: Any, optimizers: Optimizers) -> str:
+    """Return what does not fit, as part of a sentence; empty if everything fits."""
+    names = list(optimizers.parts)
+    if not isinstance(held, dict) or set(held) != set(names):
+        came = ", ".join(map(str, held)) if isinstance(held, dict) else type(held).__name__
+        return f"it holds no states of the optimizers {', '.join(names)}, but of: {came}"
+    problems = ((name, _problem(held[name], part)) for name, part in optimizers.parts.items())
+    return next((f"{problem} (optimizer {name!r})" for name, problem in problems if problem), "")
 
 
 def _problem(held: Any, optimizer: Any) -> str:

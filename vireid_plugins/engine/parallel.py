@@ -13,15 +13,19 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def wrap(model: nn.Module) -> nn.Module:
-    """Return ``model`` wrapped so that processes average gradients; unchanged if there is one."""
+    """Return ``model`` wrapped so that processes average gradients; unchanged if there is one.
+
+    In a turn of several optimizers, most parameters get no gradient.
+    """
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda
+    some_unused = hasattr(model, "turns_at") or getattr(model, "may_leave_parameters_unused", False)
     return DistributedDataParallel(
         model,
         device_ids=[comm.get_local_rank()] if on_gpu else None,
         broadcast_buffers=False,
-        find_unused_parameters=getattr(model, "may_leave_parameters_unused", False),
+        find_unused_parameters=some_unused,
     )
 
 

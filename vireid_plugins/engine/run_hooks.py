@@ -8,6 +8,7 @@ from fastreid.utils import comm
 from ..keys import Key, at_least, declare
 from . import hooks
 from .parallel import unwrap
+from .pictures import MethodPictures
 
 declare(
     "SOLVER",
@@ -44,5 +45,7 @@ def training_hooks(trainer: Any) -> List[host_hooks.HookBase]:
     trainer.finish_epoch = end.after_epoch
     result.append(end)
     if comm.is_main_process():
+        if cfg.DATASETS.TESTS:
+            result.append(MethodPictures(cfg, cfg.SOLVER.PICTURE_PERIOD))
         result.append(events)
     return result

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import Any, Callable, ContextManager, Dict, List, Optional
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class StepTrainer(SimpleTrainer):
         reports = []
         for place in range(num_batches):
             with self._synchronized(place == num_batches - 1):
-                reports.append(self._add_gradients(num_batches))
+                reports.append(self._add_gradients(num_batches, *self._load()))
         self._report(reports)
         for parameter in self.frozen:
             parameter.grad = None
@@ -116,19 +116,39 @@ class StepTrainer(SimpleTrainer):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
-    def _add_gradients(self, num_batches: int) -> LossReport:
-        """Add the gradients of one batch, divided by ``num_batches``, to the accumulated ones."""
+    def _load(self) -> Tuple[Dict[str, Any], float]:
+        """Return the next batch on the device, and the seconds that the step waited for it."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.is_inside_step = True
-        batch = to_device(batch, self.device)
+        return to_device(batch, self.device), data_time
+
+    def _add_gradients(
+        self,
+        num_batches: int,
+        batch: Dict[str, Any],
+        data_time: float,
+        weights_updated: bool = False,
+        **options: Any,
+    ) -> LossReport:
+        """Add the gradients of one batch, divided by ``num_batches``, to the accumulated ones.
+
+        Args:
+            num_batches: batches of the update.
+            batch: on the device.
+            data_time: see :meth:`_load`.
+            weights_updated: whether another turn has changed weights by this batch.
+            options: what the model is called with besides the batch.
+        """
         with self._precision():
-            terms = self.model(batch)
+            terms = self.model(batch, **options)
             total = sum(terms.values())
-        report = LossReport(terms, batch, data_time, self.iter, self.stop_requested())
+        report = LossReport(
+            terms, batch, data_time, self.iter, self.stop_requested(), not weights_updated
+        )
         if not self.reads_late:
-            report.check(weights_updated=False)
+            report.check(weights_updated=weights_updated)
         if num_batches > 1:
             total = total / num_batches
         if self.grad_scaler is not None:

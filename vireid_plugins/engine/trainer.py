@@ -4,7 +4,6 @@ import logging
 from functools import partial
 from typing import Any, Dict, List, Tuple
 
-import torch
 from torch import nn
 
 from fastreid.engine import hooks as host_hooks
@@ -35,8 +34,8 @@ from .scaling import apply_scaling_keys, read_accumulation
 from .seeding import choose_seed, seed_everything, with_seed
 from .sequences import training_batches
 from .starting import load_start, resume_or_start
-from .step import StepTrainer
 from .testing import evaluate_sets, keep_best_candidate, record
+from .turns import build_stepper
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class VIReIDTrainer(DefaultTrainer):
         apply_scaling_keys(cfg, model)
         runtime.compile_backbone(cfg, model)
         optimizer, _ = self.build_optimizer(cfg, model)
-        self._trainer = StepTrainer(wrap(model), loader, optimizer, amp_name(cfg), accumulation)
+        self._trainer = build_stepper(wrap(model), loader, optimizer, amp_name(cfg), accumulation)
         self.cfg = cfg
         self.iters_per_epoch = -(-len(loader) // accumulation)  # updates; the last may be shorter
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
@@ -128,8 +127,8 @@ class VIReIDTrainer(DefaultTrainer):
             return data.build_test_loader(cfg, dataset_name)
 
     @classmethod
-    def build_optimizer(cls, cfg: Any, model: nn.Module) -> Tuple[torch.optim.Optimizer, None]:
-        """Return the optimizer, and None where FastReID returns its parameter wrapper."""
+    def build_optimizer(cls, cfg: Any, model: nn.Module) -> Tuple[Any, None]:
+        """Return the optimizer or the ``Optimizers``, and None for FastReID's parameter wrapper."""
         return build_optimizer(cfg, model), None
 
     @classmethod

@@ -9,8 +9,17 @@ from ..errors import UserError
 from .amp import amp_name, check_amp
 from .build import build_optimizer, optimizer_options
 from .schedule import EpochSchedule, build_lr_scheduler
+from .several import Optimizers, is_optimizer, optimizers_of
 
-__all__ = ["EpochSchedule", "build_lr_scheduler", "build_optimizer", "check_config"]
+__all__ = [
+    "EpochSchedule",
+    "Optimizers",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "check_config",
+    "is_optimizer",
+    "optimizers_of",
+]
 
 
 def check_config(cfg: Any) -> None:

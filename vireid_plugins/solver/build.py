@@ -1,10 +1,9 @@
 """Build the optimizer by FastReID's rules for each parameter and this package's own keys."""
 
-import functools
 import inspect
 import logging
 import re
-from typing import Any, Dict, Iterable, List, Sequence, Set
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from ..errors import UserError
 from ..keys import Key, between, check_values, declare, each, one_of, text
 from ..registry import suggest
 from .amp import amp_name, is_scaled
+from .several import build_several, never_zero
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,23 @@ declare(
 )
 
 
-def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(cfg: Any, model: nn.Module) -> Any:
+    """Return the optimizer of a model, or the several of a model that has ``optimizer_parts``.
+
+    Raises:
+        UserError: see :func:`build_one` and ``several.build_several``.
+    """
+    if getattr(model, "optimizer_parts", ()):
+        return build_several(cfg, model, build_one)
+    return build_one(cfg, model)
+
+
+def build_one(
+    cfg: Any,
+    model: nn.Module,
+    own: Optional[AbstractSet[int]] = None,
+    options: Optional[Mapping[str, Any]] = None,
+) -> torch.optim.Optimizer:
     """Return an optimizer of the model's parameters, grouped by learning rate and weight decay.
 
     Weight decay follows FastReID's rules. The rate of ``model.backbone`` is multiplied by
@@ -59,14 +75,18 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     Gradients are always set to None, because with a gradient of zero a frozen parameter would still
     move by momentum and weight decay.
 
+    Args:
+        own: ids of the parameters that it is of; None: all that train.
+        options: further arguments of the optimizer's class.
+
     Raises:
         UserError: ``SOLVER.OPT`` is not an optimizer of PyTorch, or it does not have the step
             that ``RUNTIME.OPTIMIZER_STEP`` names.
     """
-    name, options = cfg.SOLVER.OPT, optimizer_options(cfg)
+    name, options = cfg.SOLVER.OPT, {**optimizer_options(cfg), **(options or {})}
     optimizer_class = maybe_add_gradient_clipping(cfg, getattr(torch.optim, name))
     try:
-        optimizer = optimizer_class(parameter_groups(cfg, model), **options)
+        optimizer = optimizer_class(parameter_groups(cfg, model, own), **options)
     except RuntimeError as error:
         if not options.get("fused"):
             raise
@@ -74,8 +94,7 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
             f"RUNTIME.OPTIMIZER_STEP is 'fused', which {name} of PyTorch {torch.__version__} does "
             f"not have on this device ({error}). Use 'default'."
         ) from error
-    optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=True)
-    return optimizer
+    return never_zero(optimizer)
 
 
 def optimizer_options(cfg: Any) -> Dict[str, Any]:
@@ -136,8 +155,14 @@ def step_options(cfg: Any, optimizer_class: type) -> Dict[str, bool]:
     return STEPS[word]
 
 
-def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
-    """Return the trainable parameters in few groups, in an order that depends on names only."""
+def parameter_groups(
+    cfg: Any, model: nn.Module, own: Optional[AbstractSet[int]] = None
+) -> List[Dict[str, Any]]:
+    """Return the trainable parameters in few groups, in an order that depends on names only.
+
+    Args:
+        own: ids of the parameters to return; None: all.
+    """
     solver = cfg.SOLVER
     single = get_default_optimizer_params(
         model,
@@ -156,6 +181,8 @@ def parameter_groups(cfg: Any, model: nn.Module) -> List[Dict[str, Any]]:
     for group in single:
         del group["freeze_status"]  # the trainer freezes, in a way that survives a resume
         (parameter,) = group.pop("params")
+        if own is not None and id(parameter) not in own:
+            continue
         name = names[id(parameter)]
         is_backbone = name.startswith(backbones) and name not in new
         group["lr"] *= solver.BACKBONE_LR_FACTOR if is_backbone else solver.HEADS_LR_FACTOR

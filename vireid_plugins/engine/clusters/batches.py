@@ -19,6 +19,7 @@ from ...data.build import build_unlabeled_loader
 from ...data.pseudo_labels import pseudo_label_sampler
 from ...errors import UserError
 from ...modeling.heads.classes import set_classes
+from ...solver import optimizers_of
 from ..parallel import synchronize_buffers
 from .checks import check_modalities, check_model, classifiers_of
 from .finding import Found, Search, find_clusters
@@ -141,7 +142,8 @@ class ClusterBatches:
             self._kinds, self._stage = (self._clusterer.within, *more), stage
             self._take(self._found(model, trainer, phase), model)
             if not self._reason and self._new_optimizer:
-                trainer.optimizer.state.clear()
+                for optimizer in optimizers_of(trainer.optimizer):
+                    optimizer.state.clear()
         elif self._clustering is not None:
             self._limit(model)
         self.skips_epoch = bool(self._reason)

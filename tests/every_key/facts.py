@@ -69,6 +69,8 @@ def model(cfg):
     """Structure, phases, and in each phase losses and gradients of some steps; test features."""
     made = _model(cfg)
     found = [_structure(made), [made.phase_of(epoch) for epoch in range(40)]]
+    turns_at = getattr(made, "turns_at", None)
+    turns = [turns_at(iteration) for iteration in range(12)] if turns_at else []
     batch = _batch(cfg)
     for made.phase in dict.fromkeys(found[1]):
         made.train()
@@ -85,6 +87,7 @@ def model(cfg):
             made.after_step()
     made.eval()
     found.append((digest(made(batch)), made.test_feature))
+    found.append(turns)
     found.append(vars(getattr(made, "rescorer", None) or object.__new__(_Nothing)))
     relation = getattr(made, "relation", None)
     if relation is not None:
@@ -290,6 +293,7 @@ def trainer(cfg):
         made.max_iter,
         made._trainer.amp_dtype,
         [(len(hook.parameters), hook.iterations) for hook in frozen],
+        [hook._period for hook in made._hooks if type(hook).__name__ == "MethodPictures"],
         digest(*made.model.state_dict().values()),
         made.facts()["train_datasets"],
         odd_values(cfg),

@@ -22,6 +22,10 @@ VIT = (
     "MODEL.BACKBONE.TIMM_OPTIONS ['depth=2','embed_dim=16','num_heads=2','patch_size=8'] "
 )
 CROSSVIT = "MODEL.BACKBONE.TIMM_OPTIONS ['depth=((1,1,0),)','embed_dim=(16,32)','num_heads=(2,2)'] "
+HICMD = (
+    f"{NARROW}MODEL.HEADS.EMBEDDING_DIM 8 MODEL.HEADS.TRIPLET_DIM 8 MODEL.HICMD.MLP_WIDTH 4 "
+    "MODEL.HICMD.DISCRIMINATOR_WIDTH 2 "
+)
 NON_LOCAL = "MODEL.BACKBONE.WITH_NL True MODEL.BACKBONE.NL_BLOCKS [0,0,1,0]"
 MODELS = [
     Group(
@@ -240,6 +244,49 @@ MODELS = [
             "MODEL.LOSSES.PATH_TRIPLET.MINING": "local",
             "MODEL.LOSSES.PATH_TRIPLET.REDUCTION": "sum",
             "MODEL.LOSSES.PATH_TRIPLET.SCALE": 2.0,
+        },
+    ),
+    Group(
+        "model",
+        "hicmd/synthetic.yml",
+        HICMD,
+        {
+            "MODEL.HEADS.DROPOUT": 0.2,
+            "MODEL.HEADS.TRIPLET_DIM": 5,
+            "MODEL.HICMD.CODE_SCALE": 2.0,
+            "MODEL.HICMD.CROSS_SCALE": 2.0,
+            "MODEL.HICMD.CYCLE": "kept",
+            "MODEL.HICMD.CYCLE_SCALE": 2.0,
+            "MODEL.HICMD.DISCRIMINATOR_WIDTH": 3,
+            "MODEL.HICMD.ERASING": 0.0,
+            "MODEL.HICMD.GAN_SCALE": 2.0,
+            "MODEL.HICMD.GENERATION": With(False, "MODEL.HICMD.SETS [1,2,5,6]"),
+            "MODEL.HICMD.ID_SCALE": 2.0,
+            "MODEL.HICMD.KL_SCALE": 2.0,
+            "MODEL.HICMD.MARGIN": 1.5,
+            "MODEL.HICMD.MLP_WIDTH": 5,
+            "MODEL.HICMD.PENALTY_SCALE": 2.0,
+            "MODEL.HICMD.PROTOTYPE_WIDTH": 3,
+            "MODEL.HICMD.PULL": 2.0,
+            "MODEL.HICMD.SAME": "paired",
+            "MODEL.HICMD.SAME_SCALE": 2.0,
+            "MODEL.HICMD.SETS": [1, 2, 3, 4, 5, 6],
+            "MODEL.HICMD.TRIPLET_SCALE": 2.0,
+            "MODEL.HICMD.VECTORS": "prototype",
+            "MODEL.HICMD.WARM_GENERATION": 3,
+            "MODEL.HICMD.WARM_IDENTITY": 3,
+        },
+    ),
+    Group(
+        "optimizer",
+        "hicmd/synthetic.yml",
+        HICMD,
+        {
+            "MODEL.HICMD.BETAS": [0.9, 0.99],
+            "MODEL.HICMD.DISCRIMINATOR_LR": 0.5,
+            "MODEL.HICMD.GENERATION_DECAY": 0.5,
+            "MODEL.HICMD.GENERATOR_LR": 0.5,
+            "MODEL.HICMD.MIX_LR": 0.5,
         },
     ),
     Group(

@@ -212,6 +212,13 @@ INPUTS = [
     Group(
         "loader",
         "baseline/synthetic.yml",
+        REGDB + "DATALOADER.SAMPLER_TRAIN PairsAndNegativesSampler DATALOADER.NUM_INSTANCE 1 "
+        "DATALOADER.NEGATIVES 1 SOLVER.IMS_PER_BATCH 6",
+        {"DATALOADER.NEGATIVES": 2, "DATALOADER.EPOCH_BATCHES": 3},
+    ),
+    Group(
+        "loader",
+        "baseline/synthetic.yml",
         CSV + "DATASETS.CSV_FILE {own}/deep.csv",
         {"INPUT.INFRARED_RANGE": "0..65535", "INPUT.VISIBLE_RANGE": "0..65535"},
     ),
@@ -340,6 +347,7 @@ RUNS = [
         "baseline/synthetic.yml",
         REGDB,
         {
+            "SOLVER.PICTURE_PERIOD": 7,
             "MODEL.FREEZE_LAYERS": With(
                 ["heads"],
                 "MODEL.FREEZE_LAYERS ['backbone'] SOLVER.FREEZE_ITERS 3",

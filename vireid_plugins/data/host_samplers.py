@@ -21,7 +21,7 @@ from fastreid.data import samplers as host
 from fastreid.utils import comm
 
 from .labels import sorted_labels
-from .sampler import DRAW_KEYS, INFRARED_KEYS
+from .sampler import DRAW_KEYS, INFRARED_KEYS, PAIRS_KEYS
 from .seeding import seeded, stream_seeds
 
 _HOST_SEED_LIMIT = 2**31  # the host seeds NumPy with one 32-bit number
@@ -78,6 +78,7 @@ class HostSampler(Sampler):
         chosen = f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}"
         check_unread(cfg, DRAW_KEYS, chosen, "CrossModalityIdentitySampler")
         check_unread(cfg, INFRARED_KEYS, chosen, "EachModalitySampler")
+        check_unread(cfg, PAIRS_KEYS, chosen, "PairsAndNegativesSampler")
         batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
         if batch < 1 or batch % world_size:
             raise UserError(

@@ -19,7 +19,7 @@ from fastreid.config import CfgNode
 from .draws import draw_images, draw_in_turn
 from .item import Item
 from .labels import sorted_labels
-from .sampler import DRAW_KEYS, check_numbers, index_images, nearest_multiple
+from .sampler import DRAW_KEYS, PAIRS_KEYS, check_numbers, index_images, nearest_multiple
 from .seeding import generator
 
 declare(
@@ -108,6 +108,7 @@ class EachModalitySampler(Sampler):
         """
         chosen = f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}"
         check_unread(cfg, DRAW_KEYS, chosen, "CrossModalityIdentitySampler")
+        check_unread(cfg, PAIRS_KEYS, chosen, "PairsAndNegativesSampler")
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
         infrared = cfg.DATALOADER.INFRARED_IDENTITIES
         if infrared:

@@ -8,6 +8,7 @@ from fastreid.config import CfgNode
 
 from . import host_samplers  # noqa: F401  registers FastReID's samplers by name
 from . import modality_sampler as _modality_sampler  # noqa: F401  registers this package's
+from . import pairs_sampler as _pairs_sampler  # noqa: F401  likewise
 from . import sampler as _sampler  # noqa: F401
 
 

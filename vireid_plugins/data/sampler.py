@@ -31,6 +31,8 @@ IMAGE_DRAWS = ("distinct", "replacement")
 DRAW_KEYS = tuple(f"DATALOADER.{n}" for n in ("IDENTITY_DRAW", "IMAGE_DRAW", "EXTRA_BATCHES"))
 #: keys that only ``EachModalitySampler`` reads
 INFRARED_KEYS = ("DATALOADER.INFRARED_IDENTITIES",)
+#: keys that only ``PairsAndNegativesSampler`` reads
+PAIRS_KEYS = ("DATALOADER.NEGATIVES", "DATALOADER.EPOCH_BATCHES")
 
 declare(
     "DATALOADER",
@@ -167,10 +169,11 @@ class CrossModalityIdentitySampler(Sampler):
     def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         """Raise ``UserError`` if a batch is not a multiple of 2*K*``world_size``.
 
-        ``DATALOADER.INFRARED_IDENTITIES``, which is not read, must have its default.
+        Keys that only other samplers read must have their defaults.
         """
         chosen = f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}"
         check_unread(cfg, INFRARED_KEYS, chosen, "EachModalitySampler")
+        check_unread(cfg, PAIRS_KEYS, chosen, "PairsAndNegativesSampler")
         instances, batch = cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH
         unit = 2 * instances * world_size
         if instances < 1 or batch < unit or batch % unit:

@@ -4,12 +4,14 @@ from .bnneck_head import BNNeckHead
 from .build import build_head, retrieval_features, training_outputs
 from .evaluated import check_choice
 from .hct_head import HCTHead
+from .hicmd_head import HiCMDHead
 from .mrda_head import MRDAHead
 from .stripe_head import StripeHead
 
 __all__ = [
     "BNNeckHead",
     "HCTHead",
+    "HiCMDHead",
     "MRDAHead",
     "StripeHead",
     "build_head",

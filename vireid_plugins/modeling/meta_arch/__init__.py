@@ -6,6 +6,7 @@ from .cluster_contrast import ClusterContrast
 from .cm_lsp_ge import CMLSPGE
 from .cmtr import CMTR
 from .crossvit_csa import CrossViTCSA
+from .hicmd import HiCMD
 from .maum import MAUM
 from .mmt import MMT
 from .mrda import MRDA
@@ -28,6 +29,7 @@ __all__ = [
     "ClusterContrast",
     "CrossViTCSA",
     "DualStreamBaseline",
+    "HiCMD",
     "LearnedStructure",
     "MSCLNet",
     "MutualPrediction",

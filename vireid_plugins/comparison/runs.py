@@ -13,6 +13,7 @@ from fastreid.config import CfgNode
 from ..engine.encoder import ENCODER, has_encoder, take_encoder
 from ..engine.setup import build_config, carried_config
 from ..engine.start_paths import filled
+from ..engine.start_split import WEIGHTS, check_start_splits, names_model
 from ..engine.unread import unread_keys
 from ..errors import PlanError, UserError
 from ..keys import value_of
@@ -168,8 +169,8 @@ def plan_runs(
     ]
     for run in runs:
         _check_settings(run)
-        if has_encoder(run.entry.cfg) and run.state != DONE:
-            _check_encoder(run)
+        if names_model(run.entry.cfg) and run.state != DONE:
+            _check_beginning(run)
     return runs
 
 
@@ -232,13 +233,18 @@ def _check_settings(run: PlannedRun) -> None:
         )
 
 
-def _check_encoder(run: PlannedRun) -> None:
-    """Raise ``PlanError`` if the encoder of a run exists and cannot be taken."""
+def _check_beginning(run: PlannedRun) -> None:
+    """Raise ``PlanError`` if a model that a run begins with exists and cannot be taken."""
     try:
-        run.cfg.freeze()
+        cfg = run.cfg
+        cfg.freeze()
+        if run.state == NEW:
+            check_start_splits(cfg)
     except UserError as error:
-        hint = f" {{trial}} in the path of {ENCODER} stands for the trial of the run."
-        raise PlanError(f"{run.title}: {error}{hint if run.given else ''}") from error
+        key = ENCODER if has_encoder(run.entry.cfg) else WEIGHTS if WEIGHTS in str(error) else ""
+        hint = f" {{trial}} in the path of {key} stands for the trial of the run."
+        hint = hint if key and run.given else ""
+        raise PlanError(f"{run.title}: {error}{hint}") from error
 
 
 def of_machine(key: str) -> bool:

@@ -33,6 +33,8 @@ from .loading import OpenedCheckpoint, check_not_foreign, named_weights, open_ch
 from .other_values import check_pixel_scale
 from .run_folder import sole_training
 from .setup import build_config, set_up_run
+from .start_paths import start_path
+from .start_split import WEIGHTS, check_start_splits
 from .trainer import VIReIDTrainer
 from .trial import check_size, try_model
 
@@ -86,9 +88,11 @@ def train(
     check_training(cfg, max(1, num_gpus * num_machines))
     if not resume:
         check_pixel_scale(cfg)
+        check_start_splits(cfg)
     try_model(cfg)
-    if cfg.MODEL.WEIGHTS and not resume and read_facts(cfg.MODEL.WEIGHTS) is None:
-        check_not_foreign(cfg.MODEL.WEIGHTS, only_convertible=True)
+    weights = start_path(cfg, WEIGHTS)
+    if weights and not resume and read_facts(weights) is None:
+        check_not_foreign(weights, only_convertible=True)
     try:
         return _launch(_train_here, (config_file, opts, resume), processes, cfg.MODEL.DEVICE)
     except TrainingStopped as stop:

@@ -14,6 +14,8 @@ from .run_folder import log_move, move_earlier_run, write_config
 from .same_rendering import check_same_rendering
 from .same_run import check_same_config, check_same_data, log_differences
 from .seeding import with_seed
+from .start_paths import start_path
+from .start_split import START_KEYS, WEIGHTS, check_start_splits
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +55,15 @@ def resume_or_start(trainer: Any, resume: bool) -> None:
 
 
 def load_start(trainer: Any) -> None:
-    """Load the weights that a new run begins with, and let the model prepare for it."""
+    """Load the weights that a new run begins with, and let the model prepare for it.
+
+    Raises:
+        UserError: they are those of a model that was trained on another split.
+    """
     model: Any = trainer.unwrapped_model
+    check_start_splits(trainer.cfg, [*START_KEYS, *getattr(model, "starts", ())])
     load_encoder(trainer.cfg, model)
     load_networks(trainer.cfg, model)
-    trainer.checkpointer.load(trainer.cfg.MODEL.WEIGHTS, checkpointables=[])
+    trainer.checkpointer.load(start_path(trainer.cfg, WEIGHTS), checkpointables=[])
     if hasattr(model, "start_run"):  # FastReID's own models have none
         model.start_run()

@@ -1,7 +1,7 @@
 """Build a registered dataset from a config, and keep its split in checkpoints."""
 
 import os
-from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from vireid_plugins.errors import CheckpointError, UserError
 from vireid_plugins.keys import check_ranges, value_of
@@ -109,6 +109,33 @@ def restore_splits(
                 check_ranges(cfg, [fact.key])
             except UserError as error:
                 raise CheckpointError(f"{weights}, {fact.name}: {error}") from error
+
+
+class SplitDifference(NamedTuple):
+    """A dataset of which a checkpoint was trained on another split than a config chooses."""
+
+    dataset: str
+    argument: str  # such as "trial"
+    key: str  # of the config
+    trained: Any
+    asked: Any
+
+
+def split_differences(cfg: CfgNode, facts: Mapping[str, Any]) -> List[SplitDifference]:
+    """Return the datasets that ``cfg`` trains or tests on, and a checkpoint on another split of.
+
+    Args:
+        cfg: a config.
+        facts: what the checkpoint says about itself. What it does not say is not judged.
+    """
+    theirs = set(facts.get("train_datasets", ())) & set(registered_names(DATASET_REGISTRY))
+    found = []
+    for dataset in dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS]):
+        for fact in _facts_of(dataset) if dataset in theirs else ():
+            trained, asked = facts.get(fact.name), value_of(cfg, fact.key)
+            if trained not in (None, asked):
+                found.append(SplitDifference(dataset, fact.argument, fact.key, trained, asked))
+    return found
 
 
 def _facts_of(dataset: str) -> Iterator[SplitFact]:

@@ -104,6 +104,24 @@ def test_an_index_outlives_new_versions(config, opts, recorded):
     assert fingerprint(cfg, model) == recorded
 
 
+@pytest.mark.parametrize(
+    "key, value, reader",
+    [
+        ("MODEL.MAUM.UNIDIRECTIONAL_SCALE", "0.05", ""),  # a default between the first and today's
+        ("MODEL.MAUM.ALPHA", "64.0", ""),  # the first one, which MAUM's own checkpoints may have
+        ("MODEL.RBNET.GROUP_WIDTH", "4", "rbnet/synthetic.yml"),
+        ("MODEL.LOSSES.MEAN_DISCREPANCY.SCALE", "3.0", ""),
+    ],
+)
+def test_an_index_outlives_defaults_of_keys_that_its_model_does_not_read(key, value, reader):
+    """As an older checkpoint has them; for ``reader`` the value says something."""
+    words = model_words(build_config("agw/synthetic.yml", CPU))
+    assert model_words(build_config("agw/synthetic.yml", [*CPU, key, value])) == words
+    if reader:
+        other = model_words(build_config(reader, [*CPU, key, value]))
+        assert other != model_words(build_config(reader, CPU))
+
+
 def test_an_index_outlives_keys_of_a_method_that_comes_later(monkeypatch):
     words = model_words(build_config("", CPU))
     monkeypatch.setattr(keys, "_declared", dict(keys._declared))

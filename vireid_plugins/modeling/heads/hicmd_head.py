@@ -58,6 +58,7 @@ class HiCMDHead(nn.Module):
 
     outputs: Tuple[str, ...] = ("features", "bn_features", "logits")
     takes_modalities = True
+    config_nodes = ()  # see ``DualStreamBaseline``
     own_keys = ("DROPOUT", "TRIPLET_DIM")
     training_only = ("classifier", "triplet")  # see ``DualStreamBaseline``
     test_choices = CHOICES

@@ -102,6 +102,7 @@ class HiCMD(DualStreamBaseline):
         UserError: an attribute code has a length that cannot be cut.
     """
 
+    config_nodes = ("MODEL.HICMD",)
     has_own_losses = True
     takes_clusters = False
     training_only: Tuple[str, ...] = ("id_pig",)

@@ -7,6 +7,7 @@ import os
 import signal
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,8 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.interrupts import TrainingStopped
 from vireid_plugins.engine.testing import keep_best_candidate
 from vireid_plugins.errors import CheckpointError
+from vireid_plugins.keypoints import standing_person
+from vireid_plugins.readers.keypoints_file import write_arrays
 
 from tests.engine.planted import planted_cfg, train, weights, write_images
 
@@ -59,10 +62,24 @@ def test_students_and_teachers_begin_with_their_starts(images, starts, tmp_path)
 RBNET = {"MODEL__MMT__STUDENT": "RBNet", "MODEL__RBNET__KEYPOINT_SCALE": 0.0}
 
 
+@pytest.fixture(scope="module")
+def with_points(images):
+    """Keys of students that learn made-up key points of the images."""
+    names = sorted(path.name for path in images.glob("*.png"))
+    points = standing_person(len(names), (32, 16)).numpy()
+    points[..., :2] += np.random.default_rng(0).uniform(-2, 2, (len(names), 1, 2))
+    sizes = np.tile([32, 16], (len(names), 1))
+    np.savez_compressed(images / "keypoints.npz", **write_arrays(names, points, sizes))
+    keys = {"INPUT__KEYPOINTS__READ": "train", "INPUT__KEYPOINTS__FILE": images / "keypoints.npz"}
+    return {"MODEL__MMT__STUDENT": "RBNet", **keys}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("student", ["DualStreamBaseline", "RBNet"])
-def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(student, images, starts, tmp_path):
-    """RBNets begin from random weights here, and learn no key points: these images have none."""
+def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(
+    student, images, starts, with_points, tmp_path
+):
+    """RBNets begin from random weights here; the running means of lambda_3 go on."""
 
     class Stopped(VIReIDTrainer):
         def run_step(self):
@@ -70,7 +87,7 @@ def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(student, images
             if self.iter == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    keys = RBNET if student == "RBNet" else starts
+    keys = with_points if student == "RBNet" else starts
     train(mmt_cfg(tmp_path / "whole", images, **keys))
     cfg = mmt_cfg(tmp_path / "parts", images, **keys)
     with pytest.raises(TrainingStopped):
@@ -79,6 +96,8 @@ def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(student, images
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
     assert whole["num_steps"] == 6
+    means = [value for name, value in whole.items() if name.endswith("keypoint_loss.sizes")]
+    assert len(means) == 2 * (student == "RBNet") and all((value > 0).all() for value in means)
 
 
 def test_a_start_without_a_reverse_backbone_is_refused(images, starts, tmp_path):

@@ -45,10 +45,25 @@ def difference(found, expected, case):
 
 @pytest.mark.parametrize("case", two_processes.CASES)
 def test_two_processes_step_as_one_with_the_whole_batch(of_two_processes, case):
-    expected = two_processes.stepped(case, gather=False)
+    expected, buffers = two_processes.stepped(case, gather=False)
     assert difference(of_two_processes[f"{case} True"], expected, case) < 1e-6
-    if case in two_processes.COMPARED:  # else the test would not tell
+    if case in two_processes.WITH_STATE:
+        assert of_two_processes[f"{case} True apart"] == []
+        found = of_two_processes[f"{case} True buffers"]
+        assert found.keys() == buffers.keys()
+        for name, value in buffers.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    if case in ("agw", "losses"):  # else the test would not tell
         assert difference(of_two_processes[f"{case} False"], expected, case) > 1e-2
+
+
+@pytest.mark.parametrize("case", ["rbnet", "mmt_rbnet"])
+def test_running_means_are_the_same_in_all_processes_without_the_gathering(of_two_processes, case):
+    """lambda_3 weighs a term, so a run could not be resumed exactly if processes had others."""
+    assert of_two_processes[f"{case} False apart"] == []
+    found = of_two_processes[f"{case} False buffers"]
+    means = [value for name, value in found.items() if name.endswith("keypoint_loss.sizes")]
+    assert means and all(bool((value > 0).all()) for value in means)
 
 
 def test_processes_exchange_gradients_once_for_each_update(of_two_processes):

@@ -50,7 +50,12 @@ LOSSES = [
 ]
 CASES = {name: (name, []) for name in CONFIGS}
 CASES["losses"] = ("baseline", ["MODEL.LOSSES.NAME", str(LOSSES)])
-COMPARED = ("agw", "losses")  # also without the gathering
+CASES["mmt_rbnet"] = ("mmt", ["MODEL.MMT.STUDENT", "RBNet"])
+CASES["bmil_global"] = ("bmil", [])  # a batch of the clusters of all images
+LABELING = {"bmil_global": 1}
+COMPARED = ("agw", "losses", "rbnet", "mmt_rbnet")  # also without the gathering
+# whose memories and running means are compared as well
+WITH_STATE = ("adca", "bmil", "bmil_global", "mmt", "mmt_rbnet", "pgm", "rbnet")
 SMALL = (
     "MODEL.DEVICE",
     "cpu",
@@ -113,12 +118,17 @@ def build(case):
 
 
 def stepped(case, gather, rank=0, world_size=1):
-    """Weights after one SGD step of each phase on this process's share of the batch."""
+    """Weights after one SGD step of each phase on this process's share of the batch, and buffers.
+
+    Buffers are the memories, running means and counts that a checkpoint holds.
+    """
     model, views = build(case)
     model.gather_features = gather
     batch = whole_batch(views)
     rows = len(batch["targets"]) // world_size
     share = {name: value[rank * rows : (rank + 1) * rows] for name, value in batch.items()}
+    if case in LABELING:
+        share["labeling"] = LABELING[case]
     run = model
     if world_size > 1:
         run = DistributedDataParallel(
@@ -131,7 +141,10 @@ def stepped(case, gather, rank=0, world_size=1):
         optimizer.zero_grad(set_to_none=True)
         sum(run(share).values()).backward()
         optimizer.step()
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
+    model.after_step()
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    return weights, {name: value for name, value in own.items() if name not in weights}
 
 
 class MeanOfImages(torch.nn.Module):
@@ -246,14 +259,28 @@ def refusal():
     return ""
 
 
+def apart(buffers):
+    """Names of the buffers that are not the same in all processes."""
+    different = []
+    for name, value in buffers.items():
+        first = value.clone()
+        torch.distributed.broadcast(first, 0)
+        if not torch.equal(first, value):
+            different.append(name)
+    return sorted({name for names in comm.all_gather(different) for name in names})
+
+
 def main(folder):
     """Every case with the gathering and some without; process 0 saves."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
-    found = {
-        f"{case} {gather}": stepped(case, gather, rank, world_size)
-        for gather, cases in ((True, CASES), (False, COMPARED))
-        for case in cases
-    }
+    found = {}
+    for gather, cases in ((True, CASES), (False, COMPARED)):
+        for case in cases:
+            weights, buffers = stepped(case, gather, rank, world_size)
+            found[f"{case} {gather}"] = weights
+            if case in WITH_STATE:
+                found[f"{case} {gather} buffers"] = buffers
+                found[f"{case} {gather} apart"] = apart(buffers)
     found["accumulated"], found["exchanges"] = exchanged(rank)
     found["turned"] = turned(rank, world_size)
     found["synchronized"] = refusal()

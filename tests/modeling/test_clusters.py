@@ -236,14 +236,34 @@ def test_votes_by_hand():
     assert count_partners(features, labels, modalities, own, 1.5).tolist() == [-1] * 6
 
 
+def test_votes_come_before_cosines_and_the_least_cosine_is_a_vote():
+    angles = torch.tensor([0.0, 10.0, 20.0, 5.0, 20.0]) * math.pi / 180
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    labels, modalities = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 0, 0, 1, 1])
+    own = modality_of_clusters(labels, modalities)
+    # votes: (0, 2): 4, (1, 2): 2 with a cosine of 1
+    assert count_partners(features, labels, modalities, own).tolist() == [2, -1, 0]
+    pair = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]])
+    one = torch.tensor([0, 1])
+    assert count_partners(pair, one, one, one, 0.5).tolist() == [1, 0]
+    assert count_partners(pair, one, one, one, 0.51).tolist() == [-1, -1]
+
+
+def test_merging_leaves_the_centers_that_it_was_given():
+    centers = torch.eye(3)
+    mixed = aggregated(centers, torch.tensor([0, 0, 1]), torch.tensor([2, -1, 0]), 0.75)
+    assert mixed.tolist() == [[0.25, 0, 0.75], [0, 1, 0], [0, 0, 1]]
+    assert torch.equal(centers, torch.eye(3))
+
+
 def test_a_cluster_of_both_modalities_is_refused():
     with pytest.raises(UserError, match="CLUSTERS.WITHIN modality"):
         modality_of_clusters(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
 
 
 def test_prototypes_are_numbered_cluster_by_cluster():
-    labels = torch.tensor([0, 0, 1, 2, -1, 2, 3])
-    modalities = torch.tensor([0, 1, 1, 1, 0, 0, 0])
+    labels = torch.tensor([0, 0, 1, 2, -1, 2, 3, -1])  # outliers are in no cluster
+    modalities = torch.tensor([0, 1, 1, 1, 0, 0, 0, 1])
     numbers, clusters = split_by_modality(labels, modalities, True)
     assert clusters.tolist() == [0, 0, 1, 2, 2, 3]
     assert numbers.tolist() == [[0, 2, 3, 5], [1, 2, 4, 5]]

@@ -178,6 +178,23 @@ def test_the_agreement_is_a_running_mean_of_the_last_updates():
     assert list(model.measures()) == ["teacher_1_id", "teacher_2_id"]
 
 
+def test_a_step_that_overflows_leaves_the_agreement_as_it_was():
+    model, _ = small()
+    for losses in ((2.0, 1.0), (float("inf"), 1.0), (2.0, float("nan"))):
+        model._last_losses = torch.tensor(losses)
+        model.after_step()
+    assert model.teacher_losses.tolist() == [2, 1]
+
+
+def test_the_hard_losses_act_after_a_step(monkeypatch):
+    model, acted = small()[0], []
+    monkeypatch.setattr(LossTerms, "after_step", lambda terms: acted.append(terms))
+    model.after_step()
+    assert [id(terms) for terms in acted] == [
+        id(network.loss_terms) for network in (model, *model.students)
+    ]
+
+
 def test_all_four_networks_are_their_own_and_have_the_clusters_as_classes():
     model, _ = small()
     networks = [*model.students, *model.teachers]

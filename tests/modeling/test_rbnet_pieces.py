@@ -75,6 +75,13 @@ def test_a_step_that_overflows_leaves_lambda_3_as_it_was():
     assert model.measures()["keypoint_weight"].item() == pytest.approx(10)
 
 
+def test_an_evaluation_needs_no_lambda_3():
+    """Nor what follows the map that is the mask, or a mask that the test leaves out."""
+    assert "keypoint_loss" in small().training_only and "part_mask" not in small().training_only
+    plain = small(MODEL__RBNET__TEST_VIEW="plain").training_only
+    assert {"keypoint_loss", "part_mask", "reverse.parts.re_layer4"} <= set(plain)
+
+
 def test_each_term_names_the_key_of_its_weight():
     keys = small().weight_keys
     assert keys["loss_keypoints"] == "MODEL.RBNET.KEYPOINT_SCALE"

@@ -260,6 +260,54 @@ def test_parts_that_are_left_out():
         model_of_config(CONFIG, "MODEL.STRUCTURE.ASR", "False", "MODEL.STRUCTURE.TPI", "False")
 
 
+def test_each_term_reaches_the_network_and_the_parts_that_its_feature_passes():
+    """By the gradients of the backbone, N_r, ASR, TPI and W_gamma."""
+    model, batch = stand_still(make_model()), make_batch()
+    own = {
+        "appearance": [],
+        "structure": ["structure_map", "attended"],
+        "parts": ["structure_map", "interaction"],
+        "": ["structure_map", "attended", "interaction", "fusion"],
+    }
+    terms = model(batch)
+    for branch, expected in own.items():
+        model.zero_grad(set_to_none=True)
+        terms[f"loss_id_{branch}" if branch else "loss_id"].backward(retain_graph=True)
+        with_gradient = {
+            name.split(".")[0]
+            for name, value in model.named_parameters()
+            if value.grad is not None and value.grad.any()
+        }
+        assert with_gradient - {"heads", "branches"} == {"backbone", *expected}, branch
+
+
+def test_the_config_gives_each_term_its_own_weight():
+    words = {"MODEL__BACKBONE__NAME": NAME, "MODEL__HEADS__NUM_CLASSES": N}
+    words.update(MODEL__STRUCTURE__LAMBDA_IS=2.0, MODEL__STRUCTURE__LAMBDA_IP=5.0)
+    model = SPOT(small_cfg("unused", CONFIG, **words))
+    assert model.scales == {"appearance": 1.0, "structure": 2.0, "parts": 5.0}
+    keys = {name: key for name, key in model.weight_keys.items() if "LAMBDA" in key}
+    assert len(keys) == 4
+    for name, key in keys.items():
+        assert key.endswith("LAMBDA_IS") == name.endswith("_structure")
+        assert key.endswith("LAMBDA_IP") == name.endswith("_parts")
+
+
+def test_centers_of_the_branches_are_for_training_only():
+    words = {"MODEL__BACKBONE__NAME": NAME, "MODEL__HEADS__NUM_CLASSES": N}
+    assert SPOT(small_cfg("unused", CONFIG, **words)).training_only == ("branches",)
+    words["MODEL__LOSSES__NAME"] = "('LabelSmoothingCrossEntropyLoss', 'CenterLoss')"
+    model = SPOT(small_cfg("unused", CONFIG, **words))
+    assert model.training_only == ("branches", "branch_losses")
+
+
+def test_the_losses_of_all_features_act_after_a_step(monkeypatch):
+    model, acted = make_model(), []
+    monkeypatch.setattr(LossTerms, "after_step", lambda terms: acted.append(terms))
+    model.after_step()
+    assert acted == [model.loss_terms, *model.branch_losses.values()]
+
+
 def test_each_loss_moves_its_own_head():
     model, batch = stand_still(make_model()), make_batch()
     for branch in (*BRANCHES, ""):

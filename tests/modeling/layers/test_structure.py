@@ -59,6 +59,17 @@ def test_the_relation_network_halves_twice_and_has_four_convolutions():
         RelationNetwork(17, 10)
 
 
+def test_each_convolution_of_phi_and_n_r_has_its_batch_norm():
+    """phi_1 keeps C + C_S channels, phi_2 makes C of them; F_IS adds BN(F_I)."""
+    phi, norm = AttendedStructure(C, C_S, reduction=2).embedding, "BatchNorm2d"
+    assert [type(part).__name__ for part in phi] == ["Conv2d", norm, "ReLU", "Conv2d", norm]
+    assert phi[0].weight.shape == (C + C_S, C + C_S, 1, 1)
+    assert phi[3].weight.shape == (C, C + C_S, 1, 1)
+    block, pool = ["Conv2d", norm, "ReLU"], ["MaxPool2d"]
+    kinds = [type(part).__name__ for part in RelationNetwork(17, 16)]
+    assert kinds == [*block, *block, *pool, *block, *block, *pool]
+
+
 @pytest.mark.parametrize("norm", ["mask", "area"])
 def test_part_features_against_loops(norm):
     appearance, parts = torch.rand(2, C, H, W).double(), torch.rand(2, P, H, W).double()
@@ -81,6 +92,31 @@ def test_a_map_that_is_brighter_everywhere_gives_the_same_part_only_with_the_sum
     )
     halved = part_features(appearance, parts / 2, "area")
     torch.testing.assert_close(halved, part_features(appearance, parts, "area") / 2)
+
+
+def test_gradients_are_those_of_the_numbers():
+    """Nothing is detached on the way from F_I and F_S to F_IS and to the parts."""
+    torch.manual_seed(0)
+    given = tuple(one.double().requires_grad_() for one in maps(1))
+    for layer in (
+        AttendedStructure(C, C_S, reduction=2),
+        PartInteraction(C, C_S, parts=P, heads=2, dropout=0.0),
+    ):
+        assert torch.autograd.gradcheck(layer.double().eval(), given, atol=1e-4)
+
+
+def test_dropout_is_in_both_parts_of_a_layer():
+    layer, calls = EncoderLayer(8, 2, 12, 1.0).train(), []
+    layer.dropout.register_forward_hook(lambda module, given, found: calls.append(given[0].shape))
+    rows = torch.randn(2, P, 8)
+    expected = layer.norm_output(layer.norm_attention(rows))  # all is dropped
+    torch.testing.assert_close(layer(rows), expected)
+    assert calls == [(2, P, 8), (2, P, 12), (2, P, 8)]
+
+
+def test_hidden_units_are_a_ratio_of_the_width():
+    layer = PartInteraction(C, C_S, parts=P, heads=2, hidden_ratio=0.5).layers[0]
+    assert layer.expand.weight.shape == (C // 2, C)
 
 
 def test_positions_by_hand():

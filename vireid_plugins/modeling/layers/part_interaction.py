@@ -113,13 +113,15 @@ def sinusoidal_positions(count: int, width: int, period: float = 10000.0) -> Ten
 class EncoderLayer(nn.Module):
     """A layer of Vaswani et al. (2017): attention and a feed-forward net, each added, then LN.
 
-    It computes what ``torch.nn.TransformerEncoderLayer`` does, in operations that ONNX has.
+    In evaluation it computes what ``torch.nn.TransformerEncoderLayer`` does, in operations that
+    ONNX has. In training that one also drops shares of the attention, which this one does not.
 
     Args:
         width: D.
         heads: h, which divides D.
         hidden: units of the feed-forward net.
-        dropout: probability that an output of either part is dropped in training.
+        dropout: probability that an output of either part, or a hidden unit, is dropped in
+            training.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:

@@ -94,7 +94,7 @@ class KeypointLoss(nn.Module):
         """Return lambda_3, without a gradient, see :meth:`forward`; all processes have the same."""
         if not self.follows or not isinstance(metric, Tensor):
             return self.scale
-        now = mean_of_processes(torch.stack([metric.detach().float(), error.detach().float()]))
+        now = mean_of_processes(torch.stack([metric.float(), error.float()]))
         sizes = self.sizes.to(now)
         mean = _RUNNING * sizes + (1 - _RUNNING) * now
         mean = torch.where(sizes[1] > 0, mean, now)  # the first step begins them

@@ -30,7 +30,8 @@ rates, epochs, and the test feature.
 - m_t,j is defined as normalized over j and used as m_j,t in a sum over t. Here position t takes
   sum_j m_t,j V(F_I,j), with m_t,j normalized over j. K and Q have C / 8 channels (``REDUCTION``).
   The printed affinity is not divided by a root (``SCALED``). Q has no bias: it would cancel.
-- K^i, over which the sum of part i is divided, is the sum of its map; ``NORM area``: H W.
+- \bar M, which f_i is printed with, is read as M; K^i, over which the sum of part i is divided, is
+  the sum of its map; ``NORM area``: H W.
 - F_IP is the mean of the p rows of \bar F_P, as W_gamma needs C values; F_IS is averaged over the
   positions before. p = 6, one layer of 8 heads as wide as F_I (``WIDTH``), hidden layer of the same
   width (``HIDDEN_RATIO``), dropout 0.1, Q = 10000.

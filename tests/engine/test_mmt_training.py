@@ -74,30 +74,45 @@ def with_points(images):
     return {"MODEL__MMT__STUDENT": "RBNet", **keys}
 
 
+class Stopped(VIReIDTrainer):
+    """Sends itself a signal in the second epoch, between two of its updates."""
+
+    signal = signal.SIGTERM
+
+    def run_step(self):
+        super().run_step()
+        if self.iter == 4:
+            os.kill(os.getpid(), self.signal)
+
+
+class Killed(Stopped):
+    signal = signal.SIGKILL
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("student", ["DualStreamBaseline", "RBNet"])
-def test_a_run_that_is_stopped_inside_an_epoch_continues_exactly(
-    student, images, starts, with_points, tmp_path
+@pytest.mark.parametrize("student,trainer", [("", Stopped), ("RBNet", Stopped), ("RBNet", Killed)])
+def test_a_run_that_ends_inside_an_epoch_continues_exactly(
+    student, trainer, images, starts, with_points, tmp_path
 ):
     """RBNets begin from random weights here; the running means of lambda_3 go on."""
-
-    class Stopped(VIReIDTrainer):
-        def run_step(self):
-            super().run_step()
-            if self.iter == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    keys = with_points if student == "RBNet" else starts
+    keys = with_points if student else starts
     train(mmt_cfg(tmp_path / "whole", images, **keys))
     cfg = mmt_cfg(tmp_path / "parts", images, **keys)
-    with pytest.raises(TrainingStopped):
-        train(cfg, trainer=Stopped)
+    if trainer is Killed:
+        pid = os.fork()
+        if pid == 0:
+            train(cfg, trainer=trainer)
+            os._exit(1)
+        assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    else:
+        with pytest.raises(TrainingStopped):
+            train(cfg, trainer=trainer)
     train(cfg, resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
     assert whole["num_steps"] == 6
     means = [value for name, value in whole.items() if name.endswith("keypoint_loss.sizes")]
-    assert len(means) == 2 * (student == "RBNet") and all((value > 0).all() for value in means)
+    assert len(means) == 2 * bool(student) and all((value > 0).all() for value in means)
 
 
 def test_a_start_without_a_reverse_backbone_is_refused(images, starts, tmp_path):

@@ -163,11 +163,9 @@ class MMT(MeanTeachers):
     @property
     def place(self) -> int:
         """Return which teacher ``TEACHER`` says, 0 or 1."""
-        place = {"first": 0, "second": 1}.get(self.teacher)
-        if place is None:
-            by_test = self.teacher == "test"
-            place = int(self.chosen) if by_test else int(self.teacher_losses.argmin())
-        return place
+        if self.teacher in ("first", "second"):
+            return int(self.teacher == "second")
+        return int(self.chosen if self.teacher == "test" else self.teacher_losses.argmin())
 
     @property
     def starts(self) -> Dict[str, nn.Module]:

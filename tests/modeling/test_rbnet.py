@@ -246,8 +246,10 @@ def test_the_masked_terms_teach_the_mask_alone_and_the_averages_nothing():
     reached = with_gradient(model, terms["loss_masked_softmax_triplet"])
     assert {"student_1.part_mask.parts.weight", "student_2.part_mask.parts.weight"} <= reached
     assert not any(name.startswith(("teacher_", "student_1.heads")) for name in reached)
-    soft = with_gradient(model, terms["loss_soft_id"])
-    assert soft and not any(".reverse." in n or ".part_mask." in n or "teacher" in n for n in soft)
+    for name in ("loss_soft_id", "loss_soft_triplet"):
+        soft = with_gradient(model, terms[name])
+        assert any(n.startswith("student_1.backbone") for n in soft)
+        assert not any(".reverse." in n or ".part_mask." in n or "teacher" in n for n in soft)
 
 
 def test_features_pass_the_student_and_its_average():

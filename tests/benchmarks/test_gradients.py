@@ -65,6 +65,13 @@ CLUSTERS_OF_EACH_MODALITY = {
 OWN = {
     **dict.fromkeys(("adca", "pgm", "bmil"), CLUSTERS_OF_EACH_MODALITY),
     "cmtr": SMALL_VIT,
+    # pairs alone; two updates in an epoch
+    "hicmd": {
+        "DATALOADER__NEGATIVES": 0,
+        "DATALOADER__EPOCH_BATCHES": 2,
+        "MODEL__HICMD__MLP_WIDTH": 4,
+        "MODEL__HICMD__DISCRIMINATOR_WIDTH": 2,
+    },
     "pmt": SMALL_VIT,
     "mmt": SOME_CLUSTERS,
     # Market-1501 has half as many images again there

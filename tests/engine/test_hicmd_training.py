@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer
+from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import small_cfg
@@ -23,6 +24,8 @@ OPTIONS = dict(
     DATALOADER__NUM_INSTANCE=1,
     DATALOADER__NEGATIVES=1,
     DATALOADER__EPOCH_BATCHES=3,
+    INPUT__SIZE_TRAIN="[64, 32]",
+    INPUT__SIZE_TEST="[64, 32]",
     SOLVER__IMS_PER_BATCH=6,
     SOLVER__LOG_PERIOD=1,
     SOLVER__PICTURE_PERIOD=4,
@@ -75,7 +78,7 @@ def test_the_terms_of_each_iteration_are_those_of_its_turns(whole):
 
 @pytest.mark.slow
 def test_tensorboard_has_a_picture_of_the_swaps(whole):
-    """Three persons, two images of each at 32 x 16: 7 x 7, 6 x 5 and 6 x 7 images, and gaps."""
+    """Three persons, two images of each at 64 x 32: 7 x 7, 6 x 5 and 6 x 7 images, and gaps."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     from vireid_plugins.runs.rewind import _records
@@ -87,7 +90,7 @@ def test_tensorboard_has_a_picture_of_the_swaps(whole):
                 if value.tag == "swaps":
                     picture = value.image
                     sizes.append((picture.height, picture.width))
-    assert sizes == [((7 + 6 + 6) * 32 + 3 * 4, 7 * 16)] * 3
+    assert sizes == [((7 + 6 + 6) * 64 + 3 * 4, 7 * 32)] * 3
 
 
 @pytest.mark.slow
@@ -100,9 +103,7 @@ def test_the_identity_path_alone_can_be_evaluated(datasets, whole, tmp_path):
     features = []
     for path in (tmp_path / "path.pth", whole[0] / "model_final.pth"):
         model = VIReIDTrainer.build_model(cfg).eval()
-        from vireid_plugins.engine.checkpoint import AtomicCheckpointer
-
         AtomicCheckpointer(model, "").load(str(path), need="features")
-        batch = {"images": torch.full((2, 3, 32, 16), 99.0), "modalities": torch.tensor([0, 1])}
+        batch = {"images": torch.full((2, 3, 64, 32), 99.0), "modalities": torch.tensor([0, 1])}
         features.append(model(batch))
     assert torch.equal(*features)

@@ -128,7 +128,7 @@ def test_a_hole_is_a_rectangle_of_zeros_as_often_as_wanted():
 
 
 def triplet_of_a_loop(features, targets, pivots, margin, pull):
-    unit = features / features.norm(dim=1, keepdim=True)
+    unit = features / (features.norm(dim=1, keepdim=True) + 1e-8)
     hinge, squares = [], []
     for anchor in pivots:
         cosines = [float(unit[anchor] @ one) for one in unit]
@@ -362,7 +362,7 @@ def test_the_feature_weighs_the_directions_of_both_vectors(model, batch):
             },
             "would learn nothing",
         ),
-        ({"MODEL__BACKBONE__UNSHARED_STAGES": 1}, "UNSHARED_STAGES 5"),
+        ({"MODEL__BACKBONE__NAME": "build_resnet_backbone"}, "a network with stages"),
         ({"MODEL__HEADS__WITH_BNNECK": False}, "WITH_BNNECK True"),
         ({"MODEL__HICMD__MARGIN": -1}, "MARGIN"),
     ],

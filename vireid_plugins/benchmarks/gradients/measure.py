@@ -92,6 +92,15 @@ def weights_of(model: nn.Module) -> Dict[str, Dict[str, nn.Parameter]]:
     return found
 
 
+def trains_backbone(weights: Mapping[str, Mapping[str, nn.Parameter]]) -> bool:
+    """Return whether a weight of the backbone can get a gradient now.
+
+    Args:
+        weights: what ``weights_of`` returned.
+    """
+    return any(one.requires_grad for part in BACKBONE for one in weights[part].values())
+
+
 def _below(name: str, backbones: Sequence[str]) -> str:
     """Return the name of a weight as if its backbone were the model's only one."""
     for part in backbones:
@@ -146,7 +155,10 @@ def measure(
 def _gradients(term: Tensor, weights: Sequence[nn.Parameter]) -> List[Optional[Tensor]]:
     if not term.requires_grad:  # a constant
         return [None] * len(weights)
-    return list(torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True))
+    able = [weight for weight in weights if weight.requires_grad]  # in a turn: some of them
+    found = torch.autograd.grad(term, able, retain_graph=True, allow_unused=True)
+    gradients = dict(zip(map(id, able), found))
+    return [gradients.get(id(weight)) for weight in weights]
 
 
 def _length(gradients: Sequence[Optional[Tensor]]) -> Optional[float]:

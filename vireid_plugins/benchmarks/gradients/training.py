@@ -19,7 +19,7 @@ from ...engine.trial import try_model
 from ...errors import NonFiniteError, UserError
 from ...merge import check_pairs
 from ...runs.log import close_log
-from .measure import Moment, measure, weights_of
+from .measure import Moment, measure, trains_backbone, weights_of
 
 # What the measurement needs, whatever the config says; KEY VALUE pairs of the user come after it.
 _FIRST = ("SOLVER.AMP.ENABLED", "False", "RUNTIME.COMPILE", "False")
@@ -152,6 +152,8 @@ def _watching(trainer: Any, chosen: Sequence[int], found: List[Moment]) -> Itera
 
     def look(module: Any, inputs: Any, terms: Any) -> None:
         if not module.training:  # features, by which clusters are found
+            return
+        if not trains_backbone(weights):  # the turn of a discriminator
             return
         if trainer.iter in left:
             left.remove(trainer.iter)

@@ -53,13 +53,10 @@ def deep_layers(cfg: Any, backbone: Any) -> Tuple[nn.Module, int, int]:
         the channels of the layers' output.
 
     Raises:
-        UserError: the network has no stages, some are shared, or its channels do not fit.
+        UserError: the network has no stages.
     """
-    if getattr(backbone, "stages", None) != STAGES or len(backbone.unshared) < len(STAGES):
-        raise UserError(
-            "HiCMD has an attribute encoder for each modality: set MODEL.BACKBONE.UNSHARED_STAGES "
-            f"{len(STAGES)}, and for a network with stages {USE_STAGES}."
-        )
+    if getattr(backbone, "stages", None) != STAGES:
+        raise UserError(f"HiCMD takes two layers out of a network with stages: {USE_STAGES}.")
     width = cfg.MODEL.HICMD.PROTOTYPE_WIDTH
     cfg = cfg.clone()
     cfg.defrost()
@@ -68,13 +65,8 @@ def deep_layers(cfg: Any, backbone: Any) -> Tuple[nn.Module, int, int]:
     first, second, third = STAGES[1:4]
     channels, length = (network.shared[name].channels for name in (first, third))
     layers = [network.shared[second], network.shared[third]]
-    if not width and channels % CHANNELS:
-        raise UserError(
-            f"MODEL.HICMD.PROTOTYPE_WIDTH 0 gives prototypes the channels of the network's {first},"
-            f" {channels}, which is no multiple of {CHANNELS}. Set it to the width of the "
-            "prototype encoders, such as 8."
-        )
-    if width and width * CHANNELS != channels:
+    width = width or max(1, channels // CHANNELS)
+    if width * CHANNELS != channels:
         between = nn.Conv2d(width * CHANNELS, channels, 1, bias=False)
         layers = [nn.Sequential(between, nn.BatchNorm2d(channels), nn.ReLU()), *layers]
-    return nn.Sequential(*layers), width or channels // CHANNELS, length
+    return nn.Sequential(*layers), width, length

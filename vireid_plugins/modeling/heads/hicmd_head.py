@@ -56,7 +56,7 @@ class HiCMDHead(nn.Module):
         UserError: a number or word is not allowed.
     """
 
-    outputs: Tuple[str, ...] = ("features", "bn_features", "logits")
+    outputs: Tuple[str, ...] = ("features", "bn_features", "triplet_features", "logits")
     takes_modalities = True
     config_nodes = ()  # see ``DualStreamBaseline``
     own_keys = ("DROPOUT", "TRIPLET_DIM")
@@ -122,8 +122,9 @@ class HiCMDHead(nn.Module):
     ) -> Union[Tensor, Dict[str, Tensor]]:
         """Return at test the features (B, D) of f_0 (B, D_0, 1, 1); in training a dict:
 
-        - ``features`` (B, T): for the triplet loss;
+        - ``features`` (B, D_0): f_0;
         - ``bn_features`` (B, D): f_1;
+        - ``triplet_features`` (B, T): for the triplet loss;
         - ``logits`` (B, N).
         """
         pooled = feature_map.flatten(1)
@@ -134,8 +135,9 @@ class HiCMDHead(nn.Module):
             return evaluated_feature(self.evaluated, pooled, normalized)
         seen = self.dropout(normalized)
         return {
-            "features": self.triplet(seen),
+            "features": pooled,
             "bn_features": normalized,
+            "triplet_features": self.triplet(seen),
             "logits": self.classifier(seen),
         }
 

@@ -17,16 +17,13 @@ real, of generated and of other images has its own statistics of batch norm in t
   each image is made of its own codes, as the formula says. ``SAME paired`` is the code's.
 - Cycle: the code takes the attributes of the first images again; here they are read from the
   crossed ones (a-hat), as the formula says. ``CYCLE kept`` is the code's.
-- KL: the formula is KL(a^ex || N(0, 1)); the code, and this, is the mean of squares.
-- Adversarial term: the formula has logarithms; the code, and this, has least squares and a penalty.
-- Attribute codes are interleaved as in the code, see ``generation/codes.py``.
+- The formulas KL(a^ex || N(0, 1)) and the logarithms of the adversarial term are, as in the code,
+  the mean of squares, and least squares with a penalty.
 - Flipping at test: the code never looks at the flipped image. ``TEST.FLIP`` works, and is off.
 - The code's swap within a modality (``apply_pos_cnt``, each 1,000,000th iteration) is not here, nor
   is its first iteration, in which everything trains whatever the warm-ups are.
-- Attribute encoder and HFL are stages of any network (``MODEL.BACKBONE``). The prototype's channels
-  are those that its second layer takes, or, with ``PROTOTYPE_WIDTH``, others and a 1 x 1
-  convolution between them.
-- An epoch has ``DATALOADER.EPOCH_BATCHES`` batches, for rates that fall at iterations.
+- Attribute encoder and HFL are stages of any network. Where its second layer takes other channels
+  than a prototype has (``PROTOTYPE_WIDTH``), a 1 x 1 convolution stands between them.
 
 *Config*: ``configs/hicmd``; ``MODEL.HICMD``, ``MODEL.HEADS.{DROPOUT,TRIPLET_DIM}``, ``DATALOADER``.
 
@@ -65,7 +62,7 @@ from ..generation import (
     feature_sets,
     find_pairs,
 )
-from ..generation.codes import check_length, style_of
+from ..generation.codes import check_length, style_length, style_of
 from ..generation.feature_sets import pivots_of
 from ..generation.grids import mosaic, swap_grids
 from ..generation.hicmd_settings import WEIGHT_KEYS
@@ -139,7 +136,7 @@ class HiCMD(DualStreamBaseline):
         """Read the arguments from ``MODEL.HICMD``, and build two networks of ``MODEL.BACKBONE``.
 
         Raises:
-            UserError: the network has no stages, some are shared, or its channels do not fit.
+            UserError: the network has no stages, or a key of ``MODEL.HICMD`` is wrong.
         """
         backbone, settings = build_backbone(cfg), Settings.from_config(cfg)
         layers, width, length = deep_layers(cfg, backbone)
@@ -147,7 +144,7 @@ class HiCMD(DualStreamBaseline):
         mix = Mix(node.MIX_LR, node.VECTORS)
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.BACKBONE.FEAT_DIM = mix.length(length, code_length // 2)
+        cfg.MODEL.BACKBONE.FEAT_DIM = mix.length(length, style_length(code_length))
         return {
             "backbone": backbone,
             "heads": build_head(cfg),
@@ -196,8 +193,8 @@ class HiCMD(DualStreamBaseline):
     def encode(self, images: Tensor, modalities: Tensor) -> Codes:
         """Return the prototypes (B, C, H/4, W/4) and attributes (B, D) of normalized images."""
         encoders = [self.prototypes[modality.label] for modality in Modality]
-        prototypes = apply_per_modality(encoders, images, modalities)
-        return Codes(prototypes, self.backbone(images, modalities).mean(dim=(2, 3)))
+        attributes = self.backbone(images, modalities).mean(dim=(2, 3))
+        return Codes(apply_per_modality(encoders, images, modalities), attributes)
 
     def decode(self, prototypes: Tensor, attributes: Tensor) -> Tensor:
         """Return the images (B, 3, H, W), normalized, of prototypes and attributes.
@@ -214,13 +211,13 @@ class HiCMD(DualStreamBaseline):
         """Return ``"swaps"``, all grids of the images of a batch, (3, H, W) uint8, for the log."""
         if self.id_pig is None:
             return {}
-        images, modalities = self.normalize(batch["images"]), self.modalities_of(batch)
-        persons = batch["targets"].tolist()
-        grids = swap_grids(self, images, modalities, persons, [str(one) for one in persons])
+        images, persons = self.normalize(batch["images"]), batch["targets"].tolist()
+        names = [str(one) for one in persons]
+        grids = swap_grids(self, images, self.modalities_of(batch), persons, names)
         return {"swaps": mosaic(grids, self.pixel_mean, self.pixel_std)}
 
     def vectors(self, images: Tensor, modalities: Tensor) -> Vectors:
-        """Return the prototype vectors (B, C') and styles (B, D / 2) of normalized images."""
+        """Return the prototype vectors (B, C') and styles (B, S) of normalized images."""
         codes = self.encode(images, modalities)
         if self.training:  # each modality has its own statistics of batch norm
             maps = apply_per_modality([self.layers, self.layers], codes.prototypes, modalities)
@@ -279,10 +276,9 @@ class HiCMD(DualStreamBaseline):
         sources.append(("other_v", "other_i", images[others[0]], images[others[1]]))
         found: Dict[str, Vectors] = {}
         for first, second, visible, infrared in sources:
-            n = len(visible)
-            if n + len(infrared) == 0:
+            n, both = len(visible), self.erasing(torch.cat([visible, infrared]))
+            if len(both) == 0:
                 continue
-            both = self.erasing(torch.cat([visible, infrared]))
             vectors = self.vectors(both, modalities_of_two(visible, infrared))
             found[first] = Vectors(*(one[:n] for one in vectors))
             found[second] = Vectors(*(one[n:] for one in vectors))
@@ -295,16 +291,14 @@ class HiCMD(DualStreamBaseline):
         node, targets = self.settings, sets.targets
         features = self.mix(sets.vectors)[..., None, None]
         outputs = training_outputs(self.heads, features, targets, torch.zeros_like(targets))
-        rows = {"features": outputs["features"], "logits": outputs["logits"], "targets": targets}
-        rows["sets"] = sets.sets
+        rows = {name: outputs[name] for name in ("triplet_features", "logits")}
+        rows.update(targets=targets, sets=sets.sets)
         if self.gather_features:
             rows = gather_outputs(rows, len(targets), type(self).__name__)
         triplets = [
-            pivot_triplet(rows["features"], rows["targets"], own, node.margin, node.pull)
+            pivot_triplet(rows["triplet_features"], rows["targets"], own, node.margin, node.pull)
             for own in pivots_of(rows["sets"])
         ]
         classified = F.cross_entropy(at_least_float32(rows["logits"]), rows["targets"])
-        return {
-            "loss_id": node.scales["id"] * classified,
-            "loss_triplet": node.scales["triplet"] * torch.stack(triplets).sum(),
-        }
+        terms = {"id": classified, "triplet": torch.stack(triplets).sum()}
+        return {f"loss_{name}": node.scales[name] * term for name, term in terms.items()}

@@ -175,7 +175,7 @@ class Generation(Case):
             found["loss_discriminators"] = found["loss_discriminator"] + found["loss_penalty"]
             return {name: found[name] for name in TERMS}
 
-        return Side(lambda: tensors_here(model), step)
+        return Side(lambda: without_idle(tensors_here(model)), step)
 
     def theirs(self, public, variant):
         stand_ins = ("cv2", "pretrainedmodels", "seaborn", "pandas", "sklearn.manifold", "yaml")
@@ -215,7 +215,7 @@ class Generation(Case):
                 model.gen_update(*(one.clone() for one in parts), opt, "train")
             return {name: float(getattr(model, attribute)) for name, attribute in TERMS.items()}
 
-        return Side(lambda: tensors_there(model), step)
+        return Side(lambda: without_idle(tensors_there(model)), step)
 
 
 def convolution(*arguments):
@@ -248,7 +248,7 @@ def tensors_here(model):
     order = (head.embedding, head.bottleneck, head.triplet, head.classifier)
     found.update(named("classifier", *order))
     found[SHARE] = model.mix.weight.view(1)
-    return without_idle(found)
+    return found
 
 
 def tensors_there(model):
@@ -266,7 +266,7 @@ def tensors_there(model):
     block = model.id_classifier.classifier
     found.update(named("classifier", block.add_block, block.add_block2, block.classifier))
     found[SHARE] = model.combine_weight.multp.view(1)
-    return without_idle(found)
+    return found
 
 
 def without_idle(tensors):

@@ -13,7 +13,7 @@ from vireid_plugins.solver import build_optimizer
 from fastreid.modeling.backbones import resnet
 
 from tests.engine.small import small_cfg
-from tests.engine.test_methods import CONFIGS, SMALL
+from tests.engine.test_methods import CONFIGS, small_words_of
 
 OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4)
 CAN_COMPILE = not runtime._missing_for_compilation("cpu")
@@ -44,7 +44,7 @@ def test_every_method_trains_in_nhwc_order(config, datasets, tmp_path):
         config,
         SOLVER__MAX_EPOCH=1,
         RUNTIME__CHANNELS_LAST=True,
-        **dict(SMALL, INPUT__SIZE_TRAIN="[64, 32]", INPUT__SIZE_TEST="[64, 32]"),
+        **dict(small_words_of(config), INPUT__SIZE_TRAIN="[64, 32]", INPUT__SIZE_TEST="[64, 32]"),
     )
     trainer = VIReIDTrainer(cfg)
     seen = []

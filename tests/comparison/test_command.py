@@ -81,6 +81,7 @@ def test_one_failing_config_does_not_stop_the_others(compared):
         "table.tex",
         "summary.csv",
         "plot.png",
+        "runs.json",
         "rows.json",
     }
 

@@ -134,7 +134,7 @@ def test_more_seeds_of_another_machine_are_taken_too(folder):
         finish(run, *(value + (-1, 1, 0)[run.seed] for value in VALUES[run.entry.name]))
     more = planned(path, also=[path / "other"])._more_runs()
     assert len(more) == 4 and {run.folder.parts[-3] for run in more} == {"other"}
-    with pytest.raises(PlanError, match="--also nowhere: no complete run of this comparison"):
+    with pytest.raises(PlanError, match="--also nowhere: there is no such folder or file"):
         planned(path, also=["nowhere"])
 
 
@@ -186,6 +186,7 @@ def test_the_files_beside_the_table(folder):
         "differing_keys.md",
         "plot.png",
         "gains.png",
+        "runs.json",
     }
     lines = list(csv.DictReader(io.StringIO((path / "docs/differences.csv").read_text())))
     first = next(line for line in lines if line["row"] == "far" and line["protocol"] == KEYS[0])

@@ -179,7 +179,7 @@ def test_nothing_is_written_before_anything_is_known(tmp_path, runs):
     assert [path.name for path in written] == ["table.md", "table.csv"]
     assert "- a: seed 0 failed: ValueError: no" in written[0].read_text(encoding="utf-8")
     names = [path.name for path in write_outcome(outcome_of(runs), tmp_path / "out")]
-    assert names == ["table.md", "table.csv", "table.tex", "summary.csv", "plot.png"]
+    assert names == ["table.md", "table.csv", "table.tex", "summary.csv", "plot.png", "runs.json"]
 
 
 def test_the_plot_grows_with_its_rows(runs):

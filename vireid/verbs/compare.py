@@ -72,8 +72,8 @@ started, the message says why."""
             action="extend",
             default=[],
             metavar="FOLDER",
-            help="other folders of this comparison, such as from another machine; runs that are "
-            "complete there are not run here",
+            help="other folders of this comparison, such as from another machine, or copies of "
+            "their runs.json; runs that are complete there are not run here",
         )
         parser.add_argument(
             "--jobs", type=int, default=1, metavar="N", help="runs at once; default 1"

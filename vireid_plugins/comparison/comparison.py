@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Union
 
 from ..errors import PlanError
+from .carried import folder_of_results
 from .config_files import expand_configs, shown_path
 from .entries import build_entries
 from .jobs import sole_user
@@ -57,8 +58,8 @@ class Comparison:
         on: a config that replaces the file that each config inherits from; empty: none.
         opts: KEY VALUE pairs for all configs.
         output: folder of the runs; None: ``logs/compare/`` and the configs' folder.
-        also: folders of runs of this comparison that were made elsewhere, on another machine; a
-            run that is complete there is not run here.
+        also: folders of runs of this comparison that were made elsewhere, on another machine, or
+            copies of their ``runs.json``; a run that is complete there is not run here.
         jobs: number of runs at once.
         baseline: name or file of the config that the others are compared with; None:
             ``baseline.yml``, or the first.
@@ -100,13 +101,14 @@ class Comparison:
         # The command that repeats this comparison names only what was given.
         self._given_output, self._given_tables = output, tables
         self._also = [Path(one) for one in also]
+        self._elsewhere = [folder_of_results(path) for path in self._also]
         self.output = Path(output) if output else Path("logs") / "compare" / name
         self.tables = Path(tables) if tables else self.output
         self.entries = build_entries(paths, self._opts, str(self._on or ""))
         self._baseline = self._baseline_name(baseline)
         self.trials = choose_trials(self.entries, trials, self._opts)
-        self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._also)
-        check_also(self._also, self.runs)
+        self.runs = plan_runs(self.entries, self._seeds, self.output, self.trials, self._elsewhere)
+        check_also(self._also, self._elsewhere, self.runs)
         self._owner = TableOwner(self.tables, None, self.runs)
         self._owner.check()
         self._check_protocol()

@@ -8,6 +8,7 @@ from ..errors import PlanError
 from ..files import find_config
 from ..merge import check_pairs
 from ..registry import suggest
+from .carried import folder_of_results
 from .comparison import Compared, check_seeds_and_jobs
 from .config_files import shown_path
 from .contrasts import Contrasts
@@ -37,8 +38,8 @@ class PlanComparison:
         setting: a config file that takes the place of the plan's setting; empty: none.
         opts: KEY VALUE pairs for all rows, on top of the setting and of the rows' own keys.
         output: folder of the runs; None: ``logs/compare/`` and the plan's folder and name.
-        also: folders of runs of this plan that were made elsewhere; a run that is complete there
-            is not run here.
+        also: folders of runs of this plan that were made elsewhere, or copies of their
+            ``runs.json``; a run that is complete there is not run here.
         jobs: number of runs at once.
         protocol: the protocol line whose metrics are shown; empty: the plan's, or the first.
         title: title of the table; empty: the plan's.
@@ -71,6 +72,7 @@ class PlanComparison:
         self._more = list(self.plan.more_seeds if seeds is None else ())
         check_seeds_and_jobs(self._seeds, jobs)
         self._jobs, self._say, self._also = jobs, say, [Path(one) for one in also]
+        self._elsewhere = [folder_of_results(path) for path in self._also]
         self._only = _chosen(only, self.plan.rows)
         self.output = (
             Path(output) if output else Path("logs") / "compare" / default_folder(self.plan)
@@ -95,7 +97,7 @@ class PlanComparison:
         self._first = self._planned(self._seeds)
         self._owner = TableOwner(self.tables, self.plan.path, self._first)
         self._owner.check()
-        check_also(self._also, [*self._first, *self._planned(self._more)])
+        check_also(self._also, self._elsewhere, [*self._first, *self._planned(self._more)])
 
     def _checked_protocol(self, wanted: str) -> str:
         known = self.entries[0].protocols
@@ -105,7 +107,7 @@ class PlanComparison:
 
     def _planned(self, seeds: Sequence[int]) -> List[PlannedRun]:
         points = self.plan.points
-        return plan_runs(self.entries, seeds, self.output, also=self._also, points=points)
+        return plan_runs(self.entries, seeds, self.output, also=self._elsewhere, points=points)
 
     # ------------------------------------------------------------------ more seeds
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..files import write_atomically
 from ..readers.text import readable
+from .carried import RESULTS, format_results
 from .claims import Claim
 from .columns import (
     SHOWN,
@@ -74,8 +75,8 @@ def write_plan(outcome: PlanOutcome, folder: Path) -> List[Path]:
     """Write the tables and figures of all runs that are complete.
 
     ``table.md`` is for people, the CSV files are for programs, and ``differing_keys.md`` lists the
-    config keys in which rows differ from what they are compared with. A kill never leaves an
-    incomplete file.
+    config keys in which rows differ from what they are compared with. ``runs.json`` has the results
+    themselves, for ``--also`` on another machine. A kill never leaves an incomplete file.
 
     Returns:
         The files that were written; none while no run has ended.
@@ -85,7 +86,9 @@ def write_plan(outcome: PlanOutcome, folder: Path) -> List[Path]:
         return []
     contents: Dict[str, bytes] = {TABLE: _text(format_plan(outcome, known))}
     contents[DIFFERING] = _text(format_differing(outcome.plan, outcome.entries))
-    contents[RUNS] = _text(format_runs([r for s in outcome.sections for r in s.contrasts.rows]))
+    rows = [row for section in outcome.sections for row in section.contrasts.rows]
+    contents[RUNS] = _text(format_runs(rows))
+    contents[RESULTS] = format_results(rows).encode()
     for section in known:
         contents.update(_section_files(outcome, section))
     if outcome.plan.points and known:

@@ -189,16 +189,23 @@ def _first_complete(
     return next((run for run in found if run.state == DONE), found[0])
 
 
-def check_also(folders: Sequence[Path], runs: Sequence[PlannedRun]) -> None:
-    """Raise ``PlanError`` if one of ``folders`` holds none of the runs: it may be mistyped."""
-    for folder in folders:
+def check_also(given: Sequence[Path], folders: Sequence[Path], runs: Sequence[PlannedRun]) -> None:
+    """Raise ``PlanError`` if one of ``folders`` holds none of the runs: it may be mistyped.
+
+    Args:
+        given: what the user named.
+        folders: where its runs are.
+        runs: of this comparison.
+    """
+    for path, folder in zip(given, folders):
         parts = [
             run_folder(folder, run.entry, run.seed, run.trial, run.point) / COMPARED for run in runs
         ]
         if not any(part.is_file() for part in parts):
             raise PlanError(
-                f"--also {folder}: no complete run of this comparison is there, such as "
-                f"{parts[0]}. Name the folder that was the other machine's --output."
+                f"--also {path}: no complete run of this comparison is there, such as "
+                f"{parts[0].relative_to(folder)}. Name the folder that was the other machine's "
+                "--output, or its runs.json."
             )
 
 

@@ -11,6 +11,7 @@ from ..evaluation.rules import CMC_COUNTS
 from ..files import write_atomically
 from ..readers.rendering import complete, setting_words
 from ..readers.text import readable
+from .carried import RESULTS, format_results
 from .columns import directions_of, markdown_table, row_cells, trial_cells
 from .config_files import hide_paths
 from .contrasts import with_one_baseline
@@ -39,7 +40,8 @@ class Outcome:
 def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``summary.csv`` and ``plot.png``.
 
-    A kill never leaves an incomplete file.
+    ``runs.json`` has the results themselves, for ``--also`` on another machine. A kill never leaves
+    an incomplete file.
 
     Returns:
         The files that were written: none if no run has ended, the first two if all have failed.
@@ -60,6 +62,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> List[Path]:
         contents[SUMMARY] = readable(format_summary(contrasts)).encode()
         title = outcome.title or default_title(outcome)
         contents[PLOT] = draw_plot(contrasts, protocols, title)
+        contents[RESULTS] = format_results(outcome.rows).encode()
     for name, content in contents.items():
         write_atomically(folder / name, partial(_write, content))
     return [folder / name for name in contents]

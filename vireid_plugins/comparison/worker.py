@@ -116,13 +116,17 @@ def _training_facts(trainer: TimedTrainer, progress: Progress) -> Dict[str, Any]
     whole = len(progress.epoch_seconds) == trainer.max_epoch
     seconds = sum(progress.epoch_seconds) if whole else None
     dataset = trainer.data_loader.dataset
+    points = "" if dataset.keypoints is None else dataset.keypoints.fingerprint
+    # Rows with other key points are trained on the same images.
+    images = dataset.fingerprint[: -len(f"-{points}")] if points else dataset.fingerprint
     return {
         "iterations": trainer.max_iter,
         "epochs": trainer.max_epoch,
         "images_per_batch": trainer.cfg.SOLVER.IMS_PER_BATCH,
         "train_seconds": seconds,
         "seconds_per_iteration": None if seconds is None else seconds / trainer.max_iter,
-        "train_fingerprint": dataset.fingerprint,
+        "train_fingerprint": images,
+        "train_keypoints": points,
         "train_identities": dataset.num_classes,
         "train_images": len(dataset),
     }

@@ -251,6 +251,17 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
+def plain_values(node: Mapping[Any, Any]) -> Dict[str, Any]:
+    """Return a config as dictionaries and lists, as its YAML file stands for."""
+    return {name: _plain(value) for name, value in node.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_values(value)
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def flat_values(node: Mapping[Any, Any], prefix: str = "") -> Dict[str, Any]:
     """Return all values below ``node`` by their full names."""
     found: Dict[str, Any] = {}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vireid_plugins.errors import FileContentError, MissingFileError
-from vireid_plugins.readers.yaml_file import parse_yaml, read_yaml
+from vireid_plugins.readers.yaml_file import parse_dumped_yaml, parse_yaml, read_yaml
 
 CONFIG = """# 行人重识别 ±
 _BASE_: Base.yml
@@ -84,6 +84,20 @@ def test_what_is_wrong_is_told(text, words):
     assert len(told) < 300
     assert "\n" not in told
 
+    if "twice" not in words:  # what a program wrote is not searched for names that appear twice
+        with pytest.raises(FileContentError) as also:
+            parse_dumped_yaml(text, "a.yml", "Fix it.")
+        assert str(also.value) == told
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_a_program_wrote_is_read_alike(fast, monkeypatch):
+    if not fast:
+        monkeypatch.setattr("vireid_plugins.readers.yaml_file._FastLoader", None)
+    dumped = yaml.safe_dump({**yaml.safe_load(CONFIG), "TEXT": ["1e-3", "on", "名"], "RATE": 1e-05})
+    found = parse_dumped_yaml(dumped, "a.yml")
+    assert repr(found) == repr(parse_yaml(dumped, "a.yml")) and found["TEXT"][1] == "on"
+
 
 def test_names_taken_over_are_not_twice():
     text = "X: {A: &a {<<: &b {K: 1, L: 2}, K: 3}}\nY: {<<: *a, L: 4}\nZ: {<<: [*b, *a]}\n"
@@ -97,6 +111,7 @@ def test_names_taken_over_in_one_another_do_not_fill_the_memory():
     )
     try:
         assert parse_yaml(text, "a.yml")["H"] == {"X": 1, "Y": 1}  # PyYAML drops what is twice
+        assert parse_dumped_yaml(text, "a.yml")["H"] == {"X": 1, "Y": 1}
     except FileContentError as error:  # an older PyYAML keeps it
         assert "too large" in str(error)
 

@@ -13,7 +13,7 @@ from ..errors import FileContentError, UserError, one_line
 from ..readers.json_file import read_json
 from ..readers.shape import expect, field, optional_field
 from ..readers.text import read_text
-from ..readers.yaml_file import parse_yaml, read_yaml
+from ..readers.yaml_file import parse_dumped_yaml
 from ..runs.names import COMPARED, LAST, PROGRESS, SETTINGS
 from ..runs.records import check_protocols
 
@@ -87,7 +87,7 @@ def read_kept(folder: Path, seed: int) -> Kept:
 
     return Kept(
         result=read(COMPARED, lambda path: _read_result(path, seed)),
-        settings=read(SETTINGS, read_yaml),
+        settings=read(SETTINGS, _read_settings),
         progress=read(PROGRESS, read_progress) or {},
         resumable=bool(read(LAST, _read_last)),
         damaged=tuple(damaged),
@@ -126,6 +126,10 @@ def _read_result(path: Path, seed: int) -> Dict[str, Any]:
     return found
 
 
+def _read_settings(path: Path) -> Any:
+    return parse_config(read_text(path), path.name)
+
+
 @lru_cache(maxsize=1000)  # a table is written after each run, and reads all results each time
 def parse_config(text: str, where: str) -> Any:
     """Return the config in a result, which the caller must not change.
@@ -133,7 +137,7 @@ def parse_config(text: str, where: str) -> Any:
     Raises:
         FileContentError: it is not YAML.
     """
-    return parse_yaml(text, where)
+    return parse_dumped_yaml(text, where)
 
 
 def read_progress(path: Path) -> Dict[str, Any]:

@@ -6,8 +6,6 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Optional, Sequence
 
-import yaml
-
 from fastreid.config import CfgNode
 
 from ..engine.encoder import ENCODER, has_encoder, take_encoder
@@ -17,7 +15,7 @@ from ..engine.start_split import WEIGHTS, check_start_splits, names_model
 from ..engine.unread import unread_keys
 from ..errors import PlanError, UserError
 from ..keys import value_of
-from ..merge import flat_values
+from ..merge import flat_values, plain_values
 from ..removed_keys import REMOVED
 from ..runs.names import COMPARED
 from .entries import Entry
@@ -231,7 +229,7 @@ def _check_settings(run: PlannedRun) -> None:
         stored = kept.settings
     else:
         return
-    keys = differing_settings(stored, yaml.safe_load(run.cfg.dump()))
+    keys = differing_settings(stored, plain_values(run.cfg))
     if keys:
         told = "; ".join(keys[:_SHOWN]) + ("; ..." if len(keys) > _SHOWN else "")
         raise PlanError(
@@ -262,7 +260,7 @@ def of_machine(key: str) -> bool:
 @lru_cache(maxsize=1)
 def _defaults() -> Dict[str, Any]:
     """Return the value of every key that no file sets."""
-    return flat_values(yaml.safe_load(build_config("", ["MODEL.DEVICE", "cpu"]).dump()))
+    return flat_values(plain_values(build_config("", ["MODEL.DEVICE", "cpu"])))
 
 
 def differing_settings(stored: Dict[str, Any], wanted: Dict[str, Any]) -> List[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vireid.cli import run_verb
+from vireid_plugins.comparison.plan_file import read_plan
 from vireid_plugins.pretrained.catalog import lookup
 
 from tools import bootstrap
@@ -186,6 +187,29 @@ def test_every_row_of_the_plan_has_a_config_at_the_papers_size(tmp_path, capsys)
     words = [str(word) for word in [*words[:place], "--dry-run", *words[place:]]]
     assert run_verb(words[0], words[1:]) == 0
     assert "MAUM, SGD" in capsys.readouterr().out
+
+
+def test_the_chosen_length_is_that_of_rows_without_one_of_their_own(tmp_path):
+    """The phases of mutual prediction need the plan's four epochs. Oracle: the plan, as read."""
+    runner = make_runner(tmp_path, 600)
+    words = evidence.table_words(runner, evidence.STARTS[0], 2, tmp_path / "table")
+    assert "SOLVER.MAX_EPOCH" not in words  # --set is stronger than a row's own keys
+    plan = read_plan(str(ROOT / evidence.PLAN), str(words[words.index("--setting") + 1]))
+    assert dict(plan.setting_pairs)["SOLVER.MAX_EPOCH"] == 2
+    assert dict(plan.setting_pairs)["MODEL.BACKBONE.DEPTH"] == "50x"  # of gpu_setting.yml
+    rows = {row.name: dict(row.pairs) for row in plan.rows}
+    assert rows["mutual prediction, SGD"]["SOLVER.MAX_EPOCH"] == 4
+    assert "SOLVER.MAX_EPOCH" not in rows["baseline"]
+
+
+def test_rows_that_need_estimated_key_points_are_run_if_they_are_named(tmp_path):
+    """``vireid pose`` writes their file, which this command does not call."""
+    plan, name = read_plan(str(ROOT / evidence.PLAN)), "SPOT, estimated key points, rate 0.0005"
+    names = [row.name for row in plan.rows]
+    assert evidence.usual_rows() == [one for one in names if one != name]
+    runner = make_runner(tmp_path, 600, rows=(name,))
+    words = evidence.table_words(runner, evidence.STARTS[0], 2, tmp_path / "table")
+    assert words[words.index("--only") + 1 : words.index("--set")] == [name]
 
 
 def test_the_start_from_mobilenetv2_has_the_keys_of_its_weights():

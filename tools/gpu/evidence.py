@@ -1,10 +1,11 @@
 """The evidence table at the papers' size: images, start, length and rows that fit into the time."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .running import FINISHED, OutOfTime, PartError, Runner, read_state, write_json
+from .running import FINISHED, ROOT, OutOfTime, PartError, Runner, read_state, write_json
 
 PLAN = "configs/evidence/plan.yml"
 SETTING = "configs/evidence/gpu_setting.yml"
@@ -14,6 +15,7 @@ EPOCHS = (3, 2)  # that may be chosen, the plan's own first
 OVERHEAD = 40.0  # seconds of a run besides its updates: start, images, evaluation
 WANTED = 8  # rows that the chosen length should leave time for
 CHOICE = "choice.json"
+KEY_POINTS = "keypoints.npz"  # of an estimator; no part of this command writes it
 TINY_ROWS = ("baseline", "AGW")
 TINY = {
     "MODEL.BACKBONE.DEPTH": "18x",
@@ -128,14 +130,39 @@ def epochs_that_fit(speed: float, seconds: float, jobs: int) -> Tuple[int, str]:
 def table_words(runner: Runner, start: Start, epochs: int, folder: Path) -> List[Any]:
     """Return the words of ``vireid compare``."""
     settings = runner.settings
-    keys = {"MODEL.DEVICE": settings.device, "SOLVER.MAX_EPOCH": str(epochs), **start.words}
+    keys = {"MODEL.DEVICE": settings.device, **start.words}
     if settings.tiny:
         keys.update(TINY)
-    rows = settings.rows or (TINY_ROWS if settings.tiny else ())
-    words: List[Any] = ["compare", "--plan", PLAN, "--setting", SETTING, "--output", folder]
+    setting = write_setting(runner.folder, epochs)
+    words: List[Any] = ["compare", "--plan", PLAN, "--setting", setting, "--output", folder]
     words += ["--seeds", *settings.seeds, "--jobs", settings.jobs]
-    words += ["--only", *rows] if rows else []
+    words += ["--only", *(settings.rows or (TINY_ROWS if settings.tiny else usual_rows()))]
     return [*words, "--set", *(word for pair in keys.items() for word in pair)]
+
+
+def write_setting(folder: Path, epochs: int) -> Path:
+    """Write the setting of the table, and return its path.
+
+    The length stands in a setting and not in ``--set``, which also reaches rows with a length of
+    their own: in two epochs, mutual prediction would never begin.
+    """
+    path = folder / f"setting_{epochs}_epochs.yml"
+    base = json.dumps((ROOT / SETTING).as_posix())
+    path.write_text(f"_BASE_: {base}\n\nSOLVER:\n  MAX_EPOCH: {epochs}\n", encoding="utf-8")
+    return path
+
+
+def usual_rows() -> List[str]:
+    """Return the rows of the plan, in its order, that need no file of estimated key points."""
+    import yaml  # not above: the part `environment` says so if it is missing
+
+    plan = yaml.safe_load((ROOT / PLAN).read_text(encoding="utf-8"))
+    return [
+        row["name"]
+        for group in plan["groups"]
+        for row in group["rows"]
+        if KEY_POINTS not in (ROOT / "configs" / row["config"]).read_text(encoding="utf-8")
+    ]
 
 
 def evidence(runner: Runner) -> Dict[str, Any]:

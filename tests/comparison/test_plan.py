@@ -187,6 +187,7 @@ def test_the_files_beside_the_table(folder):
         "plot.png",
         "gains.png",
         "runs.json",
+        "short.md",
     }
     lines = list(csv.DictReader(io.StringIO((path / "docs/differences.csv").read_text())))
     first = next(line for line in lines if line["row"] == "far" and line["protocol"] == KEYS[0])

@@ -32,11 +32,13 @@ from .plan_file import Plan, PlanRow
 from .plot import draw_plot
 from .printed import format_latex
 from .runs import DataPoint
+from .short import format_short
 from .summary import Row
 from .table import LATEX, PLOT, RUNS, SUMMARY, TABLE, Outcome, provenance
 from .transductive import PLAIN
 
 DIFFERENCES, GAINS, CURVES = "differences.csv", "gains.png", "gain_curves.png"
+SHORT = "short.md"
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class PlanOutcome:
 def write_plan(outcome: PlanOutcome, folder: Path) -> List[Path]:
     """Write the tables and figures of all runs that are complete.
 
-    ``table.md`` is for people, the CSV files are for programs, and ``differing_keys.md`` lists the
-    config keys in which rows differ from what they are compared with. ``runs.json`` has the results
-    themselves, for ``--also`` on another machine. A kill never leaves an incomplete file.
+    ``table.md`` is for people, ``short.md`` for a README, and the CSV files are for programs.
+    ``differing_keys.md`` lists the config keys in which rows differ from what they are compared
+    with. ``runs.json`` has the results themselves, for ``--also`` on another machine. A kill never
+    leaves an incomplete file.
 
     Returns:
         The files that were written; none while no run has ended.
@@ -107,6 +110,7 @@ def _section_files(outcome: PlanOutcome, section: Section) -> Dict[str, bytes]:
         DIFFERENCES: _text(format_differences(contrasts, outcome.claims)),
         LATEX: _text(format_latex(contrasts.rows, section.protocols[0])),
         PLOT: draw_plot(contrasts, section.protocols, title),
+        SHORT: _text(format_short(contrasts, section.protocols[0])),
     }
     if contrasts.pairs:
         files[GAINS] = draw_gains(contrasts, section.protocols, outcome.claims, title)

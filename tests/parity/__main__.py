@@ -52,7 +52,7 @@ def compare(chosen, checkouts, record):
     for case in chosen:
         commit, traces = commit_of(checkouts / case.folder), {}
         if commit != case.commit:
-            say(f"{case.folder} is at {commit}; the constants are of {case.commit}")
+            say(f"{case.folder} is at commit {commit}; the constants are of {case.commit}")
         for variant in case.variants:
             traces[variant] = case.trace_theirs(checkouts / case.folder, variant)
             terms, weights = differences(case.trace_ours(variant), traces[variant])

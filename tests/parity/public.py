@@ -164,7 +164,13 @@ class Stepper:
 
 
 def commit_of(folder):
-    """Return the commit of a checkout, with ``+`` behind it if files were changed."""
+    """Return the commit of a clone, with ``+`` behind it if files were changed.
+
+    "unknown" for a folder that is no clone, such as an unpacked archive, also inside a clone of
+    something else.
+    """
+    if not (folder / ".git").exists():
+        return "unknown"
 
     def git(*words):
         done = subprocess.run(

@@ -6,6 +6,7 @@ PyTorch's own convolution, arithmetic by hand, and a public script that the test
 """
 
 import copy
+import subprocess
 import sys
 
 import pytest
@@ -16,7 +17,7 @@ from . import compare
 from .__main__ import main
 from .case import all_cases
 from .numbers import picture, uniform
-from .public import opened
+from .public import commit_of, opened
 from .side import STEPS, Side, Trace, in_float64, trace
 
 CASES = all_cases()
@@ -45,6 +46,13 @@ def test_constants_name_their_source(name):
     assert (found["commit"], found["script"]) == (case.commit, case.script)
     assert len(case.commit) == 40 and set(found["variants"]) == set(case.variants)
     assert set(found["recorded with"]) >= {"PyTorch", "torchvision", "NumPy", "Pillow"}
+
+
+def test_the_commit_of_an_unpacked_archive_is_unknown(tmp_path):
+    """Also inside another clone, whose commit git would give."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "archive").mkdir()
+    assert commit_of(tmp_path / "archive") == "unknown"
 
 
 def small_trace():

@@ -1,6 +1,7 @@
 """Hi-CMD. Oracles: loops from the formulas, and which parameters each turn reaches."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vireid_plugins.modeling.generation import (
     restored,
 )
 from vireid_plugins.modeling.generation.codes import excluded_of, mixed, style_of
+from vireid_plugins.modeling.generation.erasing import ATTEMPTS, rectangles
 from vireid_plugins.modeling.generation.feature_sets import pivots_of
 from vireid_plugins.modeling.losses.adversarial import (
     discriminator_loss,
@@ -122,6 +124,31 @@ def test_a_hole_is_a_rectangle_of_zeros_as_often_as_wanted():
         assert int(hole.sum()) == int(rows.sum()) * int(columns.sum())
     assert 0 < min(sizes) and max(sizes) < 0.5 and max(sizes) > 0.3
     assert RectangleDropout(0.5).eval()(images) is images
+
+
+def holes_of_a_loop(draws, height, width):
+    """The public code's loop over attempts, for each image, with given draws."""
+    holes = torch.zeros(len(draws), height, width, dtype=torch.bool)
+    for hole, attempts in zip(holes, draws.tolist()):
+        for area, ratio, row, column in attempts:
+            pixels, aspect = height * width * (0.02 + 0.38 * area), 0.3 + ratio * (1 / 0.3 - 0.3)
+            h, w = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+            if h < height and w < width:
+                top, left = int(row * (height - h + 1)), int(column * (width - w + 1))
+                hole[top : top + h, left : left + w] = True
+                break
+    return holes
+
+
+@pytest.mark.parametrize("size", [(24, 12), (96, 48), (5, 31)])
+def test_holes_are_those_of_a_loop_with_the_same_draws(size):
+    """In 5 x 31 pixels an attempt often fails. With one attempt, some images have no hole."""
+    torch.manual_seed(0)
+    for attempts in (ATTEMPTS, 1):
+        draws = torch.rand(300, attempts, 4)
+        found, expected = rectangles(draws, size), holes_of_a_loop(draws, *size)
+        assert torch.equal(found, expected)
+    assert not expected.flatten(1).any(dim=1).all()
 
 
 # ----------------------------------------------------------------------------------- the losses

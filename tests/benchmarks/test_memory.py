@@ -31,11 +31,53 @@ def test_a_batch_is_what_sampler_and_views_make():
     assert len(batch["index"].unique()) == 32
 
 
+def test_a_batch_of_pairs_and_negatives_is_what_their_sampler_makes():
+    """Hi-CMD's own eight images: two pairs, and four people of one image each."""
+    cfg = memory.config_of_case("hicmd", "plain", 0, ["MODEL.DEVICE", "cpu"])
+    cfg.defrost()
+    cfg.INPUT.SIZE_TRAIN = [8, 4]
+    batch = memory.RandomBatches(cfg, 1).batch
+    rows = sorted(zip(batch["targets"].tolist(), batch["modalities"].tolist()))
+    assert rows == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (4, 1), (5, 1)]
+    assert batch["index"].tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "method, batch, expected",
+    [
+        ("agw", 0, (64, 2)),
+        ("mrda", 0, (36, 2)),  # its own
+        ("agw", 16, (16, 2)),
+        ("bmil", 0, (64, 2)),  # 256 in its config
+        ("hicmd/synthetic.yml", 0, (24, 6)),
+    ],
+)
+def test_the_images_of_an_update_are_those_of_the_config(method, batch, expected):
+    cfg = memory.config_of_case(method, "plain", batch, ["MODEL.DEVICE", "cpu"])
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NEGATIVES) == expected
+
+
+def test_accumulation_halves_both_kinds_of_images():
+    cfg = memory.config_of_case("hicmd", "accumulation", 0, ["MODEL.DEVICE", "cpu"])
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NEGATIVES, cfg.SOLVER.ACCUMULATION) == (
+        4,
+        1,
+        2,
+    )
+
+
+def test_an_unknown_method_or_variant_is_named_before_anything_is_measured():
+    with pytest.raises(UserError, match="no method hi_cmd; there are: .*hicmd"):
+        memory.run(methods=["hi_cmd"])
+    with pytest.raises(UserError, match="Unknown variant 'half'"):
+        memory.run(methods=["agw"], variants=["plain", "half"])
+
+
 @pytest.mark.slow
 def test_a_run_writes_what_it_measured(tmp_path):
     small = "MODEL.BACKBONE.DEPTH 18x INPUT.SIZE_TRAIN [32,16] DATALOADER.NUM_INSTANCE 2"
     words = [
-        "baseline",
+        "configs/baseline/sysu.yml",
         "--variants",
         "accumulation",
         "--batch",
@@ -61,4 +103,6 @@ def test_a_run_writes_what_it_measured(tmp_path):
     assert 100 < row["peak_MiB"] < 4000 and row["step_seconds"] > 0
     updates = 22258 // (2 * 2) / 2  # 2 identities x 2 visible images; two batches an update
     assert row["epoch_seconds_estimated"] == pytest.approx(row["step_seconds"] * updates)
-    assert "| baseline | accumulation | 16 |" in path.with_suffix(".md").read_text()
+    assert (
+        "| configs/baseline/sysu.yml | accumulation | 16 |" in path.with_suffix(".md").read_text()
+    )

@@ -90,7 +90,7 @@ def test_tensorboard_has_a_picture_of_the_swaps(whole):
                 if value.tag == "swaps":
                     picture = value.image
                     sizes.append((picture.height, picture.width))
-    assert sizes == [((7 + 6 + 6) * 64 + 3 * 4, 7 * 32)] * 3
+    assert sizes == [(7 * 64, (7 + 5 + 7) * 32 + 3 * 4)] * 3
 
 
 @pytest.mark.slow

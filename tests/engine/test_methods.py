@@ -7,6 +7,7 @@ from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.readers.checkpoint import read_checkpoint
 
 from tests.engine.small import ROOT, small_cfg
+from tests.every_key.narrow import NAME
 
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/*/synthetic.yml"))
 # A map of 2 x 1, which two stripes cut.
@@ -17,8 +18,19 @@ SMALL = {
     "MODEL__HEADS__ATTENTION__KEPT": 1,
     "MODEL__MSCLNET__PARTS": 2,
 }
-# Of one method alone: batches that eight identities can fill, and few of them.
-OWN = {"configs/hicmd/synthetic.yml": {"DATALOADER__NEGATIVES": 2, "DATALOADER__EPOCH_BATCHES": 3}}
+# Of one method alone: batches that eight identities can fill, and few of them; narrow networks, as
+# otherwise each checkpoint has the moments of 25 million weights (``test_hicmd_training.py``).
+OWN = {
+    "configs/hicmd/synthetic.yml": {
+        "DATALOADER__NEGATIVES": 2,
+        "DATALOADER__EPOCH_BATCHES": 3,
+        "MODEL__BACKBONE__NAME": NAME,
+        "MODEL__HEADS__EMBEDDING_DIM": 8,
+        "MODEL__HEADS__TRIPLET_DIM": 8,
+        "MODEL__HICMD__MLP_WIDTH": 4,
+        "MODEL__HICMD__DISCRIMINATOR_WIDTH": 2,
+    }
+}
 
 
 def small_words_of(config):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from vireid_plugins.engine.turns import build_stepper
 from vireid_plugins.errors import UserError
 from vireid_plugins.modality import Modality
 from vireid_plugins.modeling.generation import (
@@ -34,8 +35,10 @@ from vireid_plugins.solver import build_optimizer
 from vireid_plugins.turns import Turn
 
 from fastreid.modeling.meta_arch import build_model
+from fastreid.utils.events import EventStorage
 
 from tests.engine.small import small_cfg
+from tests.every_key.narrow import NAME
 
 VISIBLE, INFRARED = int(Modality.VISIBLE), int(Modality.INFRARED)
 #: persons and modalities of a batch: two pairs, and two visible and two infrared images of others
@@ -336,6 +339,41 @@ def test_each_optimizer_has_its_parts(model):
     is_adam = [isinstance(one, torch.optim.Adam) for one in optimizers.parts.values()]
     assert is_adam == [False, True, True]
     assert {g["betas"] for g in optimizers.parts["generator"].param_groups} == {(0.5, 0.999)}
+
+
+class Loader(list):
+    class batch_sampler:
+        set_epoch = staticmethod(lambda epoch: None)
+
+
+def one_step(model, cfg, batch, amp):
+    """The terms of a step of all turns, and how far each parameter has moved."""
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    stepper = build_stepper(model, Loader([batch]), build_optimizer(cfg, model), amp)
+    stepper.start_epoch(0)
+    torch.manual_seed(0)  # holes and dropout
+    with EventStorage(0) as storage:
+        stepper.run_step()
+        terms = {n: v for n, (v, _) in storage.latest().items() if n.startswith("loss_")}
+    assert stepper.grad_scaler is None
+    return terms, {n: one.detach() - before[n] for n, one in model.named_parameters()}
+
+
+def test_a_step_of_all_turns_in_bfloat16_is_near_that_in_float32(batch):
+    """Terms within 15 %, as the hardest triplets may be others; all three optimizers move weights.
+
+    These stay float32.
+    """
+    cfg = cfg_of(MODEL__BACKBONE__NAME=NAME)
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    plain, _ = one_step(copy.deepcopy(model), cfg, batch, None)
+    terms, moved = one_step(model, cfg, batch, "bfloat16")
+    assert terms.keys() == plain.keys() and len(terms) == 10
+    for name, value in plain.items():
+        assert terms[name] == pytest.approx(value, rel=0.15), name
+    assert all(one.dtype is torch.float32 and one.isfinite().all() for one in moved.values())
+    assert all(one.abs().max() > 0 for one in moved.values())
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ and illumination are three more; its decoder paints these four. So every cell of
 whose prototype, style, pose and illumination it has.
 """
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 
+from vireid_plugins.drawing.photos import Photo
 from vireid_plugins.engine.pictures import MethodPictures
 from vireid_plugins.errors import PlotError
 from vireid_plugins.modeling.generation.grids import mosaic, partners, pixels, swap_grids
 from vireid_plugins.modeling.generation.swaps import Codes
-from vireid_plugins.plots.swaps import Swaps, in_words, seen_by
+from vireid_plugins.plots.swaps import Swaps, in_words, pages_of, seen_by
+from vireid_plugins.plots.swaps_page import swaps_page
 
 VALUES = ("prototype", "style", "pose", "light")
 
@@ -100,14 +104,55 @@ def test_pixels_are_those_before_the_normalization(images):
     assert pixels(images[3] + 99, model.pixel_mean, model.pixel_std).max() == 255
 
 
-def test_a_mosaic_has_all_grids_below_each_other(images):
+def test_a_mosaic_has_all_grids_beside_each_other_and_a_row_is_one_image(images):
     model = Painter()
     grids = swap_grids(model, images, MODALITIES, PERSONS, list("vwxy"))
     found = mosaic(grids, model.pixel_mean, model.pixel_std)
     assert found.dtype.name == "uint8"
-    assert found.shape == (3, (5 + 4 + 4) * 2 + 3 * 4, 7 * 2)
+    assert found.shape == (3, 5 * 2, (5 + 5 + 7) * 2 + 3 * 4)
     assert (found[:, :2, :2] == 255).all()  # the empty corner
     assert found[0, 0:2, 2:4].tolist() == [[100, 110], [120, 130]]
+    for left in (0, 5 * 2 + 4, 10 * 2 + 8):  # the first image begins the first row of each grid
+        assert found[0, 2:4, left : left + 2].tolist() == [[100, 110], [120, 130]]
+    assert (found[:, :2, 10:] == 255).all()
+
+
+def photo(person, modality):
+    return Photo(f"{person}{modality}.jpg", person, 1, modality)
+
+
+def test_a_page_has_four_persons_and_its_visible_images_first():
+    """Of nine persons one is left for the last page, alone with two images."""
+    photos = [photo(person, modality) for person in range(9) for modality in (0, 1)]
+    pages = pages_of(photos)
+    assert [len(page) for page in pages] == [8, 8, 2]
+    found = [(one.target, one.modality) for one in pages[1]]
+    assert found == [(4, 0), (5, 0), (6, 0), (7, 0), (4, 1), (5, 1), (6, 1), (7, 1)]
+
+
+def test_no_image_is_alone_on_a_page():
+    strangers = [Photo(f"{name}.jpg", modality=0) for name in "abcde"]
+    assert [len(page) for page in pages_of(strangers)] == [5]
+
+
+def test_a_page_of_eight_images_is_wider_than_tall_and_its_rows_are_those_of_all_grids(images):
+    """Each image of a row begins at the height of the row's photograph in the first grid."""
+    model = Painter()
+    eight = torch.cat([images, images + 16])
+    modalities = torch.tensor([0] * 4 + [1] * 4)
+    names = [f"cam 1, {place}" for place in range(8)]
+    grids = swap_grids(model, eight, modalities, list("abcdabcd"), names)
+
+    def person(image):  # twice as tall as wide
+        return pixels(image.repeat_interleave(2, dim=1), model.pixel_mean, model.pixel_std)
+
+    figure = swaps_page(grids, person, "title", 4)
+    width, height = figure.get_size_inches()
+    assert 1 < width / height < 2 and height < 14
+    tops = Counter(round(one.get_extent()[3], 4) for one in figure.axes[0].images)
+    assert sorted(tops.values()) == [8] + [9 + 5 + 7] * 8
+    lefts = {round(one.get_extent()[0], 4) for one in figure.axes[0].images}
+    assert len(lefts) == 9 + 5 + 7
 
 
 def test_what_a_model_sees_in_its_images(images):

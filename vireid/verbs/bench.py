@@ -166,14 +166,16 @@ class Quick(argparse.Action):
 
 def memory(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``memory``."""
-    parser.add_argument("methods", nargs="*", help="folders of configs; default: all")
+    parser.add_argument(
+        "methods", nargs="*", help="folders of configs, or configs; default: all folders"
+    )
     parser.add_argument(
         "--variants",
         nargs="+",
         metavar="VARIANT",
         help="plain, amp, checkpointing, accumulation, or several joined by +; default plain",
     )
-    parser.add_argument("--batch", type=int, help="images of an update, 2 * P * K")
+    parser.add_argument("--batch", type=int, help="images of an update; default: the config's")
     parser.add_argument("--steps", type=int, help="timed updates of each case")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
 

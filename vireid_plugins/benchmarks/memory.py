@@ -1,12 +1,12 @@
 """Peak memory and time of training, method by method, on random images.
 
 No dataset is needed: images are random, of the size, batch and number of identities that the
-method's config for SYSU-MM01 has, on the GPU where there is one. Each case runs in a process of
-its own. On a GPU the peak is that of PyTorch's allocations, on a CPU the operating system's count
-of the whole process. A step is everything between a batch in memory and the updated weights:
-loading images is not in it. Processor seconds are disturbed less by other programs than the
-clock, and say nothing about a GPU. Seconds per epoch are *estimated*: the median step times the
-updates of an epoch of SYSU-MM01.
+method's config for SYSU-MM01 has (or another config), on the GPU where there is one. Each case
+runs in a process of its own. On a GPU the peak is that of PyTorch's allocations, on a CPU the
+operating system's count of the whole process. A step is everything between a batch in memory and
+the updated weights, all turns of several optimizers included: loading images is not in it.
+Processor seconds are disturbed less by other programs than the clock, and say nothing about a GPU.
+Seconds per epoch are *estimated*: the median step times the updates of an epoch of SYSU-MM01.
 """
 
 import statistics
@@ -21,6 +21,7 @@ from fastreid.utils.events import EventStorage
 
 from ..comparison.measure import peak_memory
 from ..data.datasets.sysu_mm01 import SYSUMM01
+from ..data.pairs_sampler import PairsAndNegativesSampler
 from ..engine.scaling import apply_scaling_keys
 from ..engine.setup import build_config
 from ..engine.step import StepTrainer
@@ -40,12 +41,19 @@ METHODS = sorted(
 NUM_CLASSES = SYSUMM01.published["train ids"]
 TRAIN_IMAGES = SYSUMM01.published["train visible"]  # visible images are the more numerous
 VARIANTS = ("plain", "amp", "checkpointing", "accumulation")
+MOST = 64  # images of an update, unless the user says another number
 
 
-def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
+def words_of(variant: str, images: int, on_gpu: bool, negatives: int = 0) -> List[str]:
     """Return the KEY VALUE words of a variant such as ``"amp+checkpointing"``.
 
     Accumulation halves the batch and doubles the batches of an update.
+
+    Args:
+        variant: names of ``VARIANTS``, joined by +.
+        images: of a batch.
+        on_gpu: whether the number format may be that of GPUs.
+        negatives: images of a modality without a partner in the batch, see ``negatives_of``.
 
     Raises:
         UserError: a part of the variant is unknown.
@@ -61,10 +69,18 @@ def words_of(variant: str, images: int, on_gpu: bool) -> List[str]:
         "checkpointing": ["MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS", "True"],
         "accumulation": ["SOLVER.IMS_PER_BATCH", str(images // 2), "SOLVER.ACCUMULATION", "2"],
     }
+    if negatives:
+        words["accumulation"] += ["DATALOADER.NEGATIVES", str(negatives // 2)]
     unknown = [part for part in variant.split("+") if part not in words]
     if unknown:
         raise UserError(f"Unknown variant {unknown[0]!r}; join these by +: {', '.join(words)}.")
     return [word for part in variant.split("+") for word in words[part]]
+
+
+def negatives_of(cfg: Any) -> int:
+    """Return how many images of each modality in a batch have no partner: of Hi-CMD's sampler."""
+    has_some = cfg.DATALOADER.SAMPLER_TRAIN == PairsAndNegativesSampler.__name__
+    return cfg.DATALOADER.NEGATIVES if has_some else 0
 
 
 class RandomBatches:
@@ -78,12 +94,13 @@ class RandomBatches:
     def __init__(self, cfg: Any, length: int) -> None:
         self.length = length
         instances, views = cfg.DATALOADER.NUM_INSTANCE, cfg.INPUT.NUM_VIEWS
-        identities = cfg.SOLVER.IMS_PER_BATCH // (2 * instances)
+        alone = negatives_of(cfg)
+        identities = (cfg.SOLVER.IMS_PER_BATCH // 2 - alone) // instances
+        images = [(one, m) for one in range(identities) for m in Modality for _ in range(instances)]
+        images += [(identities + m * alone + one, m) for m in Modality for one in range(alone)]
         rows = [
-            (identity, int(modality), (identity * 2 + modality) * instances + image, view)
-            for identity in range(identities)
-            for modality in Modality
-            for image in range(instances)
+            (identity, int(modality), index, view)
+            for index, (identity, modality) in enumerate(images)
             for view in range(views[modality.name])
         ]
         targets, modalities, index, view = torch.tensor(rows).unbind(1)
@@ -117,16 +134,38 @@ def random_sequences(cfg: Any, model: Any) -> Dict[str, torch.Tensor]:
     }
 
 
-def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
+def read_config(method: str, opts: Sequence[str]) -> Any:
+    """Return the config of a method for SYSU-MM01, or another config, from random weights.
+
+    Args:
+        method: a folder of ``configs``, or a config: a path, or a file below ``configs``.
+        opts: KEY VALUE words.
+    """
+    words = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(NUM_CLASSES)]
+    name = method if method.endswith(".yml") else f"{method}/sysu.yml"
+    return build_config(name, [*words, *opts])
+
+
+def config_of_case(method: str, variant: str, batch: int, opts: Sequence[str]) -> Any:
+    """Return the config of a case; see :func:`run`."""
+    cfg = read_config(method, opts)
+    images, negatives = batch or min(cfg.SOLVER.IMS_PER_BATCH, MOST), negatives_of(cfg)
+    own = ["SOLVER.IMS_PER_BATCH", str(images)]
+    own += words_of(variant, images, cfg.MODEL.DEVICE != "cpu", negatives)
+    return read_config(method, [*own, *opts])
+
+
+def measure(
+    method: str, opts: Sequence[str], steps: int, variant: str = "plain", batch: int = 0
+) -> Dict[str, Any]:
     """Train ``method`` in its last phase, for ``steps`` timed updates after one that is dropped.
 
     Args:
-        opts: KEY VALUE words over the method's config for SYSU-MM01.
+        method, opts: see :func:`read_config`.
+        steps: number of updates.
+        variant, batch: see :func:`run`.
     """
-    cfg = build_config(
-        f"{method}/sysu.yml",
-        ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", str(NUM_CLASSES), *opts],
-    )
+    cfg = config_of_case(method, variant, batch, opts)
     torch.manual_seed(0)
     model = build_model(cfg)
     apply_scaling_keys(cfg, model)
@@ -144,11 +183,7 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
         model.phase = model.phase_of(cfg.SOLVER.MAX_EPOCH - 1)
     stepper.start_epoch(0)
     seconds, processor = _timed(stepper, model, steps)
-    batches = TRAIN_IMAGES // (cfg.SOLVER.IMS_PER_BATCH // 2)
-    if trains_on_features:
-        node = cfg.MODEL.NFORMER
-        batches = batches * cfg.SOLVER.IMS_PER_BATCH // node.IMAGES_PER_SEQUENCE // node.SEQUENCES
-    updates = -(-batches // accumulation)
+    updates = -(-_batches_of_epoch(cfg, trains_on_features) // accumulation)
     step = statistics.median(seconds)
     return {
         "images": cfg.SOLVER.IMS_PER_BATCH * accumulation,
@@ -162,6 +197,15 @@ def measure(method: str, opts: Sequence[str], steps: int) -> Dict[str, Any]:
         "step_processor_seconds": processor,
         "epoch_seconds_estimated": step * updates,
     }
+
+
+def _batches_of_epoch(cfg: Any, trains_on_features: bool) -> int:
+    images, alone = cfg.SOLVER.IMS_PER_BATCH, negatives_of(cfg)
+    batches: int = TRAIN_IMAGES // (images // 2 - alone)
+    if trains_on_features:
+        node = cfg.MODEL.NFORMER
+        return batches * images // node.IMAGES_PER_SEQUENCE // node.SEQUENCES
+    return (alone and cfg.DATALOADER.EPOCH_BATCHES) or batches
 
 
 def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], float]:
@@ -181,20 +225,16 @@ def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], f
     return seconds[1:], (time.process_time() - processor) / steps
 
 
-def measure_with_threads(
-    method: str, opts: Sequence[str], steps: int, threads: int
-) -> Dict[str, Any]:
+def measure_with_threads(threads: int, **words: Any) -> Dict[str, Any]:
     """Return the result of :func:`measure` with ``threads`` CPU threads."""
     torch.set_num_threads(threads)
-    return measure(method, opts, steps)
+    return measure(**words)
 
 
-def case(method: str, opts: Sequence[str], steps: int, threads: int) -> Dict[str, Any]:
+def case(**words: Any) -> Dict[str, Any]:
     """Measure in a new process, so that the peak is its own; a failure becomes ``"error"``."""
     try:
-        return in_own_process(
-            measure_with_threads, method=method, opts=list(opts), steps=steps, threads=threads
-        )
+        return in_own_process(measure_with_threads, **words)
     except RuntimeError as error:
         return {"error": str(error).splitlines()[-1]}
 
@@ -230,7 +270,7 @@ def run(
     *,
     methods: Sequence[str] = (),
     variants: Sequence[str] = ("plain",),
-    batch: int = 64,
+    batch: int = 0,
     steps: int = 5,
     threads: int = torch.get_num_threads(),
     opts: Sequence[str] = (),
@@ -238,30 +278,29 @@ def run(
     """Measure all cases; the result has a table.
 
     Args:
-        methods: folders of ``configs``; empty: all.
+        methods: folders of ``configs``, or configs, see :func:`read_config`; empty: all folders.
         variants: ``plain``, ``amp``, ``checkpointing``, ``accumulation``, or several joined by +.
-        batch: images of an update, 2 * P * K.
+        batch: images of an update; 0: as many as the config says, and no more than ``MOST``.
         steps: timed updates of each case.
         opts: KEY VALUE words over every config.
 
     Raises:
         UserError: a name is unknown, or ``steps`` is less than 1.
     """
-    unknown = sorted(set(methods) - set(METHODS))
+    unknown = sorted({one for one in methods if not one.endswith(".yml")} - set(METHODS))
     if unknown:
         raise UserError(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
     if steps < 1:
         raise UserError(f"--steps must be at least 1; got {steps}")
     device = "cuda" if torch.cuda.is_available() and "cpu" not in opts else "cpu"
     words = [*([] if device == "cuda" else ["MODEL.DEVICE", "cpu"]), *opts]
-    own = {
-        one: ["SOLVER.IMS_PER_BATCH", str(batch), *words_of(one, batch, device == "cuda")]
-        for one in variants
-    }
+    for variant in variants:
+        words_of(variant, MOST, on_gpu=False)  # checks the word
+    load = {"batch": batch, "steps": steps, "threads": threads, "opts": words}
     rows: List[Dict[str, Any]] = []
     for method in methods or METHODS:
         for variant in variants:
-            found = case(method, [*own[variant], *words], steps, threads)
+            found = case(method=method, variant=variant, **load)
             rows.append({"method": method, "variant": variant, **found})
             sys.stderr.write(f"{method}, {variant}: measured\n")
     return {

@@ -61,6 +61,7 @@ def pictured(cfg: Any) -> Dict[str, Any]:
     """Return a batch of test images: those that all pictures of a run show."""
     _, dataset = build_test_loader(cfg, cfg.DATASETS.TESTS[0])
     photos = choose_pairs(test_items(dataset), PERSONS, _SEED)
+    photos = sorted(photos, key=lambda photo: photo.modality)  # visible ones first
     batch = batch_of(photos, build_transforms(cfg, False), ImageReader.from_config(cfg))
     numbers = {photo.target: number for number, photo in enumerate(photos)}
     batch["targets"] = torch.tensor([numbers[photo.target] for photo in photos])

@@ -3,20 +3,23 @@
 It draws any method with ``encode``, ``decode`` and ``pictures``. B images, D features.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from functools import partial
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from ..drawing.photos import Photo
-from ..drawing.style import GRAY, new_figure, plain, write_figure, write_numbers
+from ..drawing.style import write_figure, write_numbers
 from ..errors import PlotError
 from ..evaluation import evaluation_mode
 from ..evaluation.similarity import normalize
-from ..modeling.generation.grids import Grid, exchanged, pixels, swap_grids
+from ..modality import Modality
+from ..modeling.generation.grids import exchanged, pixels, swap_grids
 from .chosen import PhotoOptions, batch_of_subject, chosen_photos
 from .kinds import Drawn, Kind, register_kind
 from .subject import Subject
+from .swaps_page import swaps_page
 
 HEADER = (
     "person",
@@ -26,7 +29,7 @@ HEADER = (
     "cosine_to_pose_and_light",
     "change",
 )
-_WIDTH, _HEIGHT, _TITLE = 0.62, 1.24, 0.5  # inches of an image, and of a title
+PERSONS = 4  # on a page
 
 
 class Cell(NamedTuple):
@@ -34,10 +37,16 @@ class Cell(NamedTuple):
 
     person: int  # place of the photograph whose prototype and style it has
     donor: int  # that of pose and illumination
-    nearest: int  # the photograph whose feature is nearest, of all that are shown
+    nearest: int  # the photograph of its page whose feature is nearest
     to_person: float  # cosine
     to_donor: float  # cosine
     change: float  # mean difference to the restored image, in gray values of 255
+
+    def after(self, count: int) -> "Cell":
+        """Return the same where ``count`` photographs come before those of its page."""
+        return self._replace(
+            person=self.person + count, donor=self.donor + count, nearest=self.nearest + count
+        )
 
 
 @register_kind("swaps", help="generated images: one's person, another's pose and illumination")
@@ -60,17 +69,49 @@ class Swaps(Kind):
         photos, why = chosen_photos(subject, options)
         if len(photos) < 2:
             raise PlotError(f"{len(photos)} image is given; swaps need two or more.")
-        names = [photo.caption for photo in photos]
-        batch = batch_of_subject(subject, photos)
+        pages, paths, cells = pages_of(photos), [], []
         with evaluation_mode(model), torch.no_grad():
-            images, modalities = model.normalize(batch["images"]), model.modalities_of(batch)
-            persons = [photo.path if photo.target is None else photo.target for photo in photos]
-            grids = swap_grids(model, images, modalities, persons, names)
-            cells = seen_by(model, images, modalities)
-        figure = _figure(grids, model.pixel_mean, model.pixel_std, subject.label)
-        paths = write_figure(figure, folder, "swaps")
+            for number, page in enumerate(pages, start=1):
+                place = f", page {number} of {len(pages)}" if len(pages) > 1 else ""
+                figure, seen = _page(subject, page, f"Swaps of {subject.label}{place}")
+                name = "swaps" if number == 1 else f"swaps-{number}"
+                paths += write_figure(figure, folder, name)
+                cells += [cell.after(sum(map(len, pages[: number - 1]))) for cell in seen]
+        photos = [photo for page in pages for photo in page]
+        persons = [person_of(photo) for photo in photos]
         numbers = write_numbers(folder, "swaps", HEADER, _numbers(photos, cells))
         return Drawn([*paths, numbers], [why, in_words(cells, persons)])
+
+
+def person_of(photo: Photo) -> Any:
+    """Return who is on a photograph; an unknown person is nobody else."""
+    return photo.path if photo.target is None else photo.target
+
+
+def pages_of(photos: Sequence[Photo]) -> List[List[Photo]]:
+    """Return the photographs of each page: a few persons, the visible images first.
+
+    No page has one photograph alone, with which nothing can be swapped.
+    """
+    persons = list(dict.fromkeys(map(person_of, photos)))
+    starts = range(0, len(persons), PERSONS)
+    groups = [set(persons[start : start + PERSONS]) for start in starts]
+    pages = [[photo for photo in photos if person_of(photo) in group] for group in groups]
+    if len(pages) > 1 and len(pages[-1]) == 1:
+        pages[-2:] = [pages[-2] + pages[-1]]
+    return [sorted(page, key=lambda photo: photo.modality) for page in pages]
+
+
+def _page(subject: Subject, photos: Sequence[Photo], title: str) -> Tuple[Any, List[Cell]]:
+    """Return the figure of a page, and what the model sees on it."""
+    model: Any = subject.model
+    batch = batch_of_subject(subject, photos)
+    images, modalities = model.normalize(batch["images"]), model.modalities_of(batch)
+    persons, names = [person_of(photo) for photo in photos], [photo.caption for photo in photos]
+    grids = swap_grids(model, images, modalities, persons, names)
+    draw = partial(pixels, mean=model.pixel_mean, deviation=model.pixel_std)
+    figure = swaps_page(grids, draw, title, int((modalities == Modality.VISIBLE).sum()))
+    return figure, seen_by(model, images, modalities)
 
 
 def seen_by(model: Any, images: Tensor, modalities: Tensor) -> List[Cell]:
@@ -123,32 +164,6 @@ def in_words(cells: Sequence[Cell], persons: Sequence[Any]) -> str:
         f"the other one that gave pose and illumination. Pose and illumination of another image "
         f"change a pixel by {change:.1f} of 255 gray values on average."
     )
-
-
-def _figure(grids: Sequence[Grid], mean: Tensor, deviation: Tensor, label: str) -> Any:
-    heights = [_HEIGHT * len(grid.cells) + _TITLE for grid in grids]
-    width = _WIDTH * max(len(grid.cells[0]) for grid in grids) + 1.2
-    figure = new_figure(max(width, 5.0), sum(heights) + 0.4)
-    figure.suptitle(plain(f"Swaps of {label}"), fontsize=9)
-    parts: Any = figure.subfigures(len(grids), 1, height_ratios=heights)
-    for part, grid in zip(parts, grids):
-        part.suptitle(plain(grid.title), fontsize=8)
-        axes = part.subplots(len(grid.cells), len(grid.cells[0]), squeeze=False)
-        for line, name, row in zip(axes, grid.rows, grid.cells):
-            line[0].set_ylabel(plain(name), fontsize=6, color=GRAY, rotation=0, ha="right")
-            for one, image in zip(line, row):
-                _show(one, image, mean, deviation)
-        for one, name in zip(axes[0], grid.columns):
-            one.set_title(plain(name), fontsize=6, color=GRAY)
-    return figure
-
-
-def _show(axes: Any, image: Any, mean: Tensor, deviation: Tensor) -> None:
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if image is not None:
-        axes.imshow(pixels(image, mean, deviation).transpose(1, 2, 0))
 
 
 def _numbers(photos: Sequence[Photo], cells: Sequence[Cell]) -> Iterator[Sequence[Any]]:

@@ -77,7 +77,7 @@ class ConvBlock(nn.Module):
         self.border = dilation * (kernel - 1) // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, dilation=dilation)
         self.norm = _normalization(norm, outputs)
-        self.activation = nn.LeakyReLU(SLOPE) if activation else None
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True) if activation else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = self.conv(padded(inputs, self.border))
@@ -109,7 +109,7 @@ class AdaptiveResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3)
         self.second = nn.Conv2d(channels, channels, 3)
-        self.activation = nn.LeakyReLU(SLOPE)
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
 
     def forward(self, inputs: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
         """Return (B, C, H, W).
@@ -141,9 +141,9 @@ class MLP(nn.Sequential):
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__(
             nn.Linear(inputs, hidden),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(hidden, hidden),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             nn.Linear(hidden, outputs),
         )
 

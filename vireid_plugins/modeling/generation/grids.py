@@ -81,7 +81,8 @@ def _everyone_in_each_pose(model: Any, images: Tensor, codes: Codes, names: Sequ
     for place, image in enumerate(images):
         cells.append([image, *exchanged(model, codes, places, torch.full_like(places, place))])
     return Grid(
-        "Person (prototype, style) of the column, pose and illumination of the row",
+        "Everyone in each pose: the person (prototype, style) of the column, the pose and the "
+        "light (illumination) of the row. Top right and bottom left cross the modalities.",
         ("person", *names),
         ("pose, light", *names),
         cells,
@@ -106,9 +107,9 @@ def _across(
         again.prototypes, mixed(again.attributes, codes.attributes, codes.attributes)
     )
     return Grid(
-        "Across the modalities",
+        "Across the modalities: visible → infrared, and infrared → visible",
         tuple(names),
-        ("image", "restored", "partner", "as the partner", "and back"),
+        ("image", "restored", "partner", "as partner", "and back"),
         [list(row) for row in zip(images, own, images[others], crossed, back)],
     )
 
@@ -122,7 +123,7 @@ def _parts(
     made = [model.decode(codes.prototypes, mix) for mix in mixes]
     donors = images[torch.tensor(donor, device=images.device)]
     return Grid(
-        "Attributes alone, of another person's image",
+        "What another person's image (donor) changes: its style, pose or light alone",
         tuple(names),
         ("image", "donor", "restored", "style", "pose", "light", "pose, light"),
         [list(row) for row in zip(images, donors, *made)],
@@ -130,18 +131,18 @@ def _parts(
 
 
 def mosaic(grids: Sequence[Grid], mean: Tensor, deviation: Tensor) -> np.ndarray:
-    """Return all grids in one picture, (3, H, W) uint8, one below the other; empty places white.
+    """Return all grids side by side, (3, H, W) uint8; a row is one image; empty places are white.
 
     Args:
         mean, deviation: of the normalization, (1, 3, 1, 1), in 0..255.
     """
     pictures = [_picture(grid.cells, mean, deviation) for grid in grids]
-    width = max(picture.shape[2] for picture in pictures)
+    height = max(picture.shape[1] for picture in pictures)
     parts = []
     for picture in pictures:
-        right = width - picture.shape[2]
-        parts.append(np.pad(picture, ((0, 0), (0, _GAP), (0, right)), constant_values=255))
-    return np.concatenate(parts, axis=1)
+        above = height - picture.shape[1]
+        parts.append(np.pad(picture, ((0, 0), (above, 0), (0, _GAP)), constant_values=255))
+    return np.concatenate(parts, axis=2)
 
 
 def _picture(cells: Cells, mean: Tensor, deviation: Tensor) -> np.ndarray:

@@ -24,6 +24,8 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 
+from tests.every_key.narrow import NAME as NARROW
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -43,8 +45,15 @@ def settings(config, *opts):
 
 
 def on_a_small_network(config):
-    """Words that put ResNet-18, a tenth of the work, in the place of ResNet-50, or a tiny ViT."""
-    backbone = settings(config).MODEL.BACKBONE
+    """Words that put ResNet-18, a tenth of the work, in the place of ResNet-50, or a tiny ViT.
+
+    Hi-CMD, which passes eight images through its networks for each one of a batch, gets a narrow
+    network.
+    """
+    model, backbone = settings(config).MODEL, settings(config).MODEL.BACKBONE
+    if model.META_ARCHITECTURE == "HiCMD":
+        widths = ("MODEL.HICMD.MLP_WIDTH", "8", "MODEL.HICMD.DISCRIMINATOR_WIDTH", "4")
+        return ("MODEL.BACKBONE.NAME", NARROW, *widths)
     if backbone.TIMM_NAME.startswith("vit_"):
         sizes = "['depth=2','embed_dim=32','num_heads=2']"
         return ("MODEL.BACKBONE.TIMM_NAME", "vit_tiny_patch16_224", _OPTIONS, sizes)

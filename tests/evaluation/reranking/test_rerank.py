@@ -11,6 +11,7 @@ from vireid_plugins.evaluation import (
     jaccard_distance,
     k_reciprocal_rerank,
 )
+from vireid_plugins.evaluation.neighbors import all_pairs
 from vireid_plugins.evaluation.neighbors import lists as neighbor_lists
 from vireid_plugins.evaluation.reranking import minimum_sums as sums_module
 from vireid_plugins.evaluation.reranking import rerank as rerank_module
@@ -158,8 +159,8 @@ def test_what_float32_cannot_order_is_ordered_in_float64(copies, grouped):
 def test_blocks_of_any_size_give_the_same(monkeypatch):
     features = np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32)
     whole = dense(jaccard_distance(features, 7, 3))
-    for module in (sums_module, neighbor_lists):
-        monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 130)
+    monkeypatch.setattr(sums_module, "_BLOCK_ELEMENTS", 130)
+    monkeypatch.setattr(all_pairs, "_SIDE", 9)
     monkeypatch.setattr(neighbor_lists, "_PAIR_ELEMENTS", 30)
     np.testing.assert_allclose(dense(jaccard_distance(features, 7, 3)), whole, atol=1e-6)
 

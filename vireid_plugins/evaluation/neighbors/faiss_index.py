@@ -6,7 +6,7 @@ Shapes: N items, D features.
 import functools
 import logging
 import math
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -42,6 +42,29 @@ def faiss_metric(metric: str) -> int:
     """Return faiss's number for ``"cosine"`` (of features of length 1) or ``"euclidean"``."""
     faiss = load_faiss()
     return faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+
+
+def indexed_squares(
+    features: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> Optional[np.ndarray]:
+    """Return the squared distances of P pairs of rows, (P,) float32, without a copy of the rows.
+
+    Args:
+        features: (N, D) float32.
+        rows: (P,) int64, the first row of each pair, from 0 to N - 1.
+        columns: (P,) int64, the second one.
+
+    Returns:
+        None if faiss is not installed.
+    """
+    faiss = load_faiss()
+    if faiss is None:
+        return None
+    features = np.ascontiguousarray(features)
+    found = np.empty(len(rows), np.float32)
+    data, first, second, out = (faiss.swig_ptr(a) for a in (features, rows, columns, found))
+    faiss.pairwise_indexed_L2sqr(features.shape[1], len(rows), data, first, data, second, out)
+    return found
 
 
 def flat_index(size: int, metric: str, device: torch.device, gpus: str = "one") -> Any:

@@ -26,7 +26,8 @@ class RectangleDropout(nn.Dropout):
         if not self.training or self.p == 0:
             return images
         draws = torch.rand(len(images), 1 + 4 * ATTEMPTS)  # on the CPU: the same with every device
-        holes = rectangles(draws[:, 1:].unflatten(1, (ATTEMPTS, 4)), images.shape[-2:])
+        size = images.shape[2], images.shape[3]
+        holes = rectangles(draws[:, 1:].unflatten(1, (ATTEMPTS, 4)), size)
         holes &= (draws[:, 0] < self.p)[:, None, None]
         return images.masked_fill(holes.unsqueeze(1).to(images.device), 0)
 

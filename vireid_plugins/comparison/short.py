@@ -27,7 +27,8 @@ def format_short(contrasts: Contrasts, protocol: str) -> str:
         if not row.results:
             continue
         own = [row.name, str(len(row.results)), *(_mean(row, protocol, one) for one in _METRICS)]
-        for other in [other for other in contrasts.of(row) if other.results] or [None]:
+        others: List[Optional[Row]] = [other for other in contrasts.of(row) if other.results]
+        for other in others or [None]:
             lines.append([*own, *_beside(contrasts, row, other, protocol)])
             own = [""] * len(own)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

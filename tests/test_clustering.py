@@ -59,6 +59,26 @@ def test_clusters_are_those_of_the_dense_matrix(radius, min_samples, duplicates)
     np.testing.assert_array_equal(cluster(distances, radius, min_samples), expected.labels_)
 
 
+@pytest.mark.parametrize("min_samples", [1, 2, 3, 5])
+def test_clusters_are_those_of_scikit_learn(min_samples):
+    """Few distinct distances, so that borders lie between clusters; the diagonal or not; nothing.
+
+    The numbers of the clusters are the same, too, and so is the cluster of an image between two.
+    """
+    rng = np.random.default_rng(min_samples)
+    for trial in range(60):
+        num = int(rng.integers(1, 40))
+        upper = np.triu(rng.choice([0, 0.25, 0.5, 1], (num, num), p=[0.01, 0.02, 0.02, 0.95]), 1)
+        matrix = upper + upper.T
+        stored = matrix < 1
+        if trial % 2:
+            np.fill_diagonal(stored, False)
+        parts = (matrix[stored].astype(np.float32), np.nonzero(stored))
+        distances = sparse.csr_matrix(parts, shape=(num, num))
+        expected = DBSCAN(eps=0.25, min_samples=min_samples, metric="precomputed").fit(matrix)
+        np.testing.assert_array_equal(cluster(distances, 0.25, min_samples), expected.labels_)
+
+
 def test_a_pair_at_the_radius_is_near():
     """Three items in a chain, with exactly representable distances."""
     distances = sparse.csr_matrix(

@@ -199,6 +199,7 @@ def pair_distances(
     if features.device.type == "cpu":
         _fill_squares(features.numpy(), rows, columns, out, parts)
         return out
+    dtype = torch.promote_types(dtype, features.dtype)
     for part in parts:
         a, b = (torch.from_numpy(n[part]).to(features.device) for n in (rows, columns))
         difference = features.index_select(0, a).to(dtype).sub_(features.index_select(0, b))

@@ -131,11 +131,11 @@ def k_reciprocal_encoding(
     k1, k2 = checked_neighbors(k1, k2)
     word(definition, "definition", DEFINITIONS)
     by_similarity = word(group_order, "group_order", ORDERS) == "similarity" and groups is not None
-    if features.numel() and not 1 / _LARGE < float(features.abs().max()) < _LARGE:
-        features = features.double()
     num = len(features)
     if num == 0:
         return Encoding(sparse.csr_matrix((0, 0), dtype=np.float32), np.zeros(0))
+    if not 1 / _LARGE < max(abs(float(value)) for value in features.aminmax()) < _LARGE:
+        features = features.double()
     length = k1 + 1 if definition == "original" else k1
     most = num if allowed is None else int(allowed.sum())
     averaged = 2 * k2 if by_similarity and k2 > 1 else k2

@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -50,11 +51,13 @@ def test_jaccard_agrees_with_both_dense_forms(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_clusters_are_those_of_both_dense_ways(monkeypatch, tmp_path):
     monkeypatch.setattr(clusters, "peak_memory", lambda *inputs, make: 1 << 20)
-    result = run(tmp_path, *"clusters --items 300 --sparse-items 200 --size 16".split())
+    result = run(
+        tmp_path, *"clusters --items 300 --sparse-items 200 --size 16 --processor-time".split()
+    )
     for way in clusters.WAYS:
         found = result[f"{way}, N 300, d 16"]
         assert found["share of images with the same label"] == 1.0
-        assert found["ours: clusters"] > 1
+        assert found["ours: clusters"] > 1 and result["processor time"]
         assert "dense" not in result[f"{way}, N 200, d 16"]
 
 
@@ -130,6 +133,16 @@ def test_a_folder_that_cannot_be_made_is_said_before_the_measurement(tmp_path, c
     words = [*topic.split(), "--out", str(tmp_path / "file")]
     assert run_verb("bench", words) == 2
     assert capsys.readouterr().err.endswith("it is a file. Choose another folder.\n")
+
+
+def test_waiting_takes_no_processor_time():
+    def wait():
+        time.sleep(0.2)
+
+    (seconds,) = measuring.times_in_turn({"wait": wait}, 1, warm_up=False)["wait"]
+    assert seconds >= 0.2
+    (seconds,) = measuring.times_in_turn({"wait": wait}, 1, False, processor=True)["wait"]
+    assert seconds < 0.1
 
 
 def test_what_a_new_process_returns_and_raises():

@@ -101,12 +101,21 @@ def neighbors(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, help="timed runs")
 
 
+def _add_processor_time(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="measure seconds of the processor: for a machine that does other things, too",
+    )
+
+
 def jaccard(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``jaccard``."""
     parser.add_argument("--items", type=int, nargs="+", help="numbers of items for all forms")
     parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
     parser.add_argument("--sizes", type=int, nargs="+", help="dimensions of a feature")
     parser.add_argument("--repeats", type=int, help="timed runs")
+    _add_processor_time(parser)
 
 
 def clusters(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +124,7 @@ def clusters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
     parser.add_argument("--size", type=int, help="dimensions of a feature")
     parser.add_argument("--repeats", type=int, help="timed runs")
+    _add_processor_time(parser)
 
 
 def growth(parser: argparse.ArgumentParser) -> None:

@@ -108,6 +108,7 @@ def run(
     sizes: Sequence[int] = (256, 2048),
     repeats: int = 3,
     threads: int = 2,
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure every size with both definitions, and clustering on the result.
 
@@ -115,23 +116,40 @@ def run(
         items: numbers of items N for all forms.
         sparse_items: numbers of items for the sparse form only.
         sizes: dimensions of a feature.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
     """
     faiss.omp_set_num_threads(threads)
     results: Dict[str, Any] = {"faiss": faiss.__version__, "k1": K1, "k2": K2}
+    results["processor time"] = processor_time
+    timed = partial(times_in_turn, warm_up=False, processor=processor_time)
     for size in sizes:
         for num in [*items, *sparse_items]:
             features = make_features(num, size)
             for definition, dense in DENSE.items():
                 name = f"{definition}, N {num}, d {size}"
                 compared = dense if num in items else None
-                results[name] = bench_case(features, definition, compared, repeats)
+                results[name] = bench_case(features, definition, compared, repeats, timed)
                 for key, value in results[name].items():
                     say(name, key, memory_text(value) if "memory" in key else value)
     return results
 
 
-def bench_case(features: np.ndarray, definition: str, dense: Any, repeats: int) -> Dict[str, Any]:
-    """Return times and peak memory of ours and, if given, of the dense form, with equal results."""
+def bench_case(
+    features: np.ndarray,
+    definition: str,
+    dense: Any,
+    repeats: int,
+    timed: Callable[..., Dict[str, List[float]]],
+) -> Dict[str, Any]:
+    """Return times and peak memory of ours and, if given, of the dense form, with equal results.
+
+    Args:
+        features: (N, D).
+        definition: of the distances.
+        dense: the dense form, or None.
+        repeats: timed runs of ours.
+        timed: ``times_in_turn`` or a form of it.
+    """
 
     def ours() -> Any:
         return SPARSE[definition](features)
@@ -142,7 +160,7 @@ def bench_case(features: np.ndarray, definition: str, dense: Any, repeats: int) 
     found = ours()
     out["pairs stored per item"] = found.nnz / len(features)
     if dense is None:
-        out.update(times_in_turn({"sparse": ours}, repeats, warm_up=False))
+        out.update(timed({"sparse": ours}, repeats))
     else:
         out["dense: peak memory"] = peak_memory(dense, *features.shape, make=make_features)
         expected = dense(features)
@@ -152,14 +170,14 @@ def bench_case(features: np.ndarray, definition: str, dense: Any, repeats: int) 
         got[part.row, part.col] = part.data
         out["greatest difference, 100 rows"] = float(np.abs(got - expected[rows]).max())
         del expected, got
-        times = times_in_turn({"sparse": ours}, repeats, warm_up=False)
-        times.update(times_in_turn({"dense": lambda: dense(features)}, 1, warm_up=False))
+        times = timed({"sparse": ours}, repeats)
+        times.update(timed({"dense": lambda: dense(features)}, 1))
         out.update(times)
         out["ratio of dense to sparse"] = ratio(times, "dense", "sparse")
 
     def clustered() -> np.ndarray:
         return cluster(found, automatic_radius(found))
 
-    out.update(times_in_turn({"radius and DBSCAN": clustered}, 1, warm_up=False))
+    out.update(timed({"radius and DBSCAN": clustered}, 1))
     out["clusters"] = int(clustered().max()) + 1
     return out

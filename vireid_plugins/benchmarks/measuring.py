@@ -20,22 +20,28 @@ OUT = os.path.join("logs", "bench")  # folder of results
 
 
 def times_in_turn(
-    cases: Mapping[str, Callable[[], Any]], repeats: int, warm_up: bool = True
+    cases: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    warm_up: bool = True,
+    processor: bool = False,
 ) -> Dict[str, List[float]]:
     """Return the seconds of ``repeats`` runs of each case, by case.
 
     The cases take turns, so that other programs on the machine disturb all of them alike. With
-    ``warm_up`` the first run of each is dropped.
+    ``warm_up`` the first run of each is dropped. With ``processor`` only the seconds count in which
+    a processor works on this process (those of all its threads): other programs hardly change
+    them.
     """
+    clock = time.process_time if processor else time.perf_counter
     if warm_up:
         for run in cases.values():
             run()
     seconds: Dict[str, List[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, run in cases.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(clock() - begin)
     return seconds
 
 

@@ -5,7 +5,7 @@ import torch
 
 import vireid_plugins  # noqa: F401
 from vireid_plugins.engine import VIReIDTrainer
-from vireid_plugins.modeling.checkpointing import recomputed
+from vireid_plugins.modeling.checkpointing import checkpoint_parts, recomputed
 
 from tests.engine.small import small_cfg
 from tests.modeling.test_meta_arch import (
@@ -33,7 +33,7 @@ NON_LOCAL = [
 def pair(config, *opts):
     """The same model, plain and checkpointed."""
     plain, checkpointed = make_model(config, *opts), make_model(config, *opts)
-    checkpointed.backbone.checkpoint_activations()
+    checkpoint_parts(checkpointed)
     return plain.train(), checkpointed.train()
 
 

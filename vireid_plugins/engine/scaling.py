@@ -10,6 +10,7 @@ from fastreid.utils import comm
 from ..errors import UserError
 from ..keys import SWITCH, Key, at_least, declare
 from ..modeling.backbones.dual_stream import USE_STAGES
+from ..modeling.checkpointing import checkpoint_parts
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +45,15 @@ def apply_scaling_keys(cfg: Any, model: nn.Module) -> None:
             "False."
         )
     if cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS:
-        own = [getattr(part, "backbone", None) for part in getattr(model, "students", [model])]
+        parts: List[Any] = list(getattr(model, "students", [model]))
+        own = [getattr(part, "backbone", None) for part in parts]
         if not all(hasattr(backbone, "checkpoint_activations") for backbone in own):
             raise UserError(
                 "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS True needs a network that is cut into "
                 f"stages, which {cfg.MODEL.BACKBONE.NAME} is not. Set it False, or {USE_STAGES}."
             )
-        trained: List[Any] = own
-        for backbone in trained:
-            backbone.checkpoint_activations()
+        for part in parts:
+            checkpoint_parts(part)
 
 
 def read_accumulation(cfg: Any, num_batches: int) -> int:

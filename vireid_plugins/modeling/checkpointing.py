@@ -40,6 +40,17 @@ def recomputed(part: Callable[..., _T], owner: nn.Module, *inputs: Tensor) -> _T
     return checkpoint(once_or_again, *inputs, use_reentrant=False)
 
 
+def checkpoint_parts(module: nn.Module, on: bool = True) -> None:
+    """Let all parts of a module keep only their inputs for the backward pass.
+
+    A part is a module with the attribute ``checkpointed``, which calls :func:`recomputed` if that
+    is True.
+    """
+    for part in module.modules():
+        if hasattr(part, "checkpointed"):
+            setattr(part, "checkpointed", on)  # noqa: B010  its type is not known here
+
+
 @contextlib.contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Let batch norm normalize as in training, and keep its running statistics as they are.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...keys import check_values
 from ...modality import apply_per_modality
+from ..checkpointing import checkpoint_parts
 from ..maps import Tap
 
 
@@ -128,9 +129,7 @@ class TwoStreams(nn.Module):
 
     def checkpoint_activations(self, on: bool = True) -> None:
         """Keep only the inputs of stem and blocks for the backward pass; compute the rest again."""
-        for module in self.modules():
-            if hasattr(module, "checkpointed"):
-                setattr(module, "checkpointed", on)  # noqa: B010  its type is not known here
+        checkpoint_parts(self, on)
 
     def streams_of(self, stage: str) -> Tuple[str, ...]:
         """Return the names of the module dicts that hold a stage: one, or one for each modality."""

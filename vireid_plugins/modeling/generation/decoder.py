@@ -6,6 +6,7 @@ channels, D the length of a code.
 
 from torch import Tensor, nn
 
+from ..checkpointing import recomputed
 from .blocks import MLP, AdaptiveResidualBlock, ConvBlock, initialize
 from .encoder import BLOCKS
 
@@ -21,6 +22,8 @@ class Decoder(nn.Module):
         code_length: D.
         hidden: width of the MLPs; 512 in the paper.
     """
+
+    checkpointed = False  # see ``checkpointing.py``
 
     def __init__(self, channels: int, code_length: int, hidden: int) -> None:
         super().__init__()
@@ -41,7 +44,13 @@ class Decoder(nn.Module):
         initialize(self)
 
     def forward(self, feature_map: Tensor, code: Tensor) -> Tensor:
+        if self.checkpointed:
+            return recomputed(self._paint, self, feature_map, code)
+        return self._paint(feature_map, code)
+
+    def _paint(self, feature_map: Tensor, code: Tensor) -> Tensor:
         parts = zip(self.blocks, self.scales, self.shifts, code.chunk(BLOCKS, dim=1))
         for block, scales, shifts, chunk in parts:
             feature_map = block(feature_map, scales(chunk), shifts(chunk))
-        return self.painter(feature_map)
+        images: Tensor = self.painter(feature_map)
+        return images

@@ -7,6 +7,7 @@ images, H x W pixels, w the width.
 import torch
 from torch import Tensor, nn
 
+from ..checkpointing import recomputed
 from .blocks import ConvBlock, ResidualBlock, initialize
 
 BLOCKS = 4  # residual blocks, of the encoder and of the decoder
@@ -21,6 +22,8 @@ class PrototypeEncoder(nn.Module):
         width: w, channels of the first convolution; 32 in the paper.
     """
 
+    checkpointed = False  # see ``checkpointing.py``
+
     def __init__(self, width: int) -> None:
         super().__init__()
         shape = [(3, width, 2), (width, 2 * width, 1), (2 * width, 2 * width, 1)]
@@ -33,6 +36,11 @@ class PrototypeEncoder(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.checkpointed:
+            return recomputed(self._encode, self, images)
+        return self._encode(images)
+
+    def _encode(self, images: Tensor) -> Tensor:
         return self.pyramid(self.blocks(self.layers(images)))
 
 

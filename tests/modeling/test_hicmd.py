@@ -341,6 +341,27 @@ def test_each_optimizer_has_its_parts(model):
     assert {g["betas"] for g in optimizers.parts["generator"].param_groups} == {(0.5, 0.999)}
 
 
+def test_pretrained_networks_may_learn_at_a_rate_of_their_own(model):
+    """A tenth for the attribute encoders and for layer2 and layer3; nothing else changes."""
+    cfg = cfg_of(SOLVER__BACKBONE_LR_FACTOR=0.1, SOLVER__BASE_LR=0.01, SOLVER__BIAS_LR_FACTOR=1.0)
+    names = {id(p): n.split(".")[0] for n, p in model.named_parameters()}
+    found = {
+        (names[id(p)], round(group["lr"], 9))
+        for one in build_optimizer(cfg, model).parts.values()
+        for group in one.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        ("backbone", 1e-4),
+        ("prototypes", 1e-3),
+        ("id_pig", 1e-3),  # the decoder, by GENERATOR_LR
+        ("id_pig", 1e-4),  # the discriminators, by DISCRIMINATOR_LR
+        ("layers", 1e-3),
+        ("heads", 1e-2),
+        ("mix", 1e-4),  # by MIX_LR
+    }
+
+
 class Loader(list):
     class batch_sampler:
         set_epoch = staticmethod(lambda epoch: None)

@@ -41,7 +41,12 @@ declare(
     Key("MIX_LR", 1e-5, at_least(0), "rate of the weight that joins prototype and style"),
     Key("MLP_WIDTH", 512, between(1, 100000), "width of the decoder's MLPs"),
     Key("DISCRIMINATOR_WIDTH", 32, between(1, 10000), "channels of its first layer"),
-    Key("GENERATOR_LR", 1e-4, at_least(0), "Adam's rate for encoders and decoder"),
+    Key(
+        "GENERATOR_LR",
+        1e-4,
+        at_least(0),
+        "Adam's rate for encoders and decoder; attribute encoders: times SOLVER.BACKBONE_LR_FACTOR",
+    ),
     Key("DISCRIMINATOR_LR", 1e-4, at_least(0), "Adam's rate for the discriminators"),
     Key("BETAS", (0.5, 0.999), each(at_least(0, below=1), count=2), "of both Adams"),
     Key("GENERATION_DECAY", 1e-4, at_least(0), "weight decay of both Adams"),
@@ -121,7 +126,7 @@ class Settings(NamedTuple):
 
 def _adam(rate: float, decay: float) -> Dict[str, Any]:
     decays = dict.fromkeys(("WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"), decay)
-    factors = dict.fromkeys(("BIAS_LR_FACTOR", "BACKBONE_LR_FACTOR", "HEADS_LR_FACTOR"), 1.0)
+    factors = dict.fromkeys(("BIAS_LR_FACTOR", "HEADS_LR_FACTOR"), 1.0)
     return {"OPT": "Adam", "BASE_LR": rate, "HEADS_LR_LAYERS": (), **decays, **factors}
 
 

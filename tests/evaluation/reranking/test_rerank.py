@@ -159,16 +159,18 @@ def test_what_float32_cannot_order_is_ordered_in_float64(copies, grouped):
 def test_blocks_of_any_size_give_the_same(monkeypatch):
     features = np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32)
     whole = dense(jaccard_distance(features, 7, 3))
-    monkeypatch.setattr(sums_module, "_BLOCK_ELEMENTS", 130)
+    monkeypatch.setattr(sums_module, "_BLOCK_PAIRS", 130)
     monkeypatch.setattr(all_pairs, "_SIDE", 9)
     monkeypatch.setattr(neighbor_lists, "_PAIR_ELEMENTS", 30)
     np.testing.assert_allclose(dense(jaccard_distance(features, 7, 3)), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 40, 1 << 21])
-def test_sums_of_minima_equal_the_definition(block, monkeypatch):
-    monkeypatch.setattr(sums_module, "_BLOCK_ELEMENTS", block)
-    a, b = (sparse.random(n, 12, 0.3, "csr", np.float32, random_state=n) for n in (25, 31))
+@pytest.mark.parametrize("num", [1, 25, 100])
+def test_sums_of_minima_equal_the_definition(block, num, monkeypatch):
+    """Some rows are empty."""
+    monkeypatch.setattr(sums_module, "_BLOCK_PAIRS", block)
+    a, b = (sparse.random(n, 12, 0.3, "csr", np.float32, random_state=n) for n in (num, 31))
     for others in (a, b):
         wanted = np.minimum(a.toarray()[:, None], others.toarray()).sum(2)
         for least in (0.0, 0.7):

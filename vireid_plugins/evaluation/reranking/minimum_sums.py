@@ -1,22 +1,21 @@
 """Sum the minima of the rows of sparse matrices, in blocks, on all threads of the CPU.
 
-Shapes: A and B rows of N columns, R rows of a block.
+Shapes: A and B rows of N columns, R rows of a block, P pairs of entries in one column.
 """
 
 from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..late_sparse import sparse
 
-_BLOCK_ELEMENTS = 1 << 21  # sums in a block; each thread works on one block
+_BLOCK_PAIRS = 1 << 19  # pairs of entries in a block; each thread works on one block
+_RENEWALS = 16  # how often the rows that are still to be met are transposed
 
 
 def minimum_sums(
@@ -26,113 +25,86 @@ def minimum_sums(
 
     Args:
         a: (A, N), entries above 0.
-        b: (B, N), entries above 0; None: ``a`` itself, and then each pair is computed once (a pair
-            within a block twice).
+        b: (B, N), entries above 0; None: ``a`` itself, and then each pair is computed once (a few
+            twice).
         least: only sums above it are stored; at least 0.
 
     Returns:
         (A, B) float32.
     """
-    one_sided, b = b is None, a if b is None else b
-    result = _GrowingRows(b.shape[0])
-    ends: List[int] = []
+    result = _GrowingRows((a if b is None else b).shape[0])
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
-        blocks = _blocks(a, _Columns.of(b), one_sided)
+        blocks = _blocks(a, b)
         while True:
             part = list(itertools.islice(blocks, threads))  # as many blocks at a time as threads
             if not part:
                 break
-            for counts, found, sums in pool.map(lambda pair: _above(pair[0], pair[1], least), part):
-                ends += [len(result) + len(counts)] * len(counts)
-                result.append(counts, found, sums)
-    above = result.matrix()
-    return above + _beyond(above, np.array(ends)).T.tocsr() if one_sided else above
+            for block, sums in zip(part, pool.map(_minimum_sums, part)):
+                rows = np.repeat(np.arange(sums.shape[0]), np.diff(sums.indptr))
+                found = sums.indices + block.first
+                kept = sums.data > np.float32(least)
+                if b is None:
+                    kept &= found >= block.begin + rows
+                counts = np.bincount(rows[kept], minlength=sums.shape[0])
+                result.append(counts, found[kept], sums.data[kept])
+    return _with_mirror(result.matrix()) if b is None else result.matrix()
 
 
-def _beyond(matrix: sparse.csr_matrix, ends: np.ndarray) -> sparse.csr_matrix:
-    """Return the entries of each row whose column is ``ends`` (A,) or a later one."""
-    counts = np.diff(matrix.indptr)
-    kept = matrix.indices >= np.repeat(ends, counts)
-    rows = np.repeat(np.arange(len(ends)), counts)[kept]
-    starts = np.concatenate([[0], np.bincount(rows, minlength=len(ends)).cumsum()])
-    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], starts), matrix.shape)
+def _with_mirror(upper: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the symmetric matrix of which ``upper`` (A, A) is the upper half, and the diagonal."""
+    rows = np.repeat(np.arange(upper.shape[0]), np.diff(upper.indptr))
+    beyond = upper.indices > rows
+    counts = np.bincount(rows[beyond], minlength=upper.shape[0])
+    parts = (upper.data[beyond], upper.indices[beyond], np.concatenate([[0], counts.cumsum()]))
+    return upper + sparse.csr_matrix(parts, upper.shape).T.tocsr()
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a sparse (B, N) matrix, from the row ``first`` on."""
+class _Block(NamedTuple):
+    """Rows of ``a``, and the rows of ``b`` that they meet."""
 
-    begins: np.ndarray  # (N,) where each column begins in ``rows``
-    ends: np.ndarray  # (N,)
-    rows: Tensor  # (nnz,) int64
-    values: Tensor  # (nnz,)
-    num_rows: int  # B
-    first: int = 0
-
-    @classmethod
-    def of(cls, matrix: sparse.csr_matrix) -> _Columns:
-        by_column = matrix.tocsc()
-        starts = by_column.indptr.astype(np.int64)
-        rows = torch.from_numpy(by_column.indices.astype(np.int64))
-        values = torch.from_numpy(by_column.data.astype(np.float32))
-        return cls(starts[:-1], starts[1:], rows, values, matrix.shape[0])
-
-    def after(self, block: sparse.csr_matrix) -> _Columns:
-        """Return the columns without their first rows, which are those of ``block`` (R, N)."""
-        passed = np.bincount(block.indices, minlength=len(self.begins))
-        return replace(self, begins=self.begins + passed, first=self.first + block.shape[0])
+    rows: sparse.csr_matrix  # (R, N)
+    begin: int  # the number of the first of them
+    columns: sparse.csr_matrix  # (N, M) the transpose of rows of ``b``
+    first: int  # the number of the first of them
 
 
-def _blocks(
-    a: sparse.csr_matrix, columns: _Columns, one_sided: bool
-) -> Iterator[Tuple[sparse.csr_matrix, _Columns]]:
-    """Yield rows of ``a`` in blocks of bounded work, each with the columns that it meets."""
-    begin = 0
-    while begin < a.shape[0]:
-        most = max(1, _BLOCK_ELEMENTS // max(1, columns.num_rows - columns.first))
-        block = a[begin : begin + most]
-        lengths = (columns.ends - columns.begins)[block.indices]
-        met = np.concatenate([[0], np.cumsum(lengths)])[block.indptr]
-        end = int(np.searchsorted(met, _BLOCK_ELEMENTS, side="right")) - 1
-        block = block[: max(end, 1)]
-        yield block, columns
-        if one_sided:
-            columns = columns.after(block)
-        begin += block.shape[0]
+def _blocks(a: sparse.csr_matrix, b: Optional[sparse.csr_matrix]) -> Iterator[_Block]:
+    """Yield the rows of ``a`` in blocks of bounded work.
+
+    Without ``b``, rows meet themselves and those after them. The transpose of these is made anew
+    only now and then, so that rows may also meet some before them.
+    """
+    step = max(1, a.shape[0] if b is not None else a.shape[0] // _RENEWALS)
+    for first in range(0, a.shape[0], step):
+        part, others = a[first : first + step], a[first:] if b is None else b
+        columns = others.T.tocsr()
+        pairs = np.diff(columns.indptr)[part.indices].cumsum(dtype=np.int64)
+        ends = np.concatenate([[0], pairs])[part.indptr]
+        begin = 0
+        while begin < part.shape[0]:
+            most = np.searchsorted(ends, ends[begin] + _BLOCK_PAIRS, side="right") - 1
+            rows = part[begin : max(begin + 1, int(most))]
+            yield _Block(rows, first + begin, columns, first if b is None else 0)
+            begin += rows.shape[0]
 
 
-def _above(
-    a: sparse.csr_matrix, columns: _Columns, least: float
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sums of rows of ``a`` (R, N) above ``least``: counts by row, columns, sums."""
-    sums = _minimum_sums(a, columns)
-    flat = sums.numpy().ravel()
-    kept = np.flatnonzero(flat > np.float32(least))
-    rows, found = np.divmod(kept, sums.shape[1])
-    found += columns.first
-    return np.bincount(rows, minlength=len(sums)), found.astype(np.int32), flat[kept]
+def _minimum_sums(block: _Block) -> sparse.csr_matrix:
+    """Return the sums of minima of rows (R, N) and of columns (N, M): (R, M).
 
-
-def _minimum_sums(a: sparse.csr_matrix, columns: _Columns) -> Tensor:
-    """Return the sums of minima of rows of ``a`` (R, N) and of ``columns``: (R, B - first)."""
-    starts = columns.begins[a.indices]
-    counts = columns.ends[a.indices] - starts
-    ends = counts.cumsum()
-    total = int(ends[-1]) if len(ends) else 0
-    # Each entry of ``a`` meets the entries of its column, which stand side by side.
-    offsets = np.repeat(starts - (ends - counts), counts)
-    offsets += np.arange(total)
-    places = torch.from_numpy(offsets)
-    minima = torch.from_numpy(np.repeat(a.data, counts))
-    torch.minimum(minima, columns.values.index_select(0, places), out=minima)
-    width = columns.num_rows - columns.first
-    first = np.arange(a.shape[0], dtype=np.int64) * width - columns.first
-    first = np.repeat(first, np.diff(a.indptr))
-    keys = torch.from_numpy(np.repeat(first, counts))
-    keys += columns.rows.index_select(0, places)
-    sums = torch.zeros(a.shape[0] * width)
-    return sums.scatter_add_(0, keys, minima).view(a.shape[0], width)
+    Each entry of a row meets the entries of its column: P pairs. Their minima are summed by a
+    product of two sparse matrices: (R, P) has a one where a pair belongs to a row, (P, M) has the
+    minimum where a pair belongs to a column.
+    """
+    rows, columns = block.rows, block.columns
+    met = columns[rows.indices]
+    minima = np.repeat(rows.data, np.diff(met.indptr))
+    np.minimum(minima, met.data, out=minima)
+    num = len(minima)
+    places = np.arange(num + 1, dtype=np.int32)
+    ones = np.ones(num, minima.dtype)
+    left = sparse.csr_matrix((ones, places[:-1], met.indptr[rows.indptr]), (rows.shape[0], num))
+    return left @ sparse.csr_matrix((minima, met.indices, places), (num, columns.shape[1]))
 
 
 class _GrowingRows:

@@ -24,7 +24,6 @@ PARSERS |= {
 # Outside the readers -> why that is not a file of a user, or who else checks it.
 EXEMPT = {
     "vireid_plugins/benchmarks/measuring.py": "what its own process has just printed",
-    "vireid_plugins/comparison/runs.py": "configs that it has just dumped itself",
     "vireid_plugins/comparison/worker.py": "words that the comparison gave to its own process",
     "vireid_plugins/evaluation/neighbors/search.py": "arrays whose checksums it has verified",
     "vireid_plugins/runs/metrics_log.py": "single lines; damaged ones are counted, not raised",

@@ -98,6 +98,13 @@ def test_a_damaged_file_is_named(tmp_path, file, content, words):
     assert kept.result is None and not kept.resumable and kept.progress == {}
 
 
+def test_a_complete_run_needs_no_checkpoint(run):
+    (run.folder / COMPARED).write_text(json.dumps(fake_result(run, 40.0, 30.0)))
+    (run.folder / LAST).write_text("model_final.pth")  # deleted to free the disk
+    kept = run.kept()
+    assert kept.damaged == () and not kept.resumable and run.state == "done"
+
+
 def test_a_renamed_file_replaces_none(tmp_path):
     for number in (1, 2):
         (tmp_path / "a.json").write_text(str(number))

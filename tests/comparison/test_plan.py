@@ -14,6 +14,7 @@ from vireid_plugins.comparison import (
     PlanComparison,
     entries,
     export,
+    gain_curves,
     jobs,
     plan,
     plan_table,
@@ -356,6 +357,26 @@ def test_the_figures_grow_with_their_rows(tmp_path):
         curves = size(draw_curves(sections, "share", "t"))
         assert curves == pytest.approx((wide * 130, (lines * 2.0 + 1.5) * 130), abs=1)
     assert heights[1] - heights[0] == pytest.approx(4 * 0.3 * 130, abs=1)
+
+
+def test_a_row_at_one_point_is_no_curve_once_another_has_two(tmp_path, monkeypatch):
+    """b is known at both points, c at one; an interval is named only where seeds give one."""
+    legends = []
+    monkeypatch.setattr(
+        gain_curves.Figure, "legend", lambda self, handles, **_: legends.append(handles)
+    )
+    for seeds, words in (([0], "rank-1 (one seed)"), ([0, 1], "rank-1 (95 % interval)")):
+        runs = fake_runs(tmp_path / str(len(seeds)), list("abc"), seeds)
+        for run in runs:
+            finish(run, 30.0 + run.seed, 20.0)
+        rows = collect(runs)
+        one = Section(DataPoint(0.0, tmp_path), Contrasts(rows[:2], {"b": ["a"]}), [KEYS[0]])
+        both = Contrasts(rows, {"b": ["a"], "c": ["a"]})
+        two = Section(DataPoint(1.0, tmp_path), both, [KEYS[0]])
+        assert set(gain_curves._curves([two])) == {("b", "a"), ("c", "a")}
+        assert set(gain_curves._curves([one, two])) == {("b", "a")}
+        draw_curves([one, two], "share", "t")
+        assert legends.pop()[0].get_label() == words
 
 
 def test_names_of_folders(folder):

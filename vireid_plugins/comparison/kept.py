@@ -64,7 +64,7 @@ class Kept:
     result: Optional[Dict[str, Any]]  # of a complete run
     settings: Optional[Dict[Any, Any]]  # what an unfinished run was begun with
     progress: Dict[str, Any]  # see ``Progress``
-    resumable: bool  # whether there is a checkpoint to continue from
+    resumable: bool  # whether an unfinished run has a checkpoint to continue from
     damaged: Tuple[Damage, ...]
 
 
@@ -85,11 +85,13 @@ def read_kept(folder: Path, seed: int) -> Kept:
             damaged.append(Damage(path, one_line(error)))
             return None
 
+    result = read(COMPARED, lambda path: _read_result(path, seed))
     return Kept(
-        result=read(COMPARED, lambda path: _read_result(path, seed)),
+        result=result,
         settings=read(SETTINGS, _read_settings),
         progress=read(PROGRESS, read_progress) or {},
-        resumable=bool(read(LAST, _read_last)),
+        # a complete run needs no checkpoint: who deletes it to free the disk damages nothing
+        resumable=result is None and bool(read(LAST, _read_last)),
         damaged=tuple(damaged),
     )
 

@@ -60,11 +60,8 @@ def test_clusters_are_those_of_the_dense_matrix(radius, min_samples, duplicates)
 
 
 @pytest.mark.parametrize("min_samples", [1, 2, 3, 5])
-def test_clusters_are_those_of_scikit_learn(min_samples):
-    """Few distinct distances, so that borders lie between clusters; the diagonal or not; nothing.
-
-    The numbers of the clusters are the same, too, and so is the cluster of an image between two.
-    """
+def test_clusters_of_sparse_pairs_are_those_of_all_pairs(min_samples):
+    """Few distinct distances, so that items lie between clusters; with the diagonal and without."""
     rng = np.random.default_rng(min_samples)
     for trial in range(60):
         num = int(rng.integers(1, 40))

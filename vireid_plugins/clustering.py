@@ -4,11 +4,10 @@ The sparse matrices are those of ``evaluation.jaccard_distance``: pairs that are
 far to matter. Shapes: N items.
 """
 
-from typing import Tuple
+import warnings
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 
 from .errors import UserError
 
@@ -51,11 +50,11 @@ def automatic_radius(distances: sparse.spmatrix, share: float = 1.6e-3) -> float
 
 
 def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> np.ndarray:
-    """Cluster items by DBSCAN; the labels are those of scikit-learn.
+    """Cluster items by scikit-learn's DBSCAN.
 
     Args:
-        distances: (N, N) sparse, symmetric; pairs that are not stored are farther than ``radius``.
-            An item is near to itself, whether that is stored or not.
+        distances: (N, N) sparse, diagonal 0; pairs that are not stored are farther than
+            ``radius``.
         radius: items at most this far are neighbors (DBSCAN's eps).
         min_samples: how many neighbors, the item itself included, make an item the core of a
             cluster.
@@ -70,28 +69,23 @@ def cluster(distances: sparse.spmatrix, radius: float, min_samples: int = 4) -> 
         raise UserError(
             f"radius must be above 0 and min_samples at least 1; got {radius!r}, {min_samples!r}."
         )
-    rows, columns = _near_pairs(sparse.csr_matrix(distances), radius)
-    num = distances.shape[0]
-    is_core = np.bincount(rows, minlength=num) >= min_samples - 1
-    cores, borders = is_core[rows] & is_core[columns], ~is_core[rows] & is_core[columns]
-    pairs = (np.ones(int(cores.sum()), bool), (rows[cores], columns[cores]))
-    linked = connected_components(sparse.csr_matrix(pairs, (num, num)), directed=False)[1]
-    labels = np.full(num, -1, np.int64)  # outliers, until they are found elsewhere
-    labels[is_core] = np.unique(linked[is_core], return_inverse=True)[1]
-    # An item that is near to cores of several clusters belongs to the first of these.
-    reached = np.full(num, num, np.int64)
-    np.minimum.at(reached, rows[borders], labels[columns[borders]])
-    return np.where(reached < num, reached, labels)
+    from sklearn.cluster import DBSCAN  # slow to load
+    from sklearn.exceptions import EfficiencyWarning
+
+    distances = sparse.csr_matrix(distances)
+    if distances.shape[0] == 0:
+        return np.zeros(0, np.int64)
+    near = _at_most(distances, radius)
+    with warnings.catch_warnings():
+        # DBSCAN warns that it sorts the rows, which is necessary.
+        warnings.simplefilter("ignore", EfficiencyWarning)
+        labels = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(near).labels_
+    return labels.astype(np.int64)
 
 
-def _near_pairs(distances: sparse.csr_matrix, radius: float) -> Tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of the stored pairs within ``radius``, explicit zeros included.
-
-    Pairs of an item with itself are left out.
-    """
-    near = np.flatnonzero(distances.data <= radius)
-    counts = np.diff(np.searchsorted(near, distances.indptr))
-    rows = np.repeat(np.arange(distances.shape[0]), counts)
-    columns = distances.indices[near]
-    kept = rows != columns
-    return rows[kept], columns[kept]
+def _at_most(distances: sparse.csr_matrix, radius: float) -> sparse.csr_matrix:
+    """Return only the stored pairs within ``radius``; explicit zeros stay."""
+    kept = distances.data <= radius
+    ends = np.concatenate([[0], np.cumsum(kept)])[distances.indptr]
+    parts = (distances.data[kept], distances.indices[kept], ends)
+    return sparse.csr_matrix(parts, shape=distances.shape)

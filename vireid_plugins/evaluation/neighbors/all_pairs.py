@@ -17,7 +17,7 @@ from torch import Tensor
 from ..ranking.topk import largest_by_index
 from ..similarity import products
 
-_SIDE = 2048  # rows and columns of a tile: with fewer, the product is slow
+_SIDE = 2048  # rows and columns of a tile, below 2^15: with fewer, the product is slow
 _BLOCK_ELEMENTS = 1 << 20  # features in a block of rows
 # Nearness errs by less than this times |a|^2 + |b|^2.
 _ERRORS = {torch.float32: 1e-6, torch.float64: 1e-14}
@@ -109,7 +109,8 @@ class Nearest:
     """
 
     def __init__(self, like: Tensor, width: int) -> None:
-        num, slots = len(like), 3 * width
+        num = len(like)
+        slots = min(3 * width, num)  # no item can have more neighbors
         self._width, self._slots = width, slots
         self._values = like.new_full((num, slots), -torch.inf)  # of slots that are free
         self._items = torch.zeros((num, slots), dtype=torch.int64, device=like.device)
@@ -222,7 +223,8 @@ def _above(nearness: Tensor, limits: Tensor, mask: Optional[Tensor]) -> _Places:
         stored = stored.T
         places = np.flatnonzero(above.T)
         others, own = np.divmod(places, stored.shape[1])
-        order = np.argsort(own.astype(np.int16), kind="stable")  # faster than of int64
+        # A stable sort of int16 takes time in proportion to P; a tile has fewer than 2^15 rows.
+        order = np.argsort(own.astype(np.int16), kind="stable")
         places, found = places[order], (own[order], others[order])
     values = torch.from_numpy(stored.ravel()[places])
     return torch.from_numpy(found[0]), torch.from_numpy(found[1]), values

@@ -39,7 +39,7 @@ def nearest_items(
     which rounding could decide between two neighbors are computed again in float64.
 
     Args:
-        features: (N, D).
+        features: (N, D), float32 or float64, finite; at least one.
         k: from 1 to N, and at most as many as are allowed.
         groups: (N,), see :func:`_in_turn`; None: all items are in one group.
         allowed: (N,) bool, the items that can be neighbors, if there are no groups; the list of an

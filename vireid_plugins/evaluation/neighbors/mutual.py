@@ -22,7 +22,8 @@ def mutual_neighbors(
     Neighbors are exact; the item itself is always one, and the nearest come first.
 
     Args:
-        features: (N, D), of length 1 for neighbors by cosine, without a gradient.
+        features: (N, D), float32 or float64, finite, at least one; of length 1 for neighbors by
+            cosine. No gradient goes back to them.
         k: neighbors of an item, itself included; at most N count.
         groups: (N,), the modality of each item: neighbors are then taken in turn from its own
             group, with itself first, and from the others: half of them from each. None: from all.

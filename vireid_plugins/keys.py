@@ -16,7 +16,7 @@ be imported, which declares its keys, before the config is made. ``host_keys.py`
 
 import math
 import numbers
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from .errors import UserError
 
@@ -99,6 +99,21 @@ def value_of(cfg: Any, name: str, absent: Any = None) -> Any:
             return absent
         cfg = cfg[part]
     return cfg
+
+
+def with_values(cfg: Any, values: Mapping[str, Any]) -> Any:
+    """Return a copy of ``cfg`` with these values of keys, named in full; frozen if ``cfg`` is.
+
+    Without any value, ``cfg`` itself is returned.
+    """
+    if not values:
+        return cfg
+    changed = cfg.clone()
+    changed.defrost()
+    changed.merge_from_list([part for pair in values.items() for part in pair])
+    if cfg.is_frozen():
+        changed.freeze()
+    return changed
 
 
 def check_ranges(cfg: Any, names: Optional[Iterable[str]] = None) -> None:

@@ -155,6 +155,8 @@ def test_a_trainer_of_ones_own_script_checks_too(tmp_path):
             r"GREY.EPOCHS is [0, 3] and SOLVER.MAX",
         ),
         ("SOLVER.FREEZE_ITERS 5", "nothing is frozen"),
+        ("SOLVER.AMP.DTYPE auto", "SOLVER.AMP.ENABLED is False: no mixed precision"),
+        ("SOLVER.AMP.DTYPE auto SOLVER.AMP.ENABLED True", None),
         ("MODEL.LOSSES.NAME ('CenterLoss',)", "CenterLoss only pulls features together"),
     ],
 )

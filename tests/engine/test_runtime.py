@@ -2,13 +2,14 @@
 
 import copy
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vireid_plugins.engine import VIReIDTrainer, runtime
 from vireid_plugins.readers.checkpoint import read_checkpoint
-from vireid_plugins.solver import build_optimizer
+from vireid_plugins.solver import amp, build_optimizer
 
 from fastreid.modeling.backbones import resnet
 
@@ -93,6 +94,65 @@ def test_bfloat16_goes_with_nhwc_order(datasets, tmp_path):
     full = trained(tmp_path / "b", 1)
     assert losses(half)[0] == pytest.approx(losses(full)[0], rel=0.05)
     assert losses(half)[0] != losses(full)[0]
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_auto_is_bfloat16_in_nhwc_order_or_nothing(has_units, datasets, tmp_path, monkeypatch):
+    """The losses are bitwise those of the keys that ``auto`` stands for, and the log says why."""
+    monkeypatch.setattr(amp, "cpu_has_bfloat16", lambda: has_units)
+    mixed, same = {"SOLVER__AMP__ENABLED": True}, {}
+    if has_units:
+        same = dict(mixed, SOLVER__AMP__DTYPE="bfloat16", RUNTIME__CHANNELS_LAST=True)
+    said = []
+    monkeypatch.setattr(amp.logger, "info", lambda *words: said.append(words[0] % words[1:]))
+    auto = trained(tmp_path / "a", 1, SOLVER__AMP__DTYPE="auto", **mixed)
+    words = "bfloat16 and NHWC order, because this CPU has them"
+    assert (words if has_units else "float32, because this CPU has no bfloat16") in "".join(said)
+    assert losses(auto) == losses(trained(tmp_path / "b", 1, **same))
+    assert auto.cfg.RUNTIME.CHANNELS_LAST == auto.cfg.SOLVER.AMP.ENABLED == has_units
+
+
+def test_only_auto_is_replaced(tmp_path, monkeypatch):
+    """The given config stays; a frozen one gives a frozen one."""
+    monkeypatch.setattr(amp, "cpu_has_bfloat16", lambda: True)
+    given = small_cfg(tmp_path, SOLVER__AMP__ENABLED=True, SOLVER__AMP__DTYPE="auto")
+    given.freeze()
+    found = amp.with_precision(given)
+    assert found.is_frozen() and found.SOLVER.AMP.DTYPE == "bfloat16"
+    assert given.SOLVER.AMP.DTYPE == "auto" and not given.RUNTIME.CHANNELS_LAST
+    for word, enabled in (("auto", False), ("bfloat16", True)):
+        other = small_cfg(tmp_path, SOLVER__AMP__ENABLED=enabled, SOLVER__AMP__DTYPE=word)
+        assert amp.with_precision(other) is other
+
+
+@pytest.mark.parametrize(
+    "machine,accepted,units,expected",
+    [
+        ("x86_64", True, [True, False], True),
+        ("x86_64", True, [False, True], True),
+        ("x86_64", True, [False, False], False),  # imitated by AVX-512
+        ("x86_64", False, [False, False], False),
+        ("aarch64", True, [False, False], True),
+        ("x86_64", True, [], True),  # PyTorch before 2.6 does not tell
+    ],
+)
+def test_a_cpu_has_bfloat16_by_its_own_instructions(
+    machine, accepted, units, expected, monkeypatch
+):
+    monkeypatch.setattr(amp.platform, "machine", lambda: machine)
+    onednn = SimpleNamespace(_is_mkldnn_bf16_supported=lambda: accepted)
+    known = {name: (lambda has=has: has) for name, has in zip(amp._FAST_ON_X86, units)}
+    monkeypatch.setattr(amp.torch, "ops", SimpleNamespace(mkldnn=onednn))
+    monkeypatch.setattr(amp.torch, "cpu", SimpleNamespace(**known))
+    assert amp.cpu_has_bfloat16() == expected
+
+
+@pytest.mark.parametrize("capability,expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_has_bfloat16_since_ampere(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    for available in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=available: found)
+        assert amp.has_bfloat16(torch.device("cuda")) == (available and expected)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])

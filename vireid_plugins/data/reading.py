@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional,
 from PIL import Image
 
 from vireid_plugins.errors import UserError
-from vireid_plugins.keys import Key, Rule, at_least, check_values, declare, value_of
+from vireid_plugins.keys import Key, Rule, at_least, check_values, declare, value_of, with_values
 from vireid_plugins.modality import Modality
 from vireid_plugins.readers.gray_range import FULL, Limits, limits_in_words, parse_limits
 from vireid_plugins.readers.image import MAX_PIXELS, read_image, upright_rgb
@@ -128,14 +128,7 @@ def with_ranges(cfg: CfgNode, reader: Optional[ImageReader]) -> CfgNode:
         for (_, key), limits in zip(RANGE_KEYS.items(), reader.limits if reader else ())
         if limits is not None and value_of(cfg, key) == AUTO
     }
-    if not found:
-        return cfg
-    frozen, cfg = cfg.is_frozen(), cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list([part for pair in found.items() for part in pair])
-    if frozen:
-        cfg.freeze()
-    return cfg
+    return with_values(cfg, found)
 
 
 def range_facts(cfg: CfgNode) -> Dict[str, str]:

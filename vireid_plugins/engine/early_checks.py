@@ -71,6 +71,11 @@ def odd_values(cfg: Any) -> List[str]:
             f"SOLVER.FREEZE_ITERS is {node.FREEZE_ITERS} and MODEL.FREEZE_LAYERS names nothing: "
             "nothing is frozen."
         )
+    if node.AMP.DTYPE != "float16" and not node.AMP.ENABLED:  # float16 is the default
+        found.append(
+            f"SOLVER.AMP.DTYPE is {node.AMP.DTYPE} and SOLVER.AMP.ENABLED is False: no mixed "
+            "precision is used."
+        )
     names = cfg.MODEL.LOSSES.NAME
     pulls = [getattr(LOSS_REGISTRY._obj_map.get(name), "only_pulls", False) for name in names]
     if names and all(pulls):

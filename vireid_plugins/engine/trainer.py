@@ -14,10 +14,11 @@ from fastreid.utils.events import EventWriter
 
 from .. import data, evaluation
 from ..data.reading import with_ranges
+from ..keys import value_of, with_values
 from ..runs.log import log_to_console
 from ..runs.writers import MetricsWriter, tensorboard_writers
 from ..solver import build_lr_scheduler, build_optimizer
-from ..solver.amp import amp_name
+from ..solver.amp import amp_name, with_precision
 from . import hooks, loop, runtime, saving
 from .allocator import keep_freed_memory
 from .checkpoint import AtomicCheckpointer
@@ -62,6 +63,7 @@ class VIReIDTrainer(DefaultTrainer):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds FastReID's own parts
         log_to_console(comm.get_rank())
         check_training(cfg, comm.get_world_size())
+        cfg = with_precision(cfg)
         for sentence in odd_values(cfg) if comm.is_main_process() else ():
             logger.warning(sentence)
         make_output_folder(cfg.OUTPUT_DIR)
@@ -142,13 +144,8 @@ class VIReIDTrainer(DefaultTrainer):
 
         FastReID's method also writes ``config.yaml``, before it is known whether a run can resume.
         """
-        cfg = cfg.clone()
-        frozen = cfg.is_frozen()
-        cfg.defrost()
-        cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or num_classes
-        if frozen:
-            cfg.freeze()
-        return cfg
+        key = "MODEL.HEADS.NUM_CLASSES"
+        return cfg if value_of(cfg, key) else with_values(cfg, {key: int(num_classes)})
 
     def build_hooks(self) -> List[host_hooks.HookBase]:
         """Return the hooks in order: time, phase, rate, freezing, evaluation, checkpoint, log."""

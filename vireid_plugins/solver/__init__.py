@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from .amp import amp_name, check_amp
+from .amp import AUTO, amp_name, check_amp
 from .build import build_optimizer, optimizer_options
 from .schedule import EpochSchedule, build_lr_scheduler
 from .several import Optimizers, is_optimizer, optimizers_of
@@ -34,4 +34,5 @@ def check_config(cfg: Any) -> None:
             f"SOLVER.ETA_MIN_LR is {solver.ETA_MIN_LR:g}, above SOLVER.BASE_LR "
             f"{solver.BASE_LR:g}: the learning rate would rise."
         )
-    check_amp(amp_name(cfg), torch.device(cfg.MODEL.DEVICE))
+    name = amp_name(cfg)
+    check_amp(None if name == AUTO else name, torch.device(cfg.MODEL.DEVICE))

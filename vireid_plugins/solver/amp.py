@@ -1,24 +1,50 @@
 """Mixed precision: whether a training uses it, in which number format, and loss scaling."""
 
 import logging
+import platform
 from typing import Any, Optional
 
 import torch
 from torch import nn
 
 from ..errors import UserError
-from ..keys import Key, declare, one_of
+from ..keys import Key, declare, one_of, with_values
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+AUTO = "auto"
 _SCALED = torch.float16  # its small gradients vanish, unless the loss is scaled
 _WITHOUT_GRADIENT = (nn.ReLU6, nn.Hardtanh, nn.Mish)  # in bfloat16, on a CPU, in PyTorch 1.13
 
 declare(
     "SOLVER.AMP",
-    Key("DTYPE", "float16", one_of(*DTYPES), "number type of mixed precision; float16 needs a GPU"),
+    Key(
+        "DTYPE",
+        "float16",
+        one_of(*DTYPES, AUTO),
+        "number type of mixed precision; float16 needs a GPU; auto: bfloat16 in NHWC order if the "
+        "device has its instructions, or else no mixed precision",
+    ),
 )
+_FAST_ON_X86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # in torch.cpu
+
+
+def with_precision(cfg: Any) -> Any:
+    """Return ``cfg`` with what ``SOLVER.AMP.DTYPE auto`` means on ``MODEL.DEVICE``, and log it.
+
+    Where the device has instructions for bfloat16, that is mixed precision in bfloat16 and NHWC
+    order, which belong together; elsewhere it is float32. Other configs are returned as they are.
+    """
+    if amp_name(cfg) != AUTO:
+        return cfg
+    device = torch.device(cfg.MODEL.DEVICE)
+    name = "this GPU" if device.type == "cuda" else f"this {device.type.upper()}"
+    if not has_bfloat16(device):
+        logger.info("SOLVER.AMP.DTYPE auto: float32, because %s has no bfloat16 units.", name)
+        return with_values(cfg, {"SOLVER.AMP.ENABLED": False, "SOLVER.AMP.DTYPE": "float16"})
+    logger.info("SOLVER.AMP.DTYPE auto: bfloat16 and NHWC order, because %s has them.", name)
+    return with_values(cfg, {"SOLVER.AMP.DTYPE": "bfloat16", "RUNTIME.CHANNELS_LAST": True})
 
 
 def amp_name(cfg: Any) -> Optional[str]:
@@ -89,7 +115,22 @@ def build_grad_scaler(dtype: Optional[torch.dtype]) -> Any:
     return torch.cuda.amp.GradScaler()  # PyTorch < 2.3
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether ``device`` computes in bfloat16 by instructions of its own."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and cpu_has_bfloat16()
+
+
 def cpu_has_bfloat16() -> bool:
-    """Return whether this CPU has instructions for bfloat16."""
+    """Return whether this CPU has instructions for bfloat16.
+
+    oneDNN also takes bfloat16 where it has to imitate it by AVX-512; that does not count.
+    """
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(ask and ask())
+    if not (ask and ask()):
+        return False
+    own = [getattr(torch.cpu, name) for name in _FAST_ON_X86 if hasattr(torch.cpu, name)]
+    if platform.machine() not in ("x86_64", "AMD64") or not own:  # own: since PyTorch 2.6
+        return True
+    return any(known() for known in own)

@@ -109,11 +109,13 @@ def test_a_network_with_separate_stages_is_refused():
         making.ordinary_state({"heads.weight": torch.ones(1)})
 
 
-def test_fetching_what_is_made_names_the_command(tmp_path, monkeypatch):
+def test_fetching_what_is_made_names_the_command(tmp_path, monkeypatch, caplog):
     from vireid_plugins.pretrained import fetch
 
+    caplog.set_level("INFO")
     monkeypatch.setenv("VIREID_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match="no file of them is published.*weights make vit_syn"):
         fetch("vit_synthvi")
+    assert "Fetching" not in caplog.text
     with pytest.raises(UserError, match="are fetched, and not made: vireid weights fetch mobilen"):
         making.make("mobilenetv2")

@@ -158,6 +158,12 @@ def test_a_file_in_timms_names_fills_both_streams(suffix, tmp_path):
     )
 
 
+def test_the_file_of_another_network_names_the_keys_of_timms():
+    state = timm.create_model("convnext_femto").state_dict()
+    with pytest.raises(CheckpointError, match="x.pth fits.*in MODEL.BACKBONE.TIMM_NAME, or NETWOR"):
+        build(CONVNEXT).load_ordinary(state, "x.pth")
+
+
 @pytest.mark.parametrize("content", [b"", b"\x09\0\0\0\0\0\0\0{}", b"no weights"])
 def test_a_damaged_file_of_safetensors_is_named(content, tmp_path):
     (tmp_path / "w.safetensors").write_bytes(content)

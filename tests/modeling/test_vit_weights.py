@@ -12,6 +12,7 @@ from vireid_plugins.modeling.sizes import adapt_sizes
 
 from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 
+from tests.modeling import tiny_crossvit
 from tests.modeling.tiny_vit import IMAGE, NAME, build, ordinary, timm, vit_cfg
 
 MODALITIES = torch.tensor([1, 0])
@@ -276,7 +277,14 @@ REFUSED = {
         lambda: state_of(depth=3),
         r"of 3 blocks, and .* has 2. MODEL.BACKBONE.TIMM_OPTIONS \"\['depth=3'\]\" makes",
     ),
-    "width": (lambda: state_of(embed_dim=16), "None of the .* fits this backbone.*TIMM_NAME fit"),
+    "width": (
+        lambda: state_of(embed_dim=16),
+        "start.pth holds a transformer of 16 channels, and this backbone has 32.*TIMM_NAME fit",
+    ),
+    "crossvit": (
+        lambda: tiny_crossvit.ordinary().state_dict(),
+        "holds a CrossViT, .*MODEL.BACKBONE.NAME build_crossvit_backbone",
+    ),
     "patch": (lambda: {"conv1.weight": torch.rand(4, 3, 7, 7)}, "None of the 1 tensors"),
     "stem": (
         lambda: {**state_of(), "patch_embed.conv.0.weight": torch.rand(4, 3, 7, 7)},

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from vireid_plugins.engine.setup import build_config
 from vireid_plugins.files import find_config
 from vireid_plugins.pretrained import CATALOG, entries_for, lookup
 from vireid_plugins.pretrained.made import Made
@@ -44,6 +45,19 @@ def test_every_entry_says_what_it_is():
         if isinstance(entry.source, Wheel):
             assert len(entry.sha256) == len(entry.source.sha256) == 64
             assert entry.source.member.endswith("/" + entry.file)
+
+
+MADE = [entry for entry in CATALOG if isinstance(entry.source, Made)]
+
+
+@pytest.mark.parametrize("entry", MADE, ids=lambda entry: entry.name)
+def test_keys_of_what_is_made_are_those_of_its_recipe(entry):
+    """Oracle: the config that it is trained by."""
+    recipe = build_config(entry.source.recipe.config, [])
+    cfg = build_config(entry.source.recipe.config, entry.keys)
+    assert entry.input == (tuple(recipe.MODEL.PIXEL_MEAN), tuple(recipe.MODEL.PIXEL_STD))
+    for key in ("NAME", "TIMM_NAME", "TIMM_OPTIONS", "STRIDE_SIZE"):
+        assert cfg.MODEL.BACKBONE[key] == recipe.MODEL.BACKBONE[key], key
 
 
 @pytest.mark.parametrize("name", ["Mobile-Net_V2", "weights: mobilenet v2 ", "mobilenet.v2"])

@@ -85,13 +85,15 @@ def _facts(held: Any) -> str:
     entry = held.entry
     mean, std = (", ".join(f"{value:g}" for value in values) for values in entry.input)
     where = held.wrong or str(held.path or "absent")
+    recorded = getattr(entry.source, "recorded", "")
+    digest = f"{_hash(entry.sha256)}{f'; that of the tables: {recorded}' if recorded else ''}"
     return "\n".join(
         [
             f"weights:{entry.name}: {entry.title}",
             f"  source   {entry.source.described()}",
             f"  license  {entry.license}",
             f"  origin   {entry.origin}",
-            f"  file     {entry.file}, {entry.megabytes:.1f} MB, SHA-256 {_hash(entry.sha256)}",
+            f"  file     {entry.file}, {entry.megabytes:.1f} MB, SHA-256 {digest}",
             f"  input    RGB, values 0..255, mean {mean}, deviation {std}",
             f"  tried    {entry.tried}",
             f"  cache    {where}",

@@ -141,7 +141,8 @@ def _fetch(source: Source, file: str, sha256: str, label: str) -> Path:
 def _bring(source: Source, path: Path, sha256: str, label: str) -> None:
     """Fetch a file while no other process does."""
     _remove_leftovers(path.parent)
-    logger.info("Fetching %s from %s to %s", label, source.described(), path)
+    if source.published:
+        logger.info("Fetching %s from %s to %s", label, source.described(), path)
     try:
         source.bring(path, sha256)
     except NotFetchedError as error:

@@ -14,6 +14,7 @@ from .wheels import Wheel
 PREFIX = "weights:"
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _MINUS_ONE_TO_ONE = ((127.0,) * 3, (128.0,) * 3)
+_HALF = ((127.5,) * 3, (127.5,) * 3)
 
 
 class Entry(NamedTuple):
@@ -162,6 +163,7 @@ CATALOG: Tuple[Entry, ...] = (
             Recipe("vit/start.yml", "medium", (300, 16), seed=71, updates=4060, hours=1.5),
             recorded="d9db3d8877991c09d90cb12b7ce2d79764311378a671e4f9e89e58c64fcd0b5d",
         ),
+        input=_HALF,
         tried="made, and trained with",
         words=(
             "MODEL.BACKBONE.NAME",

@@ -30,6 +30,8 @@ class Made(Source):
             empty: not made yet.
     """
 
+    published = False
+
     def __init__(self, name: str, recipe: Recipe, recorded: str = "") -> None:
         self.name = name
         self.recipe = recipe

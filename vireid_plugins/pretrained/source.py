@@ -16,6 +16,8 @@ class NotFetchedError(CheckpointError):
 class Source:
     """Where a file comes from; a subclass for each way of fetching one."""
 
+    published = True  # False: it is never fetched
+
     def described(self) -> str:
         """Return the place in words, such as ``"https://host/net.pth"``."""
         raise NotImplementedError

@@ -127,7 +127,8 @@ class DualStreamBackbone(TwoStreams):
         """
         own = self.network.own_names(state)
         places = {name: self._places(own[name]) for name in state}
-        return fill(self, places, state, source, outside=self.network.outside)
+        network = self.network
+        return fill(self, places, state, source, network.outside, network.layers)
 
     def _places(self, name: str) -> Tuple[str, ...]:
         """Return the names here of a tensor of the network; an unshared stage has two."""

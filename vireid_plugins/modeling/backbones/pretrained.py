@@ -146,6 +146,9 @@ CONVOLUTIONS = Layers(
     (4,),
     f"Do MODEL.BACKBONE.NETWORK and MODEL.BACKBONE.DEPTH fit the file? {_WHOLE}",
 )
+CONVOLUTIONS_OF_TIMM = CONVOLUTIONS._replace(
+    fitting=f"Does the network in MODEL.BACKBONE.TIMM_NAME, or NETWORK, fit the file? {_WHOLE}"
+)
 TRANSFORMER = Layers(
     "linear maps and convolutions",
     (2, 4),

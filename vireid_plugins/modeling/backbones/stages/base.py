@@ -14,6 +14,7 @@ from ....errors import UnknownNameError, UserError
 from ....registry import NETWORK_REGISTRY, registered_names, suggest
 from ...checkpointing import recomputed
 from ...layers import NonLocal
+from ..pretrained import CONVOLUTIONS, Layers
 from ..start import fetch_listed
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -116,6 +117,8 @@ class Stages:
     options: Tuple[str, ...] = ("NORM",)
     #: names of tensors of the network that follow the last stage
     outside: FrozenSet[str] = frozenset()
+    #: how a file of weights is compared with the network
+    layers: Layers = CONVOLUTIONS
     #: whether a name may follow the network's own, after a slash
     takes_variant = False
 

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence
 from torch import Tensor, nn
 
 from ....errors import UserError
+from ..pretrained import CONVOLUTIONS_OF_TIMM
 from .base import STAGES, Stage, Stages, register_network
 from .cutting import CutBlock, RefusedSizeError, UncutError, cut
 from .efficientnet_names import own_names
@@ -55,6 +56,7 @@ class TimmNetwork(Stages):
     """
 
     options = ("NORM", "LAST_STRIDE")
+    layers = CONVOLUTIONS_OF_TIMM
     takes_variant = True
 
     def __init__(self, network: Any, size: Sequence[int]) -> None:

@@ -46,6 +46,7 @@ def load_vit(backbone: Any, state: Mapping[str, Tensor], source: str) -> LoadRep
     own = ordinary_names(plain)
     plain = {own.get(name, name): tensor for name, tensor in plain.items()}
     tensors = _with_positions(backbone, plain, source, published=not own)
+    _check_kind(backbone, tensors, source)
     _check_depth(backbone, tensors, source)
     _check_stem(tensors, source)
     _check_streams(backbone, tensors, source)
@@ -161,6 +162,21 @@ def _with_prefix(patches: Tensor, prefix: Mapping[str, Tensor], sequence: Any) -
         known = prefix.get(name, patches[:, :0])[:, :wanted]
         own += [known, patches.new_zeros(1, wanted - known.shape[1], patches.shape[2])]
     return torch.cat([*own, patches], dim=1)
+
+
+def _check_kind(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise ``CheckpointError`` if a file holds a CrossViT, or a transformer of another width."""
+    if any(re.match(r"blocks\.\d+\.fusion\.", name) for name in tensors):
+        raise CheckpointError(
+            f"{source} holds a CrossViT, and this backbone is a vision transformer of one branch. "
+            "Set MODEL.BACKBONE.NAME build_crossvit_backbone, or use another file."
+        )
+    norm = tensors.get("blocks.0.norm1.weight")
+    if norm is not None and len(norm) != backbone.feat_dim:
+        raise CheckpointError(
+            f"{source} holds a transformer of {len(norm)} channels, and this backbone has "
+            f"{backbone.feat_dim}. {TRANSFORMER.fitting}"
+        )
 
 
 def _check_depth(backbone: Any, tensors: Mapping[str, Tensor], source: str) -> None:

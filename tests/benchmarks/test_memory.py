@@ -98,7 +98,13 @@ def test_a_run_writes_what_it_measured(tmp_path):
     finally:
         torch.set_num_threads(threads)
     (path,) = tmp_path.glob("memory_torch*_cpu_1threads.json")
-    (row,) = json.loads(path.read_text())["rows"]
+    result = json.loads(path.read_text())
+    (row,), (found,) = result["rows"], result["measures"]
+    assert (found["case"], found["seconds"]) == (row["method"], row["seconds"])
+    if row["multiply_adds"]:  # PyTorch 2.2 or newer
+        assert found["work"] == {"product, float32": row["multiply_adds"]}
+        stem = 3 * 7 * 7 * 64 * 16 * 8  # of one image of 32 x 16, stride 2; far less than all
+        assert row["multiply_adds"] > 10 * 16 * stem
     assert (row["images"], row["rows"], row["size"]) == (16, 16, [32, 16])
     assert 100 < row["peak_MiB"] < 4000 and row["step_seconds"] > 0
     updates = 22258 // (2 * 2) / 2  # 2 identities x 2 visible images; two batches an update

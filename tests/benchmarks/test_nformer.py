@@ -31,6 +31,11 @@ def test_a_run_has_a_row_for_each_form(monkeypatch):
     assert (sparse["peak MiB"], sparse["difference"]) == ("100", "1.1e+01")
     assert (alone["images"], alone["form"], alone["times faster"]) == ("40", "sparse", "–")
     assert found["table"].count("| sparse |") == 2
+    first, second = (found[f"{count} images"]["measures"] for count in (30, 40))
+    assert [one.name for one in first] == ["dense, as published", "sparse"]
+    # pairs; four layers with 4 projections of 20 x 20 and an inner width of 4 x 20
+    assert first[0].work == {"product, float32": 30 * 30 / 2 * 20 + 4 * 30 * (4 + 8) * 20 * 20}
+    assert (first[1].replaced, second[0].replaced) == (first[0].seconds, [])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Each topic of ``vireid bench`` at a tiny size: the sides agree and the result is written."""
 
+import dataclasses
 import json
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import torch
 pytest.importorskip("faiss")
 
 from vireid.cli import run_verb
-from vireid_plugins.benchmarks import clusters, growth, jaccard, measuring, startup
+from vireid_plugins.benchmarks import clusters, growth, jaccard, measuring, ranking, startup
 
 
 def run(folder, *words):
@@ -24,15 +25,40 @@ def run(folder, *words):
     finally:
         torch.set_num_threads(threads)
     (path,) = folder.glob(f"{words[0]}_torch*_cpu_1threads.json")
-    return json.loads(path.read_text())
+    result = json.loads(path.read_text())
+    check_limits(result)
+    return result
+
+
+def check_limits(result):
+    """Every topic with times states them; a limit is the work at the rates in the same file."""
+    assert result["measures"]
+    rates = result["rates"]["1"]
+    for measure in result["measures"]:
+        assert measure["case"] and measure["name"] and measure["seconds"]
+        work = {name: amount for name, amount in measure["work"].items() if name in rates}
+        if work == measure["work"] != {}:
+            limit = sum(amount / rates[name]["per_second"] for name, amount in work.items())
+            assert measure["limit"] == pytest.approx(limit)
+            middle = np.median(measure["seconds"])
+            assert measure["fraction of the limit"] == pytest.approx(limit / middle)
+
+
+def work_of(result, case, name):
+    """Return the work of the one measure with these names."""
+    (found,) = [m for m in result["measures"] if (m["case"], m["name"]) == (case, name)]
+    return found["work"]
 
 
 @pytest.mark.slow
 def test_a_million_of_a_few(tmp_path):
     words = "million --queries 20 --gallery 2000 --size 16 --positives 2 --top 5".split()
-    found = run(tmp_path, *words)["2 positives"]
+    result = run(tmp_path, *words)
+    found = result["2 positives"]
     assert found["share of nearest equal to faiss's"] == 1.0
     assert found["ratio of ours to faiss"] > 0 and 0 < found["mAP"] <= 100
+    work = {"product, float32": 20 * 2000 * 16, "memory": 4 * 20 * 2000}
+    assert work_of(result, "2 positives", "metrics and top") == work
     assert (found["peak memory beyond the features"] or 1) > 0  # None: the system does not tell
 
 
@@ -46,6 +72,8 @@ def test_jaccard_agrees_with_both_dense_forms(monkeypatch, tmp_path):
         found = result[f"{definition}, N 300, d 16"]
         assert found["greatest difference, 100 rows"] < 1e-5
         assert "dense" not in result[f"{definition}, N 200, d 16"]
+        work = {"product, float32": 300 * 300 / 2 * 16}
+        assert work_of(result, f"{definition}, N 300, d 16", "sparse") == work
 
 
 @pytest.mark.slow
@@ -58,7 +86,25 @@ def test_clusters_are_those_of_both_dense_ways(monkeypatch, tmp_path):
         found = result[f"{way}, N 300, d 16"]
         assert found["share of images with the same label"] == 1.0
         assert found["ours: clusters"] > 1 and result["processor time"]
+        work = {"product, float32": 300 * 300 / 2 * 16}
+        assert work_of(result, f"{way}, N 300, d 16", "ours") == work
         assert "dense" not in result[f"{way}, N 200, d 16"]
+
+
+def test_ranks_of_a_test_set_state_their_work(tmp_path, monkeypatch):
+    """SYSU-MM01's ten galleries of 301 folders, one image each; 20 of its queries."""
+
+    def fewer(name, size, made=ranking.make_case):
+        case = made(name, size)
+        trials = [ranking.Trial(trial.query[:20], trial.gallery) for trial in case.trials]
+        return dataclasses.replace(case, trials=trials)
+
+    monkeypatch.setattr(ranking, "make_case", fewer)
+    result = run(tmp_path, *"ranking --cases sysu-single --size 16".split())
+    work = work_of(result, "sysu-single", "ranks from scores")
+    assert work == {"memory": 4 * 10 * 20 * 301}
+    product = work_of(result, "sysu-single", "product and ranks")["product, float32"]
+    assert 20 * 301 * 16 < product <= 20 * 6775 * 16  # with all images that a gallery has
 
 
 def test_neighbors_recall(tmp_path):
@@ -88,6 +134,8 @@ def test_recall_and_size_of_an_index(tmp_path):
     result = run(tmp_path, *words)
     assert result["flat"]["recall@10"] == 1.0
     assert result["hnsw"]["recall@10"] > 0.9
+    assert work_of(result, "flat", "a query") == {"memory": 1500 * 16 * 4}
+    assert work_of(result, "hnsw", "a query") == {}
     assert result["hnsw"]["MiB on disk"] > result["flat"]["MiB on disk"] > 1500 * 16 * 4 / 2**20
 
 
@@ -97,6 +145,8 @@ def test_growth_is_drawn(tmp_path):
     result = run(tmp_path, *words.split())
     assert list(result["gallery"]["metrics"]) == ["1000", "3162", "4000"]
     assert list(result["identities"]["metrics"]) == ["1", "10", "100"]
+    assert work_of(result, "gallery 3162", "metrics") == {"product, float32": 10 * 3162 * 8}
+    assert work_of(result, "items 200", "Jaccard") == {"product, float32": 200 * 200 / 2 * 8}
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     assert growth.sizes_up_to(10_000) == [1000, 3162, 10_000]
     assert [growth._short(v) for v in (0.2, 50, 20e3, 1e7)] == ["0.2", "50", "20k", "10M"]
@@ -116,6 +166,8 @@ def test_startup_measures_fresh_processes(monkeypatch, tmp_path):
     result = run(tmp_path, "startup")
     assert result["import torch"][0] > 2 * result["vireid --help"][0] > 0
     assert result["ratio of import vireid_plugins to import torch"] < 0.5
+    floor = {"measured floor": result["import torch"][0]}
+    assert work_of(result, "startup", "import vireid_plugins") == floor
     with pytest.raises(RuntimeError, match="No module named 'nothing'"):
         startup.processor_seconds("import nothing", 1)
 

@@ -19,12 +19,12 @@ def topic_module(name):
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_word_is_a_keyword_of_the_topic(topic):
-    """And every keyword is a word, but for ``out``, which all share."""
+    """And every keyword is a word, but for ``out`` and ``limits``, which all share."""
     parser = VERBS["bench"].make_parser("vireid bench")
     (topics,) = [action for action in parser._actions if action.dest == "topic"]
     words = {action.dest for action in topics.choices[topic]._actions} - {"help", "quick"}
     keywords = set(inspect.signature(topic_module(topic).run).parameters)
-    assert words == keywords | {"out"}
+    assert words == keywords | {"out", "limits"}
 
 
 def test_the_names_are_those_of_the_topics():

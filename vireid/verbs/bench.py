@@ -26,17 +26,18 @@ class Bench(Verb):
     """Measure one topic."""
 
     name = "bench"
-    help = "measure speed and memory, and what each loss term does to the backbone"
+    help = "measure speed and memory beside what this machine can do"
     description = """Measure this package beside what it replaces, in one run; or, with the topic
 gradients, the loss terms of a training.
 
+  vireid bench limits
   vireid bench ranking
   vireid bench ranking --help
   vireid bench gradients maum/synthetic.yml --updates 130
 
 Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
-to largest) are shown. A result is written as JSON whose file name carries PyTorch's version, the
-device and the threads."""
+to largest) are shown, and times as fractions of the limit that the machine sets. A result is
+written as JSON whose file name carries PyTorch's version, the device and the threads."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the words of every topic."""
@@ -52,6 +53,11 @@ device and the threads."""
             words.add_argument("--threads", type=int, help="CPU threads")
             default = topic.folder or "logs/bench"
             words.add_argument("--out", metavar="DIR", help=f"folder of results; default {default}")
+            words.add_argument(
+                "--limits",
+                metavar="FILE",
+                help="rates that `vireid bench limits` has written; default: measure those needed",
+            )
 
     def parse(self, words: Sequence[str], prog: str) -> argparse.Namespace:
         """Read the words; KEY VALUE pairs may also come after options."""
@@ -70,6 +76,20 @@ device and the threads."""
         words = {name: value for name, value in vars(args).items() if name != "command"}
         run_topic(words.pop("topic"), **words)
         return 0
+
+
+def _add_processor_time(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="measure seconds of the processor: for a machine that does other things, too",
+    )
+
+
+def limits(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of ``limits``."""
+    parser.add_argument("--device", help="cpu or cuda, for products and copies")
+    _add_processor_time(parser)
 
 
 def ranking(parser: argparse.ArgumentParser) -> None:
@@ -93,20 +113,13 @@ def million(parser: argparse.ArgumentParser) -> None:
 
 def neighbors(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``neighbors``."""
+    _add_processor_time(parser)
     parser.add_argument("--queries", type=int, help="number of queries")
     parser.add_argument("--gallery", type=int, help="number of items")
     parser.add_argument("--size", type=int, help="dimensions of a feature")
     parser.add_argument("--probes", type=int, nargs="+", help="lists")
     parser.add_argument("--indexes", nargs="+", help="words of faiss's factory")
     parser.add_argument("--repeats", type=int, help="timed runs")
-
-
-def _add_processor_time(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--processor-time",
-        action="store_true",
-        help="measure seconds of the processor: for a machine that does other things, too",
-    )
 
 
 def jaccard(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +142,7 @@ def clusters(parser: argparse.ArgumentParser) -> None:
 
 def growth(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``growth``."""
+    _add_processor_time(parser)
     parser.add_argument("--most", type=int, help="largest gallery")
     parser.add_argument("--queries", type=int, help="queries where the gallery grows")
     parser.add_argument("--fixed", type=int, help="gallery where queries grow")
@@ -140,6 +154,7 @@ def growth(parser: argparse.ArgumentParser) -> None:
 
 def search(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``search``."""
+    _add_processor_time(parser)
     parser.add_argument("--gallery", type=int, help="number of images")
     parser.add_argument("--queries", type=int, help="queries for the recall")
     parser.add_argument("--size", type=int, help="dimensions of a feature")
@@ -150,6 +165,7 @@ def search(parser: argparse.ArgumentParser) -> None:
 
 def training(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``training``."""
+    _add_processor_time(parser)
     parser.add_argument("variants", nargs="*", help="default: all; a wrong word lists them")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, help="of images")
     parser.add_argument("--batch", type=int, help="images, a multiple of 8")
@@ -176,6 +192,7 @@ class Quick(argparse.Action):
 
 def memory(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``memory``."""
+    _add_processor_time(parser)
     parser.add_argument(
         "methods", nargs="*", help="folders of configs, or configs; default: all folders"
     )
@@ -192,6 +209,7 @@ def memory(parser: argparse.ArgumentParser) -> None:
 
 def nformer(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``nformer``."""
+    _add_processor_time(parser)
     parser.add_argument("--items", type=int, nargs="*", help="numbers of images for both forms")
     parser.add_argument("--sparse-items", type=int, nargs="*", help="numbers for ours only")
     parser.add_argument("--size", type=int, help="features of an image")
@@ -201,6 +219,7 @@ def nformer(parser: argparse.ArgumentParser) -> None:
 
 def attention(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``attention``."""
+    _add_processor_time(parser)
     parser.add_argument("--batch", type=int, help="images")
     parser.add_argument("--channels", type=int, help="channels of the map")
     parser.add_argument("--repeats", type=int, help="timed runs after the warm-up")
@@ -237,6 +256,7 @@ def gradients(parser: argparse.ArgumentParser) -> None:
 
 
 TOPICS: Dict[str, Topic] = {
+    "limits": Topic("this machine's own rates, by which the others state their limit", limits),
     "ranking": Topic("metrics, against the per-query loop", ranking),
     "million": Topic("metrics in a gallery of a million, against faiss", million),
     "neighbors": Topic("approximate search, against exact search", neighbors),

@@ -9,19 +9,22 @@ the case allocates, without its input and weights.
 """
 
 import statistics
-import time
 from functools import partial
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..modeling.layers import DynamicAttention
-from .measuring import markdown_table
+from .counting import counted, work_of
+from .measures import Measure
+from .measuring import MEASURES, markdown_table, times_in_turn
+from .rates import PRODUCT
 
 MAPS = ((18, 9), (36, 18))
 STRIPES = 6
 KEPT = (1, 2, 3, 6)
+_BASE = "full attention, as printed"
 
 
 def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tensor:
@@ -38,28 +41,29 @@ def as_printed(module: DynamicAttention, kept: int, feature_map: Tensor) -> Tens
     return (alpha @ value.flatten(2).transpose(1, 2)).mean(dim=1)
 
 
-def measure(
-    cases: Dict[str, Callable[[], Tensor]], device: torch.device, repeats: int
-) -> Dict[str, Tuple[List[float], int]]:
-    """Return the seconds of each repeat, and the peak bytes of one more, by case.
+class Found(NamedTuple):
+    """What was measured of a case."""
 
-    The cases take turns, so that other programs on the machine disturb all of them alike.
-    """
+    seconds: List[float]
+    peak: int  # bytes
+    multiply_adds: float
+
+
+def measure(
+    cases: Dict[str, Callable[[], Tensor]], device: torch.device, repeats: int, processor: bool
+) -> Dict[str, Found]:
+    """Return what was measured, by case: the seconds of each repeat, and more in further runs."""
 
     def step(run: Callable[[], Tensor]) -> None:
         run().sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    times: Dict[str, List[float]] = {name: [] for name in cases}
-    for _ in range(repeats + 1):
-        for name, run in cases.items():
-            begin = time.perf_counter()
-            step(run)
-            times[name].append(time.perf_counter() - begin)
+    steps = {name: partial(step, run) for name, run in cases.items()}
+    times = times_in_turn(steps, repeats, processor=processor)
     return {
-        name: (times[name][1:], _peak_bytes(partial(step, run), device))  # the first warms up
-        for name, run in cases.items()
+        name: Found(times[name], _peak_bytes(one, device), counted(one))
+        for name, one in steps.items()
     }
 
 
@@ -81,9 +85,15 @@ def _peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 
 def bench_map(
-    height: int, width: int, batch: int, channels: int, repeats: int, device: torch.device
-) -> List[List[str]]:
-    """Return a row for each case: map, name, milliseconds, ratio of time, MiB, ratio of memory."""
+    height: int,
+    width: int,
+    batch: int,
+    channels: int,
+    repeats: int,
+    device: torch.device,
+    processor: bool = False,
+) -> Dict[str, Found]:
+    """Return what was measured of each case on a map of ``height`` x ``width``."""
     torch.manual_seed(0)
     feature_map = torch.randn(batch, channels, height, width, device=device).relu()
     feature_map.requires_grad_()
@@ -99,15 +109,19 @@ def bench_map(
         cases[f"{name}, as printed"] = partial(as_printed, module, kept, feature_map)
     for kept, module in sorted(modules.items(), reverse=True):
         cases[f"{kept} of {STRIPES}"] = partial(module, feature_map)
-    measured = measure(cases, device, repeats)
-    base_times, base_bytes = measured["full attention, as printed"]
+    return measure(cases, device, repeats, processor)
+
+
+def rows_of(shape: str, measured: Dict[str, Found]) -> List[List[str]]:
+    """Return a row for each case: map, name, milliseconds, ratio of time, MiB, ratio of memory."""
+    base_times, base_bytes, _ = measured[_BASE]
     rows = []
-    for name, (times, peak) in measured.items():
+    for name, (times, peak, _) in measured.items():
         seconds = statistics.median(times)
         spread = f"{1000 * min(times):.0f} to {1000 * max(times):.0f}"
         rows.append(
             [
-                f"{height} x {width}",
+                shape,
                 name,
                 f"{1000 * seconds:.0f} ({spread})",
                 f"{statistics.median(base_times) / seconds:.1f}",
@@ -118,6 +132,15 @@ def bench_map(
     return rows
 
 
+def measures_of(measured: Dict[str, Found]) -> List[Measure]:
+    """Return the times with the multiply-adds that each case makes."""
+    base = measured[_BASE].seconds
+    return [
+        Measure(name, found.seconds, work_of(PRODUCT, found.multiply_adds), base)
+        for name, found in measured.items()
+    ]
+
+
 def run(
     *,
     batch: int = 8,
@@ -125,6 +148,7 @@ def run(
     repeats: int = 5,
     threads: int = 1,
     device: str = "cpu",
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure every map; the result has a table.
 
@@ -132,12 +156,20 @@ def run(
         batch: number of images.
         channels: channels of the map.
         device: ``"cpu"`` or ``"cuda"``.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
     """
     head = ["map", "attention", "ms, forward + backward", "times faster", "peak MiB", "times less"]
     rows: List[List[str]] = []
+    maps: Dict[str, Any] = {}
     for height, width in MAPS:
-        rows += bench_map(height, width, batch, channels, repeats, torch.device(device))
+        shape = f"{height} x {width}"
+        found = bench_map(
+            height, width, batch, channels, repeats, torch.device(device), processor_time
+        )
+        rows += rows_of(shape, found)
+        maps[shape] = {MEASURES: measures_of(found)}
     return {
+        **maps,
         "rows": [dict(zip(head, row)) for row in rows],
         "table": f"{markdown_table([head, *rows])}\n{batch} images, {channels} channels, {device}, "
         f"{threads} threads, PyTorch {torch.__version__}; median of {repeats} (smallest to "

@@ -14,7 +14,17 @@ import numpy as np
 from ..clustering import automatic_radius, cluster
 from ..evaluation import jaccard_distance
 from .jaccard import dense_original, dense_softmax, make_features
-from .measuring import markdown_table, memory_text, peak_memory, ratio, say, times_in_turn
+from .measures import Measure
+from .measuring import (
+    MEASURES,
+    markdown_table,
+    memory_text,
+    peak_memory,
+    ratio,
+    say_all,
+    times_in_turn,
+)
+from .rates import PRODUCT
 
 _SHARE, _MIN_SAMPLES, _RADIUS = 1.6e-3, 4, 0.6
 _FIRST = 200  # images of a first run
@@ -93,8 +103,7 @@ def run(
         for name, way in WAYS.items():
             case = f"{name}, N {num}, d {size}"
             results[case] = _case(features, way, num in items, repeats, processor_time)
-            for key, value in results[case].items():
-                say(case, key, memory_text(value) if "memory" in key else value)
+            say_all(case, results[case])
             lines.append(_line(f"{name}, {num:,}", results[case]))
     results["table"] = markdown_table(lines)
     return results
@@ -123,6 +132,8 @@ def _case(
         out["ratio of dense to ours, time"] = ratio(out, "dense", "ours")
         peaks = [out[f"{name}: peak memory"] for name in forms]
         out["ratio of dense to ours"] = peaks[1] / max(1, peaks[0]) if all(peaks) else None
+    each_pair_once = {PRODUCT: len(features) ** 2 / 2 * features.shape[1]}
+    out[MEASURES] = [Measure("ours", out["ours"], each_pair_once, out.get("dense", []))]
     return out
 
 

@@ -15,10 +15,13 @@ from ..drawing.style import (
     write_figure,
 )
 from ..evaluation import NearestNeighbors, jaccard_distance, rank_metrics
+from .counting import work_of
 from .jaccard import K1, K2, make_features
-from .measuring import OUT, say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, OUT, say, times_in_turn
 from .memory import measure
 from .million import make_case
+from .rates import PRODUCT
 
 _SMALL = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[128, 64]", "DATALOADER.NUM_INSTANCE", "4"]
 #: what grows -> the label of its axis
@@ -49,6 +52,7 @@ def run(
     size: int = 256,
     repeats: int = 3,
     threads: int = 2,
+    processor_time: bool = False,
     out: str = OUT,
 ) -> Dict[str, Any]:
     """Measure each axis and draw the plot into ``out``.
@@ -60,29 +64,29 @@ def run(
         batches: sizes of training batches.
         most_items: largest number of items of Jaccard distances.
         size: dimensions of a feature.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
     """
     results: Dict[str, Any] = {axis: {} for axis in AXES}
+    results[MEASURES] = []
+    timed = partial(times_in_turn, repeats=repeats, processor=processor_time)
     for num in sizes_up_to(most):
-        _add(results, "gallery", num, _ranking(queries, num, size), repeats)
+        _add(results, "gallery", num, timed(_ranking(queries, num, size)), queries * num * size)
     for num in sizes_up_to(most // 10):
-        _add(results, "queries", num, _ranking(num, fixed, size), repeats)
+        _add(results, "queries", num, timed(_ranking(num, fixed, size)), num * fixed * size)
     for num in (fixed // positives for positives in (1000, 100, 10, 1)):
         if num:
             cases = _ranking(queries, fixed, size, fixed // num)
             del cases["NearestNeighbors, k = 100"]  # it does not depend on identities
-            _add(results, "identities", num, cases, repeats)
+            _add(results, "identities", num, timed(cases), queries * fixed * size)
     for num in sizes_up_to(most_items):
         features = make_features(num, size)
         cases = {"Jaccard": partial(jaccard_distance, features, K1, K2)}
-        _add(results, "items", num, cases, repeats)
+        _add(results, "items", num, timed(cases), num**2 / 2 * size)
     for num in batches:
         words = ["SOLVER.IMS_PER_BATCH", str(num), *_SMALL]
         step = measure("agw", words, repeats)
-        results["batch"].setdefault("training step", {})[num] = [
-            *step["step_seconds_range"],
-            step["step_seconds"],
-        ]
-        say(f"batch {num}", "training step", results["batch"]["training step"][num])
+        seconds = step["processor_seconds" if processor_time else "seconds"]
+        _add(results, "batch", num, {"training step": seconds}, step["multiply_adds"])
     draw(results, out, queries=queries, fixed=fixed)
     return results
 
@@ -97,10 +101,19 @@ def _ranking(queries: int, gallery: int, size: int, positives: int = 2) -> Dict[
     }
 
 
-def _add(results: Dict[str, Any], axis: str, num: int, cases: Dict[str, Any], repeats: int) -> None:
-    for name, values in times_in_turn(cases, repeats).items():
+def _add(
+    results: Dict[str, Any],
+    axis: str,
+    num: int,
+    seconds: Dict[str, List[float]],
+    multiply_adds: float,
+) -> None:
+    """Add the seconds of each case to the axis, and the work that all of them have to do."""
+    case, work = f"{axis} {num}", work_of(PRODUCT, multiply_adds)
+    for name, values in seconds.items():
         results[axis].setdefault(name, {})[num] = values
-        say(f"{axis} {num}", name, values)
+        results[MEASURES].append(Measure(name, values, work, case=case))
+        say(case, name, values)
 
 
 @styled()

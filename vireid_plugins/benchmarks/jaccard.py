@@ -13,7 +13,9 @@ import torch
 
 from ..clustering import automatic_radius, cluster
 from ..evaluation import jaccard_distance
-from .measuring import memory_text, peak_memory, ratio, say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, peak_memory, ratio, say_all, times_in_turn
+from .rates import PRODUCT
 
 K1, K2 = 30, 6
 
@@ -129,8 +131,7 @@ def run(
                 name = f"{definition}, N {num}, d {size}"
                 compared = dense if num in items else None
                 results[name] = bench_case(features, definition, compared, repeats, timed)
-                for key, value in results[name].items():
-                    say(name, key, memory_text(value) if "memory" in key else value)
+                say_all(name, results[name])
     return results
 
 
@@ -180,4 +181,9 @@ def bench_case(
 
     out.update(timed({"radius and DBSCAN": clustered}, 1))
     out["clusters"] = int(clustered().max()) + 1
+    each_pair_once = {PRODUCT: len(features) ** 2 / 2 * features.shape[1]}
+    out[MEASURES] = [
+        Measure("sparse", out["sparse"], each_pair_once, out.get("dense", [])),
+        Measure("radius and DBSCAN", out["radius and DBSCAN"]),
+    ]
     return out

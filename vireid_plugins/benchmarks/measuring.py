@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from ..files import PACKAGE
 
 OUT = os.path.join("logs", "bench")  # folder of results
+MEASURES = "measures"  # where a topic's result, or a case in it, has what measures.py describes
 
 
 def times_in_turn(
@@ -110,6 +111,13 @@ def say(case: str, what: str, value: Any) -> None:
         value = f"{value:.3g}"
     sys.stdout.write(f"{case:28s} {what:44s} {value}\n")
     sys.stdout.flush()
+
+
+def say_all(case: str, found: Mapping[str, Any]) -> None:
+    """Write a line for each number and each list of seconds; memory is shown in MiB."""
+    for what, value in found.items():
+        if what != MEASURES:
+            say(case, what, memory_text(value) if "memory" in what else value)
 
 
 def in_own_process(

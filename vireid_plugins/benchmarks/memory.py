@@ -30,10 +30,11 @@ from ..errors import UserError
 from ..files import CONFIG_FOLDERS
 from ..keypoints import standing_person
 from ..modality import Modality
-from ..runs.environment import environment
-from ..runs.record import source_commit
 from ..solver import build_optimizer
-from .measuring import in_own_process, markdown_table
+from .counting import MultiplyAdds, work_of
+from .measures import Measure
+from .measuring import MEASURES, in_own_process, markdown_table
+from .rates import HALF_PRODUCT, PRODUCT
 
 METHODS = sorted(
     {path.parent.name for folder in CONFIG_FOLDERS for path in folder.glob("*/sysu.yml")}
@@ -182,7 +183,7 @@ def measure(
     if hasattr(model, "phase_of"):
         model.phase = model.phase_of(cfg.SOLVER.MAX_EPOCH - 1)
     stepper.start_epoch(0)
-    seconds, processor = _timed(stepper, model, steps)
+    seconds, processor, multiply_adds = _timed(stepper, model, steps)
     updates = -(-_batches_of_epoch(cfg, trains_on_features) // accumulation)
     step = statistics.median(seconds)
     return {
@@ -194,7 +195,11 @@ def measure(
         "peak_MiB": peak_memory(stepper.device),
         "step_seconds": step,
         "step_seconds_range": [min(seconds), max(seconds)],
-        "step_processor_seconds": processor,
+        "step_processor_seconds": statistics.mean(processor),
+        "seconds": seconds,
+        "processor_seconds": processor,
+        "multiply_adds": multiply_adds,
+        "product": PRODUCT if amp is None else HALF_PRODUCT,
         "epoch_seconds_estimated": step * updates,
     }
 
@@ -208,21 +213,29 @@ def _batches_of_epoch(cfg: Any, trains_on_features: bool) -> int:
     return (alone and cfg.DATALOADER.EPOCH_BATCHES) or batches
 
 
-def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], float]:
-    """Return the seconds of each update after the first, and the mean processor seconds."""
-    seconds = []
+def _timed(stepper: StepTrainer, model: Any, steps: int) -> Tuple[List[float], List[float], float]:
+    """Return seconds and processor seconds of each update after the first.
+
+    The first update gives the multiply-adds of an update; counting them takes time.
+    """
+
+    def update() -> None:
+        stepper.run_step()
+        if hasattr(model, "after_step"):
+            model.after_step()
+        if stepper.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    seconds, processor = [], []
     with EventStorage() as stepper.storage:
-        for number in range(steps + 1):
-            if number == 1:
-                processor = time.process_time()
-            begin = time.perf_counter()
-            stepper.run_step()
-            if hasattr(model, "after_step"):
-                model.after_step()
-            if stepper.device.type == "cuda":
-                torch.cuda.synchronize()
+        with MultiplyAdds() as counted:
+            update()
+        for _ in range(steps):
+            begin, processor_begin = time.perf_counter(), time.process_time()
+            update()
             seconds.append(time.perf_counter() - begin)
-    return seconds[1:], (time.process_time() - processor) / steps
+            processor.append(time.process_time() - processor_begin)
+    return seconds, processor, counted.total
 
 
 def measure_with_threads(threads: int, **words: Any) -> Dict[str, Any]:
@@ -266,6 +279,20 @@ def table_line(row: Dict[str, Any]) -> List[str]:
     ]
 
 
+def measures_of(rows: Sequence[Dict[str, Any]], clock: str) -> List[Measure]:
+    """Return the updates of each case, with their multiply-adds; checkpointing makes more."""
+    return [
+        Measure(
+            row["variant"],
+            row[clock],
+            work_of(row["product"], row["multiply_adds"]),
+            case=row["method"],
+        )
+        for row in rows
+        if "error" not in row
+    ]
+
+
 def run(
     *,
     methods: Sequence[str] = (),
@@ -274,6 +301,7 @@ def run(
     steps: int = 5,
     threads: int = torch.get_num_threads(),
     opts: Sequence[str] = (),
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure all cases; the result has a table.
 
@@ -283,6 +311,7 @@ def run(
         batch: images of an update; 0: as many as the config says, and no more than ``MOST``.
         steps: timed updates of each case.
         opts: KEY VALUE words over every config.
+        processor_time: state seconds of the processor as fractions of the limit.
 
     Raises:
         UserError: a name is unknown, or ``steps`` is less than 1.
@@ -308,6 +337,5 @@ def run(
         f"{steps}, after one that is dropped.\n",
         "rows": rows,
         "device": device,
-        "commit": source_commit(),
-        "environment": {**environment(), "threads": str(threads)},
+        MEASURES: measures_of(rows, "processor_seconds" if processor_time else "seconds"),
     }

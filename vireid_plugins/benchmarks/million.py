@@ -6,7 +6,9 @@ import faiss
 import numpy as np
 
 from ..evaluation import rank_metrics
-from .measuring import memory_text, peak_memory, ratio, say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, peak_memory, ratio, say_all, times_in_turn
+from .rates import MEMORY, PRODUCT
 
 _ROWS = 50_000  # rows made at once
 
@@ -61,8 +63,7 @@ def run(
     for number in positives:
         name = f"{number} positives"
         results[name] = bench_case((queries, gallery, size, number), top, repeats)
-        for key, value in results[name].items():
-            say(name, key, memory_text(value) if "memory" in key else value)
+        say_all(name, results[name])
     return results
 
 
@@ -92,8 +93,14 @@ def bench_case(case: Tuple[int, int, int, int], top: int, repeats: int) -> Dict[
         repeats,
         warm_up=False,
     )
+    pairs = len(query) * len(gallery)
+    work = {PRODUCT: pairs * query.shape[1], MEMORY: 4 * pairs}
     return {
         **seconds,
+        MEASURES: [
+            Measure("faiss", seconds["faiss"], work),
+            Measure("metrics and top", seconds["metrics and top"], work, seconds["faiss"]),
+        ],
         "ratio of ours to faiss": ratio(seconds, "metrics and top", "faiss"),
         "peak memory beyond the features": memory,
         "mAP": metrics.mAP,

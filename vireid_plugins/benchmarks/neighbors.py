@@ -9,8 +9,10 @@ from typing import Any, Dict, Sequence
 import numpy as np
 
 from ..evaluation import NearestNeighbors
-from .measuring import ratio, say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, ratio, say_all, times_in_turn
 from .million import make_case
+from .rates import PRODUCT
 
 
 def run(
@@ -22,8 +24,18 @@ def run(
     probes: Sequence[int] = (8, 32, 128),
     repeats: int = 3,
     threads: int = 2,
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
-    """Measure each index with each number of probes."""
+    """Measure each index with each number of probes.
+
+    Args:
+        queries: number of queries.
+        gallery: number of items.
+        size: dimensions of a feature.
+        indexes: index names of faiss.
+        probes: lists that an index with lists looks at.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
+    """
     query, items = make_case(queries, gallery, size, positives=10)[:2]
     exact = NearestNeighbors().fit(items)
     wanted = exact.search(query, 10)[1]
@@ -40,17 +52,20 @@ def run(
                 "exact": partial(exact.search, query, 10),
                 "approximate": partial(index.search, query, 10),
             }
-            seconds = times_in_turn(cases, repeats, warm_up=False)
+            seconds = times_in_turn(cases, repeats, warm_up=False, processor=processor_time)
             name = f"{words}, {lists} probes" if lists else words
             results[name] = {
                 "recall@10": float(np.mean([np.isin(a, b).mean() for a, b in zip(wanted, found)])),
                 **seconds,
+                MEASURES: [
+                    Measure("exact", seconds["exact"], {PRODUCT: queries * gallery * size}),
+                    Measure("approximate", seconds["approximate"], {}, seconds["exact"]),
+                ],
                 "ratio of exact to approximate": ratio(seconds, "exact", "approximate"),
                 "seconds to train and fill": training,
                 "share of the items' size on disk": bytes_on_disk / items.nbytes,
             }
-            for key, value in results[name].items():
-                say(name, key, value)
+            say_all(name, results[name])
     return results
 
 

@@ -20,7 +20,9 @@ from ..comparison.measure import peak_memory
 from ..errors import UserError
 from ..evaluation.neighbors.mutual import mutual_neighbors
 from ..modeling.layers.neighbor_transformer import NeighborTransformer
-from .measuring import in_own_process, markdown_table
+from .measures import Measure
+from .measuring import MEASURES, in_own_process, markdown_table
+from .rates import PRODUCT
 
 HEADS, LANDMARKS, TOPK = 2, 5, 20
 _IMAGES = 17  # of an identity
@@ -78,7 +80,8 @@ def dense(model: NeighborTransformer, features: Tensor) -> Tensor:
     return x
 
 
-FORMS = {"dense, as published": dense, "sparse": sparse}
+_BASE = "dense, as published"
+FORMS = {_BASE: dense, "sparse": sparse}
 
 
 def measure(form: str, items: int, size: int, layers: int, threads: int) -> Dict[str, Any]:
@@ -100,6 +103,17 @@ def measure(form: str, items: int, size: int, layers: int, threads: int) -> Dict
     }
 
 
+def multiply_adds(items: int, size: int, layers: int) -> float:
+    """Return those that no form can leave out.
+
+    Each pair is compared once to find neighbors; each layer projects query, key, value and their
+    sum, and widens and narrows each row. The attention itself is not counted.
+    """
+    (block,) = make_model(size, 1).blocks
+    projections = sum(one.numel() for one in block.parameters() if one.dim() > 1)
+    return items**2 / 2 * size + layers * items * projections
+
+
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:
     return max(abs(a - b) for a, b in zip(one, other))
 
@@ -112,6 +126,7 @@ def run(
     layers: int = 4,
     repeats: int = 1,
     threads: int = 2,
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure both forms, which take turns; the result has a table.
 
@@ -122,6 +137,7 @@ def run(
         layers: transformer blocks.
         repeats: runs of each.
         threads: of each process.
+        processor_time: state seconds of the processor as fractions of the limit.
 
     Raises:
         UserError: a number is not allowed.
@@ -135,6 +151,8 @@ def run(
     head = ["images", "form", "seconds", "times faster", "processor seconds", "times less work"]
     head += ["peak MiB", "times less memory", "difference"]
     rows: List[List[str]] = []
+    measures: Dict[str, Any] = {}
+    clock = "processor_seconds" if processor_time else "seconds"
     for count, forms in [(n, list(FORMS)) for n in items] + [(n, ["sparse"]) for n in sparse_items]:
         found: Dict[str, List[Dict[str, Any]]] = {form: [] for form in forms}
         for _ in range(repeats):
@@ -143,7 +161,14 @@ def run(
                 words.update(layers=layers, threads=threads)
                 found[form].append(in_own_process(measure, **words))
         rows += _rows(count, found)
+        work = {PRODUCT: multiply_adds(count, size, layers)}
+        seconds = {form: [one[clock] for one in of] for form, of in found.items()}
+        base = seconds.get(_BASE, [])
+        measures[f"{count:,} images"] = {
+            MEASURES: [Measure(form, of, work, base) for form, of in seconds.items()]
+        }
     return {
+        **measures,
         "rows": [dict(zip(head, row)) for row in rows],
         "table": f"{markdown_table([head, *rows])}\n{layers} layers, {size} features, k = {TOPK}, "
         f"{LANDMARKS} landmarks, {threads} threads, CPU, PyTorch {torch.__version__}; median of "

@@ -17,7 +17,9 @@ from ..evaluation import (
     rank_trials,
 )
 from ..evaluation.similarity import normalize
-from .measuring import ratio, say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, ratio, say_all, times_in_turn
+from .rates import MEMORY, PRODUCT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,12 @@ def bench_case(
     out: Dict[str, Any] = {"trials": len(case.trials), "loop_trials_timed": loop_trials, **seconds}
     for key in ("ranks from scores", "product and ranks"):
         out[f"ratio of loop to {key}"] = ratio(seconds, "loop", key)
+    scores_read = 4 * sum(len(trial.query) * len(trial.gallery) for trial in case.trials)
+    work = {
+        "ranks from scores": {MEMORY: scores_read},
+        "product and ranks": {MEMORY: scores_read, PRODUCT: len(queries) * len(galleries) * size},
+    }
+    out[MEASURES] = [Measure(way, seconds[way], of, seconds["loop"]) for way, of in work.items()]
     return out
 
 
@@ -185,6 +193,5 @@ def run(
     results = {}
     for name in cases:
         results[name] = bench_case(name, size, repeats, loop_trials, device)
-        for key, value in results[name].items():
-            say(name, key, value)
+        say_all(name, results[name])
     return results

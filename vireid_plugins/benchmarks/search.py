@@ -4,7 +4,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import faiss
 import numpy as np
@@ -13,8 +13,10 @@ from ..search import SearchIndex
 from ..search.approximate import KINDS, factory_words
 from ..search.catalog import Catalog
 from ..search.folder import FoundImage
-from .measuring import say, times_in_turn
+from .measures import Measure
+from .measuring import MEASURES, say_all, times_in_turn
 from .million import make_case
+from .rates import MEMORY
 
 _BLOCK = 10_000
 
@@ -28,6 +30,7 @@ def run(
     kinds: Sequence[str] = KINDS,
     repeats: int = 5,
     threads: int = 2,
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure each kind of index on the same made-up features, ten of each identity.
 
@@ -36,7 +39,9 @@ def run(
         queries: number of queries for the recall.
         size: dimensions of a feature.
         topk: results of a query.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
     """
+    timed = partial(times_in_turn, processor=processor_time)
     faiss.omp_set_num_threads(threads)
     features = make_case(queries, gallery, size, positives=10)[:2]
     query, rows = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
@@ -44,9 +49,8 @@ def run(
     exact: List[Any] = []
     for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
-            results[kind] = _measured(Path(folder), kind, query, rows, topk, repeats, exact)
-        for key, value in results[kind].items():
-            say(kind, key, value)
+            results[kind] = _measured(Path(folder), kind, query, rows, topk, repeats, exact, timed)
+        say_all(kind, results[kind])
     return results
 
 
@@ -58,6 +62,7 @@ def _measured(
     topk: int,
     repeats: int,
     exact: List[Any],
+    timed: Callable[..., Dict[str, List[float]]],
 ) -> Dict[str, Any]:
     _write_index(folder, gallery)
     begin = time.perf_counter()
@@ -68,9 +73,9 @@ def _measured(
             words, index.features, index.catalog.rows(), progress=False
         )
     built = time.perf_counter() - begin
-    opened = times_in_turn({kind: lambda: SearchIndex(folder).search(query[:1], topk)}, 1)
+    opened = timed({kind: lambda: SearchIndex(folder).search(query[:1], topk)}, 1)
     index = SearchIndex(folder)
-    asked = times_in_turn({kind: partial(index.search, query[:1], topk)}, repeats)
+    asked = timed({kind: partial(index.search, query[:1], topk)}, repeats)
     names = index.search(query, topk).names
     if not exact:
         scores = query @ gallery.T
@@ -80,6 +85,10 @@ def _measured(
         "seconds to build the approximate search": built,
         "open and first query": opened[kind],
         "a query": asked[kind],
+        MEASURES: [
+            Measure("open and first query", opened[kind]),
+            Measure("a query", asked[kind], {MEMORY: gallery.nbytes} if kind == "flat" else {}),
+        ],
         f"recall@{topk}": hits / sum(map(len, exact)),
         "MiB on disk": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20,
     }

@@ -25,10 +25,16 @@ from ..engine.setup import build_config
 from ..files import PACKAGE
 from ..runs.names import FACTS
 from ..search import index_folder
-from .measuring import say
+from .measures import FLOOR, Measure
+from .measuring import MEASURES, say_all
 
 #: libraries that a query cannot do without
 NEEDED = ("torch", "faiss", "numpy", "PIL.Image", "sqlite3")
+#: case -> what it has to do anyway
+FLOORS = {
+    "import vireid_plugins": "import torch",
+    "search query": "the imports that a query needs",
+}
 _CASE = """
 {code}
 import sys, time
@@ -52,17 +58,17 @@ def run(*, repeats: int = 5, threads: int = 1, depth: str = "18x") -> Dict[str, 
                 measured = processor_seconds(code, threads)
                 if number:  # the first run reads files from the disk
                     seconds[name].append(measured)
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {
-        f"ratio of {name} to {base}": statistics.median(seconds[name])
-        / statistics.median(seconds[base])
-        for name, base in (
-            ("import vireid_plugins", "import torch"),
-            ("search query", "the imports that a query needs"),
-        )
+        f"ratio of {name} to {base}": middle[name] / middle[base] for name, base in FLOORS.items()
     }
-    result = {**seconds, **ratios}
-    for name, value in result.items():
-        say("startup", name, value)
+    result: Dict[str, Any] = {**seconds, **ratios}
+    say_all("startup", result)
+    work = {name: {FLOOR: middle[base]} for name, base in FLOORS.items()}
+    result[MEASURES] = [
+        Measure(name, values, work.get(name, {}), case="startup")
+        for name, values in seconds.items()
+    ]
     return result
 
 

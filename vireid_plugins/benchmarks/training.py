@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
@@ -29,8 +30,11 @@ from ..engine.setup import build_config
 from ..errors import UserError
 from ..solver.amp import cpu_has_bfloat16
 from ..synthvi import render_dataset
+from .counting import MultiplyAdds, work_of
 from .loops import OwnLoop, UsualLoop
-from .measuring import in_own_process, markdown_table
+from .measures import Measure
+from .measuring import MEASURES, in_own_process, markdown_table
+from .rates import HALF_PRODUCT, JPEG, PRODUCT
 
 SIZES = {"288x144": (288, 144), "128x64": (128, 64)}
 RENDERED = (256, 128)  # not a training size, so that every image has to be resized
@@ -47,6 +51,7 @@ class Variant(NamedTuple):
     usual: bool  # whether the usual loop takes the steps
     words: List[str]  # KEY VALUE words of the config
     threads: int = 0  # 0: the number that all variants use
+    product: str = PRODUCT  # the resource in which most of a step is counted
 
 
 class Workload(NamedTuple):
@@ -68,8 +73,10 @@ VARIANTS = {
     "float32, memory given back": Variant(False, GIVE + CACHED),
     "float32": Variant(False, KEEP + CACHED),
     "float32, NHWC": Variant(False, KEEP + CACHED + NHWC),
-    "bfloat16, NHWC, memory given back": Variant(False, GIVE + CACHED + HALF + NHWC),
-    "bfloat16, NHWC": Variant(False, KEEP + CACHED + HALF + NHWC),
+    "bfloat16, NHWC, memory given back": Variant(
+        False, GIVE + CACHED + HALF + NHWC, product=HALF_PRODUCT
+    ),
+    "bfloat16, NHWC": Variant(False, KEEP + CACHED + HALF + NHWC, product=HALF_PRODUCT),
 }
 
 
@@ -94,11 +101,16 @@ def run_variant(variant: str, size: str, **load: Any) -> Dict[str, Any]:
 
 
 def timed(step: Callable[[], Tuple[float, float]], load: Workload) -> Dict[str, Any]:
-    """Return the seconds of each step but the dropped ones, and the losses of all."""
+    """Return the seconds of each step but the dropped ones, and the losses of all.
+
+    The multiply-adds of a step are counted in the first dropped one: counting takes time.
+    """
     out: Dict[str, Any] = {"seconds": [], "data": [], "cpu": [], "losses": []}
+    mode = MultiplyAdds()
     for number in range(load.warmup + load.steps):
         begin, cpu = time.perf_counter(), time.process_time()
-        loss, data = step()
+        with mode if number == 0 < load.warmup else nullcontext():
+            loss, data = step()
         if load.device.startswith("cuda"):
             torch.cuda.synchronize()
         if number >= load.warmup:
@@ -106,6 +118,7 @@ def timed(step: Callable[[], Tuple[float, float]], load: Workload) -> Dict[str, 
             out["cpu"].append(time.process_time() - cpu)
             out["data"].append(data)
         out["losses"].append(loss)
+    out["multiply-adds"] = mode.total
     out["peak_memory"] = peak_memory(torch.device(load.device))
     return out
 
@@ -163,6 +176,9 @@ def joined(found: List[Dict[str, Any]], base: List[float], batch: int) -> Dict[s
     return {
         "images/s": batch / statistics.median(seconds),
         "images/s of each step": [batch / value for value in seconds],
+        "seconds": seconds,
+        "processor seconds": [value for one in found for value in one["cpu"]],
+        "multiply-adds": found[0]["multiply-adds"],
         "CPU seconds per image": statistics.median(v for one in found for v in one["cpu"]) / batch,
         "data share": sum(sum(one["data"]) for one in found) / sum(seconds),
         "peak MiB": max(one["peak_memory"] or float("nan") for one in found),
@@ -194,6 +210,25 @@ def table(size: str, rows: Dict[str, Dict[str, Any]]) -> str:
     return markdown_table(lines)
 
 
+def measures_of(rows: Dict[str, Dict[str, Any]], batch: int, clock: str) -> List[Measure]:
+    """Return the steps of each variant with their work.
+
+    The usual loop also decodes its images. A variant with threads of its own is left out, because
+    the machine's rates are those of the others.
+    """
+    decoded = batch * RENDERED[0] * RENDERED[1]
+    measures = []
+    for name, row in rows.items():
+        variant = VARIANTS[name]
+        work = work_of(variant.product, row["multiply-adds"])
+        if variant.usual and work:
+            work[JPEG] = decoded
+        base = [] if name == "usual" else rows["usual"][clock]
+        if not variant.threads:
+            measures.append(Measure(name, row[clock], work, base))
+    return measures
+
+
 def default_variants(device: str) -> List[str]:
     """Return all variants, without bfloat16 on a CPU that lacks it: a step would take minutes."""
     if device == "cpu" and not cpu_has_bfloat16():
@@ -214,6 +249,7 @@ def run(
     workers: int = 0,
     device: str = "cpu",
     folder: str = "",
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure variants at every size; the result has a table of each size.
 
@@ -227,6 +263,7 @@ def run(
         workers: loading processes of this package.
         device: ``"cpu"`` or ``"cuda"``.
         folder: folder of images and cache; empty: a temporary one.
+        processor_time: state seconds of the processor as fractions of the limit.
 
     Raises:
         UserError: a name is unknown, or the batch does not fit.
@@ -246,4 +283,7 @@ def run(
         for size in sizes:
             results[size] = bench(size, names, load, turns)
     tables = "".join(f"{table(size, rows)}\n" for size, rows in results.items())
+    clock = "processor seconds" if processor_time else "seconds"
+    for rows in results.values():
+        rows[MEASURES] = measures_of(rows, batch, clock)
     return {**results, "table": f"{tables}{batch} images, {threads} threads.\n"}

@@ -7,6 +7,7 @@ The defaults of the words stand in ``vireid_plugins/benchmarks``, in the signatu
 import argparse
 from typing import Callable, Dict, NamedTuple, Sequence
 
+from ..bench_results import COMMANDS
 from ..verb import Verb, register
 
 CASES = ("sysu-single", "sysu-multi", "regdb", "market")
@@ -34,13 +35,14 @@ gradients, the loss terms of a training.
   vireid bench ranking
   vireid bench ranking --help
   vireid bench gradients maum/synthetic.yml --updates 130
+  vireid bench compare
 
 Seeds are fixed, first runs are dropped, the cases take turns, and medians and spreads (smallest
 to largest) are shown, and times as fractions of the limit that the machine sets. A result is
 written as JSON whose file name carries PyTorch's version, the device and the threads."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the words of every topic."""
+        """Declare the words of every topic, and of what is done with their results."""
         topics = parser.add_subparsers(dest="topic", required=True, metavar="TOPIC")
         for name, topic in TOPICS.items():
             words = topics.add_parser(
@@ -59,6 +61,9 @@ written as JSON whose file name carries PyTorch's version, the device and the th
                 help="rates that `vireid bench limits` has written; default: measure those needed",
             )
 
+        for name, command in COMMANDS.items():
+            command.add_arguments(topics.add_parser(name, help=command.help))
+
     def parse(self, words: Sequence[str], prog: str) -> argparse.Namespace:
         """Read the words; KEY VALUE pairs may also come after options."""
         parser = self.make_parser(prog)
@@ -70,7 +75,9 @@ written as JSON whose file name carries PyTorch's version, the device and the th
         return args
 
     def run(self, args: argparse.Namespace) -> int:
-        """Measure the topic."""
+        """Measure the topic, or compare or keep results."""
+        if args.topic in COMMANDS:
+            return COMMANDS[args.topic].run(args)
         from vireid_plugins.benchmarks import run_topic
 
         words = {name: value for name, value in vars(args).items() if name != "command"}
@@ -94,6 +101,7 @@ def limits(parser: argparse.ArgumentParser) -> None:
 
 def ranking(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``ranking``."""
+    _add_processor_time(parser)
     parser.add_argument("--cases", nargs="+", choices=CASES, help="test sets")
     parser.add_argument("--loop-trials", type=int, help="trials that the loop ranks")
     parser.add_argument("--size", type=int, help="dimensions of a feature")
@@ -103,6 +111,7 @@ def ranking(parser: argparse.ArgumentParser) -> None:
 
 def million(parser: argparse.ArgumentParser) -> None:
     """Declare the words of ``million``."""
+    _add_processor_time(parser)
     parser.add_argument("--queries", type=int, help="number of queries")
     parser.add_argument("--gallery", type=int, help="number of gallery items")
     parser.add_argument("--size", type=int, help="dimensions of a feature")

@@ -56,13 +56,23 @@ def run(
     top: int = 100,
     repeats: int = 3,
     threads: int = 2,
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
-    """Measure each number of positives of a query."""
+    """Measure each number of positives of a query.
+
+    Args:
+        queries: number of queries.
+        gallery: number of gallery items.
+        size: dimensions of a feature.
+        positives: gallery items of each query's identity.
+        top: nearest items of each query.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
+    """
     faiss.omp_set_num_threads(threads)
     results: Dict[str, Any] = {"faiss": faiss.__version__}
     for number in positives:
         name = f"{number} positives"
-        results[name] = bench_case((queries, gallery, size, number), top, repeats)
+        results[name] = bench_case((queries, gallery, size, number), top, repeats, processor_time)
         say_all(name, results[name])
     return results
 
@@ -71,7 +81,9 @@ def _rank(case: Tuple[np.ndarray, ...], top: int = 100) -> Any:
     return rank_metrics(*case, top=top)
 
 
-def bench_case(case: Tuple[int, int, int, int], top: int, repeats: int) -> Dict[str, Any]:
+def bench_case(
+    case: Tuple[int, int, int, int], top: int, repeats: int, processor: bool = False
+) -> Dict[str, Any]:
     """Return the times of both, and the peak memory of ours beyond the features.
 
     Args:
@@ -92,6 +104,7 @@ def bench_case(case: Tuple[int, int, int, int], top: int, repeats: int) -> Dict[
         {"faiss": lambda: index.search(query, top), "metrics and top": ours},
         repeats,
         warm_up=False,
+        processor=processor,
     )
     pairs = len(query) * len(gallery)
     work = {PRODUCT: pairs * query.shape[1], MEMORY: 4 * pairs}

@@ -1,6 +1,7 @@
 """Compare CMC, mAP and mINP with the usual per-query loop, on test sets of published sizes."""
 
 import dataclasses
+from functools import partial
 from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -104,7 +105,12 @@ def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[floa
 
 
 def bench_case(
-    name: str, size: int, repeats: int, loop_trials: int, device: str = "cpu"
+    name: str,
+    size: int,
+    repeats: int,
+    loop_trials: int,
+    device: str = "cpu",
+    processor: bool = False,
 ) -> Dict[str, Any]:
     """Return the seconds of one case, with and without the matrix product.
 
@@ -149,11 +155,10 @@ def bench_case(
     for expected, got in zip(loop(), results):
         np.testing.assert_allclose((got.cmc[0], got.mAP, got.mINP), expected, atol=1e-6)
     share = len(case.trials) / min(loop_trials, len(case.trials))
-    seconds = times_in_turn({"loop": loop}, max(1, repeats // 3), warm_up=False)
+    timed = partial(times_in_turn, processor=processor)
+    seconds = timed({"loop": loop}, max(1, repeats // 3), warm_up=False)
     seconds["loop"] = [value * share for value in seconds["loop"]]
-    seconds.update(
-        times_in_turn({"ranks from scores": counted, "product and ranks": whole}, repeats)
-    )
+    seconds.update(timed({"ranks from scores": counted, "product and ranks": whole}, repeats))
     out: Dict[str, Any] = {"trials": len(case.trials), "loop_trials_timed": loop_trials, **seconds}
     for key in ("ranks from scores", "product and ranks"):
         out[f"ratio of loop to {key}"] = ratio(seconds, "loop", key)
@@ -177,6 +182,7 @@ def run(
     repeats: int = 5,
     threads: int = 2,
     device: str = "cpu",
+    processor_time: bool = False,
 ) -> Dict[str, Any]:
     """Measure every case that was asked for.
 
@@ -185,6 +191,7 @@ def run(
         loop_trials: trials that the loop ranks.
         size: dimensions of a feature.
         device: where this package ranks, such as ``"cuda"``; the loop always runs on the CPU.
+        processor_time: measure seconds of the processor, see ``times_in_turn``.
 
     Raises:
         UserError: the device is unknown or absent.
@@ -192,6 +199,6 @@ def run(
     check_device(device, "--device")
     results = {}
     for name in cases:
-        results[name] = bench_case(name, size, repeats, loop_trials, device)
+        results[name] = bench_case(name, size, repeats, loop_trials, device, processor_time)
         say_all(name, results[name])
     return results

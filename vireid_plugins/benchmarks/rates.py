@@ -132,7 +132,7 @@ def example_jpeg() -> bytes:
     """Return a JPEG file of smooth areas with a little noise, as photographs have them."""
     random = np.random.default_rng(0)
     areas = random.integers(0, 255, (18, 9, 3), dtype=np.uint8)
-    smooth = Image.fromarray(areas).resize(JPEG_SIZE[::-1], Image.BICUBIC)
+    smooth = Image.fromarray(areas).resize(JPEG_SIZE[::-1], Image.Resampling.BICUBIC)
     noisy = np.asarray(smooth) + random.normal(0, 8, (*JPEG_SIZE, 3))
     file = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)

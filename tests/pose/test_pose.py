@@ -36,7 +36,8 @@ class SpotNetwork:
         return [{"index": 7}]
 
     def get_output_details(self):
-        return [{"name": "Identity", "index": 1}, {"name": "Identity_1", "index": 2}]
+        names = ("Identity", "Identity_1", "Identity_2")
+        return [{"name": name, "index": place} for place, name in enumerate(names, start=1)]
 
     def resize_tensor_input(self, index, shape):
         assert index == 7 and shape[1:] == [256, 256, 3]
@@ -59,18 +60,23 @@ class SpotNetwork:
         points[..., 0], points[..., 1] = x[:, None], y[:, None]
         points[..., 3] = np.arange(39) / 10  # a logit that tells the points apart
         self.outputs = {1: points.reshape(len(gray), 195), 2: np.full((len(gray), 1), 0.5)}
+        bright = gray > gray.max(axis=(1, 2), keepdims=True) / 2
+        self.outputs[3] = np.where(bright, 99, -99)[..., None].astype(np.float32)  # logits
 
     def get_tensor(self, index):
         return self.outputs[index]
 
 
-@pytest.mark.parametrize(
+SPOTS = pytest.mark.parametrize(
     "spots",
     [
         [((64, 128), 20, 90)],
         [((64, 128), 60, 3), ((201, 57), 5, 50), ((13, 31), 6, 20), ((900, 1400), 450, 13)],
     ],
 )
+
+
+@SPOTS
 def test_places_in_the_square_become_places_in_the_image(spots):
     found = BlazePose(SpotNetwork()).find([blob(*spot) for spot in spots])
     assert found.shape == (len(spots), 17, 3) and found.dtype == np.float32
@@ -80,6 +86,24 @@ def test_places_in_the_square_become_places_in_the_image(spots):
         assert points[:, 1].tolist() == pytest.approx([y] * 17, abs=near)
         for name, confidence in zip(JOINTS, points[:, 2]):
             assert confidence == pytest.approx(0.5 / (1 + np.exp(-NUMBERS[name] / 10)), rel=1e-4)
+
+
+@SPOTS
+def test_masks_of_the_square_become_masks_of_the_image(spots):
+    """The bright part of the spot is the mask, times the probability of a person, 0.5."""
+    masks = BlazePose(SpotNetwork()).masks([blob(*spot) for spot in spots])
+    for mask, (size, x, y) in zip(masks, spots):
+        assert mask.shape == (size[1], size[0]) and mask.dtype == np.float32
+        assert mask.min() < 1e-6 and mask.max() <= 0.5
+        rows, columns = np.nonzero(mask > 0.2)
+        near = max(1.0, max(size) / 200)  # a large image is seen smaller
+        assert columns.mean() == pytest.approx(x, abs=near)
+        assert rows.mean() == pytest.approx(y, abs=near)
+
+
+def test_an_estimator_without_masks_says_so():
+    with pytest.raises(UserError, match="spot finds joints, and no person masks"):
+        Spot().masks([blob((9, 9), 1, 1)])
 
 
 def test_the_joints_are_those_of_mediapipes_list():
@@ -97,6 +121,21 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingLibraryError, match=r"vireid_plugins\[pose\]"):
         open_estimator("blazepose")
+
+
+def test_words_are_checked_before_a_network_is_fetched(tmp_path, monkeypatch, capsys):
+    def fetched(*arguments):
+        raise AssertionError("the network was fetched")
+
+    monkeypatch.setattr("vireid_plugins.pose.open_estimator", fetched)
+    blob((9, 9), 1, 1).save(tmp_path / "1.png")
+    wrong = [
+        (tmp_path / "absent", "k.npz", "no such folder"),
+        (tmp_path, "k.csv", "ends with .npz"),
+    ]
+    for images, out, words in wrong:
+        assert main(["pose", "--images", str(images), "--out", str(tmp_path / out)]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_estimators_that_are_unknown_or_absent(tmp_path):

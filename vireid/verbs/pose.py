@@ -62,7 +62,13 @@ the message says why."""
     def run(self, args: argparse.Namespace) -> int:
         """Fill the file and, if asked for, compare it."""
         from vireid_plugins.errors import UserError
-        from vireid_plugins.pose import agreement_table, compare, fill, open_estimator
+        from vireid_plugins.pose import (
+            agreement_table,
+            check_words,
+            compare,
+            fill,
+            open_estimator,
+        )
         from vireid_plugins.readers.keypoints_file import read_keypoints
 
         for name in ("batch", "threads"):
@@ -70,6 +76,7 @@ the message says why."""
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; expected a whole number from 1 on.")
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        check_words(args.images, args.out)  # before a network is fetched
         reference = read_keypoints(args.against) if args.against else None
         filled = fill(
             args.images,

@@ -5,13 +5,14 @@
 
 from .compare import Agreement, agreement_table, compare
 from .estimator import Estimator, open_estimator
-from .fill import Filled, fill
+from .fill import Filled, check_words, fill
 
 __all__ = [
     "Agreement",
     "Estimator",
     "Filled",
     "agreement_table",
+    "check_words",
     "compare",
     "fill",
     "open_estimator",

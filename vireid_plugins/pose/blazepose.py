@@ -10,7 +10,7 @@ show one person already, upright, as a crop of re-identification does.
 
 import importlib
 from functools import lru_cache
-from typing import Any, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -89,8 +89,7 @@ class BlazePose(Estimator):
         return cls(interpreter(model_path=str(path), num_threads=threads))
 
     def find(self, images: Sequence[Image.Image]) -> np.ndarray:
-        placed = [place(image, SIDE, SIDE, MARGIN) for image in images]
-        raw, score = self._run(np.stack([one.pixels for one in placed]).astype(np.float32) / 255)
+        placed, raw, score = self._run(images, "Identity", "Identity_1")
         points = raw.reshape(len(images), POINTS, VALUES)[:, _ROWS]
         found = np.empty((len(images), len(JOINTS), 3), np.float32)
         for row, one in enumerate(placed):
@@ -98,8 +97,20 @@ class BlazePose(Estimator):
         found[..., 2] = np.clip(_sigmoid(points[..., 3]) * score.reshape(-1, 1), 0, 1)
         return found
 
-    def _run(self, pixels: np.ndarray) -> Sequence[np.ndarray]:
-        """Return ``Identity`` (B, 195) and ``Identity_1`` (B, 1) for pixels (B, 256, 256, 3)."""
+    def masks(self, images: Sequence[Image.Image]) -> List[np.ndarray]:
+        """Return where the person is: the probability of each pixel, times that of a person."""
+        placed, raw, score = self._run(images, "Identity_2", "Identity_1")
+        shares = _sigmoid(raw[..., 0]) * score.reshape(-1, 1, 1)
+        return [one.cut(own, *image.size) for one, own, image in zip(placed, shares, images)]
+
+    def _run(self, images: Sequence[Image.Image], *outputs: str) -> Tuple[Any, ...]:
+        """Return where the images lie in the squares, and outputs of the network by name.
+
+        ``Identity`` (B, 195): the points; ``Identity_1`` (B, 1): whether there is a person;
+        ``Identity_2`` (B, 256, 256, 1): the logit of each pixel of the square to be the person's.
+        """
+        placed = [place(image, SIDE, SIDE, MARGIN) for image in images]
+        pixels = np.stack([one.pixels for one in placed]).astype(np.float32) / 255
         network = self._interpreter
         enter = network.get_input_details()[0]["index"]
         if len(pixels) != self._batch:
@@ -108,8 +119,8 @@ class BlazePose(Estimator):
             self._batch = len(pixels)
         network.set_tensor(enter, pixels)
         network.invoke()
-        outputs = {one["name"]: one["index"] for one in network.get_output_details()}
-        return [np.array(network.get_tensor(outputs[n])) for n in ("Identity", "Identity_1")]
+        places = {one["name"]: one["index"] for one in network.get_output_details()}
+        return (placed, *(np.array(network.get_tensor(places[name])) for name in outputs))
 
 
 ESTIMATORS[BlazePose.name] = BlazePose.open

@@ -28,6 +28,18 @@ class Placed(NamedTuple):
         """
         return (points - [self.left, self.top]) / [self.across, self.down] - 0.5
 
+    def cut(self, values: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Return the part of a map (H, W) of the picture that is the image, at the image's size.
+
+        Args:
+            values: (H, W) float32, one for each pixel of the picture.
+            width, height: of the image, in pixels.
+        """
+        right = self.left + round(width * self.across)
+        bottom = self.top + round(height * self.down)
+        part = Image.fromarray(values[self.top : bottom, self.left : right])
+        return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR))
+
 
 def place(image: Image.Image, height: int, width: int, margin: float) -> Placed:
     """Put an image into the middle of a black picture of another size; its proportions stay.
@@ -61,6 +73,14 @@ class Estimator:
         confidence is from 0 to 1.
         """
         raise NotImplementedError
+
+    def masks(self, images: Sequence[Image.Image]) -> List[np.ndarray]:
+        """Return where the person is in each image of mode RGB: (H, W) float32 from 0 to 1 each.
+
+        Raises:
+            UserError: the network finds no masks.
+        """
+        raise UserError(f"{self.name or type(self).__name__} finds joints, and no person masks.")
 
 
 #: name -> function that returns the estimator, given a number of threads

@@ -84,11 +84,8 @@ def fill(
         UserError: there is no such folder, it has no images, or ``out`` cannot be written.
         ExistingFileError: the file was made by another estimator.
     """
-    names = list_images(images)
+    names = check_words(images, out)
     path = Path(out)
-    if path.suffix.lower() != ".npz":
-        raise UserError(f"--out {shown(out)}: expected a file whose name ends with .npz.")
-    check_can_write(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _Rows() if overwrite or not path.is_file() else _kept(path, estimator.name)
     there = set(rows.names)
@@ -111,6 +108,21 @@ def fill(
             rows.write(path, estimator.name)
     unsure = sum(1 for points in rows.points if not (points[:, 2] >= 0.5).any())
     return Filled(path, len(rows.names) - kept, kept, broken, unsure)
+
+
+def check_words(images: str, out: str) -> List[str]:
+    """Return the paths of all images below a folder, see ``list_images``.
+
+    It needs no estimator, whose network may have to be fetched.
+
+    Raises:
+        UserError: there is no such folder, it has no images, or ``out`` cannot be written.
+    """
+    names = list_images(images)
+    if Path(out).suffix.lower() != ".npz":
+        raise UserError(f"--out {shown(out)}: expected a file whose name ends with .npz.")
+    check_can_write(Path(out))
+    return names
 
 
 def list_images(folder: str) -> List[str]:

@@ -12,10 +12,11 @@ on the rest make the embedding hold what is special to its modality, and the fea
 *Here*: ``CMTR``. ``backbones/dual_stream_vit.py``: overlapping patches, and I(x) = LP(patches) +
 e^pos + e^m. ``layers/modality_removal.py``: f - phi_m(e^m). ``losses/modality_aware.py``: L_MAC,
 L_MAID. L_ID, L_WRT and these two are named in ``MODEL.LOSSES.NAME``.
-*Known*, from detailed notes on the paper: the overlapping patches and the class token, the input
-embedding, f = BN(V), the formulas of L_MAE = L_MAC + L_MAID and of the sum. The equations have no
-numbers in the notes and are called by their left sides. *Not known*: lambda, phi, D(., .), whether
-FC_id is the classifier of L_ID, image size, sizes of patches and steps, the network and its start,
+*Known*, from detailed notes on the paper: overlapping patches of P x P pixels with tokens of
+P^2 C numbers (768 for P = 16, the width of ViT-B/16), the class token, the input embedding,
+f = BN(V), the formulas of L_MAE = L_MAC + L_MAID and of the sum. The equations have no numbers in
+the notes and are called by their left sides. *Not known*: lambda, phi, D(., .), whether FC_id is
+the classifier of L_ID, image size, sizes of patches and steps, the network and its start,
 optimizer, rates, epochs, batch, augmentation, and all results.
 *Departs*, or decides what is not known:
 

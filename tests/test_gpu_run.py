@@ -234,6 +234,12 @@ def test_skipped_and_failed_tests_are_read_from_the_report(tmp_path):
     assert parts.read_report(tmp_path / "absent.xml")["run"] == 0
 
 
+def test_the_part_of_ranking_shows_the_table_of_its_topic(tmp_path):
+    found = {"table": "| regdb | 3 s |\n", "machine": {"bfloat16 instructions": []}}
+    first, *_ = summary.show_ranking(tmp_path, found)
+    assert first == "| regdb | 3 s |"
+
+
 @pytest.mark.slow
 def test_the_rehearsal_writes_versions_and_images(tmp_path):
     """The other parts take a minute: python tools/bootstrap.py gpu --device cpu --tiny."""

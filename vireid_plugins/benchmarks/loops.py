@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, Tuple
 
 from fastreid.utils.events import EventStorage
 
-from ..data.dataset import collate
+from ..data.dataset import ItemRequest, collate
 from ..data.seeding import seeded
 from ..engine import VIReIDTrainer
 from ..engine.step import to_device
@@ -51,7 +51,7 @@ class UsualLoop:
         """Take a step; return the loss and the seconds spent on the batch."""
         begin = time.perf_counter()
         requests = next(self.batches)
-        batch = collate([self._sample(*request) for request in requests])
+        batch = collate([self._sample(request) for request in requests])
         seconds = time.perf_counter() - begin
         loss = sum(self.model(to_device(batch, self.device)).values())
         self.optimizer.zero_grad()
@@ -59,10 +59,10 @@ class UsualLoop:
         self.optimizer.step()
         return loss.item(), seconds
 
-    def _sample(self, index: int, seed: int) -> Dict[str, Any]:
-        dataset = self.loader.dataset
+    def _sample(self, request: ItemRequest) -> Dict[str, Any]:
+        dataset, index = self.loader.dataset, request.position
         path, pid, camid, modality = dataset.items[index]
-        with seeded(seed):
+        with seeded(request.seed):
             pixels = self.transform(load_image(path).convert("RGB"))
         labels = {"targets": dataset.class_ids.index(pid), "camids": camid, "index": index}
         return {"images": pixels, "modalities": modality, **labels}

@@ -7,9 +7,11 @@ import pytest
 pytest.importorskip("faiss")
 
 from vireid.cli import run_verb
+from vireid_plugins.benchmarks import comparing
 from vireid_plugins.benchmarks.comparing import compare, verdict
-from vireid_plugins.benchmarks.results import keep, kept_versions, read_results
+from vireid_plugins.benchmarks.results import KEPT, VERSIONS, keep, kept_versions, read_results
 from vireid_plugins.errors import UserError
+from vireid_plugins.version import __version__
 
 SIZE = {"size": 16, "threads": 1}
 
@@ -147,3 +149,17 @@ def test_three_versions_are_kept_in_the_order_of_their_numbers(write, tmp_path):
     write("two.json", result({}, version="1.0.0"), result({}, version="1.1.0"))
     with pytest.raises(UserError, match="results of several versions: 1.0.0; 1.1.0"):
         keep(tmp_path / "two.json", kept)
+
+
+def test_the_kept_results_can_be_compared(monkeypatch, tmp_path):
+    """What docs/performance holds is read, and compared with itself nothing is slower."""
+    kept = kept_versions()
+    assert 1 <= len(kept) <= VERSIONS and kept[-1].stem == __version__
+    for path in kept:
+        assert {one.version for one in read_results(path)} == {path.stem}
+    found = compare(new=str(kept[-1]))  # without OLD: the newest kept version
+    assert found.slower == [] and "| 1.00 |" in found.text
+    assert KEPT.name == "performance"
+    monkeypatch.setattr(comparing, "kept_versions", list)
+    with pytest.raises(UserError, match="No results are kept"):
+        compare(new=str(kept[-1]))

@@ -29,6 +29,9 @@ VARIANTS = [
     (AGW, {"MODEL__BACKBONE__UNSHARED_STAGES": 0, "MODEL__HEADS__POOL_LAYER": "GlobalMaxPool"}),
     (AGW, HOST),
     (AGW, {"TEST__FEATURE": "both"}),
+    # a teacher sees what its student masks
+    ("configs/mmt/synthetic.yml", {"MODEL__MMT__STUDENT": "RBNet"}),
+    ("configs/rbnet/synthetic.yml", {"MODEL__RBNET__MASK_FROM": "re_conv1"}),
     (  # positions are resized to images of another size
         VIT,
         {

@@ -128,8 +128,8 @@ class PairsAndNegativesSampler(Sampler):
             raise UserError(
                 f"SOLVER.IMS_PER_BATCH {batch} leaves {rest} images beside 2 * DATALOADER."
                 f"NEGATIVES {negatives}; they must be a multiple of 2 * DATALOADER.NUM_INSTANCE * "
-                f"processes = {unit}, and NEGATIVES one of the {world_size} process(es). Nearest "
-                f"IMS_PER_BATCH: {nearest_multiple(rest, unit) + 2 * negatives}."
+                f"processes = {unit}, and NEGATIVES a multiple of the processes ({world_size}). "
+                f"Nearest IMS_PER_BATCH: {nearest_multiple(rest, unit) + 2 * negatives}."
             )
 
     def set_epoch(self, epoch: int) -> None:

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from vireid_plugins import FeatureExtractor
 from vireid_plugins.engine import VIReIDTrainer
 from vireid_plugins.engine.checkpoint import AtomicCheckpointer
 from vireid_plugins.readers.checkpoint import read_checkpoint
@@ -107,3 +109,17 @@ def test_the_identity_path_alone_can_be_evaluated(datasets, whole, tmp_path):
         batch = {"images": torch.full((2, 3, 64, 32), 99.0), "modalities": torch.tensor([0, 1])}
         features.append(model(batch))
     assert torch.equal(*features)
+
+
+@pytest.mark.slow
+def test_one_needs_no_decoder_to_use_a_model(whole, tmp_path):
+    """``FeatureExtractor``, which a search also uses, with a checkpoint of the identity path."""
+    held = {n: v for n, v in whole[1]["model"].items() if not n.startswith("id_pig.")}
+    state = {**whole[1], "model": held}
+    state.pop("checksum", None)
+    torch.save(state, tmp_path / "path.pth")
+    pictures = [np.random.default_rng(0).integers(0, 255, (40, 20, 3), dtype=np.uint8)]
+    for modality in ("visible", "infrared"):
+        expected = FeatureExtractor(whole[0] / "model_final.pth")(pictures, modality)
+        found = FeatureExtractor(tmp_path / "path.pth")(pictures, modality)
+        assert expected.shape == (1, 8) and np.array_equal(found, expected)

@@ -189,6 +189,20 @@ def test_no_pair_at_distance_one_is_stored():
         assert found.nnz == 2 and found.diagonal().tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("definition", ["original", "softmax"])
+def test_any_order_in_memory_gives_the_same(definition):
+    features = np.random.default_rng(8).standard_normal((40, 6)).astype(np.float32)
+    wanted = dense(jaccard_distance(features, 8, 3, definition=definition))
+    turned = jaccard_distance(np.asfortranarray(features), 8, 3, definition=definition)
+    np.testing.assert_allclose(dense(turned), wanted, atol=1e-6)
+
+
+def test_what_is_not_a_number_is_refused():
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="features row 1 holds NaN or infinity"):
+            jaccard_distance(np.array([[1.0, 2.0], [3.0, value], [5.0, 7.0]]))
+
+
 def test_nothing_and_one_item():
     assert jaccard_distance(np.zeros((0, 3))).shape == (0, 0)
     assert dense(jaccard_distance(np.ones((1, 3)))).tolist() == [[0.0]]

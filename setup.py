@@ -57,6 +57,7 @@ setup(
         # one of the two, never both: they install the same module
         "cpu": ["faiss-cpu"],
         "gpu": ["faiss-gpu; platform_system == 'Linux'"],
+        "fast": ["numba"],  # compiles the loops that rank on a CPU
         "onnx": ["onnx", "onnxruntime"],
         "timm": ["timm"],  # more networks for two streams; it takes the PyTorch that is there
         "vit": ["timm", "safetensors"],  # the same, for vision transformers and their files

@@ -132,6 +132,7 @@ def test_required_libraries_bear_no_version(metadata):
 def test_what_is_optional_comes_by_an_extra_of_its_own(metadata):
     assert requirements(metadata, "cpu") == {"faiss-cpu"}
     assert requirements(metadata, "gpu") == {"faiss-gpu"}
+    assert requirements(metadata, "fast") == {"numba"}
     assert requirements(metadata, "onnx") == {"onnx", "onnxruntime"}
     assert requirements(metadata, "timm") == {"timm"}
     assert requirements(metadata, "dev") == {"hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"}
@@ -146,7 +147,7 @@ def test_bootstrap_installs_all_that_the_package_requires(metadata):
     """The environment is filled with --no-deps: what setup.py lists must stand in its lists too."""
     lists = (*bootstrap.LIBRARIES, *bootstrap.DEVELOPMENT)
     installed = {re.match(r"[\w.-]+", item).group() for item in lists}
-    wanted = [requirements(metadata, extra) for extra in (None, "cpu", "dev", "onnx")]
+    wanted = [requirements(metadata, extra) for extra in (None, "cpu", "dev", "fast", "onnx")]
     assert set.union(*wanted) - installed == set()
 
 

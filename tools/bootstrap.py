@@ -66,6 +66,7 @@ LIBRARIES = (
     "faiss-cpu>=1.7.3,<2",
     "filelock>=3.12,<5",
     "matplotlib<4",
+    "numba>=0.58",  # pip takes the one that fits Python and NumPy
     "numpy<3",
     "opencv-python-headless>=4.7,<6",
     "pillow>=9.1",

@@ -12,8 +12,9 @@ from vireid_plugins.evaluation import (
     rank_metrics_from_similarity,
     rank_trials,
 )
-from vireid_plugins.evaluation.ranking import counting, topk
+from vireid_plugins.evaluation.ranking import counting, plain, topk
 from vireid_plugins.evaluation.ranking import scores as ranking_scores
+from vireid_plugins.evaluation.similarity import first_equal_rows
 
 
 def random_case(rng, metric):
@@ -48,20 +49,21 @@ def assert_equal(got, expected):
     assert got.num_valid_queries == valid
 
 
-@pytest.fixture(params=["compare", "sort", "torch-compare", "torch-sort", "argsort"])
-def strategy(request, monkeypatch):
+@pytest.fixture(params=["compiled", "plain", "plain, ties sorted"])
+def form(request, monkeypatch):
     """Every way of counting must give the same ranks."""
-    monkeypatch.setattr(counting, "comparing_pays", lambda *_: "compare" in request.param)
-    if "torch" in request.param:
-        monkeypatch.setattr(counting, "on_cpu", lambda scores: False)
-    if request.param == "argsort":
-        monkeypatch.setattr(counting, "TIES_BY_COMPARISON", 0)
-    return request.param
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        assert counting.compiled_form(torch.float32) and counting.compiled_form(torch.float64)
+    else:
+        monkeypatch.setattr(counting, "compiled_form", lambda dtype: None)
+    if "sorted" in request.param:
+        monkeypatch.setattr(plain, "_TIES_BY_COMPARISON", 0)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("cmc", ["image", "identity"])
-def test_random_cases_equal_the_loop(strategy, metric, cmc):
+def test_random_cases_equal_the_loop(form, metric, cmc):
     rng = np.random.default_rng(7)
     for number in range(50):
         case = random_case(rng, metric)
@@ -134,20 +136,6 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("num_gallery", [1, 7, 3000, 40000, 65536, 70001, 131072])
-@pytest.mark.parametrize("chunk", [1, 1 << 17])
-def test_counts_by_comparison_at_every_width(num_gallery, chunk, two_threads, monkeypatch):
-    """Oracle: NumPy's count of whole rows, with scores below, above and equal; many chunks, few."""
-    monkeypatch.setattr(counting, "_CHUNK_ELEMENTS", chunk)
-    rng = np.random.default_rng(num_gallery)
-    scores = rng.integers(0, 9, (8, num_gallery)).astype(np.float32)
-    values = np.stack([rng.integers(0, 9, 8), np.full(8, -1), np.full(8, 9)], 1)
-    values = values.astype(np.float32)
-    greater, equal = counting.compare_with_each(*map(torch.from_numpy, (scores, values)))
-    np.testing.assert_array_equal(greater, (scores[:, None] > values[:, :, None]).sum(2))
-    np.testing.assert_array_equal(equal, (scores[:, None] == values[:, :, None]).sum(2))
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_the_nearest_equal_a_stable_sort(metric):
     """Oracle: a stable sort of what a query may see; tied scores, in blocks of a few queries."""
@@ -182,10 +170,9 @@ def test_the_largest_of_wide_rows_equal_a_stable_sort(levels):
     scores = torch.from_numpy(rng.integers(0, levels, (6, 3001)).astype(np.float32))
     scores[0, 5:] = -torch.inf
     scores[1:, -1] = 2.0 * levels  # behind the last whole group
-    position = torch.from_numpy(rng.permutation(3001))
-    found, values = topk.largest_by_index(scores, 9, position)
+    found, values = topk.largest_by_index(scores, 9)
     for row in range(6):
-        order = np.lexsort((position.numpy(), -scores[row].numpy()))[:9]
+        order = np.argsort(-scores[row].numpy(), kind="stable")[:9]
         np.testing.assert_array_equal(found[row], order)
         np.testing.assert_array_equal(values[row], scores[row, order.copy()])
 
@@ -200,6 +187,21 @@ def test_identical_gallery_rows_tie_whatever_the_matrix_product_does():
     for metric in ("cosine", "euclidean"):
         got = rank_metrics(query, gallery, np.ones(50, dtype=np.int64), targets, metric=metric)
         np.testing.assert_allclose(got.average_precision, 100 / 197)
+
+
+@pytest.mark.parametrize("size", [3, 64, 200])
+@pytest.mark.parametrize("alike", ["nothing", "few columns", "rows"])
+def test_first_equal_rows_equal_a_loop(size, alike):
+    """Rows that differ only where the first look does not look; and rows that are equal."""
+    features = torch.from_numpy(np.random.default_rng(size).standard_normal((40, size)))
+    if alike == "few columns":
+        kept = features[:, 1].clone()
+        features[:] = features[0].clone()
+        features[:, 1] = kept
+    if alike != "nothing":
+        features[[9, 30]] = features[2].clone()
+    rows = features.tolist()
+    assert first_equal_rows(features).tolist() == [rows.index(row) for row in rows]
 
 
 def test_hand_example():

@@ -10,10 +10,9 @@ that counts each identity once is the one of SYSU-MM01's evaluation (Wu et al., 
 
 from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 
-from ..arguments import MOST_PLACES, whole_number
+from ..arguments import MOST_PLACES, real_tensor, whole_number
 from ..rules import RankRules, camera_pairs
 from ..similarity import Array, check_metric, features_pair
 from .arguments import Device, check_rules, device_of, labels_of, rows_of, trials_of
@@ -75,12 +74,8 @@ def rank_metrics(
     gallery_labels = labels_of(
         gallery_targets, gallery_camids, len(gallery), "gallery_features", rules, "gallery_"
     )
-    # A gallery in the ranker's own order saves a copy of the scores.
-    order = torch.from_numpy(np.argsort(gallery_labels.targets, kind="stable")).to(where)
-    scores = scores_of_features(query, gallery[order], metric)
-    columns = torch.empty_like(order)
-    columns[order] = scores.columns
-    return rank(scores, query_labels, [Gallery(gallery_labels, columns)], rules, top)[0]
+    scores = scores_of_features(query, gallery, metric)
+    return rank(scores, query_labels, [Gallery(gallery_labels, scores.columns)], rules, top)[0]
 
 
 def rank_trials(
@@ -152,17 +147,14 @@ def rank_metrics_from_similarity(
         UserError: as ``rank_metrics``.
     """
     rules = RankRules(camera_pairs(skip_camera_pairs), skip_same_camera, cmc, max_rank)
-    scores = scores_of_matrix(similarity)
-    (matrix,) = scores.blocks
+    matrix = real_tensor(similarity, "similarity")
     num_query, num_gallery = matrix.shape
     query = labels_of(query_targets, query_camids, num_query, "similarity", rules, "query_")
     gallery = labels_of(
         gallery_targets, gallery_camids, num_gallery, "similarity.T", rules, "gallery_"
     )
     columns = rows_of(gallery_rows, "gallery_rows", num_gallery)
-    if query_rows is not None:
-        rows = rows_of(query_rows, "query_rows", num_query)
-        query = query.take(rows)
-        scores = scores._replace(blocks=[matrix[torch.from_numpy(rows).to(matrix.device)]])
+    rows = None if query_rows is None else rows_of(query_rows, "query_rows", num_query)
+    scores = scores_of_matrix(matrix, rows)
     picked = Gallery(gallery.take(columns), torch.from_numpy(columns).to(matrix.device))
-    return rank(scores, query, [picked], rules)[0]
+    return rank(scores, query if rows is None else query.take(rows), [picked], rules)[0]

@@ -17,6 +17,7 @@ from ..similarity import Array, Scorer, all_finite, as_features, check_metric
 from .arguments import Device, device_of
 
 _BLOCK_BYTES = 1 << 30
+_CHECKED_ELEMENTS = 1 << 22
 
 
 class Scores(NamedTuple):
@@ -59,7 +60,7 @@ class FeatureScorer:
 
     def scores(self, query: np.ndarray, gallery: np.ndarray) -> Scores:
         """Return the scores that :class:`TrialScorer` describes."""
-        gallery_features = self._features[torch.from_numpy(gallery).to(self._features.device)]
+        gallery_features = rows_of_matrix(self._features, gallery)
         return scores_of_features(self._features, gallery_features, self._metric, query)
 
 
@@ -83,18 +84,43 @@ def _blocks(scorer: Scorer, query: Tensor, rows: Optional[np.ndarray]) -> Iterat
     if rows is None:
         yield from map(scorer.scores, query.split(step))
         return
-    for part in torch.from_numpy(rows).to(query.device).split(step):
-        yield scorer.scores(query[part])
+    for begin in range(0, len(rows), step):
+        yield scorer.scores(rows_of_matrix(query, rows[begin : begin + step]))
 
 
-def scores_of_matrix(similarity: Array) -> Scores:
-    """Return the scores of a matrix (Q, G) that exists already.
+def scores_of_matrix(similarity: Array, rows: Optional[np.ndarray] = None) -> Scores:
+    """Return the scores of a matrix (N, G) that exists already.
+
+    Args:
+        similarity: the whole matrix.
+        rows: (Q,) which of its rows are the queries; all by default.
 
     Raises:
-        UserError: ``similarity`` is not a matrix of real numbers, or not finite.
+        UserError: ``similarity`` is not a matrix of real numbers. Taking the blocks raises it
+            where a number is not finite.
     """
     scores = real_tensor(similarity, "similarity")
-    if not all_finite(scores):
-        raise UserError("similarity holds NaN or infinity; ranks would mean nothing.")
     num_gallery = scores.shape[1]
-    return Scores([scores], torch.arange(num_gallery, device=scores.device), num_gallery)
+    columns = torch.arange(num_gallery, device=scores.device)
+    return Scores(_checked(scores, rows), columns, num_gallery)
+
+
+def _checked(scores: Tensor, rows: Optional[np.ndarray]) -> Iterator[Tensor]:
+    """Yield blocks so small that a CPU's cache still holds them when they are ranked."""
+    step = max(1, _CHECKED_ELEMENTS // max(1, scores.shape[1]))
+    for block in scores.split(step):
+        if not all_finite(block):
+            raise UserError("similarity holds NaN or infinity; ranks would mean nothing.")
+        if rows is None:
+            yield block
+    if rows is None:
+        return
+    for begin in range(0, len(rows), step):
+        yield rows_of_matrix(scores, rows[begin : begin + step])
+
+
+def rows_of_matrix(matrix: Tensor, rows: np.ndarray) -> Tensor:
+    """Return some rows of a matrix, without a copy where they stand side by side."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return matrix[int(rows[0]) : int(rows[0]) + len(rows)]
+    return matrix[torch.from_numpy(rows).to(matrix.device)]

@@ -4,7 +4,7 @@ Shapes: R rows, N columns.
 """
 
 import math
-from typing import Optional, Tuple
+from typing import Tuple
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from torch import Tensor
 _LEAST_GROUP = 8  # columns of a group; with fewer, groups cost more time than they save
 
 
-def largest_by_index(
-    scores: Tensor, k: int, position: Optional[Tensor] = None
-) -> Tuple[Tensor, Tensor]:
-    """Return the k largest values of each row (R, N), descending, equal ones by ``position``.
+def largest_by_index(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """Return the k largest values of each row (R, N), descending, equal ones by their column.
 
     Wide rows on a CPU are first reduced to the maxima of groups of columns. The k groups with the
     largest maxima hold the answer, unless another group's maximum equals the smallest of those;
@@ -25,17 +23,15 @@ def largest_by_index(
     Args:
         scores: (R, N).
         k: from 1 to N.
-        position: (N,) numbers that order equal scores; by default the index of the column.
 
     Returns:
         columns (R, k) int64 and values (R, k).
     """
-    if position is None:
-        position = torch.arange(scores.shape[1], device=scores.device)
+    every = torch.arange(scores.shape[1], device=scores.device)
     # As many maxima as there are columns in the k groups that are then searched.
     size = int(math.sqrt(scores.shape[1] / k))
     if scores.device.type != "cpu" or size < _LEAST_GROUP or not len(scores):
-        return _by_position(scores, k, position.expand(len(scores), -1))
+        return _by_position(scores, k, every.expand(len(scores), -1))
     num_groups = scores.shape[1] // size
     grouped = num_groups * size
     blocks = scores[:, :grouped].numpy().reshape(len(scores), size, num_groups)
@@ -44,12 +40,11 @@ def largest_by_index(
     unclear = ((maxima >= limits[:, -1:]).sum(1) > k).nonzero(as_tuple=True)[0]
     members = torch.arange(0, grouped, num_groups)  # columns of group 0: one in num_groups
     columns = (groups[:, :, None] + members).flatten(1)
-    rest = torch.arange(grouped, scores.shape[1]).expand(len(scores), -1)
-    columns = torch.cat([columns, rest], dim=1)
-    places, values = _by_position(scores.gather(1, columns), k, position.take(columns))
+    columns = torch.cat([columns, every[grouped:].expand(len(scores), -1)], dim=1)
+    places, values = _by_position(scores.gather(1, columns), k, columns)
     columns = columns.gather(1, places)
     if len(unclear):
-        whole = position.expand(len(unclear), -1)
+        whole = every.expand(len(unclear), -1)
         columns[unclear], values[unclear] = _by_position(scores[unclear], k, whole)
     return columns, values
 

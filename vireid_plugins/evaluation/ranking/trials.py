@@ -16,6 +16,9 @@ from .arguments import rows_of
 from .ranker import RankMetrics, TrialRanker
 from .scores import Scores, TrialScorer
 
+_PART_ELEMENTS = 1 << 22  # scores that all galleries rank in turn, while a CPU's cache holds them
+_LEAST_ROWS = 16  # a part has at least so many rows, so that every thread has work
+
 
 class Gallery(NamedTuple):
     """The gallery of one trial."""
@@ -40,16 +43,18 @@ def rank(
         The metrics of each gallery, in order.
     """
     rankers = [
-        TrialRanker(labels, columns, scores.num_columns, len(query), rules, top)
-        for labels, columns in galleries
+        TrialRanker(labels, columns, len(query), rules, top) for labels, columns in galleries
     ]
+    widest = max([scores.num_columns, 1, *(len(labels) for labels, _ in galleries)])
+    step = max(_LEAST_ROWS, _PART_ELEMENTS // widest)
     begin = 0
     for block in scores.blocks:
-        rows = np.arange(begin, begin + len(block))
-        asked = query.take(rows)
-        for ranker in rankers:
-            ranker.add(block, rows, asked)
-        begin += len(block)
+        for part in block.split(step):
+            rows = np.arange(begin, begin + len(part))
+            asked = query.take(rows)
+            for ranker in rankers:
+                ranker.add(part, rows, asked)
+            begin += len(part)
     return [ranker.metrics() for ranker in rankers]
 
 

@@ -4,8 +4,10 @@ from typing import Any, Dict, Sequence, Tuple
 
 import faiss
 import numpy as np
+import torch
 
 from ..evaluation import rank_metrics
+from ..evaluation.ranking.counting import form_of
 from .measures import Measure
 from .measuring import MEASURES, peak_memory, ratio, say_all, times_in_turn
 from .rates import MEMORY, PRODUCT
@@ -116,6 +118,7 @@ def bench_case(
         ],
         "ratio of ours to faiss": ratio(seconds, "metrics and top", "faiss"),
         "peak memory beyond the features": memory,
+        "form": form_of(torch.from_numpy(query)),
         "mAP": metrics.mAP,
         "share of nearest equal to faiss's": float((metrics.nearest == found).mean()),
     }

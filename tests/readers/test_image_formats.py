@@ -166,6 +166,10 @@ def test_a_decompression_bomb_is_a_sentence(tmp_path):
         read_image(str(path))
 
 
+# Outside the reader -> why that is not a file of a user.
+OPENS = {"vireid_plugins/benchmarks/rates.py": "times Pillow alone, with bytes that it has encoded"}
+
+
 def test_images_are_opened_in_the_reader_alone():
     found = set()
     for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "vireid").rglob("*.py")]:
@@ -177,4 +181,4 @@ def test_images_are_opened_in_the_reader_alone():
             opens |= isinstance(node, ast.ImportFrom) and node.module == "PIL.Image"
             if opens:
                 found.add(path.relative_to(PACKAGE.parent).as_posix())
-    assert found == {"vireid_plugins/readers/image.py"}
+    assert found == {"vireid_plugins/readers/image.py", *OPENS}

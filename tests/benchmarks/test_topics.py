@@ -92,7 +92,7 @@ def test_clusters_are_those_of_both_dense_ways(monkeypatch, tmp_path):
 
 
 def test_ranks_of_a_test_set_state_their_work(tmp_path, monkeypatch):
-    """SYSU-MM01's ten galleries of 301 folders, one image each; 20 of its queries."""
+    """SYSU-MM01's ten galleries of 301 folders, one image each; RegDB's two; 20 queries of each."""
 
     def fewer(name, size, made=ranking.make_case):
         case = made(name, size)
@@ -100,7 +100,10 @@ def test_ranks_of_a_test_set_state_their_work(tmp_path, monkeypatch):
         return dataclasses.replace(case, trials=trials)
 
     monkeypatch.setattr(ranking, "make_case", fewer)
-    result = run(tmp_path, *"ranking --cases sysu-single --size 16".split())
+    result = run(tmp_path, *"ranking --cases sysu-single regdb --size 16".split())
+    # each direction has its own queries, which meet the images of its own gallery alone
+    both = work_of(result, "regdb", "product and ranks")
+    assert both == {"memory": 4 * 2 * 20 * 2060, "product, float32": 2 * 20 * 2060 * 16}
     work = work_of(result, "sysu-single", "ranks from scores")
     assert work == {"memory": 4 * 10 * 20 * 301}
     product = work_of(result, "sysu-single", "product and ranks")["product, float32"]

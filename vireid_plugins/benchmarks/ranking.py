@@ -105,22 +105,32 @@ def loop_metrics(similarity: np.ndarray, case: Case, trial: Trial) -> Tuple[floa
     return 100 * hits / count, 100 * float(np.mean(precisions)), 100 * float(np.mean(penalties))
 
 
-def products_of(normal: torch.Tensor, trials: Sequence[Trial]) -> Callable[[], None]:
-    """Return a function that computes the similarities that trials need, and nothing else.
+def products_needed(trials: Sequence[Trial]) -> List[Tuple[np.ndarray, np.ndarray]]:
+    """Return the rows of queries and of gallery images of each product that trials need.
 
-    Trials with the same queries share one product. The memory for it exists before.
-
-    Args:
-        normal: (N, D) features of length 1.
-        trials: row numbers of ``normal``.
+    Trials with the same queries share one product, with all images of their galleries.
     """
     galleries: Dict[bytes, List[np.ndarray]] = {}
     for trial in trials:
         galleries.setdefault(trial.query.tobytes(), []).append(trial.gallery)
+    return [
+        (np.frombuffer(query, np.int64).copy(), np.unique(np.concatenate(rows)))
+        for query, rows in galleries.items()
+    ]
+
+
+def products_of(
+    normal: torch.Tensor, needed: Sequence[Tuple[np.ndarray, np.ndarray]]
+) -> Callable[[], None]:
+    """Return a function that computes products alone. The memory for them exists before.
+
+    Args:
+        normal: (N, D) features of length 1.
+        needed: see :func:`products_needed`.
+    """
     jobs = []
-    for query, rows in galleries.items():
-        asked = normal[torch.from_numpy(np.frombuffer(query, np.int64).copy())]
-        found = normal[torch.from_numpy(np.unique(np.concatenate(rows)))]
+    for rows in needed:
+        asked, found = (normal[torch.from_numpy(of).to(normal.device)] for of in rows)
         jobs.append((asked, found, normal.new_empty((len(asked), len(found)))))
 
     def run() -> None:
@@ -130,6 +140,52 @@ def products_of(normal: torch.Tensor, trials: Sequence[Trial]) -> Callable[[], N
             torch.cuda.synchronize()
 
     return run
+
+
+class Counting:
+    """The scores of all queries with all gallery images of a case, and ways to rank them.
+
+    Args:
+        case: its features stand on the device that computes.
+        normal: its features (N, D), of length 1.
+    """
+
+    def __init__(self, case: Case, normal: torch.Tensor) -> None:
+        self.case = case
+        self.queries = np.unique(np.concatenate([trial.query for trial in case.trials]))
+        self.galleries = np.unique(np.concatenate([trial.gallery for trial in case.trials]))
+        picked = [
+            normal[torch.from_numpy(rows).to(normal.device)]
+            for rows in (self.queries, self.galleries)
+        ]
+        self.scores = picked[0] @ picked[1].T
+        self._of_loop = self.scores.cpu().numpy()  # copied outside its time
+        self._rows = [np.searchsorted(self.queries, trial.query) for trial in case.trials]
+        self._columns = [np.searchsorted(self.galleries, trial.gallery) for trial in case.trials]
+
+    def counted(self) -> List[Any]:
+        """Return the metrics of each trial by this package."""
+        case, queries, galleries = self.case, self.queries, self.galleries
+        return [
+            rank_metrics_from_similarity(
+                self.scores,
+                case.targets[queries],
+                case.targets[galleries],
+                case.camids[queries],
+                case.camids[galleries],
+                query_rows=None if len(rows) == len(queries) else rows,
+                gallery_rows=columns,
+                skip_camera_pairs=case.rules.skip_camera_pairs,
+                skip_same_camera=case.rules.skip_same_camera,
+                cmc=case.rules.cmc,
+            )
+            for rows, columns in zip(self._rows, self._columns)
+        ]
+
+    def loop(self, num_trials: int) -> List[Any]:
+        """Return the metrics of the first trials by the usual loop."""
+        picked = list(zip(self._rows, self._columns, self.case.trials))[:num_trials]
+        return [loop_metrics(self._of_loop[np.ix_(r, c)], self.case, t) for r, c, t in picked]
 
 
 def bench_case(
@@ -147,58 +203,30 @@ def bench_case(
     case = make_case(name, size)
     case = dataclasses.replace(case, features=case.features.to(device))
     normal = normalize(case.features)
-    galleries = np.unique(np.concatenate([trial.gallery for trial in case.trials]))
-    queries = np.unique(np.concatenate([trial.query for trial in case.trials]))
-    picked_rows = [torch.from_numpy(rows).to(device) for rows in (queries, galleries)]
-    scores = normal[picked_rows[0]] @ normal[picked_rows[1]].T
-    on_cpu = scores.cpu().numpy()  # the loop's, copied outside its time
-    rows = [np.searchsorted(queries, trial.query) for trial in case.trials]
-    columns = [np.searchsorted(galleries, trial.gallery) for trial in case.trials]
-
-    def counted() -> List[Any]:
-        return [
-            rank_metrics_from_similarity(
-                scores,
-                case.targets[queries],
-                case.targets[galleries],
-                case.camids[queries],
-                case.camids[galleries],
-                query_rows=None if len(row) == len(queries) else row,
-                gallery_rows=column,
-                skip_camera_pairs=case.rules.skip_camera_pairs,
-                skip_same_camera=case.rules.skip_same_camera,
-                cmc=case.rules.cmc,
-            )
-            for row, column in zip(rows, columns)
-        ]
-
-    def whole() -> List[Any]:
-        return rank_trials(case.features, case.targets, case.camids, case.trials, case.rules)
-
-    def loop() -> List[Any]:
-        picked = list(zip(rows, columns, case.trials))[:loop_trials]
-        return [loop_metrics(on_cpu[np.ix_(r, c)], case, t) for r, c, t in picked]
-
-    results = counted()
-    for expected, got in zip(loop(), results):
+    counting = Counting(case, normal)
+    for expected, got in zip(counting.loop(loop_trials), counting.counted()):
         np.testing.assert_allclose((got.cmc[0], got.mAP, got.mINP), expected, atol=1e-6)
-    share = len(case.trials) / min(loop_trials, len(case.trials))
     timed = partial(times_in_turn, processor=processor)
-    seconds = timed({"loop": loop}, max(1, repeats // 3), warm_up=False)
+    loop = {"loop": partial(counting.loop, loop_trials)}
+    seconds = timed(loop, max(1, repeats // 3), warm_up=False)
+    share = len(case.trials) / min(loop_trials, len(case.trials))
     seconds["loop"] = [value * share for value in seconds["loop"]]
-    product = products_of(normal, case.trials)
-    ways = {"product": product, "ranks from scores": counted, "product and ranks": whole}
+    needed = products_needed(case.trials)
+    labels = case.targets, case.camids, case.trials, case.rules
+    ways: Dict[str, Callable[[], Any]] = {
+        "product": products_of(normal, needed),
+        "ranks from scores": counting.counted,
+        "product and ranks": partial(rank_trials, case.features, *labels),
+    }
     seconds.update(timed(ways, repeats))
     out: Dict[str, Any] = {"trials": len(case.trials), "loop_trials_timed": loop_trials, **seconds}
     for key in ("ranks from scores", "product and ranks"):
         out[f"ratio of loop to {key}"] = ratio(seconds, "loop", key)
         out[f"ratio of {key} to product"] = ratio(seconds, key, "product")
-    out["form"] = form_of(scores)
-    scores_read = 4 * sum(len(trial.query) * len(trial.gallery) for trial in case.trials)
-    work = {
-        "ranks from scores": {MEMORY: scores_read},
-        "product and ranks": {MEMORY: scores_read, PRODUCT: len(queries) * len(galleries) * size},
-    }
+    out["form"] = form_of(counting.scores)
+    read = {MEMORY: 4 * sum(len(trial.query) * len(trial.gallery) for trial in case.trials)}
+    product = {PRODUCT: size * sum(len(query) * len(gallery) for query, gallery in needed)}
+    work = {"ranks from scores": read, "product and ranks": {**read, **product}}
     out[MEASURES] = [Measure(way, seconds[way], of, seconds["loop"]) for way, of in work.items()]
     return out
 

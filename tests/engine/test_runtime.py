@@ -96,6 +96,7 @@ def test_bfloat16_goes_with_nhwc_order(datasets, tmp_path):
     assert losses(half)[0] != losses(full)[0]
 
 
+@pytest.mark.slow  # bfloat16 is imitated on most CPUs
 @pytest.mark.parametrize("has_units", [True, False])
 def test_auto_is_bfloat16_in_nhwc_order_or_nothing(has_units, datasets, tmp_path, monkeypatch):
     """The losses are bitwise those of the keys that ``auto`` stands for, and the log says why."""
@@ -106,7 +107,7 @@ def test_auto_is_bfloat16_in_nhwc_order_or_nothing(has_units, datasets, tmp_path
     said = []
     monkeypatch.setattr(amp.logger, "info", lambda *words: said.append(words[0] % words[1:]))
     auto = trained(tmp_path / "a", 1, SOLVER__AMP__DTYPE="auto", **mixed)
-    words = "bfloat16 and NHWC order, because this CPU has them"
+    words = "bfloat16 and NHWC order, because this CPU has bfloat16 units"
     assert (words if has_units else "float32, because this CPU has no bfloat16") in "".join(said)
     assert losses(auto) == losses(trained(tmp_path / "b", 1, **same))
     assert auto.cfg.RUNTIME.CHANNELS_LAST == auto.cfg.SOLVER.AMP.ENABLED == has_units

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 AUTO = "auto"
 _SCALED = torch.float16  # its small gradients vanish, unless the loss is scaled
+_FAST_ON_X86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # in torch.cpu
 _WITHOUT_GRADIENT = (nn.ReLU6, nn.Hardtanh, nn.Mish)  # in bfloat16, on a CPU, in PyTorch 1.13
 
 declare(
@@ -27,7 +28,6 @@ declare(
         "device has its instructions, or else no mixed precision",
     ),
 )
-_FAST_ON_X86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # in torch.cpu
 
 
 def with_precision(cfg: Any) -> Any:
@@ -43,7 +43,9 @@ def with_precision(cfg: Any) -> Any:
     if not has_bfloat16(device):
         logger.info("SOLVER.AMP.DTYPE auto: float32, because %s has no bfloat16 units.", name)
         return with_values(cfg, {"SOLVER.AMP.ENABLED": False, "SOLVER.AMP.DTYPE": "float16"})
-    logger.info("SOLVER.AMP.DTYPE auto: bfloat16 and NHWC order, because %s has them.", name)
+    logger.info(
+        "SOLVER.AMP.DTYPE auto: bfloat16 and NHWC order, because %s has bfloat16 units.", name
+    )
     return with_values(cfg, {"SOLVER.AMP.DTYPE": "bfloat16", "RUNTIME.CHANNELS_LAST": True})
 
 

@@ -56,7 +56,7 @@ class Views:
     def of_queries(self, query: Labels) -> Iterator[Tuple[View, np.ndarray]]:
         """Yield each view that some of the queries have, and the numbers of these queries."""
         if not self._rules.needs_cameras:
-            yield self._of(None), np.arange(len(query))
+            yield self._of(None), np.arange(len(query), dtype=np.int64)
             return
         assert query.camids is not None
         for camera in np.unique(query.camids).tolist():

@@ -9,6 +9,7 @@ import torch
 
 from vireid_plugins.evaluation import RankRules
 from vireid_plugins.evaluation.ranking import counting, plain
+from vireid_plugins.evaluation.ranking.parallel import in_parallel
 from vireid_plugins.evaluation.ranking.views import NEVER, Views
 from vireid_plugins.evaluation.rules import Labels
 
@@ -38,7 +39,11 @@ def random_case(rng, dtype):
 @pytest.mark.parametrize("sort_ties", [True, False])
 def test_both_forms_agree_bitwise_on_many_ties(dtype, sort_ties, monkeypatch, threads):
     pytest.importorskip("numba")
+    from vireid_plugins.evaluation.ranking import compiled as in_threads
+
     monkeypatch.setattr(plain, "_TIES_BY_COMPARISON", 0 if sort_ties else 10**9)
+    for form in (plain, in_threads):  # two threads share even the smallest work
+        monkeypatch.setattr(form, "_PART_SCORES", 1)
     compiled = counting.compiled_form(torch.float32 if dtype == np.float32 else torch.float64)
     rng = np.random.default_rng(17)
     compared = 0
@@ -107,6 +112,17 @@ def test_a_cache_folder_that_takes_nothing_is_no_error(error, monkeypatch):
     asked = (scores, rows, views.identity_of(query.targets), view, True, 3)
     for got, expected in zip(compiled.find_places(kernel, *asked), plain.find_places(*asked)):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "length,least,expected",
+    [(10, 1, [(0, 5), (5, 10)]), (10, 5, [(0, 5), (5, 10)]), (10, 6, [(0, 10)]), (0, 0, [(0, 0)])],
+)
+def test_small_work_stays_in_one_part(length, least, expected, threads):
+    threads(2)
+    parts = []
+    in_parallel(lambda begin, end: parts.append((begin, end)), length, least)
+    assert sorted(parts) == expected
 
 
 def test_importing_the_package_does_not_import_numba():

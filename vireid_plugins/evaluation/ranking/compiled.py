@@ -19,6 +19,7 @@ from .views import NEVER, View
 _CHUNK = 4096  # scores: 16 or 32 KiB
 _LANES = 32  # scores that a processor compares in one turn of a loop, at most
 _PIECE = 128  # scores that are searched for the nearest at once
+_PART_SCORES = 1 << 23  # of a thread, at least: some ten milliseconds
 
 
 @register_jitable
@@ -208,6 +209,7 @@ def find_places(
     arrays = [part.numpy() for part in (view.identity, view.members, view.starts, view.own_hidden)]
     found = ranks, first, nearest
     work = functools.partial(kernel, scores.contiguous().numpy(), rows, own, columns, *arrays)
-    in_parallel(functools.partial(work, by_identity, *found), len(rows))
+    least = _PART_SCORES // max(1, len(columns))
+    in_parallel(functools.partial(work, by_identity, *found), len(rows), least)
     ranks.sort(axis=1)
     return ranks, first if by_identity else ranks[:, 0] if most else first, nearest

@@ -1,4 +1,4 @@
-"""Work on parts of many rows in threads, as many as PyTorch uses."""
+"""Work on parts of many rows in threads, at most as many as PyTorch uses."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
@@ -6,15 +6,19 @@ from typing import Any, Callable
 import numpy as np
 import torch
 
-_PARTS_PER_THREAD = 4  # so that no thread waits long for the last one
 
+def in_parallel(work: Callable[[int, int], Any], length: int, least: int) -> None:
+    """Call ``work(begin, end)`` for parts of ``length`` rows; it must release the GIL to gain.
 
-def in_parallel(work: Callable[[int, int], Any], length: int) -> None:
-    """Call ``work(begin, end)`` for parts of ``length`` rows; it must release the GIL to gain."""
-    threads = torch.get_num_threads()
-    if threads == 1 or length == 1:
+    Args:
+        least: rows of a part, at least; fewer than twice as many rows are one part. After an
+            operation of PyTorch, its own threads go on turning for some milliseconds in case there
+            is more to do, and take the cores from these. So short parts lose time.
+    """
+    parts = min(torch.get_num_threads(), length // max(1, least))
+    if parts <= 1:
         work(0, length)
         return
-    edges = np.linspace(0, length, threads * _PARTS_PER_THREAD + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
+    edges = np.linspace(0, length, parts + 1).astype(int).tolist()
+    with ThreadPoolExecutor(parts) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))

@@ -15,6 +15,7 @@ from .views import NEVER, View
 
 _TIES_BY_COMPARISON = 16  # rows with more tied positives are sorted with their indices
 _BLOCK_ELEMENTS = 1 << 22
+_PART_SCORES = 1 << 20  # that a thread sorts, at least: some ten milliseconds
 
 
 def find_places(
@@ -82,7 +83,8 @@ def _sorted(scores: Tensor) -> Tensor:
     if scores.device.type != "cpu":
         return scores.sort(dim=1).values
     values = scores.numpy().copy()
-    in_parallel(lambda begin, end: values[begin:end].sort(axis=1), len(values))
+    least = _PART_SCORES // max(1, values.shape[1])
+    in_parallel(lambda begin, end: values[begin:end].sort(axis=1), len(values), least)
     return torch.from_numpy(values)
 
 

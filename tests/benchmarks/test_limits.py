@@ -15,7 +15,7 @@ from vireid_plugins.benchmarks import measures, rates, topics
 from vireid_plugins.benchmarks.counting import counted
 from vireid_plugins.benchmarks.given_rates import read_rates
 from vireid_plugins.benchmarks.machine import machine
-from vireid_plugins.benchmarks.measures import Measure
+from vireid_plugins.benchmarks.measures import Measure, percent
 from vireid_plugins.benchmarks.rates import RESOURCES, Rate
 from vireid_plugins.errors import UserError
 
@@ -83,6 +83,14 @@ def test_the_limit_is_the_sum_of_the_work_at_its_rates():
     assert found["times faster than what it replaces"] == 10
     row = measures.measures_table([measure], RATES).splitlines()[2]
     assert row.startswith("| case | x | 9.000 s (8.000 to 10.000, n = 3) | 10 | 6 s | 67 % | b |")
+
+
+@pytest.mark.parametrize(
+    "fraction,text",
+    [(1.05, "105 %"), (0.999, "100 %"), (0.205, "20 %"), (0.0113, "1.1 %"), (None, "?")],
+)
+def test_fractions_are_plain_numbers(fraction, text):
+    assert percent(fraction, "?") == text
 
 
 def test_what_is_not_known_is_said():

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from ..errors import MissingFileError, UserError
+from .measures import percent
 from .measuring import OUT, markdown_table, seconds_text
-from .results import KEPT, Result, Timed, kept_versions, read_results
+from .results import KEPT, Result, kept_versions, read_results
 
 SLOWER, FASTER, UNJUDGED = "slower", "faster", "one run: not judged"
 
@@ -153,11 +154,11 @@ def verdict(old: Sequence[float], new: Sequence[float]) -> str:
 
 def _fraction_lines(old: Result, new: Result) -> List[List[str]]:
     return [
-        [f"{new.topic}, {case}", name, *map(_percent, (old.measures[case, name], timed))]
+        [
+            f"{new.topic}, {case}",
+            name,
+            *(percent(one.fraction, "not known") for one in (old.measures[case, name], timed)),
+        ]
         for (case, name), timed in new.measures.items()
         if (case, name) in old.measures
     ]
-
-
-def _percent(timed: Timed) -> str:
-    return "not known" if timed.fraction is None else f"{100 * timed.fraction:.2g} %"

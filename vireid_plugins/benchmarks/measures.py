@@ -85,12 +85,15 @@ def measures_table(measures: Sequence[Measure], rates: Mapping[str, Rate]) -> st
                 seconds_text(measure.seconds),
                 "" if faster is None else f"{faster:.3g}",
                 "not known" if found["limit"] is None else f"{found['limit']:.3g} s",
-                _percent(found["fraction of the limit"]),
+                percent(found["fraction of the limit"], ""),
                 max(parts, key=lambda name: parts[name]) if parts else "",
             ]
         )
     return markdown_table(lines)
 
 
-def _percent(fraction: Optional[float]) -> str:
-    return "" if fraction is None else f"{100 * fraction:.2g} %"
+def percent(fraction: Optional[float], unknown: str) -> str:
+    """Return a fraction in percent, with two digits at least, or ``unknown`` for None."""
+    if fraction is None:
+        return unknown
+    return f"{100 * fraction:.0f} %" if fraction >= 0.1 else f"{100 * fraction:.2g} %"
